@@ -1,0 +1,204 @@
+"""What a tool is: a typed function, its effect, and the scopes that a role needs to be given it.
+
+A tool is honest about crashes through its effect:
+
+==============  =======================================================================================
+``read``        changes nothing; a resume runs it again
+``idempotent``  may run again, with the same ``ctx.idempotency_key``
+``once``        never runs twice; a resume that finds an intent without a result answers ``unknown``
+==============  =======================================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, overload
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+
+Effect = Literal["read", "idempotent", "once"]
+Outcome = Literal["ok", "error", "denied", "unknown"]
+
+
+class ToolError(Exception):
+    """The tool could not do it, in words that the model can act on. Becomes an error result."""
+
+
+class ToolDenied(ToolError):
+    """The call is outside what is allowed. The message says what *is* allowed. Outcome ``denied``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know about the call it serves. Never holds a credential of the kit."""
+
+    session_id: str
+    tenant_id: str
+    user_id: str
+    tool_use_id: str
+    #: Stable over every attempt of this call: hand it to whatever the tool changes.
+    idempotency_key: str
+    #: UTC; the tool's own timeout or the runner's end, whichever is sooner.
+    deadline: datetime
+    logger: logging.Logger | logging.LoggerAdapter[Any]
+
+
+class ToolBody(Protocol):
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Any:
+        """Run with validated-by-schema arguments; return text, a pydantic model, JSON data or content blocks.
+
+        Raises:
+            ToolDenied: outside what is allowed.
+            ToolError: could not be done; the text goes to the model.
+            pydantic.ValidationError: the arguments do not fit; the model is told where and why.
+        """
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool as an agent holds it. Build one with :func:`tool` or take a guarded one from ``turnkeeper.tools``."""
+
+    name: str
+    description: str
+    effect: Effect
+    #: JSON Schema of the arguments, or a callable for tools that live elsewhere (MCP) and are asked at first use.
+    input_schema: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    body: ToolBody
+    #: A role must be given every one of these by policy.toml, else the tool is not granted.
+    scopes: frozenset[str] = frozenset()
+    timeout_seconds: float = 30.0
+    #: Argument names that differ between otherwise same calls (timestamps, request ids): not hashed for repetition.
+    volatile: frozenset[str] = frozenset()
+    #: Declared to poll: the same call is no repetition as long as its result differs each time.
+    polls: bool = False
+    #: Argument names whose values never reach audit, logs or traces.
+    secret_arguments: frozenset[str] = frozenset()
+    #: Results that come from outside the trust of the agent's author (pages, rows, files). Wrapped and checked.
+    untrusted: bool = True
+
+    def schema(self) -> Mapping[str, Any]:
+        return self.input_schema() if callable(self.input_schema) else self.input_schema
+
+
+@dataclass(frozen=True)
+class ToolSet:
+    """Several tools that come from one place, such as an MCP server. An agent may list it among its tools."""
+
+    tools: tuple[Tool, ...] = field(default=())
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self.tools)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    effect: Effect = "read",
+    scopes: Sequence[str] | set[str] | frozenset[str] = (),
+    timeout_seconds: float = 30.0,
+    name: str | None = None,
+    volatile: Sequence[str] | set[str] = (),
+    polls: bool = False,
+    secret_arguments: Sequence[str] | set[str] = (),
+    untrusted: bool = True,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    effect: Effect = "read",
+    scopes: Sequence[str] | set[str] | frozenset[str] = (),
+    timeout_seconds: float = 30.0,
+    name: str | None = None,
+    volatile: Sequence[str] | set[str] = (),
+    polls: bool = False,
+    secret_arguments: Sequence[str] | set[str] = (),
+    untrusted: bool = True,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a typed function a tool. Its docstring is what the model reads; its signature is its schema.
+
+    The first parameter may be ``ctx: ToolContext``; it is not shown to the model.
+
+    Raises:
+        TypeError: the function has no docstring, or a parameter without a type.
+    """
+
+    def build(f: Callable[..., Any]) -> Tool:
+        description = inspect.getdoc(f)
+        if not description:
+            raise TypeError(f"tool {f.__name__!r} needs a docstring: it is what the model reads")
+        takes_context, arguments = _arguments_model(f)
+
+        def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
+            parsed = arguments.model_validate(dict(raw))
+            values = {key: getattr(parsed, key) for key in arguments.model_fields}
+            return f(ctx, **values) if takes_context else f(**values)
+
+        return Tool(
+            name=name or f.__name__,
+            description=description,
+            effect=effect,
+            input_schema=schema_of(arguments),
+            body=body,
+            scopes=frozenset(scopes),
+            timeout_seconds=timeout_seconds,
+            volatile=frozenset(volatile),
+            polls=polls,
+            secret_arguments=frozenset(secret_arguments),
+            untrusted=untrusted,
+        )
+
+    return build(function) if function is not None else build
+
+
+def schema_of(arguments: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema that the model is shown for these arguments."""
+    schema = arguments.model_json_schema()
+    schema.pop("title", None)
+    schema.setdefault("properties", {})
+    return schema
+
+
+def _arguments_model(f: Callable[..., Any]) -> tuple[bool, type[BaseModel]]:
+    hints = typing.get_type_hints(f, include_extras=True)
+    parameters = list(inspect.signature(f).parameters.values())
+    takes_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is ToolContext)
+    fields: dict[str, Any] = {}
+    for parameter in parameters[1:] if takes_context else parameters:
+        if parameter.name not in hints:
+            raise TypeError(f"tool {f.__name__!r}: parameter {parameter.name!r} needs a type")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    model = create_model(f"{f.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+    return takes_context, model
+
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def content_of(value: Any) -> list[dict[str, Any]]:
+    """A tool's return value as content blocks of a ``tool_result``.
+
+    Text stays text; a list of blocks stays as it is; everything else becomes JSON text.
+
+    Raises:
+        pydantic_core.PydanticSerializationError: the value cannot be written as JSON.
+    """
+    if value is None:
+        return [{"type": "text", "text": "(no content)"}]
+    if isinstance(value, str):
+        return [{"type": "text", "text": value or "(empty)"}]
+    if isinstance(value, list) and value and all(_is_block(item) for item in value):
+        return list(value)
+    return [{"type": "text", "text": _JSON.dump_json(value).decode()}]
+
+
+def _is_block(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") in {"text", "image", "document", "search_result"}
