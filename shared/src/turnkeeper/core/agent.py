@@ -1,0 +1,99 @@
+"""What an author of an agent writes: system prompt, model, tools, limits, placement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from turnkeeper.core.money import parse_usd
+from turnkeeper.core.tools import Tool, ToolSet
+
+Placement = Literal["auto", "interactive", "background"]
+DoneSignal = Literal["end_turn", "end_task"]
+
+AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+
+
+class Limits(BaseModel):
+    """What ends a runaway turn. Limits of agent, plan and role combine to the tightest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Model calls of one turn.
+    max_iterations: int = Field(default=25, ge=1, le=10_000)
+    #: Money that one session may spend, as a decimal string; ``None`` leaves it to the plan.
+    task_usd: str | None = None
+    #: Output tokens that one model call may ask for.
+    max_tokens: int = Field(default=8_192, ge=1, le=128_000)
+    #: The same call this many times in the window ends the turn.
+    repetition_strikes: int = Field(default=3, ge=2, le=100)
+    #: Steps in a row whose every tool call failed.
+    error_streak: int = Field(default=5, ge=1, le=1_000)
+    #: Wall clock of one turn, over all runners.
+    max_seconds: int = Field(default=6 * 3600, ge=1, le=7 * 86_400)
+    #: Attempts at one model call before the turn ends as provider_error.
+    max_attempts: int = Field(default=5, ge=1, le=20)
+
+    @field_validator("task_usd")
+    @classmethod
+    def _is_money(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_usd(value)
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A named definition of an agent. Immutable; checked when it is made.
+
+    Raises:
+        ValueError: a bad name, two tools of one name, or a value outside its range; the text says which.
+    """
+
+    name: str
+    model: str
+    system: str
+    tools: Sequence[Tool | ToolSet] = ()
+    limits: Limits = field(default_factory=Limits)
+    placement: Placement = "auto"
+    #: ``end_turn``: the model's own end of turn ends it. ``end_task``: it has to say so with ``end_task(status, summary)``.
+    done: DoneSignal = "end_turn"
+    #: Extra fields of the Messages API for every call, such as ``thinking`` or ``service_tier``.
+    model_options: dict[str, Any] = field(default_factory=dict)
+    #: Where a flagged tool result was seen, calls of ``once`` tools are denied until an operator lets the session go on.
+    block_once_after_flag: bool = False
+
+    def __post_init__(self) -> None:
+        if not AGENT_NAME.fullmatch(self.name):
+            raise ValueError(f"agent name {self.name!r}: lower case letters, digits, '-' and '_', at most 63")
+        if not self.system.strip():
+            raise ValueError(f"agent {self.name!r} needs a system prompt")
+        if self.placement not in ("auto", "interactive", "background"):
+            raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
+        if self.done not in ("end_turn", "end_task"):
+            raise ValueError(f"agent {self.name!r}: done is end_turn or end_task")
+        names = [tool.name for tool in self.all_tools()]
+        for name in names:
+            if not TOOL_NAME.fullmatch(name):
+                raise ValueError(f"agent {self.name!r}: tool name {name!r} is not one that the API takes")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"agent {self.name!r} has two tools named {', '.join(twice)}")
+        if "end_task" in names:
+            raise ValueError(f"agent {self.name!r}: end_task is the kit's; ask for it with done='end_task'")
+
+    def all_tools(self) -> tuple[Tool, ...]:
+        """The tools in the order given, with the tools of each set in its place."""
+
+        def flat() -> Iterable[Tool]:
+            for tool in self.tools:
+                if isinstance(tool, ToolSet):
+                    yield from tool
+                else:
+                    yield tool
+
+        return tuple(flat())

@@ -1,0 +1,186 @@
+"""The errors of the kit, in one tree. Each carries data and says whether a retry of the same thing can help.
+
+::
+
+    TurnkeeperError
+    ├── InvalidRequest            400  invalid_request
+    ├── Unauthenticated           401  unauthenticated
+    ├── Forbidden                 403  forbidden
+    ├── CostCapExceeded           402  cost_cap_exceeded      (retryable where contended)
+    ├── SessionNotFound           404  session_not_found
+    ├── AgentNotFound             404  agent_not_found
+    ├── SessionBusy               409  session_busy           (retryable)
+    ├── SessionEnded              409  session_ended
+    ├── ContinuationExpired       410  continuation_expired
+    ├── InputTooLarge             413  input_too_large
+    ├── IdempotencyMismatch       422  idempotency_mismatch
+    ├── UnpricedModel             422  unpriced_model
+    ├── TenantPaused              423  tenant_paused
+    ├── Unavailable               503  unavailable            (retryable)
+    ├── LeaseLost                      the runner may write nothing any more
+    └── ProviderError                  the model API failed; see ``certainty``
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+
+class TurnkeeperError(Exception):
+    """Base of all errors of the kit. ``data`` is safe to show to the caller."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: bool = False
+
+    def __init__(self, detail: str, **data: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.data = data
+
+
+class InvalidRequest(TurnkeeperError):
+    """``data["errors"]``: where and why."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class Unauthenticated(TurnkeeperError):
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(TurnkeeperError):
+    code = "forbidden"
+    status = 403
+
+
+class CostCapExceeded(TurnkeeperError):
+    """A cap does not admit the call. ``data`` holds the fields of the 402 answer."""
+
+    code = "cost_cap_exceeded"
+    status = 402
+
+    def __init__(
+        self,
+        *,
+        scope: str,
+        limit_nanousd: int,
+        spent_nanousd: int,
+        reserved_nanousd: int,
+        needed_nanousd: int,
+        contended: bool,
+        resets_at: str | None,
+    ) -> None:
+        from turnkeeper.core.money import format_usd
+
+        super().__init__(
+            f"The {scope} cap of {format_usd(limit_nanousd)} USD does not admit a call that may cost "
+            f"{format_usd(needed_nanousd)} USD.",
+            scope=scope,
+            limit_usd=format_usd(limit_nanousd),
+            spent_usd=format_usd(spent_nanousd),
+            reserved_usd=format_usd(reserved_nanousd),
+            needed_usd=format_usd(needed_nanousd),
+            contended=contended,
+            resets_at=resets_at,
+        )
+        self.scope = scope
+        self.contended = contended
+        self.retryable = contended
+
+
+class SessionNotFound(TurnkeeperError):
+    code = "session_not_found"
+    status = 404
+
+
+class AgentNotFound(TurnkeeperError):
+    code = "agent_not_found"
+    status = 404
+
+
+class SessionBusy(TurnkeeperError):
+    code = "session_busy"
+    status = 409
+    retryable = True
+
+
+class SessionEnded(TurnkeeperError):
+    code = "session_ended"
+    status = 409
+
+
+class ContinuationExpired(TurnkeeperError):
+    code = "continuation_expired"
+    status = 410
+
+
+class InputTooLarge(TurnkeeperError):
+    code = "input_too_large"
+    status = 413
+
+
+class IdempotencyMismatch(TurnkeeperError):
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class UnpricedModel(TurnkeeperError):
+    """No price, no call."""
+
+    code = "unpriced_model"
+    status = 422
+
+
+class TenantPaused(TurnkeeperError):
+    code = "tenant_paused"
+    status = 423
+
+
+class Unavailable(TurnkeeperError):
+    """The store or a service behind it is busy or out of reach; ``data["retry_after_seconds"]`` where known."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class LeaseLost(TurnkeeperError):
+    """Another runner holds the session now. Stop at once; nothing that is in memory counts."""
+
+    code = "lease_lost"
+
+
+#: What is known about the money of a failed call: nothing was billed, the usage at hand is what is billed, or
+#: nobody knows.
+Certainty = Literal["unbilled", "known", "unknown"]
+
+
+class ProviderError(TurnkeeperError):
+    """One attempt at a model call failed.
+
+    ``certainty`` says what may be booked; ``usage`` is what the stream had shown (raw, may be ``None``).
+    """
+
+    code = "provider_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retryable: bool,
+        certainty: Certainty,
+        status_code: int | None = None,
+        retry_after_seconds: float | None = None,
+        usage: dict[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(detail, status_code=status_code, request_id=request_id)
+        self.retryable = retryable
+        self.certainty: Certainty = certainty
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds
+        self.usage = usage
+        self.request_id = request_id

@@ -1,0 +1,282 @@
+"""The state of a session: its head, its transcript's entries, and what is frozen when it is created.
+
+The transcript is the truth. The head holds what a runner needs to go on without reading it all again: counters,
+the lease, the money in flight, the breakers' window. Both change only in one transaction together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from turnkeeper.core.agent import DoneSignal, Limits, Placement
+from turnkeeper.core.tools import Effect, Outcome
+
+Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
+RunnerKind = Literal["lambda", "fargate"]
+StopReason = Literal[
+    "end_turn",
+    "end_task",
+    "cost_cap",
+    "iteration_limit",
+    "repetition",
+    "error_streak",
+    "deadline",
+    "no_done_signal",
+    "refusal",
+    "max_tokens",
+    "context_window",
+    "cancelled",
+    "paused",
+    "provider_error",
+    "internal_error",
+]
+EntryType = Literal["user", "assistant", "tool_results", "status"]
+
+#: No runner works on the session and none is on its way.
+RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
+#: Nothing can be said in the session any more.
+ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "erased"})
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stop(Frozen):
+    reason: StopReason
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class Usage(Frozen):
+    """Tokens of one call, or the sum of many. The three input counts do not overlap."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
+            cache_creation_input_tokens=self.cache_creation_input_tokens + other.cache_creation_input_tokens,
+        )
+
+    @property
+    def context_tokens(self) -> int:
+        """Everything that the model had read and written at the end of the call: the floor of the next one."""
+        return (
+            self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens + self.output_tokens
+        )
+
+    @classmethod
+    def of(cls, raw: dict[str, Any] | None) -> Usage:
+        """From the API's ``usage`` object; what is missing or null counts as 0."""
+        raw = raw or {}
+        return cls(**{name: int(raw.get(name) or 0) for name in cls.model_fields})
+
+
+class Reservation(Frozen):
+    """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
+
+    #: Number of the call in its session: the ledger's key.
+    call: int
+    amount_nanousd: int
+    model: str
+    max_tokens: int
+    #: UTC day and month whose counters hold the money: it is settled where it was reserved.
+    day: str
+    month: str
+    #: Shard of the tenant's monthly counter.
+    shard: int
+    at: str
+
+
+class Breakers(Frozen):
+    """What the breakers remember; survives a resume."""
+
+    #: Hashes of the latest tool calls with, for declared polls, the hash of the result: oldest first.
+    window: tuple[str, ...] = ()
+    #: Hash of the call that the model has been warned about.
+    warned: str | None = None
+    #: Steps in a row whose every call failed.
+    error_streak: int = 0
+
+
+class Flag(Frozen):
+    """A tool result that looks as if it carried instructions."""
+
+    seq: int
+    tool_use_id: str
+    tool: str
+    score: int
+    reasons: tuple[str, ...] = ()
+
+
+class Handoff(Frozen):
+    """A session on its way to another runner. Until it is claimed, the sweep sends it again when it seems lost."""
+
+    to: Literal["queue", "function"]
+    at: str
+    sends: int = 1
+
+
+class Head(Frozen):
+    """One item; every mutable fact of a session but its transcript and plan. Bounded in size."""
+
+    tenant_id: str
+    session_id: str
+    user_id: str
+    role: str
+    agent: str
+    placement: Placement
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: str
+    updated_at: str
+
+    status: Status
+    stop: Stop | None = None
+    last_seq: int = 0
+
+    #: Number of the turn, from 1.
+    turn: int = 1
+    turn_started_at: str
+    #: Seq of the entry that began this turn.
+    turn_seq: int = 1
+    #: Model calls of the whole session that were answered, and of this turn that were begun.
+    steps: int = 0
+    iterations: int = 0
+
+    lease_owner: str | None = None
+    fencing_token: int = 0
+    #: Milliseconds since the epoch.
+    lease_expires_at: int = 0
+    runner: RunnerKind | None = None
+    handoff: Handoff | None = None
+
+    usage: Usage = Usage()
+    #: Context of the latest call, input and output; 0 before the first.
+    context_tokens: int = 0
+    #: Settled and in_doubt, over the whole session.
+    cost_nanousd: int = 0
+    #: Booked, but not yet told in an entry: the next entry takes it into its cost, so that entries sum to the total.
+    untold_nanousd: int = 0
+    pending: Reservation | None = None
+    #: Calls begun, every attempt counted: the number of the latest in the ledger.
+    calls: int = 0
+
+    breakers: Breakers = Breakers()
+    #: Attempts that failed since the last answer.
+    attempts: int = 0
+    nudged: bool = False
+    flags: tuple[Flag, ...] = ()
+    #: An operator let ``once`` tools go on after a flag, up to this seq.
+    flags_cleared_seq: int = 0
+    cancel_requested: bool = False
+    #: Milliseconds that the latest steps took, for the decision to hand off; at most eight.
+    step_millis: tuple[int, ...] = ()
+
+    granted_tools: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    done: DoneSignal = "end_turn"
+
+    audit_seq: int = 0
+    audit_hash: str = ""
+
+    @property
+    def resting(self) -> bool:
+        return self.status in RESTING
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def reserved_nanousd(self) -> int:
+        return self.pending.amount_nanousd if self.pending else 0
+
+
+class ToolOutcome(Frozen):
+    """What became of one tool call: told beside the result in the entry, not to the model."""
+
+    tool_use_id: str
+    tool: str
+    outcome: Outcome
+    duration_ms: int
+    flag: Flag | None = None
+
+    @property
+    def is_error(self) -> bool:
+        return self.outcome != "ok"
+
+
+class Entry(Frozen):
+    """One message with its sequence number, never changed once written (an erase takes its content away)."""
+
+    seq: int
+    type: EntryType
+    at: str
+    #: Content blocks as the API sent them or takes them: raw JSON.
+    content: tuple[dict[str, Any], ...] = ()
+    #: assistant: what the call reported and cost.
+    model: str | None = None
+    usage: dict[str, Any] | None = None
+    cost_nanousd: int = 0
+    stop_reason: str | None = None
+    duration_ms: int | None = None
+    request_id: str | None = None
+    #: Attempts it took, when more than one.
+    attempts: int | None = None
+    #: tool_results: one outcome for each result, in the same order.
+    outcomes: tuple[ToolOutcome, ...] = ()
+    #: status: where the session went, and why.
+    status: Status | None = None
+    stop: Stop | None = None
+    runner: RunnerKind | None = None
+    #: user: written by the kit itself (a nudge), not by the user.
+    by_kit: bool = False
+
+
+class ToolDefinition(Frozen):
+    """A tool as the model is shown it, with what the kit must know to treat its calls. ``input_schema`` is ``None``
+    for a tool that lives elsewhere and is asked for it at first use."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any] | None
+    effect: Effect
+
+
+class Spec(Frozen):
+    """Frozen into the session when it is created: what the model is sent around the transcript."""
+
+    model: str
+    system: str
+    tools: tuple[ToolDefinition, ...]
+    model_options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PlanItem(Frozen):
+    title: str
+    state: Literal["pending", "in_progress", "done", "dropped"] = "pending"
+
+
+class Plan(Frozen):
+    """The task's plan, kept by ``update_plan``: a resume goes on with it instead of making a new one."""
+
+    goal: str
+    items: tuple[PlanItem, ...]
+
+
+class Transcript(Frozen):
+    """Everything of one session as a resume reads it, in one query."""
+
+    head: Head
+    spec: Spec
+    entries: tuple[Entry, ...]
+    plan: Plan | None = None
+    #: Results that a tool call left behind before its step was written, by tool_use_id.
+    early_results: dict[str, Any] = Field(default_factory=dict)

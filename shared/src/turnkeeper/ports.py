@@ -1,0 +1,302 @@
+"""What the engine asks of the world, and what it may rely on: ordering, retries, idempotency.
+
+Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pass the same conformance suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.session import Usage
+
+# ---- the table -------------------------------------------------------------------------------------------------
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    pk: str
+    sk: str
+
+
+Operator = Literal["=", "<>", "<", "<=", ">", ">=", "exists", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cond:
+    """A condition on one top-level attribute of the item that an operation names. A comparison with an attribute
+    that is not there is false."""
+
+    attribute: str
+    op: Operator
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Holds where at least one of the conditions holds."""
+
+    conditions: tuple[Cond, ...]
+
+
+Condition = Cond | AnyOf
+
+#: The item itself is there, or is not.
+EXISTS = Cond("pk", "exists")
+ABSENT = Cond("pk", "absent")
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: Key
+    item: Mapping[str, Any]
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change attributes of an item; makes the item where it is not there (unless a condition forbids it).
+
+    ``add`` counts from 0 where the attribute is missing. All three name top-level attributes; none twice.
+    """
+
+    key: Key
+    set: Mapping[str, Any] = field(default_factory=dict)
+    add: Mapping[str, int] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    key: Key
+    conditions: tuple[Condition, ...]
+
+
+Operation = Put | Update | Check
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: list[Item]
+    #: Hand it back to read on; ``None`` at the end.
+    cursor: str | None = None
+
+
+class ConditionFailed(TurnkeeperError):
+    """Nothing was written. ``failures`` maps the index of each operation whose condition failed to the item as it
+    stood (``None`` where there was none)."""
+
+    code = "condition_failed"
+
+    def __init__(self, failures: Mapping[int, Item | None]) -> None:
+        super().__init__(f"{len(failures)} conditions failed")
+        self.failures = dict(failures)
+
+
+class StoreBusy(TurnkeeperError):
+    """Nothing was written: conflicts or throttling outlasted the adapter's own retries."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class Table(Protocol):
+    """One table: string keys ``pk`` and ``sk``, items of JSON values (no floats; bytes allowed), three indexes.
+
+    Indexes project keys only and may lag: ``by_user`` (user_key, created_key), ``by_tenant`` (tenant_key,
+    created_key), ``due`` (due_shard, due_at). Everything else reads its own writes.
+    """
+
+    def get(self, key: Key) -> Item | None: ...
+
+    def batch_get(self, keys: Sequence[Key]) -> list[Item]:
+        """The items that are there, in the order of the keys; any number of keys."""
+
+    def query(
+        self,
+        pk: str,
+        *,
+        first: str = "",
+        last: str = "\uffff",
+        index: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+        cursor: str | None = None,
+    ) -> Page:
+        """Items of one partition with ``first <= sort key <= last``, by sort key. One page: at most ``limit`` items or
+        1 MB. With ``index``, ``pk``, ``first`` and ``last`` are the index's, and items hold keys only."""
+
+    def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
+        """All pages of :meth:`query`."""
+
+    def write(self, operations: Sequence[Operation]) -> None:
+        """All or nothing; at most 100 operations on distinct items. A lost answer is retried with the same token, so
+        that it is applied once.
+
+        Raises:
+            ConditionFailed: nothing was written.
+            StoreBusy: nothing was written; later it may be.
+        """
+
+    def update(self, operation: Update) -> Item:
+        """One update, and the item as it is after it. Not made safe against lost answers: the caller must be able to
+        see from its condition whether it was itself.
+
+        Raises:
+            ConditionFailed: nothing was written.
+            StoreBusy: nothing was written.
+        """
+
+
+# ---- large contents ----------------------------------------------------------------------------------------------
+
+
+class Blobs(Protocol):
+    """Contents too large for an item, under keys that hold their hash."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Idempotent: the same key always holds the same bytes."""
+
+    def get(self, key: str) -> bytes:
+        """Raises KeyError where there is none."""
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete all below a prefix; how many."""
+
+
+# ---- the queue and the other Lambda --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    message_id: str
+    receipt: str
+    body: str
+    receive_count: int
+    group: str | None = None
+
+
+class Queue(Protocol):
+    """A standard queue: at least once, in any order."""
+
+    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None: ...
+
+    def receive(self, *, most: int, wait_seconds: int, visibility_seconds: int) -> list[Message]: ...
+
+    def extend(self, message: Message, visibility_seconds: int) -> None:
+        """The message stays invisible this long from now; 0 gives it back at once. A message that is gone is no error."""
+
+    def delete(self, message: Message) -> None: ...
+
+    def reject(self, message: Message, *, error_code: str, detail: str) -> None:
+        """To the dead-letter queue with the reason as message attribute ``error_code``, then off the queue."""
+
+
+class Turns(Protocol):
+    """Starts the turn Lambda."""
+
+    def start(self, tenant_id: str, session_id: str) -> None:
+        """Asynchronous; at least once."""
+
+
+class Alerts(Protocol):
+    def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        """Tell on-call. Never raises: an alert that cannot be sent is logged."""
+
+
+# ---- the model ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of the Messages API, as raw JSON; ``options`` are further top-level fields."""
+
+    model: str
+    max_tokens: int
+    system: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A complete answer. ``content`` is raw JSON, unknown blocks kept as they came."""
+
+    message_id: str
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: str
+    usage: dict[str, Any]
+    request_id: str | None
+
+    @property
+    def tokens(self) -> Usage:
+        return Usage.of(self.usage)
+
+
+class Model(Protocol):
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        """One attempt, streamed; never retries by itself.
+
+        Raises:
+            ProviderError: incomplete, refused, unreachable; says what is certain about its money.
+        """
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        """Input tokens of the request, as the provider counts them.
+
+        Raises:
+            ProviderError: could not be asked.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Upper bounds of a model's prices for one call, in nano-dollars a million tokens: the dearest tier, the dearest
+    way to write the cache that we use, multipliers included."""
+
+    model: str
+    version: str
+    input_nanousd: int
+    output_nanousd: int
+    #: Added once a call, for server tools at their maximum.
+    fixed_nanousd: int = 0
+
+
+class Prices(Protocol):
+    def rates(self, model: str, options: Mapping[str, Any]) -> Rates:
+        """Raises UnpricedModel where nobody can price the model or one of its options."""
+
+    def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+        """What the usage costs, rounded up. Raises UnpricedModel."""
+
+
+# ---- time and chance -----------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """UTC, aware."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Ids(Protocol):
+    def session_id(self) -> str:
+        """``ses_`` and 26 characters that nobody can guess, in the order of creation."""
+
+    def token(self) -> str:
+        """Unguessable; for lease owners and nonces."""
+
+    def jitter(self) -> float:
+        """Uniform in [0, 1)."""
