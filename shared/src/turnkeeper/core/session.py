@@ -68,9 +68,7 @@ class Usage(Frozen):
     @property
     def context_tokens(self) -> int:
         """Everything that the model had read and written at the end of the call: the floor of the next one."""
-        return (
-            self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens + self.output_tokens
-        )
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens + self.output_tokens
 
     @classmethod
     def of(cls, raw: dict[str, Any] | None) -> Usage:

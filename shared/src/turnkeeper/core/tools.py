@@ -49,7 +49,7 @@ class ToolContext:
 
 
 class ToolBody(Protocol):
-    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any]) -> Any:
+    def __call__(self, ctx: ToolContext, arguments: Mapping[str, Any], /) -> Any:
         """Run with validated-by-schema arguments; return text, a pydantic model, JSON data or content blocks.
 
         Raises:
