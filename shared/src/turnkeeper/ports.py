@@ -191,7 +191,7 @@ class Queue(Protocol):
     def receive(self, *, most: int, wait_seconds: int, visibility_seconds: int) -> list[Message]: ...
 
     def extend(self, message: Message, visibility_seconds: int) -> None:
-        """The message stays invisible this long from now; 0 gives it back at once. A message that is gone is no error."""
+        """The message stays invisible this long from now; 0 gives it back at once. A message that is gone is fine."""
 
     def delete(self, message: Message) -> None: ...
 

@@ -61,11 +61,11 @@ class Agent:
     tools: Sequence[Tool | ToolSet] = ()
     limits: Limits = field(default_factory=Limits)
     placement: Placement = "auto"
-    #: ``end_turn``: the model's own end of turn ends it. ``end_task``: it has to say so with ``end_task(status, summary)``.
+    #: ``end_turn``: the model's own end of turn ends it. ``end_task``: it has to call ``end_task(status, summary)``.
     done: DoneSignal = "end_turn"
     #: Extra fields of the Messages API for every call, such as ``thinking`` or ``service_tier``.
     model_options: dict[str, Any] = field(default_factory=dict)
-    #: Where a flagged tool result was seen, calls of ``once`` tools are denied until an operator lets the session go on.
+    #: After a flagged tool result, calls of ``once`` tools are denied until an operator lets the session go on.
     block_once_after_flag: bool = False
 
     def __post_init__(self) -> None:
