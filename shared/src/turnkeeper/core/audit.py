@@ -1,0 +1,341 @@
+"""What was done, with which tool, by whom: records that are written once and chained, so that tampering shows.
+
+Each record carries the hash of the one before it. The chain of a session starts from a hash that binds the tenant and
+the session (a chain cannot be passed off as another's) and its head, the count and the last hash, is kept on the
+session item, so that a chain that was cut at its end shows too. Policy changes of a tenant make a chain of their own,
+with no session id.
+
+What is hashed is RFC 8785 canonical JSON, so that any language can check it. Numbers are integers only: there is one
+way to write an integer, and many to write a float.
+
+Erasing a session takes its arguments away and must leave a chain that verifies. So the hash covers a salted digest of
+the arguments, not the arguments: with the salt gone, the digest says nothing. :func:`verify` accepts missing arguments
+only in a chain that says itself that it was erased.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from turnkeeper.core.tools import Outcome
+
+AuditKind = Literal[
+    "tool_call",
+    "session_created",
+    "grant",
+    "cap_trip",
+    "breaker_trip",
+    "cancel",
+    "erase",
+    "policy_change",
+    "operator_action",
+]
+ProblemKind = Literal["altered", "missing", "reordered", "duplicated", "truncated", "foreign", "extra", "head"]
+
+_SCHEMA: Final = "turnkeeper.audit/v1"
+#: Beyond this, JSON numbers are not exact in every language (RFC 8785 refuses them).
+_MAX_INTEGER: Final = 2**53 - 1
+_MAX_DEPTH: Final = 64
+_HASH = r"^[0-9a-f]{64}$"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def plain_json(value: Any, _depth: int = 0) -> Any:
+    """JSON that can be hashed: floats and very large integers become strings, whole Decimals (DynamoDB) integers.
+
+    The result does not change when it is put through again, also after a round trip through the table.
+
+    Raises:
+        ValueError: not JSON, or nested too deep.
+    """
+    if _depth > _MAX_DEPTH:
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
+    if isinstance(value, int):
+        return value if abs(value) <= _MAX_INTEGER else str(value)
+    if isinstance(value, float | Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain_json(str(key)): plain_json(item, _depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, _depth + 1) for item in value]
+    raise ValueError(f"{type(value).__name__} is not JSON")
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(plain_json)]
+Digest = Annotated[str, Field(pattern=_HASH)]
+Count = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
+
+
+class AuditRecord(BaseModel):
+    """One thing that was done. ``previous_hash``, ``arguments_sha256`` and ``hash`` are set by :func:`chain`.
+
+    ``arguments_redacted`` and ``detail`` are redacted by whoever builds the record. ``detail`` outlives an erasure: it
+    holds limits, reasons and names, never contents.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant_id: str
+    #: None in the tenant's chain of policy changes.
+    session_id: str | None = None
+    user_id: str | None = None
+    seq: int = Field(ge=1, le=_MAX_INTEGER)
+    at: datetime
+    kind: AuditKind
+    #: Who caused it: a principal or an operator; None where it is the session's own user.
+    actor: str | None = None
+    #: Which runner did it.
+    runner: str | None = None
+    tool: str | None = None
+    tool_use_id: str | None = None
+    arguments_redacted: JsonObject | None = None
+    #: Random, from the caller; goes away with the arguments.
+    arguments_salt: str | None = None
+    arguments_sha256: Digest | None = None
+    result_bytes: Count | None = None
+    result_sha256: Digest | None = None
+    duration_ms: Count | None = None
+    outcome: Outcome | None = None
+    detail: JsonObject | None = None
+    previous_hash: Digest | None = None
+    hash: Digest | None = None
+
+    @field_validator("at")
+    @classmethod
+    def _utc(cls, at: datetime) -> datetime:
+        if at.tzinfo is None:
+            raise ValueError("needs a time zone")
+        return at.astimezone(UTC)
+
+    @field_validator("tenant_id", "session_id", "user_id", "actor", "runner", "tool", "tool_use_id", "arguments_salt")
+    @classmethod
+    def _no_surrogates(cls, text: str | None) -> str | None:
+        return text and _SURROGATE.sub("\ufffd", text)
+
+
+class Problem(BaseModel):
+    """What is wrong with a chain. ``first`` to ``last`` are the sequence numbers it is about, where known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: ProblemKind
+    first: int | None
+    last: int | None
+    why: str
+
+    def __str__(self) -> str:
+        which = (
+            "" if self.first is None else f" {self.first}" if self.first == self.last else f" {self.first}-{self.last}"
+        )
+        return f"{self.kind}{which}: {self.why}"
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 canonical JSON of None, booleans, strings, lists, dicts with string keys, and exact integers.
+
+    Raises:
+        TypeError: anything else, floats above all.
+        ValueError: an integer beyond 2**53 - 1.
+        UnicodeEncodeError: a lone surrogate.
+    """
+    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def genesis(tenant_id: str, session_id: str | None) -> str:
+    """The hash that the first record of a chain follows."""
+    return _sha256({"schema": _SCHEMA, "tenant_id": tenant_id, "session_id": session_id})
+
+
+def chain(previous_hash: str, record: AuditRecord) -> AuditRecord:
+    """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed."""
+    arguments = _arguments_digest(record)
+    linked = record.model_copy(update={"previous_hash": previous_hash, "arguments_sha256": arguments, "hash": None})
+    return linked.model_copy(update={"hash": hash_of(linked)})
+
+
+def hash_of(record: AuditRecord) -> str:
+    """The hash that this record must carry. A field that is None is left out: adding one later breaks no chain."""
+    body = record.model_dump(exclude={"hash", "arguments_redacted", "arguments_salt"}, exclude_none=True)
+    body["at"] = record.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _sha256({"schema": _SCHEMA, **body})
+
+
+def erased(record: AuditRecord) -> AuditRecord:
+    """The record without contents. It still verifies, in a chain that holds an ``erase`` record."""
+    return record.model_copy(update={"arguments_redacted": None, "arguments_salt": None})
+
+
+def verify(
+    records: Sequence[AuditRecord | Mapping[str, Any]],
+    head_count: int,
+    head_hash: str,
+    *,
+    tenant_id: str,
+    session_id: str | None,
+) -> list[Problem]:
+    """What is wrong with a chain, in the order of the sequence numbers; an empty list when nothing is.
+
+    ``records`` come in the order in which they are stored, as models or as the stored mappings. ``tenant_id`` and
+    ``session_id`` are what the caller asked for, not what the records say. ``head_count`` and ``head_hash`` come from
+    the head item (an empty ``head_hash`` stands for a chain that has not begun).
+
+    Finds every change that leaves the head alone. Whoever can rewrite all records from one on *and* the head is not
+    found here: that needs a copy of the head elsewhere (logs, a backup).
+    """
+    return _Verification(records, head_count, head_hash or genesis(tenant_id, session_id), tenant_id, session_id).run()
+
+
+class _Verification:
+    def __init__(
+        self,
+        stored: Sequence[AuditRecord | Mapping[str, Any]],
+        head_count: int,
+        head_hash: str,
+        tenant_id: str,
+        session_id: str | None,
+    ) -> None:
+        self.stored = stored
+        self.head_count = head_count
+        self.head_hash = head_hash
+        self.start = genesis(tenant_id, session_id)
+        self.owner = (tenant_id, session_id)
+        self.problems: list[Problem] = []
+        #: The first record of each sequence number.
+        self.by_seq: dict[int, AuditRecord] = {}
+        #: Sequence numbers that are known to be wrong: their links say nothing more.
+        self.bad: set[int] = set()
+
+    def run(self) -> list[Problem]:
+        self.read()
+        self.contents()
+        self.gaps()
+        self.links()
+        self.head()
+        return sorted(self.problems, key=lambda problem: problem.first or 0)
+
+    def add(self, kind: ProblemKind, seq: int | None, why: str, last: int | None = None) -> None:
+        self.problems.append(Problem(kind=kind, first=seq, last=last or seq, why=why))
+
+    def read(self) -> None:
+        highest = 0
+        for raw in self.stored:
+            try:
+                record = raw if isinstance(raw, AuditRecord) else AuditRecord.model_validate(raw)
+            except ValidationError as error:
+                self.unreadable(raw, error)
+                continue
+            if record.seq in self.by_seq:
+                same = record == self.by_seq[record.seq]
+                self.add("duplicated", record.seq, "stands there twice" if same else "stands there twice, differently")
+                self.bad.update(() if same else (record.seq,))
+                continue
+            if record.seq < highest:
+                self.add("reordered", record.seq, f"stands after record {highest}")
+            highest = max(highest, record.seq)
+            self.by_seq[record.seq] = record
+
+    def unreadable(self, raw: Any, error: ValidationError) -> None:
+        seq = raw.get("seq") if isinstance(raw, Mapping) else None
+        where = sorted({".".join(map(str, item["loc"])) or "record" for item in error.errors()})
+        number = int(seq) if isinstance(seq, int | Decimal) and seq >= 1 else None
+        self.add("altered", number, f"is no audit record: {', '.join(where)}")
+        if number is not None:
+            self.bad.add(number)
+
+    def contents(self) -> None:
+        erasing = any(record.kind == "erase" for record in self.by_seq.values())
+        for seq, record in self.by_seq.items():
+            if (record.tenant_id, record.session_id) != self.owner:
+                self.add("foreign", seq, "belongs to another tenant's or session's chain")
+            elif record.hash != hash_of(record):
+                self.add("altered", seq, "its contents do not have its hash")
+            elif record.arguments_redacted is None and record.arguments_sha256 is not None:
+                if erasing:
+                    continue
+                self.add("altered", seq, "its arguments are gone and nothing in the chain erased them")
+            elif record.arguments_sha256 != _arguments_digest(record):
+                self.add("altered", seq, "its arguments are not the ones that were recorded")
+            else:
+                continue
+            self.bad.add(seq)
+
+    def gaps(self) -> None:
+        # What cannot be read is not missing. A head may claim any count, so nothing here counts up to it.
+        known = sorted(self.by_seq.keys() | self.bad)
+        expected = 1
+        for seq in known:
+            if seq > self.head_count:
+                break
+            if seq > expected:
+                self.add("missing", expected, "taken out", seq - 1)
+            expected = seq + 1
+        if expected <= self.head_count:
+            self.add("truncated", expected, f"the head counts {self.head_count} records", self.head_count)
+        for seq in known:
+            if seq > self.head_count:
+                self.add("extra", seq, f"the head counts only {self.head_count} records")
+
+    def links(self) -> None:
+        for seq, record in self.by_seq.items():
+            if seq in self.bad:
+                continue
+            if seq == 1:
+                if record.previous_hash != self.start:
+                    self.add("altered", seq, "does not start this session's chain")
+                continue
+            before = self.by_seq.get(seq - 1)
+            if before is not None and seq - 1 not in self.bad and record.previous_hash != before.hash:
+                self.add("altered", seq - 1, f"record {seq} was chained to another one: this or that one was replaced")
+
+    def head(self) -> None:
+        if self.head_count == 0:
+            if self.head_hash != self.start:
+                self.add("head", None, "counts no records, but has a hash")
+            return
+        last = self.by_seq.get(self.head_count)
+        if last is not None and self.head_count not in self.bad and last.hash != self.head_hash:
+            self.add(
+                "head",
+                self.head_count,
+                "the last record is not the one that the head names: rewritten, or the head was",
+            )
+
+
+def _arguments_digest(record: AuditRecord) -> str | None:
+    if record.arguments_redacted is None:
+        return None
+    return _sha256({"arguments": record.arguments_redacted, "salt": record.arguments_salt or ""})
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _MAX_INTEGER:
+            raise ValueError("integer beyond 2**53 - 1")
+        return value
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    if isinstance(value, Mapping):
+        # RFC 8785 orders by UTF-16 units; Python's own order differs beyond the basic plane.
+        keys: Iterable[str] = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return {key: _ordered(value[key]) for key in keys}
+    raise TypeError(f"{type(value).__name__} has no canonical form")
