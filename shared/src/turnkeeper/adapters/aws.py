@@ -1,0 +1,109 @@
+"""Clients of AWS: timeouts, retries and pools in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+
+from turnkeeper.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+_THROTTLES = {
+    "RequestThrottled",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+
+
+@dataclass(frozen=True)
+class Aws:
+    """Makes clients; each is made once, and may be shared by threads. ``max_pool_connections`` is the number of
+    threads that use a client at a time."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    max_pool_connections: int = 10
+    connect_timeout_seconds: float = 2.0
+    table_timeout_seconds: float = 3.0
+    other_timeout_seconds: float = 30.0
+    attempts: int = 4
+
+    @cached_property
+    def _session(self) -> boto3.session.Session:
+        return boto3.session.Session(region_name=self.region)
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        # One attempt: the table retries by itself, and has to see each of them.
+        client: DynamoDBClient = self._client("dynamodb", timeout=self.table_timeout_seconds, attempts=1)
+        return client
+
+    @cached_property
+    def s3(self) -> S3Client:
+        # An emulator serves buckets by path, not by host name.
+        s3 = {"addressing_style": "path"} if self.endpoint_url else {}
+        client: S3Client = self._client("s3", s3=s3)
+        return client
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        # A long poll keeps the connection silent for up to 20 s, hence the long timeout.
+        client: SQSClient = self._client("sqs")
+        return client
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        client: SNSClient = self._client("sns", timeout=5.0)
+        return client
+
+    @cached_property
+    def lambda_(self) -> LambdaClient:
+        client: LambdaClient = self._client("lambda")
+        return client
+
+    def _client(self, service: str, *, timeout: float | None = None, attempts: int | None = None, **more: Any) -> Any:
+        config = Config(
+            connect_timeout=self.connect_timeout_seconds,
+            read_timeout=timeout or self.other_timeout_seconds,
+            max_pool_connections=self.max_pool_connections,
+            retries={"mode": "standard", "total_max_attempts": attempts or self.attempts},
+            # A connection that idles behind a NAT gateway for 350 s is cut without a word.
+            tcp_keepalive=True,
+            **more,
+        )
+        make: Any = self._session.client
+        return make(service, endpoint_url=self.endpoint_url, config=config)
+
+
+@contextmanager
+def outages(service: str) -> Iterator[None]:
+    """Turns throttling and outages that outlasted the client's own retries into Unavailable; lets the rest through."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status < 500 and status != 429 and code_of(error) not in _THROTTLES:
+            raise
+        raise Unavailable(f"{service} is busy: {code_of(error)}", retry_after_seconds=1) from error
+    except (HTTPClientError, BotoConnectionError) as error:
+        raise Unavailable(f"{service} is out of reach", retry_after_seconds=1) from error
+
+
+def code_of(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")

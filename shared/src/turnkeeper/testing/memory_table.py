@@ -1,0 +1,271 @@
+"""The table in memory: what DynamoDB promises, and what it refuses, under one lock."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from turnkeeper.adapters.table_rules import (
+    INDEXES,
+    MAX_ITEM_BYTES,
+    MAX_PAGE_BYTES,
+    MAX_WRITE_BYTES,
+    Range,
+    check_index_keys,
+    check_key,
+    check_operation,
+    check_operations,
+    cursor_of,
+    put_to_wire,
+)
+from turnkeeper.adapters.table_values import (
+    InvalidOperation,
+    WireItem,
+    WireValue,
+    item_from_wire,
+    item_size,
+    item_to_wire,
+    to_wire,
+)
+from turnkeeper.ports import AnyOf, Check, Cond, Condition, ConditionFailed, Item, Key, Operation, Page, Put, Update
+
+#: Hears every change, in order, as the item was and as it is.
+OnChange = Callable[[Item | None, Item | None], None]
+
+#: A place in a view: the sort key, then the item's key, which tells equal sort keys of an index apart.
+_Place = tuple[str, str, str]
+
+_BASE = ("pk", "sk")
+
+
+class MemoryTable:
+    """A :class:`turnkeeper.ports.Table` in memory. Items are kept in wire form, so that no caller shares state with it.
+
+    ``on_change`` is the table's stream: called after the write, under the lock, so that the changes of an item come in
+    their order; it should only take note. ``on_request`` hears the same names as that of the DynamoDB table.
+    """
+
+    def __init__(self, *, on_change: OnChange | None = None, on_request: Callable[[str], None] | None = None) -> None:
+        self._lock = threading.RLock()
+        self._items: dict[Key, WireItem] = {}
+        self._views = {names: _View(*names) for names in (_BASE, *INDEXES.values())}
+        self.on_change = on_change
+        self.on_request = on_request
+
+    def get(self, key: Key) -> Item | None:
+        check_key(key)
+        with self._lock:
+            self._count("GetItem")
+            return _read(self._items.get(key))
+
+    def batch_get(self, keys: Sequence[Key]) -> list[Item]:
+        for key in keys:
+            check_key(key)
+        with self._lock:
+            for _ in range(0, len(set(keys)), 100):
+                self._count("BatchGetItem")
+            return [item_from_wire(self._items[key]) for key in keys if key in self._items]
+
+    def query(
+        self,
+        pk: str,
+        *,
+        first: str = "",
+        last: str = "\uffff",
+        index: str | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+        cursor: str | None = None,
+    ) -> Page:
+        bounds = Range.of(pk, first=first, last=last, index=index, limit=limit, cursor=cursor)
+        with self._lock:
+            self._count("Query")
+            places = self._views[bounds.partition_name, bounds.sort_name].between(bounds, descending)
+            page: list[WireItem] = []
+            size = 0
+            for _, item_pk, item_sk in places:
+                item = self._items[Key(item_pk, item_sk)]
+                page.append({name: item[name] for name in bounds.key_names} if index else item)
+                size += item_size(page[-1])
+                if len(page) == limit or size >= MAX_PAGE_BYTES:
+                    # As DynamoDB does it: a page that is full has a cursor, also where nothing follows.
+                    place = {name: item[name]["S"] for name in bounds.key_names}
+                    return Page([item_from_wire(each) for each in page], cursor_of(place))
+            return Page([item_from_wire(each) for each in page])
+
+    def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
+        page = self.query(pk, first=first, last=last)
+        items = page.items
+        while page.cursor:
+            page = self.query(pk, first=first, last=last, cursor=page.cursor)
+            items.extend(page.items)
+        return items
+
+    def write(self, operations: Sequence[Operation]) -> None:
+        check_operations(operations)
+        if not operations:
+            return
+        with self._lock:
+            self._count("TransactWriteItems")
+            self._commit(operations)
+
+    def update(self, operation: Update) -> Item:
+        check_operation(operation)
+        with self._lock:
+            self._count("UpdateItem")
+            self._commit([operation])
+            return item_from_wire(self._items[operation.key])
+
+    def snapshot(self) -> list[Item]:
+        """All items, by key: for tests to look at."""
+        with self._lock:
+            return [item_from_wire(self._items[key]) for key in sorted(self._items, key=lambda key: (key.pk, key.sk))]
+
+    # ---- inside the lock ----
+
+    def _commit(self, operations: Sequence[Operation]) -> None:
+        old = [self._items.get(operation.key) for operation in operations]
+        # Values that no table holds fail before any condition is judged, as they would before anything is sent.
+        conditions = [[_prepare(each) for each in operation.conditions] for operation in operations]
+        changes = [_change(operation) for operation in operations]
+        failures = {
+            number: _read(item)
+            for number, item in enumerate(old)
+            if not all(holds(item) for holds in conditions[number])
+        }
+        if failures:
+            raise ConditionFailed(failures)
+        new = [change(item) for change, item in zip(changes, old, strict=True)]
+        if sum(item_size(item) for item in new if item) > MAX_WRITE_BYTES:
+            raise InvalidOperation(f"a write of more than {MAX_WRITE_BYTES} bytes")
+        for operation, before, after in zip(operations, old, new, strict=True):
+            if isinstance(operation, Check) or after is None:
+                continue
+            self._items[operation.key] = after
+            for view in self._views.values():
+                view.replace(operation.key, before, after)
+        if self.on_change:
+            for before, after in zip(old, new, strict=True):
+                if before != after:
+                    self.on_change(_read(before), _read(after))
+
+    def _count(self, name: str) -> None:
+        if self.on_request:
+            self.on_request(name)
+
+
+class _View:
+    """The table, or one of its indexes: places by partition, sorted. Items without its keys are not in it."""
+
+    def __init__(self, partition_name: str, sort_name: str) -> None:
+        self._partition_name = partition_name
+        self._sort_name = sort_name
+        self._partitions: dict[str, list[_Place]] = {}
+
+    def replace(self, key: Key, before: WireItem | None, after: WireItem) -> None:
+        was, now = self._place(key, before), self._place(key, after)
+        if was == now:
+            return
+        if was:
+            places = self._partitions[was[0]]
+            del places[bisect_left(places, was[1])]
+        if now:
+            insort(self._partitions.setdefault(now[0], []), now[1])
+
+    def between(self, bounds: Range, descending: bool) -> Iterable[_Place]:
+        places = self._partitions.get(bounds.partition, [])
+        start = 0 if bounds.first is None else bisect_left(places, (bounds.first,))
+        end = len(places) if bounds.last is None else bisect_right(places, bounds.last, key=lambda place: place[0])
+        if bounds.start:
+            here = (bounds.start[bounds.sort_name], bounds.start["pk"], bounds.start["sk"])
+            if descending:
+                end = min(end, bisect_left(places, here))
+            else:
+                start = max(start, bisect_right(places, here))
+        found = places[start:end]
+        return reversed(found) if descending else found
+
+    def _place(self, key: Key, item: WireItem | None) -> tuple[str, _Place] | None:
+        if item is None or self._partition_name not in item or self._sort_name not in item:
+            return None
+        return item[self._partition_name]["S"], (item[self._sort_name]["S"], key.pk, key.sk)
+
+
+def _read(item: WireItem | None) -> Item | None:
+    return None if item is None else item_from_wire(item)
+
+
+# ---- conditions and changes, in wire form ----
+
+
+def _prepare(condition: Condition) -> Callable[[WireItem | None], bool]:
+    if isinstance(condition, AnyOf):
+        alternatives = [_prepare(each) for each in condition.conditions]
+        return lambda item: any(holds(item) for holds in alternatives)
+    operand = to_wire(condition.value)
+    return lambda item: _holds(condition, operand, (item or {}).get(condition.attribute))
+
+
+def _holds(condition: Cond, operand: WireValue, value: WireValue | None) -> bool:
+    if condition.op == "absent":
+        return value is None
+    if value is None or condition.op == "exists":
+        return value is not None
+    if condition.op in _EQUALITY:
+        return _EQUALITY[condition.op](value, operand)
+    # Values of two types have no order.
+    return value.keys() == operand.keys() and _ORDER[condition.op](_ordered(value), _ordered(operand))
+
+
+_EQUALITY: dict[str, Callable[[WireValue, WireValue], bool]] = {"=": operator.eq, "<>": operator.ne}
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _ordered(value: WireValue) -> Any:
+    ((kind, content),) = value.items()
+    return int(content) if kind == "N" else content
+
+
+def _change(operation: Operation) -> Callable[[WireItem | None], WireItem | None]:
+    match operation:
+        case Put():
+            item = _within_limits(put_to_wire(operation))
+            return lambda _: item
+        case Update():
+            to_set = item_to_wire(operation.set)
+            check_index_keys(to_set)
+            to_add = {name: (amount, to_wire(amount)) for name, amount in operation.add.items()}
+            return lambda old: _updated(operation, to_set, to_add, old)
+        case Check():
+            return lambda old: old
+
+
+def _updated(
+    operation: Update, to_set: WireItem, to_add: dict[str, tuple[int, WireValue]], old: WireItem | None
+) -> WireItem:
+    item = dict(old) if old else {"pk": {"S": operation.key.pk}, "sk": {"S": operation.key.sk}}
+    for name, (amount, wire) in to_add.items():
+        before = item.get(name)
+        if before is None:
+            item[name] = wire
+        elif "N" in before:
+            item[name] = to_wire(int(before["N"]) + amount)
+        else:
+            raise InvalidOperation(f"{name} of {operation.key} is no number to add to")
+    for name in operation.remove:
+        item.pop(name, None)
+    return _within_limits(item | to_set)
+
+
+def _within_limits(item: WireItem) -> WireItem:
+    if item_size(item) > MAX_ITEM_BYTES:
+        raise InvalidOperation(f"an item of more than {MAX_ITEM_BYTES} bytes")
+    return item
