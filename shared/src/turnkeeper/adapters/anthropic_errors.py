@@ -1,0 +1,131 @@
+"""What a failure of the Messages API means: whether to try again, when, and what it may have cost."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from turnkeeper.core.errors import Certainty, ProviderError
+
+_RETRYABLE = frozenset({408, 409, 424, 429})
+#: A failure told inside a stream has no status of its own: its type says which it would have been.
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    # Bedrock's names.
+    "validationException": 400,
+    "throttlingException": 429,
+    "internalServerException": 500,
+    "modelStreamErrorException": 424,
+    "serviceUnavailableException": 503,
+    "modelTimeoutException": 408,
+}
+_TOO_LONG = re.compile(
+    r"prompt is too long|input is too long|exceeds? (the )?(context|model'?s? maximum)|context (window|limit)", re.I
+)
+_ADVICE = {
+    401: "The model API refused the key: check that it is valid, and where it is read from.",
+    402: "The model API refuses for billing: check the account's payment details.",
+    403: "The model API does not permit this: check what the key or the role may use.",
+    404: "The model API does not know the model, or this account has no access to it: check the model's name.",
+}
+_DETAIL_LENGTH = 500
+
+
+def status_error(
+    status_code: int,
+    body: object,
+    headers: Mapping[str, str],
+    *,
+    certainty: Certainty,
+    usage: dict[str, Any] | None = None,
+    now: datetime,
+) -> ProviderError:
+    """For an error answer (``unbilled``), or an ``error`` event inside a stream (with what the stream had shown).
+
+    ``data`` holds ``error_type``, and ``context_window`` = True where the conversation is too long for the model.
+    """
+    error_type, message = _told(body)
+    in_stream = 200 <= status_code < 300
+    if in_stream:
+        status_code = _STATUS_OF_TYPE.get(error_type or "", 500)
+    retryable = status_code in _RETRYABLE or status_code >= 500
+    # The provider may know better, for instance that a spend limit will not clear by itself.
+    advised = headers.get("x-should-retry")
+    if advised in ("true", "false"):
+        retryable = advised == "true"
+    named = f"{status_code} {error_type}" if error_type else str(status_code)
+    detail = f"{_ADVICE[status_code]} ({named}: {message})" if status_code in _ADVICE else f"{named}: {message}"
+    error = ProviderError(
+        detail,
+        retryable=retryable,
+        certainty=certainty,
+        status_code=status_code,
+        retry_after_seconds=retry_after_seconds(headers, now),
+        usage=usage,
+        request_id=request_id(headers),
+    )
+    if error_type:
+        error.data["error_type"] = error_type
+    if status_code == 413 or (status_code == 400 and _TOO_LONG.search(message)):
+        error.data["context_window"] = True
+    return error
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+    """From ``retry-after-ms``, or ``retry-after`` in seconds or as an HTTP date; ``None`` where neither can be read."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    told = headers.get("retry-after")
+    seconds = _number(told)
+    if seconds is not None or told is None:
+        return seconds
+    try:
+        at = parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's name for the request: Anthropic's header or Amazon's."""
+    return headers.get("request-id") or headers.get("x-amzn-requestid")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return max(0.0, value) if math.isfinite(value) else None
+
+
+def _told(body: object) -> tuple[str | None, str]:
+    """Type and message of an error body: Anthropic's ``{"error": {...}}``, Amazon's ``{"message": ...}``, or text."""
+    error_type, message = None, ""
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        if isinstance(inner, Mapping):
+            error_type, message = inner.get("type"), inner.get("message")
+        else:
+            message = body.get("message") or body.get("Message") or ""
+    elif isinstance(body, str):
+        # Not of the API's making: a proxy's page. Its first words are enough to know it by.
+        message = " ".join(body.split())[:120]
+    message = str(message or "no message")[:_DETAIL_LENGTH]
+    return (error_type if isinstance(error_type, str) else None), message

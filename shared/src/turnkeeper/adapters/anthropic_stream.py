@@ -1,0 +1,145 @@
+"""Puts an answer together from the events of a Messages API stream, as raw JSON.
+
+The SDK's own snapshot reads blocks into its models and loses what these do not know; here everything that came is
+kept, so that the transcript holds what the API said, and can be sent back as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
+_WHOLE = frozenset({"end_turn", "tool_use", "stop_sequence", "pause_turn"})
+#: Deltas that add to a text of the block.
+_TEXT_DELTAS = {"text_delta": "text", "thinking_delta": "thinking"}
+
+
+class MalformedAnswer(Exception):
+    """The stream does not add up to an answer; the text says why, without its content."""
+
+
+@dataclass
+class _Block:
+    raw: dict[str, Any]
+    partial_json: list[str] = field(default_factory=list)
+    closed: bool = False
+
+
+class Answer:
+    """One answer in the making: feed it events in order."""
+
+    def __init__(self) -> None:
+        self.message: dict[str, Any] = {}
+        #: Latest known usage, raw; ``None`` before ``message_start``.
+        self.usage: dict[str, Any] | None = None
+        self.stop_reason: str | None = None
+        #: A ``message_delta`` told the final usage.
+        self.usage_is_final = False
+        self.stopped = False
+        self._blocks: dict[int, _Block] = {}
+
+    def feed(self, event: Any) -> None:
+        """Take one event. Events of a type unknown here are passed over, as the API asks of its clients.
+
+        Raises:
+            MalformedAnswer: the event cannot be read or comes out of order.
+        """
+        kind = event.get("type") if isinstance(event, Mapping) else None
+        try:
+            if kind == "message_start":
+                self.message = copy.deepcopy(dict(event["message"]))
+                self.usage = dict(self.message.get("usage") or {})
+            elif kind == "content_block_start":
+                self._blocks[int(event["index"])] = _Block(copy.deepcopy(dict(event["content_block"])))
+            elif kind == "content_block_delta":
+                _apply(self._blocks[int(event["index"])], event["delta"])
+            elif kind == "content_block_stop":
+                self._blocks[int(event["index"])].closed = True
+            elif kind == "message_delta":
+                self._finish(event)
+            elif kind == "message_stop":
+                self.stopped = True
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedAnswer(f"a {kind} event that does not fit: {type(error).__name__}") from error
+
+    @property
+    def complete(self) -> bool:
+        """Everything of the answer is here, even if the stream breaks now."""
+        return bool(self.message) and self.stop_reason is not None and all(b.closed for b in self._blocks.values())
+
+    def content(self) -> list[dict[str, Any]]:
+        """The blocks in their order, tool inputs parsed.
+
+        What a limit cut off in a way that could not be sent back is kept out: a tool call whose input does not parse,
+        thinking without its signature. ``stop_reason`` (``max_tokens`` and the like) tells that there was more.
+
+        Raises:
+            MalformedAnswer: a tool call cannot be read although the answer was not cut off.
+        """
+        truncated = self.stop_reason not in _WHOLE
+        last = max(self._blocks, default=-1)
+        blocks = []
+        for index in sorted(self._blocks):
+            block = self._blocks[index]
+            cut_off = truncated and index == last
+            if block.partial_json:
+                text = "".join(block.partial_json)
+                value = _parsed(text) if text.strip() or cut_off else block.raw.get("input") or {}
+                if not isinstance(value, dict):
+                    if truncated:
+                        continue
+                    raise MalformedAnswer("a tool call whose input is not a JSON object")
+                block.raw["input"] = value
+            elif cut_off and _never_began(block.raw):
+                continue
+            blocks.append(block.raw)
+        return blocks
+
+    def _finish(self, event: Mapping[str, Any]) -> None:
+        delta = event.get("delta") or {}
+        if delta.get("stop_reason") is not None:
+            self.stop_reason = str(delta["stop_reason"])
+        if event.get("usage"):
+            # Counts are totals so far; what is left out or null keeps its value from message_start.
+            known = {name: value for name, value in event["usage"].items() if value is not None}
+            self.usage = {**(self.usage or {}), **known}
+            self.usage_is_final = True
+
+
+def _never_began(raw: Mapping[str, Any]) -> bool:
+    needed = {"tool_use": "input", "thinking": "signature"}.get(str(raw.get("type")))
+    return needed is not None and not raw.get(needed)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _apply(block: _Block, delta: Mapping[str, Any]) -> None:
+    kind = delta["type"]
+    if kind in _TEXT_DELTAS:
+        name = _TEXT_DELTAS[kind]
+        block.raw[name] = (block.raw.get(name) or "") + delta[name]
+    elif kind == "input_json_delta":
+        block.partial_json.append(delta["partial_json"])
+    elif kind == "citations_delta":
+        block.raw["citations"] = [*(block.raw.get("citations") or []), delta["citation"]]
+    else:
+        # signature_delta, compaction_delta and whatever comes next: the fields as they are. A text that grows over
+        # several deltas of an unknown kind adds up; a signature comes whole and replaces what was there.
+        grows = kind not in ("signature_delta", "compaction_delta")
+        for name, value in delta.items():
+            if name == "type":
+                continue
+            before = block.raw.get(name)
+            if grows and type(before) is type(value) and isinstance(value, (str, list)):
+                block.raw[name] = before + value
+            else:
+                block.raw[name] = value

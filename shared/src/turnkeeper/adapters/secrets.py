@@ -1,0 +1,81 @@
+"""Where the key of the model API comes from. A key is never logged and never part of a ``repr``."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Any, Protocol
+
+
+class KeySource(Protocol):
+    """Calling it gives the key; cheap, but for the first time."""
+
+    def __call__(self) -> str: ...
+
+    def refresh(self) -> str:
+        """Read it again: the one that we have was refused."""
+
+
+class MissingKey(Exception):
+    """There is no key where it should be; the text says where."""
+
+
+class EnvironmentKey:
+    """The key from an environment variable."""
+
+    def __init__(self, name: str = "ANTHROPIC_API_KEY") -> None:
+        self._name = name
+
+    def __call__(self) -> str:
+        key = os.environ.get(self._name, "").strip()
+        if not key:
+            raise MissingKey(f"{self._name} is not set")
+        return key
+
+    def refresh(self) -> str:
+        return self()
+
+    def __repr__(self) -> str:
+        return f"EnvironmentKey({self._name!r})"
+
+
+class SecretsManagerKey:
+    """The key from a secret: a plain string, or JSON with ``api_key``. Read once; again on :meth:`refresh`.
+
+    Errors of the client go through as they are, except that there is no key in what it answers (MissingKey).
+    """
+
+    def __init__(self, secret_id: str, client: Any) -> None:
+        self._secret_id = secret_id
+        self._client = client
+        self._lock = threading.Lock()
+        self._key: str | None = None
+
+    def __call__(self) -> str:
+        with self._lock:
+            if self._key is None:
+                self._key = self._read()
+            return self._key
+
+    def refresh(self) -> str:
+        key = self._read()
+        with self._lock:
+            self._key = key
+        return key
+
+    def _read(self) -> str:
+        text = str(self._client.get_secret_value(SecretId=self._secret_id).get("SecretString") or "").strip()
+        if text.startswith("{"):
+            try:
+                held = json.loads(text)
+            except ValueError:
+                # Without the cause: its message would quote the secret.
+                raise MissingKey(f"secret {self._secret_id} is neither a key nor JSON") from None
+            text = str(held.get("api_key") or "").strip()
+        if not text:
+            raise MissingKey(f'secret {self._secret_id} holds no key: a plain string, or JSON with "api_key"')
+        return text
+
+    def __repr__(self) -> str:
+        return f"SecretsManagerKey({self._secret_id!r})"
