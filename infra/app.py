@@ -1,0 +1,47 @@
+"""The CDK app. `build` makes the stacks; the CDK command line runs this module as a program.
+
+    TurnkeeperState    table, bucket, queues, secrets, alert topic
+    TurnkeeperApi      Lambdas, HTTP API, schedule, stream source
+    TurnkeeperWorker   network, cluster, Fargate service, scaling        (cloud only)
+    TurnkeeperObserve  alarms and dashboard                              (cloud only)
+
+No stack looks anything up, none names an account or a region: synthesizing works anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+
+# jsii prints a screenful about Node versions on every start; package.json says which ones we support.
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
+os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
+
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks
+
+from infra.api import ApiStack
+from infra.config import Config
+from infra.observe import ObserveStack
+from infra.state import StateStack
+from infra.worker import WorkerStack
+
+
+def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
+    """Add the stacks that `config` (by default the app's context) asks for; return them, state first."""
+    config = config or Config.from_context(app.node)
+    state = StateStack(app, f"{config.name}State", config=config)
+    api = ApiStack(app, f"{config.name}Api", config=config, state=state)
+    stacks: list[cdk.Stack] = [state, api]
+    if not config.local:
+        worker = WorkerStack(app, f"{config.name}Worker", config=config, state=state)
+        stacks += [worker, ObserveStack(app, f"{config.name}Observe", config=config, state=state, api=api)]
+        cdk.Tags.of(app).add("turnkeeper:deployment", config.name)
+    if config.nag:
+        cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    return stacks
+
+
+if __name__ == "__main__":
+    application = cdk.App()
+    build(application)
+    application.synth()

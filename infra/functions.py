@@ -1,0 +1,194 @@
+"""How every Lambda of the kit is made: one code asset, one dependency layer, a role and a log group of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra import bundle, setting_keys
+from infra.acknowledge import acknowledge
+from infra.config import Config
+from infra.state import StateStack
+
+
+class Packaging:
+    """The assets that all functions of a stack share, made once."""
+
+    def __init__(self, stack: cdk.Stack, config: Config) -> None:
+        self._stack = stack
+        version = _host_version() if config.local else bundle.LAMBDA_PYTHON
+        self.code = self._built_code(
+            "Code",
+            bundle.code_hash(config.source_root, version),
+            ["code", str(config.source_root), version],
+        )
+        self.layers: list[lambda_.ILayerVersion] = []
+        self.environment: dict[str, str] = {}
+        if config.local:
+            # The emulator unpacks an asset anew for every process that it starts: the dependencies stay outside.
+            if config.local_dependencies is not None:
+                self.environment["PYTHONPATH"] = str(config.local_dependencies)
+        else:
+            layer = lambda_.LayerVersion(
+                stack,
+                "Dependencies",
+                code=self._built_code("LayerCode", bundle.layer_hash(), ["layer"]),
+                compatible_runtimes=[_RUNTIME],
+                compatible_architectures=[lambda_.Architecture.ARM_64],
+                description="What Turnkeeper imports, as locked in requirements/runtime.txt",
+            )
+            self.layers.append(layer)
+
+    def _built_code(self, id: str, source_hash: str, command: Sequence[str]) -> lambda_.Code:
+        """An asset that the CDK builds, by `infra.bundle`, when it publishes it."""
+        location = self._stack.synthesizer.add_file_asset(
+            source_hash=source_hash, executable=[sys.executable, "-m", "infra.bundle", *command]
+        )
+        bucket = s3.Bucket.from_bucket_name(self._stack, f"{id}Bucket", location.bucket_name)
+        acknowledge(
+            bucket,
+            "Annotation::@aws-cdk/aws-lambda:codeFromBucketObjectVersionNotSpecified",
+            "The object's key holds the hash of its content, so a change of code is a change of key.",
+        )
+        return lambda_.Code.from_bucket(bucket, location.object_key)
+
+
+class KitFunction(lambda_.Function):
+    """A Lambda with the settings that all of them take. Its role can write its own log, and what it is granted."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        state: StateStack,
+        packaging: Packaging,
+        handler: str,
+        service: str,
+        description: str,
+        timeout_seconds: int,
+        memory_mb: int,
+        settings: Mapping[str, str],
+        snap_start: bool = False,
+    ) -> None:
+        log_group = logs.LogGroup(
+            scope,
+            f"{id}Logs",
+            retention=_retention(config),
+            removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY,
+        )
+        role = iam.Role(
+            scope,
+            f"{id}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"What {service} may do",
+        )
+        write_own_log(role, log_group)
+        super().__init__(
+            scope,
+            id,
+            runtime=_RUNTIME,
+            architecture=lambda_.Architecture.ARM_64,
+            code=packaging.code,
+            layers=packaging.layers,
+            handler=handler,
+            description=description,
+            timeout=cdk.Duration.seconds(timeout_seconds),
+            memory_size=memory_mb,
+            role=role,
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            environment={
+                **common_settings(config, state),
+                setting_keys.SERVICE_NAME: service,
+                **settings,
+                **packaging.environment,
+            },
+        )
+        self.kit_role = role
+        acknowledge(self, "AwsSolutions-L1", "SnapStart and the wheels that we lock are proven on this Python.")
+        acknowledge(
+            self, "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", "A version is published behind an alias."
+        )
+
+
+def common_settings(config: Config, state: StateStack) -> dict[str, str]:
+    """What every runtime process is told, in Lambda and in the worker alike."""
+    settings = {
+        setting_keys.TABLE: state.table.table_name,
+        setting_keys.BUCKET: state.bucket.bucket_name,
+        setting_keys.QUEUE_URL: state.queue.queue_url,
+        setting_keys.DLQ_URL: state.dead_letters.queue_url,
+        setting_keys.SIGNING_SECRET_ID: state.signing_secret.secret_arn,
+        setting_keys.MODEL_PROVIDER: config.model_provider,
+        setting_keys.TURN_SECONDS: str(config.turn_seconds),
+        setting_keys.LEASE_SECONDS: str(config.lease_seconds),
+        setting_keys.IDENTITY: config.identity,
+        setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
+        setting_keys.LOG_LEVEL: config.log_level,
+    }
+    if config.agents:
+        settings[setting_keys.AGENTS] = config.agents
+    return settings
+
+
+def model_settings(config: Config, state: StateStack) -> dict[str, str]:
+    """For the two that call the model; only their roles can read the secret that is named here."""
+    settings = {setting_keys.MODEL_SECRET_ID: state.model_secret.secret_arn}
+    if config.model_url:
+        settings[setting_keys.MODEL_URL] = config.model_url
+    return settings
+
+
+def identity_settings(config: Config) -> dict[str, str]:
+    """For the front door: how the authorizer's word becomes tenant, user and role."""
+    if config.identity == "jwt":
+        return {
+            setting_keys.JWT_TENANT_CLAIM: config.jwt_tenant_claim,
+            setting_keys.JWT_USER_CLAIM: config.jwt_user_claim,
+            setting_keys.JWT_ROLE_CLAIM: config.jwt_role_claim,
+        }
+    if config.identity == "iam" and config.trusted_principals:
+        return {setting_keys.TRUSTED_PRINCIPALS: ",".join(config.trusted_principals)}
+    return {}
+
+
+def write_own_log(role: iam.Role, log_group: logs.LogGroup) -> None:
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            sid="WriteOwnLog",
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+            # The group's own ARN ends in ":*", which is how IAM names the streams of one group.
+            resources=[log_group.log_group_arn],
+        )
+    )
+
+
+def _retention(config: Config) -> logs.RetentionDays:
+    if config.log_retention_days not in _RETENTIONS:
+        days = ", ".join(map(str, _RETENTIONS))
+        raise ValueError(f"log_retention_days must be one of {days}, not {config.log_retention_days}")
+    return _RETENTIONS[config.log_retention_days]
+
+
+def _host_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+_RUNTIME = lambda_.Runtime.PYTHON_3_13
+_RETENTIONS = {
+    7: logs.RetentionDays.ONE_WEEK,
+    30: logs.RetentionDays.ONE_MONTH,
+    90: logs.RetentionDays.THREE_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    731: logs.RetentionDays.TWO_YEARS,
+}

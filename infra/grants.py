@@ -1,0 +1,138 @@
+"""Who may do what, by job: every permission of every role, in words that an auditor can read.
+
+The table is written with four actions only. No role has `DeleteItem`, `BatchWriteItem` or `PartiQL*`, so nothing of the
+kit can remove an item; entries and audit records go only by TTL or with the table. IAM has no condition on sort keys, so
+it cannot tell an audit record from an entry for `PutItem` and `UpdateItem`: that both are written once is held by the
+`attribute_not_exists` condition in the store (docs/decisions/0032 says what remains by convention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+
+from infra import names
+from infra.acknowledge import acknowledge
+from infra.config import Config
+from infra.state import StateStack
+
+READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
+WRITE_ITEMS = ("dynamodb:ConditionCheckItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+
+
+class Grants:
+    """Gives a role its permissions on the state, one job at a time."""
+
+    def __init__(self, state: StateStack, role: iam.IRole) -> None:
+        self._state = state
+        self._role = role
+
+    def read_sessions(self, *indexes: str) -> Grants:
+        """Read items by key, and through the named indexes."""
+        table_arn = self._state.table.table_arn
+        self._allow("ReadSessions", READ_ITEMS, table_arn)
+        if indexes:
+            self._allow("ReadIndexes", ["dynamodb:Query"], *(f"{table_arn}/index/{name}" for name in indexes))
+        return self
+
+    def write_sessions(self) -> Grants:
+        """Append and update items, alone or in a transaction; never remove one."""
+        self._allow("WriteSessions", WRITE_ITEMS, self._state.table.table_arn)
+        return self
+
+    def read_stream(self) -> Grants:
+        stream_arn = self._state.table.table_stream_arn
+        assert stream_arn is not None, "the table is made with a stream"
+        self._allow(
+            "ReadStream",
+            ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+            stream_arn,
+        )
+        # AWS offers no resource for this action.
+        self._allow("ListStreams", ["dynamodb:ListStreams"], "*")
+        acknowledge(
+            self._role, "AwsSolutions-IAM5[Resource::*]", "dynamodb:ListStreams takes no resource; it reads names only."
+        )
+        return self
+
+    def read_claims(self) -> Grants:
+        return self._on_claims("ReadClaims", "s3:GetObject")
+
+    def write_claims(self) -> Grants:
+        return self._on_claims("WriteClaims", "s3:PutObject")
+
+    def erase_claims(self) -> Grants:
+        """For erasing what a user asked to have erased."""
+        return self._on_claims("EraseClaims", "s3:DeleteObject")
+
+    def send_jobs(self) -> Grants:
+        self._allow("SendJobs", ["sqs:SendMessage"], self._state.queue.queue_arn)
+        return self
+
+    def take_jobs(self) -> Grants:
+        """Receive, extend and finish jobs; set aside what can never work."""
+        self._allow(
+            "TakeJobs",
+            ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+            self._state.queue.queue_arn,
+        )
+        self._allow("SetJobsAside", ["sqs:SendMessage"], self._state.dead_letters.queue_arn)
+        return self
+
+    def sign_tokens(self) -> Grants:
+        self._state.signing_secret.grant_read(self._role)
+        return self
+
+    def call_model(self, config: Config) -> Grants:
+        """Read the Anthropic key, or call Claude on Bedrock; never both."""
+        if config.model_provider == "anthropic":
+            self._state.model_secret.grant_read(self._role)
+            return self
+        # An inference profile spreads calls over regions, and AWS wants the model allowed in each of them.
+        models = "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.*"
+        profiles = "arn:<AWS::Partition>:bedrock:<AWS::Region>:<AWS::AccountId>:inference-profile/*anthropic.*"
+        actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
+        self._allow("CallModel", actions, *(_substituted(arn) for arn in (models, profiles)))
+        for arn in (models, profiles):
+            acknowledge(self._role, f"AwsSolutions-IAM5[Resource::{arn}]", "Any Claude model, in any region that serves it.")
+        return self
+
+    def start_turns(self, turn: lambda_.IAlias) -> Grants:
+        self._allow("StartTurns", ["lambda:InvokeFunction"], turn.function_arn)
+        return self
+
+    def alert(self) -> Grants:
+        self._allow("Alert", ["sns:Publish"], self._state.alerts.topic_arn)
+        return self
+
+    def _on_claims(self, sid: str, action: str) -> Grants:
+        self._allow(sid, [action], self._state.bucket.arn_for_objects(f"{names.CLAIMS_PREFIX}*"))
+        # cdk-nag names a wildcard below another stack's resource by the export it is imported from.
+        state = self._state
+        export = state.resolve(state.export_value(state.bucket.bucket_arn))["Fn::ImportValue"]
+        acknowledge(
+            self._role,
+            f"AwsSolutions-IAM5[Resource::{export}/{names.CLAIMS_PREFIX}*]",
+            "S3 objects are named by a prefix; it covers the claim checks and nothing else.",
+        )
+        return self
+
+    def _allow(self, sid: str, actions: Sequence[str], *resources: str) -> None:
+        self._role.add_to_principal_policy(
+            iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
+        )
+
+
+
+def _substituted(arn: str) -> str:
+    """Fill in cdk-nag's notation of an ARN, so that a wildcard and its acknowledgement are written once."""
+    for placeholder, value in {
+        "<AWS::Partition>": cdk.Aws.PARTITION,
+        "<AWS::Region>": cdk.Aws.REGION,
+        "<AWS::AccountId>": cdk.Aws.ACCOUNT_ID,
+    }.items():
+        arn = arn.replace(placeholder, value)
+    return arn

@@ -1,0 +1,33 @@
+"""Names that the stacks share with each other and with what is deployed.
+
+Attribute and index names are part of the table's layout: `turnkeeper.adapters.dynamodb` uses the same ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PARTITION_KEY: Final = "pk"
+SORT_KEY: Final = "sk"
+TTL_ATTRIBUTE: Final = "expires_at_epoch"
+
+INDEXES: Final[dict[str, tuple[str, str]]] = {
+    "by_user": ("user_key", "created_key"),
+    "by_tenant": ("tenant_key", "created_key"),
+    "due": ("due_shard", "due_at"),
+}
+"""Index name to its partition and sort attribute; all are strings, all indexes hold keys only."""
+
+CLAIMS_PREFIX: Final = "claims/"
+"""Where in the bucket contents too large for the table are kept."""
+
+API_HANDLER: Final = "functions.api.handler.handler"
+TURN_HANDLER: Final = "functions.turn.handler.handler"
+OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
+SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
+LIVE_ALIAS: Final = "live"
+
+PUBLIC_PATHS: Final = ("/v1/health", "/v1/openapi.json")
+"""Answered without an identity."""
+
+METRIC_NAMESPACE: Final = "Turnkeeper"

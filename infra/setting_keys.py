@@ -1,0 +1,32 @@
+"""The names of the settings that the stacks hand to what they deploy.
+
+The one thing that the CDK app knows about the code it deploys. `turnkeeper.settings` reads the same names;
+`tests/infra/test_setting_keys.py` holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TABLE: Final = "TURNKEEPER_TABLE"
+BUCKET: Final = "TURNKEEPER_BUCKET"
+QUEUE_URL: Final = "TURNKEEPER_QUEUE_URL"
+DLQ_URL: Final = "TURNKEEPER_DLQ_URL"
+TURN_FUNCTION: Final = "TURNKEEPER_TURN_FUNCTION"
+SIGNING_SECRET_ID: Final = "TURNKEEPER_SIGNING_SECRET_ID"  # noqa: S105 - a name, not a secret
+MODEL_SECRET_ID: Final = "TURNKEEPER_MODEL_SECRET_ID"  # noqa: S105 - a name, not a secret
+MODEL_PROVIDER: Final = "TURNKEEPER_MODEL_PROVIDER"
+MODEL_URL: Final = "TURNKEEPER_MODEL_URL"
+TURN_SECONDS: Final = "TURNKEEPER_TURN_SECONDS"
+LEASE_SECONDS: Final = "TURNKEEPER_LEASE_SECONDS"
+WORKER_CONCURRENCY: Final = "TURNKEEPER_WORKER_CONCURRENCY"
+HEALTH_PORT: Final = "TURNKEEPER_HEALTH_PORT"
+AGENTS: Final = "TURNKEEPER_AGENTS"
+IDENTITY: Final = "TURNKEEPER_IDENTITY"
+TRUSTED_PRINCIPALS: Final = "TURNKEEPER_TRUSTED_PRINCIPALS"
+JWT_TENANT_CLAIM: Final = "TURNKEEPER_JWT_TENANT_CLAIM"
+JWT_USER_CLAIM: Final = "TURNKEEPER_JWT_USER_CLAIM"
+JWT_ROLE_CLAIM: Final = "TURNKEEPER_JWT_ROLE_CLAIM"
+ALERT_TOPIC_ARN: Final = "TURNKEEPER_ALERT_TOPIC_ARN"
+LOG_LEVEL: Final = "TURNKEEPER_LOG_LEVEL"
+SERVICE_NAME: Final = "POWERTOOLS_SERVICE_NAME"

@@ -1,0 +1,186 @@
+"""What must survive: the table, the claim-check bucket, the queues, the secrets, the alert topic."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra import names
+from infra.acknowledge import acknowledge
+from infra.config import Config
+
+MAX_RECEIVE_COUNT = 3
+"""CONTRACT.md 3: how often a message is tried before it goes to the dead-letter queue."""
+
+DEAD_LETTER_DAYS = 14
+QUEUE_DAYS = 14
+
+
+class StateStack(cdk.Stack):
+    """Everything with contents. The other stacks can be deleted and made again; this one holds the sessions."""
+
+    def __init__(self, scope: Construct, id: str, *, config: Config) -> None:
+        super().__init__(
+            scope,
+            id,
+            termination_protection=config.keeps_data,
+            description="Turnkeeper: sessions, money, claim checks, queues",
+        )
+        keep = cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
+        self.table = self._table(config, keep)
+        self.bucket = self._bucket(config, keep)
+        self.dead_letters = self._dead_letter_queue()
+        self.queue = self._queue(config)
+        self.signing_secret = self._signing_secret(keep)
+        self.model_secret = self._model_secret(config, keep)
+        self.alerts = self._alert_topic(config)
+
+        for output, value in {
+            "TableName": self.table.table_name,
+            "BucketName": self.bucket.bucket_name,
+            "QueueUrl": self.queue.queue_url,
+            "DlqUrl": self.dead_letters.queue_url,
+            "SigningSecretArn": self.signing_secret.secret_arn,
+            "ModelSecretArn": self.model_secret.secret_arn,
+            "AlertTopicArn": self.alerts.topic_arn,
+        }.items():
+            cdk.CfnOutput(self, output, value=value)
+
+    def _table(self, config: Config, keep: cdk.RemovalPolicy) -> dynamodb.Table:
+        table = dynamodb.Table(
+            self,
+            "Table",
+            partition_key=_string(names.PARTITION_KEY),
+            sort_key=_string(names.SORT_KEY),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute=names.TTL_ATTRIBUTE,
+            stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            deletion_protection=config.keeps_data,
+            removal_policy=keep,
+        )
+        for index, (partition, sort) in names.INDEXES.items():
+            table.add_global_secondary_index(
+                index_name=index,
+                partition_key=_string(partition),
+                sort_key=_string(sort),
+                projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+            )
+        return table
+
+    def _bucket(self, config: Config, keep: cdk.RemovalPolicy) -> s3.Bucket:
+        bucket = s3.Bucket(
+            self,
+            "Claims",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            enforce_ssl=True,
+            removal_policy=keep,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="abandoned-uploads", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)
+                ),
+                s3.LifecycleRule(
+                    id="cool-down",
+                    prefix=names.CLAIMS_PREFIX,
+                    transitions=[
+                        s3.Transition(
+                            storage_class=s3.StorageClass.INTELLIGENT_TIERING,
+                            transition_after=cdk.Duration.days(30),
+                        )
+                    ],
+                ),
+            ],
+        )
+        acknowledge(
+            bucket,
+            "AwsSolutions-S1",
+            "Objects are read by the table's entries only, under their hash; CloudTrail data events are the account's choice.",
+        )
+        # Not versioned on purpose: an object is written once under its hash, and erase must really erase.
+        return bucket
+
+    def _dead_letter_queue(self) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            "DeadLetters",
+            retention_period=cdk.Duration.days(DEAD_LETTER_DAYS),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+        )
+
+    def _queue(self, config: Config) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            "Queue",
+            # Short, because the worker's heartbeat extends it: a crashed worker's messages come back soon.
+            visibility_timeout=cdk.Duration.seconds(config.lease_seconds),
+            receive_message_wait_time=cdk.Duration.seconds(20),
+            retention_period=cdk.Duration.days(QUEUE_DAYS),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            max_message_size_bytes=1_048_576,
+            dead_letter_queue=sqs.DeadLetterQueue(
+                queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT
+            ),
+        )
+
+    def _signing_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
+        secret = secretsmanager.Secret(
+            self,
+            "SigningKeys",
+            description="Keys that sign continuation tokens: the current one, and the previous one while it is still honoured",
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                secret_string_template='{"previous": null}',
+                generate_string_key="current",
+                password_length=64,
+                exclude_punctuation=True,
+            ),
+            removal_policy=keep,
+        )
+        acknowledge(
+            secret,
+            "AwsSolutions-SMG4",
+            "Rotated by writing {current, previous}; tokens live a day, so a schedule is the operator's choice.",
+        )
+        return secret
+
+    def _model_secret(self, config: Config, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
+        if config.model_secret_arn:
+            return secretsmanager.Secret.from_secret_complete_arn(
+                self, "ModelKey", config.model_secret_arn
+            )
+        secret = secretsmanager.Secret(
+            self,
+            "ModelKey",
+            description="The Anthropic API key; put it in after the first deploy (docs/deploy.md)",
+            removal_policy=keep,
+        )
+        acknowledge(
+            secret, "AwsSolutions-SMG4", "An API key of another company's console: only its owner can rotate it."
+        )
+        return secret
+
+    def _alert_topic(self, config: Config) -> sns.Topic:
+        topic = sns.Topic(self, "Alerts", enforce_ssl=True)
+        if config.alert_email:
+            topic.add_subscription(subscriptions.EmailSubscription(config.alert_email))
+        acknowledge(
+            topic,
+            "AwsSolutions-SNS2",
+            "Carries alarm names, session ids and amounts, never contents; the AWS managed key would keep alarms out.",
+        )
+        return topic
+
+
+def _string(name: str) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.STRING)
