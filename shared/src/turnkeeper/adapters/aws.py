@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from turnkeeper.core.errors import Unavailable
@@ -101,7 +101,7 @@ def outages(service: str) -> Iterator[None]:
         if status < 500 and status != 429 and code_of(error) not in _THROTTLES:
             raise
         raise Unavailable(f"{service} is busy: {code_of(error)}", retry_after_seconds=1) from error
-    except (HTTPClientError, BotoConnectionError) as error:
+    except (HTTPClientError, BotoConnectionError, IncompleteReadError) as error:
         raise Unavailable(f"{service} is out of reach", retry_after_seconds=1) from error
 
 

@@ -22,6 +22,9 @@ INDEXES: Mapping[str, tuple[str, str]] = {
     "due": ("due_shard", "due_at"),
 }
 
+#: Epoch seconds after which DynamoDB may delete an item.
+TTL_ATTRIBUTE = "expires_at_epoch"
+
 MAX_OPERATIONS = 100
 MAX_ITEM_BYTES = 400 * 1024
 MAX_WRITE_BYTES = 4 * 1024 * 1024

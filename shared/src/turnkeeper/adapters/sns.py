@@ -1,0 +1,58 @@
+"""Tells on-call: through SNS, or in the log where there is no topic."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+_logger = logging.getLogger(__name__)
+
+_SUBJECT_CHARACTERS = 100
+_MESSAGE_BYTES = 256 * 1024
+
+
+class LogAlerts:
+    """A :class:`turnkeeper.ports.Alerts` for where nobody subscribes: the log only."""
+
+    def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        _logger.warning("alert %s: %s", kind, subject, extra={"alert": {"kind": kind, "data": dict(data)}})
+
+
+class SnsAlerts:
+    """A :class:`turnkeeper.ports.Alerts`: every alert is logged and published as JSON ``{"kind", "subject", "data"}``,
+    with ``kind`` as a message attribute to filter by."""
+
+    def __init__(self, client: SNSClient, topic_arn: str) -> None:
+        self._client = client
+        self._topic_arn = topic_arn
+        self._log = LogAlerts()
+
+    def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        try:
+            self._log.alert(kind, subject, data)
+            self._client.publish(
+                TopicArn=self._topic_arn,
+                Subject=_subject(f"[{kind}] {subject}"),
+                Message=_message(kind, subject, data),
+                MessageAttributes={"kind": {"DataType": "String", "StringValue": kind}},
+            )
+        except Exception:  # an alert that cannot be sent must not stop what it tells of
+            _logger.exception("alert %s was not sent", kind)
+
+
+def _subject(text: str) -> str:
+    """SNS takes one line of ASCII that begins with a letter, a digit or punctuation."""
+    line = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in " ".join(text.split()))
+    return line[:_SUBJECT_CHARACTERS]
+
+
+def _message(kind: str, subject: str, data: Mapping[str, Any]) -> str:
+    message = json.dumps({"kind": kind, "subject": subject, "data": dict(data)}, default=str)
+    if len(message) <= _MESSAGE_BYTES:
+        return message
+    return json.dumps({"kind": kind, "subject": subject[:1000], "data": {"omitted": "too large, see the log"}})

@@ -1,0 +1,190 @@
+"""The job queue on SQS."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from turnkeeper.adapters.aws import code_of, outages
+from turnkeeper.core.errors import InputTooLarge
+from turnkeeper.ports import Message
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
+
+_logger = logging.getLogger(__name__)
+
+#: A message with its attributes. A receive gives at most 10 and waits at most 20 s.
+MAX_MESSAGE_BYTES = 1024 * 1024
+_MOST_A_RECEIVE = 10
+_LONGEST_WAIT_SECONDS = 20
+_DETAIL_BYTES = 1024
+_REDRIVE_VISIBILITY_SECONDS = 60
+
+_GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}")
+#: What SQS takes in a text, less than Unicode has.
+_NOT_TAKEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class SqsQueue:
+    """A :class:`turnkeeper.ports.Queue`: a standard queue and its dead-letter queue.
+
+    Groups make it a fair queue: one tenant's backlog does not hold up another's job. All methods raise Unavailable
+    where SQS is busy or out of reach.
+    """
+
+    def __init__(self, client: SQSClient, queue_url: str, dlq_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+        self._dlq_url = dlq_url
+
+    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        """Raises InputTooLarge over 1 MiB."""
+        if len(body.encode()) > MAX_MESSAGE_BYTES:
+            raise InputTooLarge("A job is at most 1 MiB.", limit_bytes=MAX_MESSAGE_BYTES)
+        with outages("SQS"):
+            self._client.send_message(
+                QueueUrl=self._queue_url,
+                MessageBody=body,
+                MessageGroupId=_group_id(group),
+                DelaySeconds=delay_seconds,
+            )
+
+    def receive(self, *, most: int, wait_seconds: int, visibility_seconds: int) -> list[Message]:
+        with outages("SQS"):
+            answer = self._client.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=min(most, _MOST_A_RECEIVE),
+                WaitTimeSeconds=min(wait_seconds, _LONGEST_WAIT_SECONDS),
+                VisibilityTimeout=visibility_seconds,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
+            )
+        return [_message(found) for found in answer.get("Messages", [])]
+
+    def extend(self, message: Message, visibility_seconds: int) -> None:
+        try:
+            with outages("SQS"):
+                self._client.change_message_visibility(
+                    QueueUrl=self._queue_url, ReceiptHandle=message.receipt, VisibilityTimeout=visibility_seconds
+                )
+        except ClientError as error:
+            if not _gone(error):
+                raise
+
+    def delete(self, message: Message) -> None:
+        try:
+            with outages("SQS"):
+                self._client.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message.receipt)
+        except ClientError as error:
+            if not _gone(error):
+                raise
+
+    def reject(self, message: Message, *, error_code: str, detail: str) -> None:
+        """See :meth:`turnkeeper.ports.Queue.reject`. Sent before it is deleted: a crash in between leaves it on both
+        queues, never on none."""
+        attributes = _reasons(message.body, error_code, detail)
+        if attributes is None:
+            # Full to the last byte: no room for a reason. SQS itself moves it after its last receive, and the log has
+            # the reason.
+            _logger.error("message %s is too large to reject: %s: %s", message.message_id, error_code, detail)
+            self.extend(message, 0)
+            return
+        with outages("SQS"):
+            self._client.send_message(
+                QueueUrl=self._dlq_url,
+                MessageBody=message.body,
+                MessageAttributes=attributes,
+                **_in_group(message.group),
+            )
+        self.delete(message)
+
+
+def redrive(client: SQSClient, *, dlq_url: str, queue_url: str) -> int:
+    """Give the dead letters that are there now back to the queue, bodies as they were, without the reasons; how many.
+
+    Each is sent before it is deleted, so that a crash can double but not lose one. Those that fail again meanwhile
+    stay: a message that can never work must not go round for ever.
+    """
+    began_millis = time.time_ns() // 1_000_000
+    moved = 0
+    later: list[str] = []
+    while True:
+        with outages("SQS"):
+            answer = client.receive_message(
+                QueueUrl=dlq_url,
+                MaxNumberOfMessages=_MOST_A_RECEIVE,
+                # A short poll asks only some of SQS's servers and may find nothing where there is something.
+                WaitTimeSeconds=1,
+                VisibilityTimeout=_REDRIVE_VISIBILITY_SECONDS,
+                MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
+            )
+        found = answer.get("Messages", [])
+        if not found:
+            break
+        for message in found:
+            system = _system(message)
+            if int(system.get("SentTimestamp", "0")) > began_millis:
+                later.append(message["ReceiptHandle"])
+                continue
+            with outages("SQS"):
+                group = _in_group(system.get("MessageGroupId"))
+                client.send_message(QueueUrl=queue_url, MessageBody=message["Body"], **group)
+                client.delete_message(QueueUrl=dlq_url, ReceiptHandle=message["ReceiptHandle"])
+            moved += 1
+    for receipt in later:
+        with outages("SQS"):
+            client.change_message_visibility(QueueUrl=dlq_url, ReceiptHandle=receipt, VisibilityTimeout=0)
+    return moved
+
+
+def _message(found: MessageTypeDef) -> Message:
+    system = _system(found)
+    return Message(
+        message_id=found["MessageId"],
+        receipt=found["ReceiptHandle"],
+        body=found["Body"],
+        receive_count=int(system.get("ApproximateReceiveCount", "1")),
+        group=system.get("MessageGroupId"),
+    )
+
+
+def _system(found: MessageTypeDef) -> dict[str, str]:
+    return {str(name): value for name, value in found.get("Attributes", {}).items()}
+
+
+def _in_group(group: str | None) -> dict[str, Any]:
+    """An argument: SQS refuses an empty one."""
+    return {"MessageGroupId": group} if group else {}
+
+
+def _group_id(group: str) -> str:
+    """A tenant's id comes from an identity provider and may hold what SQS does not take; any stable name will do."""
+    return group if _GROUP.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
+
+
+def _reasons(body: str, error_code: str, detail: str) -> dict[str, MessageAttributeValueTypeDef] | None:
+    """The attributes that tell why, as far as there is room beside the body; ``None`` where there is none."""
+    short = detail.encode()[:_DETAIL_BYTES].decode(errors="ignore")
+    values = {"error_code": error_code, "detail": _NOT_TAKEN.sub("\ufffd", short)}
+    room = MAX_MESSAGE_BYTES - len(body.encode())
+    attributes: dict[str, MessageAttributeValueTypeDef] = {}
+    for name, value in values.items():
+        room -= len(name) + len("String") + len(value.encode())
+        if value and room >= 0:
+            attributes[name] = {"DataType": "String", "StringValue": value}
+    return attributes if "error_code" in attributes else None
+
+
+def _gone(error: ClientError) -> bool:
+    """The message was deleted, or its receipt is from an earlier receive."""
+    text = error.response.get("Error", {}).get("Message", "")
+    code = code_of(error).removeprefix("AWS.SimpleQueueService.")
+    return code in {"MessageNotInflight", "ReceiptHandleIsInvalid"} or (
+        code == "InvalidParameterValue" and "not available for visibility timeout change" in text
+    )

@@ -1,0 +1,37 @@
+"""Ports that only take note, for tests to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class RecordedTurns:
+    """A :class:`turnkeeper.ports.Turns`: notes each start, and hands it to ``on_start``."""
+
+    on_start: Callable[[str, str], None] | None = None
+    started: list[tuple[str, str]] = field(default_factory=list)
+
+    def start(self, tenant_id: str, session_id: str) -> None:
+        self.started.append((tenant_id, session_id))
+        if self.on_start:
+            self.on_start(tenant_id, session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    kind: str
+    subject: str
+    data: Mapping[str, Any]
+
+
+@dataclass
+class RecordedAlerts:
+    """A :class:`turnkeeper.ports.Alerts`."""
+
+    alerts: list[Alert] = field(default_factory=list)
+
+    def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        self.alerts.append(Alert(kind, subject, dict(data)))
