@@ -117,7 +117,8 @@ def _number(text: str | None) -> float | None:
 
 def _told(body: object) -> tuple[str | None, str]:
     """Type and message of an error body: Anthropic's ``{"error": {...}}``, Amazon's ``{"message": ...}``, or text."""
-    error_type, message = None, ""
+    error_type: Any = None
+    message: Any = ""
     if isinstance(body, Mapping):
         inner = body.get("error")
         if isinstance(inner, Mapping):

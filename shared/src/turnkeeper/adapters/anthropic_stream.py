@@ -138,7 +138,7 @@ def _apply(block: _Block, delta: Mapping[str, Any]) -> None:
         for name, value in delta.items():
             if name == "type":
                 continue
-            before = block.raw.get(name)
+            before: Any = block.raw.get(name)
             if grows and type(before) is type(value) and isinstance(value, (str, list)):
                 block.raw[name] = before + value
             else:
