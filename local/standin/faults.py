@@ -1,0 +1,47 @@
+"""Failures and cuts that have already happened, by conversation.
+
+The one thing a conversation cannot tell: an answer that failed leaves no trace in it. Kept in memory and lost on a
+restart, after which a scripted failure happens once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from local.standin.directives import Fault
+
+_MOST_REMEMBERED = 200_000
+
+
+def conversation_key(*parts: object) -> str:
+    """A name for one place in one conversation. Equal parts give equal keys, in any process."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class FaultLedger:
+    """Hands out each scripted fault once. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used: OrderedDict[str, int] = OrderedDict()
+
+    def next_fault(self, key: str, faults: Sequence[Fault]) -> Fault | None:
+        """The next fault due at this place, counted as used; None when they are spent."""
+        if not faults:
+            return None
+        with self._lock:
+            used = self._used.get(key, 0)
+            passed = 0
+            for fault in faults:
+                passed += fault.times
+                if used < passed:
+                    self._used[key] = used + 1
+                    self._used.move_to_end(key)
+                    if len(self._used) > _MOST_REMEMBERED:
+                        self._used.popitem(last=False)
+                    return fault
+        return None

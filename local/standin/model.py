@@ -1,0 +1,148 @@
+"""The stand-in itself: a validated request goes in, what to send comes out. No HTTP, no waiting.
+
+Directives go first, then the scenario, then the echo. See ``conversation`` for what counts as the script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.standin import tokens
+from local.standin.cache import PromptCache
+from local.standin.conversation import (
+    Prompt,
+    find_prompt,
+    last_tool_result,
+    played,
+    text_of,
+    tool_use_ids,
+)
+from local.standin.directives import Answer, Cut, DirectiveError, Failure, Script
+from local.standin.errors import invalid, scripted_failure
+from local.standin.faults import FaultLedger, conversation_key
+from local.standin.reply import NO_THINKING, Reply, Thinking, compose
+from local.standin.scenario import Pace, Scenario, fill, shorten
+from local.standin.validate import (
+    check_context_window,
+    prefill_refused,
+    validate_count,
+    validate_message,
+)
+from local.standin.validate_messages import ends_paused
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A reply and how to send it."""
+
+    reply: Reply
+    sleep_seconds: float
+    trickle_seconds: float
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The answer that is due, at which place of which script."""
+
+    answer: Answer
+    pace: Pace
+    thinking: Thinking = NO_THINKING
+    script: Script | None = None
+    index: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    scenario: Scenario = field(default_factory=Scenario)
+    cache: PromptCache = field(default_factory=PromptCache)
+    faults: FaultLedger = field(default_factory=FaultLedger)
+
+    def count_tokens(self, request: Json, *, beta: bool = False) -> int:
+        """Its count of a request, the same that usage reports for it.
+
+        Raises:
+            ApiError: 400, as the API would.
+        """
+        validate_count(request, beta=beta)
+        return tokens.count(tokens.segments(request))
+
+    def answer(self, request: Json, *, beta: bool = False, identity: str = "") -> Delivery:
+        """What to send. ``identity`` tells apart conversations that look the same, for counting faults.
+
+        Raises:
+            ApiError: 400, as the API would, or the failure that a directive asks for.
+        """
+        validate_message(request, beta=beta)
+        prompt = tokens.segments(request)
+        check_context_window(tokens.count(prompt))
+        messages: Sequence[Json] = request["messages"]
+        try:
+            turn = self._turn(request, find_prompt(messages))
+        except DirectiveError as error:
+            raise invalid(f"messages: {error}") from error
+        if messages[-1]["role"] == "assistant" and not _continues(turn, messages[-1]):
+            raise prefill_refused()
+        key = conversation_key(*_places(request, turn), identity)
+        fault = self.faults.next_fault(key, turn.answer.faults)
+        if isinstance(fault, Failure):
+            raise scripted_failure(fault.status)
+        reply = compose(turn.answer, request, self.cache.split(request["model"], prompt), turn.thinking)
+        return Delivery(
+            reply=reply,
+            sleep_seconds=turn.answer.sleep_seconds + turn.pace.first_byte_seconds,
+            trickle_seconds=turn.answer.trickle_seconds + turn.pace.token_seconds * reply.output_tokens,
+            cut=isinstance(fault, Cut),
+        )
+
+    def _turn(self, request: Json, prompt: Prompt | None) -> _Turn:
+        messages: Sequence[Json] = request["messages"]
+        if prompt is None:
+            return _Turn(_echo(""), self.scenario.pace)
+        if prompt.script is not None:
+            position = played(prompt.script, messages[prompt.index + 1 :])
+            answer = prompt.script.answer_at(position)
+            return _Turn(answer, self.scenario.pace, NO_THINKING, prompt.script, prompt.index, position)
+        found = self.scenario.find(text_of(request.get("system")), prompt.text)
+        if found is None:
+            return _Turn(_echo(prompt.text), self.scenario.pace, index=prompt.index)
+        rule, groups = found
+        position = played(rule.script, messages[prompt.index + 1 :])
+        built_in = {"user": shorten(prompt.text), "result": shorten(last_tool_result(messages))}
+        answer = fill(rule.script.answer_at(position), {**built_in, **groups})
+        pace = rule.pace or self.scenario.pace
+        return _Turn(answer, pace, rule.thinking, rule.script, prompt.index, position)
+
+
+def _echo(text: str) -> Answer:
+    return Answer(text=shorten(text.strip()) or "(no text)")
+
+
+def _continues(turn: _Turn, last: Json) -> bool:
+    """Whether a final assistant message is a paused turn sent back, and not words put into the model's mouth."""
+    if ends_paused(last):
+        return True
+    return (
+        turn.script is not None
+        and turn.position > 0
+        and turn.script.answer_at(turn.position - 1).stop_reason == "pause_turn"
+    )
+
+
+def _places(request: Json, turn: _Turn) -> tuple[Any, ...]:
+    """What names one place in one conversation, without anything that a retry or a later turn may change."""
+    messages: Sequence[Json] = request["messages"]
+    script = messages[turn.index]["content"]
+    return (
+        text_of(messages[0]["content"]),
+        text_of(script),
+        turn.index,
+        turn.position,
+        tool_use_ids(messages),
+        request.get("metadata", {}).get("user_id"),
+    )

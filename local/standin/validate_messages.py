@@ -1,0 +1,208 @@
+"""What the API answers 400 to, inside ``messages``: roles, block types, and the fields of each block.
+
+Blocks that the kit never sends (server tools, files, citations) are checked for their type only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from local.standin import checks
+from local.standin.checks import Json
+from local.standin.errors import ApiError, invalid
+from local.standin.signatures import redacted_is_ours, thinking_is_ours
+
+_MOST_MESSAGES = 100_000
+_ID = re.compile(r"[a-zA-Z0-9_-]+")
+_TOOL_USE_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+
+_SERVER_BLOCKS = frozenset(
+    {
+        "server_tool_use",
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "mcp_tool_use",
+        "mcp_tool_result",
+        "mcp_tool_listing",
+        "advisor_tool_result",
+        "compaction",
+        "fallback",
+    }
+)
+_USER_ONLY = frozenset({"tool_result", "image", "document", "search_result"})
+_ASSISTANT_ONLY = frozenset({"tool_use", "thinking", "redacted_thinking", *_SERVER_BLOCKS})
+_BOTH = frozenset({"text", "container_upload"})
+_KNOWN = _USER_ONLY | _ASSISTANT_ONLY | _BOTH
+
+_EMPTY = "all messages must have non-empty content except for the optional final assistant message"
+_RESULT_BLOCKS = ("text", "image", "search_result", "document", "tool_reference", "browser_state")
+
+
+def validate_messages(value: object) -> None:
+    messages = checks.array(value, "messages")
+    if not messages:
+        raise invalid("messages: at least one message is required")
+    if len(messages) > _MOST_MESSAGES:
+        raise invalid(f"messages: at most {_MOST_MESSAGES} messages are allowed in a single request")
+    previous = ""
+    for index, message in enumerate(messages):
+        at = f"messages.{index}"
+        role = _message(checks.mapping(message, at), at, last=index == len(messages) - 1)
+        if not index and role != "user":
+            raise invalid('messages: first message must use the "user" role')
+        if role == "system" and previous == "assistant":
+            raise invalid(f"{at}: a `system` message must come right after a `user` message")
+        previous = role
+
+
+def ends_paused(message: Json) -> bool:
+    """Whether an assistant message ends in the middle of a server tool, so that sending it back goes on with it."""
+    content = message["content"]
+    return isinstance(content, list) and bool(content) and content[-1]["type"] in _SERVER_BLOCKS
+
+
+def validate_text_block(value: object, at: str, *, field: str = "messages", blank_allowed: bool = False) -> None:
+    """A text block anywhere in a request; the API names only the ``field`` when its text is empty."""
+    block = checks.mapping(value, at)
+    checks.one_of(checks.required(block, "type", at), ("text",), f"{at}.type")
+    checks.only(block, ("type", "text", "cache_control", "citations"), f"{at}.text")
+    text = checks.string(checks.required(block, "text", f"{at}.text"), f"{at}.text.text")
+    if not text:
+        raise invalid(f"{field}: text content blocks must be non-empty")
+    if not blank_allowed and not text.strip():
+        raise invalid(f"{field}: text content blocks must contain non-whitespace text")
+    checks.cache_control(block.get("cache_control"), f"{at}.text.cache_control")
+    if block.get("citations") is not None:
+        checks.array(block["citations"], f"{at}.text.citations")
+
+
+def _message(message: Json, at: str, *, last: bool) -> str:
+    role = checks.required(message, "role", at)
+    checks.one_of(role, ("user", "assistant", "system"), f"{at}.role")
+    content = checks.required(message, "content", at)
+    checks.only(message, ("role", "content"), at)
+    if isinstance(content, str):
+        if not content and not (last and role == "assistant"):
+            raise invalid(f"{at}: {_EMPTY}")
+        if content and not content.strip():
+            raise invalid("messages: text content blocks must contain non-whitespace text")
+        return str(role)
+    if not isinstance(content, list):
+        raise invalid(f"{at}.content: Input should be a valid string or a valid list of content blocks")
+    if not content and not (last and role == "assistant"):
+        raise invalid(f"{at}: {_EMPTY}")
+    for index, block in enumerate(content):
+        _block(checks.mapping(block, f"{at}.content.{index}"), str(role), f"{at}.content.{index}")
+    return str(role)
+
+
+def _block(block: Json, role: str, at: str) -> None:
+    kind = checks.string(checks.required(block, "type", at), f"{at}.type")
+    if kind not in _KNOWN:
+        raise _unexpected_tag(at, kind, sorted(_KNOWN))
+    if role == "system" and kind != "text":
+        raise invalid(f"{at}: `{kind}` blocks are not allowed in `system` messages")
+    if kind in _USER_ONLY and role != "user":
+        raise invalid(f"{at}: `{kind}` blocks can only be in `user` messages")
+    if kind in _ASSISTANT_ONLY and role != "assistant":
+        raise invalid(f"{at}: `{kind}` blocks can only be in `assistant` messages")
+    if kind == "text" and role == "user" and block.get("citations"):
+        raise invalid(f"{at}.text.citations: citations are not allowed on text blocks in `user` messages")
+    if check := _CHECKS.get(kind):
+        check(block, at)
+
+
+def _unexpected_tag(at: str, kind: object, known: Iterable[str]) -> ApiError:
+    tags = ", ".join(f"'{name}'" for name in known)
+    return invalid(f"{at}: Input tag '{kind}' found using 'type' does not match any of the expected tags: {tags}")
+
+
+def _tool_use(block: Json, at: str) -> None:
+    at = f"{at}.tool_use"
+    checks.only(block, ("type", "id", "name", "input", "cache_control", "caller", "toolset_name"), at)
+    if not _ID.fullmatch(checks.string(checks.required(block, "id", at), f"{at}.id")):
+        raise invalid(f"{at}.id: String should match pattern '^{_ID.pattern}$'")
+    if not _TOOL_USE_NAME.fullmatch(checks.string(checks.required(block, "name", at), f"{at}.name")):
+        raise invalid(f"{at}.name: String should match pattern '^{_TOOL_USE_NAME.pattern}$'")
+    checks.mapping(checks.required(block, "input", at), f"{at}.input")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _tool_result(block: Json, at: str) -> None:
+    at = f"{at}.tool_result"
+    checks.only(block, ("type", "tool_use_id", "content", "is_error", "cache_control", "toolset_name"), at)
+    if not _ID.fullmatch(checks.string(checks.required(block, "tool_use_id", at), f"{at}.tool_use_id")):
+        raise invalid(f"{at}.tool_use_id: String should match pattern '^{_ID.pattern}$'")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+    is_error = "is_error" in block and checks.boolean(block["is_error"], f"{at}.is_error")
+    content = block.get("content", "")
+    if not isinstance(content, str | list):
+        raise invalid(f"{at}.content: Input should be a valid string or a valid list of content blocks")
+    if is_error and not content:
+        raise invalid(f"{at}.content: content cannot be empty if `is_error` is true")
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        inside = f"{at}.content.{index}"
+        kind = checks.required(checks.mapping(part, inside), "type", inside)
+        if not isinstance(kind, str) or kind not in _RESULT_BLOCKS:
+            raise _unexpected_tag(inside, kind, _RESULT_BLOCKS)
+        if is_error and kind != "text":
+            raise invalid(f'{at}: all content must be type "text" if `is_error` is true')
+        if kind == "text":
+            validate_text_block(part, inside, blank_allowed=True)
+        elif check := _CHECKS.get(kind):
+            check(part, inside)
+
+
+def _thinking(block: Json, at: str) -> None:
+    at = f"{at}.thinking"
+    checks.only(block, ("type", "thinking", "signature"), at)
+    text = checks.string(checks.required(block, "thinking", at), f"{at}.thinking")
+    signature = checks.string(checks.required(block, "signature", at), f"{at}.signature")
+    if not thinking_is_ours(text, signature):
+        raise invalid(f"{at.removesuffix('.thinking')}: Invalid `signature` in `thinking` block")
+
+
+def _redacted_thinking(block: Json, at: str) -> None:
+    checks.only(block, ("type", "data"), f"{at}.redacted_thinking")
+    data = checks.string(checks.required(block, "data", f"{at}.redacted_thinking"), f"{at}.redacted_thinking.data")
+    if not redacted_is_ours(data):
+        raise invalid(f"{at}: Invalid `data` in `redacted_thinking` block")
+
+
+def _image(block: Json, at: str) -> None:
+    at = f"{at}.image"
+    checks.only(block, ("type", "source", "cache_control", "transformations"), at)
+    source = checks.mapping(checks.required(block, "source", at), f"{at}.source")
+    kind = checks.one_of(
+        checks.required(source, "type", f"{at}.source"), ("base64", "url", "file"), f"{at}.source.type"
+    )
+    if kind == "base64":
+        types = ("image/jpeg", "image/png", "image/gif", "image/webp")
+        checks.one_of(checks.required(source, "media_type", f"{at}.source"), types, f"{at}.source.media_type")
+        checks.string(checks.required(source, "data", f"{at}.source"), f"{at}.source.data")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _document(block: Json, at: str) -> None:
+    at = f"{at}.document"
+    checks.only(block, ("type", "source", "title", "context", "citations", "cache_control"), at)
+    source = checks.mapping(checks.required(block, "source", at), f"{at}.source")
+    kinds = ("base64", "text", "content", "url", "file")
+    checks.one_of(checks.required(source, "type", f"{at}.source"), kinds, f"{at}.source.type")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+_CHECKS: dict[str, Callable[[Json, str], None]] = {
+    "text": validate_text_block,
+    "image": _image,
+    "document": _document,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "thinking": _thinking,
+    "redacted_thinking": _redacted_thinking,
+}
