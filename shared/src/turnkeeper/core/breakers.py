@@ -24,19 +24,19 @@ _SPACE = re.compile(r"\s+")
 
 def canonical(value: Any) -> Any:
     """The same for values that mean the same: keys sorted when written, 1.0 as 1, white space folded, text trimmed."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, float):
-        if math.isfinite(value) and value.is_integer():
+    match value:
+        case float() if math.isfinite(value) and value.is_integer():
             return int(value)
-        return repr(value)
-    if isinstance(value, str):
-        return _canonical_text(value)
-    if isinstance(value, Mapping):
-        return {_canonical_text(str(key)): canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
-    return value
+        case float():
+            return repr(value)
+        case str():
+            return _canonical_text(value)
+        case Mapping():
+            return {_canonical_text(str(key)): canonical(item) for key, item in value.items()}
+        case list() | tuple():
+            return [canonical(item) for item in value]
+        case _:
+            return value
 
 
 def _canonical_text(text: str) -> str:

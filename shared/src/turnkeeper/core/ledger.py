@@ -71,25 +71,7 @@ def resolve(reservation: Reservation, spent_nanousd: int) -> list[Movement]:
     ]
 
 
-def merge(movements: Iterable[Movement]) -> list[Movement]:
-    """One movement a counter: a transaction may touch an item once."""
-    merged: dict[Counter, Movement] = {}
-    for movement in movements:
-        known = merged.get(movement.counter)
-        merged[movement.counter] = (
-            movement
-            if known is None
-            else Movement(
-                movement.counter,
-                spent=known.spent + movement.spent,
-                reserved=known.reserved + movement.reserved,
-                admits=known.admits or movement.admits,
-            )
-        )
-    return list(merged.values())
-
-
-# ---- what a call may cost ------------------------------------------------------------------------------------------
+# ---- what a call may cost ----
 
 
 def bound_nanousd(input_tokens: int, max_tokens: int, input_rate: int, output_rate: int, fixed: int = 0) -> int:
@@ -110,7 +92,7 @@ def useful_tokens(wanted: int) -> int:
     return min(wanted, 256)
 
 
-# ---- what a scope says when it does not admit -------------------------------------------------------------------------
+# ---- what a scope says when it does not admit ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +133,7 @@ def refusing_scope(states: Sequence[ScopeState], needed: int) -> tuple[ScopeStat
     return worst, not exhausted
 
 
-# ---- shards -----------------------------------------------------------------------------------------------------------
+# ---- shards ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,25 +202,26 @@ def apply_moves(shards: Sequence[Shard], moves: Iterable[Move]) -> list[Shard]:
 
 def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard]:
     """The same counters under another cap or in another number of shards. Nothing spent or reserved moves; shares are
-    dealt anew, so that they add up to the cap, what is committed stays covered as far as the cap goes, and the rest is
-    spread over the open shards. A lowered cap can leave a shard in the red: it admits nothing until it is out of it."""
+    dealt anew, so that they add up to the cap, what is committed stays covered, and the rest is spread over the open
+    shards. Where a lowered cap leaves less than what is committed, all shards are closed: none could tell by itself
+    when the others are out of the red. They are laid out again once enough was released."""
     known = {shard.index: shard for shard in shards}
     indexes = sorted(set(known) | set(range(count)))
-    layout = [replace(known.get(i) or Shard(i, 0), closed=i >= count) for i in indexes]
+    committed = sum(shard.spent + shard.reserved for shard in known.values())
+    short = max(committed - cap, 0) if cap is not None else 0
+    layout = [replace(known.get(i) or Shard(i, 0), closed=i >= count or short > 0) for i in indexes]
     if cap is None:
         return [replace(shard, share=None) for shard in layout]
-    committed = sum(shard.spent + shard.reserved for shard in layout)
     spread = split(max(cap - committed, 0), count)
-    short = max(committed - cap, 0)
     dealt = []
     for shard in layout:
-        extra = spread[shard.index] if not shard.closed else 0
+        extra = spread[shard.index] if shard.index < count else 0
         less = short if shard.index == 0 else 0
         dealt.append(replace(shard, share=shard.spent + shard.reserved + extra - less))
     return dealt
 
 
-# ---- periods --------------------------------------------------------------------------------------------------------
+# ---- periods ----
 
 
 def day_of(now: datetime) -> str:

@@ -124,7 +124,9 @@ class TenantRecord(Frozen):
     #: Per scope, nano-dollars or ``None`` for unlimited; absent scopes come from the plan.
     overrides: dict[Scope, int | None] = Field(default_factory=dict)
     paused: bool = False
+    #: Parts that the tenant's monthly counter is split in, and the most that it ever was.
     shards: int = Field(default=1, ge=1, le=32)
+    shards_high: int = 1
     #: Grows by one with each change.
     version: int = 0
     audit_seq: int = 0
@@ -157,8 +159,20 @@ def caps_of(policy: Policy, tenant: TenantRecord) -> Caps:
     """Plan and overrides, combined. An override replaces the plan's cap of its scope."""
     plan = plan_of(policy, tenant)
     caps = {scope: tenant.overrides.get(scope, plan.cap(scope)) for scope in SCOPES}
-    digest = hashlib.sha256(json.dumps([tenant.version, tenant.shards, caps], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([tenant.shards, caps], sort_keys=True).encode()).hexdigest()
     return Caps(**caps, fingerprint=digest[:16])
+
+
+class Terms(Frozen):
+    """Under what terms a tenant's sessions run: what an operator has set, the plan, and the caps that follow."""
+
+    tenant: TenantRecord
+    plan: PlanPolicy
+    caps: Caps
+
+
+def terms_of(policy: Policy, tenant: TenantRecord) -> Terms:
+    return Terms(tenant=tenant, plan=plan_of(policy, tenant), caps=caps_of(policy, tenant))
 
 
 def task_cap(caps: Caps, limits: Limits) -> int | None:

@@ -120,6 +120,8 @@ class Handoff(Frozen):
     to: Literal["queue", "function"]
     at: str
     sends: int = 1
+    #: The next runner is asked for only after this long: the session waits for money in flight.
+    delay_seconds: int = 0
 
 
 class Head(Frozen):
@@ -204,6 +206,9 @@ class ToolOutcome(Frozen):
     tool: str
     outcome: Outcome
     duration_ms: int
+    #: Size and SHA-256 of what the tool returned, before it was wrapped.
+    result_bytes: int = 0
+    result_sha256: str = ""
     flag: Flag | None = None
 
     @property

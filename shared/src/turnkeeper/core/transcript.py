@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -73,11 +75,31 @@ def tool_result(tool_use_id: str, content: list[Block], *, is_error: bool) -> Bl
     return block
 
 
-def refused_result(call: Block, text: str, outcome: Outcome = "error") -> tuple[Block, ToolOutcome]:
-    """An answer to a call that did not run."""
+def text_block(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+def result_digest(content: Sequence[Block]) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a tool's result, as JSON."""
+    raw = json.dumps(list(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    encoded = raw.encode("utf-8", "surrogatepass")
+    return len(encoded), hashlib.sha256(encoded).hexdigest()
+
+
+def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int = 0) -> tuple[Block, ToolOutcome]:
+    """An answer to a call in the kit's own words: denied, failed, not run."""
+    content = [text_block(text)]
+    size, digest = result_digest(content)
     return (
-        tool_result(call["id"], [{"type": "text", "text": text}], is_error=True),
-        ToolOutcome(tool_use_id=call["id"], tool=call["name"], outcome=outcome, duration_ms=0),
+        tool_result(call["id"], content, is_error=outcome != "ok"),
+        ToolOutcome(
+            tool_use_id=call["id"],
+            tool=call["name"],
+            outcome=outcome,
+            duration_ms=duration_ms,
+            result_bytes=size,
+            result_sha256=digest,
+        ),
     )
 
 

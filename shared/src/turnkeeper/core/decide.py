@@ -1,0 +1,288 @@
+"""What comes next: pure decisions over a session's state. The runtime acts on them and writes what they say.
+
+Two questions are asked over and over. :func:`next_action`: given the transcript so far, what is to be done?
+:func:`judge_reply` and :func:`judge_results`: given what was done, does the turn go on or end, and how?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnkeeper.core import breakers as breaking
+from turnkeeper.core.breakers import Call, Repetition
+from turnkeeper.core.session import Breakers, Entry, Head, Status, Stop, StopReason, ToolOutcome
+from turnkeeper.core.transcript import Block, answer, last_message, tool_uses, unanswered
+
+END_TASK = "end_task"
+UPDATE_PLAN = "update_plan"
+
+NUDGE = (
+    "You ended your turn without saying that the task is done. If it is, call end_task with a status and a summary. "
+    "If it is not, go on."
+)
+TASK_ENDED = "The task is ended."
+GO_ON = "Go on where you left off."
+
+#: Tool calls of one answer that are run; further ones are answered with an error.
+MAX_CALLS = 64
+
+
+# ---- what to do next ----
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class RunTools:
+    calls: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The turn ends. ``answers`` are for calls that will not run, so that none is left without a result."""
+
+    status: Status
+    stop: Stop
+    answers: tuple[tuple[Block, ToolOutcome], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandOff:
+    needed_seconds: float
+    left_seconds: float
+
+
+Action = CallModel | RunTools | Finish | HandOff
+
+
+def next_action(
+    head: Head,
+    entries: Sequence[Entry],
+    *,
+    results_pending: bool,
+    elapsed_seconds: float,
+    left_seconds: float | None,
+    turn_seconds: float,
+) -> Action:
+    """What a runner that holds the lease does now.
+
+    Args:
+        results_pending: the last message's calls have their results, in memory, not yet written.
+        elapsed_seconds: since the turn began, over all runners.
+        left_seconds: what this runner has before it must have handed off; ``None``: no end in sight.
+        turn_seconds: what it had when it started, for a guess before the first step.
+    """
+    open_calls = () if results_pending else tuple(unanswered(entries))
+    if head.cancel_requested:
+        answers = tuple(answer(call, "Cancelled before it ran.") for call in open_calls)
+        return Finish("cancelled", Stop(reason="cancelled"), answers)
+    if open_calls:
+        return RunTools(open_calls)
+    if trip := _limit_trip(head, elapsed_seconds):
+        return trip
+    if left_seconds is not None:
+        needed = step_estimate_seconds(head.step_millis, turn_seconds)
+        if left_seconds < needed:
+            return HandOff(needed, left_seconds)
+    return CallModel()
+
+
+def _limit_trip(head: Head, elapsed_seconds: float) -> Finish | None:
+    if head.iterations >= head.limits.max_iterations:
+        detail = {
+            "iterations": head.iterations,
+            "max_iterations": head.limits.max_iterations,
+            "hint": "Raise max_iterations to resume.",
+        }
+        if head.done == "end_task":
+            return Finish("failed", Stop(reason="no_done_signal", detail=detail))
+        return Finish("stopped", Stop(reason="iteration_limit", detail=detail))
+    if elapsed_seconds > head.limits.max_seconds:
+        detail = {"elapsed_seconds": int(elapsed_seconds), "max_seconds": head.limits.max_seconds}
+        return Finish("stopped", Stop(reason="deadline", detail=detail))
+    return None
+
+
+def step_estimate_seconds(step_millis: Sequence[int], turn_seconds: float) -> float:
+    """How long the next step may take: half more than the longest of the latest, or before the first a quarter of the
+    runner's whole time, at most a minute."""
+    if not step_millis:
+        return min(60.0, turn_seconds / 4)
+    return max(step_millis) / 1000 * 1.5 + min(5.0, turn_seconds / 20)
+
+
+# ---- what a reply means ----
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What becomes of the turn after a reply or its results.
+
+    ``status`` is ``running`` while it goes on. ``answers`` belong in a tool_results entry right behind the reply;
+    ``note`` is a user message by the kit behind that.
+    """
+
+    status: Status = "running"
+    stop: Stop | None = None
+    breakers: Breakers = field(default_factory=Breakers)
+    answers: tuple[tuple[Block, ToolOutcome], ...] = ()
+    note: str | None = None
+    nudged: bool = False
+    #: Told to the model beside the results of this step.
+    warning: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        return self.status != "running"
+
+
+def judge_reply(
+    head: Head,
+    content: Sequence[Block],
+    stop_reason: str,
+    *,
+    hash_of: Callable[[Block], str],
+    polls: Callable[[str], bool],
+) -> Judgement:
+    """Does the turn go on after this answer of the model?
+
+    Args:
+        hash_of: hash of a tool call, without its tool's volatile arguments.
+        polls: whether a tool is declared to poll; its calls are counted with their results.
+    """
+    calls = tool_uses(content)
+    if stop_reason in _CUT_SHORT:
+        reason = _CUT_SHORT[stop_reason]
+        answers = tuple(answer(call, "Not run: the answer that asked for it was cut off.") for call in calls)
+        return Judgement("stopped", Stop(reason=reason), head.breakers, answers)
+    if not calls:
+        return _judge_words(head, stop_reason)
+    seen = [Call(call["name"], call["input"], hash_of(call)) for call in calls if not polls(call["name"])]
+    state, repetition = breaking.see_calls(head.breakers, seen, head.limits.repetition_strikes)
+    if repetition and repetition.final:
+        answers = tuple(answer(call, "Not run: the same call was made too often.") for call in calls)
+        return Judgement("stopped", _repetition_stop(repetition), state, answers)
+    if all(call["name"] == END_TASK for call in calls) and head.done == "end_task":
+        return _judge_end(calls, state)
+    warned = state.model_copy(update={"warned": repetition.call.hash}) if repetition else state
+    return Judgement(breakers=warned, nudged=head.nudged, warning=_warning(repetition, head))
+
+
+_CUT_SHORT: dict[str, StopReason] = {
+    "max_tokens": "max_tokens",
+    "refusal": "refusal",
+    "model_context_window_exceeded": "context_window",
+}
+
+
+def _judge_words(head: Head, stop_reason: str) -> Judgement:
+    """An answer that calls no tool."""
+    if stop_reason == "pause_turn":
+        return Judgement(breakers=head.breakers, nudged=head.nudged)
+    if head.done == "end_turn":
+        detail = {} if stop_reason == "end_turn" else {"stop_reason": stop_reason}
+        return Judgement("idle", Stop(reason="end_turn", detail=detail), head.breakers)
+    if head.nudged:
+        detail = {"hint": "The agent ended twice without calling end_task."}
+        return Judgement("failed", Stop(reason="no_done_signal", detail=detail), head.breakers)
+    return Judgement(breakers=head.breakers, note=NUDGE, nudged=True)
+
+
+def _judge_end(calls: Sequence[Block], state: Breakers) -> Judgement:
+    """The model said itself that it is done: the last word counts where it said so more than once."""
+    answers = tuple(answer(call, TASK_ENDED, "ok") for call in calls)
+    status, stop = end_of_task(calls[-1]["input"])
+    return Judgement(status, stop, state, answers)
+
+
+def end_of_task(arguments: Any) -> tuple[Status, Stop]:
+    """How ``end_task(status, summary)`` ends the session: a status that speaks of failure fails it."""
+    given = arguments if isinstance(arguments, dict) else {}
+    said = str(given.get("status", "completed"))
+    failed = said.strip().lower() in {"failed", "failure", "error", "aborted", "impossible", "gave_up", "blocked"}
+    stop = Stop(reason="end_task", detail={"status": said, "summary": str(given.get("summary", ""))})
+    return ("failed" if failed else "completed"), stop
+
+
+def judge_results(
+    head: Head,
+    calls: Sequence[Block],
+    results: Sequence[tuple[Block, ToolOutcome]],
+    *,
+    hash_of: Callable[[Block], str],
+    polls: Callable[[str], bool],
+) -> Judgement:
+    """Does the turn go on after these results?"""
+    polled = [
+        Call(call["name"], call["input"], breaking.poll_hash(hash_of(call), outcome.result_sha256))
+        for call, (_, outcome) in zip(calls, results, strict=True)
+        if polls(call["name"])
+    ]
+    state, repetition = breaking.see_calls(head.breakers, polled, head.limits.repetition_strikes)
+    failed = sum(outcome.is_error for _, outcome in results)
+    state = breaking.see_outcomes(state, failed=failed, total=len(results))
+    if repetition and repetition.final:
+        return Judgement("stopped", _repetition_stop(repetition), state)
+    if head.done == "end_task":
+        ends = [
+            call
+            for call, (_, outcome) in zip(calls, results, strict=True)
+            if call["name"] == END_TASK and not outcome.is_error
+        ]
+        if ends:
+            status, stop = end_of_task(ends[-1]["input"])
+            return Judgement(status, stop, state)
+    if state.error_streak >= head.limits.error_streak:
+        detail: dict[str, Any] = {"steps": state.error_streak, "tools": sorted({call["name"] for call in calls})}
+        return Judgement("stopped", Stop(reason="error_streak", detail=detail), state)
+    return Judgement(breakers=state, nudged=head.nudged, warning=_warning(repetition, head))
+
+
+def _repetition_stop(repetition: Repetition) -> Stop:
+    return Stop(
+        reason="repetition",
+        detail={
+            "tool": repetition.call.tool,
+            "arguments": dict(repetition.call.arguments),
+            "times": repetition.times,
+            "call_hash": repetition.call.hash,
+        },
+    )
+
+
+def _warning(repetition: Repetition | None, head: Head) -> str | None:
+    if repetition is None:
+        return None
+    return (
+        f"You have called {repetition.call.tool} {repetition.times} times with the same arguments. Once more and the "
+        f"run is stopped ({head.limits.repetition_strikes} strikes). Do something else, or say what is in the way."
+    )
+
+
+# ---- starting again ----
+
+
+def resumable(head: Head) -> bool:
+    """A stopped session can go on when the limit that ended it allows."""
+    return head.status == "stopped"
+
+
+def resumed(head: Head) -> Head:
+    """The head of a stopped session that goes on in the same turn. Going on is an operator's or a user's explicit
+    word, so what the breakers had against it is forgotten; iterations and money are not."""
+    reason = head.stop.reason if head.stop else None
+    changes: dict[str, Any] = {"status": "running", "stop": None, "cancel_requested": False, "attempts": 0}
+    if reason in {"repetition", "error_streak"}:
+        changes["breakers"] = Breakers()
+    return head.model_copy(update=changes)
+
+
+def go_on_note(entries: Sequence[Entry]) -> str | None:
+    """What the kit says to the model when a turn goes on after an answer that asked for nothing."""
+    last = last_message(entries)
+    return GO_ON if last is not None and last.type == "assistant" and not tool_uses(last.content) else None

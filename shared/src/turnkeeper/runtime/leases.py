@@ -1,0 +1,94 @@
+"""Keeping a lease while a session runs: extended in time, given up by itself before it ends.
+
+A runner may only believe in its lease up to a moment that it can tell by its own clock: the lease's length, counted
+from before the write that took it, less a margin. Other runners wait a margin longer before they take it over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from turnkeeper.core.errors import LeaseLost, TurnkeeperError
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Clock
+from turnkeeper.runtime.store.sessions import Sessions
+
+#: How often a runner looks whether a cancel was asked for, while a step takes its time.
+CANCEL_POLL_SECONDS = 1.5
+
+
+class Lease(Protocol):
+    """A held lease, as the engine sees it."""
+
+    def __enter__(self) -> Lease: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def lost(self) -> bool:
+        """Nothing may be written any more."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Somebody asked for the session to stop."""
+
+    def renewed(self) -> None:
+        """A commit has just moved the lease's end."""
+
+
+class LeaseThread:
+    """Extends the lease every third of its length from a thread of its own, and looks for cancels in between."""
+
+    def __init__(
+        self, sessions: Sessions, clock: Clock, head: Head, held_since: float, on_beat: Callable[[], None]
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._head = head
+        self._on_beat = on_beat
+        self._length = sessions.lease_seconds
+        self._renewed_at = held_since
+        self._stop = threading.Event()
+        self._lost = False
+        self._cancelled = head.cancel_requested
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{head.session_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+
+    @property
+    def lost(self) -> bool:
+        return self._lost or self._clock.monotonic() - self._renewed_at > self._length * 0.9
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def renewed(self) -> None:
+        self._renewed_at = self._clock.monotonic()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(min(CANCEL_POLL_SECONDS, self._length / 3)):
+            try:
+                if self._clock.monotonic() - self._renewed_at >= self._length / 3:
+                    asked_at = self._clock.monotonic()
+                    self._sessions.extend(self._head)
+                    self._renewed_at = asked_at
+                    self._on_beat()
+                self._cancelled = self._cancelled or self._sessions.cancel_requested(self._head)
+            except LeaseLost:
+                self._lost = True
+                return
+            except TurnkeeperError:
+                continue  # Tried again at the next beat; the lease ends by itself when none succeeds.

@@ -1,0 +1,150 @@
+"""How heads, entries, specs and plans become items, and back.
+
+Contents are JSON, compressed where it pays. What would make an item larger than 64 KB goes to the blob store under its
+hash (a claim check), and its hash is checked when it is read. Fields of a head stay attributes of their own, so that a
+step writes those that changed and conditions can name them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.session import Entry, Head, Plan, Spec
+from turnkeeper.ports import Blobs, Item
+from turnkeeper.runtime.store import keys
+
+#: Room for the attributes beside the content, below the 64 KB that an item may have.
+INLINE_BYTES = 60_000
+_COMPRESS_FROM = 512
+
+
+class Damaged(TurnkeeperError):
+    """A stored content does not have the hash that it was stored with."""
+
+
+def pack(value: Any, blobs: Blobs, prefix: str) -> Item:
+    """The attributes that hold a JSON value: ``data`` inline, or ``blob`` as a claim check."""
+    raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    data = zlib.compress(raw, 6) if len(raw) >= _COMPRESS_FROM else raw
+    if len(data) >= len(raw):
+        data = raw
+    if len(data) <= INLINE_BYTES:
+        return {"data": data}
+    digest = hashlib.sha256(data).hexdigest()
+    key = f"{prefix}{digest}"
+    blobs.put(key, data)
+    return {"blob": key, "blob_sha256": digest, "blob_bytes": len(data)}
+
+
+def unpack(item: Mapping[str, Any], blobs: Blobs) -> Any:
+    """The JSON value; ``None`` where it was erased.
+
+    Raises:
+        Damaged: the blob is not what was stored.
+    """
+    if "blob" in item:
+        data = blobs.get(item["blob"])
+        if hashlib.sha256(data).hexdigest() != item["blob_sha256"]:
+            raise Damaged("a stored content does not have its hash", key=item["blob"])
+    elif "data" in item:
+        data = item["data"]
+    else:
+        return None
+    # A compressed stream begins with 0x78; JSON never does.
+    raw = zlib.decompress(data) if data[:1] == b"\x78" else data
+    return json.loads(raw.decode("utf-8", "surrogatepass"))
+
+
+# ---- heads ----
+
+#: Fields that are JSON text in the item; the others stay as they are, for conditions and indexes to read.
+_JSON_FIELDS = frozenset(
+    {"metadata", "stop", "handoff", "usage", "pending", "breakers", "flags", "step_millis", "granted_tools", "limits"}
+)
+
+
+def head_item(head: Head) -> Item:
+    """All attributes of the head's item but its key; ``None`` is left out."""
+    item: Item = {}
+    for name in Head.model_fields:
+        value = getattr(head, name)
+        if value is None:
+            continue
+        if name in _JSON_FIELDS:
+            dumped = head.model_dump(mode="json", include={name})[name]
+            value = json.dumps(dumped, ensure_ascii=False, separators=(",", ":"))
+        item[name] = value
+    item.update(_index_attributes(head))
+    return item
+
+
+def _index_attributes(head: Head) -> Item:
+    created = f"{head.created_at}#{head.session_id}"
+    attributes: Item = {
+        "user_key": keys.by_user(head.tenant_id, head.user_id),
+        "tenant_key": keys.tenant_pk(head.tenant_id),
+        "created_key": created,
+    }
+    if (due := due_at(head)) is not None:
+        attributes["due_shard"] = keys.due_shard(head.session_id)
+        attributes["due_at"] = due
+    return attributes
+
+
+def due_at(head: Head) -> str | None:
+    """When the sweep has to look after the session if nothing happened by then; ``None`` at rest.
+
+    With a runner: when its lease ends. On its way to one: a minute after it was sent, twice as long each time it was
+    sent again, at most a quarter of an hour, so that a long queue is not flooded with copies.
+    """
+    if head.resting:
+        return None
+    if head.lease_owner is not None:
+        return lease_due(head.lease_expires_at)
+    sends = head.handoff.sends if head.handoff else 1
+    since = head.handoff.at if head.handoff else head.updated_at
+    wait = min(60 * 2 ** (sends - 1), 900) + (head.handoff.delay_seconds if head.handoff else 0)
+    return iso(datetime.fromisoformat(since) + timedelta(seconds=wait))
+
+
+def lease_due(expires_at_millis: int) -> str:
+    return iso(datetime.fromtimestamp(expires_at_millis / 1000, UTC))
+
+
+def head_of(item: Mapping[str, Any]) -> Head:
+    return Head.model_validate(
+        {
+            name: json.loads(item[name]) if name in _JSON_FIELDS else item[name]
+            for name in Head.model_fields
+            if name in item
+        }
+    )
+
+
+# ---- the rest ----
+
+
+def entry_item(entry: Entry, blobs: Blobs, prefix: str) -> Item:
+    value = entry.model_dump(mode="json", exclude_defaults=True, exclude={"seq", "type", "at"})
+    return {"seq": entry.seq, "type": entry.type, "at": entry.at, **pack(value, blobs, prefix)}
+
+
+def entry_of(item: Mapping[str, Any], blobs: Blobs) -> Entry:
+    value = unpack(item, blobs) or {}
+    return Entry.model_validate({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
+
+
+def spec_of(item: Mapping[str, Any], blobs: Blobs) -> Spec:
+    return Spec.model_validate(unpack(item, blobs) or {"model": "", "system": "", "tools": ()})
+
+
+def plan_of(item: Mapping[str, Any], blobs: Blobs) -> Plan | None:
+    value = unpack(item, blobs)
+    return Plan.model_validate(value) if value else None

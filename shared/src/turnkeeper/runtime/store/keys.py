@@ -1,0 +1,111 @@
+"""Where things are in the table. The tenant comes first in every key.
+
+====================================  ==================  ===========================================================
+``pk``                                ``sk``              what
+====================================  ==================  ===========================================================
+``T#tenant#S#session``                ``HEAD``            the session's head
+..                                    ``SPEC``            what is frozen into it at creation
+..                                    ``PLAN``            the task's plan
+..                                    ``ENTRY#seq``       the transcript
+..                                    ``RESULT#id``       a tool result put down before its step was written
+..                                    ``CALL#number``     the ledger: one reservation and what became of it
+..                                    ``AUDIT#seq``       the audit chain
+``T#tenant``                          ``TENANT``          plan, overrides, pause
+..                                    ``AUDIT#seq``       policy changes and operator actions
+``T#tenant#U#user``                   ``DAY#date``        spent and reserved of one user's day
+..                                    ``MONTH#month``     and month
+``T#tenant#SHARD#number``             ``MONTH#month``     one shard of the tenant's month
+``T#tenant#I#user#hash``              ``KEY``             an idempotency key
+====================================  ==================  ===========================================================
+
+One query from ``ENTRY#`` on reads what a resume needs; the ledger and the audit chain sort before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import quote
+
+from turnkeeper.core.ledger import Counter
+from turnkeeper.ports import Key
+
+RESUME_FROM = "ENTRY#"
+#: The sweep reads each of these partitions of the ``due`` index.
+DUE_SHARDS = 4
+
+
+def _part(text: str) -> str:
+    """Names come from outside: no name may reach into another one's keys."""
+    return quote(text, safe="-_.@:+")
+
+
+def tenant_pk(tenant_id: str) -> str:
+    return f"T#{_part(tenant_id)}"
+
+
+def session_pk(tenant_id: str, session_id: str) -> str:
+    return f"{tenant_pk(tenant_id)}#S#{_part(session_id)}"
+
+
+def head_key(tenant_id: str, session_id: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), "HEAD")
+
+
+def spec_key(tenant_id: str, session_id: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), "SPEC")
+
+
+def plan_key(tenant_id: str, session_id: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), "PLAN")
+
+
+def entry_key(tenant_id: str, session_id: str, seq: int) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"ENTRY#{seq:09d}")
+
+
+def result_key(tenant_id: str, session_id: str, tool_use_id: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"RESULT#{_part(tool_use_id)}")
+
+
+def call_key(tenant_id: str, session_id: str, call: int) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"CALL#{call:09d}")
+
+
+def audit_key(tenant_id: str, session_id: str | None, seq: int) -> Key:
+    pk = tenant_pk(tenant_id) if session_id is None else session_pk(tenant_id, session_id)
+    return Key(pk, f"AUDIT#{seq:09d}")
+
+
+def tenant_key(tenant_id: str) -> Key:
+    return Key(tenant_pk(tenant_id), "TENANT")
+
+
+def counter_key(tenant_id: str, user_id: str, counter: Counter) -> Key:
+    match counter.scope:
+        case "user_daily":
+            return Key(f"{tenant_pk(tenant_id)}#U#{_part(user_id)}", f"DAY#{counter.period}")
+        case "user_monthly":
+            return Key(f"{tenant_pk(tenant_id)}#U#{_part(user_id)}", f"MONTH#{counter.period}")
+        case "tenant_monthly":
+            return shard_key(tenant_id, counter.period, counter.shard)
+
+
+def shard_key(tenant_id: str, month: str, shard: int) -> Key:
+    return Key(f"{tenant_pk(tenant_id)}#SHARD#{shard}", f"MONTH#{month}")
+
+
+def idempotency_key(tenant_id: str, user_id: str, key: str) -> Key:
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Key(f"{tenant_pk(tenant_id)}#I#{_part(user_id)}#{digest}", "KEY")
+
+
+def by_user(tenant_id: str, user_id: str) -> str:
+    return f"{tenant_pk(tenant_id)}#U#{_part(user_id)}"
+
+
+def due_shard(session_id: str) -> str:
+    return f"DUE#{hashlib.sha256(session_id.encode()).digest()[0] % DUE_SHARDS}"
+
+
+def blob_prefix(tenant_id: str, session_id: str) -> str:
+    return f"sessions/{_part(tenant_id)}/{_part(session_id)}/"
