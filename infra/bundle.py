@@ -1,11 +1,12 @@
 """What a Lambda carries: the code, and the dependencies that it imports.
 
-They travel apart. The **code** (`turnkeeper`, `functions/`, `agents/`, `policy.toml`) is small and changes often. The **dependencies**
-are large, change with the lock file only, and come from a package registry: in the cloud they are a Lambda layer, on the
-emulator a folder of this machine.
+They travel apart. The **code** (`turnkeeper`, `functions/`, `agents/`, `policy.toml`) is small and changes often. The
+**dependencies** are large, change with the lock file only, and come from a package registry: in the cloud they are a
+Lambda layer, on the emulator a folder of this machine.
 
-Both are file assets that the CDK *builds when it publishes them*, as it does with container images, by calling this module as
-a program. So synthesizing needs neither network nor account nor interpreter of Lambda's version. See docs/decisions/0031.
+Both are file assets that the CDK *builds when it publishes them*, as it does with container images, by calling this
+module as a program. So synthesizing needs neither network nor account nor an interpreter of Lambda's version
+(docs/decisions/0031).
 
     python -m infra.bundle code SOURCE_ROOT VERSION  # compiled for that Python, prints the path of the zip
     python -m infra.bundle layer                     # for Lambda, prints the path of the zip

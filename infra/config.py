@@ -97,15 +97,11 @@ class Config:
             jwt_user_claim=read.text("jwt_user_claim", defaults.jwt_user_claim),
             jwt_role_claim=read.text("jwt_role_claim", defaults.jwt_role_claim),
             trusted_principals=read.words("trusted_principals"),
-            model_provider=cast(
-                Provider, read.one_of("model_provider", get_args(Provider), defaults.model_provider)
-            ),
+            model_provider=cast(Provider, read.one_of("model_provider", get_args(Provider), defaults.model_provider)),
             model_url=read.optional("model_url"),
             model_secret_arn=read.optional("model_secret_arn"),
             turn_seconds=read.number("turn_seconds", defaults.turn_seconds, at_most=870),
-            turn_timeout_seconds=read.number(
-                "turn_timeout_seconds", defaults.turn_timeout_seconds, at_most=900
-            ),
+            turn_timeout_seconds=read.number("turn_timeout_seconds", defaults.turn_timeout_seconds, at_most=900),
             lease_seconds=read.number("lease_seconds", defaults.lease_seconds, at_most=43_200),
             worker_concurrency=read.number("worker_concurrency", defaults.worker_concurrency),
             worker_max_tasks=read.number("worker_max_tasks", defaults.worker_max_tasks),

@@ -17,6 +17,8 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.state import StateStack
 
+ANTHROPIC_URL = "https://api.anthropic.com"
+
 
 class Packaging:
     """The assets that all functions of a stack share, made once."""
@@ -31,10 +33,17 @@ class Packaging:
         )
         self.layers: list[lambda_.ILayerVersion] = []
         self.environment: dict[str, str] = {}
+        self.parameters: dict[str, str] = {}
+        """Local only: settings given at deploy time, so that kits which differ in them share a cloud assembly."""
         if config.local:
             # The emulator unpacks an asset anew for every process that it starts: the dependencies stay outside.
             if config.local_dependencies is not None:
                 self.environment["PYTHONPATH"] = str(config.local_dependencies)
+            self.parameters = {
+                setting_keys.MODEL_URL: parameter(stack, "ModelUrl", config.model_url or ANTHROPIC_URL),
+                setting_keys.TURN_SECONDS: parameter(stack, "TurnSeconds", str(config.turn_seconds)),
+                setting_keys.LEASE_SECONDS: parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
+            }
         else:
             layer = lambda_.LayerVersion(
                 stack,
@@ -91,7 +100,13 @@ class KitFunction(lambda_.Function):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"What {service} may do",
         )
-        write_own_log(role, log_group)
+        _write_own_log(role, log_group)
+        environment = {
+            **common_settings(config, state),
+            setting_keys.SERVICE_NAME: service,
+            **settings,
+            **packaging.environment,
+        }
         super().__init__(
             scope,
             id,
@@ -107,12 +122,7 @@ class KitFunction(lambda_.Function):
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
-            environment={
-                **common_settings(config, state),
-                setting_keys.SERVICE_NAME: service,
-                **settings,
-                **packaging.environment,
-            },
+            environment={key: packaging.parameters.get(key, value) for key, value in environment.items()},
         )
         self.kit_role = role
         acknowledge(self, "AwsSolutions-L1", "SnapStart and the wheels that we lock are proven on this Python.")
@@ -144,8 +154,8 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
 def model_settings(config: Config, state: StateStack) -> dict[str, str]:
     """For the two that call the model; only their roles can read the secret that is named here."""
     settings = {setting_keys.MODEL_SECRET_ID: state.model_secret.secret_arn}
-    if config.model_url:
-        settings[setting_keys.MODEL_URL] = config.model_url
+    if config.model_url or config.local:
+        settings[setting_keys.MODEL_URL] = config.model_url or ANTHROPIC_URL
     return settings
 
 
@@ -162,7 +172,12 @@ def identity_settings(config: Config) -> dict[str, str]:
     return {}
 
 
-def write_own_log(role: iam.Role, log_group: logs.LogGroup) -> None:
+def parameter(stack: cdk.Stack, name: str, default: str) -> str:
+    """A stack parameter that is text."""
+    return cdk.CfnParameter(stack, name, default=default).value_as_string
+
+
+def _write_own_log(role: iam.Role, log_group: logs.LogGroup) -> None:
     role.add_to_principal_policy(
         iam.PolicyStatement(
             sid="WriteOwnLog",

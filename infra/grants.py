@@ -1,8 +1,8 @@
 """Who may do what, by job: every permission of every role, in words that an auditor can read.
 
-The table is written with four actions only. No role has `DeleteItem`, `BatchWriteItem` or `PartiQL*`, so nothing of the
-kit can remove an item; entries and audit records go only by TTL or with the table. IAM has no condition on sort keys, so
-it cannot tell an audit record from an entry for `PutItem` and `UpdateItem`: that both are written once is held by the
+The table is written with `PutItem` and `UpdateItem` only. No role has `DeleteItem`, `BatchWriteItem` or PartiQL, so
+nothing of the kit can remove an item; entries and audit records go by TTL or with the table. IAM has no condition on
+sort keys, so it cannot tell an audit record from an entry: that both are written once is held by the
 `attribute_not_exists` condition in the store (docs/decisions/0032 says what remains by convention).
 """
 
@@ -97,7 +97,9 @@ class Grants:
         actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
         self._allow("CallModel", actions, *(_substituted(arn) for arn in (models, profiles)))
         for arn in (models, profiles):
-            acknowledge(self._role, f"AwsSolutions-IAM5[Resource::{arn}]", "Any Claude model, in any region that serves it.")
+            acknowledge(
+                self._role, f"AwsSolutions-IAM5[Resource::{arn}]", "Any Claude model, in any region that serves it."
+            )
         return self
 
     def start_turns(self, turn: lambda_.IAlias) -> Grants:
@@ -124,7 +126,6 @@ class Grants:
         self._role.add_to_principal_policy(
             iam.PolicyStatement(sid=sid, actions=list(actions), resources=list(resources))
         )
-
 
 
 def _substituted(arn: str) -> str:

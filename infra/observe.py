@@ -19,9 +19,7 @@ _FIVE_MINUTES = cdk.Duration.minutes(5)
 class ObserveStack(cdk.Stack):
     """Cloud only: the emulator has nobody to wake."""
 
-    def __init__(
-        self, scope: Construct, id: str, *, config: Config, state: StateStack, api: ApiStack
-    ) -> None:
+    def __init__(self, scope: Construct, id: str, *, config: Config, state: StateStack, api: ApiStack) -> None:
         super().__init__(scope, id, description="Turnkeeper: alarms and dashboard")
         self._state = state
         functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}

@@ -34,7 +34,7 @@ class StateStack(cdk.Stack):
         )
         keep = cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
         self.table = self._table(config, keep)
-        self.bucket = self._bucket(config, keep)
+        self.bucket = self._bucket(keep)
         self.dead_letters = self._dead_letter_queue()
         self.queue = self._queue(config)
         self.signing_secret = self._signing_secret(keep)
@@ -76,7 +76,7 @@ class StateStack(cdk.Stack):
             )
         return table
 
-    def _bucket(self, config: Config, keep: cdk.RemovalPolicy) -> s3.Bucket:
+    def _bucket(self, keep: cdk.RemovalPolicy) -> s3.Bucket:
         bucket = s3.Bucket(
             self,
             "Claims",
@@ -86,9 +86,7 @@ class StateStack(cdk.Stack):
             enforce_ssl=True,
             removal_policy=keep,
             lifecycle_rules=[
-                s3.LifecycleRule(
-                    id="abandoned-uploads", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)
-                ),
+                s3.LifecycleRule(id="abandoned-uploads", abort_incomplete_multipart_upload_after=cdk.Duration.days(1)),
                 s3.LifecycleRule(
                     id="cool-down",
                     prefix=names.CLAIMS_PREFIX,
@@ -104,7 +102,7 @@ class StateStack(cdk.Stack):
         acknowledge(
             bucket,
             "AwsSolutions-S1",
-            "Objects are read by the table's entries only, under their hash; CloudTrail data events are the account's choice.",
+            "Named by hash and read through the table only; CloudTrail data events are the account's choice.",
         )
         # Not versioned on purpose: an object is written once under its hash, and erase must really erase.
         return bucket
@@ -119,28 +117,31 @@ class StateStack(cdk.Stack):
         )
 
     def _queue(self, config: Config) -> sqs.Queue:
+        visibility: float = config.lease_seconds
+        if config.local:  # given at deploy time, like the other settings of a local kit
+            visibility = cdk.CfnParameter(
+                self, "LeaseSeconds", type="Number", default=config.lease_seconds
+            ).value_as_number
         return sqs.Queue(
             self,
             "Queue",
             # Short, because the worker's heartbeat extends it: a crashed worker's messages come back soon.
-            visibility_timeout=cdk.Duration.seconds(config.lease_seconds),
+            visibility_timeout=cdk.Duration.seconds(visibility),
             receive_message_wait_time=cdk.Duration.seconds(20),
             retention_period=cdk.Duration.days(QUEUE_DAYS),
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             max_message_size_bytes=1_048_576,
-            dead_letter_queue=sqs.DeadLetterQueue(
-                queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT
-            ),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
         )
 
     def _signing_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
         secret = secretsmanager.Secret(
             self,
             "SigningKeys",
-            description="Keys that sign continuation tokens: the current one, and the previous one while it is still honoured",
+            description="Keys of continuation tokens: the current one, and the previous one for a while",
             generate_secret_string=secretsmanager.SecretStringGenerator(
-                secret_string_template='{"previous": null}',
+                secret_string_template='{"previous": null}',  # noqa: S106 - no secret: its shape
                 generate_string_key="current",
                 password_length=64,
                 exclude_punctuation=True,
@@ -156,9 +157,7 @@ class StateStack(cdk.Stack):
 
     def _model_secret(self, config: Config, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
         if config.model_secret_arn:
-            return secretsmanager.Secret.from_secret_complete_arn(
-                self, "ModelKey", config.model_secret_arn
-            )
+            return secretsmanager.Secret.from_secret_complete_arn(self, "ModelKey", config.model_secret_arn)
         secret = secretsmanager.Secret(
             self,
             "ModelKey",

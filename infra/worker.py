@@ -16,7 +16,7 @@ from constructs import Construct
 from infra import setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
-from infra.functions import common_settings, model_settings, write_own_log
+from infra.functions import common_settings, model_settings
 from infra.grants import Grants
 from infra.state import StateStack
 
@@ -56,9 +56,7 @@ class WorkerStack(cdk.Stack):
         subnets = [ec2.SubnetConfiguration(name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24)]
         if not self._public:
             subnets.append(
-                ec2.SubnetConfiguration(
-                    name="worker", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=22
-                )
+                ec2.SubnetConfiguration(name="worker", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=22)
             )
         vpc = ec2.Vpc(
             self,
@@ -149,17 +147,15 @@ class WorkerStack(cdk.Stack):
             ),
         )
         acknowledge(
-            task, "AwsSolutions-ECS2", "Names and addresses of the kit's own resources; secrets are fetched by the process."
+            task,
+            "AwsSolutions-ECS2",
+            "Names and addresses of the kit's own resources; secrets are fetched by the process.",
         )
         execution_role = task.obtain_execution_role()
-        acknowledge(
-            execution_role, "AwsSolutions-IAM5[Resource::*]", "ecr:GetAuthorizationToken takes no resource."
-        )
+        acknowledge(execution_role, "AwsSolutions-IAM5[Resource::*]", "ecr:GetAuthorizationToken takes no resource.")
         return task
 
-    def _service(
-        self, vpc: ec2.Vpc, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition
-    ) -> ecs.FargateService:
+    def _service(self, vpc: ec2.Vpc, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
         outbound_only = ec2.SecurityGroup(
             self, "OutboundOnly", vpc=vpc, description="The worker answers nobody", allow_all_outbound=True
         )
@@ -228,9 +224,7 @@ class WorkerStack(cdk.Stack):
             period=minute,
             using_metrics={
                 "waiting": queue.metric_approximate_number_of_messages_visible(period=minute, statistic="Maximum"),
-                "running": queue.metric_approximate_number_of_messages_not_visible(
-                    period=minute, statistic="Maximum"
-                ),
+                "running": queue.metric_approximate_number_of_messages_not_visible(period=minute, statistic="Maximum"),
             },
         )
 

@@ -1,0 +1,180 @@
+"""Bringing the whole kit up on one machine, and down again.
+
+`up` starts, in this order: the emulator, the stand-in model, the two stacks by `cdk deploy`, the worker. Each process
+is written down before it is waited for, so that `down` finds it even after an `up` that crashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from local.kit.deploy import Deployed, deploy
+from local.kit.environments import ensure_lambda_dependencies, ensure_ministack
+from local.kit.errors import KitError, with_log_tail
+from local.kit.home import Home, read_json, write_json
+from local.kit.http import answers, wait_until
+from local.kit.ministack import REGION, Ministack, start_ministack
+from local.kit.model import start_standin
+from local.kit.processes import OnStart, Started
+from local.kit.settings import ANTHROPIC_URL, KitSettings
+from local.kit.sources import fingerprint
+from local.kit.worker import start_worker
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+Progress = Callable[[str], None]
+
+_HEALTH_SECONDS = 30
+_WORKER_GRACE_SECONDS = 10.0
+"""What `down` allows the worker to bring its sessions to a safe point; what it holds goes with the table anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """A kit that is up. The fields are those of `local.json`."""
+
+    api_url: str
+    queue_url: str
+    dlq_url: str
+    table_name: str
+    region: str
+    aws_endpoint_url: str
+    model_url: str
+    worker_pid: int
+    console_url: str | None
+
+    @classmethod
+    def read(cls, home: Home | None = None) -> Kit | None:
+        """The kit that is up, or None. Read anew after a worker died: its `worker_pid` is another one then."""
+        document = read_json((home or Home.from_environment()).local_json)
+        if document is None:
+            return None
+        return cls(**{field.name: document[field.name] for field in dataclasses.fields(cls)})
+
+
+def up(settings: KitSettings | None = None, *, home: Home | None = None, progress: Progress = lambda _: None) -> Kit:
+    """Bring the kit up and return once it answers. One that is up already, and up to date, is left alone.
+
+    Raises KitError, and leaves nothing running, where it cannot.
+    """
+    settings = settings or KitSettings.from_environment()
+    home = home or Home.from_environment()
+    with home.lock():
+        wanted = fingerprint(settings.source_root, dataclasses.asdict(settings), "local/kit", "local/standin")
+        running = _running(home, wanted)
+        if running is not None:
+            return running
+        _down(home)
+        try:
+            return _up(settings, home, wanted, progress)
+        except BaseException:
+            _down(home)
+            raise
+
+
+def down(home: Home | None = None) -> bool:
+    """End everything that `up` started, also one that crashed half-way. Whether there was anything to end."""
+    home = home or Home.from_environment()
+    if not home.path.exists():
+        return False
+    with home.lock():
+        return _down(home)
+
+
+def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> Kit:
+    home.make()
+    record = _Record(home, wanted)
+
+    progress("starting the AWS emulator")
+    dependencies = ensure_lambda_dependencies(ensure_ministack())
+    ministack = start_ministack(home, first_port=settings.first_port, on_start=record.noting("ministack"))
+    ministack.bootstrap()
+
+    model_url = settings.model_url or ANTHROPIC_URL
+    if settings.uses_standin:
+        progress("starting the stand-in model")
+        model_url = start_standin(home, settings, on_start=record.noting("standin"))
+
+    progress("deploying the stacks")
+    deployed = deploy(home, ministack, settings, dependencies=dependencies, model_url=model_url)
+    if settings.anthropic_api_key:
+        _put_key(ministack, deployed, settings.anthropic_api_key)
+
+    progress("waiting for the API")
+    api_url = ministack.api_url(deployed.api_id)
+    if not wait_until(lambda: answers(f"{api_url}/v1/health", 30), within_seconds=_HEALTH_SECONDS):
+        raise with_log_tail(f"{api_url}/v1/health does not answer", home.log("ministack"))
+
+    progress("starting the worker")
+    document = {
+        "api_url": api_url,
+        "queue_url": deployed.queue_url,
+        "dlq_url": deployed.dlq_url,
+        "table_name": deployed.table_name,
+        "region": REGION,
+        "aws_endpoint_url": ministack.endpoint_url,
+        "model_url": model_url,
+        "console_url": None,
+    }
+    start_worker(home, ministack, deployed, settings, document, on_start=record.noting("worker"))
+    kit = Kit.read(home)
+    assert kit is not None, "the supervisor wrote local.json before it was found ready"
+    return kit
+
+
+def _running(home: Home, wanted: str) -> Kit | None:
+    """The kit that is up, where it is whole, healthy, and what `wanted` stands for."""
+    record = read_json(home.kit_json)
+    kit = Kit.read(home)
+    if record is None or kit is None or record["wanted"] != wanted:
+        return None
+    if not all(Started.from_json(entry).alive() for entry in record["processes"].values()):
+        return None
+    return kit if answers(f"{kit.api_url}/v1/health") else None
+
+
+def _down(home: Home) -> bool:
+    record = read_json(home.kit_json)
+    home.local_json.unlink(missing_ok=True)
+    if record is None:
+        return False
+    processes = {name: Started.from_json(entry) for name, entry in record["processes"].items()}
+    for name in reversed(processes):
+        processes[name].end(_WORKER_GRACE_SECONDS if name == "worker" else 2.0)
+    home.local_json.unlink(missing_ok=True)  # the supervisor may have written it once more
+    shutil.rmtree(home.temporary, ignore_errors=True)
+    (home.path / "supervise.json").unlink(missing_ok=True)
+    home.kit_json.unlink()
+    return True
+
+
+def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:
+    """As an operator does after the first deploy."""
+    client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
+    client.put_secret_value(SecretId=deployed.model_secret_id, SecretString=key)
+
+
+class _Record:
+    """What was started so far, on disk."""
+
+    def __init__(self, home: Home, wanted: str) -> None:
+        self._home = home
+        self._content: dict[str, Any] = {"wanted": wanted, "processes": {}}
+        write_json(home.kit_json, self._content)
+
+    def noting(self, name: str) -> OnStart:
+        """What to tell of a process so that it is written down under `name`."""
+
+        def note(process: Started) -> None:
+            self._content["processes"][name] = process.to_json()
+            write_json(self._home.kit_json, self._content)
+
+        return note
+
+
+__all__ = ["Kit", "KitError", "down", "up"]

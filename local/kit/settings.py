@@ -1,0 +1,77 @@
+"""What a user can choose about a local kit, from the environment (CONTRACT.md 1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.kit.errors import KitError
+from local.kit.home import REPOSITORY
+from local.kit.ports import DEFAULT_FIRST_PORT
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+@dataclass(frozen=True)  # no slots: the defaults are read from the class below
+class KitSettings:
+    """One kit's settings, checked."""
+
+    first_port: int = DEFAULT_FIRST_PORT
+    turn_seconds: int = 840
+    lease_seconds: int = 60
+    worker_concurrency: int = 16
+    agents: str = ""
+    scenario: str | None = None
+    log_level: str = "INFO"
+    anthropic_api_key: str | None = None
+    """With a key Claude answers; without, the stand-in."""
+    model_url: str | None = None
+    """A Messages API to use instead of starting the stand-in, or with a key, instead of Anthropic's."""
+    source_root: Path = REPOSITORY
+    """Where `functions/`, `agents/`, `fargate_worker/` ... are; another one only for tests of the kit itself."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> KitSettings:
+        """Read `TURNKEEPER_*` and the model's settings; a value that makes no sense is refused by name."""
+        if environment.get("TURNKEEPER_MODEL_PROVIDER", "anthropic") != "anthropic":
+            raise KitError(
+                "the local kit cannot use Bedrock: its Lambdas have no AWS credentials but the emulator's. "
+                "Set ANTHROPIC_API_KEY, or unset TURNKEEPER_MODEL_PROVIDER for the stand-in."
+            )
+        scenario = environment.get("TURNKEEPER_SCENARIO")
+        if scenario and not Path(scenario).is_file():
+            raise KitError(f"TURNKEEPER_SCENARIO: there is no file {scenario}")
+        agents = [str(Path(part).resolve()) for part in _words(environment.get("TURNKEEPER_AGENTS"))]
+        for folder in agents:
+            if not Path(folder).is_dir():
+                raise KitError(f"TURNKEEPER_AGENTS: there is no folder {folder}")
+        return cls(
+            first_port=_number(environment, "TURNKEEPER_PORT", cls.first_port, 1024, 65_000),
+            turn_seconds=_number(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 1, 870),
+            lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
+            worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
+            agents=os.pathsep.join(agents),
+            scenario=str(Path(scenario).resolve()) if scenario else None,
+            log_level=environment.get("TURNKEEPER_LOG_LEVEL", cls.log_level),
+            anthropic_api_key=environment.get("ANTHROPIC_API_KEY") or None,
+            model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
+        )
+
+    @property
+    def uses_standin(self) -> bool:
+        return self.anthropic_api_key is None and self.model_url is None
+
+
+def _words(value: str | None) -> list[str]:
+    return [part for part in (value or "").split(":") if part]
+
+
+def _number(environment: Mapping[str, str], key: str, default: int, at_least: int, at_most: int) -> int:
+    text = environment.get(key, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not at_least <= int(text) <= at_most:
+        raise KitError(f"{key} must be a whole number from {at_least} to {at_most}, not {text!r}")
+    return int(text)
