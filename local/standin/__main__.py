@@ -7,6 +7,7 @@ usage, a scenario file that cannot be used included, and 1 where it cannot liste
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -100,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_keep_alive=120,
         timeout_graceful_shutdown=1,
     )
-    _Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config).run(sockets=[listener])
     return 0
 
 

@@ -10,6 +10,7 @@ from local.standin.checks import Json
 from local.standin.errors import invalid
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 #: Tools that the API itself knows, by the beginning of their versioned type.
 _API_TOOLS = (
@@ -83,6 +84,8 @@ def _schema(schema: Json, tool: Json, at: str) -> None:
     properties = schema.get("properties")
     if properties is not None:
         for key, value in checks.mapping(properties, f"{at}.properties").items():
+            if not _PROPERTY.fullmatch(key):
+                raise invalid(f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'")
             if not isinstance(value, dict | bool):
                 raise invalid(f"{at}.properties.{key}: JSON schema is invalid. It must match JSON Schema draft 2020-12")
     for index, name in enumerate(checks.array(schema.get("required") or [], f"{at}.required")):
