@@ -133,7 +133,7 @@ class AnthropicModel:
                 "the answer to count_tokens holds no count", retryable=True, certainty="unbilled"
             ) from error
 
-    # ---- the SDK -----------------------------------------------------------------------------------------------
+    # ---- the SDK ----
 
     def _warm(self) -> httpx2.Client:
         import anthropic
@@ -220,7 +220,7 @@ class AnthropicModel:
             "headers": {"anthropic-beta": ",".join(betas)} if betas else {},
         }
 
-    # ---- failures ----------------------------------------------------------------------------------------------
+    # ---- failures ----
 
     def _refused(self, error: anthropic.APIError, key: str) -> ProviderError:
         """Before a stream began."""

@@ -51,8 +51,8 @@ class _Circuit:
 
 
 class ProviderBreaker:
-    """A Model like the one that it wraps. While the circuit is open, :meth:`call` raises ProviderError: retryable, unbilled,
-    with the time to wait. Safe to share between threads."""
+    """A Model like the one that it wraps. While the circuit is open, :meth:`call` raises ProviderError: retryable,
+    unbilled, with the time to wait. Safe to share between threads."""
 
     def __init__(self, model: Model, clock: Clock, settings: BreakerSettings | None = None) -> None:
         self._model = model
