@@ -38,7 +38,7 @@ def to_wire(value: object, depth: int = 0) -> WireValue:
         case bool():
             wire = {"BOOL": value}
         case str():
-            wire = {"S": str(value)}
+            wire = {"S": _text(value)}
         case int():
             wire = {"N": _digits(value)}
         case bytes() | bytearray():
@@ -121,4 +121,16 @@ def _integer(text: str) -> int:
 def _name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"an attribute's name is a string, not {type(name).__name__}")
-    return name
+    if not name:
+        raise InvalidOperation("an attribute without a name")
+    return _text(name)
+
+
+def _text(text: str) -> str:
+    # JSON may hold half of a surrogate pair ("\\ud800"); UTF-8 cannot.
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidOperation(f"a text that is no Unicode: {error.reason}") from error
+    return str(text)
