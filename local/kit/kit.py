@@ -10,16 +10,16 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from local.kit.deploy import Deployed, deploy
 from local.kit.environments import ensure_lambda_dependencies, ensure_ministack
 from local.kit.errors import KitError, with_log_tail
-from local.kit.home import Home, read_json, write_json
+from local.kit.home import Home, read_json
 from local.kit.http import answers, wait_until
 from local.kit.ministack import REGION, Ministack, start_ministack
 from local.kit.model import start_standin
-from local.kit.processes import OnStart, Started
+from local.kit.record import Record
 from local.kit.settings import ANTHROPIC_URL, KitSettings
 from local.kit.sources import fingerprint
 from local.kit.worker import start_worker
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 _HEALTH_SECONDS = 30
-_WORKER_GRACE_SECONDS = 10.0
-"""What `down` allows the worker to bring its sessions to a safe point; what it holds goes with the table anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,10 @@ class Kit:
 
 
 def up(settings: KitSettings | None = None, *, home: Home | None = None, progress: Progress = lambda _: None) -> Kit:
-    """Bring the kit up and return once it answers. One that is up already, and up to date, is left alone.
+    """Bring the kit up and return once it answers.
 
-    Raises KitError, and leaves nothing running, where it cannot.
+    One that is up already, and up to date, is left alone; one that is out of date is deployed anew and keeps its
+    sessions. Raises KitError, and leaves nothing running, where it cannot.
     """
     settings = settings or KitSettings.from_environment()
     home = home or Home.from_environment()
@@ -69,7 +68,6 @@ def up(settings: KitSettings | None = None, *, home: Home | None = None, progres
         running = _running(home, wanted)
         if running is not None:
             return running
-        _down(home)
         try:
             return _up(settings, home, wanted, progress)
         except BaseException:
@@ -87,13 +85,19 @@ def down(home: Home | None = None) -> bool:
 
 
 def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> Kit:
+    record = Record.read(home)
+    record.end("worker", "standin")
+    home.local_json.unlink(missing_ok=True)
     home.make()
-    record = _Record(home, wanted)
 
-    progress("starting the AWS emulator")
     dependencies = ensure_lambda_dependencies(ensure_ministack())
-    ministack = start_ministack(home, first_port=settings.first_port, on_start=record.noting("ministack"))
-    ministack.bootstrap()
+    ministack = _surviving_emulator(record, settings)
+    if ministack is None:
+        progress("starting the AWS emulator")
+        record.end()
+        ministack = start_ministack(home, first_port=settings.first_port, on_start=record.noting("ministack"))
+        ministack.bootstrap()
+        record.note(emulator={"endpoint_url": ministack.endpoint_url, "first_port": settings.first_port})
 
     model_url = settings.model_url or ANTHROPIC_URL
     if settings.uses_standin:
@@ -122,6 +126,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> K
         "console_url": None,
     }
     start_worker(home, ministack, deployed, settings, document, on_start=record.noting("worker"))
+    record.note(wanted=wanted)
     kit = Kit.read(home)
     assert kit is not None, "the supervisor wrote local.json before it was found ready"
     return kit
@@ -129,52 +134,36 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> K
 
 def _running(home: Home, wanted: str) -> Kit | None:
     """The kit that is up, where it is whole, healthy, and what `wanted` stands for."""
-    record = read_json(home.kit_json)
+    record = Record.read(home)
     kit = Kit.read(home)
-    if record is None or kit is None or record["wanted"] != wanted:
-        return None
-    if not all(Started.from_json(entry).alive() for entry in record["processes"].values()):
+    if kit is None or record.wanted != wanted or not record.all_alive():
         return None
     return kit if answers(f"{kit.api_url}/v1/health") else None
 
 
+def _surviving_emulator(record: Record, settings: KitSettings) -> Ministack | None:
+    """The emulator of a kit that is up but out of date: its sessions stay, what runs is deployed anew."""
+    emulator, process = record.emulator, record.process("ministack")
+    if emulator is None or process is None or emulator["first_port"] != settings.first_port:
+        return None
+    ministack = Ministack(str(emulator["endpoint_url"]), process)
+    return ministack if ministack.healthy() else None
+
+
 def _down(home: Home) -> bool:
-    record = read_json(home.kit_json)
     home.local_json.unlink(missing_ok=True)
-    if record is None:
-        return False
-    processes = {name: Started.from_json(entry) for name, entry in record["processes"].items()}
-    for name in reversed(processes):
-        processes[name].end(_WORKER_GRACE_SECONDS if name == "worker" else 2.0)
+    ended = Record.read(home).end()
     home.local_json.unlink(missing_ok=True)  # the supervisor may have written it once more
     shutil.rmtree(home.temporary, ignore_errors=True)
     (home.path / "supervise.json").unlink(missing_ok=True)
-    home.kit_json.unlink()
-    return True
+    home.kit_json.unlink(missing_ok=True)
+    return ended
 
 
 def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:
     """As an operator does after the first deploy."""
     client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
     client.put_secret_value(SecretId=deployed.model_secret_id, SecretString=key)
-
-
-class _Record:
-    """What was started so far, on disk."""
-
-    def __init__(self, home: Home, wanted: str) -> None:
-        self._home = home
-        self._content: dict[str, Any] = {"wanted": wanted, "processes": {}}
-        write_json(home.kit_json, self._content)
-
-    def noting(self, name: str) -> OnStart:
-        """What to tell of a process so that it is written down under `name`."""
-
-        def note(process: Started) -> None:
-            self._content["processes"][name] = process.to_json()
-            write_json(self._home.kit_json, self._content)
-
-        return note
 
 
 __all__ = ["Kit", "KitError", "down", "up"]
