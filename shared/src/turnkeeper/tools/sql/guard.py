@@ -161,8 +161,8 @@ def _check_node(node: exp.Expr) -> None:
 
 
 def _identifier_problem(node: exp.Expr) -> str | None:
-    return None if _IDENTIFIER.fullmatch(node.name) else "A name with quotes, brackets, backslashes or control
-    characters"
+    plain_name = _IDENTIFIER.fullmatch(node.name)
+    return None if plain_name else "A name with quotes, brackets, backslashes or control characters"
 
 
 def _word_problem(node: exp.Expr) -> str | None:
