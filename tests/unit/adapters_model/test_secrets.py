@@ -3,8 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from turnkeeper.adapters.secrets import EnvironmentKey, MissingKey, SecretsManagerKey
+from turnkeeper.adapters.anthropic_model import AnthropicModel
+from turnkeeper.adapters.secrets import EnvironmentKey, KeyOutOfReach, MissingKey, SecretsManagerKey
+from turnkeeper.core.errors import ProviderError
+from turnkeeper.ports import ModelRequest
 
 
 class Secrets:
@@ -40,6 +44,29 @@ def test_no_key_in_the_secret(text: str | None) -> None:
     assert "arn:secret" in str(caught.value)
     assert "sk-1" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetSecretValue"), False),
+        (ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "GetSecretValue"), True),
+        (EndpointConnectionError(endpoint_url="https://nowhere"), True),
+    ],
+)
+def test_a_secret_that_cannot_be_read(error: Exception, retryable: bool) -> None:
+    class Broken:
+        def get_secret_value(self, **_: str) -> dict[str, Any]:
+            raise error
+
+    source = SecretsManagerKey("arn:secret", Broken())
+    with pytest.raises(MissingKey, match="arn:secret") as caught:
+        source()
+    assert caught.value.retryable is retryable
+    assert isinstance(caught.value, KeyOutOfReach) is retryable
+    with pytest.raises(ProviderError) as failed:
+        AnthropicModel(source, "http://127.0.0.1:1").call(ModelRequest("m", 1, [], [], []), timeout_seconds=1)
+    assert (failed.value.retryable, failed.value.certainty) == (retryable, "unbilled")
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,9 @@ class AnthropicModel:
                 _path("/v1/messages/count_tokens", request), cast_to=object, body=body, options=options
             )
         except anthropic.APIError as error:
-            raise self._refused(error, key) from error
+            refused = self._refused(error, key)
+            refused.certainty = "unbilled"
+            raise refused from error
         try:
             return int(answer["input_tokens"])
         except (KeyError, TypeError, ValueError) as error:
@@ -152,7 +154,9 @@ class AnthropicModel:
         try:
             key = self._api_key() if self._api_key else ""
         except MissingKey as error:
-            raise ProviderError(f"No key for the model API: {error}", retryable=False, certainty="unbilled") from error
+            raise ProviderError(
+                f"No key for the model API: {error}", retryable=error.retryable, certainty="unbilled"
+            ) from error
         with self._lock:
             if self._client is None or self._client_key != key:
                 # Spans are made from the transcript's entries; the SDK's own would tell every call twice.

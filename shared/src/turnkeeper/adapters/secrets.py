@@ -8,6 +8,10 @@ import threading
 from typing import Any, Protocol
 
 
+#: Answers of Secrets Manager that asking again does not change.
+_FOR_GOOD = frozenset({"AccessDeniedException", "ResourceNotFoundException", "InvalidRequestException"})
+
+
 class KeySource(Protocol):
     """Calling it gives the key; cheap, but for the first time."""
 
@@ -19,6 +23,14 @@ class KeySource(Protocol):
 
 class MissingKey(Exception):
     """There is no key where it should be; the text says where."""
+
+    retryable = False
+
+
+class KeyOutOfReach(MissingKey):
+    """Where the key is cannot be asked just now."""
+
+    retryable = True
 
 
 class EnvironmentKey:
@@ -43,7 +55,7 @@ class EnvironmentKey:
 class SecretsManagerKey:
     """The key from a secret: a plain string, or JSON with ``api_key``. Read once; again on :meth:`refresh`.
 
-    Errors of the client go through as they are, except that there is no key in what it answers (MissingKey).
+    Calling it raises MissingKey or KeyOutOfReach.
     """
 
     def __init__(self, secret_id: str, client: Any) -> None:
@@ -65,7 +77,16 @@ class SecretsManagerKey:
         return key
 
     def _read(self) -> str:
-        text = str(self._client.get_secret_value(SecretId=self._secret_id).get("SecretString") or "").strip()
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            text = str(self._client.get_secret_value(SecretId=self._secret_id).get("SecretString") or "").strip()
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            kind = MissingKey if code in _FOR_GOOD else KeyOutOfReach
+            raise kind(f"secret {self._secret_id} cannot be read: {code}") from error
+        except BotoCoreError as error:
+            raise KeyOutOfReach(f"secret {self._secret_id} cannot be read: {type(error).__name__}") from error
         if text.startswith("{"):
             try:
                 held = json.loads(text)
