@@ -7,7 +7,6 @@ import os
 import threading
 from typing import Any, Protocol
 
-
 #: Answers of Secrets Manager that asking again does not change.
 _FOR_GOOD = frozenset({"AccessDeniedException", "ResourceNotFoundException", "InvalidRequestException"})
 
