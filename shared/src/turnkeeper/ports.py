@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.session import Usage
 
-# ---- the table -------------------------------------------------------------------------------------------------
+# ---- the table ----
 
 Item = dict[str, Any]
 
@@ -155,7 +156,7 @@ class Table(Protocol):
         """
 
 
-# ---- large contents ----------------------------------------------------------------------------------------------
+# ---- large contents ----
 
 
 class Blobs(Protocol):
@@ -171,7 +172,7 @@ class Blobs(Protocol):
         """Delete all below a prefix; how many."""
 
 
-# ---- the queue and the other Lambda --------------------------------------------------------------------------------
+# ---- the queue and the other Lambda ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ class Alerts(Protocol):
         """Tell on-call. Never raises: an alert that cannot be sent is logged."""
 
 
-# ---- the model ---------------------------------------------------------------------------------------------------
+# ---- the model ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +280,7 @@ class Prices(Protocol):
         """What the usage costs, rounded up. Raises UnpricedModel."""
 
 
-# ---- time and chance -----------------------------------------------------------------------------------------------
+# ---- time and chance ----
 
 
 class Clock(Protocol):
@@ -300,3 +301,16 @@ class Ids(Protocol):
 
     def jitter(self) -> float:
         """Uniform in [0, 1)."""
+
+
+# ---- continuation tokens ----
+
+
+class Tokens(Protocol):
+    """Signs what a holder of a continuation token may go on with."""
+
+    def sign(self, continuation: Continuation) -> str:
+        """URL-safe."""
+
+    def verify(self, token: str) -> Continuation:
+        """Raises Unauthenticated where it is forged or altered, ContinuationExpired where it is too old."""

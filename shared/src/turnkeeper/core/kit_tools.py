@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnkeeper.core.decide import END_TASK, UPDATE_PLAN
 from turnkeeper.core.session import PlanItem, ToolDefinition
 from turnkeeper.core.tools import Tool, tool
@@ -36,7 +34,3 @@ def _update_plan(goal: str, items: list[PlanItem]) -> str:
 
 #: A ready tool that an agent can be given; the engine stores what it is called with.
 update_plan: Tool = _update_plan
-
-
-def plan_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    return {"goal": call["input"]["goal"], "items": call["input"]["items"]}

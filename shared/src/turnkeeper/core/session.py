@@ -66,9 +66,9 @@ class Usage(Frozen):
         )
 
     @property
-    def context_tokens(self) -> int:
-        """Everything that the model had read and written at the end of the call: the floor of the next one."""
-        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens + self.output_tokens
+    def read_tokens(self) -> int:
+        """All that the model was sent: the exact floor of the next call's input."""
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
     @classmethod
     def of(cls, raw: dict[str, Any] | None) -> Usage:
@@ -156,9 +156,11 @@ class Head(Frozen):
     lease_expires_at: int = 0
     runner: RunnerKind | None = None
     handoff: Handoff | None = None
+    #: Times in a row that it was put back to wait for money in flight.
+    put_backs: int = 0
 
     usage: Usage = Usage()
-    #: Context of the latest call, input and output; 0 before the first.
+    #: Input tokens of the latest answered call, cached or not; 0 before the first.
     context_tokens: int = 0
     #: Settled and in_doubt, over the whole session.
     cost_nanousd: int = 0

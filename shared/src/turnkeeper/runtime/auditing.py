@@ -1,4 +1,4 @@
-"""What goes into the audit trail: a record of each thing done, redacted, ready to be chained by the write that does it."""
+"""What goes into the audit trail: a record of each thing done, redacted, chained by the write that does it."""
 
 from __future__ import annotations
 

@@ -37,9 +37,6 @@ class Lease(Protocol):
     def cancelled(self) -> bool:
         """Somebody asked for the session to stop."""
 
-    def renewed(self) -> None:
-        """A commit has just moved the lease's end."""
-
 
 class LeaseThread:
     """Extends the lease every third of its length from a thread of its own, and looks for cancels in between."""
@@ -74,9 +71,6 @@ class LeaseThread:
     @property
     def cancelled(self) -> bool:
         return self._cancelled
-
-    def renewed(self) -> None:
-        self._renewed_at = self._clock.monotonic()
 
     def _keep(self) -> None:
         while not self._stop.wait(min(CANCEL_POLL_SECONDS, self._length / 3)):

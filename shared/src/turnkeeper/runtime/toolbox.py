@@ -172,7 +172,7 @@ class Toolbox:
             return answer(call, self._scrub(str(failed)) or "The tool failed.")
         except ValidationError as invalid:
             return answer(call, _invalid_arguments(invalid))
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises becomes an error result
+        except Exception as error:
             logger.warning("tool %s raised %s", tool.name, type(error).__name__, exc_info=True)
             return answer(call, self._scrub(f"The tool failed: {type(error).__name__}: {error}")[:2000])
         return self._result(head, call, tool, content)

@@ -21,7 +21,21 @@ from turnkeeper.core.errors import (
 )
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Entry, Head, Plan, RunnerKind, Spec, Transcript
-from turnkeeper.ports import ABSENT, EXISTS, AnyOf, Blobs, Clock, Cond, ConditionFailed, Ids, Item, Key, Put, Table, Update
+from turnkeeper.ports import (
+    ABSENT,
+    EXISTS,
+    AnyOf,
+    Blobs,
+    Clock,
+    Cond,
+    ConditionFailed,
+    Ids,
+    Item,
+    Key,
+    Put,
+    Table,
+    Update,
+)
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.changes import Change, chained, operations
 from turnkeeper.runtime.store.tenants import audit_item
@@ -83,8 +97,15 @@ class Sessions:
             raise SessionBusy("the session exists already", session_id=head.session_id) from failed
         return head
 
-    def start_turn(self, before: Head, after: Head, entries: tuple[Entry, ...], once: Once | None) -> Head:
-        """A resting session takes an input, or goes on where it stopped.
+    def start_turn(
+        self,
+        before: Head,
+        after: Head,
+        entries: tuple[Entry, ...],
+        once: Once | None,
+        audit: tuple[AuditRecord, ...] = (),
+    ) -> Head:
+        """A resting session takes an input, goes on where it stopped, or ends.
 
         Raises:
             SessionBusy: somebody else started a turn meanwhile.
@@ -96,7 +117,7 @@ class Sessions:
             Cond("status", "=", before.status),
             Cond("fencing_token", "=", before.fencing_token),
         )
-        after, writes, _ = operations(Change(before, after, entries), self._blobs, at_rest)
+        after, writes, _ = operations(Change(before, after, entries, audit=audit), self._blobs, at_rest)
         writes.extend(self._once(after, once))
         try:
             self._table.write(writes)

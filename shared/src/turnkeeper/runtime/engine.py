@@ -1,0 +1,148 @@
+"""The one loop that both runners use: claim, load, then decide and act until the turn rests or moves on.
+
+The core decides what comes next; this module does it and writes down what came of it. Between two steps nothing of a
+turn lives only here: whoever claims the session next reads all of it from the table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.continuation import continuation_of
+from turnkeeper.core.errors import AgentNotFound, LeaseLost
+from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
+from turnkeeper.core.session import Head, RunnerKind, Transcript
+from turnkeeper.core.tools import Tool
+from turnkeeper.ports import Clock, Ids, Model, Prices, Queue, StoreBusy, Tokens, Turns
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.jobs import continue_body
+from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.threads import Parallel
+from turnkeeper.runtime.toolbox import Scrub, Toolbox
+from turnkeeper.runtime.turn import Turn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a runner can give a turn."""
+
+    runner: RunnerKind
+    #: Seconds until it should have handed off, and until it is killed; ``None``: no end in sight.
+    turn_seconds: float | None = None
+    hard_seconds: float | None = None
+    #: It is told to stop: bring the session to the next safe point and hand it on.
+    draining: Callable[[], bool] = lambda: False
+    #: It is told to stop and its time is up: what still runs is not waited for.
+    expired: Callable[[], bool] = lambda: False
+    #: How long a call may wait for money in flight before the turn is put back or refused.
+    contention_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that the engine works with, wired in ``bootstrap``."""
+
+    sessions: Sessions
+    tenants: Tenants
+    treasury: Treasury
+    policy: Policy
+    catalog: Catalog
+    model: Model
+    prices: Prices
+    queue: Queue
+    turns: Turns
+    tokens: Tokens
+    auditor: Auditor
+    scrub: Scrub
+    clock: Clock
+    ids: Ids
+    parallel: Parallel
+    #: Writes a line to the log.
+    warn: Callable[[str], None]
+    #: Holds a claimed lease until the turn is over.
+    keep_lease: Callable[[Head, float, Callable[[], None]], Lease]
+
+
+class Engine:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(
+        self, tenant_id: str, session_id: str, allowance: Allowance, on_beat: Callable[[], None] = lambda: None
+    ) -> Head:
+        """Run the session's turn as far as this runner goes; the head as it was left: at rest, or on its way.
+
+        Args:
+            on_beat: called whenever the lease was extended, for what else has to be kept alive.
+
+        Raises:
+            SessionBusy: another runner has it.
+            SessionEnded: there is nothing to run.
+            SessionNotFound: no such session.
+            LeaseLost: another runner took it over; nothing more was written.
+            StoreBusy: the table cannot be written; the lease ends by itself and the sweep looks after the session.
+        """
+        world = self.world
+        held_since = world.clock.monotonic()
+        head = world.sessions.claim(tenant_id, session_id, world.ids.token(), allowance.runner)
+        with world.keep_lease(head, held_since, on_beat) as lease:
+            transcript = world.sessions.load(tenant_id, session_id)
+            if transcript.head.fencing_token != head.fencing_token:
+                raise LeaseLost("another runner took the session", session_id=session_id)
+            turn = self._turn(transcript, allowance, lease)
+            try:
+                left = turn.drive()
+            except (LeaseLost, StoreBusy):
+                raise
+            except Exception as error:
+                logger.exception("session %s: the turn failed", session_id)
+                left = turn.fail(error)
+        self.send(left)
+        return left
+
+    def _turn(self, transcript: Transcript, allowance: Allowance, lease: Lease) -> Turn:
+        world, head = self.world, transcript.head
+        terms = world.tenants.terms(head.tenant_id)
+        agent = self._agent(head)
+        tools = self._granted(head, agent, terms) if agent else {}
+        toolbox = Toolbox(
+            tools,
+            clock=world.clock,
+            ids=world.ids,
+            parallel=world.parallel,
+            scrub=world.scrub,
+            done=head.done,
+        )
+        return Turn(world, transcript, terms, agent, toolbox, allowance=allowance, lease=lease)
+
+    def _agent(self, head: Head) -> Agent | None:
+        try:
+            return self.world.catalog.get(head.agent)
+        except AgentNotFound:
+            return None
+
+    def _granted(self, head: Head, agent: Agent, terms: Terms) -> Mapping[str, Tool]:
+        """The session's grant, narrowed by the policy of now; it never widens."""
+        tools = agent.all_tools()
+        names = narrow(head.granted_tools, compose_grant(tools, terms.plan, self.world.policy.role(head.role)))
+        by_name = {tool.name: tool for tool in tools}
+        return {name: by_name[name] for name in names}
+
+    def send(self, head: Head) -> None:
+        """Ask for the next runner of a session that was handed off. Where this is lost, the sweep sends it again."""
+        if head.handoff is None:
+            return
+        if head.handoff.to == "function":
+            self.world.turns.start(head.tenant_id, head.session_id)
+        else:
+            body = continue_body(self.world.tokens.sign(continuation_of(head)))
+            self.world.queue.send(body, group=head.tenant_id, delay_seconds=head.handoff.delay_seconds)

@@ -1,0 +1,243 @@
+"""Taking work in: new sessions, new inputs, sessions that go on, cancels. Used by the front door and by the worker.
+
+What a session is given is composed here, once: agent, plan and role make the grant and the limits. Nothing in a
+request's body can widen either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turnkeeper.core.agent import Agent, Placement
+from turnkeeper.core.continuation import Continuation
+from turnkeeper.core.decide import go_on_note, resumable, resumed
+from turnkeeper.core.errors import AgentNotFound, Forbidden, SessionBusy, SessionEnded, SessionNotFound, TenantPaused
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use
+from turnkeeper.core.session import Breakers, Entry, Handoff, Head, Spec, Stop
+from turnkeeper.core.transcript import Block, text_block, user_content
+from turnkeeper.ports import Clock, Ids, Prices
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.requests import definitions
+from turnkeeper.runtime.store.sessions import Once, Sessions
+from turnkeeper.runtime.store.tenants import Tenants
+
+MOST_ITERATIONS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is asking, from the authorizer."""
+
+    tenant_id: str
+    user_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    agent: str
+    input: str | list[Block]
+    metadata: Mapping[str, Any]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class Intake:
+    sessions: Sessions
+    tenants: Tenants
+    policy: Policy
+    catalog: Catalog
+    prices: Prices
+    auditor: Auditor
+    clock: Clock
+    ids: Ids
+
+    # ---- new sessions ----
+
+    def create(
+        self, who: Identity, request: NewSession, *, once: Once | None = None, session_id: str | None = None
+    ) -> Head:
+        """A session with its first input, on its way to a runner: ``handoff`` says to which.
+
+        Raises:
+            AgentNotFound: no such agent, or the tenant's plan does not hold it.
+            TenantPaused: the kill switch is on.
+            UnpricedModel: nobody can price its model; nothing was spent.
+            SessionBusy: a session of this id exists.
+            AlreadyDone: the idempotency key was used.
+        """
+        agent = self.catalog.get(request.agent)
+        terms = self.tenants.terms(who.tenant_id)
+        if not may_use(agent.name, terms.plan):
+            raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
+        if terms.tenant.paused:
+            raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
+        self.prices.rates(agent.model, agent.model_options)
+        head, spec = self._compose(who, agent, terms, request, session_id or self.ids.session_id())
+        entry = Entry(seq=1, type="user", at=head.created_at, content=user_content(request.input))
+        records = (
+            self.auditor.record(head, "session_created", agent=agent.name, placement=head.placement, role=who.role),
+            self.auditor.record(head, "grant", tools=list(head.granted_tools), role=who.role),
+        )
+        return self.sessions.create(head, spec, entry, records, once)
+
+    def _compose(
+        self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str
+    ) -> tuple[Head, Spec]:
+        role = self.policy.role(who.role)
+        tools = agent.all_tools()
+        granted = compose_grant(tools, terms.plan, role)
+        now = iso(self.clock.now())
+        placement = request.placement or agent.placement
+        head = Head(
+            tenant_id=who.tenant_id,
+            session_id=session_id,
+            user_id=who.user_id,
+            role=who.role,
+            agent=agent.name,
+            placement=placement,
+            metadata=dict(request.metadata),
+            created_at=now,
+            updated_at=now,
+            turn_started_at=now,
+            last_seq=1,
+            granted_tools=granted,
+            limits=limits_of(agent, terms.plan, role),
+            done=agent.done,
+            **_on_its_way(placement, now),
+        )
+        spec = Spec(
+            model=agent.model,
+            system=agent.system,
+            tools=definitions([tool for tool in tools if tool.name in granted], agent.done),
+            model_options=agent.model_options,
+        )
+        return head, spec
+
+    # ---- turns ----
+
+    def post(self, head: Head, value: str | list[Block], *, once: Once | None = None) -> Head:
+        """A user's next input to a session at rest.
+
+        Raises:
+            SessionBusy: a turn is running.
+            SessionEnded: it has ended; ``status`` says how.
+            AlreadyDone: the idempotency key was used.
+        """
+        if head.ended:
+            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+        if not head.resting:
+            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
+        now = iso(self.clock.now())
+        seq = head.last_seq + 1
+        after = head.model_copy(
+            update={
+                "turn": head.turn + 1,
+                "turn_seq": seq,
+                "turn_started_at": now,
+                "last_seq": seq,
+                "stop": None,
+                "iterations": 0,
+                "breakers": Breakers(),
+                "attempts": 0,
+                "nudged": False,
+                "cancel_requested": False,
+                "put_backs": 0,
+                "updated_at": now,
+                **_on_its_way(head.placement, now),
+            }
+        )
+        entry = Entry(seq=seq, type="user", at=now, content=user_content(value))
+        return self.sessions.start_turn(head, after, (entry,), once)
+
+    def resume(self, head: Head, *, max_iterations: int | None = None, clear_flags: bool = False) -> Head:
+        """A stopped session goes on in the same turn, as far as the limit that ended it allows now.
+
+        Raises:
+            SessionBusy: somebody else did so first, or it is running.
+            SessionEnded: there is nothing to go on with.
+            Forbidden: more iterations than anybody may have.
+        """
+        if not head.resting:
+            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
+        if not resumable(head):
+            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+        now = iso(self.clock.now())
+        after = resumed(head).model_copy(update={"updated_at": now, **_on_its_way(head.placement, now)})
+        if max_iterations is not None:
+            if max_iterations > MOST_ITERATIONS:
+                raise Forbidden(f"max_iterations is at most {MOST_ITERATIONS}")
+            after = after.model_copy(
+                update={"limits": head.limits.model_copy(update={"max_iterations": max_iterations})}
+            )
+        if head.stop is not None and head.stop.reason == "deadline":
+            after = after.model_copy(update={"turn_started_at": now})
+        if clear_flags:
+            after = after.model_copy(update={"flags_cleared_seq": head.last_seq})
+        note = go_on_note(self.sessions.load(head.tenant_id, head.session_id).entries)
+        entries: tuple[Entry, ...] = ()
+        if note is not None:
+            entry = Entry(seq=head.last_seq + 1, type="user", at=now, content=(text_block(note),), by_kit=True)
+            entries, after = (entry,), after.model_copy(update={"last_seq": entry.seq})
+        return self.sessions.start_turn(head, after, entries, None)
+
+    # ---- whose session ----
+
+    def owned(self, who: Identity, session_id: str) -> Head:
+        """The head of a session that this caller may see; another tenant's or user's does not exist for it.
+
+        Raises:
+            SessionNotFound
+        """
+        head = self.sessions.head(who.tenant_id, session_id)
+        if head.user_id != who.user_id and not self.policy.role(who.role).admin:
+            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        return head
+
+    def continued(self, who: Identity, token: Continuation) -> Head:
+        """The head of the session that a continuation token is for.
+
+        Raises:
+            SessionNotFound: it is another tenant's or user's.
+        """
+        if (token.tenant_id, token.user_id) != (who.tenant_id, who.user_id):
+            raise SessionNotFound("there is no such session")
+        return self.sessions.head(token.tenant_id, token.session_id)
+
+    # ---- cancel ----
+
+    def cancel(self, head: Head, *, actor: str) -> Head:
+        """Ask a running session to stop at the next safe point; one at rest is cancelled at once.
+
+        Raises:
+            SessionEnded: it has ended already.
+        """
+        if head.ended:
+            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+        while not head.resting:
+            try:
+                return self.sessions.request_cancel(head.tenant_id, head.session_id)
+            except SessionEnded:  # It came to rest between the two.
+                head = self.sessions.head(head.tenant_id, head.session_id)
+                if head.ended:
+                    return head
+        return self._cancel_resting(head, actor)
+
+    def _cancel_resting(self, head: Head, actor: str) -> Head:
+        now = iso(self.clock.now())
+        stop = Stop(reason="cancelled")
+        entry = Entry(seq=head.last_seq + 1, type="status", at=now, status="cancelled", stop=stop)
+        after = head.model_copy(update={"status": "cancelled", "stop": stop, "last_seq": entry.seq, "updated_at": now})
+        record = self.auditor.record(head, "cancel", actor=actor, reason="cancelled")
+        return self.sessions.start_turn(head, after, (entry,), None, audit=(record,))
+
+
+def _on_its_way(placement: Placement, now: str) -> dict[str, Any]:
+    """The head's fields of a session that a runner is about to be asked for."""
+    if placement == "background":
+        return {"status": "queued", "handoff": Handoff(to="queue", at=now)}
+    return {"status": "running", "handoff": Handoff(to="function", at=now)}

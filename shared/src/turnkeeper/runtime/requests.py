@@ -1,0 +1,108 @@
+"""What the model is sent, and how much that may be at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from turnkeeper.core.kit_tools import end_task_definition
+from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolDefinition
+from turnkeeper.core.tools import Tool
+from turnkeeper.core.transcript import Block, Message, messages_of, with_cache_breakpoint
+from turnkeeper.core.untrusted import SYSTEM_NOTE
+from turnkeeper.ports import ModelRequest
+
+#: Tokens that the API adds by itself: the preamble for tools, the frames of messages and blocks.
+FRAME_TOKENS = 1_500
+
+
+def definitions(tools: Sequence[Tool], done: str) -> tuple[ToolDefinition, ...]:
+    """The granted tools as they are frozen into a session; one that lives elsewhere is asked for its schema later."""
+    frozen = [
+        ToolDefinition(
+            name=tool.name,
+            description=tool.description,
+            input_schema=None if callable(tool.input_schema) else dict(tool.input_schema),
+            effect=tool.effect,
+        )
+        for tool in tools
+    ]
+    return (*frozen, end_task_definition) if done == "end_task" else tuple(frozen)
+
+
+def build(
+    head: Head, spec: Spec, entries: Sequence[Entry], schemas: Mapping[str, Mapping[str, Any]], max_tokens: int
+) -> ModelRequest:
+    """One call: system prompt, granted tools and conversation, with cache breakpoints behind each of the three."""
+    granted = set(head.granted_tools) | {end_task_definition.name}
+    tools = [
+        {
+            "name": definition.name,
+            "description": definition.description,
+            "input_schema": definition.input_schema or dict(schemas[definition.name]),
+        }
+        for definition in spec.tools
+        if definition.name in granted and (definition.input_schema or definition.name in schemas)
+    ]
+    if tools:
+        tools[-1] = {**tools[-1], "cache_control": {"type": "ephemeral"}}
+    system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}", "cache_control": {"type": "ephemeral"}}]
+    return ModelRequest(
+        model=spec.model,
+        max_tokens=max_tokens,
+        system=system,
+        tools=tools,
+        messages=with_cache_breakpoint(messages_of(entries)),
+        options={"metadata": {"user_id": head.session_id}, **_fitting(spec.model_options, max_tokens)},
+    )
+
+
+def _fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+    """The agent's own options; a thinking budget has to stay below ``max_tokens``, which the caps may have clamped."""
+    fitting = dict(options)
+    thinking = fitting.get("thinking")
+    if isinstance(thinking, dict) and int(thinking.get("budget_tokens", 0)) >= max_tokens:
+        if max_tokens > 1_024 + 256:
+            fitting["thinking"] = {**thinking, "budget_tokens": max_tokens - 256}
+        else:
+            del fitting["thinking"]
+    return fitting
+
+
+def input_bound(head: Head, request: ModelRequest, entries: Sequence[Entry]) -> int | None:
+    """An upper bound of the request's input tokens, without asking: what the last call had read is known exactly, what
+    came since is at most a token a byte. ``None`` where something is named by its address only: then the provider has
+    to be asked."""
+    if not head.context_tokens:
+        parts: list[Any] = [request.system, request.tools, request.messages]
+        return None if _is_remote(request.messages) else sum(map(_bytes_of, parts)) + FRAME_TOKENS
+    since = _since_last_answer(entries)
+    return None if _is_remote(since) else head.context_tokens + sum(map(_bytes_of, since)) + 16 * (len(since) + 1)
+
+
+def _since_last_answer(entries: Sequence[Entry]) -> list[Message]:
+    since: list[Message] = []
+    for entry in reversed(entries):
+        since.append({"content": list(entry.content)})
+        if entry.type == "assistant":
+            break
+    return since
+
+
+def _bytes_of(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def _is_remote(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.get("type") in {"url", "file"} or any(map(_is_remote, value.values()))
+    return isinstance(value, list) and any(map(_is_remote, value))
+
+
+def plan_of_call(call: Block) -> Plan | None:
+    """The plan that a call of ``update_plan`` keeps; ``None`` where its arguments are not one."""
+    try:
+        return Plan.model_validate({"goal": call["input"]["goal"], "items": call["input"]["items"]})
+    except (KeyError, TypeError, ValueError):
+        return None

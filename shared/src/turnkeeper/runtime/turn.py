@@ -1,0 +1,328 @@
+"""One runner's part of a turn: decide and act until it rests or is handed off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from turnkeeper.core import breakers as breaking
+from turnkeeper.core import decide
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.audit import AuditKind
+from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
+from turnkeeper.core.errors import CostCapExceeded, ProviderError, TenantPaused, UnpricedModel
+from turnkeeper.core.policy import Terms
+from turnkeeper.core.session import Entry, Handoff, Head, Status, Stop, Transcript
+from turnkeeper.core.transcript import Block, tool_uses
+from turnkeeper.runtime import requests
+from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.store.changes import Resolved
+from turnkeeper.runtime.toolbox import Answer, Step, Toolbox
+from turnkeeper.runtime.worksheet import Worksheet
+
+if TYPE_CHECKING:
+    from turnkeeper.runtime.engine import Allowance, World
+
+#: Kept of a runner's hard end for writing down what happened.
+RESERVE_SECONDS = 10.0
+#: Longer waits than this for a provider's bad day end the turn; it can be resumed.
+MAX_BACKOFF_SECONDS = 60.0
+#: A worker puts a session that waits for money in flight back for this long, at most this many times in a row.
+PUT_BACK_SECONDS = 15
+PUT_BACKS = 20
+
+
+class Turn:
+    def __init__(
+        self,
+        world: World,
+        transcript: Transcript,
+        terms: Terms,
+        agent: Agent | None,
+        toolbox: Toolbox,
+        *,
+        allowance: Allowance,
+        lease: Lease,
+    ) -> None:
+        self._world = world
+        self._agent = agent
+        self._toolbox = toolbox
+        self._allowance = allowance
+        self._lease = lease
+        self._sheet = Worksheet(world.sessions, world.clock, lease, transcript, allowance.runner)
+        self._model = ModelStep(world, self._sheet, terms, toolbox)
+        self._started = self._step_started = world.clock.monotonic()
+        #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
+        self._own_calls = False
+
+    # ---- the loop ----
+
+    def drive(self) -> Head:
+        """The head as this runner left it: at rest, or on its way to another runner."""
+        if (lost := self._sheet.head.pending) is not None:
+            self._model.book(Resolved(lost, "in_doubt", lost.amount_nanousd, {"error": "the runner was lost"}))
+        if self._agent is None:
+            hint = f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."
+            return self._finish(Finish("stopped", Stop(reason="internal_error", detail={"hint": hint})))
+        while (left := self._act()) is None:
+            pass
+        return left
+
+    def _act(self) -> Head | None:
+        """One action; the head where it ended this runner's part."""
+        if self._lease.cancelled:
+            self._sheet.change(cancel_requested=True)
+        action = decide.next_action(
+            self._sheet.head,
+            self._sheet.entries,
+            results_pending=self._sheet.answers is not None,
+            elapsed_seconds=self._sheet.elapsed_seconds(),
+            left_seconds=self._left(self._allowance.turn_seconds),
+            turn_seconds=self._allowance.turn_seconds or 0.0,
+        )
+        match action:
+            case Finish():
+                return self._finish(action)
+            case RunTools():
+                return self._run_tools(action.calls)
+            case HandOff():
+                return self._hand_off()
+            case CallModel():
+                return self._hand_off() if self._allowance.draining() else self._call_model()
+
+    def fail(self, error: Exception) -> Head:
+        """End the turn after an error of our own, with everything done so far kept."""
+        detail = {"error": type(error).__name__}
+        return self._finish(Finish("stopped", Stop(reason="internal_error", detail=detail)))
+
+    def _given_up(self) -> bool:
+        """Whatever runs is not waited for any more."""
+        return self._lease.lost or self._lease.cancelled or self._allowance.expired()
+
+    # ---- tools ----
+
+    def _run_tools(self, calls: Sequence[Block]) -> Head | None:
+        sheet, head = self._sheet, self._sheet.head
+        left = self._left(self._allowance.hard_seconds)
+        answers = self._toolbox.run(
+            Step(
+                head=head,
+                calls=calls,
+                resumed=not self._own_calls,
+                early=sheet.early,
+                left_seconds=None if left is None else left - RESERVE_SECONDS,
+                stop=self._given_up,
+                put_down=lambda call_id, result: self._world.sessions.put_result(head, call_id, result),
+                once_blocked=self._once_blocked(),
+            )
+        )
+        sheet.raise_if_lost()
+        if self._allowance.expired() and not self._lease.cancelled:
+            # Not waited for: the next runner finds what was put down and runs again what may run again.
+            return self._hand_off(open_calls=True)
+        self._take_answers(calls, answers)
+        judged = decide.judge_results(sheet.head, calls, answers, hash_of=self._hash_of, polls=self._toolbox.polls)
+        took = int((self._world.clock.monotonic() - self._step_started) * 1000)
+        millis = (*sheet.head.step_millis[:-1], took) if self._own_calls else sheet.head.step_millis
+        sheet.change(breakers=judged.breakers, nudged=judged.nudged, step_millis=millis)
+        self._warn(judged)
+        if judged.ends:
+            assert judged.stop is not None
+            return self._finish(Finish(judged.status, judged.stop))
+        return None
+
+    def _take_answers(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
+        """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
+        sheet = self._sheet
+        sheet.answers = list(answers)
+        self._audit_calls(calls, answers)
+        for call, (_, outcome) in zip(calls, answers, strict=True):
+            if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
+                sheet.plan = requests.plan_of_call(call) or sheet.plan
+        flags = tuple(outcome.flag for _, outcome in answers if outcome.flag is not None)
+        if flags:
+            sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
+
+    def _audit_calls(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
+        for call, (_, outcome) in zip(calls, answers, strict=True):
+            tool = self._toolbox.get(call["name"])
+            secret = tool.secret_arguments if tool else frozenset()
+            self._sheet.audit.append(self._world.auditor.tool_call(self._sheet.head, call, outcome, secret))
+
+    def _warn(self, judged: Judgement) -> None:
+        if judged.warning is not None:
+            self._sheet.warnings.append(judged.warning)
+
+    def _once_blocked(self) -> str | None:
+        head = self._sheet.head
+        if self._agent is None or not self._agent.block_once_after_flag:
+            return None
+        standing = [flag for flag in head.flags if flag.seq > head.flags_cleared_seq]
+        if not standing:
+            return None
+        return (
+            f"Denied: an earlier result of {standing[-1].tool} looks as if it carried instructions. What changes "
+            "something waits until an operator has looked at this session. Go on without it, or tell the user."
+        )
+
+    def _hash_of(self, call: Block) -> str:
+        arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}
+        return breaking.call_hash(call["name"], arguments, self._toolbox.volatile(call["name"]))
+
+    # ---- the model ----
+
+    def _call_model(self) -> Head | None:
+        self._step_started = self._world.clock.monotonic()
+        try:
+            request, reservation = self._model.begin(wait_seconds=self._contention_seconds())
+        except UnpricedModel as unpriced:
+            return self._finish(Finish("stopped", Stop(reason="internal_error", detail={"code": unpriced.code})))
+        except TenantPaused:
+            return self._finish(Finish("stopped", Stop(reason="paused")))
+        except CostCapExceeded as refused:
+            return self._refused(refused)
+        except ProviderError as failed:
+            self._sheet.change(attempts=self._sheet.head.attempts + 1)
+            return self._after_failure(failed)
+        left = self._left(self._allowance.hard_seconds)
+        try:
+            reply = self._model.call(
+                request, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self._given_up
+            )
+        except ProviderError as failed:
+            self._model.book_failure(reservation, failed)
+            return self._after_failure(failed)
+        judged = decide.judge_reply(
+            self._sheet.head, reply.content, reply.stop_reason, hash_of=self._hash_of, polls=self._toolbox.polls
+        )
+        if judged.answers:
+            self._audit_calls(tool_uses(reply.content), judged.answers)
+        duration = int((self._world.clock.monotonic() - self._step_started) * 1000)
+        self._model.settle(reservation, reply, judged, self._rest_after(judged), duration)
+        self._own_calls = True
+        self._warn(judged)
+        return self._sheet.head if judged.ends else None
+
+    def _after_failure(self, failed: ProviderError) -> Head | None:
+        """Wait and let the loop try again, or end the turn: resumable, nothing lost."""
+        if self._lease.cancelled or self._allowance.draining():
+            return None
+        if failed.data.get("context_window"):
+            return self._finish(Finish("stopped", Stop(reason="context_window")))
+        head = self._sheet.head
+        wait = self._backoff_seconds(head.attempts, failed.retry_after_seconds)
+        if failed.retryable and head.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
+            self._sleep(wait)
+            return None
+        detail = {
+            "attempts": head.attempts,
+            "status_code": failed.status_code,
+            "error": self._world.scrub(failed.detail)[:500],
+            "retry_after_seconds": failed.retry_after_seconds,
+        }
+        return self._finish(Finish("stopped", Stop(reason="provider_error", detail=detail)))
+
+    def _backoff_seconds(self, attempts: int, retry_after: float | None) -> float:
+        """Exponential with jitter; what the provider asks for comes first."""
+        if retry_after is not None:
+            return retry_after + self._world.ids.jitter()
+        return float(min(0.5 * 2**attempts, 30.0)) * (0.5 + self._world.ids.jitter() / 2)
+
+    def _sleep(self, seconds: float) -> None:
+        """In small pieces: a cancel or a drain does not wait for a back-off."""
+        until = self._world.clock.monotonic() + seconds
+        while (left := until - self._world.clock.monotonic()) > 0:
+            if self._given_up() or self._allowance.draining():
+                return
+            self._world.clock.sleep(min(left, 0.5))
+
+    def _refused(self, refused: CostCapExceeded) -> Head:
+        """Only money in flight in the way: a worker puts the session back for a while. Else the turn stops."""
+        head = self._sheet.head
+        if refused.contended and self._allowance.runner == "fargate" and head.put_backs < PUT_BACKS:
+            self._sheet.change(put_backs=head.put_backs + 1)
+            return self._hand_off(delay_seconds=PUT_BACK_SECONDS)
+        detail = {**refused.data, "before_first_call": head.iterations == 0}
+        if refused.contended:
+            detail["retry_after_seconds"] = PUT_BACK_SECONDS
+        return self._finish(Finish("stopped", Stop(reason="cost_cap", detail=detail)))
+
+    def _contention_seconds(self) -> float:
+        most = self._allowance.contention_seconds
+        left = self._left(self._allowance.turn_seconds)
+        return most if left is None else max(0.0, min(left, most))
+
+    # ---- ends ----
+
+    def _finish(self, finish: Finish) -> Head:
+        """The turn rests: what waits is written, the lease released."""
+        sheet = self._sheet
+        if finish.answers:
+            self._take_answers(sheet.open_calls(), finish.answers)
+        entries = sheet.waiting()
+        self._audit_stop(finish.stop)
+        status_entry, resting = self._rest(finish.status, finish.stop, sheet.head.last_seq + len(entries) + 1)
+        sheet.write(*entries, status_entry, **resting)
+        return sheet.head
+
+    def _rest_after(self, judged: Judgement) -> Any:
+        if not judged.ends or judged.stop is None:
+            return None
+        stop = judged.stop
+        self._audit_stop(stop)
+        return lambda seq: self._rest(judged.status, stop, seq)
+
+    def _rest(self, status: Status, stop: Stop, seq: int) -> tuple[Entry, Mapping[str, Any]]:
+        """The status entry, and the head's fields at rest."""
+        resting = {
+            "status": status,
+            "stop": stop,
+            "lease_owner": None,
+            "handoff": None,
+            "put_backs": 0,
+            "untold_nanousd": 0,
+        }
+        return self._sheet.status_entry(seq, status, stop), resting
+
+    def _audit_stop(self, stop: Stop) -> None:
+        kind = _AUDITED_STOPS.get(stop.reason)
+        if kind is not None:
+            # Arguments are contents, which an audit record's detail must not hold.
+            detail = {name: value for name, value in stop.detail.items() if name not in {"arguments", "reason"}}
+            self._sheet.audit.append(self._world.auditor.record(self._sheet.head, kind, reason=stop.reason, **detail))
+
+    def _hand_off(self, *, delay_seconds: int = 0, open_calls: bool = False) -> Head:
+        """The session is on its way to another runner: written first, sent after. The write alone is enough for the
+        sweep to send it. With calls still open there is no status entry: their results come next in the transcript."""
+        sheet, head = self._sheet, self._sheet.head
+        to_function = head.placement == "interactive"
+        status: Status = "running" if to_function else "queued"
+        entries = list(sheet.waiting())
+        untold = head.untold_nanousd
+        if not open_calls:
+            entries.append(sheet.status_entry(head.last_seq + len(entries) + 1, status))
+            untold = 0
+        sheet.write(
+            *entries,
+            status=status,
+            lease_owner=None,
+            handoff=Handoff(to="function" if to_function else "queue", at=sheet.now(), delay_seconds=delay_seconds),
+            untold_nanousd=untold,
+        )
+        return sheet.head
+
+    def _left(self, seconds: float | None) -> float | None:
+        return None if seconds is None else seconds - (self._world.clock.monotonic() - self._started)
+
+
+_AUDITED_STOPS: dict[str, AuditKind] = {
+    "cost_cap": "cap_trip",
+    "paused": "cap_trip",
+    "iteration_limit": "breaker_trip",
+    "repetition": "breaker_trip",
+    "error_streak": "breaker_trip",
+    "deadline": "breaker_trip",
+    "no_done_signal": "breaker_trip",
+    "cancelled": "cancel",
+}
