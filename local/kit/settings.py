@@ -19,6 +19,7 @@ class KitSettings:
     """One kit's settings, checked."""
 
     first_port: int = DEFAULT_FIRST_PORT
+    """0 takes any free ones, which is what tests want."""
     turn_seconds: int = 840
     lease_seconds: int = 60
     worker_concurrency: int = 16
@@ -48,7 +49,7 @@ class KitSettings:
             if not Path(folder).is_dir():
                 raise KitError(f"TURNKEEPER_AGENTS: there is no folder {folder}")
         return cls(
-            first_port=_number(environment, "TURNKEEPER_PORT", cls.first_port, 1024, 65_000),
+            first_port=_number(environment, "TURNKEEPER_PORT", cls.first_port, 0, 65_000),
             turn_seconds=_number(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 1, 870),
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),

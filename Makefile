@@ -1,0 +1,81 @@
+# Every target sets up what it needs. A fresh machine needs Python 3.11 or newer, Node.js 20 or newer and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CDK := node node_modules/aws-cdk/bin/cdk
+CODE := agents benchmarks fargate_worker functions infra local shared tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test up down check bench synth deploy lock clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: setup  ## the main job, end to end, on this machine
+	$(BIN)/turnkeeper demo
+
+test: setup  ## every test that needs no account and no key
+	$(BIN)/pytest -n 2 --dist loadscope
+
+up: setup  ## the local kit, in the background
+	$(BIN)/turnkeeper up
+
+down: setup  ## end the local kit
+	$(BIN)/turnkeeper down
+
+check: setup  ## lint, types, layers
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## measure, against peers and against the floor
+	$(BIN)/python -m benchmarks
+
+synth: setup  ## all stacks, checked by cdk-nag; needs no network, no account, no Docker
+	$(CDK) synth --quiet --context nag=true
+
+deploy: setup  ## all stacks, into the account of the AWS credentials; CONTEXT="-c key=value" for settings
+	$(CDK) deploy --all --outputs-file cdk.out/outputs.json $(CONTEXT)
+
+# Setting up ---------------------------------------------------------------------------------------------------------
+# A stamp file stands for each environment, and is older than the lock file it was made from once that changed.
+
+STAMPS := .turnkeeper/stamps
+
+setup: $(STAMPS)/python $(STAMPS)/node  ## the environments, as locked
+
+# A uv of this machine where there is one; else pip brings one along. The lock file holds uv too, so from then on
+# the environment has its own.
+$(STAMPS)/python: requirements/dev.txt pyproject.toml
+	@mkdir -p $(STAMPS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@uv=$$(command -v $(BIN)/uv || command -v uv) \
+		|| { $(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt)" \
+		     && uv=$(BIN)/uv; }; \
+	$$uv pip sync --quiet --python $(BIN)/python --compile-bytecode requirements/dev.txt \
+		&& $$uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(STAMPS)/node: package-lock.json
+	@mkdir -p $(STAMPS)
+	@command -v node >/dev/null || { echo "Node.js 20 or newer is needed" >&2; exit 1; }
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# Locking ------------------------------------------------------------------------------------------------------------
+
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	--no-annotate --no-header pyproject.toml
+
+lock: setup  ## write the lock files anew from pyproject.toml and package.json
+	$(COMPILE) -o requirements/runtime.txt
+	$(COMPILE) --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-annotate --no-header --group ministack -o requirements/ministack.txt
+	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+
+clean: down  ## everything that can be made again
+	rm -rf .turnkeeper .venv node_modules cdk.out

@@ -1,0 +1,25 @@
+"""What tests of every kind can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.kit import Kit
+from tests.emulator import ministack
+from tests.kit import running_kit
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """The endpoint URL of an AWS emulator, shared by the tests of this process."""
+    with ministack() as endpoint_url:
+        yield endpoint_url
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    """The whole kit with its default settings, shared by the tests of this process."""
+    with running_kit(tmp_path_factory.mktemp("kit")) as kit:
+        yield kit

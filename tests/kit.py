@@ -1,0 +1,35 @@
+"""The whole kit for tests: deployed on an emulator of its own, in a state folder of its own.
+
+    from tests.kit import running_kit
+
+    with running_kit(tmp_path, TURNKEEPER_TURN_SECONDS="5") as kit:
+        httpx2.get(f"{kit.api_url}/v1/health")
+
+Tests that need no settings of their own take the fixture `kit`, which is shared. Nothing of this machine's environment
+reaches it, so a key that happens to be set is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from local.kit import Home, Kit, KitSettings, down, up
+
+
+@contextlib.contextmanager
+def running_kit(folder: Path, *, source_root: Path | None = None, **environment: str) -> Iterator[Kit]:
+    """Bring a kit up in `folder` with these settings (`TURNKEEPER_...`), and down again, also after a failure.
+
+    Its logs stay in `folder/logs`. A worker that died has been followed by another: `Kit.read(Home(folder))` names it.
+    """
+    settings = KitSettings.from_environment({"TURNKEEPER_PORT": "0", **environment})
+    if source_root is not None:
+        settings = dataclasses.replace(settings, source_root=source_root)
+    home = Home(folder)
+    try:
+        yield up(settings, home=home)
+    finally:
+        down(home)
