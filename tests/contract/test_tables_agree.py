@@ -71,7 +71,7 @@ def emulated_table(emulator: str) -> Table:
 
 
 @pytest.mark.emulator
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.tuples(writes(), st.booleans()), min_size=1, max_size=8))
 def test_the_tables_agree(emulated_table: Table, history: list[tuple[Any, bool]]) -> None:
     memory = MemoryTable()

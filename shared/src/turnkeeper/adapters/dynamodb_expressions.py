@@ -97,6 +97,9 @@ def _conditions(operation: Operation, placeholders: _Placeholders | None = None)
 
 def _condition(condition: Condition, placeholders: _Placeholders) -> str:
     match condition:
+        case AnyOf(conditions=(only,)):
+            # DynamoDB refuses parentheses around parentheses.
+            return _condition(only, placeholders)
         case AnyOf(conditions=conditions):
             return "(" + " OR ".join(_condition(each, placeholders) for each in conditions) + ")"
         case Cond(attribute=attribute, op="exists"):

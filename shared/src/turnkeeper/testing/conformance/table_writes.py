@@ -258,6 +258,7 @@ class TableWriteConformance:
         assert self.holds(key, AnyOf((Cond("missing", "absent"), no)), yes)
         assert not self.holds(key, AnyOf((no, Cond("missing", "<", 1))))
         assert not self.holds(key, AnyOf((yes, no)), no)
+        assert self.holds(key, AnyOf((Cond("m", "<>", 1),)), AnyOf((no, Cond("n", "<>", 2))))
 
     def test_one_attribute_in_change_and_conditions(self) -> None:
         key = self.put({"n": 1})
