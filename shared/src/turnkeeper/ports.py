@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.continuation import Continuation
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Usage
 
 # ---- the table ----

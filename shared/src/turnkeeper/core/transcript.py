@@ -23,16 +23,18 @@ _EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 
 
 def messages_of(entries: Iterable[Entry]) -> list[Message]:
-    """The conversation as the Messages API takes it: status entries left out, messages without content left out.
+    """The conversation as the Messages API takes it: status entries, empty texts and messages that are empty without
+    them left out.
 
-    The API joins consecutive user messages by itself; an assistant message that said nothing cannot be sent back.
+    The API joins consecutive user messages by itself; what said nothing it does not take back.
     """
     roles = {"user": "user", "tool_results": "user", "assistant": "assistant"}
-    return [
-        {"role": roles[entry.type], "content": list(entry.content)}
-        for entry in entries
-        if entry.type in roles and entry.content
-    ]
+    messages = []
+    for entry in entries:
+        content = [block for block in entry.content if block.get("type") != "text" or block.get("text")]
+        if entry.type in roles and content:
+            messages.append({"role": roles[entry.type], "content": content})
+    return messages
 
 
 def with_cache_breakpoint(messages: Sequence[Message]) -> list[Message]:

@@ -108,4 +108,4 @@ def due_shard(session_id: str) -> str:
 
 
 def blob_prefix(tenant_id: str, session_id: str) -> str:
-    return f"sessions/{_part(tenant_id)}/{_part(session_id)}/"
+    return f"claims/{_part(tenant_id)}/{_part(session_id)}/"

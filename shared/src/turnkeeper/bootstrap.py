@@ -1,0 +1,197 @@
+"""The one place that wires adapters to ports. Each process makes one :class:`Kit` from its settings, and takes from it
+what it needs; what is expensive or needs a permission is made when it is first asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from turnkeeper.adapters.aws import Aws
+from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.lambda_turns import LambdaTurns
+from turnkeeper.adapters.price_overrides import overrides_from_policy
+from turnkeeper.adapters.prices import BundledPrices
+from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.adapters.s3 import S3Blobs
+from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
+from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
+from turnkeeper.adapters.sqs import SqsQueue
+from turnkeeper.adapters.system import SystemClock, SystemIds
+from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.core.policy import Policy, policy_of
+from turnkeeper.ports import Alerts, Model
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.catalog import Catalog, load_agents
+from turnkeeper.runtime.engine import Engine, World
+from turnkeeper.runtime.intake import Intake
+from turnkeeper.runtime.leases import LeaseThread
+from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.threads import Threads
+from turnkeeper.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: A rotated signing key is noticed after this long at most.
+SIGNING_KEY_SECONDS = 300
+
+
+class MissingSetting(Exception):
+    """This process needs a setting that it was not given."""
+
+
+class Kit:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.ids = SystemIds()
+        self.redactor = Redactor()
+        self.parallel = Threads()
+        # Each session that runs uses a client from two threads: its own, and its lease's.
+        self.aws = Aws(
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None,
+            max_pool_connections=2 * settings.worker_concurrency + 10,
+        )
+        self._signing_keys: tuple[float, list[str]] = (0.0, [])
+
+    # ---- what is deployed ----
+
+    @cached_property
+    def policy(self) -> Policy:
+        with (self.settings.root / "policy.toml").open("rb") as file:
+            return policy_of(tomllib.load(file))
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return load_agents([self.settings.root / "agents", *map(Path, self.settings.agents)])
+
+    # ---- the store ----
+
+    @cached_property
+    def table(self) -> DynamoTable:
+        return DynamoTable(self.aws.dynamodb, self.settings.table)
+
+    @cached_property
+    def blobs(self) -> S3Blobs:
+        return S3Blobs(self.aws.s3, self._needed("bucket", self.settings.bucket))
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        return Sessions(self.table, self.blobs, self.clock, self.ids, lease_seconds=self.settings.lease_seconds)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        return Tenants(self.table, self.policy, self.clock)
+
+    @cached_property
+    def treasury(self) -> Treasury:
+        return Treasury(self.table, self.tenants, self.clock, self.ids)
+
+    # ---- the world around ----
+
+    @cached_property
+    def queue(self) -> SqsQueue:
+        queue_url = self._needed("queue_url", self.settings.queue_url)
+        return SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
+
+    @cached_property
+    def turns(self) -> LambdaTurns:
+        return LambdaTurns(self.aws.lambda_, self._needed("turn_function", self.settings.turn_function))
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        topic = self.settings.alert_topic_arn
+        return SnsAlerts(self.aws.sns, topic) if topic else LogAlerts()
+
+    @cached_property
+    def tokens(self) -> SignedTokens:
+        return SignedTokens(self._keys)
+
+    @cached_property
+    def prices(self) -> BundledPrices:
+        return BundledPrices(overrides_from_policy(self.policy.models))
+
+    @cached_property
+    def model(self) -> Model:
+        from turnkeeper.adapters.anthropic_model import AnthropicModel
+
+        model = AnthropicModel(self._model_key(), self.settings.model_url, self.settings.model_provider)
+        model.warm()
+        return ProviderBreaker(model, self.clock)
+
+    # ---- services ----
+
+    @cached_property
+    def auditor(self) -> Auditor:
+        return Auditor(self.clock, self.ids, self.redactor, self.redactor.with_names)
+
+    @cached_property
+    def intake(self) -> Intake:
+        return Intake(
+            sessions=self.sessions,
+            tenants=self.tenants,
+            policy=self.policy,
+            catalog=self.catalog,
+            prices=self.prices,
+            auditor=self.auditor,
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(
+            World(
+                sessions=self.sessions,
+                tenants=self.tenants,
+                treasury=self.treasury,
+                policy=self.policy,
+                catalog=self.catalog,
+                model=self.model,
+                prices=self.prices,
+                queue=self.queue,
+                turns=self.turns,
+                tokens=self.tokens,
+                auditor=self.auditor,
+                scrub=self.redactor.redact_text,
+                clock=self.clock,
+                ids=self.ids,
+                parallel=self.parallel,
+                warn=logger.warning,
+                keep_lease=lambda head, since, beat: LeaseThread(self.sessions, self.clock, head, since, beat),
+            )
+        )
+
+    # ---- secrets ----
+
+    def _keys(self) -> list[str]:
+        """The signing keys in force, the current one first."""
+        read_at, keys = self._signing_keys
+        if not keys or time.monotonic() - read_at > SIGNING_KEY_SECONDS:
+            secret_id = self._needed("signing_secret_id", self.settings.signing_secret_id)
+            secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+            keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
+            self._signing_keys = (time.monotonic(), keys)
+        return keys
+
+    def _model_key(self) -> KeySource | None:
+        if self.settings.model_provider == "bedrock":
+            return None
+        if self.settings.model_secret_id:
+            return SecretsManagerKey(self.settings.model_secret_id, self.aws.secretsmanager)
+        return EnvironmentKey()
+
+    def _needed(self, name: str, value: T | None) -> T:
+        if value is None:
+            raise MissingSetting(f"TURNKEEPER_{name.upper()} is not set, and this process needs it")
+        return value

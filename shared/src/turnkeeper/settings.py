@@ -1,0 +1,72 @@
+"""What a process is told by its environment: read once, checked, frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+PREFIX = "TURNKEEPER_"
+
+
+def _paths(value: object) -> object:
+    return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """Settings of every process of the kit; each comes from ``TURNKEEPER_<NAME>``. Those that a process does not use
+    may be absent: what needs one says so when it is wired."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    bucket: str | None = None
+    queue_url: str | None = None
+    dlq_url: str | None = None
+    turn_function: str | None = None
+    signing_secret_id: str | None = None
+    model_secret_id: str | None = None
+    model_provider: Literal["anthropic", "bedrock"] = "anthropic"
+    model_url: str | None = None
+    alert_topic_arn: str | None = None
+
+    #: How long the turn Lambda works before it hands off; what is left of its timeout is for writing that down.
+    turn_seconds: float = Field(default=840, gt=0, le=870)
+    lease_seconds: float = Field(default=60, ge=1, le=43_200)
+    worker_concurrency: int = Field(default=16, ge=1, le=1_000)
+    health_port: int = Field(default=8080, ge=0, le=65_535)
+
+    #: Folders of agents beside ``agents/``.
+    agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
+    #: Where ``agents/`` and ``policy.toml`` are.
+    root: Path = Path()
+
+    identity: Literal["jwt", "iam", "local"] = "iam"
+    trusted_principals: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    jwt_tenant_claim: str = "tenant_id"
+    jwt_user_claim: str = "sub"
+    jwt_role_claim: str = "role"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from the environment; empty values count as absent.
+
+        Raises:
+            pydantic.ValidationError: names each setting that is missing or makes no sense.
+        """
+        given = {
+            name: environment[f"{PREFIX}{name.upper()}"]
+            for name in cls.model_fields
+            if environment.get(f"{PREFIX}{name.upper()}")
+        }
+        given.setdefault("root", environment.get("LAMBDA_TASK_ROOT", "."))
+        return cls.model_validate(given)
