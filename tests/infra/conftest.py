@@ -1,0 +1,52 @@
+"""One synthesis for all tests of the stacks: starting jsii is what takes the time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.kit.home import REPOSITORY
+from tests.infra.trees import make_tree
+
+Synthesize = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> Synthesize:
+    """Synthesize the app with this context on top of cdk.json's; returns the cloud assembly's folder."""
+    import aws_cdk as cdk
+
+    from infra.app import build  # jsii starts with this import
+
+    def run(**context: str) -> Path:
+        common = json.loads((REPOSITORY / "cdk.json").read_text())["context"]
+        folder = tmp_path_factory.mktemp("assembly")
+        app = cdk.App(outdir=str(folder), context={**common, "source_root": str(source_root), "nag": "true", **context})
+        build(app)
+        app.synth()
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assembly(synthesize: Synthesize) -> Path:
+    """The app with nothing but its defaults: production, IAM identity, Anthropic's API."""
+    return synthesize()
+
+
+@pytest.fixture(scope="session")
+def templates(assembly: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.name.removesuffix(".template.json"): json.loads(path.read_text())
+        for path in sorted(assembly.glob("*.template.json"))
+    }

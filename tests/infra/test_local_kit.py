@@ -1,0 +1,190 @@
+"""The kit on this machine: a real `cdk deploy` onto the emulator, with handlers of the test's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from local.kit import Home, Kit, KitError, KitSettings, down, up
+from local.kit.home import REPOSITORY, read_json
+from local.kit.http import answers
+from local.kit.processes import Started
+from tests.infra.trees import make_tree
+from tests.kit import running_kit
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree(tmp_path_factory.mktemp("kit-tree"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("kit-home"))
+
+
+@pytest.fixture(scope="module")
+def settings(tree: Path) -> KitSettings:
+    settings = KitSettings.from_environment(
+        {"TURNKEEPER_PORT": "0", "TURNKEEPER_TURN_SECONDS": "7", "TURNKEEPER_LEASE_SECONDS": "9"}
+    )
+    return dataclasses.replace(settings, source_root=tree)
+
+
+@pytest.fixture(scope="module")
+def running(home: Home, tree: Path) -> Iterator[Kit]:
+    with running_kit(home.path, source_root=tree, TURNKEEPER_TURN_SECONDS="7", TURNKEEPER_LEASE_SECONDS="9") as kit:
+        yield kit
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return json.load(response)
+
+
+def client(kit: Kit, service: str) -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload]
+        endpoint_url=kit.aws_endpoint_url,
+        region_name=kit.region,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def eventually(holds: Callable[[], Any], within_seconds: float = 15) -> Any:
+    deadline = time.monotonic() + within_seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)
+    return found
+
+
+def item(kit: Kit, sort_key: str) -> Any:
+    key = {"pk": {"S": "acme"}, "sk": {"S": sort_key}}
+    return client(kit, "dynamodb").get_item(TableName=kit.table_name, Key=key).get("Item")
+
+
+def test_local_json_says_what_the_contract_says(running: Kit, home: Home) -> None:
+    document = read_json(home.local_json)
+    assert document == dataclasses.asdict(running)
+    assert set(document) == {
+        *("api_url", "queue_url", "dlq_url", "table_name", "region"),
+        *("aws_endpoint_url", "model_url", "worker_pid", "console_url"),
+    }
+    assert answers(f"{running.model_url}/healthz")
+
+
+def test_plain_http_reaches_the_front_door_with_its_settings(running: Kit) -> None:
+    assert get(f"{running.api_url}/v1/health") == {"status": "ok"}
+    seen = get(f"{running.api_url}/v1/settings")
+    assert seen["TURNKEEPER_TURN_SECONDS"] == "7"
+    assert seen["TURNKEEPER_LEASE_SECONDS"] == "9"
+    assert seen["TURNKEEPER_IDENTITY"] == "local"
+    event = get(f"{running.api_url}/v1/sessions?limit=2&status=idle")
+    assert (event["rawPath"], event["rawQueryString"]) == ("/v1/sessions", "limit=2&status=idle")
+
+
+def test_turn_stream_and_queue_work_from_within_functions(running: Kit) -> None:
+    assert get(f"{running.api_url}/v1/start") == {"status": 202}
+    turn = eventually(lambda: item(running, "turn"))
+    assert turn["arn"]["S"].endswith(":live")
+    assert turn["secret_keys"]["SS"] == ["current", "previous"]
+    assert eventually(lambda: item(running, "seen")), "the observer reads the table's stream"
+    sqs = client(running, "sqs")
+    received = sqs.receive_message(QueueUrl=running.queue_url, WaitTimeSeconds=5)
+    assert received["Messages"][0]["Body"] == "from the turn"
+    attributes = sqs.get_queue_attributes(QueueUrl=running.queue_url, AttributeNames=["All"])["Attributes"]
+    assert attributes["VisibilityTimeout"] == "9"
+    assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] in {3, "3"}
+
+
+def test_a_worker_that_dies_is_followed_by_another(running: Kit, home: Home) -> None:
+    before = Kit.read(home)
+    assert before is not None
+    os.kill(before.worker_pid, signal.SIGKILL)
+    after = eventually(lambda: (kit := Kit.read(home)) and kit.worker_pid != before.worker_pid and kit)
+    os.kill(after.worker_pid, 0)
+    assert dataclasses.replace(after, worker_pid=before.worker_pid) == before
+
+
+def test_up_again_leaves_a_kit_alone_that_is_up_to_date(running: Kit, home: Home, settings: KitSettings) -> None:
+    steps: list[str] = []
+    again = up(settings, home=home, progress=steps.append)
+    assert again == Kit.read(home)
+    assert steps == []
+
+
+def test_up_after_a_change_deploys_it_and_keeps_the_sessions(
+    running: Kit, home: Home, settings: KitSettings, tree: Path
+) -> None:
+    client(running, "dynamodb").put_item(TableName=running.table_name, Item={"pk": {"S": "acme"}, "sk": {"S": "kept"}})
+    again = up(dataclasses.replace(settings, turn_seconds=8), home=home)
+    assert get(f"{again.api_url}/v1/settings")["TURNKEEPER_TURN_SECONDS"] == "8"
+    assert item(again, "kept")
+
+
+def test_down_ends_what_an_up_that_crashed_had_started(tree: Path, tmp_path: Path) -> None:
+    """The hard case: no exception handler ran."""
+    script = (
+        "import dataclasses, sys; from pathlib import Path; from local.kit import Home, KitSettings, up;"
+        "s = dataclasses.replace(KitSettings.from_environment(), first_port=0, source_root=Path(sys.argv[1]));"
+        "up(s, home=Home(Path(sys.argv[2])))"
+    )
+    home = Home(tmp_path / "home")
+    process = subprocess.Popen([sys.executable, "-c", script, str(tree), str(home.path)], cwd=REPOSITORY)
+    try:
+        recorded = eventually(lambda: (read_json(home.kit_json) or {}).get("processes"), within_seconds=60)
+        process.kill()
+        process.wait()
+        recorded = (read_json(home.kit_json) or {})["processes"]
+        started = [Started.from_json(entry) for entry in recorded.values()]
+        assert started
+        assert down(home)
+        assert not [one for one in started if one.alive()]
+        assert not down(home), "there is nothing left to end"
+    finally:
+        process.kill()
+        down(home)
+
+
+def test_up_that_cannot_says_why_and_leaves_nothing(tree: Path, tmp_path: Path) -> None:
+    broken = make_tree(tmp_path / "tree")
+    (broken / "functions/api/handler.py").write_text("raise RuntimeError('not today')\n")
+    home = Home(tmp_path / "home")
+    settings = dataclasses.replace(KitSettings(), first_port=0, source_root=broken)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("local.kit.kit._HEALTH_SECONDS", 1)
+        with pytest.raises(KitError, match="/v1/health does not answer"):
+            up(settings, home=home)
+    assert not home.local_json.exists()
+    assert not home.kit_json.exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"TURNKEEPER_TURN_SECONDS": "soon"}, "TURNKEEPER_TURN_SECONDS"),
+        ({"TURNKEEPER_PORT": "70000"}, "TURNKEEPER_PORT"),
+        ({"TURNKEEPER_AGENTS": "nowhere"}, "TURNKEEPER_AGENTS"),
+        ({"TURNKEEPER_SCENARIO": "nothing.yaml"}, "TURNKEEPER_SCENARIO"),
+        ({"TURNKEEPER_MODEL_PROVIDER": "bedrock"}, "Bedrock"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(KitError, match=named):
+        KitSettings.from_environment(environment)

@@ -1,0 +1,238 @@
+"""What the templates promise: to an auditor, and to the code that is deployed with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import names, setting_keys
+from tests.infra.conftest import Synthesize
+
+Templates = dict[str, dict[str, Any]]
+
+pytestmark = pytest.mark.xdist_group("jsii")
+
+# Actions that AWS gives no resource to name for.
+TAKE_NO_RESOURCE = {"dynamodb:ListStreams", "ecr:GetAuthorizationToken"}
+CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "SweepRole", "TaskRole"}
+
+
+def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    return {id: resource["Properties"] for id, resource in template["Resources"].items() if resource["Type"] == kind}
+
+
+def statements(templates: Templates) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every Allow that a role of the kit has, with the policy it is in."""
+    for template in templates.values():
+        for id, policy in resources(template, "AWS::IAM::Policy").items():
+            for statement in policy["PolicyDocument"]["Statement"]:
+                assert statement["Effect"] == "Allow"
+                yield id, statement
+
+
+def as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def actions_of(templates: Templates, role: str) -> set[str]:
+    return {
+        action
+        for id, statement in statements(templates)
+        if id.startswith(role)
+        for action in as_list(statement["Action"])
+    }
+
+
+def test_all_stacks_synthesize_without_an_account(assembly: Path, templates: Templates) -> None:
+    assert set(templates) == {"TurnkeeperState", "TurnkeeperApi", "TurnkeeperWorker", "TurnkeeperObserve"}
+    manifest = json.loads((assembly / "manifest.json").read_text())
+    stacks = [one for one in manifest["artifacts"].values() if one["type"] == "aws:cloudformation:stack"]
+    assert {stack["environment"] for stack in stacks} == {"aws://unknown-account/unknown-region"}
+    assert "missing" not in manifest  # no look-ups
+
+
+def test_cdk_nag_finds_nothing_that_is_not_acknowledged(assembly: Path) -> None:
+    report = json.loads((assembly / "validation-report.json").read_text())
+    assert report["pluginReports"] == []
+
+
+def test_cdk_nag_is_in_force(synthesize: Synthesize, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.state.acknowledge", lambda *_: None)
+    with pytest.raises(RuntimeError, match="ValidationFailed"):
+        synthesize()
+
+
+def test_no_permission_is_for_every_action_or_every_resource(templates: Templates) -> None:
+    for policy, statement in statements(templates):
+        actions = set(as_list(statement["Action"]))
+        assert not [action for action in actions if "*" in action], policy
+        if "*" in as_list(statement["Resource"]):
+            assert actions <= TAKE_NO_RESOURCE, policy
+
+
+def test_nothing_that_runs_can_remove_items(templates: Templates) -> None:
+    """Audit records and entries go by TTL or with the table; not even erasing deletes an item."""
+    for role in CODE_ROLES:
+        table_actions = {a.removeprefix("dynamodb:") for a in actions_of(templates, role) if a.startswith("dynamodb:")}
+        assert table_actions <= {
+            *("BatchGetItem", "GetItem", "Query", "ConditionCheckItem", "PutItem", "UpdateItem"),
+            *("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"),
+        }, role
+
+
+def test_only_front_door_and_sweep_can_erase_claim_checks(templates: Templates) -> None:
+    erasing = {role for role in CODE_ROLES if "s3:DeleteObject" in actions_of(templates, role)}
+    assert erasing == {"FrontDoorRole", "SweepRole"}
+
+
+def test_only_turn_and_worker_can_read_the_model_key(templates: Templates) -> None:
+    for role in CODE_ROLES:
+        policies = [json.dumps(statement) for id, statement in statements(templates) if id.startswith(role)]
+        readable = any("GetSecretValue" in policy and "ModelKey" in policy for policy in policies)
+        assert readable == (role in {"TurnRole", "TaskRole"}), role
+
+
+def test_no_secret_is_in_an_environment(templates: Templates) -> None:
+    secret_shapes = re.compile(r"sk-ant|\{\{resolve:|SecretString", re.IGNORECASE)
+    for properties in resources(templates["TurnkeeperApi"], "AWS::Lambda::Function").values():
+        assert not secret_shapes.search(json.dumps(properties["Environment"]))
+    (task,) = resources(templates["TurnkeeperWorker"], "AWS::ECS::TaskDefinition").values()
+    assert not secret_shapes.search(json.dumps(task["ContainerDefinitions"]))
+
+
+def test_table(templates: Templates) -> None:
+    (table,) = resources(templates["TurnkeeperState"], "AWS::DynamoDB::Table").values()
+    assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"]
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at_epoch", "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert table["DeletionProtectionEnabled"] is True
+    indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
+    assert {name: tuple(key["AttributeName"] for key in index["KeySchema"]) for name, index in indexes.items()} == {
+        "by_user": ("user_key", "created_key"),
+        "by_tenant": ("tenant_key", "created_key"),
+        "due": ("due_shard", "due_at"),
+    }
+    assert {index["Projection"]["ProjectionType"] for index in indexes.values()} == {"KEYS_ONLY"}
+
+
+def test_what_holds_data_outlives_its_stack_in_production(templates: Templates) -> None:
+    template = templates["TurnkeeperState"]["Resources"]
+    for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"):
+        assert {one["DeletionPolicy"] for one in template.values() if one["Type"] == kind} == {"Retain"}
+
+
+def test_queue_and_bucket(templates: Templates) -> None:
+    template = templates["TurnkeeperState"]
+    queues = resources(template, "AWS::SQS::Queue")
+    (queue,) = [one for one in queues.values() if "RedrivePolicy" in one]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 3
+    assert queue["ReceiveMessageWaitTimeSeconds"] == 20
+    assert queue["VisibilityTimeout"] == 60
+    assert queue["MaximumMessageSize"] == 1_048_576
+    assert all(one["SqsManagedSseEnabled"] for one in queues.values())
+    policies = [
+        *resources(template, "AWS::SQS::QueuePolicy").values(),
+        *resources(template, "AWS::S3::BucketPolicy").values(),
+    ]
+    assert len(policies) == 3
+    assert all("aws:SecureTransport" in json.dumps(policy) for policy in policies)
+    (bucket,) = resources(template, "AWS::S3::Bucket").values()
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+
+
+def test_functions(templates: Templates) -> None:
+    api = templates["TurnkeeperApi"]
+    functions = {one["Handler"]: one for one in resources(api, "AWS::Lambda::Function").values()}
+    assert set(functions) == {names.API_HANDLER, names.TURN_HANDLER, names.OBSERVE_HANDLER, names.SWEEP_HANDLER}
+    assert {one["Runtime"] for one in functions.values()} == {"python3.13"}
+    assert {tuple(one["Architectures"]) for one in functions.values()} == {("arm64",)}
+    assert len({json.dumps(one["Code"]) for one in functions.values()}) == 1, "one asset for all"
+    assert functions[names.API_HANDLER]["Timeout"] == 29
+    assert functions[names.API_HANDLER]["MemorySize"] == 1024
+    assert functions[names.TURN_HANDLER]["Timeout"] == 900
+    assert functions[names.TURN_HANDLER]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    (alias,) = resources(api, "AWS::Lambda::Alias").values()
+    assert alias["Name"] == "live"
+    front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
+    assert front_door[setting_keys.IDENTITY] == "iam"
+    assert setting_keys.MODEL_SECRET_ID not in front_door
+    assert setting_keys.MODEL_SECRET_ID in functions[names.TURN_HANDLER]["Environment"]["Variables"]
+
+
+def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> None:
+    (source,) = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
+    assert source["BisectBatchOnFunctionError"] is True
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert "OnFailure" in source["DestinationConfig"]
+
+
+def test_every_route_but_health_and_openapi_wants_an_identity(templates: Templates) -> None:
+    routes = resources(templates["TurnkeeperApi"], "AWS::ApiGatewayV2::Route").values()
+    assert {route["RouteKey"]: route["AuthorizationType"] for route in routes} == {
+        "$default": "AWS_IAM",
+        "GET /v1/health": "NONE",
+        "GET /v1/openapi.json": "NONE",
+    }
+    (stage,) = resources(templates["TurnkeeperApi"], "AWS::ApiGatewayV2::Stage").values()
+    assert stage["DefaultRouteSettings"] == {"ThrottlingBurstLimit": 400, "ThrottlingRateLimit": 200}
+    assert "DestinationArn" in stage["AccessLogSettings"]
+
+
+def test_worker(templates: Templates) -> None:
+    worker = templates["TurnkeeperWorker"]
+    (task,) = resources(worker, "AWS::ECS::TaskDefinition").values()
+    assert task["RuntimePlatform"]["CpuArchitecture"] == "ARM64"
+    (container,) = task["ContainerDefinitions"]
+    assert container["StopTimeout"] == 120
+    assert container["HealthCheck"]["Command"][0] == "CMD"
+    (service,) = resources(worker, "AWS::ECS::Service").values()
+    assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert {one["CapacityProvider"] for one in service["CapacityProviderStrategy"]} == {"FARGATE", "FARGATE_SPOT"}
+    assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
+    assert not resources(worker, "AWS::EC2::SecurityGroupIngress")
+
+
+def test_worker_scales_from_nothing_and_back(templates: Templates) -> None:
+    worker = templates["TurnkeeperWorker"]
+    (target,) = resources(worker, "AWS::ApplicationAutoScaling::ScalableTarget").values()
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 10)
+    policies = {
+        id: one["StepScalingPolicyConfiguration"]["StepAdjustments"]
+        for id, one in resources(worker, "AWS::ApplicationAutoScaling::ScalingPolicy").items()
+    }
+    (grow,) = [steps for id, steps in policies.items() if id.startswith("Grow")]
+    assert [step["ScalingAdjustment"] for step in grow] == [1, 2, 4, 8, 10]
+    assert [step.get("MetricIntervalLowerBound") for step in grow] == [0, 16, 48, 112, 144]
+    assert "MetricIntervalUpperBound" not in grow[-1]
+    (rest,) = [steps for id, steps in policies.items() if id.startswith("Rest")]
+    assert rest == [{"MetricIntervalUpperBound": 0, "ScalingAdjustment": 0}]
+
+
+def test_jwt_and_bedrock_as_chosen_by_context(synthesize: Synthesize) -> None:
+    folder = synthesize(
+        jwt_issuer="https://issuer.example", jwt_audience="turnkeeper", model_provider="bedrock", stage="dev"
+    )
+    api = json.loads((folder / "TurnkeeperApi.template.json").read_text())
+    routes = resources(api, "AWS::ApiGatewayV2::Route").values()
+    assert {one["RouteKey"]: one["AuthorizationType"] for one in routes}["$default"] == "JWT"
+    (authorizer,) = resources(api, "AWS::ApiGatewayV2::Authorizer").values()
+    assert authorizer["JwtConfiguration"] == {"Audience": ["turnkeeper"], "Issuer": "https://issuer.example"}
+    allowed = actions_of({"api": api}, "TurnRole")
+    assert "bedrock:InvokeModelWithResponseStream" in allowed
+    state = json.loads((folder / "TurnkeeperState.template.json").read_text())["Resources"].values()
+    assert {one["DeletionPolicy"] for one in state if one["Type"] == "AWS::DynamoDB::Table"} == {"Delete"}
+
+
+def test_a_context_value_that_makes_no_sense_is_refused_by_name(synthesize: Synthesize) -> None:
+    from infra.config import ConfigError
+
+    for context in ({"stage": "production"}, {"turn_seconds": "1000"}, {"jwt_issuer": "https://issuer.example"}):
+        with pytest.raises(ConfigError, match=next(iter(context))):
+            synthesize(**context)
