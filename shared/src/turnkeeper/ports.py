@@ -144,6 +144,7 @@ class Table(Protocol):
         Raises:
             ConditionFailed: nothing was written.
             StoreBusy: nothing was written; later it may be.
+            Unavailable: answers were lost until time ran out; it may have been written.
         """
 
     def update(self, operation: Update) -> Item:
@@ -153,6 +154,7 @@ class Table(Protocol):
         Raises:
             ConditionFailed: nothing was written.
             StoreBusy: nothing was written.
+            Unavailable: the answer was lost; it may have been written.
         """
 
 
@@ -160,7 +162,7 @@ class Table(Protocol):
 
 
 class Blobs(Protocol):
-    """Contents too large for an item, under keys that hold their hash."""
+    """Contents too large for an item, under keys that hold their hash. Raises Unavailable in an outage."""
 
     def put(self, key: str, data: bytes) -> None:
         """Idempotent: the same key always holds the same bytes."""
@@ -185,9 +187,10 @@ class Message:
 
 
 class Queue(Protocol):
-    """A standard queue: at least once, in any order."""
+    """A standard queue: at least once, in any order. Raises Unavailable in an outage."""
 
-    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None: ...
+    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        """Raises InputTooLarge over 1 MiB."""
 
     def receive(self, *, most: int, wait_seconds: int, visibility_seconds: int) -> list[Message]: ...
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.continuation import continuation_of
-from turnkeeper.core.errors import AgentNotFound, LeaseLost
+from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
 from turnkeeper.core.session import Head, RunnerKind, Transcript
 from turnkeeper.core.tools import Tool
@@ -89,7 +89,7 @@ class Engine:
             SessionEnded: there is nothing to run.
             SessionNotFound: no such session.
             LeaseLost: another runner took it over; nothing more was written.
-            StoreBusy: the table cannot be written; the lease ends by itself and the sweep looks after the session.
+            StoreBusy, Unavailable: the table cannot be written; the lease ends by itself and the sweep looks after the session.
         """
         world = self.world
         held_since = world.clock.monotonic()
@@ -101,7 +101,7 @@ class Engine:
             turn = self._turn(transcript, allowance, lease)
             try:
                 left = turn.drive()
-            except (LeaseLost, StoreBusy):
+            except (LeaseLost, StoreBusy, Unavailable):
                 raise
             except Exception as error:
                 logger.exception("session %s: the turn failed", session_id)
