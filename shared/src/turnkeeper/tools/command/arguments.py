@@ -16,8 +16,7 @@ SEARCH_PATH = ("/usr/bin", "/bin")
 MAX_ARGUMENTS = 64
 MAX_ARGUMENT_CHARS = 4096
 _COMMAND = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-#: What may stand around a path: ``if=/etc/passwd``, ``host:../x``, ``@/etc/passwd``, ``w /etc/passwd``, ``>
-#: "/etc/passwd"``.
+#: What may stand around a path: ``if=/etc/passwd``, ``host:../x``, ``@/etc/passwd``, ``> x``.
 _AROUND_PATH = re.compile(r"""[=:,;@|<>(){}'"\s]""")
 #: A flag that is longer than this is not looked through for what may be attached to it.
 _MAX_FLAG_CHARS = 200

@@ -181,7 +181,7 @@ def _sent(policy: Policy, request: _Outgoing, deadline: Deadline) -> Iterator[ht
     outgoing = httpcore2.Request(
         request.method,
         httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-        headers=list(headers.items()),
+        headers=[(key.title(), value) for key, value in headers.items()],
         content=request.body or None,
     )
     try:
@@ -197,9 +197,9 @@ def _sent(policy: Policy, request: _Outgoing, deadline: Deadline) -> Iterator[ht
             yield response
     except httpcore2.TimeoutException as error:
         raise network.timed_out(deadline) from error
+    except network.TlsError as error:
+        raise ToolError(f"{target.host} has no valid TLS certificate for this name.") from error
     except httpcore2.ConnectError as error:
-        if "SSL" in type(error.__cause__).__name__:
-            raise ToolError(f"{target.host} has no valid TLS certificate for this name.") from error
         raise ToolError(f"{target.host} could not be reached on port {target.port}.") from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
         raise ToolError(f"{target.host} broke the connection off or did not answer in HTTP.") from error

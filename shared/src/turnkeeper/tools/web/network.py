@@ -53,6 +53,10 @@ def resolve(target: Target, deadline: Deadline) -> list[Address]:
     return list(dict.fromkeys(normal(text) for text in answer))
 
 
+class TlsError(httpcore2.ConnectError):
+    """The other side has no certificate that proves the name, or no TLS that is still safe."""
+
+
 class CheckedBackend(httpcore2.NetworkBackend):
     """Connects to the given addresses, whatever host it is asked for, and keeps to one deadline and byte budget."""
 
@@ -140,6 +144,9 @@ class _Stream(httpcore2.NetworkStream):
         except TimeoutError as error:
             self.close()
             raise httpcore2.ConnectTimeout from error
+        except ssl.SSLError as error:
+            self.close()
+            raise TlsError from error
         except OSError as error:
             self.close()
             raise httpcore2.ConnectError from error
