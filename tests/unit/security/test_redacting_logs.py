@@ -86,7 +86,8 @@ def test_a_record_that_cannot_be_formatted_is_not_shown_and_not_lost(
 
     logger, stream = standard
     logger.info("%s", Broken())
-    logger.info("%d %d", "wrong")
+    too_few = "%d %d"
+    logger.info(too_few, "wrong")
     assert stream.getvalue().count("could not be read") == 2
 
 

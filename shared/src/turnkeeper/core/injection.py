@@ -1,8 +1,9 @@
 """Does a tool result read like instructions to a model? A flag for people and policies, never the defence itself.
 
-The defence is that a session holds few tools, that each is guarded, and that results are wrapped as data. This check makes
-attempts visible and can hold back writes that follow one. It reads surface language in a dozen languages, sees through the
-common disguises, and misses what is put politely and without any of the usual words; ``docs/security.md`` has the numbers.
+The defence is that a session holds few tools, that each is guarded, and that results are wrapped as data. This check
+makes attempts visible and can hold back writes that follow one. It reads surface language in a dozen languages, sees
+through the common disguises, and misses what is put politely and without any of the usual words; ``docs/security.md``
+has the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MAX_HITS_PER_RULE: Final = 50
 _MAX_REASONS: Final = 8
 _HIDING_BONUS: Final = 250
 _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《》")
-#: Read from every text, so a chance match there is far likelier than a disguise.
+#: Read out of every text, so a chance match there is far likelier than a disguise.
 _SPECULATIVE: Final = frozenset({"rot13", "reversed", "digits for letters"})
 _STRONG: Final = tuple(rule for rule in RULES if rule.topic in {"override", "prompt leak"} and rule.weight >= FLAG_AT)
 
@@ -55,7 +56,8 @@ class _Hit(NamedTuple):
 def check_injection(text: str) -> Finding | None:
     """A finding if the text reads like instructions to a model, else None.
 
-    The first 400,000 characters are examined: check what is shown to the model, after it was limited. Pure and deterministic: the same text always gives the same finding.
+    The first 400,000 characters are examined: check what is shown to the model, after it was limited. Pure and
+    deterministic: the same text always gives the same finding.
     """
     if not text.strip():
         return None
@@ -87,8 +89,8 @@ def check_injection(text: str) -> Finding | None:
 def suspicious_sequence(flagged: Iterable[Finding | None], next_calls: Iterable[NextCall]) -> Finding | None:
     """A finding if calls that change something follow results that were flagged.
 
-    ``flagged`` holds the findings of the results that the model has seen since the last user message; ``next_calls`` what it
-    asks for now. Reading on is not suspicious; writing is, and the more so where it cannot be taken back (``once``).
+    ``flagged`` holds the findings of the results that the model has seen since the last user message; ``next_calls``
+    what it asks for now. Reading on is not suspicious; writing is, and the more so where it cannot be taken back.
     """
     worst = max((finding.score for finding in flagged if finding), default=0)
     if worst == 0:

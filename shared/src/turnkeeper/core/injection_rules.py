@@ -4,6 +4,8 @@ Each rule has a topic, a weight and one pattern over folded text (see ``injectio
 itself; the others only beside another topic. All repetitions are bounded, so a pattern takes linear time.
 """
 
+# ruff: noqa: E501 - a pattern that is cut over lines is harder to read than a long one
+
 from __future__ import annotations
 
 import functools
@@ -131,8 +133,8 @@ RULES: Final = (
         "to the model",
         550,
         rf"\b(?:{_AI}|ais)(?: \w{{1,12}}){{0,2}} (?:reading|processing|summari[sz]ing|parsing|analy[sz]ing|reviewing|scraping|that reads?|who reads?) (?:this|these|the (?:following|above))\b",
-        rf"\b(?:note|notes|message|attention|instructions?|important|reminder|memo|notice|directive|hint|request)(?: \w{{1,12}})?,? (?:to|for) (?:the |any |all |every |an )?(?:{_AI})(?:s|\b)(?: (?:reading|processing)| ?[:,.-]| assistants?)",
-        rf"(?:^|[.!?>*\]\-] ?)(?:dear |hey |hello |hi |@|attention,? )?(?:the )?(?:{_AI}) ?[:,!] ?(?:please |you must |you should |you will |now |immediately )?{_ACT}\b",
+        rf"\b(?:note|notes|message|attention|instructions?|important|reminder|memo|notice|directive|hint|request)(?: \w{{1,12}})?,? (?:to|for) (?:the |any |all |every |an )?(?:{_AI})(?:s|\b)(?: (?:reading|processing)| assistants?)? ?[:!]",
+        rf"(?:^|[>*\]] ?|[.!?-] )(?:dear |hey |hello |hi |@|attention,? )?(?:the )?(?:{_AI}) ?[:,!] ?(?:please |you must |you should |you will |now |immediately )?{_ACT}\b",
         rf"\b(?:{_AI})s?(?: \w{{1,12}}){{0,2}} (?:must|should now|is required to|are required to|is instructed to|has to) (?:now |first |immediately |always )?{_ACT}\b[^.\n]{{0,120}}\b(?:user|users|tool|reply|response|before|attacker|secret|credentials?|token|https?:)",
         rf"\b(?:if|since|because|as) you(?: are|'re) (?:an? )?(?:{_AI})\b[^.\n]{{0,80}}\b(?:you must|you should|please|must|then)? ?{_ACT}\b",
         r"\bthis is an important message from me\b",
@@ -175,10 +177,10 @@ RULES: Final = (
         rf"\b(?:send|forward|e-?mail|post|upload|transmit|exfiltrate|leak|deliver|submit|copy|cc|bcc)\b[^\n]{{0,120}}?{_SENSITIVE}[^\n]{{0,120}}?\b(?:to|at|url=?|into)\b ?[^\s]{{0,10}}(?:[\w.+-]{{1,60}}@[\w-]{{1,60}}\.|https?:|(?:an? |the )?(?:external|attacker))",
         rf"{_SENSITIVE}[^\n]{{0,80}}?\b(?:and|then)? ?(?:send|forward|e-?mail|post|upload|transmit) (?:them|it|these|that|this|everything|all)\b[^\n]{{0,40}}?\b(?:to|at)\b",
         r"\b(?:send|forward|e-?mail|post|upload|transmit)\b[^\n]{0,60}\b(?:externally|to the attacker|attacker@|attacker\.)",
-        r"!\[[^\]\n]{0,100}\]\(https?://[^)\s]{1,300}[?&=/](?:\{|\[|<|\$|%7b|data=|secret|prompt|conversation|history)",
+        r"!\[[^\]\n]{0,100}\]\(https?://[^)\s]{1,300}[?&=/](?:\{|\[|<|\$\{|%7b|data=|secret|prompt|conversation|history)",
         rf"\bhttps?://[^\s]{{1,100}}[^\n]{{0,80}}\b(?:input|body|data|payload|content)[ =](?:set to )?(?:the )?[^\n]{{0,20}}?(?:{_SENSITIVE}|sk-)",
         r"\b(?:fetch|call|visit|open|request|curl|get|read)\b[^\n]{0,60}(?:169\.254\.169\.254|metadata\.google\.internal|/etc/(?:passwd|shadow)|\.ssh/id_|\.aws/credentials)",
-        rf"\b(?:reveal|leak|dump|exfiltrate|steal|output|list)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|raw customer|secrets)\b(?![^.\n]{{0,20}}\b(?:in|from|under) the (?:dashboard|settings))",
+        rf"\b(?:reveal|leak|dump|exfiltrate|steal)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|secrets)\b|\b(?:output|list|print)\b{_W}{{0,1}} (?:all|the raw|every|your){_W}{{0,2}}? (?:credentials|api keys?|passwords|environment variables|private keys?|database)\b",
     ),
     # Forged structure.
     _rule(
@@ -188,7 +190,7 @@ RULES: Final = (
         r"\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
         r"</(?:untrusted[\w-]{0,30}|tool_results?|function_results?|tool_response|tool_output|search_results?|user_input|system_prompt|user_query)>",
         r"<(?:antml:)?(?:function_calls|invoke name=|tool_use|tool_call>|tool_code>)",
-        r"^ ?(?:#{1,6} ?|\[|<|\*\*|\(|-{2,} ?|={2,} ?){0,2}(?:system|assistant|admin(?:istrator)?|developer|operator)[ _](?:message|note|prompt|override|update|instructions?|notice|alert|command|directive)s?(?:\]|>|\)|\*\*)? ?(?::|\]|>|\))",
+        r"^ ?(?:#{1,6} ?|\[|<|\*\*|\(|-{2,} ?|={2,} ?){0,2}(?:system|assistant|admin(?:istrator)?|developer|operator)[ _](?:message|note|override|update|instructions?|notice|alert|command|directive)s?(?:\]|>|\)|\*\*)? ?(?::|\]|>|\))",
         r"###? ?\(system_message\)|^important system (?:update|message|notice)\b",
         rf"(?:^|[.\n>] ?)(?:\[system\]|<system>|system ?:|\[admin\]|\[developer\])[^\n]{{0,20}}? ?(?:you (?:are|may|must|should|will|can)|new |grant |{_ACT}\b|the (?:prior|previous|user) |override|cleanup required|task)",
         r"^ ?assistant ?: (?:sure|of course|certainly|okay|ok|yes|i )",

