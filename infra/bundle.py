@@ -33,7 +33,8 @@ from pathlib import Path
 from infra.config import REPOSITORY
 
 LAMBDA_PYTHON = "3.13"
-LAMBDA_PLATFORM = "aarch64-manylinux2014"
+LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
+"""Lambda's Python 3.13 runs on Amazon Linux 2023, with glibc 2.34; not every wheel goes back to manylinux2014."""
 REQUIREMENTS = REPOSITORY / "requirements" / "runtime.txt"
 UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024
 """Lambda refuses more than this, function and layers together."""
@@ -175,7 +176,9 @@ def _zip(folder: Path, target: Path, *, root: Path) -> None:
 def _uv_install(target: Path, *options: str) -> None:
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
                "--target", str(target), *options, "-r", str(REQUIREMENTS)]  # fmt: skip
-    subprocess.run(command, check=True, stdout=sys.stderr)  # noqa: S603
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"the dependencies cannot be installed:\n{done.stderr}")
 
 
 def _once(folder: Path, build: Callable[[Path], None]) -> Path:
