@@ -12,7 +12,7 @@ from turnkeeper.core.tools import ToolDenied
 from turnkeeper.tools.web.address import AddressPolicy, is_public, normal
 from turnkeeper.tools.web.url import follow, parse
 
-CLOSED = """
+_CLOSED = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 168.63.129.16
 169.254.169.254 169.254.170.2 172.16.0.1 172.31.255.255 192.0.0.1 192.0.0.192 192.0.2.1 192.168.1.1 192.88.99.1
 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
@@ -21,22 +21,22 @@ CLOSED = """
 2001:10::1 2001:20::1 2001:db8::1 2002:7f00:1::1 2002:a9fe:a9fe:: 2002:808:808:: 3fff::1 5f00::1
 fc00::1 fd00:ec2::254 fd12:3456::1 fe80::1 fe80::a9fe:a9fe fec0::1 ff02::1 ff0e::1
 2a00:1450::5efe:10.0.0.1 2a00:1450::200:5efe:127.0.0.1
-""".split()
-OPEN = """
+"""
+_OPEN = """
 1.1.1.1 8.8.8.8 11.0.0.1 100.63.255.255 100.128.0.1 126.255.255.255 128.0.0.1 168.63.129.17 169.253.255.255
 172.15.255.255 172.32.0.1 192.0.1.1 192.167.255.255 192.169.0.1 198.17.255.255 198.20.0.1 223.255.255.255
 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2606:4700:4700::1111 2001:4860:4860::8888 2a00:1450::5efe:8.8.8.8
-""".split()
+"""
 
 
-@pytest.mark.parametrize("text", CLOSED)
+@pytest.mark.parametrize("text", _CLOSED.split())
 def test_an_address_that_is_not_public_is_closed(text: str) -> None:
     assert not is_public(normal(text))
     with pytest.raises(ToolDenied, match="Only public addresses"):
         AddressPolicy.of([]).choose([normal(text)])
 
 
-@pytest.mark.parametrize("text", OPEN)
+@pytest.mark.parametrize("text", _OPEN.split())
 def test_a_public_address_is_open(text: str) -> None:
     assert AddressPolicy.of([]).choose([normal(text)])
 
@@ -251,9 +251,21 @@ def test_a_redirect_is_read_the_same_way(location: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "location",
-    ["", "\\\\evil.org", "/\\evil.org", "ht\ttp://evil.org", "http:evil.org/x", "http://u:p@evil.org/", "file:///etc/passwd",
-     "javascript:x", "http://[::1", "data:,x", "x\x00", "http://2130706433/"],
-)  # fmt: skip
+    [
+        "",
+        "\\\\evil.org",
+        "/\\evil.org",
+        "ht\ttp://evil.org",
+        "http:evil.org/x",
+        "http://u:p@evil.org/",
+        "file:///etc/passwd",
+        "javascript:x",
+        "http://[::1",
+        "data:,x",
+        "x\x00",
+        "http://2130706433/",
+    ],
+)
 def test_a_redirect_to_nowhere_plain_is_refused(location: str) -> None:
     with pytest.raises(ToolDenied):
         follow(parse("https://example.com/"), location)

@@ -89,7 +89,7 @@ def server() -> Iterator[_Server]:
         yield running
 
 
-class _serving:  # noqa: N801
+class _serving:
     def __init__(self, server: _Server) -> None:
         self.server = server
 
@@ -200,11 +200,25 @@ def test_one_string_is_not_a_list() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "evil-example.com", "example.com.evil.org", "sub.example.com", "examplecom", "example.co", "xample.com",
-        "example.com.", "EXAMPLE.COM.evil.org", "localhost", "127.0.0.1", "[::1]", "169.254.169.254",
-        "metadata.google.internal", "ex\u0430mple.com", "2130706433", "example.com%00", "www.example.com",
+        "evil-example.com",
+        "example.com.evil.org",
+        "sub.example.com",
+        "examplecom",
+        "example.co",
+        "xample.com",
+        "example.com.",
+        "EXAMPLE.COM.evil.org",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "169.254.169.254",
+        "metadata.google.internal",
+        "ex\u0430mple.com",
+        "2130706433",
+        "example.com%00",
+        "www.example.com",
     ],
-)  # fmt: skip
+)
 def test_only_the_listed_host_is_reached(host: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: Any, **keywords: Any) -> Any:
         raise AssertionError("looked up or connected")
@@ -241,9 +255,21 @@ def test_a_refusal_says_what_is_allowed(call: Call) -> None:
 
 @pytest.mark.parametrize(
     "addresses",
-    [["127.0.0.1"], ["169.254.169.254"], ["10.0.0.1"], ["::1"], ["fd00:ec2::254"], ["::ffff:127.0.0.1"], ["0.0.0.0"],
-     ["fe80::1%lo"], ["64:ff9b::7f00:1"], ["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["100.64.0.1"]],
-)  # fmt: skip
+    [
+        ["127.0.0.1"],
+        ["169.254.169.254"],
+        ["10.0.0.1"],
+        ["::1"],
+        ["fd00:ec2::254"],
+        ["::ffff:127.0.0.1"],
+        ["0.0.0.0"],
+        ["fe80::1%lo"],
+        ["64:ff9b::7f00:1"],
+        ["8.8.8.8", "127.0.0.1"],
+        ["127.0.0.1", "8.8.8.8"],
+        ["100.64.0.1"],
+    ],
+)
 def test_a_name_that_leads_inside_is_refused(
     addresses: list[str], names: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,10 +322,23 @@ def test_redirects_are_followed_within_what_is_allowed(server: _Server, call: Ca
 
 @pytest.mark.parametrize(
     "to",
-    ["http://169.254.169.254/latest/meta-data/", "http://[::1]/", "http://evil.org/", "//evil.org/", "file:///etc/passwd",
-     "http://127.0.0.1:1/", "ftp://127.0.0.1/", "http://user:pw@127.0.0.1/", "http://2130706433/", "\\\\evil.org",
-     "gopher://127.0.0.1:6379/_x", "http://127.0.0.1.evil.org/", "https://evil.org/", "javascript:alert(1)"],
-)  # fmt: skip
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://evil.org/",
+        "//evil.org/",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/",
+        "ftp://127.0.0.1/",
+        "http://user:pw@127.0.0.1/",
+        "http://2130706433/",
+        "\\\\evil.org",
+        "gopher://127.0.0.1:6379/_x",
+        "http://127.0.0.1.evil.org/",
+        "https://evil.org/",
+        "javascript:alert(1)",
+    ],
+)
 def test_a_redirect_out_is_refused(to: str, server: _Server, call: Call) -> None:
     server.pages["/"] = redirect(to)
     with pytest.raises(ToolDenied):
@@ -405,11 +444,20 @@ def test_an_encoding_that_was_not_asked_for(encoding: str, server: _Server, call
 @pytest.mark.parametrize(
     ("content_type", "ok"),
     [
-        ("text/plain", True), ("TEXT/HTML;charset=x", True), ("application/json", True), ("application/xml", True),
-        ("application/ld+json", True), ("image/svg+xml", False), ("application/atom+xml", True), ("image/png", False),
-        ("application/octet-stream", False), ("application/pdf", False), ("video/mp4", False), ("multipart/mixed", False),
+        ("text/plain", True),
+        ("TEXT/HTML;charset=x", True),
+        ("application/json", True),
+        ("application/xml", True),
+        ("application/ld+json", True),
+        ("image/svg+xml", False),
+        ("application/atom+xml", True),
+        ("image/png", False),
+        ("application/octet-stream", False),
+        ("application/pdf", False),
+        ("video/mp4", False),
+        ("multipart/mixed", False),
     ],
-)  # fmt: skip
+)
 def test_content_types(content_type: str, ok: bool, server: _Server, call: Call) -> None:
     server.pages["/"] = page(b"<x/>", content_type=content_type)
     tool = fetcher(server, methods=["GET", "HEAD"])
@@ -459,7 +507,7 @@ def _dripping(request: _Request, first: bytes, every: float) -> None:
 def test_a_drip_is_given_up_in_all(first: bytes, server: _Server, call: Call) -> None:
     server.pages["/"] = lambda request: _dripping(request, first, 0.1)
     started = time.monotonic()
-    with pytest.raises(ToolError, match="longer than|not answer in HTTP"):
+    with pytest.raises(ToolError, match=r"longer than|not answer in HTTP"):
         call(fetcher(server, timeout_seconds=1), url=f"http://127.0.0.1:{server.port}/")
     assert time.monotonic() - started < 2
 
@@ -645,12 +693,44 @@ def test_forms_of_loopback_never_connect(server: _Server, call: Call) -> None:
     """A server that listens on loopback, a tool without allow_private: no way of writing it gets there."""
     server.pages["/"] = page(b"the inside")
     packed = struct.unpack("!I", ipaddress.IPv4Address("127.0.0.1").packed)[0]
-    forms = ["127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", str(packed), hex(packed), "0x7f.1", "0177.0.0.1", "017700000001",
-             "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]", "[::127.0.0.1]",
-             "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "localhost", "LOCALHOST.", "\u2460\u2461\u2466.0.0.1", "127\u30020.0.1",
-             "localhost.localdomain", "ip6-localhost"]  # fmt: skip
-    listed = ["127.0.0.1", "::1", "::", "0.0.0.0", "localhost", "localhost.localdomain", "ip6-localhost", "::127.0.0.1",
-              "64:ff9b::127.0.0.1", "2002:7f00:1::"]  # fmt: skip
+    forms = [
+        "127.0.0.1",
+        "127.1",
+        "127.0.1",
+        "0",
+        "0.0.0.0",
+        str(packed),
+        hex(packed),
+        "0x7f.1",
+        "0177.0.0.1",
+        "017700000001",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
+        "localhost",
+        "LOCALHOST.",
+        "\u2460\u2461\u2466.0.0.1",
+        "127\u30020.0.1",
+        "localhost.localdomain",
+        "ip6-localhost",
+    ]
+    listed = [
+        "127.0.0.1",
+        "::1",
+        "::",
+        "0.0.0.0",
+        "localhost",
+        "localhost.localdomain",
+        "ip6-localhost",
+        "::127.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "2002:7f00:1::",
+    ]
     tool = http_fetch(domains=listed, ports=[server.port])
     for form in forms:
         with pytest.raises(ToolError):

@@ -74,10 +74,11 @@ class Commands:
 def _stays_inside(argument: str, cwd: Path) -> bool:
     """Whether nothing in the argument that a program might take as a path leads out of ``cwd``, symlinks followed."""
     root = os.path.realpath(cwd)
-    pieces = [argument, *_AROUND_PATH.split(argument)]
+    pieces = _AROUND_PATH.split(argument)
     if any(piece.startswith("-") and len(piece) > _MAX_FLAG_CHARS for piece in pieces):
         return False
-    return all(_inside(candidate, root) for piece in pieces for candidate in _candidates(piece))
+    candidates = [argument, *(candidate for piece in pieces for candidate in _candidates(piece))]
+    return all(_inside(candidate, root) for candidate in candidates)
 
 
 def _candidates(piece: str) -> Iterator[str]:
