@@ -153,6 +153,8 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
 
 def model_settings(config: Config, state: StateStack) -> dict[str, str]:
     """For the two that call the model; only their roles can read the secret that is named here."""
+    if config.model_provider == "bedrock":
+        return {}
     settings = {setting_keys.MODEL_SECRET_ID: state.model_secret.secret_arn}
     if config.model_url or config.local:
         settings[setting_keys.MODEL_URL] = config.model_url or ANTHROPIC_URL

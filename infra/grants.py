@@ -65,7 +65,15 @@ class Grants:
         return self._on_claims("WriteClaims", "s3:PutObject")
 
     def erase_claims(self) -> Grants:
-        """For erasing what a user asked to have erased."""
+        """For erasing what a user asked to have erased: list a session's claim checks, delete them."""
+        self._role.add_to_principal_policy(
+            iam.PolicyStatement(
+                sid="ListClaims",
+                actions=["s3:ListBucket"],
+                resources=[self._state.bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": f"{names.CLAIMS_PREFIX}*"}},
+            )
+        )
         return self._on_claims("EraseClaims", "s3:DeleteObject")
 
     def send_jobs(self) -> Grants:

@@ -45,7 +45,7 @@ class Deployed:
 def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, dependencies: Path, model_url: str) -> Deployed:
     """Deploy both stacks; what differs from kit to kit is a parameter, so that they can share an assembly."""
     assembly = _assembly(home, settings, dependencies)
-    lease, turn = str(settings.lease_seconds), str(settings.turn_seconds)
+    lease, turn = str(settings.lease_seconds), f"{settings.turn_seconds:g}"
     parameters = [
         f"{STATE_STACK}:LeaseSeconds={lease}",
         f"{API_STACK}:LeaseSeconds={lease}",

@@ -20,7 +20,7 @@ class KitSettings:
 
     first_port: int = DEFAULT_FIRST_PORT
     """0 takes any free ones, which is what tests want."""
-    turn_seconds: int = 840
+    turn_seconds: float = 840
     lease_seconds: int = 60
     worker_concurrency: int = 16
     agents: str = ""
@@ -50,7 +50,7 @@ class KitSettings:
                 raise KitError(f"TURNKEEPER_AGENTS: there is no folder {folder}")
         return cls(
             first_port=_number(environment, "TURNKEEPER_PORT", cls.first_port, 0, 65_000),
-            turn_seconds=_number(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 1, 870),
+            turn_seconds=_seconds(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 870),
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
             agents=os.pathsep.join(agents),
@@ -76,3 +76,14 @@ def _number(environment: Mapping[str, str], key: str, default: int, at_least: in
     if not text.isdecimal() or not at_least <= int(text) <= at_most:
         raise KitError(f"{key} must be a whole number from {at_least} to {at_most}, not {text!r}")
     return int(text)
+
+
+def _seconds(environment: Mapping[str, str], key: str, default: float, at_most: float) -> float:
+    text = environment.get(key, "").strip()
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= at_most:
+        raise KitError(f"{key} must be a number of seconds, at most {at_most:g}, not {text!r}")
+    return seconds
