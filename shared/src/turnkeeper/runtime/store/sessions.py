@@ -20,7 +20,7 @@ from turnkeeper.core.errors import (
     SessionNotFound,
 )
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Head, Plan, RunnerKind, Spec, Transcript
+from turnkeeper.core.session import Entry, Handoff, Head, Plan, RunnerKind, Spec, Transcript
 from turnkeeper.ports import (
     ABSENT,
     EXISTS,
@@ -360,22 +360,35 @@ class Sessions:
         item = self._table.get(keys.head_key(head.tenant_id, head.session_id))
         return bool(item and item.get("cancel_requested"))
 
-    def handed_off_again(self, head: Head) -> Head:
-        """Count another send of a handoff that seems lost, before it is sent.
+    def sent_again(self, head: Head) -> Head:
+        """Put a session that nobody looks after on its way once more, before it is sent: a handoff that seems lost is
+        counted, a dead runner's lease is taken from it.
 
         Raises:
-            LeaseLost: a runner has taken it up meanwhile.
+            LeaseLost: a runner has taken it up, or another sweep was first.
         """
-        handoff = head.handoff
-        assert handoff is not None
-        again = handoff.model_copy(update={"sends": handoff.sends + 1, "at": iso(self._clock.now())})
-        after = head.model_copy(update={"handoff": again})
-        unclaimed = (Cond("fencing_token", "=", head.fencing_token), Cond("status", "=", head.status))
-        after, writes, _ = operations(Change(head, after), self._blobs, unclaimed)
+        now = iso(self._clock.now())
+        to_function = head.placement == "interactive"
+        sends = head.handoff.sends + 1 if head.handoff else 1
+        after = head.model_copy(
+            update={
+                "handoff": Handoff(to="function" if to_function else "queue", at=now, sends=sends),
+                "status": "running" if to_function else "queued",
+                "lease_owner": None,
+                "updated_at": now,
+            }
+        )
+        unchanged = (
+            Cond("fencing_token", "=", head.fencing_token),
+            Cond("status", "=", head.status),
+            Cond("updated_at", "=", head.updated_at),
+            *((Cond("lease_expires_at", "=", head.lease_expires_at),) if head.lease_owner else ()),
+        )
+        after, writes, _ = operations(Change(head, after), self._blobs, unchanged)
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
-            raise LeaseLost("it has been taken up", session_id=head.session_id) from failed
+            raise LeaseLost("somebody looks after it", session_id=head.session_id) from failed
         return after
 
     def _now_millis(self) -> int:

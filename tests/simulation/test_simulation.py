@@ -1,0 +1,19 @@
+"""The engine under every kind of death, by seed. `python -m tests.simulation SEED` replays one and tells its story."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation.run import simulate
+
+#: `make test` runs the short form; the nightly form sets 10000.
+SEEDS = int(os.environ.get("TURNKEEPER_SIMULATION_SEEDS", "500"))
+BATCH = 25
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_every_invariant_holds(first: int) -> None:
+    for seed in range(first, min(first + BATCH, SEEDS)):
+        simulate(seed)
