@@ -57,6 +57,7 @@ class ApiStack(cdk.Stack):
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
         cdk.CfnOutput(self, "TurnFunction", value=live.function_arn)
+        cdk.CfnOutput(self, "SweepFunction", value=self.sweep.function_name)
 
     def _turn_runner(self) -> KitFunction:
         function = self._function(

@@ -27,7 +27,7 @@ HEALTH_PORT = 8080
 SPOT_SHARE = 3
 """Of four tasks three run on spot: sessions survive an interruption, and the two minutes' notice is the drain."""
 
-IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements", "shared/src")
+IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements/runtime.txt", "shared/src")
 """What the image is built from; everything else in the repository stays out of the build context."""
 
 

@@ -15,8 +15,6 @@ from tests.infra.conftest import Synthesize
 
 Templates = dict[str, dict[str, Any]]
 
-pytestmark = pytest.mark.xdist_group("jsii")
-
 # Actions that AWS gives no resource to name for.
 TAKE_NO_RESOURCE = {"dynamodb:ListStreams", "ecr:GetAuthorizationToken"}
 CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "SweepRole", "TaskRole"}
