@@ -152,6 +152,8 @@ class Head(Frozen):
 
     lease_owner: str | None = None
     fencing_token: int = 0
+    #: Times in a row that a runner took it and was gone before it wrote anything.
+    claims: int = 0
     #: Milliseconds since the epoch.
     lease_expires_at: int = 0
     runner: RunnerKind | None = None

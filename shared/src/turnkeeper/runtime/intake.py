@@ -59,9 +59,18 @@ class Intake:
     # ---- new sessions ----
 
     def create(
-        self, who: Identity, request: NewSession, *, once: Once | None = None, session_id: str | None = None
+        self,
+        who: Identity,
+        request: NewSession,
+        *,
+        once: Once | None = None,
+        session_id: str | None = None,
+        even_paused: bool = False,
     ) -> Head:
         """A session with its first input, on its way to a runner: ``handoff`` says to which.
+
+        Args:
+            even_paused: take the input in also while the tenant is paused: its first call stops it, resumable.
 
         Raises:
             AgentNotFound: no such agent, or the tenant's plan does not hold it.
@@ -74,7 +83,7 @@ class Intake:
         terms = self.tenants.terms(who.tenant_id)
         if not may_use(agent.name, terms.plan):
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
-        if terms.tenant.paused:
+        if terms.tenant.paused and not even_paused:
             raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
         self.prices.rates(agent.model, agent.model_options)
         head, spec = self._compose(who, agent, terms, request, session_id or self.ids.session_id())

@@ -10,10 +10,18 @@ from turnkeeper.core import decide
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.audit import AuditKind
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
-from turnkeeper.core.errors import CostCapExceeded, ProviderError, TenantPaused, UnpricedModel
+from turnkeeper.core.errors import (
+    CostCapExceeded,
+    LeaseLost,
+    ProviderError,
+    TenantPaused,
+    Unavailable,
+    UnpricedModel,
+)
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.session import Entry, Handoff, Head, Status, Stop, Transcript
-from turnkeeper.core.transcript import Block, tool_uses
+from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, tool_uses, unanswered
+from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
@@ -31,6 +39,8 @@ MAX_BACKOFF_SECONDS = 60.0
 #: A worker puts a session that waits for money in flight back for this long, at most this many times in a row.
 PUT_BACK_SECONDS = 15
 PUT_BACKS = 20
+#: Runners that a session may cost in a row without anything coming of it: then it is what kills them.
+MAX_CLAIMS = 10
 
 
 class Turn:
@@ -60,11 +70,12 @@ class Turn:
 
     def drive(self) -> Head:
         """The head as this runner left it: at rest, or on its way to another runner."""
-        if (lost := self._sheet.head.pending) is not None:
-            self._model.book(Resolved(lost, "in_doubt", lost.amount_nanousd, {"error": "the runner was lost"}))
+        claims = self._sheet.head.claims
+        self._doubt("the runner was lost")
+        if claims > MAX_CLAIMS:
+            return self._give_up({"hint": f"{claims - 1} runners in a row were lost before they could write anything."})
         if self._agent is None:
-            hint = f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."
-            return self._finish(Finish("stopped", Stop(reason="internal_error", detail={"hint": hint})))
+            return self._give_up({"hint": f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."})
         while (left := self._act()) is None:
             pass
         return left
@@ -92,9 +103,28 @@ class Turn:
                 return self._hand_off() if self._allowance.draining() else self._call_model()
 
     def fail(self, error: Exception) -> Head:
-        """End the turn after an error of our own, with everything done so far kept."""
+        """End the turn after an error of our own, with everything done so far kept, as far as it can be written."""
         detail = {"error": type(error).__name__}
-        return self._finish(Finish("stopped", Stop(reason="internal_error", detail=detail)))
+        self._doubt("the runner failed")
+        if self._sheet.answers is None:
+            return self._give_up(detail)
+        try:
+            return self._finish(Finish("stopped", Stop(reason="internal_error", detail=detail)))
+        except (LeaseLost, StoreBusy, Unavailable):
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it is in what waits to be written
+            self._sheet.drop_waiting()
+            return self._give_up(detail)
+
+    def _give_up(self, detail: Mapping[str, Any]) -> Head:
+        """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
+        answers = tuple(answer(call, UNKNOWN_OUTCOME, "unknown") for call in unanswered(self._sheet.entries))
+        return self._finish(Finish("stopped", Stop(reason="internal_error", detail=dict(detail)), answers))
+
+    def _doubt(self, error: str) -> None:
+        """Money that was set aside for a call of which nothing is known."""
+        if (lost := self._sheet.head.pending) is not None:
+            self._model.book(Resolved(lost, "in_doubt", lost.amount_nanousd, {"error": error}))
 
     def _given_up(self) -> bool:
         """Whatever runs is not waited for any more."""

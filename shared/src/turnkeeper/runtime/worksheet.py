@@ -109,7 +109,7 @@ class Worksheet:
         """
         self.raise_if_lost()
         last_seq = entries[-1].seq if entries else self.head.last_seq
-        after = self.head.model_copy(update={"updated_at": self.now(), "last_seq": last_seq, **fields})
+        after = self.head.model_copy(update={"updated_at": self.now(), "last_seq": last_seq, "claims": 0, **fields})
         written = self._sessions.commit(
             Change(
                 self._stored,
@@ -128,6 +128,10 @@ class Worksheet:
         self.audit, self.plan = [], None
         if any(entry.type == "tool_results" for entry in entries):
             self.answers, self.warnings, self.early = None, [], {}
+
+    def drop_waiting(self) -> None:
+        """Forget what waits for the next write, because it cannot be written."""
+        self.answers, self.warnings, self.audit, self.plan = None, [], [], None
 
     def raise_if_lost(self) -> None:
         if self._lease.lost:

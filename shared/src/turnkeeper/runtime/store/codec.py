@@ -99,13 +99,14 @@ def _index_attributes(head: Head) -> Item:
 
 
 def due_at(head: Head) -> str | None:
-    """When the sweep has to look after the session if nothing happened by then; ``None`` at rest.
+    """When the sweep has to look after the session if nothing happened by then; ``None`` at rest, but for money that is
+    still set aside there: that must not be, and is due at once.
 
     With a runner: when its lease ends. On its way to one: a minute after it was sent, twice as long each time it was
     sent again, at most a quarter of an hour, so that a long queue is not flooded with copies.
     """
     if head.resting:
-        return None
+        return head.updated_at if head.pending else None
     if head.lease_owner is not None:
         return lease_due(head.lease_expires_at)
     sends = head.handoff.sends if head.handoff else 1

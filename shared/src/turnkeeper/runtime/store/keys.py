@@ -24,7 +24,7 @@ One query from ``ENTRY#`` on reads what a resume needs; the ledger and the audit
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter
 from turnkeeper.ports import Key
@@ -45,6 +45,14 @@ def tenant_pk(tenant_id: str) -> str:
 
 def session_pk(tenant_id: str, session_id: str) -> str:
     return f"{tenant_pk(tenant_id)}#S#{_part(session_id)}"
+
+
+def session_of_pk(pk: str) -> tuple[str, str] | None:
+    """Tenant and session of a session's items; ``None`` for other items."""
+    match pk.split("#"):
+        case ["T", tenant, "S", session]:
+            return unquote(tenant), unquote(session)
+    return None
 
 
 def head_key(tenant_id: str, session_id: str) -> Key:

@@ -6,7 +6,8 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,9 +38,11 @@ from turnkeeper.ports import (
     Update,
 )
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.changes import Change, chained, operations
+from turnkeeper.runtime.store.changes import Change, Resolved, chained, operations
 from turnkeeper.runtime.store.tenants import audit_item
 from turnkeeper.runtime.store.treasury import CountersRefused
+
+logger = logging.getLogger(__name__)
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000
@@ -104,8 +107,9 @@ class Sessions:
         entries: tuple[Entry, ...],
         once: Once | None,
         audit: tuple[AuditRecord, ...] = (),
+        resolved: Resolved | None = None,
     ) -> Head:
-        """A resting session takes an input, goes on where it stopped, or ends.
+        """A resting session takes an input, goes on where it stopped, or ends; or money is settled that was left.
 
         Raises:
             SessionBusy: somebody else started a turn meanwhile.
@@ -117,7 +121,9 @@ class Sessions:
             Cond("status", "=", before.status),
             Cond("fencing_token", "=", before.fencing_token),
         )
-        after, writes, _ = operations(Change(before, after, entries, audit=audit), self._blobs, at_rest)
+        after, writes, _ = operations(
+            Change(before, after, entries, audit=audit, resolved=resolved), self._blobs, at_rest
+        )
         writes.extend(self._once(after, once))
         try:
             self._table.write(writes)
@@ -233,11 +239,22 @@ class Sessions:
                 break
         return heads, cursor
 
-    def due(self, now: datetime, shard: int, limit: int = 100) -> Iterable[Head]:
-        """Heads that nobody looked after in time."""
-        page = self._table.query(f"DUE#{shard}", index="due", last=iso(now), limit=limit)
-        items = self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
-        return [codec.head_of(item) for item in items]
+    def due(self, now: datetime, shard: int) -> Iterator[Head]:
+        """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
+        index may lag, so some of them may be looked after by now."""
+        cursor: str | None = None
+        while True:
+            page = self._table.query(f"DUE#{shard}", index="due", last=iso(now), limit=100, cursor=cursor)
+            for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
+                try:
+                    head = codec.head_of(item)
+                except ValueError:
+                    # One that a later version wrote, or that somebody edited: the others still are looked after.
+                    logger.exception("the head %s cannot be read", item["pk"])
+                    continue
+                yield head
+            if (cursor := page.cursor) is None:
+                return
 
     # ---- leases ----
 
@@ -262,7 +279,7 @@ class Sessions:
                 "due_shard": keys.due_shard(session_id),
                 "due_at": codec.lease_due(expires),
             },
-            add={"fencing_token": 1},
+            add={"fencing_token": 1, "claims": 1},
             remove=("handoff",),
             conditions=(
                 EXISTS,
