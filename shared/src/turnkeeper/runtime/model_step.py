@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from turnkeeper.core.decide import Judgement
 from turnkeeper.core.errors import ProviderError, UnpricedModel
 from turnkeeper.core.ledger import Resolution
-from turnkeeper.core.policy import Caps, Terms
+from turnkeeper.core.policy import Terms
 from turnkeeper.core.session import Entry, Reservation, Usage
 from turnkeeper.ports import ModelReply, ModelRequest, Rates
 from turnkeeper.runtime import requests
@@ -48,12 +48,13 @@ class ModelStep:
         request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted)
         want = self._want(rates, request, conversation, wanted)
 
-        def write(reservation: Reservation, caps: Caps) -> Reservation:
+        def write(reservation: Reservation, terms: Terms) -> Reservation:
+            self._terms = terms  # Where they have changed, the next call starts from the new ones.
             first_attempt = sheet.head.attempts == 0
             sheet.write(
                 *sheet.waiting(),
                 reserved=reservation,
-                caps=caps,
+                caps=terms.caps,
                 price_version=rates.version,
                 calls=reservation.call,
                 pending=reservation,
@@ -129,7 +130,7 @@ class ModelStep:
         ends with it (``rest`` makes its status entry and the head's fields at rest), that too."""
         sheet = self._sheet
         head = sheet.head
-        cost = self._cost(reply.usage, reservation)
+        resolution, cost = self._cost(reply.usage, reservation)
         entries = [self._answer_entry(reply, cost, duration_ms)]
         if judged.answers:
             entries.append(sheet.results_entry(entries[-1].seq + 1, judged.answers))
@@ -152,7 +153,7 @@ class ModelStep:
             status_entry, resting = rest(entries[-1].seq + 1)
             entries.append(status_entry)
             fields.update(resting)
-        resolved = Resolved(reservation, "settled", cost, self._told(reply.usage, reply.request_id))
+        resolved = Resolved(reservation, resolution, cost, self._told(reply.usage, reply.request_id))
         sheet.write(*entries, resolved=resolved, **fields)
 
     def _answer_entry(self, reply: ModelReply, cost: int, duration_ms: int) -> Entry:
@@ -176,7 +177,7 @@ class ModelStep:
         resolution: Resolution = "voided"
         spent = 0
         if failed.certainty == "known":
-            resolution, spent = "settled", self._cost(failed.usage or {}, reservation)
+            resolution, spent = self._cost(failed.usage or {}, reservation)
         elif failed.certainty == "unknown":
             resolution, spent = "in_doubt", reservation.amount_nanousd
         detail = {
@@ -196,13 +197,13 @@ class ModelStep:
             **fields,
         )
 
-    def _cost(self, usage: Mapping[str, Any], reservation: Reservation) -> int:
-        """What the usage costs; where even that cannot be told, all that was reserved."""
+    def _cost(self, usage: Mapping[str, Any], reservation: Reservation) -> tuple[Resolution, int]:
+        """What the usage costs; where the answer names something that nobody can price, all that was reserved."""
         spec = self._sheet.spec
         try:
-            return self._world.prices.cost_nanousd(spec.model, usage, spec.model_options)
+            return "settled", self._world.prices.cost_nanousd(spec.model, usage, spec.model_options)
         except UnpricedModel:
-            return reservation.amount_nanousd
+            return "in_doubt", reservation.amount_nanousd
 
     @staticmethod
     def _told(usage: Mapping[str, Any] | None, request_id: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
-from turnkeeper.core.injection import check_injection
+from turnkeeper.core.injection import FLAG_AT, check_injection
 from turnkeeper.core.session import Flag, Head, ToolOutcome
 from turnkeeper.core.tools import Tool, ToolContext, ToolDenied, ToolError, content_of
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, result_digest, text_of, tool_result
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of text that one result may bring into the conversation.
 MAX_RESULT_BYTES = 200_000
-#: From this score on, a result is flagged.
-FLAG_SCORE = 500
 
 Answer = tuple[Block, ToolOutcome]
 
@@ -181,8 +179,8 @@ class Toolbox:
         size, digest = result_digest(content)
         flag = None
         if tool.untrusted:
-            flag = self._flag(head, call, tool, content)
             wrapped = wrap(content, tool=tool.name, nonce=self._ids.token()[:16], max_bytes=MAX_RESULT_BYTES)
+            flag = self._flag(head, call, text_of(content)[:MAX_RESULT_BYTES], forged=wrapped.forged_ends > 0)
             content = list(wrapped.content)
         outcome = ToolOutcome(
             tool_use_id=call["id"],
@@ -195,17 +193,14 @@ class Toolbox:
         )
         return tool_result(call["id"], content, is_error=False), outcome
 
-    def _flag(self, head: Head, call: Block, tool: Tool, content: list[Block]) -> Flag | None:
-        finding = check_injection(text_of(content))
-        if finding is None or finding.score < FLAG_SCORE:
+    def _flag(self, head: Head, call: Block, text: str, *, forged: bool) -> Flag | None:
+        """What in the result looks as if it wanted to be obeyed."""
+        finding = check_injection(text)
+        score = max(finding.score if finding else 0, FLAG_AT if forged else 0)
+        if score < FLAG_AT:
             return None
-        return Flag(
-            seq=head.last_seq + 1,
-            tool_use_id=call["id"],
-            tool=tool.name,
-            score=finding.score,
-            reasons=tuple(finding.reasons)[:5],
-        )
+        reasons = (*(("forged end of a result",) if forged else ()), *(finding.reasons if finding else ()))
+        return Flag(seq=head.last_seq + 1, tool_use_id=call["id"], tool=call["name"], score=score, reasons=reasons[:5])
 
 
 def _invalid_arguments(invalid: ValidationError) -> str:

@@ -18,8 +18,9 @@ from turnkeeper.core.errors import (
     Unavailable,
     UnpricedModel,
 )
+from turnkeeper.core.injection import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.session import Entry, Handoff, Head, Status, Stop, Transcript
+from turnkeeper.core.session import Entry, Flag, Handoff, Head, Status, Stop, Transcript
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, tool_uses, unanswered
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime import requests
@@ -165,6 +166,7 @@ class Turn:
     def _take_answers(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
         sheet = self._sheet
+        answers = [self._suspect(call, given) for call, given in zip(calls, answers, strict=True)]
         sheet.answers = list(answers)
         self._audit_calls(calls, answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
@@ -173,6 +175,29 @@ class Turn:
         flags = tuple(outcome.flag for _, outcome in answers if outcome.flag is not None)
         if flags:
             sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
+
+    def _suspect(self, call: Block, given: Answer) -> Answer:
+        """Flag a call that changes something, made after a result of this turn was flagged."""
+        block, outcome = given
+        tool = self._toolbox.get(call["name"])
+        if tool is None or outcome.flag is not None:
+            return given
+        flagged = [
+            Finding(score=flag.score, reasons=())
+            for flag in self._sheet.head.flags
+            if flag.seq > max(self._sheet.head.turn_seq, self._sheet.head.flags_cleared_seq)
+        ]
+        finding = suspicious_sequence(flagged, [NextCall(tool.name, tool.effect)])
+        if finding is None:
+            return given
+        flag = Flag(
+            seq=self._sheet.head.last_seq + 1,
+            tool_use_id=call["id"],
+            tool=tool.name,
+            score=finding.score,
+            reasons=finding.reasons,
+        )
+        return block, outcome.model_copy(update={"flag": flag})
 
     def _audit_calls(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         for call, (_, outcome) in zip(calls, answers, strict=True):
