@@ -29,6 +29,7 @@ from turnkeeper.core.session import Head
 from turnkeeper.ports import Message, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Allowance, Engine, World
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.jobs import Continue, continue_body, parse
@@ -141,9 +142,7 @@ class Simulation:
                 catalog=catalog,
                 model=self,
                 prices=Prices(),
-                queue=self,
-                turns=self,
-                tokens=self.tokens,
+                dispatch=Dispatch(self, self, self.tokens),
                 auditor=auditor,
                 scrub=lambda text: text,
                 clock=self.clock,

@@ -28,6 +28,7 @@ from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.ports import Alerts, Model
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog, load_agents
+from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine, World
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import LeaseThread
@@ -105,8 +106,9 @@ class Kit:
         return SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
 
     @cached_property
-    def turns(self) -> LambdaTurns:
-        return LambdaTurns(self.aws.lambda_, self._needed("turn_function", self.settings.turn_function))
+    def turns(self) -> LambdaTurns | None:
+        function = self.settings.turn_function
+        return LambdaTurns(self.aws.lambda_, function) if function else None
 
     @cached_property
     def alerts(self) -> Alerts:
@@ -130,6 +132,10 @@ class Kit:
         return ProviderBreaker(model, self.clock)
 
     # ---- services ----
+
+    @cached_property
+    def dispatch(self) -> Dispatch:
+        return Dispatch(self.queue, self.turns, self.tokens)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -159,9 +165,7 @@ class Kit:
                 catalog=self.catalog,
                 model=self.model,
                 prices=self.prices,
-                queue=self.queue,
-                turns=self.turns,
-                tokens=self.tokens,
+                dispatch=self.dispatch,
                 auditor=self.auditor,
                 scrub=self.redactor.redact_text,
                 clock=self.clock,

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent
-from turnkeeper.core.continuation import continuation_of
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
 from turnkeeper.core.session import Head, RunnerKind, Transcript
 from turnkeeper.core.tools import Tool
-from turnkeeper.ports import Clock, Ids, Model, Prices, Queue, StoreBusy, Tokens, Turns
+from turnkeeper.ports import Clock, Ids, Model, Prices, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.jobs import continue_body
+from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -58,9 +57,7 @@ class World:
     catalog: Catalog
     model: Model
     prices: Prices
-    queue: Queue
-    turns: Turns
-    tokens: Tokens
+    dispatch: Dispatch
     auditor: Auditor
     scrub: Scrub
     clock: Clock
@@ -138,11 +135,5 @@ class Engine:
         return {name: by_name[name] for name in names}
 
     def send(self, head: Head) -> None:
-        """Ask for the next runner of a session that was handed off. Where this is lost, the sweep sends it again."""
-        if head.handoff is None:
-            return
-        if head.handoff.to == "function":
-            self.world.turns.start(head.tenant_id, head.session_id)
-        else:
-            body = continue_body(self.world.tokens.sign(continuation_of(head)))
-            self.world.queue.send(body, group=head.tenant_id, delay_seconds=head.handoff.delay_seconds)
+        """Ask for the next runner of a session that is on its way to one."""
+        self.world.dispatch.send(head)
