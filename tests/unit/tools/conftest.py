@@ -35,7 +35,7 @@ def context(seconds: float = 60, session: str = "s1", tenant: str = "acme") -> T
 
 @pytest.fixture
 def call() -> Call:
-    def run(tool: Tool, *, seconds: float = 60, session: str = "s1", **arguments: Any) -> Any:
+    def run(tool: Tool, /, *, seconds: float = 60, session: str = "s1", **arguments: Any) -> Any:
         return tool.body(context(seconds, session), arguments)
 
     return run

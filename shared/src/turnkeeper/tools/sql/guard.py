@@ -88,7 +88,9 @@ def parse(sql: str, dialect: str) -> exp.Expression:
     if _nesting(sql) > MAX_NESTING:
         raise ToolDenied(f"A statement may nest at most {MAX_NESTING} parentheses.")
     try:
-        statements = [part for part in sqlglot.parse(sql, read=dialect) if part is not None]
+        parsed = sqlglot.parse(sql, read=dialect)
+        # A comment after the last semicolon comes as a Semicolon.
+        statements = [part for part in parsed if part is not None and not isinstance(part, exp.Semicolon)]
         if len(statements) != 1:
             raise ToolDenied(ONE_SELECT)
         tree = statements[0]
@@ -175,6 +177,14 @@ def _column_problem(node: exp.Expr) -> str | None:
     return "The (+) join mark" if node.args.get("join_mark") else None
 
 
+def _star_problem(node: exp.Expr) -> str | None:
+    if any(node.args.values()):
+        return "A star with EXCEPT, REPLACE or RENAME"
+    # As a value, t.* is a whole row.
+    holder = node.parent.parent if isinstance(node.parent, exp.Column) else node.parent
+    return None if isinstance(holder, exp.Select | exp.Count) else "A whole row as a value"
+
+
 def _in_problem(node: exp.Expr) -> str | None:
     others = any(value for part, value in node.args.items() if part not in _IN_PARTS)
     return "IN with anything but a list or a subquery" if others else None
@@ -191,7 +201,7 @@ def _collation_problem(node: exp.Expr) -> str | None:
 
 def _table_problem(node: exp.Expr) -> str | None:
     if not isinstance(node.this, exp.Identifier):
-        return f"A function in FROM ({shown(node.this.sql()[:60])})"
+        return "A function in FROM"
     if node.args.get("catalog"):
         return "A database before schema and table"
     if any(value for part, value in node.args.items() if part not in _TABLE_PARTS):
@@ -203,6 +213,7 @@ _PROBLEMS: tuple[tuple[type[exp.Expr], Callable[[exp.Expr], str | None]], ...] =
     (exp.Identifier, _identifier_problem),
     (exp.Var, _word_problem),
     (exp.Column, _column_problem),
+    (exp.Star, _star_problem),
     (exp.Table, _table_problem),
     (exp.In, _in_problem),
     (exp.DataType, _type_problem),

@@ -1,0 +1,523 @@
+"""sql_query on a real PostgreSQL: what may be read, and everything that may not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.tools.conftest import Call, context
+from turnkeeper.core.tools import Tool, ToolDenied, ToolError
+from turnkeeper.tools import sql_query
+
+psycopg = pytest.importorskip("psycopg")
+
+SCHEMA = """
+CREATE TABLE invoices (id int PRIMARY KEY, amount numeric, customer text, card text);
+INSERT INTO invoices VALUES (1, 2.5, 'ann', 'hunter2-a'), (2, 3.5, 'bob', 'hunter2-b'), (3, 4.5, 'cy', 'hunter2-c');
+CREATE TABLE plans (name text, doc jsonb, at timestamptz, raw bytea);
+INSERT INTO plans VALUES ('free', '{"seats": 1}', '2026-01-02 03:04:05+02', '\\x0102'), ('pro', NULL, 'infinity', NULL);
+CREATE TABLE users (id int, password text);
+INSERT INTO users VALUES (1, 'hunter2');
+CREATE SCHEMA billing;
+CREATE TABLE billing.items (id int, "Mixed" text);
+INSERT INTO billing.items VALUES (1, 'm');
+CREATE TABLE long (v text);
+INSERT INTO long SELECT repeat('x', 100000);
+CREATE SEQUENCE counter;
+CREATE FUNCTION evil(text) RETURNS text AS $$ SELECT password FROM public.users LIMIT 1 $$ LANGUAGE sql;
+CREATE FUNCTION upper(int) RETURNS text AS $$ SELECT password FROM public.users LIMIT 1 $$ LANGUAGE sql;
+CREATE FUNCTION length(public.invoices) RETURNS text AS $$ SELECT password FROM public.users LIMIT 1 $$ LANGUAGE sql;
+CREATE FUNCTION cheat(int, int) RETURNS boolean AS $$ SELECT true $$ LANGUAGE sql;
+CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = cheat);
+"""
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str) -> Iterator[str]:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS billing CASCADE; CREATE SCHEMA public")
+        connection.execute(SCHEMA)
+    return postgres_url
+
+
+@pytest.fixture(scope="module")
+def tool(url: str) -> Tool:
+    tables = {"invoices": ["id", "amount", "customer"], "plans": "*", "billing.items": "*", "long": "*"}
+    return sql_query(url=url, tables=tables, timeout_seconds=3)
+
+
+def rows(tool: Tool, sql: str) -> list[list[Any]]:
+    found: list[list[Any]] = tool.body(context(), {"query": sql})["rows"]
+    return found
+
+
+READS = {
+    "SELECT * FROM invoices WHERE id = 1": [[1, "2.5", "ann"]],
+    "SELECT Amount, ID FROM Invoices ORDER BY 2 LIMIT 1": [["2.5", 1]],
+    "SELECT i.* FROM invoices AS i(a, b, c) LIMIT 1": [[1, "2.5", "ann"]],
+    "TABLE invoices LIMIT 1": [[1, "2.5", "ann"]],
+    'SELECT id, "Mixed" FROM billing.items': [[1, "m"]],
+    "SELECT items.id FROM billing.items": [[1]],
+    "SELECT name, doc ->> 'seats', doc -> 'seats', at, raw FROM plans WHERE name = 'free'": [
+        ["free", "1", "1", "2026-01-02 01:04:05+00", "\\x0102"]
+    ],
+    "SELECT at FROM plans WHERE name = 'pro'": [["infinity"]],
+    "SELECT date_trunc('month', at), extract(YEAR FROM at), at - interval '1 day', now() > at FROM plans LIMIT 1": [
+        ["2026-01-01 00:00:00+00", "2026", "2026-01-01 01:04:05+00", True]
+    ],
+    "SELECT to_char(at, 'YYYY-MM'), at AT TIME ZONE 'UTC' FROM plans LIMIT 1": [["2026-01", "2026-01-02 01:04:05"]],
+    "SELECT string_agg(customer, ',' ORDER BY id DESC), count(*) FILTER (WHERE id > 1) FROM invoices": [
+        ["cy,bob,ann", 2]
+    ],
+    "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) FROM invoices": [[3.5]],
+    "SELECT DISTINCT ON (amount > 3) id FROM invoices ORDER BY amount > 3, id": [[1], [2]],
+    "SELECT id FROM invoices WHERE id = ANY(ARRAY[1, 2]) AND customer ILIKE 'A%' AND customer ~ '^a'": [[1]],
+    "SELECT id, lag(id) OVER w FROM invoices WINDOW w AS (ORDER BY id) ORDER BY id LIMIT 1": [[1, None]],
+    "SELECT id FROM invoices ORDER BY id FETCH FIRST 1 ROWS ONLY": [[1]],
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4) SELECT sum(i) FROM n": [[10]],
+    "WITH a AS MATERIALIZED (SELECT id FROM invoices) SELECT count(*) FROM a": [[3]],
+    "SELECT id FROM invoices WHERE id > 1 UNION ALL SELECT 9 ORDER BY 1 DESC LIMIT 2": [[9], [3]],
+    "SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS v(n, t) WHERE n = 2": [[2, "b"]],
+    "SELECT a.id FROM invoices a JOIN invoices b USING (id) ORDER BY 1 LIMIT 1": [[1]],
+    "SELECT count(*) FROM invoices NATURAL JOIN plans": [[6]],
+    "SELECT amount FROM invoices AS amount ORDER BY 1 LIMIT 1": [["2.5"]],
+    "SELECT 'it''s\\', 1.5::float, '1'::int + 1, 'NaN'::float, NULL, TRUE, CAST('2026-01-02' AS date)": [
+        ["it's\\", 1.5, 2, "nan", None, True, "2026-01-02"]
+    ],
+    "SELECT coalesce(NULL, 1), greatest(1, 2), round(2.55, 1), position('b' IN 'ab'), substring('abc' FROM 2)": [
+        [1, 2, "2.6", 2, "bc"]
+    ],
+    "SELECT count(*) FROM invoices GROUP BY ROLLUP (customer) ORDER BY 1 DESC LIMIT 1": [[3]],
+}
+
+
+@pytest.mark.parametrize("sql", READS)
+def test_what_is_allowed_is_answered(sql: str, tool: Tool) -> None:
+    assert rows(tool, sql) == READS[sql]
+
+
+OUTSIDE = """
+SELECT card FROM invoices
+SELECT CARD FROM invoices
+SELECT "card" FROM invoices
+SELECT U&"c\\0061rd" FROM invoices
+SELECT U&"d\\0061t\\+000061" FROM invoices
+SELECT invoices.card FROM invoices
+SELECT public.invoices.card FROM invoices
+SELECT postgres.public.invoices.card FROM invoices
+SELECT card AS card FROM invoices
+SELECT id FROM invoices ORDER BY card
+SELECT id FROM invoices WHERE card LIKE 'h%'
+SELECT id FROM invoices GROUP BY id HAVING max(card) > 'h'
+SELECT DISTINCT ON (card) id FROM invoices
+SELECT count(*) FILTER (WHERE card > 'h') FROM invoices
+SELECT string_agg(customer, ',' ORDER BY card) FROM invoices
+SELECT rank() OVER (ORDER BY card) FROM invoices
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY card) FROM invoices
+SELECT a.id FROM invoices a JOIN invoices b USING (card)
+SELECT a.id FROM invoices a JOIN invoices b ON a.card = b.card
+SELECT (SELECT card FROM invoices LIMIT 1)
+SELECT 1 FROM plans WHERE EXISTS (SELECT 1 FROM invoices WHERE card = name)
+SELECT * FROM invoices, LATERAL (SELECT card) x
+SELECT * FROM invoices CROSS JOIN LATERAL (SELECT invoices.card) x
+SELECT invoices FROM invoices
+SELECT i FROM invoices i
+SELECT i FROM invoices AS i(a, b)
+SELECT (i) FROM invoices i
+SELECT (i).card FROM invoices i
+SELECT (i).* FROM invoices i
+SELECT (invoices.*).card FROM invoices
+SELECT ROW(invoices.*) FROM invoices
+SELECT i.*::text FROM invoices i
+SELECT i::text FROM invoices i
+SELECT CAST(i AS text) FROM invoices i
+SELECT count(i) FROM invoices i
+SELECT count(DISTINCT i) FROM invoices i
+SELECT i = i FROM invoices i
+SELECT id FROM invoices i ORDER BY i
+SELECT id FROM invoices i WHERE i IS NOT NULL
+SELECT max(i) FROM invoices i
+SELECT row_to_json(invoices) FROM invoices
+SELECT row_to_json(i) FROM invoices i
+SELECT to_json(i) FROM invoices i
+SELECT to_jsonb(i) FROM invoices i
+SELECT json_agg(i) FROM invoices i
+SELECT jsonb_agg(i) FROM invoices i
+SELECT json_build_object('a', i) FROM invoices i
+SELECT array_agg(i) FROM invoices i
+SELECT hstore(i) FROM invoices i
+SELECT concat(i) FROM invoices i
+SELECT i.row_to_json FROM invoices i
+SELECT i.length FROM invoices i
+SELECT invoices.to_jsonb FROM invoices
+SELECT length(i) FROM invoices i
+SELECT (SELECT i FROM plans LIMIT 1) FROM invoices i
+SELECT x FROM (SELECT * FROM invoices) x
+WITH x AS (SELECT * FROM invoices) SELECT x FROM x
+SELECT ctid FROM invoices
+SELECT xmin, xmax, cmin, cmax FROM invoices
+SELECT tableoid FROM invoices
+SELECT invoices.ctid FROM invoices
+SELECT * FROM users
+SELECT * FROM public.users
+SELECT * FROM public.invoices
+SELECT * FROM postgres.public.users
+SELECT * FROM "users"
+SELECT * FROM U&"us\\0065rs"
+SELECT * FROM ONLY users
+SELECT * FROM ONLY invoices
+SELECT * FROM users*
+TABLE users
+SELECT id FROM items
+SELECT * FROM billing.users
+SELECT * FROM other.items
+SELECT mixed FROM billing.items
+SELECT * FROM pg_catalog.pg_authid
+SELECT * FROM pg_authid
+SELECT * FROM pg_shadow
+SELECT * FROM pg_user
+SELECT * FROM pg_roles
+SELECT * FROM pg_class
+SELECT * FROM pg_stat_activity
+SELECT * FROM pg_settings
+SELECT * FROM pg_file_settings
+SELECT * FROM pg_hba_file_rules
+SELECT * FROM pg_largeobject
+SELECT * FROM pg_stats
+SELECT * FROM information_schema.tables
+SELECT * FROM information_schema.columns
+SELECT * FROM pg_temp.x
+SELECT * FROM pg_toast.x
+SELECT pg_class.relname FROM invoices
+WITH pg_authid AS (SELECT 1 AS a) SELECT b.* FROM pg_authid, LATERAL (SELECT * FROM pg_catalog.pg_authid) b
+WITH x AS (SELECT * FROM users), users AS (SELECT 1) SELECT * FROM x
+WITH x AS (SELECT * FROM pg_authid), pg_authid AS (SELECT 1) SELECT * FROM x
+SELECT * FROM (WITH users AS (SELECT 1) SELECT 2) y, users
+SELECT * FROM (WITH pg_authid AS (SELECT 1) SELECT 2) y, pg_authid
+SELECT pg_read_file('/etc/passwd')
+SELECT pg_read_binary_file('/etc/passwd')
+SELECT pg_ls_dir('/')
+SELECT * FROM pg_ls_dir('/')
+SELECT * FROM ROWS FROM (pg_ls_dir('/'))
+SELECT pg_stat_file('/etc/passwd')
+SELECT pg_sleep(1)
+SELECT PG_SLEEP(1)
+SELECT "pg_sleep"(1)
+SELECT U&"pg_sl\\0065ep"(1)
+SELECT pg_catalog.pg_sleep(1)
+SELECT pg_catalog."pg_sleep"(1)
+SELECT /**/pg_sleep/**/(1)
+SELECT pg_sleep_for('1 s')
+SELECT upper(pg_read_file('/etc/passwd'))
+SELECT id FROM invoices WHERE pg_sleep(1) IS NULL
+SELECT id FROM invoices ORDER BY pg_sleep(1)
+SELECT CASE WHEN true THEN pg_sleep(1) END
+SELECT count(*) FILTER (WHERE pg_sleep(1) IS NULL) FROM invoices
+SELECT sum(id) OVER (ORDER BY pg_sleep(1)) FROM invoices
+SELECT id FROM invoices LIMIT pg_sleep(1)
+VALUES (pg_sleep(1))
+SELECT * FROM (VALUES (pg_sleep(1))) x
+SELECT lo_import('/etc/passwd')
+SELECT lo_export(1, '/tmp/x')
+SELECT lo_get(1)
+SELECT lo_from_bytea(0, 'x')
+SELECT lo_unlink(1)
+SELECT dblink('host=127.0.0.1', 'select 1')
+SELECT dblink_connect('x')
+SELECT * FROM dblink('x', 'y') AS t(a int)
+SELECT query_to_xml('select * from users', true, true, '')
+SELECT table_to_xml('users', true, true, '')
+SELECT database_to_xml(true, true, '')
+SELECT cursor_to_xml('x', 1, true, true, '')
+SELECT xpath('/x', '<x/>')
+SELECT xmlparse(DOCUMENT '<x/>')
+SELECT xmlelement(name x)
+SELECT ts_stat('select password from users')
+SELECT ts_rewrite('a', 'select 1')
+SELECT current_setting('data_directory')
+SELECT set_config('search_path', 'public', false)
+SELECT inet_server_addr()
+SELECT version()
+SELECT current_database()
+SELECT current_schema()
+SELECT current_schemas(true)
+SELECT current_user
+SELECT session_user
+SELECT user
+SELECT current_catalog
+SELECT current_role
+SELECT current_query()
+SELECT pg_backend_pid()
+SELECT pg_terminate_backend(1)
+SELECT pg_cancel_backend(1)
+SELECT pg_reload_conf()
+SELECT pg_advisory_lock(1)
+SELECT pg_try_advisory_lock(1)
+SELECT pg_notify('a', 'b')
+SELECT pg_switch_wal()
+SELECT pg_create_restore_point('x')
+SELECT pg_export_snapshot()
+SELECT pg_get_viewdef('x')
+SELECT pg_get_functiondef(1)
+SELECT pg_relation_size('users')
+SELECT pg_total_relation_size('users')
+SELECT has_table_privilege('users', 'select')
+SELECT to_regclass('users')
+SELECT obj_description(1)
+SELECT col_description(1, 1)
+SELECT txid_current()
+SELECT nextval('counter')
+SELECT setval('counter', 5)
+SELECT currval('counter')
+SELECT lastval()
+SELECT evil('x')
+SELECT public.evil('x')
+SELECT repeat('x', 1000000000)
+SELECT lpad('x', 1000000000)
+SELECT format('%1000000000s', 'x')
+SELECT generate_series(1, 1000000000)
+SELECT * FROM generate_series(1, 1000000000)
+SELECT unnest(ARRAY[1, 2])
+SELECT * FROM unnest(ARRAY[1, 2])
+SELECT json_populate_record(NULL::invoices, '{}')
+SELECT * FROM json_to_recordset('[]') AS x(a int)
+SELECT * FROM json_each('{}')
+SELECT * FROM XMLTABLE('/x' PASSING '<x/>' COLUMNS a int)
+SELECT * FROM JSON_TABLE('{}', '$' COLUMNS (a int PATH '$'))
+SELECT 'users'::regclass
+SELECT CAST('users' AS regclass)
+SELECT 'pg_read_file'::regproc
+SELECT 'upper(text)'::regprocedure
+SELECT 1::oid::regclass
+SELECT regclass 'users'
+SELECT 'users'::"regclass"
+SELECT 'users'::pg_catalog.regclass
+SELECT '(1,2,3,4)'::invoices
+SELECT NULL::users
+SELECT '<x/>'::xml
+SELECT 'x'::name
+SELECT 1 OPERATOR(public.===) 1
+SELECT 1 OPERATOR(pg_catalog.+) 1
+INSERT INTO invoices VALUES (9)
+UPDATE invoices SET amount = 0
+DELETE FROM invoices
+MERGE INTO invoices USING plans ON true WHEN MATCHED THEN DELETE
+TRUNCATE invoices
+WITH x AS (DELETE FROM invoices RETURNING *) SELECT * FROM x
+WITH x AS (INSERT INTO invoices VALUES (9) RETURNING *) SELECT * FROM x
+WITH x AS (UPDATE invoices SET amount = 0 RETURNING *) SELECT * FROM x
+WITH x AS (MERGE INTO invoices USING plans ON true WHEN MATCHED THEN DELETE RETURNING *) SELECT * FROM x
+WITH x AS (SELECT 1) DELETE FROM invoices
+WITH a AS (WITH b AS (DELETE FROM invoices RETURNING *) SELECT * FROM b) SELECT * FROM a
+SELECT * FROM (DELETE FROM invoices RETURNING *) x
+SELECT id INTO x FROM invoices
+SELECT id INTO TEMP x FROM invoices
+SELECT * FROM invoices FOR UPDATE
+SELECT * FROM invoices FOR NO KEY UPDATE
+SELECT * FROM invoices FOR SHARE
+SELECT * FROM invoices FOR KEY SHARE
+SELECT * FROM (SELECT * FROM invoices FOR UPDATE) x
+CREATE TABLE x (y int)
+CREATE TABLE x AS SELECT 1
+CREATE TEMP TABLE x AS SELECT 1
+CREATE FUNCTION x() RETURNS int AS 'select 1' LANGUAGE sql
+CREATE EXTENSION dblink
+CREATE ROLE x SUPERUSER
+ALTER TABLE invoices OWNER TO x
+ALTER ROLE owner SUPERUSER
+ALTER SYSTEM SET x = 1
+DROP TABLE invoices
+COMMENT ON TABLE invoices IS 'x'
+GRANT ALL ON users TO public
+REVOKE ALL ON users FROM public
+COPY invoices TO STDOUT
+COPY invoices TO '/tmp/x'
+COPY invoices TO PROGRAM 'id'
+COPY invoices FROM PROGRAM 'id'
+COPY (SELECT * FROM users) TO STDOUT
+DO $$ BEGIN END $$
+CALL x()
+PREPARE x AS SELECT 1
+EXECUTE x
+DEALLOCATE ALL
+DECLARE x CURSOR FOR SELECT 1
+FETCH ALL FROM turnkeeper_rows
+CLOSE ALL
+MOVE 1 FROM x
+BEGIN
+COMMIT
+ROLLBACK
+START TRANSACTION READ WRITE
+SAVEPOINT x
+SET x = 1
+SET ROLE postgres
+SET SESSION AUTHORIZATION postgres
+SET TRANSACTION READ WRITE
+SET LOCAL statement_timeout = 0
+SET default_transaction_read_only = off
+RESET ALL
+SHOW data_directory
+SHOW ALL
+DISCARD ALL
+LISTEN x
+NOTIFY x
+UNLISTEN *
+LOCK TABLE invoices
+LOAD 'x'
+VACUUM
+ANALYZE
+CLUSTER
+CHECKPOINT
+REINDEX TABLE invoices
+REFRESH MATERIALIZED VIEW x
+EXPLAIN SELECT 1
+EXPLAIN ANALYZE DELETE FROM invoices
+EXPLAIN (ANALYZE) SELECT * FROM users
+SECURITY LABEL ON TABLE invoices IS 'x'
+IMPORT FOREIGN SCHEMA x FROM SERVER y INTO z
+SELECT 1; SELECT 2
+SELECT 1; DROP TABLE invoices
+SELECT 1;COMMIT;DROP TABLE invoices;--
+SELECT $$a$$
+SELECT $x$a$x$
+SELECT E'\\\\'
+SELECT E'a\\'; DROP TABLE invoices; --'
+SELECT U&'\\0061'
+SELECT U&'!0061' UESCAPE '!'
+SELECT B'1'
+SELECT N'x'
+SELECT $1
+SELECT :a
+SELECT %s
+SELECT %(a)s
+SELECT @x
+SELECT ?
+\\d
+\\! id
+\\copy invoices to '/tmp/x'
+SELECT 1 AS "a""b"
+SELECT 1 AS "a;b"
+SELECT extract("year FROM now()), pg_sleep(1) --", now())
+SELECT date_trunc("x', now()), pg_sleep(1) --", now())
+SELECT date_bin('1 day', now(), "now()), pg_sleep(1) --")
+SELECT 'a' COLLATE "C"", pg_sleep(1)"
+SELECT 'a' COLLATE "x"
+SELECT id FROM invoices TABLESAMPLE BERNOULLI (1)
+SELECT id FROM invoices GROUP BY card, id
+SELECT max(id) FROM invoices HAVING max(card) > 'h'
+"""
+
+
+def _state(url: str) -> Any:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT (SELECT array_agg(i ORDER BY id) FROM invoices i)::text, (SELECT last_value FROM counter),"
+            " (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_largeobject_metadata)"
+        ).fetchone()
+
+
+@pytest.mark.parametrize("sql", [line for line in OUTSIDE.split("\n") if line.strip()])
+def test_what_is_outside_is_refused(sql: str, tool: Tool, url: str) -> None:
+    before, started = _state(url), time.monotonic()
+    with pytest.raises(ToolError) as error:
+        rows(tool, sql)
+    said = str(error.value)
+    assert "hunter2" not in said and "s3cret-word" not in said and "127.0.0.1" not in said
+    assert _state(url) == before
+    assert time.monotonic() - started < 1.5
+
+
+def test_what_hides_in_the_name_of_a_type_is_not_written_out(tool: Tool) -> None:
+    assert rows(tool, 'SELECT 1::"int4), pg_sleep(1) --"') == [[1]]
+
+
+def test_functions_and_operators_of_the_database_do_not_shadow(tool: Tool) -> None:
+    """A function or operator of somebody's own that fits better is never the one that runs."""
+    with pytest.raises(ToolError):
+        rows(tool, "SELECT upper(id) FROM invoices")
+    with pytest.raises(ToolError):
+        rows(tool, "SELECT id === id FROM invoices")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0",
+        "SELECT count(*) FROM " + ", ".join(f"invoices t{i}" for i in range(18)),
+    ],
+)
+def test_time_is_cut(sql: str, url: str) -> None:
+    tool = sql_query(url, {"invoices": ["id"]}, timeout_seconds=1)
+    started = time.monotonic()
+    with pytest.raises(ToolError, match="longer than"):
+        rows(tool, sql)
+    assert time.monotonic() - started < 3
+
+
+def test_rows_and_cells_are_cut_on_the_server(url: str, tool: Tool, call: Call) -> None:
+    assert call(tool, query="SELECT v FROM long")["rows"][0][0].endswith("[cut]")
+    double = "SELECT x || x FROM n WHERE length(x) < 20000000"
+    big = f"WITH RECURSIVE n(x) AS (SELECT 'abcdefgh' UNION ALL {double}) SELECT x FROM n"
+    cells = [row[0] for row in call(sql_query(url, {}, timeout_seconds=20), query=big)["rows"]]
+    assert max(map(len, cells)) < 4_100
+    answer = call(sql_query(url, {"invoices": ["id"]}, max_rows=2), query="SELECT id FROM invoices")
+    assert (answer["columns"], len(answer["rows"]), answer["truncated"]) == (["id"], 2, True)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT 'xxxxxxxxx' FROM n"
+    assert call(sql_query(url, {}, max_bytes=500), query=endless)["truncated"]
+
+
+def test_a_lock_is_not_waited_for(url: str) -> None:
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE invoices IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        with pytest.raises(ToolError, match="longer than"):
+            rows(sql_query(url, {"invoices": ["id"]}, timeout_seconds=1), "SELECT id FROM invoices")
+        assert time.monotonic() - started < 3
+
+
+def test_the_transaction_is_read_only_even_from_inside(url: str, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first two walls gone, the third still stands."""
+    from turnkeeper.tools.sql import rewrite
+
+    for sql in (
+        "SELECT nextval('public.counter')",
+        "SELECT 1 FROM public.invoices FOR UPDATE",
+        "WITH x AS (DELETE FROM public.invoices RETURNING *) SELECT * FROM x",
+        "SELECT evil('x')",
+        "SELECT * FROM users",
+    ):
+        before = _state(url)
+        monkeypatch.setattr(rewrite, "write", lambda statement, real, sql=sql: sql)
+        with pytest.raises(ToolError):
+            rows(tool, "SELECT id FROM invoices")
+        assert _state(url) == before
+
+
+def test_the_server_that_is_not_there_is_not_named(call: Call, url: str) -> None:
+    for wrong in (
+        "postgresql://me:hunter2@127.0.0.1:9/secretdb",
+        url.replace("/postgres", "/secretdb"),
+        "postgresql://me:hunter2@127.0.0.1:9/secretdb?nonsense=1",
+    ):
+        with pytest.raises(ToolError) as error:
+            call(sql_query(wrong, {"a": "*"}, timeout_seconds=2), query="SELECT 1")
+        assert not any(word in str(error.value) for word in ("hunter2", "127.0.0.1", "secretdb", "s3cret-word"))
+        assert not isinstance(error.value, ToolDenied)
+
+
+def test_no_connection_stays(url: str, tool: Tool) -> None:
+    for _ in range(3):
+        rows(tool, "SELECT 1")
+    with psycopg.connect(url) as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'turnkeeper sql_query'"
+        for _ in range(20):
+            found = connection.execute(query).fetchone()
+            connection.rollback()
+            if found == (0,):
+                return
+            time.sleep(0.1)
+    raise AssertionError("a connection stayed")
