@@ -204,7 +204,11 @@ def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard
     """The same counters under another cap or in another number of shards. Nothing spent or reserved moves; shares are
     dealt anew, so that they add up to the cap, what is committed stays covered, and the rest is spread over the open
     shards. Where a lowered cap leaves less than what is committed, all shards are closed: none could tell by itself
-    when the others are out of the red. They are laid out again once enough was released."""
+    when the others are out of the red. They are laid out again once enough was released.
+
+    A shard that closes only now gets its part of the rest all the same: calls go on being admitted from it until the
+    layout is written, and without room for them it could not be written while there is traffic. Others take that
+    budget over when they run dry, closed shards first."""
     known = {shard.index: shard for shard in shards}
     indexes = sorted(set(known) | set(range(count)))
     committed = sum(shard.spent + shard.reserved for shard in known.values())
@@ -212,10 +216,11 @@ def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard
     layout = [replace(known.get(i) or Shard(i, 0), closed=i >= count or short > 0) for i in indexes]
     if cap is None:
         return [replace(shard, share=None) for shard in layout]
-    spread = split(max(cap - committed, 0), count)
+    roomy = [i for i in indexes if i < count or not known[i].closed]
+    spread = dict(zip(roomy, split(max(cap - committed, 0), len(roomy)), strict=True))
     dealt = []
     for shard in layout:
-        extra = spread[shard.index] if shard.index < count else 0
+        extra = spread.get(shard.index, 0)
         less = short if shard.index == 0 else 0
         dealt.append(replace(shard, share=shard.spent + shard.reserved + extra - less))
     return dealt

@@ -1,7 +1,8 @@
 """What a transaction does to the shared counters of money.
 
 A user's day and month are one item each: ``spent``, ``reserved`` and ``committed``, their sum, which the condition
-reads. A shard of the tenant's month keeps ``remaining`` instead, of its ``share``. It also holds ``caps`` (the
+reads. A shard of the tenant's month keeps ``remaining`` instead: its ``share`` less what is committed, or just less
+than nothing where the month is unlimited, so that a cap can be put on it while calls go on. It also holds ``caps`` (the
 fingerprint of the caps that were in force when it was dealt) and ``paused``, so that a changed plan and the kill
 switch stop the very next call without another item to read.
 """
@@ -9,6 +10,7 @@ switch stop the very next call without another item to read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.ledger import Movement, ScopeState, Shard
@@ -39,7 +41,14 @@ def _operation(tenant_id: str, user_id: str, movement: Movement, caps: Caps | No
         if movement.admits:
             assert caps is not None
             conditions = _user_admits(movement, caps)
-    return Update(key, add={name: by for name, by in add.items() if by}, conditions=conditions)
+    kept = {"expires_at_epoch": expires_at_epoch(movement.counter.period)}
+    return Update(key, set=kept, add={name: by for name, by in add.items() if by}, conditions=conditions)
+
+
+def expires_at_epoch(period: str) -> int:
+    """When the counter of a day or month may go."""
+    began = datetime.fromisoformat(period if len(period) > len("2026-01") else f"{period}-01").replace(tzinfo=UTC)
+    return int((began + timedelta(days=KEEP_DAYS)).timestamp())
 
 
 def _shard_admits(movement: Movement, caps: Caps) -> tuple[Condition, ...]:
@@ -78,14 +87,15 @@ def shard_of(item: Mapping[str, Any]) -> Shard:
     )
 
 
-def shard_item(shard: Shard, caps: Caps, *, paused: bool) -> Item:
+def shard_item(shard: Shard, caps: Caps, month: str, *, paused: bool) -> Item:
     """All attributes of a shard's item but its key."""
     return {
         "shard": shard.index,
         "share": shard.share,
         "spent": shard.spent,
         "reserved": shard.reserved,
-        "remaining": shard.remaining if shard.remaining is not None else 0,
+        "remaining": (shard.share or 0) - shard.spent - shard.reserved,
+        "expires_at_epoch": expires_at_epoch(month),
         "closed": shard.closed,
         "caps": caps.fingerprint,
         "paused": paused,

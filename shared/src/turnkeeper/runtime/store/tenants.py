@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from turnkeeper.core import audit
 from turnkeeper.core.audit import AuditKind, AuditRecord
 from turnkeeper.core.errors import InvalidRequest, Unavailable
 from turnkeeper.core.ledger import Shard, month_of, relayout
-from turnkeeper.core.policy import Policy, Scope, TenantRecord, Terms, format_cap, terms_of
-from turnkeeper.ports import ABSENT, Check, Clock, Cond, ConditionFailed, Key, Operation, Put, Table, Update
+from turnkeeper.core.policy import Caps, Policy, Scope, TenantRecord, Terms, format_cap, terms_of
+from turnkeeper.ports import ABSENT, EXISTS, Check, Clock, Cond, ConditionFailed, Key, Operation, Put, Table, Update
 from turnkeeper.runtime.store import counters, keys
 
 _TRIES = 50
+#: Runners' clocks differ, and a write takes its time: this near to the end of a month both months are in use.
+_MONTHS_OVERLAP = timedelta(hours=1)
 
 
 class Tenants:
@@ -63,7 +67,8 @@ class Tenants:
             changes["shards"] = shards
         if paused is not None:
             changes["paused"] = paused
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
+            self._clock.sleep(min(0.01 * tries, 0.2))
             before = self._record(tenant_id)
             overrides = {**before.overrides, **(caps or {})}
             after = before.model_copy(
@@ -78,7 +83,7 @@ class Tenants:
             after, operations = self._audited(after, "policy_change", actor, told)
             terms = terms_of(self._policy, after)
             try:
-                self._table.write([self._record_put(before, after), *operations, *self._layout(terms)])
+                self._table.write([self._record_put(before, after), *operations, *self._layouts(terms)])
             except ConditionFailed:
                 continue  # Somebody else changed the record or moved budget: look again.
             return terms
@@ -88,11 +93,11 @@ class Tenants:
         """Make the shards of this month agree with the terms. False where another did it first or is at it."""
         tenant = terms.tenant
         unchanged = Cond("version", "=", tenant.version) if tenant.version else ABSENT
-        operations = self._layout(terms)
-        if not operations:
+        layout = self._layout(terms, month_of(self._clock.now()))
+        if layout.in_line:
             return True
         try:
-            self._table.write([Check(keys.tenant_key(tenant.tenant_id), (unchanged,)), *operations])
+            self._table.write([Check(keys.tenant_key(tenant.tenant_id), (unchanged,)), *layout.operations])
         except ConditionFailed:
             return False
         return True
@@ -137,44 +142,84 @@ class Tenants:
         put = Put(keys.audit_key(record.tenant_id, None, written.seq), audit_item(written), (ABSENT,))
         return record.model_copy(update={"audit_seq": written.seq, "audit_hash": written.hash}), [put]
 
-    def _layout(self, terms: Terms) -> list[Operation]:
-        """What brings the shards of this month in line: one operation for each shard that is not."""
-        tenant, caps = terms.tenant, terms.caps
-        month = month_of(self._clock.now())
-        shard_keys = [keys.shard_key(tenant.tenant_id, month, index) for index in range(tenant.shards_high)]
-        items = {int(item["shard"]): item for item in self._table.batch_get(shard_keys)}
-        known = [counters.shard_of(item) for item in items.values()]
-        wanted = relayout(known, caps.tenant_monthly, tenant.shards)
-        operations: list[Operation] = []
-        for shard in wanted:
-            key = keys.shard_key(tenant.tenant_id, month, shard.index)
-            item = items.get(shard.index)
-            if item is None:
-                operations.append(
-                    Put(key, counters.shard_item(shard, caps, paused=tenant.paused), (ABSENT,)),
-                )
+    def _layouts(self, terms: Terms) -> list[Operation]:
+        """What a changed record does to the shards: of this month, and near its ends of the month beside it, where a
+        runner whose clock differs may be, or may come to before this is written."""
+        tenant_id, now = terms.tenant.tenant_id, self._clock.now()
+        current = month_of(now)
+        operations = list(self._layout(terms, current).operations)
+        for month in sorted({month_of(now - _MONTHS_OVERLAP), month_of(now + _MONTHS_OVERLAP)} - {current}):
+            if self.shards(tenant_id, month, terms.tenant.shards_high):
+                operations.extend(self._layout(terms, month).operations)
             else:
-                operations.append(_change(key, item, shard, terms))
+                # Nobody may lay it out by the old record meanwhile. All shards of a month are made at once.
+                operations.append(Check(keys.shard_key(tenant_id, month, 0), (ABSENT,)))
         return operations
 
+    def _layout(self, terms: Terms, month: str) -> Layout:
+        """What brings the shards of a month in line with the terms: one operation for each."""
+        tenant, caps = terms.tenant, terms.caps
+        shard_keys = [keys.shard_key(tenant.tenant_id, month, index) for index in range(tenant.shards_high)]
+        items = {int(item["shard"]): item for item in self._table.batch_get(shard_keys)}
+        if tenant.paused and items:
+            # The kill switch must not have to wait for money to hold still: a shard that admits nothing may keep its
+            # share, whatever the caps are by now. Unpausing deals anew.
+            return Layout(
+                all(item["paused"] for item in items.values()),
+                tuple(Update(shard_keys[i], set={"paused": True}, conditions=(EXISTS,)) for i in items),
+            )
+        wanted = relayout([counters.shard_of(item) for item in items.values()], caps.tenant_monthly, tenant.shards)
+        if all(shard.index in items and _is_dealt(items[shard.index], shard, caps) for shard in wanted):
+            return Layout(
+                not any(item["paused"] for item in items.values()),
+                tuple(_unpause(shard_keys[shard.index], shard, caps) for shard in wanted),
+            )
+        in_red = all(shard.closed for shard in wanted)
+        return Layout(
+            False,
+            tuple(
+                _change(shard_keys[shard.index], items[shard.index], shard, caps, in_red=in_red)
+                if shard.index in items
+                else Put(
+                    shard_keys[shard.index],
+                    counters.shard_item(shard, caps, month, paused=tenant.paused),
+                    (ABSENT,),
+                )
+                for shard in wanted
+            ),
+        )
 
-def _change(key: Key, item: Mapping[str, Any], shard: Shard, terms: Terms) -> Update:
-    """Deal a shard anew. Traffic goes on meanwhile, so the share moves by a difference; an open shard must not end in
-    the red, since then the others could admit what it has over-committed."""
-    attributes = {"caps": terms.caps.fingerprint, "paused": terms.tenant.paused, "closed": shard.closed}
-    same_share = Cond("share", "=", item.get("share"))
-    if shard.share is None or item.get("share") is None:
-        # To or from unlimited: nothing may be in between, or ``remaining`` would not be what it says.
-        remaining = shard.remaining if shard.remaining is not None else 0
-        still = (Cond("spent", "=", shard.spent), Cond("reserved", "=", shard.reserved), same_share)
-        return Update(key, set={**attributes, "share": shard.share, "remaining": remaining}, conditions=still)
-    by = shard.share - int(item["share"])
-    holds = () if shard.closed else (Cond("remaining", ">=", -by),)
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    #: They agree with the terms already; writing the operations all the same fails where that has changed.
+    in_line: bool
+    operations: tuple[Operation, ...]
+
+
+def _is_dealt(item: Mapping[str, Any], shard: Shard, caps: Caps) -> bool:
+    """Whether the item was dealt by these caps: then its share is its own affair, and that of moves."""
+    return bool(item["caps"] == caps.fingerprint and item["closed"] == shard.closed)
+
+
+def _unpause(key: Key, shard: Shard, caps: Caps) -> Update:
+    same = (Cond("caps", "=", caps.fingerprint), Cond("closed", "=", shard.closed))
+    return Update(key, set={"paused": False}, conditions=same)
+
+
+def _change(key: Key, item: Mapping[str, Any], shard: Shard, caps: Caps, *, in_red: bool) -> Update:
+    """Deal a shard anew. Calls go on meanwhile, so ``remaining`` moves by a difference. No shard may end in the red by
+    what was admitted since it was read, since the others would not know of it; unless none admits anything."""
+    before = item.get("share")
+    by = (shard.share or 0) - (int(before) if before is not None else 0)
+    conditions = [Cond("share", "=", before), Cond("caps", "=", item["caps"])]
+    if shard.share is not None and not in_red:
+        conditions.append(Cond("remaining", ">=", -by))
     return Update(
         key,
-        set=attributes,
-        add={"share": by, "remaining": by} if by else {},
-        conditions=(same_share, Cond("caps", "=", item["caps"]), *holds),
+        set={"caps": caps.fingerprint, "paused": False, "closed": shard.closed, "share": shard.share},
+        add={"remaining": by} if by else {},
+        conditions=tuple(conditions),
     )
 
 
