@@ -8,12 +8,12 @@ shards, asks for less, waits for money in flight, or refuses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError
+from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import (
     Counter,
     Move,
@@ -36,6 +36,9 @@ from turnkeeper.runtime.store import counters, keys
 from turnkeeper.runtime.store.tenants import Tenants
 
 T = TypeVar("T")
+
+#: A call that has waited long enough still tries this often where others are faster, or change the terms.
+_MOST_TRIES = 12
 
 
 class CountersRefused(TurnkeeperError):
@@ -98,18 +101,21 @@ class Treasury:
         want: Want,
         *,
         wait_seconds: float,
-        write: Callable[[Reservation, Caps], T],
+        write: Callable[[Reservation, Terms], T],
     ) -> T:
         """Reserve in every scope with the caller's write; what the write returns.
 
         Args:
-            write: commits the reservation with everything it belongs to; raises CountersRefused.
+            terms: as they were last known; where they have changed since, the admission goes by the new ones.
+            write: commits the reservation with everything it belongs to, under the terms it is given; raises
+                CountersRefused.
             wait_seconds: how long it may wait for money in flight.
 
         Raises:
             CostCapExceeded: a cap does not admit even the smallest useful call; ``contended`` says whether only
                 money in flight stands in the way.
             TenantPaused: the kill switch is on.
+            Unavailable: the terms keep changing under it.
         """
         return _Admission(self, head, terms, want, wait_seconds=wait_seconds, write=write).run()
 
@@ -123,7 +129,10 @@ class Treasury:
 
     def pause(self, attempt: int) -> None:
         """Wait a little, longer each time, never two waiters in step."""
-        self._clock.sleep((0.05 + 0.95 * self._ids.jitter()) * min(0.1 * 2**attempt, 2.0))
+        self._clock.sleep((0.05 + 0.95 * self._ids.jitter()) * min(0.1 * 2 ** min(attempt, 5), 2.0))
+
+    def one_of(self, shards: Sequence[Shard]) -> Shard:
+        return shards[int(self._ids.jitter() * len(shards))]
 
     def refresh(self, tenant_id: str) -> Terms:
         return self._tenants.terms(tenant_id)
@@ -161,7 +170,7 @@ class Treasury:
         return [
             ScopeState("task", own, head.cost_nanousd, head.reserved_nanousd),
             *self.user_states(head.tenant_id, head.user_id, terms, (day, month)),
-            self.tenant_state(terms),
+            self.tenant_state(terms, self.shards(terms, month_of(now))),
         ]
 
     def user_states(
@@ -179,15 +188,13 @@ class Treasury:
             for name in names
         ]
 
-    def tenant_state(self, terms: Terms) -> ScopeState:
-        now = self._clock.now()
-        shards = self.shards(terms, month_of(now))
+    def tenant_state(self, terms: Terms, shards: Sequence[Shard]) -> ScopeState:
         return ScopeState(
             "tenant_monthly",
             terms.caps.tenant_monthly,
             sum(shard.spent for shard in shards),
             sum(shard.reserved for shard in shards),
-            resets_at("tenant_monthly", now),
+            resets_at("tenant_monthly", self._clock.now()),
         )
 
 
@@ -206,7 +213,7 @@ class _Admission(Generic[T]):
         want: Want,
         *,
         wait_seconds: float,
-        write: Callable[[Reservation, Caps], T],
+        write: Callable[[Reservation, Terms], T],
     ) -> None:
         self.treasury = treasury
         self.head = head
@@ -215,23 +222,27 @@ class _Admission(Generic[T]):
         self.write = write
         self.give_up_at = treasury.monotonic() + wait_seconds
         self.asked = want.max_tokens
+        #: Where the home shard had no luck.
+        self.shard: int | None = None
+        self.renewed = False
         self.waits = 0
         self.repairs = 0
+        self.searches = 0
 
     def run(self) -> T:
         if self.terms.tenant.paused:
-            self.terms = self.treasury.refresh(self.head.tenant_id)
-            self.stop_if_paused()
+            self.renew_terms()
         while True:
             self.fit_task()
             reservation = self.reservation()
             try:
-                return self.write(reservation, self.terms.caps)
+                return self.write(reservation, self.terms)
             except CountersRefused as refused:
                 self.react(reservation, refused.items)
 
     def reservation(self) -> Reservation:
         now = self.treasury.now()
+        home = home_shard(self.head.session_id, self.terms.tenant.shards)
         return Reservation(
             call=self.head.calls + 1,
             amount_nanousd=self.want.amount(self.asked),
@@ -239,29 +250,42 @@ class _Admission(Generic[T]):
             max_tokens=self.asked,
             day=day_of(now),
             month=month_of(now),
-            shard=home_shard(self.head.session_id, self.terms.tenant.shards),
+            shard=home if self.shard is None else self.shard,
             at=iso(now),
         )
 
     def fit_task(self) -> None:
-        """The task's own cap: only this runner spends from it, so what the head says is exact."""
+        """The task's own cap: only this runner spends from it, so what the head says is exact. No shard has a say in
+        it, so nothing but a look tells whether the cap was changed since the terms were read."""
+        available = self.task_state().available
+        if available is not None and self.want.amount(self.asked) > available and not self.renewed:
+            self.renew_terms()
+        self.fit([self.task_state()])
+
+    def task_state(self) -> ScopeState:
         cap = task_cap(self.terms.caps, self.head.limits)
-        self.fit([ScopeState("task", cap, self.head.cost_nanousd, self.head.reserved_nanousd)])
+        return ScopeState("task", cap, self.head.cost_nanousd, self.head.reserved_nanousd)
 
     def react(self, reservation: Reservation, items: Mapping[Counter, Item | None]) -> None:
         """Make the next try differ from the one that was refused, or raise."""
+        now = self.treasury.now()
+        if (day_of(now), month_of(now)) != (reservation.day, reservation.month):
+            return  # A new day has begun, with counters of its own.
         states: list[ScopeState] = []
+        shards: list[Shard] = []
+        tenant: ScopeState | None = None
         for counter, item in items.items():
             if counter.scope == "tenant_monthly":
                 if self.repair(item):
                     return
-                states.append(self.treasury.tenant_state(self.terms))
+                shards = self.treasury.shards(self.terms, reservation.month)
+                tenant = self.treasury.tenant_state(self.terms, shards)
+                states.append(tenant)
             else:
-                resets = resets_at(counter.scope, self.treasury.now())
+                resets = resets_at(counter.scope, now)
                 states.append(counters.user_state(counter.scope, item, self.terms.caps, resets))
-        fits = self.fit(states)
-        if fits and any(state.scope == "tenant_monthly" for state in states):
-            self.bring_budget(reservation)
+        if self.fit(states) and tenant is not None:
+            self.find_budget(reservation, shards, tenant)
 
     def fit(self, states: list[ScopeState]) -> bool:
         """Ask for what these scopes afford; wait where that is nothing useful, or raise. False after waiting."""
@@ -285,7 +309,10 @@ class _Admission(Generic[T]):
             self.waits += 1
             self.asked = self.want.max_tokens
             return False
-        raise CostCapExceeded(
+        raise self.refusal(state, contended=contended)
+
+    def refusal(self, state: ScopeState, *, contended: bool) -> CostCapExceeded:
+        return CostCapExceeded(
             scope=state.scope,
             limit_nanousd=state.cap or 0,
             spent_nanousd=state.spent,
@@ -297,36 +324,52 @@ class _Admission(Generic[T]):
 
     def repair(self, item: Item | None) -> bool:
         """Where the shard was refused for its terms rather than its money, bring both up to date. True if so."""
-        caps = self.terms.caps
-        current = item is not None and item["caps"] == caps.fingerprint
+        current = item is not None and item["caps"] == self.terms.caps.fingerprint
         if current and item is not None and not item["paused"] and not item["closed"]:
             return False
-        self.terms = self.treasury.refresh(self.head.tenant_id)
-        self.stop_if_paused()
-        closed_in_red = current and item is not None and item["closed"]
-        if closed_in_red:
-            state = self.treasury.tenant_state(self.terms)
-            if (state.available or 0) <= 0:
-                self.fit([state])
-                return True
-        self.treasury.lay_out(self.terms)
-        self.repairs += 1
         if self.repairs > 1:
             self.treasury.pause(min(self.repairs, 4))
+        self.renew_terms()
+        self.shard = None
+        if current and item is not None and item["closed"]:
+            # Closed by a cap below what was committed. Enough may have been released since.
+            shards = self.treasury.shards(self.terms, month_of(self.treasury.now()))
+            state = self.treasury.tenant_state(self.terms, shards)
+            if state.available is not None and state.available < 0:
+                self.fit([state])
+                return True
+        self.repairs += 1
+        if self.repairs > _MOST_TRIES and self.treasury.monotonic() >= self.give_up_at:
+            raise Unavailable("the tenant's terms keep changing; try again", retry_after_seconds=1)
+        self.treasury.lay_out(self.terms)
         return True
 
-    def bring_budget(self, reservation: Reservation) -> None:
-        """Move what this shard lacks from the others."""
-        shards = self.treasury.shards(self.terms, reservation.month)
-        if not any(shard.index == reservation.shard for shard in shards):
-            return
-        for move in moves_into(shards, reservation.shard, self.want.amount(self.asked)):
+    def find_budget(self, reservation: Reservation, shards: list[Shard], state: ScopeState) -> None:
+        """The month has what this shard lacks: bring it here, or go where it is. It is brought first, so that the next
+        calls find it here too; where others took it away again, any shard that has it will do."""
+        self.searches += 1
+        if self.searches > _MOST_TRIES and self.treasury.monotonic() >= self.give_up_at:
+            raise self.refusal(state, contended=True)
+        if self.searches > 2:
+            self.treasury.pause(min(self.searches - 3, 3))
+        amount = self.want.amount(self.asked)
+        if self.searches > 1:
+            roomy = [shard for shard in shards if not shard.closed and (shard.remaining or 0) >= amount]
+            if roomy:
+                self.shard = self.treasury.one_of(roomy).index
+                return
+        for move in moves_into(shards, reservation.shard, amount):
             if not self.treasury.move(self.head.tenant_id, reservation.month, move, self.terms.caps):
-                self.treasury.pause(self.waits)
-                self.waits += 1
                 return
 
-    def stop_if_paused(self) -> None:
+    def renew_terms(self) -> None:
+        """Read the tenant's record again.
+
+        Raises:
+            TenantPaused: the kill switch is on.
+        """
+        self.terms = self.treasury.refresh(self.head.tenant_id)
+        self.renewed = True
         if self.terms.tenant.paused:
             raise TenantPaused(f"tenant {self.head.tenant_id} is paused by its operator")
 
