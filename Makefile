@@ -75,6 +75,8 @@ lock: setup  ## write the lock files anew from pyproject.toml and package.json
 	$(COMPILE) --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-annotate --no-header --group ministack -o requirements/ministack.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-annotate --no-header --no-deps --group bench -o requirements/bench.txt
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: down  ## everything that can be made again
