@@ -46,7 +46,7 @@ class ModelStep:
         rates = self._world.prices.rates(sheet.spec.model, sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
         request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted)
-        want = self._want(rates, request, conversation, wanted)
+        want = self._want(rates, request, conversation, schemas, wanted)
 
         def write(reservation: Reservation, terms: Terms) -> Reservation:
             self._terms = terms  # Where they have changed, the next call starts from the new ones.
@@ -66,8 +66,15 @@ class ModelStep:
         reserved = self._world.treasury.admit(sheet.head, self._terms, want, wait_seconds=wait_seconds, write=write)
         return requests.build(sheet.head, sheet.spec, conversation, schemas, reserved.max_tokens), reserved
 
-    def _want(self, rates: Rates, request: ModelRequest, conversation: list[Entry], wanted: int) -> Want:
-        bound = requests.input_bound(self._sheet.head, request, conversation)
+    def _want(
+        self,
+        rates: Rates,
+        request: ModelRequest,
+        conversation: list[Entry],
+        schemas: Mapping[str, Mapping[str, Any]],
+        wanted: int,
+    ) -> Want:
+        bound = requests.input_bound(self._sheet.head, request, conversation, schemas)
         if bound is None:
             return Want(rates, self._counted(request), wanted)
 

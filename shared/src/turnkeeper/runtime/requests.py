@@ -15,6 +15,8 @@ from turnkeeper.ports import ModelRequest
 
 #: Tokens that the API adds by itself: the preamble for tools, the frames of messages and blocks.
 FRAME_TOKENS = 1_500
+#: The most that one image counts: by its size in pixels, which a few bytes can hold.
+IMAGE_TOKENS = 5_000
 
 
 def definitions(tools: Sequence[Tool], done: str) -> tuple[ToolDefinition, ...]:
@@ -70,15 +72,24 @@ def _fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
     return fitting
 
 
-def input_bound(head: Head, request: ModelRequest, entries: Sequence[Entry]) -> int | None:
+def input_bound(
+    head: Head, request: ModelRequest, entries: Sequence[Entry], remote: Mapping[str, Mapping[str, Any]] | None = None
+) -> int | None:
     """An upper bound of the request's input tokens, without asking: what the last call had read is known exactly, what
-    came since is at most a token a byte. ``None`` where something is named by its address only: then the provider has
-    to be asked."""
+    came since is at most a token a byte, and an image what images may count. ``None`` where something is named by its
+    address only, or is a document, whose pages count however few bytes they have: then the provider has to be asked.
+
+    Args:
+        remote: schemas of tools that live elsewhere: the last call may have gone without them.
+    """
     if not head.context_tokens:
-        parts: list[Any] = [request.system, request.tools, request.messages]
-        return None if _is_remote(request.messages) else sum(map(_bytes_of, parts)) + FRAME_TOKENS
+        return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
     since = _since_last_answer(entries)
-    return None if _is_remote(since) else head.context_tokens + sum(map(_bytes_of, since)) + 16 * (len(since) + 1)
+    return _bound_of([*since, dict(remote or {})], head.context_tokens + 16 * (len(since) + 1))
+
+
+def _bound_of(parts: Sequence[Any], known: int) -> int | None:
+    return None if _must_be_counted(parts) else known + sum(map(_bytes_of, parts)) + IMAGE_TOKENS * _images(parts)
 
 
 def _since_last_answer(entries: Sequence[Entry]) -> list[Message]:
@@ -94,10 +105,18 @@ def _bytes_of(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
 
 
-def _is_remote(value: Any) -> bool:
+def _must_be_counted(value: Any) -> bool:
     if isinstance(value, dict):
-        return value.get("type") in {"url", "file"} or any(map(_is_remote, value.values()))
-    return isinstance(value, list) and any(map(_is_remote, value))
+        if value.get("type") in {"url", "file"} or value.get("media_type") == "application/pdf":
+            return True
+        return any(map(_must_be_counted, value.values()))
+    return isinstance(value, list | tuple) and any(map(_must_be_counted, value))
+
+
+def _images(value: Any) -> int:
+    if isinstance(value, dict):
+        return (value.get("type") == "image") + sum(map(_images, value.values()))
+    return sum(map(_images, value)) if isinstance(value, list | tuple) else 0
 
 
 def plan_of_call(call: Block) -> Plan | None:
