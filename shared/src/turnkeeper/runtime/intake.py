@@ -15,9 +15,9 @@ from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.decide import go_on_note, resumable, resumed
 from turnkeeper.core.errors import AgentNotFound, Forbidden, SessionBusy, SessionEnded, SessionNotFound, TenantPaused
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use
+from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Breakers, Entry, Handoff, Head, Spec, Stop
-from turnkeeper.core.transcript import Block, text_block, user_content
+from turnkeeper.core.transcript import Block, text_block, unanswered, user_content
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
@@ -163,13 +163,21 @@ class Intake:
         entry = Entry(seq=seq, type="user", at=now, content=user_content(value))
         return self.sessions.start_turn(head, after, (entry,), once)
 
-    def resume(self, head: Head, *, max_iterations: int | None = None, clear_flags: bool = False) -> Head:
+    def resume(
+        self,
+        head: Head,
+        *,
+        max_iterations: int | None = None,
+        clear_flags: bool = False,
+        once: Once | None = None,
+    ) -> Head:
         """A stopped session goes on in the same turn, as far as the limit that ended it allows now.
 
         Raises:
             SessionBusy: somebody else did so first, or it is running.
             SessionEnded: there is nothing to go on with.
-            Forbidden: more iterations than anybody may have.
+            Forbidden: more iterations than the tenant's plan and the session's role allow.
+            AlreadyDone: the idempotency key was used.
         """
         if not head.resting:
             raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
@@ -178,8 +186,9 @@ class Intake:
         now = iso(self.clock.now())
         after = resumed(head).model_copy(update={"updated_at": now, **_on_its_way(head.placement, now)})
         if max_iterations is not None:
-            if max_iterations > MOST_ITERATIONS:
-                raise Forbidden(f"max_iterations is at most {MOST_ITERATIONS}")
+            most = self._most_iterations(head)
+            if max_iterations > most:
+                raise Forbidden(f"max_iterations is at most {most} for this session")
             after = after.model_copy(
                 update={"limits": head.limits.model_copy(update={"max_iterations": max_iterations})}
             )
@@ -192,7 +201,13 @@ class Intake:
         if note is not None:
             entry = Entry(seq=head.last_seq + 1, type="user", at=now, content=(text_block(note),), by_kit=True)
             entries, after = (entry,), after.model_copy(update={"last_seq": entry.seq})
-        return self.sessions.start_turn(head, after, entries, None)
+        return self.sessions.start_turn(head, after, entries, once)
+
+    def _most_iterations(self, head: Head) -> int:
+        """The agent's own limit can be raised for a session; those of its tenant's plan and its role cannot."""
+        plan = self.tenants.terms(head.tenant_id).plan
+        role = self.policy.role(head.role)
+        return tightest(MOST_ITERATIONS, plan.limits.max_iterations, role.limits.max_iterations) or MOST_ITERATIONS
 
     # ---- whose session ----
 
@@ -220,27 +235,33 @@ class Intake:
     # ---- cancel ----
 
     def cancel(self, head: Head, *, actor: str) -> Head:
-        """Ask a running session to stop at the next safe point; one at rest is cancelled at once.
+        """Ask a running session to stop at the next safe point; one that needs no runner for it is cancelled at once.
 
         Raises:
             SessionEnded: it has ended already.
         """
-        if head.ended:
-            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
-        while not head.resting:
+        while not head.ended:
             try:
+                if head.resting or self._can_end_in_queue(head):
+                    return self._cancel_now(head, actor)
                 return self.sessions.request_cancel(head.tenant_id, head.session_id)
-            except SessionEnded:  # It came to rest between the two.
+            except (SessionBusy, SessionEnded):  # A runner took it, or it came to rest, between the two.
                 head = self.sessions.head(head.tenant_id, head.session_id)
-                if head.ended:
-                    return head
-        return self._cancel_resting(head, actor)
+        raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
 
-    def _cancel_resting(self, head: Head, actor: str) -> Head:
+    def _can_end_in_queue(self, head: Head) -> bool:
+        """No runner has it, and it was put back at a safe point: nothing waits for an answer or for its money."""
+        if head.status != "queued" or head.lease_owner is not None or head.pending is not None:
+            return False
+        return not unanswered(self.sessions.load(head.tenant_id, head.session_id).entries)
+
+    def _cancel_now(self, head: Head, actor: str) -> Head:
         now = iso(self.clock.now())
         stop = Stop(reason="cancelled")
-        entry = Entry(seq=head.last_seq + 1, type="status", at=now, status="cancelled", stop=stop)
-        after = head.model_copy(update={"status": "cancelled", "stop": stop, "last_seq": entry.seq, "updated_at": now})
+        cost = head.untold_nanousd
+        entry = Entry(seq=head.last_seq + 1, type="status", at=now, status="cancelled", stop=stop, cost_nanousd=cost)
+        resting = {"status": "cancelled", "stop": stop, "handoff": None, "put_backs": 0, "untold_nanousd": 0}
+        after = head.model_copy(update={**resting, "last_seq": entry.seq, "updated_at": now})
         record = self.auditor.record(head, "cancel", actor=actor, reason="cancelled")
         return self.sessions.start_turn(head, after, (entry,), None, audit=(record,))
 
