@@ -355,6 +355,9 @@ DENIED_BY_NAME = [
     "SELECT 1; SELECT 2",
     "PRAGMA database_list",
     "SELECT card AS card FROM invoices",
+    ".shell id",
+    "SELECT * FROM (DELETE FROM invoices RETURNING *)",
+    "SELECT 1; .shell id",
 ]
 
 
@@ -542,6 +545,13 @@ def test_a_password_in_the_url_is_told_to_nobody() -> None:
     assert "hunter2" not in str(error.value)
     tool = sql_query("postgresql://me:hunter2@x/y", {"a": "*"})
     assert "hunter2" not in repr(tool) and "hunter2" not in tool.description
+
+
+def test_a_mistake_is_no_refusal(tool: Tool) -> None:
+    for sql in ("SELECT FROM WHERE", "SELECT 1 +", "SELECT (1", "SELECT upper(1, 2, 3) FROM plans", "SELECT 'open"):
+        with pytest.raises(ToolError) as error:
+            rows(tool, sql)
+        assert not isinstance(error.value, ToolDenied)
 
 
 def test_wrong_arguments(tool: Tool, call: Call) -> None:

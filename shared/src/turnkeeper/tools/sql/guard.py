@@ -32,6 +32,11 @@ _CLASSES = tuple(getattr(exp, name) for name in words.NODES)
 _FUNCTIONS = tuple(
     kind for kind in exp.ALL_FUNCTIONS if not words.FUNCTIONS.isdisjoint(name.lower() for name in kind.sql_names())
 )
+#: Only for the words about what could not be parsed, and so will not run: is it a mistake, or something else than reading?
+_READS = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
+_WRITES = re.compile(
+    r"\b(insert|update|delete|merge|drop|alter|create|truncate|attach|pragma|copy|grant)\b", re.IGNORECASE
+)
 _STATEMENTS = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 #: No quotes, brackets, backslashes or controls: such an identifier could end itself where it is written out.
 _IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f\"'`\[\]\\;]{1,128}")
@@ -98,6 +103,8 @@ def parse(sql: str, dialect: str) -> exp.Expression:
             raise ToolDenied(f"{_name(tree)} is not allowed. {ONE_SELECT}")
         fold_names(tree, dialect)
     except SqlglotError as error:
+        if not _READS.match(sql) or _WRITES.search(sql) or ";" in sql.rstrip().rstrip(";"):
+            raise ToolDenied(ONE_SELECT) from error
         raise ToolError(f"This is not {dialect} SQL that can be read here: {_first_line(error)}") from error
     except RecursionError:
         raise ToolDenied("The statement is nested too deeply.") from None
