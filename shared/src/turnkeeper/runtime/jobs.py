@@ -6,11 +6,14 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from turnkeeper.core.errors import InvalidRequest
+from turnkeeper.core.inputs import input_problem
 
 SCHEMA = "turnkeeper.job/v1"
+#: It is kept in the session's head, which is written with every step.
+MAX_METADATA_BYTES = 16_384
 
 
 class Job(BaseModel):
@@ -25,6 +28,20 @@ class Job(BaseModel):
     input: str | list[dict[str, Any]]
     metadata: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("input")
+    @classmethod
+    def _can_be_said(cls, value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        if problem := input_problem(value):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_small(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(value)) > MAX_METADATA_BYTES:
+            raise ValueError(f"metadata is at most {MAX_METADATA_BYTES} bytes of JSON")
+        return value
+
 
 class Continue(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -37,7 +54,7 @@ def parse(body: str) -> Job | Continue:
     """Raises InvalidRequest with ``data["error_code"]``: ``not_json``, ``unknown_schema`` or ``invalid_job``."""
     try:
         raw = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body is not JSON", error_code="not_json") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise InvalidRequest(f'the body needs "schema": "{SCHEMA}"', error_code="unknown_schema")
