@@ -1,0 +1,103 @@
+"""The worker: ``python -m fargate_worker``. Settings come from the environment (``turnkeeper.settings``)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+
+from fargate_worker.health import HealthServer
+from fargate_worker.protection import TaskProtection
+from fargate_worker.reading import Reader
+from fargate_worker.worker import Options, Worker
+from turnkeeper.adapters.redaction import install
+from turnkeeper.bootstrap import Kit
+from turnkeeper.ports import Key
+from turnkeeper.settings import Settings
+
+logger = logging.getLogger("fargate_worker")
+
+
+class Signals:
+    """Remembers that the process was told to stop: a handler may run at any moment, between any two steps, so it does
+    nothing else."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop = True
+
+
+def worker_of(kit: Kit) -> Worker:
+    """The worker of a wired kit. Everything that is expensive is made here, before the first message."""
+    settings = kit.settings
+    return Worker(
+        engine=kit.engine,
+        reader=Reader(kit.intake, kit.tokens, kit.policy),
+        sessions=kit.sessions,
+        queue=kit.queue,
+        tokens=kit.tokens,
+        clock=kit.clock,
+        options=Options(
+            concurrency=settings.worker_concurrency,
+            lease_seconds=settings.lease_seconds,
+            stop_seconds=settings.stop_seconds,
+            # The process ends when its last poll does.
+            poll_seconds=max(1, min(10, int(settings.stop_seconds / 3))),
+        ),
+    )
+
+
+def main() -> int:
+    signals = Signals()
+    settings = Settings.from_environment()
+    _log_as_json(settings.log_level)
+    kit = Kit(settings)
+    worker = worker_of(kit)
+    health = HealthServer(
+        worker,
+        lambda: kit.table.get(Key("readyz", "readyz")),
+        host=settings.health_host,
+        port=settings.health_port,
+    )
+    protection = None
+    if agent_uri := os.environ.get("ECS_AGENT_URI"):
+        protection = TaskProtection(agent_uri, lambda: worker.running() > 0)
+        protection.start()
+    health.start()
+    worker.start()
+    logger.info("ready: %d slots, health on port %d", settings.worker_concurrency, health.port)
+    while not signals.stop:
+        time.sleep(0.1)
+    worker.stop()
+    logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
+    clean = worker.drain()
+    if protection is not None:
+        protection.close()
+    logger.info("stopped" if clean else "stopped with work given back")
+    return 0
+
+
+def _log_as_json(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LambdaPowertoolsFormatter())
+    logging.basicConfig(level=level, handlers=[handler])
+    install(logging.getLogger())
+    logging.getLogger("botocore").setLevel("WARNING")
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: a tool or a call that hangs in a thread must not keep the process from ending.
+    os._exit(code)

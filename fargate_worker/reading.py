@@ -1,0 +1,71 @@
+"""From a message to the session that it is for."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from turnkeeper.core.errors import SessionBusy, TurnkeeperError
+from turnkeeper.core.policy import Policy
+from turnkeeper.ports import Message, Tokens
+from turnkeeper.runtime.intake import Identity, Intake, NewSession
+from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One session that a message carries on; ``turn`` is the one that it was written for, where it says so."""
+
+    tenant_id: str
+    session_id: str
+    turn: int | None = None
+
+
+class Rejected(Exception):
+    """The message can never work."""
+
+    def __init__(self, error_code: str, detail: str) -> None:
+        super().__init__(f"{error_code}: {detail}")
+        self.error_code = error_code
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Reader:
+    intake: Intake
+    tokens: Tokens
+    policy: Policy
+
+    def read(self, message: Message) -> Work:
+        """The session of a message; a job's is made where there is none yet.
+
+        Raises:
+            Rejected: it cannot ever work.
+            StoreBusy, Unavailable: it may work later.
+        """
+        try:
+            parsed = parse(message.body)
+            if isinstance(parsed, Job):
+                return self._job(parsed)
+            token = self.tokens.verify(parsed.continuation_token)
+            return Work(token.tenant_id, token.session_id, token.turn)
+        except TurnkeeperError as error:
+            if error.retryable or error.status >= 500:
+                raise
+            raise Rejected(error.data.get("error_code", error.code), error.detail) from error
+        except ValueError as error:
+            # What the table cannot take: a key too long, half a surrogate pair, more than an item holds.
+            raise Rejected("invalid_job", str(error)) from error
+
+    def _job(self, job: Job) -> Work:
+        """Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe
+        gains nothing: it has no scopes."""
+        session_id = session_id_of_job(job.tenant_id, job.job_id)
+        who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role)
+        request = NewSession(job.agent, job.input, job.metadata, "background")
+        # Where it exists, this is a duplicate, or a runner died with it: either way it goes on from here.
+        with contextlib.suppress(SessionBusy):
+            # A paused tenant's job is taken in as well: it stops as `paused`, and can be resumed. Put back instead, it
+            # would be a dead letter after three receives.
+            self.intake.create(who, request, session_id=session_id, even_paused=True)
+        return Work(job.tenant_id, session_id)
