@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
-from turnkeeper.core.session import Head, RunnerKind, Transcript
+from turnkeeper.core.session import Head, RunnerKind, Spec, Transcript
 from turnkeeper.core.tools import Tool
 from turnkeeper.ports import Clock, Ids, Model, Prices, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
@@ -86,25 +86,35 @@ class Engine:
             SessionEnded: there is nothing to run.
             SessionNotFound: no such session.
             LeaseLost: another runner took it over; nothing more was written.
-            StoreBusy, Unavailable: the table cannot be written; the lease ends by itself and the sweep looks after the session.
+            StoreBusy, Unavailable: the table cannot be written, or the queue cannot be reached after a handoff was.
+                The lease ends by itself, the handoff is due: the sweep looks after the session.
         """
         world = self.world
         held_since = world.clock.monotonic()
         head = world.sessions.claim(tenant_id, session_id, world.ids.token(), allowance.runner)
         with world.keep_lease(head, held_since, on_beat) as lease:
-            transcript = world.sessions.load(tenant_id, session_id)
-            if transcript.head.fencing_token != head.fencing_token:
-                raise LeaseLost("another runner took the session", session_id=session_id)
-            turn = self._turn(transcript, allowance, lease)
-            try:
-                left = turn.drive()
-            except (LeaseLost, StoreBusy, Unavailable):
-                raise
-            except Exception as error:
-                logger.exception("session %s: the turn failed", session_id)
-                left = turn.fail(error)
+            left = self._drive(head, allowance, lease)
         self.send(left)
         return left
+
+    def _drive(self, head: Head, allowance: Allowance, lease: Lease) -> Head:
+        """Drive the turn. One that cannot be driven is ended, or every runner to come would fail at it alike."""
+        turn: Turn | None = None
+        try:
+            transcript = self.world.sessions.load(head.tenant_id, head.session_id)
+            if transcript.head.fencing_token != head.fencing_token:
+                raise LeaseLost("another runner took the session", session_id=head.session_id)
+            turn = self._turn(transcript, allowance, lease)
+            return turn.drive()
+        except (LeaseLost, StoreBusy, Unavailable):
+            raise
+        except Exception as error:
+            logger.exception("session %s: the turn failed", head.session_id)
+            if turn is None:
+                # It cannot even be read. What was claimed is enough to end it.
+                unread = Transcript(head=head, spec=Spec(model="", system="", tools=()), entries=())
+                turn = self._turn(unread, allowance, lease)
+            return turn.fail(error)
 
     def _turn(self, transcript: Transcript, allowance: Allowance, lease: Lease) -> Turn:
         world, head = self.world, transcript.head
