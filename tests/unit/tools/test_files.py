@@ -151,10 +151,10 @@ def test_what_is_not_there(root: Path, call: Call) -> None:
     assert str(root) not in str(error.value)
 
 
-def test_special_files_never_block(root: Path, call: Call) -> None:
+def test_special_files_never_block(root: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     started = time.monotonic()
     with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(root)
+        monkeypatch.chdir(root)
         listening.bind("socket")
         for path in ("pipe", "socket"):
             with pytest.raises(ToolDenied, match="device, pipe or socket"):

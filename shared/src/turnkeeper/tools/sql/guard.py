@@ -32,7 +32,7 @@ _CLASSES = tuple(getattr(exp, name) for name in words.NODES)
 _FUNCTIONS = tuple(
     kind for kind in exp.ALL_FUNCTIONS if not words.FUNCTIONS.isdisjoint(name.lower() for name in kind.sql_names())
 )
-#: Only for the words about what could not be parsed, and so will not run: is it a mistake, or something else than reading?
+#: Only for the words about what could not be parsed, and so will not run: a mistake, or something else than reading?
 _READS = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
 _WRITES = re.compile(
     r"\b(insert|update|delete|merge|drop|alter|create|truncate|attach|pragma|copy|grant)\b", re.IGNORECASE
