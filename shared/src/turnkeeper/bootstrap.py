@@ -33,6 +33,7 @@ from turnkeeper.runtime.engine import Engine, World
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -153,6 +154,11 @@ class Kit:
             clock=self.clock,
             ids=self.ids,
         )
+
+    @cached_property
+    def erasure(self) -> Erasure:
+        lease_seconds = self.settings.lease_seconds
+        return Erasure(self.table, self.blobs, self.clock, self.auditor, lease_seconds=lease_seconds)
 
     @cached_property
     def engine(self) -> Engine:

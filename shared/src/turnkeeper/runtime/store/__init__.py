@@ -8,5 +8,6 @@ the in-memory fake.
 ``sessions``    create, claim, load, commit: every write of a session
 ``treasury``    admission: caps, shards, waiting, clamping
 ``tenants``     a tenant's record and its audit chain
+``erasure``     a session's contents taken away
 ==============  ====================================================================================================
 """

@@ -27,6 +27,7 @@ from turnkeeper.ports import (
     EXISTS,
     AnyOf,
     Blobs,
+    Check,
     Clock,
     Cond,
     ConditionFailed,
@@ -203,6 +204,24 @@ class Sessions:
         )
         return [codec.entry_of(item, self._blobs) for item in page.items]
 
+    def latest_answer(self, tenant_id: str, session_id: str, *, since: int) -> Entry | None:
+        """The last thing that the model said from a seq on."""
+        cursor: str | None = None
+        while True:
+            page = self._table.query(
+                keys.session_pk(tenant_id, session_id),
+                first=keys.entry_key(tenant_id, session_id, since).sk,
+                last="ENTRY#~",
+                limit=4,
+                descending=True,
+                cursor=cursor,
+            )
+            for item in page.items:
+                if item["type"] == "assistant":
+                    return codec.entry_of(item, self._blobs)
+            if (cursor := page.cursor) is None:
+                return None
+
     def plan(self, tenant_id: str, session_id: str) -> Plan | None:
         item = self._table.get(keys.plan_key(tenant_id, session_id))
         return codec.plan_of(item, self._blobs) if item is not None else None
@@ -340,13 +359,15 @@ class Sessions:
     def put_result(self, head: Head, tool_use_id: str, result: Any) -> None:
         """Put down a finished call of a step whose other calls still run, so that it is not lost with them.
 
-        Not fenced: the result of a call that did run is true whoever holds the session now.
+        Not fenced: the result of a call that did run is true whoever holds the session now. Only where the session was
+        erased meanwhile nothing is put down.
         """
+        not_erased = Check(keys.head_key(head.tenant_id, head.session_id), (Cond("status", "<>", "erased"),))
         key = keys.result_key(head.tenant_id, head.session_id, tool_use_id)
         prefix = keys.blob_prefix(head.tenant_id, head.session_id)
         item = {"tool_use_id": tool_use_id, **codec.pack(result, self._blobs, prefix)}
         try:
-            self._table.write([Put(key, item, (ABSENT,))])
+            self._table.write([Put(key, item, (ABSENT,)), not_erased])
         except ConditionFailed:
             return
 

@@ -1,0 +1,164 @@
+"""Erasing a session: what was said in it goes, what it cost and the skeleton of its audit trail stay.
+
+First one transaction takes the session away from whoever runs it and books what that call may have cost; from then on
+nobody can write contents into it. Then the contents are taken away, item by item: no item is ever deleted, so that the
+chain of audit records and the ledger stay whole. A runner that was cut off may leave one last blob behind before it
+finds out, and an erasure may die half way: the session stays due, and the sweep comes by to :meth:`Erasure.finish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.session import Breakers, Head, Stop
+from turnkeeper.ports import (
+    Blobs,
+    Clock,
+    Cond,
+    Condition,
+    ConditionFailed,
+    Item,
+    Key,
+    Operation,
+    StoreBusy,
+    Table,
+    Update,
+)
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.changes import Change, Resolved, operations
+
+#: What holds contents, by the beginning of the sort key.
+_CONTENT: Mapping[str, tuple[str, ...]] = {
+    "ENTRY#": ("data", "blob", "blob_sha256", "blob_bytes"),
+    "SPEC": ("data", "blob", "blob_sha256", "blob_bytes"),
+    "PLAN": ("data", "blob", "blob_sha256", "blob_bytes"),
+    "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
+    # A provider's error may quote what it was sent.
+    "CALL#": ("error",),
+    "AUDIT#": ("arguments_redacted", "arguments_salt"),
+}
+_BATCH = 25
+#: The sweep looks at an erased session this long after its lease could have ended.
+_LOOK_AGAIN_SECONDS = 60
+_TRIES = 50
+
+
+class Erasure:
+    def __init__(self, table: Table, blobs: Blobs, clock: Clock, auditor: Auditor, *, lease_seconds: float) -> None:
+        self._table = table
+        self._blobs = blobs
+        self._clock = clock
+        self._auditor = auditor
+        self._lease_seconds = lease_seconds
+
+    def erase(self, head: Head, *, actor: str) -> None:
+        """Take the contents away, whatever the session is doing. Erasing twice does no harm.
+
+        Raises:
+            StoreBusy, Unavailable: not all is gone; doing it again, or the sweep, goes on with it.
+        """
+        for _ in range(_TRIES):
+            if head.status == "erased":
+                break
+            try:
+                head = self._take_away(head, actor)
+            except ConditionFailed as failed:
+                # Its runner wrote in between: look again. The head's own update is the first operation.
+                item = failed.failures.get(0) or self._table.get(keys.head_key(head.tenant_id, head.session_id))
+                assert item is not None
+                head = codec.head_of(item)
+        else:
+            raise StoreBusy("the session is written too often to be taken away; try again")
+        self._empty(head)
+
+    def finish(self, head: Head) -> None:
+        """For the sweep, when an erased session is due: take away what was left, and let go of it."""
+        self._empty(head)
+        gone = Update(
+            keys.head_key(head.tenant_id, head.session_id),
+            remove=("due_shard", "due_at"),
+            conditions=(Cond("status", "=", "erased"),),
+        )
+        self._table.update(gone)
+
+    def _take_away(self, head: Head, actor: str) -> Head:
+        """The transaction after which the session is erased for everybody who reads or writes it."""
+        now = self._clock.now()
+        resolved, cost = None, head.cost_nanousd
+        if head.pending is not None:
+            amount = head.pending.amount_nanousd
+            resolved = Resolved(head.pending, "in_doubt", amount, {"error": "the session was erased"})
+            cost += amount
+        after = head.model_copy(
+            update={
+                "status": "erased",
+                "stop": Stop(reason=head.stop.reason) if head.stop else None,
+                "metadata": {},
+                "flags": (),
+                "breakers": Breakers(),
+                "lease_owner": None,
+                "fencing_token": head.fencing_token + 1,
+                # Its runner looks for this every other second, and for its lease less often.
+                "cancel_requested": True,
+                "handoff": None,
+                "put_backs": 0,
+                "pending": None,
+                "cost_nanousd": cost,
+                "updated_at": iso(now),
+            }
+        )
+        record = self._auditor.record(head, "erase", actor=actor, status=head.status)
+        change = Change(head, after, audit=(record,), resolved=resolved)
+        after, writes, _ = operations(change, self._blobs, _unchanged(head))
+        look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
+        self._table.write([_due(writes[0], head, iso(look_again)), *writes[1:]])
+        return after
+
+    def _empty(self, head: Head) -> None:
+        """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone."""
+        batch: list[Operation] = []
+        for operation in self._removals(head):
+            batch.append(operation)
+            if len(batch) == _BATCH:
+                self._table.write(batch)
+                batch = []
+        if batch:
+            self._table.write(batch)
+        self._blobs.delete_prefix(keys.blob_prefix(head.tenant_id, head.session_id))
+
+    def _removals(self, head: Head) -> Iterator[Update]:
+        for item in self._table.query_all(keys.session_pk(head.tenant_id, head.session_id)):
+            if left := _contents(item):
+                yield Update(Key(item["pk"], item["sk"]), remove=left)
+
+
+def _contents(item: Item) -> tuple[str, ...]:
+    """The attributes of an item that hold contents and are still there."""
+    for beginning, attributes in _CONTENT.items():
+        if item["sk"].startswith(beginning):
+            return tuple(name for name in attributes if name in item)
+    return ()
+
+
+def _unchanged(head: Head) -> tuple[Condition, ...]:
+    """The head is as it was read, in everything that the transaction builds on."""
+    stored = codec.head_item(head)
+
+    def same(name: str) -> Cond:
+        value: Any = stored.get(name)
+        return Cond(name, "absent") if value is None else Cond(name, "=", value)
+
+    names = ("status", "fencing_token", "lease_owner", "last_seq", "calls", "pending", "cost_nanousd", "audit_seq")
+    return tuple(map(same, names))
+
+
+def _due(update: Operation, head: Head, at: str) -> Update:
+    """The head's update, with the session due to the sweep once more."""
+    assert isinstance(update, Update)
+    attributes = {"due_shard": keys.due_shard(head.session_id), "due_at": at}
+    remove = tuple(name for name in update.remove if name not in attributes)
+    return Update(update.key, {**update.set, **attributes}, update.add, remove, update.conditions)

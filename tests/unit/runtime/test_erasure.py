@@ -1,0 +1,144 @@
+"""What an erasure takes away, what it keeps, and that it may die at any point."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from tests.support.kit import WHO, MemoryKit
+from turnkeeper.core import audit
+from turnkeeper.core.errors import LeaseLost
+from turnkeeper.core.session import Head
+from turnkeeper.ports import StoreBusy
+from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.store.tenants import audit_records
+
+SECRET = "xyzzy-plugh"
+SCRIPT = f'[[tool write_note {{"text": "{SECRET}"}}]] [[tool read_note {{"title": "{SECRET}"}}]] [[say {SECRET}]]'
+
+
+def finished(kit: MemoryKit, text: str = SCRIPT, **more: Any) -> Head:
+    request = NewSession(agent="helper", input=text, metadata={"note": SECRET}, **more)
+    return kit.run(kit.intake.create(WHO, request))
+
+
+def everything(kit: MemoryKit) -> str:
+    """All of the table and the bucket, readable."""
+    values = [value for item in kit.table.snapshot() for value in item.values()] + list(kit.blobs.contents.values())
+    return "\n".join(_plain(value) if isinstance(value, bytes) else json.dumps(value) for value in values)
+
+
+def _plain(data: bytes) -> str:
+    return (zlib.decompress(data) if data[:1] == b"\x78" else data).decode()
+
+
+def chain_problems(kit: MemoryKit, head: Head) -> list[Any]:
+    items = audit_records(kit.sessions.audit(head.tenant_id, head.session_id))
+    return audit.verify(items, head.audit_seq, head.audit_hash, tenant_id=head.tenant_id, session_id=head.session_id)
+
+
+def test_contents_go_and_spend_and_audit_stay() -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit, f"{SCRIPT} " + SECRET + "".join(f" {n * 7919:x}" for n in range(40_000)))
+    assert SECRET in everything(kit)
+    assert kit.blobs.contents
+    calls = kit.sessions.calls(head.tenant_id, head.session_id)
+
+    kit.erasure.erase(head, actor="ann")
+
+    assert SECRET not in everything(kit)
+    assert not kit.blobs.contents
+    after = kit.head(head.session_id)
+    assert (after.status, after.cost_nanousd, after.metadata) == ("erased", head.cost_nanousd, {})
+    assert [call["spent_nanousd"] for call in kit.sessions.calls(head.tenant_id, head.session_id)] == [
+        call["spent_nanousd"] for call in calls
+    ]
+    assert [entry.type for entry in kit.entries(head.session_id)][:2] == ["user", "assistant"]
+    assert chain_problems(kit, after) == []
+    kinds = [item["kind"] for item in kit.sessions.audit(head.tenant_id, head.session_id)]
+    assert kinds[-1] == "erase"
+    assert "tool_call" in kinds
+
+
+def test_twice_is_once() -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit)
+    kit.erasure.erase(head, actor="ann")
+    before = kit.table.snapshot()
+    kit.erasure.erase(head, actor="ann")
+    kit.erasure.erase(kit.head(head.session_id), actor="ann")
+    assert kit.table.snapshot() == before
+
+
+def test_a_running_session_is_taken_from_its_runner_and_its_call_is_booked_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kit = MemoryKit(runner="none")
+    head = kit.intake.create(WHO, NewSession(agent="helper", input="[[say hello]]", metadata={}))
+
+    def erase_meanwhile(request: Any, *, timeout_seconds: float) -> Any:
+        kit.erasure.erase(kit.head(head.session_id), actor="ann")
+        raise RuntimeError("whatever comes of the call, it cannot be written any more")
+
+    monkeypatch.setattr(kit.model, "call", erase_meanwhile)
+    with pytest.raises(LeaseLost):
+        kit.run(head)
+
+    after = kit.head(head.session_id)
+    [call] = kit.sessions.calls(head.tenant_id, head.session_id)
+    assert (after.status, after.pending, after.lease_owner) == ("erased", None, None)
+    assert call["state"] == "in_doubt"
+    assert call["spent_nanousd"] == after.cost_nanousd == call["amount_nanousd"] > 0
+    states = {state.scope: state for state in kit.treasury.states(after, kit.tenants.terms("acme"))}
+    assert all(state.reserved == 0 for state in states.values())
+    assert states["user_daily"].spent == states["tenant_monthly"].spent == after.cost_nanousd
+    assert chain_problems(kit, after) == []
+
+
+def test_it_dies_half_way_and_the_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit)
+    write = kit.table.write
+    writes = 0
+
+    def dies_at_the_second(operations: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            raise StoreBusy("busy")
+        write(operations)
+
+    monkeypatch.setattr(kit.table, "write", dies_at_the_second)
+    with pytest.raises(StoreBusy):
+        kit.erasure.erase(head, actor="ann")
+    monkeypatch.undo()
+    assert SECRET in everything(kit)
+
+    half = kit.head(head.session_id)
+    assert half.status == "erased"
+    kit.erasure.finish(half)
+    assert SECRET not in everything(kit)
+    head_item = next(item for item in kit.table.snapshot() if item["sk"] == "HEAD")
+    assert "due_at" not in head_item
+
+
+def test_a_result_that_comes_too_late_is_not_put_down() -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit)
+    kit.erasure.erase(head, actor="ann")
+    kit.sessions.put_result(head, "toolu_late", {"result": SECRET})
+    assert SECRET not in everything(kit)
+
+
+def test_a_queued_session_is_not_run_any_more() -> None:
+    kit = MemoryKit(runner="none")
+    head = kit.intake.create(WHO, NewSession(agent="slow", input="[[say hello]]", metadata={}))
+    kit.dispatch.send(head)
+    kit.erasure.erase(head, actor="ann")
+    assert kit.work(allowance=Allowance(runner="fargate")) == 1
+    assert kit.head(head.session_id).status == "erased"
+    assert kit.sessions.calls(head.tenant_id, head.session_id) == []
