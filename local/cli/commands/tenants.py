@@ -1,0 +1,78 @@
+"""`turnkeeper tenant`: plans, caps, the kill switch. Each change goes onto the tenant's audit chain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from local.cli.options import Json, Stack, TenantId
+from local.cli.output import Output
+
+if TYPE_CHECKING:
+    from local.cli.operator import Operator
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("set")
+def set_(
+    tenant: TenantId,
+    plan: Annotated[str | None, typer.Option("--plan", metavar="P", help="A plan of policy.toml.")] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cap",
+            metavar="SCOPE=USD",
+            help="task, user_daily, user_monthly or tenant_monthly; an amount such as 5.00, or unlimited. Repeatable.",
+        ),
+    ] = None,
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """Set a tenant's plan and caps; in force for the next model call of every session."""
+    with Output(json) as out:
+        from local.cli.errors import UsageError
+        from local.cli.operator import parse_caps
+
+        try:
+            caps = parse_caps(cap or ())
+        except ValueError as error:
+            raise UsageError(str(error), code="usage") from error
+        if plan is None and not caps:
+            raise UsageError("nothing to set: --plan or --cap", code="usage")
+        _answer(out, _operator(stack).set_tenant(tenant, plan=plan, caps=caps))
+
+
+@app.command()
+def show(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
+    """Show a tenant's plan and the caps in force."""
+    with Output(json) as out:
+        _answer(out, _operator(stack).tenant(tenant))
+
+
+@app.command()
+def pause(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
+    """The kill switch: no session of this tenant makes another model call."""
+    with Output(json) as out:
+        _answer(out, _operator(stack).set_tenant(tenant, paused=True))
+
+
+@app.command()
+def unpause(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
+    """Let a paused tenant's sessions run again; those that were stopped can be resumed."""
+    with Output(json) as out:
+        _answer(out, _operator(stack).set_tenant(tenant, paused=False))
+
+
+def _operator(stack: str | None) -> Operator:
+    from local.cli.operator import connect
+    from local.cli.place import find
+
+    return connect(find(stack))
+
+
+def _answer(out: Output, document: dict[str, Any]) -> None:
+    from local.cli.tables import tenant_table
+
+    out.answer(document, lambda console: console.print(tenant_table(document)))

@@ -1,0 +1,20 @@
+"""Options and arguments that many commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Stack = Annotated[
+    str | None,
+    typer.Option("--stack", metavar="NAME", envvar="TURNKEEPER_STACK", help="A deployed kit, by its stacks' prefix."),
+]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="Tenant; `local` on the local kit.")]
+User = Annotated[str | None, typer.Option("--user", metavar="U", help="User; `dev` on the local kit.")]
+Role = Annotated[str | None, typer.Option("--role", metavar="R", help="Role; `admin` on the local kit.")]
+
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id: ses_...", show_default=False)]
+AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="Name of an agent.", show_default=False)]
+TenantId = Annotated[str, typer.Argument(metavar="TENANT", show_default=False)]
