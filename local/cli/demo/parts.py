@@ -149,7 +149,7 @@ def goes_on(stage: Stage) -> None:
     stage.expect(turn["status"] == "idle", f"200: {turn['output_text']!r}", (turn["status"], turn["stop"]))
     stage.expect(session["runner"] == "lambda", "it ran on Lambda", session["runner"])
     sent_before = [read_tokens(event) for event in before if event["type"] == "assistant"][-1]
-    sent_now = [read_tokens(event) for event in events if event["type"] == "assistant"][0]
+    sent_now = next(read_tokens(event) for event in events if event["type"] == "assistant")
     told = f"the model was sent {sent_now:,} tokens, and {sent_before:,} the time before: all of the history"
     stage.expect(sent_now > sent_before, told)
 

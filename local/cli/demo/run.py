@@ -59,8 +59,7 @@ def _settings() -> tuple[KitSettings, Script]:
     given = KitSettings.from_environment(os.environ)
     script = LIVE if given.anthropic_api_key else SCRIPTED
     free = given.first_port if os.environ.get("TURNKEEPER_PORT", "").strip() else 0
-    wanted = {"first_port": free, "turn_seconds": script.turn_seconds, "scenario": None}
-    return dataclasses.replace(given, **wanted), script
+    return dataclasses.replace(given, first_port=free, turn_seconds=script.turn_seconds, scenario=None), script
 
 
 def _who(script: Script) -> str:

@@ -35,6 +35,9 @@ def _plan(*states: str) -> str:
     return _tool("update_plan", goal="Find out who owes what", items=items)
 
 
+_MOST_AIRPORTS = """\
+SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL GROUP BY country ORDER BY airports DESC LIMIT 3"""
+
 SCRIPTED = Script(
     turn_seconds=10,
     first_agent="support",
@@ -53,11 +56,7 @@ SCRIPTED = Script(
     next="And which of the two should I call first? [[say Brightwater Clinic: its September invoice is overdue.]]",
     job_agent="analyst",
     job="Which countries have the most airports with an IATA code? "
-    + _tool(
-        "sql_query",
-        query="SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL"
-        " GROUP BY country ORDER BY airports DESC LIMIT 3",
-    )
+    + _tool("sql_query", query=_MOST_AIRPORTS)
     + _tool("end_task", status="completed", summary="The United States lead by far; the rows have the numbers."),
     capped='What about INV-1006? [[tool get_invoice {"invoice_id": "INV-1006"}]][[say INV-1006 is overdue.]]',
 )
@@ -69,9 +68,9 @@ LIVE = Script(
     first_placement="interactive",
     long_agent="analyst",
     long=(
-        "Answer three questions one after another, each with queries of its own, and keep your plan up to date after "
-        "each: 1. Which five countries have the most airports with an IATA code? 2. For each of these five, which is its "
-        "highest airport with an IATA code? 3. Which time zone has the most airports with an IATA code, and which of "
+        "Answer three questions one after another, each with queries of its own, and keep your plan up to date "
+        "after each: 1. Which five countries have the most airports with an IATA code? 2. For each of these five, which is "
+        "its highest airport with an IATA code? 3. Which time zone has the most airports with an IATA code, and which of "
         "them is the northernmost? Then end the task with the findings."
     ),
     goes_on_with="first",
