@@ -36,7 +36,8 @@ def _plan(*states: str) -> str:
 
 
 _MOST_AIRPORTS = """\
-SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL GROUP BY country ORDER BY airports DESC LIMIT 3"""
+SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL
+GROUP BY country ORDER BY airports DESC LIMIT 3"""
 
 SCRIPTED = Script(
     turn_seconds=10,
@@ -68,10 +69,10 @@ LIVE = Script(
     first_placement="interactive",
     long_agent="analyst",
     long=(
-        "Answer three questions one after another, each with queries of its own, and keep your plan up to date "
-        "after each: 1. Which five countries have the most airports with an IATA code? 2. For each of these five, which is "
-        "its highest airport with an IATA code? 3. Which time zone has the most airports with an IATA code, and which of "
-        "them is the northernmost? Then end the task with the findings."
+        "Answer three questions one after another, each with queries of its own, and keep your plan up to date after "
+        "each. 1. Which five countries have the most airports with an IATA code? 2. For each of these five, which is "
+        "its highest airport with an IATA code? 3. Which time zone has the most airports with an IATA code, and which "
+        "of them is the northernmost? Then end the task with the findings."
     ),
     goes_on_with="first",
     next="And what else did this customer have to pay since? One sentence, please.",
