@@ -33,6 +33,7 @@ MONTHS = ("2026-01", "2026-02", "2026-03")
 caps = st.one_of(st.none(), st.integers(0, 120))
 amounts = st.integers(0, 60)
 counts = st.integers(1, 6)
+admissions = st.tuples(st.sampled_from(USERS), amounts, st.integers(0, 5))
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def change_terms_at_once(self, tenant: int | None, count: int) -> None:
         terms = Terms(self.terms.version + 1, self.terms.day, self.terms.month, tenant, count)
         assert self.write_layout(self.look(self.month), terms)
+
+    @rule(day=caps, month=caps, tenant=caps, count=counts, between=st.lists(admissions, min_size=1, max_size=6))
+    def change_terms_under_traffic(
+        self, day: int | None, month: int | None, tenant: int | None, count: int, between: list[tuple[str, int, int]]
+    ) -> None:
+        """Calls come in between looking at the shards and writing them."""
+        seen = self.look(self.month)
+        old = self.terms
+        for user, amount, session in between:
+            self.write_reservation(user, amount, session % old.count, old)
+        self.write_layout(seen, Terms(old.version + 1, day, month, tenant, count))
+        for user, amount, session in between:
+            self.write_reservation(user, amount, session % old.count, old)
+            self.write_reservation(user, amount, session % self.terms.count, self.terms)
 
     @rule(seen=snapshots)
     def lay_out_again(self, seen: Snapshot) -> None:
