@@ -1,0 +1,41 @@
+"""Runs on a schedule, every minute."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from functools import cache
+from typing import Any
+
+from functions.sweep.sweep import Sweep
+from turnkeeper.bootstrap import Kit
+from turnkeeper.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Kept of the Lambda's time for the last session and the report.
+_MARGIN_SECONDS = 10.0
+#: Where nobody says how long it may take.
+_DEFAULT_SECONDS = 45.0
+
+
+@cache
+def _kit() -> Kit:
+    return Kit(Settings.from_environment())
+
+
+def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """One sweep; what it did, also in the log."""
+    kit = _kit()
+    logger.setLevel(kit.settings.log_level)
+    started = time.monotonic()
+
+    def seconds_left() -> float:
+        if hasattr(context, "get_remaining_time_in_millis"):
+            return float(context.get_remaining_time_in_millis()) / 1000 - _MARGIN_SECONDS
+        return _DEFAULT_SECONDS - (time.monotonic() - started)
+
+    report = Sweep(kit.sessions, kit.dispatch, kit.alerts, kit.clock).run(seconds_left).to_json()
+    logger.info("swept %s", json.dumps(report))
+    return report

@@ -1,0 +1,153 @@
+"""Sessions that nobody looks after: dead runners, handoffs that got lost, money that was left set aside.
+
+Everything is found through the ``due`` index, acted on by conditional writes against the head as it was read: two
+sweeps at once, or a runner that turns out to be alive, make a write fail, which is no error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.session import Entry, Head
+from turnkeeper.ports import Alerts, Clock
+from turnkeeper.runtime.dispatch import Dispatch
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.changes import Resolved
+from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Report:
+    """What one sweep did."""
+
+    #: Sessions whose runner was dead: taken from it and on their way to another.
+    resumed: int = 0
+    #: Handoffs that seemed lost, sent again.
+    resent: int = 0
+    #: Reservations of sessions at rest. There should be none: each is a defect.
+    settled: int = 0
+    #: Looked after by somebody else meanwhile.
+    alive: int = 0
+    #: Written down as on their way, but the queue or the Lambda could not be asked: the next sweep does.
+    unsent: int = 0
+    failed: int = 0
+    #: All that was due was seen, before time was up.
+    complete: bool = True
+    sessions: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#: Session ids that a report names at most.
+_NAMED = 50
+
+
+@dataclass(frozen=True)
+class Sweep:
+    sessions: Sessions
+    dispatch: Dispatch
+    alerts: Alerts
+    clock: Clock
+
+    def run(self, seconds_left: Callable[[], float]) -> Report:
+        """Look after everything that is due, as far as time allows: what is left is due the next time."""
+        report = Report()
+        for head in self._due():
+            if seconds_left() <= 0:
+                report.complete = False
+                break
+            self._look_after(head, report)
+        return report
+
+    def _due(self) -> Iterator[Head]:
+        """The shards take turns, so that a long one does not starve the others."""
+        now = self.clock.now()
+        shards = [iter(self.sessions.due(now, shard)) for shard in range(keys.DUE_SHARDS)]
+        while shards:
+            for shard in list(shards):
+                head = next(shard, None)
+                if head is None:
+                    shards.remove(shard)
+                else:
+                    yield head
+
+    def _look_after(self, head: Head, report: Report) -> None:
+        try:
+            done = self._act(head, report)
+        except (LeaseLost, SessionBusy):
+            report.alive += 1
+            return
+        except TurnkeeperError as error:
+            report.failed += 1
+            logger.warning("session %s: %s", head.session_id, error)
+            return
+        except Exception:
+            report.failed += 1
+            logger.exception("session %s could not be looked after", head.session_id)
+            return
+        if done and len(report.sessions) < _NAMED:
+            report.sessions.append(head.session_id)
+
+    def _act(self, head: Head, report: Report) -> bool:
+        """False where there was nothing to do: the index lags behind."""
+        if head.resting:
+            return self._settle(head, report)
+        now_millis = self.clock.now().timestamp() * 1000
+        if head.lease_owner is not None and head.lease_expires_at + SKEW_MILLIS >= now_millis:
+            return False
+        dead = head.lease_owner is not None
+        # Written first: sent first, a failed write would send it anew each minute.
+        on_its_way = self.sessions.sent_again(head)
+        if dead:
+            report.resumed += 1
+        else:
+            report.resent += 1
+        try:
+            self.dispatch.send(on_its_way)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is due again
+            report.unsent += 1
+            logger.warning("session %s could not be sent: %s", head.session_id, error)
+        return True
+
+    def _settle(self, head: Head, report: Report) -> bool:
+        """Money of a session at rest: nobody knows what became of the call, so its full amount counts."""
+        pending = head.pending
+        if pending is None:
+            return False
+        now = iso(self.clock.now())
+        untold = head.untold_nanousd + pending.amount_nanousd
+        entry = Entry(
+            seq=head.last_seq + 1,
+            type="status",
+            at=now,
+            status=head.status,
+            stop=head.stop,
+            runner=head.runner,
+            cost_nanousd=untold,
+        )
+        after = head.model_copy(
+            update={
+                "pending": None,
+                "cost_nanousd": head.cost_nanousd + pending.amount_nanousd,
+                "untold_nanousd": 0,
+                "last_seq": entry.seq,
+                "updated_at": now,
+            }
+        )
+        resolved = Resolved(pending, "in_doubt", pending.amount_nanousd, {"error": "left behind at rest"})
+        self.sessions.start_turn(head, after, (entry,), None, resolved=resolved)
+        report.settled += 1
+        self.alerts.alert(
+            "stale_reservation",
+            f"A reservation was left behind in session {head.session_id}",
+            {"tenant_id": head.tenant_id, "session_id": head.session_id, "call": pending.call},
+        )
+        return True

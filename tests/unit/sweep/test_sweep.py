@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from functions.sweep.sweep import Sweep
+from tests.support.kit import WHO, MemoryKit
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.errors import LeaseLost, Unavailable
+from turnkeeper.core.session import Head
+from turnkeeper.core.tools import tool
+from turnkeeper.ports import Put, Update
+from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.store import codec, keys
+from turnkeeper.testing.clock import ManualClock
+
+
+class Crash(BaseException):
+    """The runner dies here."""
+
+
+@pytest.fixture
+def kit() -> MemoryKit:
+    return MemoryKit(clock=ManualClock(), runner="none", lease_seconds=60)
+
+
+def sweep_of(kit: MemoryKit) -> Sweep:
+    return Sweep(kit.sessions, kit.dispatch, kit.alerts, kit.clock)
+
+
+def sweep(kit: MemoryKit) -> dict[str, Any]:
+    report = sweep_of(kit).run(lambda: 10.0).to_json()
+    return {name: value for name, value in report.items() if value and name not in {"complete", "sessions"}}
+
+
+def new(kit: MemoryKit, agent: str = "slow", text: str = "[[say hello]]") -> Head:
+    return kit.intake.create(WHO, NewSession(agent, text, {}))
+
+
+def die_in_the_model(kit: MemoryKit, head: Head) -> Head:
+    """A runner claims the session, reserves money, calls the model and is gone."""
+    call = kit.model.call
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise Crash
+
+    kit.model.call = crash  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        kit.engine.run(head.tenant_id, head.session_id, Allowance(runner="lambda"))
+    kit.model.call = call  # type: ignore[method-assign]
+    return kit.head(head.session_id)
+
+
+def test_nothing_is_done_where_nothing_is_due(kit: MemoryKit) -> None:
+    queued = new(kit)
+    kit.dispatch.send(queued)
+    idle = new(kit)
+    kit.run(idle)
+    assert sweep(kit) == {}
+    kit.clock.advance(59)  # type: ignore[attr-defined]
+    assert sweep(kit) == {}
+
+
+def test_a_lost_handoff_is_sent_again_at_growing_intervals(kit: MemoryKit) -> None:
+    head = new(kit)
+    sent_at: list[int] = []
+    for second in range(0, 3600, 10):
+        kit.clock.advance(10)  # type: ignore[attr-defined]
+        if sweep(kit):
+            sent_at.append(second + 10)
+    gaps = [b - a for a, b in zip([0, *sent_at], sent_at, strict=False)]
+    assert gaps == [60, 120, 240, 480, 900, 900, 900]
+    assert len(kit.queue.bodies()) == 7
+    assert kit.work() == 7
+    done = kit.head(head.session_id)
+    assert (done.status, done.steps, done.fencing_token) == ("idle", 1, 1)
+
+
+def test_a_dead_runners_session_is_resumed_and_its_money_in_doubt(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit, agent="helper"))
+    assert dead.pending is not None
+    kit.clock.advance(60)  # type: ignore[attr-defined]
+    assert sweep(kit) == {}, "clocks differ by seconds"
+    kit.clock.advance(4)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+    assert sweep(kit) == {}
+    released = kit.head(dead.session_id)
+    assert (released.status, released.lease_owner, released.fencing_token) == ("queued", None, dead.fencing_token)
+    assert kit.work() == 1
+    head = kit.head(dead.session_id)
+    assert (head.status, head.pending, head.steps) == ("idle", None, 1)
+    assert [call["state"] for call in kit.sessions.calls("acme", dead.session_id)] == ["in_doubt", "settled"]
+    assert head.cost_nanousd == sum(entry.cost_nanousd for entry in kit.entries(dead.session_id))
+
+
+def test_a_released_session_cannot_be_written_by_the_runner_that_had_it(kit: MemoryKit) -> None:
+    head = new(kit)
+    zombie = kit.sessions.claim("acme", head.session_id, "zombie", "fargate")
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+    with pytest.raises(LeaseLost):
+        kit.sessions.extend(zombie)
+
+
+def test_an_interactive_session_goes_back_to_the_function(kit: MemoryKit) -> None:
+    head = new(kit, agent="quick")
+    kit.sessions.claim("acme", head.session_id, "lambda", "lambda")
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+    assert kit.turns.started == [("acme", head.session_id)]
+    assert (kit.head(head.session_id).status, kit.queue.bodies()) == ("running", [])
+
+
+def test_what_could_not_be_sent_is_sent_the_next_time(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Unavailable("SQS is out of reach")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kit.queue, "send", refuse)
+        assert sweep(kit) == {"resent": 1, "unsent": 1}
+    kit.clock.advance(121)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resent": 1}
+    assert len(kit.queue.bodies()) == 1
+
+
+def test_two_sweeps_at_once_send_once(kit: MemoryKit) -> None:
+    for _ in range(20):
+        new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    reports: list[dict[str, Any]] = []
+    start = threading.Barrier(4)
+
+    def run() -> None:
+        start.wait()
+        reports.append(sweep_of(kit).run(lambda: 10.0).to_json())
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report["resent"] for report in reports) == 20
+    assert sum(report["failed"] for report in reports) == 0
+    assert len(kit.queue.bodies()) == 20
+
+
+def test_money_left_at_rest_is_found_and_settled(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit))
+    # No write of the kit can bring a session here: an operator's hand, or a defect.
+    at_rest = dead.model_copy(update={"status": "stopped", "lease_owner": None})
+    kit.table.write([Put(keys.head_key("acme", dead.session_id), codec.head_item(at_rest))])
+    assert sweep(kit) == {"settled": 1}
+    head = kit.head(dead.session_id)
+    assert (head.status, head.pending) == ("stopped", None)
+    assert dead.pending is not None
+    assert head.cost_nanousd == dead.pending.amount_nanousd
+    assert sum(entry.cost_nanousd for entry in kit.entries(dead.session_id)) == head.cost_nanousd
+    terms = kit.tenants.terms("acme")
+    assert [(state.reserved, state.spent) for state in kit.treasury.user_states("acme", "ann", terms)] == [
+        (0, head.cost_nanousd)
+    ] * 2
+    assert [alert.kind for alert in kit.alerts.alerts] == ["stale_reservation"]
+    assert sweep(kit) == {}
+
+
+def test_a_session_whose_agent_is_gone_is_ended_with_its_money_settled(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit, agent="helper"))
+    kit.catalog.agents.pop("helper")  # type: ignore[attr-defined]
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+    assert kit.work() == 1
+    head = kit.head(dead.session_id)
+    assert head.stop is not None
+    assert (head.status, head.stop.reason, head.pending) == ("stopped", "internal_error", None)
+    assert [call["state"] for call in kit.sessions.calls("acme", dead.session_id)] == ["in_doubt"]
+
+
+def test_a_session_that_no_runner_survives_is_ended(kit: MemoryKit) -> None:
+    """A tool that takes its process down each time."""
+    deaths = 0
+
+    @tool(effect="read")
+    def explode() -> str:
+        """Explode."""
+        nonlocal deaths
+        deaths += 1
+        return "never"
+
+    kit = MemoryKit(
+        [Agent(name="bomb", model="claude-sonnet-5-5", system="You explode.", tools=[explode])],
+        clock=ManualClock(),
+        runner="none",
+        lease_seconds=60,
+    )
+    head = new(kit, agent="bomb", text="[[tool explode {}]][[say done]]")
+    put_results = kit.parallel.run_all
+
+    def run_all(jobs: Any, **kwargs: Any) -> Any:
+        outcomes = put_results(jobs, **kwargs)
+        if deaths > before:
+            raise Crash
+        return outcomes
+
+    kit.parallel.run_all = run_all  # type: ignore[method-assign,assignment]
+    for _ in range(30):
+        before = deaths
+        try:
+            kit.engine.run("acme", head.session_id, Allowance(runner="fargate"))
+            break
+        except Crash:
+            kit.clock.advance(64)  # type: ignore[attr-defined]
+            sweep(kit)
+    ended = kit.head(head.session_id)
+    assert ended.stop is not None
+    assert (ended.status, ended.stop.reason, ended.claims) == ("stopped", "internal_error", 0)
+    assert deaths == 11
+    spoken = [entry.type for entry in kit.entries(head.session_id)]
+    assert spoken == ["user", "assistant", "tool_results", "status"]
+
+
+def test_a_transcript_that_cannot_be_read_ends_the_turn(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit))
+    key = keys.entry_key("acme", dead.session_id, 1)
+    kit.table.write([Update(key, set={"data": b"\x78damaged"})])
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+    assert kit.work() == 1
+    head = kit.head(dead.session_id)
+    assert head.stop is not None
+    assert (head.status, head.stop.reason, head.pending) == ("stopped", "internal_error", None)
+    assert sweep(kit) == {}
+
+
+def test_a_head_that_cannot_be_read_does_not_hide_the_others(kit: MemoryKit) -> None:
+    for _ in range(3):
+        broken = new(kit)
+        kit.table.write([Update(keys.head_key("acme", broken.session_id), set={"status": "from a later version"})])
+    for _ in range(3):
+        new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resent": 3}
+
+
+def test_it_ends_when_time_is_up_and_goes_on_the_next_time(kit: MemoryKit) -> None:
+    for _ in range(10):
+        new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    left = iter([1.0, 1.0, 1.0, 0.0])
+    report = sweep_of(kit).run(lambda: next(left))
+    assert (report.resent, report.complete, len(report.sessions)) == (3, False, 3)
+    assert sweep(kit) == {"resent": 7}
+
+
+def test_a_failure_of_one_leaves_the_others_alone(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = new(kit)
+    new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    write = kit.table.write
+
+    def failing(operations: Any) -> None:
+        if operations[0].key == keys.head_key("acme", bad.session_id):
+            raise ZeroDivisionError
+        write(operations)
+
+    monkeypatch.setattr(kit.table, "write", failing)
+    assert sweep(kit) == {"resent": 1, "failed": 1}
+
+
+def test_the_handler_reports_and_minds_its_time(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from functions.sweep import handler as module
+
+    new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "_kit", lambda: kit)
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 9_000
+
+    assert module.handler({}, Context())["complete"] is False
+    assert module.handler({}, None)["resent"] == 1
+
+
+def test_a_sweep_that_read_before_a_runner_claimed_writes_nothing(kit: MemoryKit) -> None:
+    head = new(kit)
+    kit.sessions.claim("acme", head.session_id, "runner", "fargate")
+    with pytest.raises(LeaseLost):
+        kit.sessions.sent_again(head)
