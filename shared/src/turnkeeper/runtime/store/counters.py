@@ -42,7 +42,7 @@ def _operation(tenant_id: str, user_id: str, movement: Movement, caps: Caps | No
             assert caps is not None
             conditions = _user_admits(movement, caps)
     kept = {"expires_at_epoch": expires_at_epoch(movement.counter.period)}
-    return Update(key, set=kept, add={name: by for name, by in add.items() if by}, conditions=conditions)
+    return Update(key, set=kept, add=add, conditions=conditions)
 
 
 def expires_at_epoch(period: str) -> int:

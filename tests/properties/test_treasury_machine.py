@@ -1,0 +1,322 @@
+"""The real treasury over a table in memory: whatever comes between two requests, dies, or loses its answer, no cap is
+passed and no unit lost.
+
+One thread only. Interleavings come from the table: before a request that is told off for it, other things happen first,
+so that a call is admitted, a cap changed or a reservation settled between any two requests of something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.money import TENANT, Books, Till, exactly, policy
+from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
+from turnkeeper.core.policy import Scope, Terms
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Item, StoreBusy
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.sessions import SKEW_MILLIS
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.testing.clock import ManualClock, SeededIds
+from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
+from turnkeeper.testing.memory_blobs import MemoryBlobs
+from turnkeeper.testing.memory_table import MemoryTable
+
+#: How a runner may end in the middle of something.
+DEATHS = (Crash, Unavailable, StoreBusy, LeaseLost)
+LEASE_SECONDS = 30.0
+POLICY = policy(
+    small={"task": 60, "user_daily": 80, "user_monthly": 120, "tenant_monthly": 150},
+    tight={"task": 40, "user_daily": 40, "user_monthly": 60, "tenant_monthly": 70},
+    free={},
+)
+USERS = ("ann", "bob")
+SESSIONS = [f"s{number}" for number in range(6)]
+
+caps = st.one_of(st.none(), st.integers(0, 150))
+overrides = st.dictionaries(st.sampled_from(["task", "user_daily", "user_monthly", "tenant_monthly"]), caps, max_size=2)
+
+
+@dataclass(frozen=True)
+class Admit:
+    session: str
+    amount: int
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class Settle:
+    session: str
+    part: int
+    how: Literal["settled", "voided", "in_doubt"]
+
+
+@dataclass(frozen=True)
+class Set:
+    plan: str | None
+    caps: tuple[tuple[Scope, int | None], ...]
+    shards: int | None
+    paused: bool | None
+
+
+Act = Admit | Settle | Set
+
+admits = st.builds(Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans())
+settles = st.builds(
+    Settle,
+    st.sampled_from(SESSIONS),
+    st.integers(0, 100),
+    st.sampled_from(["settled", "settled", "voided", "in_doubt"]),
+)
+sets = st.builds(
+    Set,
+    st.sampled_from([None, None, "small", "tight", "free"]),
+    overrides.map(lambda given: tuple(given.items())),
+    st.one_of(st.none(), st.integers(1, 5)),
+    st.sampled_from([None, None, None, False, False, True]),
+)
+acts = st.one_of(admits, admits, settles, sets)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """At the ``request``-th request from now."""
+
+    request: int
+    kind: Literal["acts", "crash_before", "crash_after", "busy", "lost"]
+    acts: tuple[Act, ...] = ()
+
+
+interludes = st.builds(Trouble, st.integers(0, 6), st.just("acts"), st.lists(acts, min_size=1, max_size=4).map(tuple))
+faults = st.builds(Trouble, st.integers(0, 6), st.sampled_from(["crash_before", "crash_after", "busy", "lost"]))
+troubles = st.lists(st.one_of(interludes, interludes, faults), max_size=3)
+
+
+class TreasuryMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.troubles: list[Trouble] = []
+        self.request = 0
+        self.wrong: list[str] = []
+        self.memory = MemoryTable(on_change=self.changed)
+        self.till = Till(
+            FaultyTable(self.memory, self.fault),
+            MemoryBlobs(),
+            POLICY,
+            self.clock,
+            SeededIds(),
+            lease_seconds=LEASE_SECONDS,
+        )
+        self.heads: dict[str, Head] = {}
+        self.terms: list[Terms] = [self.till.tenants.terms(TENANT)]
+        for number, session in enumerate(SESSIONS):
+            head = self.till.new_head(session, USERS[number % 2], task_usd="0.000000050" if number == 5 else None)
+            self.till.open(head)
+            self.heads[session] = head
+
+    # ---- watching every write ----
+
+    def changed(self, before: Item | None, after: Item | None) -> None:
+        """A call was admitted: at this moment it must be within every cap in force."""
+        if after is None or before is not None or not after["sk"].startswith("CALL#"):
+            return
+        terms = self.in_force()
+        if terms.tenant.paused:
+            self.wrong.append("admitted while paused")
+        books = Books.of(self.memory.snapshot())
+        head = next(head for head in books.heads.values() if keys.head_key(TENANT, head.session_id).pk == after["pk"])
+        for (user, counter), item in books.users.items():
+            cap = terms.caps.cap(counter.scope)
+            mine = user == head.user_id and counter.period in (after["day"], after["month"])
+            if mine and cap is not None and int(item["committed"]) > cap:
+                self.wrong.append(f"{counter} over {cap}")
+        cap = terms.caps.tenant_monthly
+        if cap is not None and books.committed(after["month"]) > cap:
+            self.wrong.append(f"tenant over {cap}")
+        if terms.caps.task is not None and head.cost_nanousd + head.reserved_nanousd > terms.caps.task:
+            self.wrong.append(f"task over {terms.caps.task}")
+
+    def in_force(self) -> Terms:
+        return Tenants(self.memory, POLICY, self.clock).terms(TENANT)
+
+    # ---- trouble ----
+
+    def fault(self, when: Literal["before", "after"], call: Call) -> None:
+        if not self.troubles:
+            return
+        number = self.request
+        if when == "after":
+            self.request += 1
+        for trouble in [trouble for trouble in self.troubles if trouble.request == number]:
+            match trouble.kind, when:
+                case "acts", "before":
+                    self.troubles.remove(trouble)
+                    with self.quiet():
+                        for act in trouble.acts:
+                            self.do(act)
+                case "crash_before", "before":
+                    self.troubles.remove(trouble)
+                    raise Crash
+                case "crash_after", "after":
+                    self.troubles.remove(trouble)
+                    raise Crash
+                case "busy", "before":
+                    self.troubles.remove(trouble)
+                    raise StoreBusy("busy")
+                case "lost", "after" if call.writes:
+                    self.troubles.remove(trouble)
+                    raise Unavailable("lost")
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        kept, self.troubles = self.troubles, []
+        try:
+            yield
+        finally:
+            self.troubles = kept
+
+    @contextmanager
+    def troubled(self, given: list[Trouble]) -> Iterator[None]:
+        self.troubles, self.request = list(given), 0
+        try:
+            yield
+        finally:
+            self.troubles = []
+
+    # ---- doing ----
+
+    def do(self, act: Act, wait_seconds: float = 0.0) -> None:
+        match act:
+            case Admit():
+                self.admit(act, wait_seconds)
+            case Settle():
+                self.settle(act)
+            case Set():
+                terms = self.till.tenants.set(
+                    TENANT, actor="ops", plan=act.plan, caps=dict(act.caps), shards=act.shards, paused=act.paused
+                )
+                self.terms.append(terms)
+
+    def admit(self, act: Admit, wait_seconds: float) -> None:
+        head = self.heads.get(act.session)
+        if head is None or head.pending is not None:
+            return
+        terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
+        del self.heads[act.session]  # Whatever happens to this runner, it knows no more than that.
+        try:
+            self.heads[act.session] = self.till.admit(head, exactly(act.amount), terms=terms, wait_seconds=wait_seconds)
+        except (CostCapExceeded, TenantPaused):
+            self.heads[act.session] = head
+
+    def settle(self, act: Settle) -> None:
+        head = self.heads.get(act.session)
+        if head is None or head.pending is None:
+            return
+        amount = head.pending.amount_nanousd
+        spent = {"settled": amount * act.part // 100, "voided": 0, "in_doubt": amount}[act.how]
+        del self.heads[act.session]
+        self.heads[act.session] = self.till.settle(head, spent, act.how)
+
+    @initialize(shards=st.sampled_from([1, 2, 4]), plan=st.sampled_from(["small", "tight", "free"]))
+    def begin(self, shards: int, plan: str) -> None:
+        self.do(Set(plan, (), shards, None))
+
+    @rule(act=acts, given=troubles, wait_seconds=st.sampled_from([0.0, 1.0]))
+    def act(self, act: Act, given: list[Trouble], wait_seconds: float) -> None:
+        with self.troubled(given), suppress(*DEATHS):
+            self.do(act, wait_seconds)
+
+    @rule(several=st.lists(admits, min_size=2, max_size=6))
+    def burst(self, several: list[Admit]) -> None:
+        """Each stands just before its reserving write when the next one comes."""
+
+        def nested(rest: list[Admit]) -> list[Trouble]:
+            return [Trouble(0, "acts", tuple(rest))] if rest else []
+
+        with self.troubled(nested(several[1:])):
+            self.do(several[0])
+
+    @rule(given=troubles)
+    def take_over_what_died(self, given: list[Trouble]) -> None:
+        """Runners that are gone left their sessions behind: the sweep's part."""
+        lost = [session for session in SESSIONS if session not in self.heads]
+        if not lost:
+            return
+        self.clock.advance(LEASE_SECONDS + SKEW_MILLIS / 1000 + 1)
+        with self.troubled(given):
+            for session in lost:
+                with suppress(*DEATHS):
+                    stored = self.till.sessions.head(TENANT, session)
+                    self.heads[session] = self.till.take_over(stored)
+
+    @rule(days=st.sampled_from([1, 1, 1, 40]))
+    def time_passes(self, days: int) -> None:
+        self.clock.advance(days * 86_400)
+
+    @rule(seconds=st.integers(1, 20))
+    def to_the_end_of_the_month(self, seconds: int) -> None:
+        """Just before it, so that what comes next runs over its end while it waits."""
+        now = self.clock.now()
+        ahead = (now.replace(day=28) - now).total_seconds() + 86_400 * 10
+        month_end = now.fromtimestamp(now.timestamp() + ahead, now.tzinfo).replace(day=1, hour=0, minute=0, second=0)
+        self.clock.advance(max(0.0, (month_end - now).total_seconds() - seconds))
+
+    @precondition(lambda self: not self.troubles)
+    @rule()
+    def use_it_up(self) -> None:
+        """The last unit of the tenant's cap can be reached from any session, and not one more."""
+        terms = self.till.tenants.set(
+            TENANT,
+            actor="ops",
+            paused=False,
+            caps={"task": None, "user_daily": None, "user_monthly": None},
+        )
+        self.terms.append(terms)
+        cap = terms.caps.tenant_monthly
+        free = [session for session, head in self.heads.items() if head.pending is None and session != SESSIONS[5]]
+        if cap is None or not free:
+            return
+        month = f"{self.clock.now():%Y-%m}"
+        left = cap - Books.of(self.memory.snapshot()).committed(month)
+        session = free[0]
+        if left > 0:
+            self.do(Admit(session, left))
+            pending = self.heads[session].pending
+            assert pending is not None and pending.amount_nanousd == left
+            self.do(Settle(session, 0, "voided"))
+        before = self.heads[session]
+        self.do(Admit(session, max(left, 0) + 1))
+        assert self.heads[session] == before
+
+    # ---- what always holds ----
+
+    @invariant()
+    def no_admission_was_over_a_cap(self) -> None:
+        assert not self.wrong, self.wrong
+
+    @invariant()
+    def books_agree(self) -> None:
+        books = Books.of(self.memory.snapshot())
+        books.check()
+        books.check_shares(self.in_force())
+
+    def teardown(self) -> None:
+        self.clock.advance(2 * LEASE_SECONDS)
+        for session in SESSIONS:
+            stored = self.till.sessions.head(TENANT, session)
+            self.till.take_over(stored)
+        books = Books.of(self.memory.snapshot())
+        books.check()
+        books.check_at_rest()
+
+
+TestTreasury: Any = TreasuryMachine.TestCase
+TestTreasury.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
