@@ -126,6 +126,10 @@ class Api:
     def erase(self, session_id: str) -> None:
         self._ask("DELETE", f"sessions/{session_id}")
 
+    def spend(self, session_id: str | None = None) -> Document:
+        """Spent, reserved and cap of the caller's scopes; with a session, its task's too."""
+        return self._ask("GET", "spend", params={"session_id": session_id} if session_id else {})
+
     def health(self) -> Document:
         return self._ask("GET", "health")
 

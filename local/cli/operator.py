@@ -12,8 +12,6 @@ from local.cli.place import REPOSITORY, Place
 from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
-from turnkeeper.core.ledger import ScopeState, month_of
-from turnkeeper.core.money import format_usd
 from turnkeeper.core.policy import SCOPES, Scope, Terms, format_cap, parse_cap
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item
@@ -66,18 +64,6 @@ class Operator:
         policy, tenant = self._kit.policy, self._kit.tenants.terms(tenant_id).tenant
         wanted = tenant.plan or policy.tenants.get(tenant_id) or policy.default_plan
         return wanted if wanted in policy.plans else policy.default_plan
-
-    # ---- money ----
-
-    def spend(self, tenant_id: str, user_id: str, session_id: str | None = None) -> list[ScopeState]:
-        """The scopes of a user and its tenant; with a session, its task too."""
-        kit = self._kit
-        terms = kit.tenants.terms(tenant_id)
-        if session_id is not None:
-            return kit.treasury.states(kit.sessions.head(tenant_id, session_id), terms)
-        shards = kit.treasury.shards(terms, month_of(kit.clock.now()))
-        users = kit.treasury.user_states(tenant_id, user_id, terms)
-        return [*users, kit.treasury.tenant_state(terms, shards)]
 
     # ---- sessions ----
 
@@ -192,16 +178,6 @@ def tenant_document(terms: Terms, plan: str) -> Document:
         "caps": {scope: format_cap(terms.caps.cap(scope)) for scope in SCOPES},
         "overrides": {scope: format_cap(cap) for scope, cap in tenant.overrides.items()},
         "shards": tenant.shards,
-    }
-
-
-def scope_document(state: ScopeState) -> Document:
-    return {
-        "scope": state.scope,
-        "spent_usd": format_usd(state.spent),
-        "reserved_usd": format_usd(state.reserved),
-        "cap_usd": format_cap(state.cap),
-        "resets_at": state.resets_at,
     }
 
 

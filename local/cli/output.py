@@ -113,7 +113,9 @@ class Output:
 
 
 def write_line(document: Any, *, indent: int | None = None) -> None:
-    sys.stdout.write(json.dumps(document, indent=indent, ensure_ascii=False, default=str) + "\n")
+    # A program reads any character; a terminal may act on some.
+    text = json.dumps(document, indent=indent, ensure_ascii=sys.stdout.isatty(), default=str)
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

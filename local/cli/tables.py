@@ -62,9 +62,25 @@ def session_table(session: Document) -> Table:
         ("tools", ", ".join(session.get("granted_tools") or ()) or "none"),
         ("created", moment(session.get("created_at"))),
     ]
+    if plan := session.get("plan"):
+        pairs.append(("plan", plan_text(plan)))
+    if flags := session.get("flags"):
+        pairs.append(
+            ("flags", f"{len(flags)} results look as if they carried instructions, see entries " + _seqs(flags))
+        )
     if session.get("scores"):
         pairs.append(("scores", short(str(session["scores"]), 200)))
     return _facts(pairs)
+
+
+def plan_text(plan: Document) -> str:
+    marks = {"done": "✓", "in_progress": "▸", "dropped": "✗"}
+    items = (f"{marks.get(item['state'], '·')} {short(item['title'])}" for item in plan["items"])
+    return "\n".join([short(plan["goal"]), *items])
+
+
+def _seqs(flags: Sequence[Document]) -> str:
+    return ", ".join(str(flag["seq"]) for flag in flags)
 
 
 def tools_table(events: Sequence[Document]) -> Table:

@@ -10,7 +10,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 from local.cli.text import arguments, clock, plain, seconds, short, usd
-from turnkeeper.core.untrusted import unwrap
 
 Document = Mapping[str, Any]
 
@@ -60,7 +59,9 @@ class Transcript:
                 case "thinking" if block.get("thinking"):
                     self._print("∴ ", "dim", Text(short(str(block["thinking"]), 300), style="dim italic"))
                 case "tool_use":
-                    call = Text.assemble((str(block.get("name")), "bold"), "(", arguments(block.get("input")), ")")
+                    call = Text.assemble(
+                        (plain(str(block.get("name"))), "bold"), "(", arguments(block.get("input")), ")"
+                    )
                     self._print("⚙ ", "magenta", call)
         self._console.print(Text(f"  {spent_line(event)}", style="dim"))
 
@@ -68,9 +69,13 @@ class Transcript:
         for result in event.get("results", ()):
             mark, style = _MARKS.get(str(result.get("outcome")), ("?", "yellow"))
             line = Text.assemble(
-                (str(result.get("tool")), "bold"), f" {seconds(result.get('duration_ms'))}  ", (_first(result), "dim")
+                (plain(str(result.get("tool"))), "bold"),
+                f" {seconds(result.get('duration_ms'))}  ",
+                (_first(result), "dim"),
             )
             self._print(f"{mark} ", style, line, indent=2)
+        for note in event.get("notes") or ():
+            self._print("! ", "yellow", Text(short(str(note), 300), style="dim"), indent=2)
 
     def _print(self, mark: str, style: str, body: Text, *, indent: int = 0) -> None:
         lines = body.split("\n")
@@ -95,7 +100,7 @@ def spent_line(event: Document) -> str:
     cached = int(usage.get("cache_read_input_tokens") or 0)
     read = int(usage.get("input_tokens") or 0) + cached + int(usage.get("cache_creation_input_tokens") or 0)
     parts = [
-        str(event.get("model") or ""),
+        plain(str(event.get("model") or "")),
         f"{read:,} in" + (f" ({cached:,} cached)" if cached else ""),
         f"{int(usage.get('output_tokens') or 0):,} out",
         usd(event.get("cost_usd")),
@@ -110,7 +115,7 @@ def status_line(status: Any, stop: Document | None, runner: Any = None) -> Text:
     if status == "queued":
         line.append(" handed over to the worker, with a continuation token", style="dim")
     if stop:
-        line.append(f"  {stop.get('reason')}", style="dim")
+        line.append(f"  {plain(str(stop.get('reason')))}", style="dim")
         if words := _detail(stop):
             line.append(f"  {words}", style="dim")
     if runner:
@@ -136,16 +141,16 @@ def _detail(stop: Document) -> str:
         spent, reserved, limit, needed = (
             usd(detail.get(f"{name}_usd")) for name in ("spent", "reserved", "limit", "needed")
         )
-        return f"{detail.get('scope')}: {spent} spent and {reserved} reserved of {limit}; a call may cost {needed}"
+        return f"{plain(str(detail.get('scope')))}: {spent} spent and {reserved} reserved of {limit}; a call may cost {needed}"
     told = detail.get("summary") or detail.get("hint") or detail.get("error")
     return short(str(told), 300) if told else ""
 
 
 def _first(result: Document) -> str:
-    """The beginning of what a tool returned, without the wrapping that the model sees."""
+    """The beginning of what a tool returned."""
     content = result.get("content")
     if isinstance(content, str):
         text = content
     else:
         text = next((str(block.get("text", "")) for block in content or () if block.get("type") == "text"), "")
-    return short(unwrap(text), 100)
+    return short(text, 100)

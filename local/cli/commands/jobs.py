@@ -83,21 +83,19 @@ def spend(
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
+    role: Role = None,
     json: Json = False,
 ) -> None:
     """What was spent and reserved, of which cap, and when it resets; scope by scope."""
     with Output(json) as out:
-        from local.cli.operator import connect, scope_document
+        from local.cli.api import connect
         from local.cli.place import find
 
-        place = find(stack)
-        tenant_id, user_id = place.tenant(tenant), place.user(user)
-        states = connect(place).spend(tenant_id, user_id, session)
-        scopes = [scope_document(state) for state in states]
+        spent = connect(find(stack), tenant=tenant, user=user, role=role).spend(session)
 
         def for_people(console: Console) -> None:
             from local.cli.tables import spend_table
 
-            console.print(spend_table(scopes, f"tenant {tenant_id}, user {user_id}"))
+            console.print(spend_table(spent["scopes"], f"tenant {spent['tenant_id']}, user {spent['user_id']}"))
 
-        out.answer({"tenant_id": tenant_id, "user_id": user_id, "scopes": scopes}, for_people)
+        out.answer(spent, for_people)

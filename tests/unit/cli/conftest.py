@@ -1,0 +1,109 @@
+"""The command line against an API of the test's own, and against a kit whose table is in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from local.cli import operator as operating
+from local.cli.main import app
+from local.cli.operator import Operator
+from local.cli.place import REPOSITORY
+from tests.unit.cli.fake_api import FakeApi
+from turnkeeper.bootstrap import Kit
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.settings import Settings
+from turnkeeper.testing.memory_blobs import MemoryBlobs
+from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper.testing.recorders import RecordedTurns
+
+
+@dataclass
+class Result:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document of standard output."""
+        return json.loads(self.stdout)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+class Cli:
+    def __call__(self, *arguments: str, input: str | None = None) -> Result:
+        result = CliRunner().invoke(app, list(arguments), input=input, env={"COLUMNS": "200"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Result(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def cli() -> Cli:
+    return Cli()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder without a kit."""
+    monkeypatch.setenv("TURNKEEPER_HOME", str(tmp_path))
+    monkeypatch.delenv("TURNKEEPER_STACK", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def api(home: Path) -> Iterator[FakeApi]:
+    """A local kit that is up, as far as the command line can tell."""
+    with FakeApi() as fake:
+        document = {
+            "api_url": fake.url,
+            "queue_url": "http://127.0.0.1:1/queue",
+            "dlq_url": "http://127.0.0.1:1/dlq",
+            "table_name": "table",
+            "region": "us-east-1",
+            "aws_endpoint_url": "http://127.0.0.1:1",
+            "model_url": "http://127.0.0.1:1",
+            "worker_pid": 1,
+            "console_url": None,
+        }
+        (home / "local.json").write_text(json.dumps(document))
+        yield fake
+
+
+class MemoryKit(Kit):
+    """The kit's own wiring, with nothing outside of this process."""
+
+    table = MemoryTable()  # type: ignore[assignment]
+    blobs = MemoryBlobs()  # type: ignore[assignment]
+    queue = MemoryQueue()  # type: ignore[assignment]
+    turns = RecordedTurns()  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__(Settings(table="table", root=REPOSITORY))
+        self.table = MemoryTable()  # type: ignore[assignment]
+        self.blobs = MemoryBlobs()  # type: ignore[assignment]
+        self.queue = MemoryQueue()  # type: ignore[assignment]
+        self.turns = RecordedTurns()  # type: ignore[assignment]
+
+    def new_session(self, *, tenant: str = "local", user: str = "dev", session_id: str = "ses_1") -> str:
+        who = Identity(tenant, user, "admin")
+        return self.intake.create(who, NewSession("support", "hello", {}), session_id=session_id).session_id
+
+
+@pytest.fixture
+def kit(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> MemoryKit:
+    """What the operator's commands work on."""
+    kit = MemoryKit()
+    monkeypatch.setattr(operating, "connect", lambda _: Operator(kit, lambda: "operator:test"))
+    return kit

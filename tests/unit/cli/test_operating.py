@@ -1,0 +1,252 @@
+"""Commands that an operator gives to table and queue directly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.cli.jobs import one_job
+from local.cli.text import plain, short, usd
+from tests.unit.cli.conftest import Cli, MemoryKit
+from tests.unit.cli.fake_api import FakeApi
+from turnkeeper.core.session import Stop
+from turnkeeper.ports import Key, Update
+from turnkeeper.runtime.jobs import session_id_of_job
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.changes import Change
+
+# ---- tenants ----
+
+
+def test_a_tenant_nobody_touched_has_its_plans_caps(cli: Cli, kit: MemoryKit) -> None:
+    document = cli("tenant", "show", "acme", "--json").document
+    assert (document["plan"], document["paused"], document["overrides"]) == ("standard", False, {})
+    assert document["caps"]["user_daily"] == "20.000000"
+
+
+def test_plan_and_caps_are_set_together(cli: Cli, kit: MemoryKit) -> None:
+    arguments = ["--plan", "trial", "--cap", "task=0.50", "--cap", "tenant_monthly=unlimited"]
+    document = cli("tenant", "set", "acme", *arguments, "--json").document
+    assert document["plan"] == "trial"
+    assert document["overrides"] == {"task": "0.500000", "tenant_monthly": "unlimited"}
+    assert document["caps"]["user_monthly"] == "5.000000"
+    shown = cli("tenant", "show", "acme").stdout
+    assert "plan trial" in shown
+    assert "set for the tenant" in shown
+
+
+@pytest.mark.parametrize("given", ["task", "tasks=1", "task=", "task=-1", "task=1,5", "=1", "task=NaN"])
+def test_a_cap_that_makes_no_sense_is_wrong_usage(cli: Cli, kit: MemoryKit, given: str) -> None:
+    result = cli("tenant", "set", "acme", "--cap", given, "--json")
+    assert result.exit_code == 2
+    assert cli("tenant", "show", "acme", "--json").document["overrides"] == {}
+
+
+def test_nothing_to_set_is_wrong_usage(cli: Cli, kit: MemoryKit) -> None:
+    assert cli("tenant", "set", "acme").exit_code == 2
+
+
+def test_a_plan_that_policy_does_not_have_is_refused(cli: Cli, kit: MemoryKit) -> None:
+    result = cli("tenant", "set", "acme", "--plan", "gold", "--json")
+    assert result.exit_code == 1
+    assert "standard" in result.document["error"]["detail"]
+
+
+def test_pause_and_unpause(cli: Cli, kit: MemoryKit) -> None:
+    assert cli("tenant", "pause", "acme", "--json").document["paused"] is True
+    assert "paused" in cli("tenant", "show", "acme").stdout
+    assert cli("tenant", "unpause", "acme", "--json").document["paused"] is False
+
+
+# ---- audit ----
+
+
+def test_every_change_is_on_the_tenants_chain_and_verifies(cli: Cli, kit: MemoryKit) -> None:
+    cli("tenant", "set", "local", "--cap", "task=1.00")
+    cli("tenant", "pause", "local")
+    cli("tenant", "unpause", "local")
+    kit.new_session()
+    result = cli("audit", "verify", "--json")
+    assert result.exit_code == 0
+    chains = {chain["session_id"]: chain["records"] for chain in result.document["chains"]}
+    assert chains == {None: 3, "ses_1": 2}
+    assert "intact" in cli("audit", "verify").stdout
+
+
+def test_audit_show_tells_who_did_what(cli: Cli, kit: MemoryKit) -> None:
+    kit.new_session()
+    records = cli("audit", "show", "ses_1", "--json").document["records"]
+    assert [record["kind"] for record in records] == ["session_created", "grant"]
+    assert "session_created" in cli("audit", "show", "ses_1").stdout
+    assert cli("audit", "show", "ses_none", "--json").document["error"]["code"] == "session_not_found"
+
+
+def test_an_altered_record_is_named_with_the_reason(cli: Cli, kit: MemoryKit) -> None:
+    kit.new_session(session_id="ses_1")
+    kit.new_session(session_id="ses_2")
+    key = keys.audit_key("local", "ses_1", 2)
+    kit.table.update(Update(Key(key.pk, key.sk), set={"actor": "somebody else"}))
+    result = cli("audit", "verify", "--json")
+    assert (result.exit_code, result.document["ok"]) == (1, False)
+    (problem,) = next(one for one in result.document["chains"] if one["session_id"] == "ses_1")["problems"]
+    assert (problem["kind"], problem["first"]) == ("altered", 2)
+    assert next(one for one in result.document["chains"] if one["session_id"] == "ses_2")["problems"] == []
+    shown = cli("audit", "verify", "ses_1")
+    assert shown.exit_code == 1
+    assert "altered 2: its contents do not have its hash" in shown.stdout
+    assert cli("audit", "verify", "ses_2").exit_code == 0
+
+
+def test_a_chain_that_lost_its_end_is_truncated(cli: Cli, kit: MemoryKit) -> None:
+    kit.new_session()
+    head = kit.sessions.head("local", "ses_1")
+    kit.table.update(Update(keys.head_key("local", "ses_1"), set={"audit_seq": head.audit_seq + 1}))
+    result = cli("audit", "verify", "ses_1", "--json")
+    assert result.exit_code == 1
+    assert [one["kind"] for one in result.document["chains"][0]["problems"]] == ["truncated"]
+
+
+# ---- resume ----
+
+
+def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
+    kit.new_session()
+    stopped(kit, "ses_1")
+    api.session("ses_1", status="idle")
+    result = cli("resume", "ses_1", "--max-iterations", "7", "--clear-flags", "--json")
+    assert result.exit_code == 0
+    head = kit.sessions.head("local", "ses_1")
+    assert (head.status, head.limits.max_iterations, head.stop) == ("running", 7, None)
+    assert kit.turns.started == [("local", "ses_1")]  # type: ignore[union-attr,attr-defined]
+    (record,) = kit.sessions.audit("local", None)
+    assert (record["kind"], record["actor"]) == ("operator_action", "operator:test")
+    assert record["detail"] == {
+        "action": "resume",
+        "session_id": "ses_1",
+        "max_iterations": "7",
+        "clear_flags": "true",
+    }
+    assert cli("audit", "verify", "--json").exit_code == 0
+
+
+def test_a_session_that_runs_cannot_be_resumed(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
+    kit.new_session()
+    api.session("ses_1", status="running")
+    result = cli("resume", "ses_1", "--max-iterations", "7", "--json")
+    assert result.document["error"]["code"] == "session_busy"
+    assert kit.sessions.audit("local", None) == []
+
+
+def stopped(kit: MemoryKit, session_id: str) -> None:
+    head = kit.sessions.claim("local", session_id, "owner", "lambda")
+    resting = {"status": "stopped", "stop": Stop(reason="iteration_limit"), "lease_owner": None, "handoff": None}
+    kit.sessions.commit(Change(head, head.model_copy(update=resting)))
+
+
+# ---- jobs ----
+
+
+def test_submit_prints_the_session_that_the_job_will_be(cli: Cli, kit: MemoryKit) -> None:
+    result = cli("submit", "analyst", "count them", "--job-id", "j1", "--json")
+    (submitted,) = result.document["submitted"]
+    assert submitted["session_id"] == session_id_of_job("local", "j1")
+    (message,) = kit.queue.receive(most=10, wait_seconds=0, visibility_seconds=1)
+    assert json.loads(message.body) == {
+        "schema": "turnkeeper.job/v1",
+        "agent": "analyst",
+        "tenant_id": "local",
+        "user_id": "dev",
+        "input": "count them",
+        "job_id": "j1",
+    }
+    assert cli("submit", "analyst", "again", "--job-id", "j1").stdout.strip() == submitted["session_id"]
+
+
+def test_a_file_of_jobs_says_more_about_each(cli: Cli, kit: MemoryKit, tmp_path: Path) -> None:
+    lines = [
+        {"input": "a\u2028b", "job_id": "j1"},
+        {"input": [{"type": "text", "text": "b"}], "agent": "support", "tenant_id": "acme", "metadata": {"n": 1}},
+    ]
+    file = tmp_path / "jobs.jsonl"
+    file.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n")
+    submitted = cli("submit", "analyst", "--file", str(file), "--user", "u1", "--json").document["submitted"]
+    assert [job["tenant_id"] for job in submitted] == ["local", "acme"]
+    messages = kit.queue.receive(most=10, wait_seconds=0, visibility_seconds=1)
+    assert sorted((message.group or "", json.loads(message.body)["agent"]) for message in messages) == [
+        ("acme", "support"),
+        ("local", "analyst"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", "3", '{"input": 3}', '{"inputs": "x"}', '{"input": "x", "job_id": ""}', '{"continuation_token": "x"}'],
+)
+def test_one_bad_line_sends_nothing(cli: Cli, kit: MemoryKit, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "jobs.jsonl"
+    file.write_text('{"input": "fine"}\n' + line)
+    result = cli("submit", "analyst", "--file", str(file), "--json")
+    assert result.exit_code == 1
+    assert result.document["error"]["line"] == 2
+    assert kit.queue.receive(most=10, wait_seconds=0, visibility_seconds=1) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["support"], ["support", "x", "--file", "f"], ["--file", "f", "--job-id", "j"]]
+)
+def test_submit_takes_a_text_or_a_file(cli: Cli, kit: MemoryKit, arguments: list[str]) -> None:
+    assert cli("submit", *arguments).exit_code == 2
+
+
+def test_jobs_of_no_id_get_one_each() -> None:
+    fields = {"agent": "a", "input": "x", "tenant_id": "t", "user_id": "u"}
+    assert one_job(fields).job_id != one_job(fields).job_id
+
+
+# ---- the rest ----
+
+
+def test_texts_and_amounts_for_people() -> None:
+    assert plain("a\tb\nc\x1b[31m\r\n\u202ed") == "a\tb\nc\ufffd[31m\n\ufffdd"
+    assert short("one\n two  three", 9) == "one two …"
+    assert [
+        usd(amount) for amount in ("0.000000", "0.000001", "0.001234", "12.5", "1234.000000", "unlimited", None)
+    ] == [
+        "$0.00",
+        "$0.000001",
+        "$0.0012",
+        "$12.50",
+        "$1,234.00",
+        "unlimited",
+        "-",
+    ]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from local.cli.main import app; "
+        "heavy = {'boto3', 'httpx2', 'pydantic', 'anthropic', 'turnkeeper.bootstrap', 'local.kit'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path.cwd())
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["demo"], ["up"], ["down"], ["status"], ["doctor"], ["chat"], ["run"], ["submit"], ["watch"], ["sessions"]),
+        *(["show"], ["cancel"], ["resume"], ["erase"], ["spend"], ["redrive"]),
+        *(["tenant", verb] for verb in ("set", "show", "pause", "unpause")),
+        *(["audit", verb] for verb in ("show", "verify")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_and_takes_json(cli: Cli, command: list[str]) -> None:
+    result = cli(*command, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
