@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import tomllib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.ports import Alerts, Model
 from turnkeeper.runtime.auditing import Auditor
@@ -181,6 +183,16 @@ class Kit:
                 keep_lease=lambda head, since, beat: LeaseThread(self.sessions, self.clock, head, since, beat),
             )
         )
+
+    # ---- at the start of a process ----
+
+    def warm(self) -> None:
+        """Make now what the first request would wait for, but for the model. Reads no secret and opens no connection:
+        what is warm may be kept in a snapshot of the process."""
+        for agent in self.catalog.agents.values():
+            with suppress(UnpricedModel):
+                self.prices.rates(agent.model, agent.model_options)
+        _ = self.intake, self.treasury, self.dispatch
 
     # ---- secrets ----
 

@@ -1,0 +1,104 @@
+"""The transcript as it happens: by long poll, or as server-sent events in one piece."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from functions.api.documents import Event, EventPage, event_of
+from functions.api.http import Answer, Request
+from functions.api.preferences import MOST_WAIT_SECONDS, number
+from functions.api.waiting import until
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.session import Head
+
+EVENT_STREAM = "text/event-stream"
+
+#: Without a word about it, a stream stays open this long.
+_STREAM_WAIT_SECONDS = 20
+_MARGIN_SECONDS = 3.0
+#: Lambda answers with 6 MB at most; what does not fit comes with the next page.
+_MOST_BYTES = 4_500_000
+_MOST_ENTRIES = 100
+_MOST_SEQ = 10**9 - 2
+#: How soon a client should come back: while a turn runs, and at rest.
+_RETRY_MILLIS = (500, 5_000)
+
+
+class EventCalls:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def get(self, request: Request) -> Answer:
+        stream = EVENT_STREAM in request.headers.get("accept", "")
+        after = number(request.query, "after", least=0, most=_MOST_SEQ, default=0)
+        default = _STREAM_WAIT_SECONDS if stream else 0
+        wait = number(request.query, "wait", least=0, most=MOST_WAIT_SECONDS, default=default)
+        last_event_id = request.headers.get("last-event-id", "")
+        if stream and re.fullmatch(r"\d{1,9}", last_event_id):
+            # A client that connects again asks with the address of the first time.
+            after = int(last_event_id)
+        head = self._kit.intake.owned(request.who, request.parameters["session_id"])
+        # The head is read before the entries: so whoever is told that the session rests has been told everything.
+        head = until(
+            self._kit,
+            head,
+            lambda now: now.last_seq > after or now.resting,
+            min(wait, request.left_seconds - _MARGIN_SECONDS),
+        )
+        page = self._page(head, after)
+        return Answer(200, _stream(page, head), EVENT_STREAM) if stream else Answer.json(page.dump())
+
+    def _page(self, head: Head, after: int) -> EventPage:
+        events: list[Event] = []
+        size = 0
+        while (seen := events[-1].seq if events else after) < head.last_seq:
+            entries = self._kit.sessions.entries(head.tenant_id, head.session_id, after=seen, limit=_MOST_ENTRIES)
+            for event in map(_fitting, map(event_of, entries)):
+                size += _length(event)
+                if events and size > _MOST_BYTES:
+                    return EventPage(events=events, last_seq=events[-1].seq, status=head.status, more=True)
+                events.append(event)
+            if not entries:
+                break
+        last_seq = max(head.last_seq, events[-1].seq if events else 0)
+        return EventPage(events=events, last_seq=last_seq, status=head.status, more=False)
+
+
+def _length(event: Event) -> int:
+    """Bytes of an event in what Lambda hands to API Gateway: JSON in JSON, in ASCII."""
+    return len(json.dumps(json.dumps(event.dump(), ensure_ascii=False)))
+
+
+def _fitting(event: Event) -> Event:
+    """An event that fits into an answer, its longest texts and files cut where it must be."""
+    most = _MOST_BYTES
+    while _length(event) > _MOST_BYTES:
+        most //= 8
+        event = Event.model_validate(_cut(event.dump(), most))
+    return event
+
+
+def _cut(value: Any, most: int) -> Any:
+    if isinstance(value, str) and len(value) > most:
+        return f"{value[:most]}[{len(value) - most} characters left out]"
+    if isinstance(value, Mapping):
+        return {name: _cut(item, most) for name, item in value.items()}
+    return [_cut(item, most) for item in value] if isinstance(value, list) else value
+
+
+def _stream(page: EventPage, head: Head) -> str:
+    """Frames of the events, and one that says how the session stands. It has no id, so it is no place to go on from."""
+    frames = [f"retry: {_RETRY_MILLIS[head.resting]}\n"]
+    frames += [f"id: {event.seq}\nevent: {event.type}\ndata: {_line(event.dump())}\n" for event in page.events]
+    if not page.events:
+        frames.append(": nothing new\n")
+    frames.append(f"event: end\ndata: {_line({'status': page.status, 'last_seq': page.last_seq, 'more': page.more})}\n")
+    return "\n".join(frames) + "\n"
+
+
+def _line(value: Any) -> str:
+    """On one line: JSON escapes every line break but two that are none in an event stream."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

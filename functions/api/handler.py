@@ -1,0 +1,31 @@
+"""The front door's Lambda. It never imports the model: whoever waits for an answer does not wait for that."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+from functions.api.app import FrontDoor
+from turnkeeper.adapters import logs
+from turnkeeper.bootstrap import Kit
+from turnkeeper.settings import Settings
+
+
+@cache
+def front_door() -> FrontDoor:
+    """This process's front door, with all that a first request would wait for."""
+    settings = Settings.from_environment()
+    logs.set_up(settings.log_level)
+    kit = Kit(settings)
+    kit.warm()
+    return FrontDoor(kit)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return front_door().answer(event, context.get_remaining_time_in_millis() / 1000)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # Lambda gives an environment a whole core while it starts.
+    front_door()

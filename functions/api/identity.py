@@ -1,0 +1,104 @@
+"""Who is asking, from the authorizer's word: never from the body.
+
+=========  ===========================================================================================================
+``jwt``    the claims of a JWT that API Gateway has checked; their names are settings
+``iam``    a signed request of a trusted backend, which names tenant, user and role in headers; who else signs may be
+           known to AWS, but not to us
+``local``  headers, and somebody where they are missing: only for a kit on one's own machine
+=========  ===========================================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from functions.api.http import Request, invalid
+from turnkeeper.core.errors import Forbidden, Unauthenticated
+from turnkeeper.runtime.intake import Identity
+from turnkeeper.settings import Settings
+
+#: What a header may name. Two headers of one name arrive joined by a comma, which is no part of a name.
+_NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+#: What a claim may be: issuers put more into a subject, such as ``auth0|123``.
+_CLAIM = re.compile(r"[!-~]{1,128}")
+_ROLE_LENGTH = 64
+
+_ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[\w-]+):sts::(?P<account>\d{12}):assumed-role/(?P<role>[^/]+)/[^/]+")
+_ROLE = re.compile(r"arn:(?P<partition>[\w-]+):iam::(?P<account>\d{12}):role/(?:[^/]+/)*(?P<role>[^/]+)")
+
+
+def identity_of(request: Request, settings: Settings, default_role: str) -> Identity:
+    """The caller of a request that the authorizer let through.
+
+    Raises:
+        Unauthenticated: nobody vouches for it, or tenant or user are not said.
+        Forbidden: signed by somebody who is not trusted to name tenants and users.
+        InvalidRequest: a header that names nobody.
+    """
+    match settings.identity:
+        case "jwt":
+            return _from_claims(request.authorizer, settings, default_role)
+        case "iam":
+            _check_principal(request.authorizer, settings)
+            return _from_headers(request.headers, default_role)
+        case "local":
+            local = {"x-tenant-id": "local", "x-user-id": "dev"}
+            return _from_headers({**local, **request.headers}, "admin")
+
+
+def _from_claims(authorizer: Mapping[str, Any], settings: Settings, default_role: str) -> Identity:
+    claims = (authorizer.get("jwt") or {}).get("claims") or {}
+    tenant = _claim(claims, settings.jwt_tenant_claim)
+    user = _claim(claims, settings.jwt_user_claim)
+    role = _claim(claims, settings.jwt_role_claim) if settings.jwt_role_claim in claims else default_role
+    return Identity(tenant, user, _role(role))
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not _CLAIM.fullmatch(value):
+        raise Unauthenticated(f"The token says no {name} that can be used.")
+    return value
+
+
+def _check_principal(authorizer: Mapping[str, Any], settings: Settings) -> None:
+    arn = (authorizer.get("iam") or {}).get("userArn")
+    if not isinstance(arn, str) or not arn:
+        raise Unauthenticated("The request is not signed.")
+    if not any(_is(arn, trusted) for trusted in settings.trusted_principals):
+        raise Forbidden("This principal may not name tenants and users.")
+
+
+def _is(arn: str, trusted: str) -> bool:
+    """Whether the caller is the trusted principal, or a session of the trusted role. A session's name for its role
+    leaves out the path, which is no part of what makes a role's name unique."""
+    if arn == trusted:
+        return True
+    session, role = _ASSUMED_ROLE.fullmatch(arn), _ROLE.fullmatch(trusted)
+    return session is not None and role is not None and session.groupdict() == role.groupdict()
+
+
+def _from_headers(headers: Mapping[str, str], default_role: str) -> Identity:
+    role = headers.get("x-user-role")
+    return Identity(
+        tenant_id=_header(headers, "X-Tenant-Id"),
+        user_id=_header(headers, "X-User-Id"),
+        role=default_role if role is None else _role(_header(headers, "X-User-Role")),
+    )
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name.lower())
+    if value is None:
+        raise Unauthenticated(f"The header {name} is missing.")
+    if not _NAME.fullmatch(value):
+        raise invalid(f"The header {name} holds no name.", f"header {name}", "letters, digits and ._:@- only")
+    return value
+
+
+def _role(role: str) -> str:
+    if len(role) > _ROLE_LENGTH:
+        raise Unauthenticated(f"The role is longer than {_ROLE_LENGTH} characters.")
+    return role

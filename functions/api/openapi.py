@@ -1,0 +1,141 @@
+"""The OpenAPI document, made of the routes and of the models that read and write their bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from functions.api import documents
+from functions.api.preferences import DEFAULT_WAIT_SECONDS, MOST_WAIT_SECONDS
+from functions.api.problems import CONTENT_TYPE
+from functions.api.routing import Route
+
+_REF = "#/components/schemas/{model}"
+
+#: Codes of the problems by status, and the model that describes them.
+_PROBLEMS: dict[int, tuple[str, type[BaseModel]]] = {
+    400: ("invalid_request", documents.InvalidRequestProblem),
+    401: ("unauthenticated", documents.Problem),
+    402: ("cost_cap_exceeded", documents.CostCapProblem),
+    403: ("forbidden", documents.Problem),
+    404: ("session_not_found, agent_not_found", documents.Problem),
+    409: ("session_busy, session_ended", documents.ConflictProblem),
+    410: ("continuation_expired", documents.Problem),
+    413: ("input_too_large", documents.InputTooLargeProblem),
+    422: ("idempotency_mismatch, unpriced_model", documents.Problem),
+    423: ("tenant_paused", documents.Problem),
+    500: ("internal_error", documents.Problem),
+    503: ("unavailable", documents.Problem),
+}
+_OF_EVERY_CALL = (400, 401, 403, 500, 503)
+
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": f"`wait=N`: seconds that the turn may keep the connection, 0 to {MOST_WAIT_SECONDS}, "
+    f"by default {DEFAULT_WAIT_SECONDS}. Then the answer is a 202.",
+    "schema": {"type": "string"},
+    "example": "wait=5",
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key gives the same turn, for a day; with another body it is refused.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
+
+
+def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Turnkeeper", "version": _version(), "description": "Turns of Claude agents."},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(routes),
+            "securitySchemes": {
+                "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "iam": {
+                    "type": "apiKey",
+                    "name": "Authorization",
+                    "in": "header",
+                    "description": "AWS Signature Version 4 of a trusted backend, with X-Tenant-Id and X-User-Id.",
+                },
+            },
+        },
+        "security": [{"jwt": []}, {"iam": []}],
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
+    if route.public:
+        operation["security"] = []
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(route.body)}}}
+    operation["responses"] = {str(status): _answer(route, status) for status in route.answers}
+    problems = (500,) if route.public else sorted({*route.problems, *_OF_EVERY_CALL})
+    operation["responses"] |= {str(status): _problem(status) for status in problems}
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    found += [
+        {"name": query.name, "in": "query", "schema": dict(query.schema), "description": query.about}
+        for query in route.query
+    ]
+    return [*found, _PREFER, _IDEMPOTENCY_KEY] if route.turn else found
+
+
+def _answer(route: Route, status: int) -> dict[str, Any]:
+    model = route.answers[status]
+    descriptions = {200: "Done", 202: "Still running or queued: go on with its continuation token", 204: "Done"}
+    if status == 204:
+        return {"description": descriptions[status]}
+    schema = _ref(model) if model is not None else {"type": "object"}
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    content |= {also: {"schema": {"type": "string"}} for also in route.also}
+    return {"description": descriptions[status], "content": content}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    codes, model = _PROBLEMS[status]
+    return {"description": codes, "content": {CONTENT_TYPE: {"schema": _ref(model)}}}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
+    bodies = {route.body for route in routes if route.body is not None}
+    answers = {model for route in routes for model in route.answers.values() if model is not None}
+    problems = {model for _, model in _PROBLEMS.values()}
+    modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+        *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),
+        *((model, "serialization") for model in sorted(answers | problems, key=lambda model: model.__name__)),
+    ]
+    _, definitions = models_json_schema(modes, ref_template=_REF)
+    schemas: dict[str, Any] = definitions["$defs"]
+    return schemas
+
+
+def _version() -> str:
+    try:
+        return version("turnkeeper")
+    except PackageNotFoundError:
+        # A Lambda carries the package without what installs it.
+        return "0"

@@ -1,0 +1,32 @@
+"""What was spent, is set aside and may be spent."""
+
+from __future__ import annotations
+
+from functions.api.documents import Spend, scope_of
+from functions.api.http import Answer, Request
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.ledger import month_of
+
+
+class SpendCalls:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def get(self, request: Request) -> Answer:
+        """The caller's own scopes; with ``session_id``, that session's task before them."""
+        who, session_id = request.who, request.query.get("session_id")
+        terms = self._kit.tenants.terms(who.tenant_id)
+        treasury = self._kit.treasury
+        shards = treasury.shards(terms, month_of(self._kit.clock.now()))
+        states = treasury.user_states(who.tenant_id, who.user_id, terms)
+        states.append(treasury.tenant_state(terms, shards))
+        if session_id is not None:
+            [task, *_] = treasury.states(self._kit.intake.owned(who, session_id), terms)
+            states = [task, *states]
+        spend = Spend(
+            tenant_id=who.tenant_id,
+            user_id=who.user_id,
+            session_id=session_id,
+            scopes=list(map(scope_of, states)),
+        )
+        return Answer.json(spend.dump())

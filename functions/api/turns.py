@@ -1,0 +1,170 @@
+"""Calls that take work in, and wait for what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from functions.api.bodies import ContinueSession, CreateSession, PostTurn, content, read
+from functions.api.documents import Turn, can_go_on, earlier_turn, turn_of
+from functions.api.http import Answer, Request
+from functions.api.preferences import DEFAULT_WAIT_SECONDS, idempotency_key, preferred_wait
+from functions.api.problems import problem
+from functions.api.waiting import until
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.continuation import Continuation, continuation_of
+from turnkeeper.core.errors import SessionBusy, SessionEnded
+from turnkeeper.core.session import Head
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store.sessions import AlreadyDone, Earlier, Once
+
+logger = logging.getLogger(__name__)
+
+#: Of the Lambda's time, for everything but waiting.
+_MARGIN_SECONDS = 3.0
+
+
+class TurnCalls:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    # ---- the calls ----
+
+    def create(self, request: Request) -> Answer:
+        raw = request.json()
+        body = read(CreateSession, raw)
+        new = NewSession(body.agent, content(body.input), body.metadata, body.placement)
+        return self._once(request, raw, lambda once: self._kit.intake.create(request.who, new, once=once))
+
+    def post(self, request: Request) -> Answer:
+        raw = request.json()
+        body = read(PostTurn, raw)
+        session_id = request.parameters["session_id"]
+
+        def post(once: Once | None) -> Head:
+            head = self._kit.intake.owned(request.who, session_id)
+            return self._kit.intake.post(head, content(body.input), once=once)
+
+        return self._once(request, raw, post)
+
+    def go_on(self, request: Request) -> Answer:
+        raw = request.json()
+        body = read(ContinueSession, raw)
+        token = self._kit.tokens.verify(body.continuation_token)
+        most = body.limits.max_iterations if body.limits else None
+
+        def resume(once: Once | None) -> Head:
+            head = self._kit.intake.continued(request.who, token)
+            if not self._may_resume(head, token, most):
+                return head
+            try:
+                return self._kit.intake.resume(head, max_iterations=most, once=once)
+            except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
+                return self._kit.sessions.head(head.tenant_id, head.session_id)
+
+        return self._once(request, raw, resume)
+
+    def _may_resume(self, head: Head, token: Continuation, most: int | None) -> bool:
+        """A token lets its holder end one stop: the next one after its position. So using it again runs nothing."""
+        if head.status != "stopped" or head.turn != token.turn:
+            return False
+        limit = head.limits.max_iterations if most is None else most
+        if head.stop is not None and head.stop.reason == "iteration_limit" and head.iterations >= limit:
+            return False  # It would stop again at once.
+        if token.seq >= head.last_seq:
+            return True
+        since = self._kit.sessions.entries(head.tenant_id, head.session_id, after=token.seq - 1)
+        return not any(entry.status == "stopped" and entry.seq < head.last_seq for entry in since)
+
+    # ---- once, and the wait ----
+
+    def _once(self, request: Request, raw: Any, act: Callable[[Once | None], Head]) -> Answer:
+        """Do it, or find what was done under the same key; then wait for the turn."""
+        key = idempotency_key(request.headers)
+        once = None if key is None else Once(key, _fingerprint(request, raw))
+        if once is not None and (earlier := self._earlier(request.who, once)):
+            return self._turn_of(request, earlier)
+        try:
+            head = act(once)
+        except AlreadyDone as done:
+            return self._turn_of(request, done.earlier)
+        except (SessionBusy, SessionEnded):
+            # Perhaps by the same request, a moment ago.
+            if once is not None and (earlier := self._earlier(request.who, once)):
+                return self._turn_of(request, earlier)
+            raise
+        return self._waited(request, head, sent=self._send(head))
+
+    def _earlier(self, who: Identity, once: Once) -> Earlier | None:
+        return self._kit.sessions.earlier(who.tenant_id, who.user_id, once)
+
+    def _send(self, head: Head) -> bool:
+        """Ask for a runner, where one is needed. It is written down that one is: where nobody takes the request now,
+        the sweep asks again."""
+        if head.handoff is None or head.lease_owner is not None:
+            return True
+        try:
+            self._kit.dispatch.send(head)
+        except Exception:
+            logger.exception("no runner could be asked for", extra={"session_id": head.session_id})
+            return False
+        return True
+
+    def _turn_of(self, request: Request, earlier: Earlier) -> Answer:
+        """The answer of a request that was made before: of that very turn."""
+        head = self._kit.sessions.head(request.who.tenant_id, earlier.session_id)
+        if head.turn == earlier.turn:
+            return self._waited(request, head)
+        entries = self._kit.sessions.load(head.tenant_id, head.session_id).entries
+        return Answer.json(earlier_turn(head, entries, earlier.turn).dump())
+
+    def _waited(self, request: Request, head: Head, *, sent: bool = True) -> Answer:
+        asked = preferred_wait(request.headers)
+        wait = min(DEFAULT_WAIT_SECONDS if asked is None else asked, request.left_seconds - _MARGIN_SECONDS)
+        turn = head.turn
+        if sent:
+            head = until(self._kit, head, lambda now: now.resting or now.turn != turn, wait)
+        headers = {} if asked is None else {"preference-applied": f"wait={asked}"}
+        return self._answer(head, headers)
+
+    def _answer(self, head: Head, headers: dict[str, str]) -> Answer:
+        token = self._kit.tokens.sign(continuation_of(head)) if can_go_on(head) else None
+        if refused := refusal(head, token):
+            return Answer(refused.status, refused.body, refused.content_type, {**refused.headers, **headers})
+        document = self._document(head, token)
+        return Answer.json(document.dump(), 200 if head.resting else 202, headers)
+
+    def _document(self, head: Head, token: str | None) -> Turn:
+        answer = self._kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn_seq)
+        return turn_of(head, answer, token)
+
+
+def refusal(head: Head, token: str | None) -> Answer | None:
+    """A turn that was stopped before its first model call was refused, as a problem says."""
+    if head.status != "stopped" or head.stop is None or head.iterations:
+        return None
+    data = {"session_id": head.session_id, "continuation_token": token}
+    detail = dict(head.stop.detail)
+    if head.stop.reason == "paused":
+        return problem(423, "tenant_paused", f"Tenant {head.tenant_id} is paused by its operator.", data)
+    if head.stop.reason == "cost_cap":
+        detail.pop("before_first_call", None)
+        wait = detail.pop("retry_after_seconds", None)
+        headers = {"retry-after": str(wait or 1)} if detail.get("contended") else {}
+        text = (
+            f"The {detail['scope']} cap of {detail['limit_usd']} USD does not admit a call that may cost "
+            f"{detail['needed_usd']} USD."
+        )
+        return problem(402, "cost_cap_exceeded", text, {**detail, **data}, headers)
+    if detail.get("code") == "unpriced_model":
+        return problem(422, "unpriced_model", "Nobody can price the agent's model.", data)
+    return None
+
+
+def _fingerprint(request: Request, raw: Any) -> str:
+    """What an idempotency key protects: this call with this body, however it is written down."""
+    canonical = json.dumps([request.method, request.path, raw], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,25 @@
+"""Waiting for a session to change: a look at its head now and then, closer together at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.session import Head
+
+_FIRST_SECONDS = 0.05
+_LAST_SECONDS = 0.25
+
+
+def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
+    """The head once it is as wanted, or as it is when the time is up."""
+    give_up_at = kit.clock.monotonic() + wait_seconds
+    pause = _FIRST_SECONDS
+    while not holds(head):
+        left = give_up_at - kit.clock.monotonic()
+        if left <= 0:
+            break
+        kit.clock.sleep(min(pause, left))
+        pause = min(pause * 1.25, _LAST_SECONDS)
+        head = kit.sessions.head(head.tenant_id, head.session_id)
+    return head

@@ -1,0 +1,72 @@
+"""The turn runner's Lambda: one asynchronous event, one session, as far as the time goes.
+
+With SnapStart, all that is expensive is made before the snapshot is taken: the model's SDK above all. Secrets are read
+when they are first used, so none gets into it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from typing import Any
+
+from turnkeeper.adapters import logs
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
+from turnkeeper.runtime.engine import Allowance
+from turnkeeper.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Kept of the Lambda's time when the settings ask for nearly all of it: a handoff has to be written and sent.
+MARGIN_SECONDS = 15.0
+
+
+class TurnRunner:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def run(self, event: dict[str, Any], left_seconds: float) -> dict[str, Any]:
+        """Run the session that the event names; what became of it.
+
+        Raises:
+            StoreBusy, Unavailable: Lambda is to try again.
+        """
+        tenant_id, session_id = event.get("tenant_id"), event.get("session_id")
+        if not isinstance(tenant_id, str) or not isinstance(session_id, str):
+            logger.error("an event without tenant_id and session_id")
+            return {"outcome": "invalid"}
+        told = {"tenant_id": tenant_id, "session_id": session_id}
+        allowance = Allowance(
+            runner="lambda",
+            turn_seconds=max(0.0, min(self._kit.settings.turn_seconds, left_seconds - MARGIN_SECONDS)),
+            hard_seconds=left_seconds,
+        )
+        try:
+            head = self._kit.engine.run(tenant_id, session_id, allowance)
+        except (SessionBusy, SessionEnded, SessionNotFound, LeaseLost) as error:
+            # Events come at least once. Whoever has the session, or the sweep, looks after it.
+            logger.info("nothing to do", extra={**told, "code": error.code})
+            return {"outcome": error.code}
+        logger.info("the turn was run", extra={**told, "status": head.status, "last_seq": head.last_seq})
+        return {"outcome": "ran", "status": head.status}
+
+
+@cache
+def turn_runner() -> TurnRunner:
+    """This process's runner, with the model's SDK imported."""
+    settings = Settings.from_environment()
+    logs.set_up(settings.log_level)
+    kit = Kit(settings)
+    kit.warm()
+    _ = kit.engine
+    return TurnRunner(kit)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return turn_runner().run(event, context.get_remaining_time_in_millis() / 1000)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    turn_runner()
