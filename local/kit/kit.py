@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 _HEALTH_SECONDS = 30
+_NO_KEY = "no-key"
+"""What is sent where nobody asks for one: an empty secret counts as forgotten, and nothing is called without a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> K
 
     progress("deploying the stacks")
     deployed = deploy(home, ministack, settings, dependencies=dependencies, model_url=model_url)
-    if settings.anthropic_api_key:
-        _put_key(ministack, deployed, settings.anthropic_api_key)
+    _put_key(ministack, deployed, settings.anthropic_api_key or _NO_KEY)
 
     progress("waiting for the API")
     api_url = ministack.api_url(deployed.api_id)
