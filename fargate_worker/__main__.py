@@ -9,13 +9,11 @@ import sys
 import time
 from types import FrameType
 
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-
 from fargate_worker.health import HealthServer
 from fargate_worker.protection import TaskProtection
 from fargate_worker.reading import Reader
 from fargate_worker.worker import Options, Worker
-from turnkeeper.adapters.redaction import install
+from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.ports import Key
 from turnkeeper.settings import Settings
@@ -59,7 +57,8 @@ def worker_of(kit: Kit) -> Worker:
 def main() -> int:
     signals = Signals()
     settings = Settings.from_environment()
-    _log_as_json(settings.log_level)
+    set_up(settings.log_level)
+    logging.getLogger("fargate_worker").setLevel(settings.log_level)
     kit = Kit(settings)
     worker = worker_of(kit)
     health = HealthServer(
@@ -84,14 +83,6 @@ def main() -> int:
         protection.close()
     logger.info("stopped" if clean else "stopped with work given back")
     return 0
-
-
-def _log_as_json(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LambdaPowertoolsFormatter())
-    logging.basicConfig(level=level, handlers=[handler])
-    install(logging.getLogger())
-    logging.getLogger("botocore").setLevel("WARNING")
 
 
 if __name__ == "__main__":

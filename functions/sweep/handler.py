@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from functions.sweep.sweep import Sweep
+from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
 
@@ -22,13 +23,14 @@ _DEFAULT_SECONDS = 45.0
 
 @cache
 def _kit() -> Kit:
-    return Kit(Settings.from_environment())
+    settings = Settings.from_environment()
+    set_up(settings.log_level)
+    return Kit(settings)
 
 
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     """One sweep; what it did, also in the log."""
     kit = _kit()
-    logger.setLevel(kit.settings.log_level)
     started = time.monotonic()
 
     def seconds_left() -> float:
@@ -36,6 +38,6 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
             return float(context.get_remaining_time_in_millis()) / 1000 - _MARGIN_SECONDS
         return _DEFAULT_SECONDS - (time.monotonic() - started)
 
-    report = Sweep(kit.sessions, kit.dispatch, kit.alerts, kit.clock).run(seconds_left).to_json()
+    report = Sweep(kit.sessions, kit.dispatch, kit.erasure, kit.alerts, kit.clock).run(seconds_left).to_json()
     logger.info("swept %s", json.dumps(report))
     return report

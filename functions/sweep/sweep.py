@@ -1,4 +1,4 @@
-"""Sessions that nobody looks after: dead runners, handoffs that got lost, money that was left set aside.
+"""Sessions that nobody looks after: dead runners, lost handoffs, money left set aside, erasures left half done.
 
 Everything is found through the ``due`` index, acted on by conditional writes against the head as it was read: two
 sweeps at once, or a runner that turns out to be alive, make a write fail, which is no error.
@@ -18,6 +18,7 @@ from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.changes import Resolved
+from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class Report:
     resent: int = 0
     #: Reservations of sessions at rest. There should be none: each is a defect.
     settled: int = 0
+    #: Erased sessions whose last contents were taken away.
+    erased: int = 0
     #: Looked after by somebody else meanwhile.
     alive: int = 0
     #: Written down as on their way, but the queue or the Lambda could not be asked: the next sweep does.
@@ -54,6 +57,7 @@ _NAMED = 50
 class Sweep:
     sessions: Sessions
     dispatch: Dispatch
+    erasure: Erasure
     alerts: Alerts
     clock: Clock
 
@@ -98,6 +102,10 @@ class Sweep:
 
     def _act(self, head: Head, report: Report) -> bool:
         """False where there was nothing to do: the index lags behind."""
+        if head.status == "erased":
+            self.erasure.finish(head)
+            report.erased += 1
+            return True
         if head.resting:
             return self._settle(head, report)
         now_millis = self.clock.now().timestamp() * 1000

@@ -108,7 +108,7 @@ class StandInModel:
         )
 
     def count_tokens(self, request: ModelRequest) -> int:
-        return self.standin.count_tokens(_body(request))
+        return self.standin.count_tokens({name: value for name, value in _body(request).items() if name != "metadata"})
 
 
 def _body(request: ModelRequest) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def kit() -> MemoryKit:
 
 
 def sweep_of(kit: MemoryKit) -> Sweep:
-    return Sweep(kit.sessions, kit.dispatch, kit.alerts, kit.clock)
+    return Sweep(kit.sessions, kit.dispatch, kit.erasure, kit.alerts, kit.clock)
 
 
 def sweep(kit: MemoryKit) -> dict[str, Any]:
@@ -127,6 +127,19 @@ def test_what_could_not_be_sent_is_sent_the_next_time(kit: MemoryKit, monkeypatc
     kit.clock.advance(121)  # type: ignore[attr-defined]
     assert sweep(kit) == {"resent": 1}
     assert len(kit.queue.bodies()) == 1
+
+
+def test_an_erasure_is_finished(kit: MemoryKit) -> None:
+    head = new(kit, agent="plain")
+    kit.run(head)
+    kit.erasure.erase(kit.head(head.session_id), actor="ann")
+    # What a runner that was cut off left behind.
+    kit.table.write([Update(keys.entry_key("acme", head.session_id, 2), set={"data": b'{"content": []}'})])
+    assert sweep(kit) == {}
+    kit.clock.advance(200)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"erased": 1}
+    assert "data" not in (kit.table.get(keys.entry_key("acme", head.session_id, 2)) or {})
+    assert sweep(kit) == {}
 
 
 def test_two_sweeps_at_once_send_once(kit: MemoryKit) -> None:

@@ -1,0 +1,71 @@
+"""Which ends of a turn on-call hears of, and what it is told: numbers, names and reasons, never contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from functions.observe.records import Changed
+from turnkeeper.core.session import Entry, StopReason
+from turnkeeper.ports import Alerts, Blobs
+from turnkeeper.runtime.store import codec
+
+#: Kinds to filter by, by the reason that a turn ended for. The others are a user's, an operator's or an agent's own.
+KINDS: dict[StopReason, str] = {
+    "iteration_limit": "breaker_trip",
+    "repetition": "breaker_trip",
+    "error_streak": "breaker_trip",
+    "deadline": "breaker_trip",
+    "no_done_signal": "breaker_trip",
+    "cost_cap": "cap_trip",
+    "provider_error": "provider_error",
+    "internal_error": "internal_error",
+}
+
+#: Of a stop's detail, what may be told.
+_TOLD = frozenset(
+    {
+        *("iterations", "max_iterations", "elapsed_seconds", "max_seconds"),
+        *("tool", "tools", "times", "call_hash", "steps"),
+        *("scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"),
+        *("attempts", "status_code", "retry_after_seconds", "code"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Alerting:
+    alerts: Alerts
+    blobs: Blobs
+
+    def see(self, change: Changed) -> None:
+        """Raises Unavailable where an entry's content cannot be had now."""
+        if not (change.inserted and change.sk.startswith("ENTRY#") and change.new["type"] == "status"):
+            return
+        entry = codec.entry_of(change.new, self.blobs)
+        if entry.stop is None or (kind := KINDS.get(entry.stop.reason)) is None:
+            return
+        reason = entry.stop.reason
+        subject = f"Session {change.session_id} of tenant {change.tenant_id} ended its turn: {reason}"
+        self.alerts.alert(kind, subject, _told(change, entry))
+
+
+def _told(change: Changed, entry: Entry) -> dict[str, Any]:
+    assert entry.stop is not None
+    detail = entry.stop.detail
+    told = {
+        "tenant_id": change.tenant_id,
+        "session_id": change.session_id,
+        "seq": entry.seq,
+        "at": entry.at,
+        "status": entry.status,
+        "reason": entry.stop.reason,
+        "runner": entry.runner,
+        **{name: value for name, value in detail.items() if name in _TOLD},
+    }
+    # What was repeated, without what was said: the hash tells the same call again.
+    if isinstance(arguments := detail.get("arguments"), dict):
+        told["argument_names"] = sorted(map(str, arguments))[:50]
+    if entry.stop.reason == "internal_error" and "error" in detail:
+        told["error"] = detail["error"]  # The name of a type.
+    return told

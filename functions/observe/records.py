@@ -1,0 +1,50 @@
+"""What the table's stream tells, one change at a time."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turnkeeper.adapters.table_values import item_from_wire
+from turnkeeper.ports import Item
+from turnkeeper.runtime.store import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One item of a session, as it was and as it is."""
+
+    tenant_id: str
+    session_id: str
+    sk: str
+    old: Item | None
+    new: Item
+
+    @property
+    def inserted(self) -> bool:
+        return self.old is None
+
+
+def changed(record: Mapping[str, Any]) -> Changed | None:
+    """A record of the stream; ``None`` where it is about no session, or takes an item away."""
+    images = record["dynamodb"]
+    if record.get("eventName") not in {"INSERT", "MODIFY"} or "NewImage" not in images:
+        return None
+    new = _item(images["NewImage"])
+    if (session := keys.session_of_pk(new["pk"])) is None:
+        return None
+    old = _item(images["OldImage"]) if images.get("OldImage") else None
+    return Changed(*session, new["sk"], old, new)
+
+
+def _item(image: Mapping[str, Any]) -> Item:
+    return item_from_wire({name: _decoded(value) for name, value in image.items()})
+
+
+def _decoded(value: Mapping[str, Any]) -> Any:
+    """As a client would have it: Lambda's events are JSON, where bytes are base64."""
+    if isinstance(value.get("B"), str):
+        return {"B": base64.b64decode(value["B"])}
+    return value
