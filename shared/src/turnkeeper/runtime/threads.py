@@ -73,21 +73,25 @@ class Threads:
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(work, index, job), daemon=True).start()
         waiting = set(range(len(jobs)))
-        while waiting and not stop():
-            elapsed = time.monotonic() - started
-            waiting -= {index for index in waiting if elapsed >= timeouts[index]}
-            if not waiting:
-                break
-            nearest = min(timeouts[index] for index in waiting) - elapsed
+
+        def collect(wait_seconds: float) -> None:
             with changed:
-                if not finished:
-                    changed.wait(max(0.0, min(nearest, self.POLL_SECONDS)))
+                if not finished and wait_seconds > 0:
+                    changed.wait(wait_seconds)
                 ended, finished[:] = list(finished), []
             for index, outcome in ended:
                 if index in waiting:
                     waiting.discard(index)
                     outcomes[index] = outcome
                     done(index, outcome, len(waiting))
+
+        while waiting and not stop():
+            nearest = min(timeouts[index] for index in waiting) - (time.monotonic() - started)
+            collect(min(nearest, self.POLL_SECONDS))
+            # Only after looking: what has ended counts, however late it is looked at.
+            elapsed = time.monotonic() - started
+            waiting -= {index for index in waiting if elapsed >= timeouts[index]}
+        collect(0.0)
         return outcomes
 
 
