@@ -6,15 +6,18 @@ from before the write that took it, less a margin. Other runners wait a margin l
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from turnkeeper.core.errors import LeaseLost, TurnkeeperError
+from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.store.sessions import Sessions
+
+logger = logging.getLogger(__name__)
 
 #: How often a runner looks whether a cancel was asked for, while a step takes its time.
 CANCEL_POLL_SECONDS = 1.5
@@ -84,5 +87,6 @@ class LeaseThread:
             except LeaseLost:
                 self._lost = True
                 return
-            except TurnkeeperError:
-                continue  # Tried again at the next beat; the lease ends by itself when none succeeds.
+            except Exception as error:  # noqa: BLE001 - nothing may end this thread while the session runs
+                # Tried again at the next beat; the lease ends by itself when none succeeds.
+                logger.warning("session %s: a beat failed: %s", self._head.session_id, type(error).__name__)
