@@ -79,10 +79,19 @@ def head_item(head: Head) -> Item:
             continue
         if name in _JSON_FIELDS:
             dumped = head.model_dump(mode="json", include={name})[name]
-            value = json.dumps(dumped, ensure_ascii=False, separators=(",", ":"))
+            value = _json_text(dumped)
         item[name] = value
     item.update(_index_attributes(head))
     return item
+
+
+def _json_text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Half a surrogate pair: the table takes it as an escape only.
+        return json.dumps(value, separators=(",", ":"))
+    return text
 
 
 def _index_attributes(head: Head) -> Item:
