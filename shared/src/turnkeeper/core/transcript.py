@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,22 +20,47 @@ UNKNOWN_OUTCOME = (
     "twice. Find out with a tool that only reads whether it took effect, or ask the user, before you do it again."
 )
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 
 
 def messages_of(entries: Iterable[Entry]) -> list[Message]:
-    """The conversation as the Messages API takes it: status entries, empty texts and messages that are empty without
-    them left out.
+    """The conversation as the Messages API takes it: status entries, blank texts and messages that are empty without
+    them left out; so are cache breakpoints, of which a request has few and all are ours.
 
     The API joins consecutive user messages by itself; what said nothing it does not take back.
     """
     roles = {"user": "user", "tool_results": "user", "assistant": "assistant"}
     messages = []
     for entry in entries:
-        content = [block for block in entry.content if block.get("type") != "text" or block.get("text")]
+        content = [_sendable(block) for block in entry.content if not _says_nothing(block)]
         if entry.type in roles and content:
             messages.append({"role": roles[entry.type], "content": content})
     return messages
+
+
+def _says_nothing(block: Block) -> bool:
+    return block.get("type") == "text" and not str(block.get("text") or "").strip()
+
+
+def _sendable(block: Block) -> Block:
+    """The block without cache breakpoints, and with broken characters (half a surrogate pair, which no UTF-8 can hold)
+    replaced."""
+    clean = {name: _whole(value) for name, value in block.items() if name != "cache_control"}
+    if block.get("type") == "tool_result" and isinstance(clean.get("content"), list):
+        clean["content"] = [_sendable(part) if isinstance(part, dict) else part for part in clean["content"]]
+    return clean
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case str():
+            return _SURROGATE.sub("\ufffd", value) if not value.isascii() else value
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_whole(item) for item in value]
+    return value
 
 
 def with_cache_breakpoint(messages: Sequence[Message]) -> list[Message]:
@@ -90,7 +116,7 @@ def result_digest(content: Sequence[Block]) -> tuple[int, str]:
 
 def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int = 0) -> tuple[Block, ToolOutcome]:
     """An answer to a call in the kit's own words: denied, failed, not run."""
-    content = [text_block(text)]
+    content = [text_block(text if text.strip() else "(no words)")]
     size, digest = result_digest(content)
     return (
         tool_result(call["id"], content, is_error=outcome != "ok"),
@@ -108,6 +134,23 @@ def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int 
 def text_of(content: Iterable[Block]) -> str:
     """The text blocks, joined."""
     return "".join(block.get("text", "") for block in content if block.get("type") == "text")
+
+
+def all_text_of(value: Any) -> str:
+    """Every text inside content blocks, also of documents and search results: what a model may read in them."""
+    match value:
+        case {"type": "base64"}:
+            return ""
+        case dict():
+            parts = [item for name, item in value.items() if name in _TEXT_FIELDS]
+            return "\n".join(filter(None, map(all_text_of, parts)))
+        case list() | tuple():
+            return "\n".join(filter(None, map(all_text_of, value)))
+    return value if isinstance(value, str) else ""
+
+
+#: Where blocks hold what can be read; ``data`` is that of a document in plain text.
+_TEXT_FIELDS = frozenset({"text", "title", "context", "content", "source", "data"})
 
 
 def user_content(value: str | list[Block]) -> tuple[Block, ...]:
