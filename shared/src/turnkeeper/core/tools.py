@@ -12,6 +12,7 @@ A tool is honest about crashes through its effect:
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 Effect = Literal["read", "idempotent", "once"]
 Outcome = Literal["ok", "error", "denied", "unknown"]
@@ -139,7 +140,11 @@ def tool(
         def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
             parsed = arguments.model_validate(dict(raw))
             values = {key: getattr(parsed, key) for key in arguments.model_fields}
-            return f(ctx, **values) if takes_context else f(**values)
+            try:
+                return f(ctx, **values) if takes_context else f(**values)
+            except ValidationError as error:
+                # Of the tool's own data: to the model this must not read as if nothing had been run.
+                raise ValueError(f"{error.title}: {error.error_count()} values do not fit") from error
 
         return Tool(
             name=name or f.__name__,
@@ -189,16 +194,25 @@ def content_of(value: Any) -> list[dict[str, Any]]:
     Text stays text; a list of blocks stays as it is; everything else becomes JSON text.
 
     Raises:
-        pydantic_core.PydanticSerializationError: the value cannot be written as JSON.
+        pydantic_core.PydanticSerializationError, TypeError, ValueError: the value cannot be written as JSON.
     """
     if value is None:
         return [{"type": "text", "text": "(no content)"}]
     if isinstance(value, str):
-        return [{"type": "text", "text": value or "(empty)"}]
+        return [{"type": "text", "text": value if value.strip() else "(empty)"}]
     if isinstance(value, list) and value and all(_is_block(item) for item in value):
-        return list(value)
+        json.dumps(value)
+        return [{**item, "text": "(empty)"} if _is_blank(item) else item for item in value]
     return [{"type": "text", "text": _JSON.dump_json(value).decode()}]
 
 
 def _is_block(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("type") in {"text", "image", "document", "search_result"}
+    if not isinstance(item, dict):
+        return False
+    if item.get("type") == "text":
+        return isinstance(item.get("text"), str)
+    return item.get("type") in {"image", "document", "search_result"}
+
+
+def _is_blank(block: dict[str, Any]) -> bool:
+    return block["type"] == "text" and not block["text"].strip()
