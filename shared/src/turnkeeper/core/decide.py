@@ -25,6 +25,8 @@ NUDGE = (
 TASK_ENDED = "The task is ended."
 GO_ON = "Go on where you left off."
 
+#: Kept in the head of what ``end_task`` was called with; the transcript has all of it.
+MAX_SAID_CHARS = 8_000
 #: Tool calls of one answer that are run; further ones are answered with an error.
 MAX_CALLS = 64
 
@@ -162,15 +164,20 @@ def judge_reply(
         return Judgement("stopped", Stop(reason=reason), head.breakers, answers)
     if not calls:
         return _judge_words(head, stop_reason)
-    seen = [Call(call["name"], call["input"], hash_of(call)) for call in calls if not polls(call["name"])]
+    others = [call for call in calls if not _ends(head, call)]
+    if not others:
+        return _judge_end(calls, head.breakers)
+    seen = [Call(call["name"], call["input"], hash_of(call)) for call in others if not polls(call["name"])]
     state, repetition = breaking.see_calls(head.breakers, seen, head.limits.repetition_strikes)
     if repetition and repetition.final:
         answers = tuple(answer(call, "Not run: the same call was made too often.") for call in calls)
         return Judgement("stopped", _repetition_stop(repetition), state, answers)
-    if all(call["name"] == END_TASK for call in calls) and head.done == "end_task":
-        return _judge_end(calls, state)
     warned = state.model_copy(update={"warned": repetition.call.hash}) if repetition else state
     return Judgement(breakers=warned, nudged=head.nudged, warning=_warning(repetition, head))
+
+
+def _ends(head: Head, call: Block) -> bool:
+    return head.done == "end_task" and call["name"] == END_TASK
 
 
 _CUT_SHORT: dict[str, StopReason] = {
@@ -205,7 +212,8 @@ def end_of_task(arguments: Any) -> tuple[Status, Stop]:
     given = arguments if isinstance(arguments, dict) else {}
     said = str(given.get("status", "completed"))
     failed = said.strip().lower() in {"failed", "failure", "error", "aborted", "impossible", "gave_up", "blocked"}
-    stop = Stop(reason="end_task", detail={"status": said, "summary": str(given.get("summary", ""))})
+    detail = {"status": said[:MAX_SAID_CHARS], "summary": str(given.get("summary", ""))[:MAX_SAID_CHARS]}
+    stop = Stop(reason="end_task", detail=detail)
     return ("failed" if failed else "completed"), stop
 
 
@@ -226,17 +234,12 @@ def judge_results(
     state, repetition = breaking.see_calls(head.breakers, polled, head.limits.repetition_strikes)
     failed = sum(outcome.is_error for _, outcome in results)
     state = breaking.see_outcomes(state, failed=failed, total=len(results))
+    ends = [call for call, (_, told) in zip(calls, results, strict=True) if _ends(head, call) and not told.is_error]
+    if ends:
+        status, stop = end_of_task(ends[-1]["input"])
+        return Judgement(status, stop, state)
     if repetition and repetition.final:
         return Judgement("stopped", _repetition_stop(repetition), state)
-    if head.done == "end_task":
-        ends = [
-            call
-            for call, (_, outcome) in zip(calls, results, strict=True)
-            if call["name"] == END_TASK and not outcome.is_error
-        ]
-        if ends:
-            status, stop = end_of_task(ends[-1]["input"])
-            return Judgement(status, stop, state)
     if state.error_streak >= head.limits.error_streak:
         detail: dict[str, Any] = {"steps": state.error_streak, "tools": sorted({call["name"] for call in calls})}
         return Judgement("stopped", Stop(reason="error_streak", detail=detail), state)
@@ -248,7 +251,7 @@ def _repetition_stop(repetition: Repetition) -> Stop:
         reason="repetition",
         detail={
             "tool": repetition.call.tool,
-            "arguments": dict(repetition.call.arguments),
+            "arguments": repetition.call.arguments,
             "times": repetition.times,
             "call_hash": repetition.call.hash,
         },
@@ -285,4 +288,7 @@ def resumed(head: Head) -> Head:
 def go_on_note(entries: Sequence[Entry]) -> str | None:
     """What the kit says to the model when a turn goes on after an answer that asked for nothing."""
     last = last_message(entries)
-    return GO_ON if last is not None and last.type == "assistant" and not tool_uses(last.content) else None
+    if last is None or last.type != "assistant" or tool_uses(last.content):
+        return None
+    # A turn that the API paused goes on by being sent back as it is.
+    return None if last.stop_reason == "pause_turn" else GO_ON
