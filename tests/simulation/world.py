@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.simulation.scheduler import Faults, Scheduler, SimulatedClock
 from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
-from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import (
     LeaseLost,
@@ -129,8 +128,7 @@ class Simulation:
         self.quiet_sessions = Sessions(self.table, self.blobs, self.clock, self.ids, lease_seconds=LEASE_SECONDS)
         self.tenants = Tenants(faulty, self.policy, self.clock)
         self.tokens = SignedTokens(lambda: ["k" * 32])
-        redactor = Redactor()
-        auditor = Auditor(self.clock, self.ids, _NoRedaction(), lambda names: redactor)
+        auditor = Auditor(self.clock, self.ids, _NoRedaction())
         catalog = Catalog({agent.name: agent for agent in self._agents()})
         self.intake = Intake(self.sessions, self.tenants, self.policy, catalog, Prices(), auditor, self.clock, self.ids)
         self.engine = Engine(
@@ -144,7 +142,7 @@ class Simulation:
                 prices=Prices(),
                 dispatch=Dispatch(self, self, self.tokens),
                 auditor=auditor,
-                scrub=lambda text: text,
+                redactor=_NoRedaction(),
                 clock=self.clock,
                 ids=self.ids,
                 parallel=Sequential(),
@@ -403,11 +401,17 @@ class Simulation:
 
 
 class _NoRedaction:
-    def redact(self, value: Any) -> Any:
+    def redact(self, value: Any, *, known: Iterable[str] = ()) -> Any:
         return value
 
-    def redact_text(self, text: str) -> str:
+    def redact_text(self, text: str, *, known: Iterable[str] = ()) -> str:
         return text
+
+    def with_names(self, secret_names: Iterable[str], /) -> _NoRedaction:
+        return self
+
+    def values(self, arguments: Any) -> tuple[str, ...]:
+        return ()
 
 
 def _continuation(head: Head) -> Any:

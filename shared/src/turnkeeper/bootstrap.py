@@ -142,7 +142,7 @@ class Kit:
 
     @cached_property
     def auditor(self) -> Auditor:
-        return Auditor(self.clock, self.ids, self.redactor, self.redactor.with_names)
+        return Auditor(self.clock, self.ids, self.redactor)
 
     @cached_property
     def intake(self) -> Intake:
@@ -175,7 +175,7 @@ class Kit:
                 prices=self.prices,
                 dispatch=self.dispatch,
                 auditor=self.auditor,
-                scrub=self.redactor.redact_text,
+                redactor=self.redactor,
                 clock=self.clock,
                 ids=self.ids,
                 parallel=self.parallel,

@@ -5,7 +5,7 @@ Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -304,6 +304,24 @@ class Ids(Protocol):
 
     def jitter(self) -> float:
         """Uniform in [0, 1)."""
+
+
+# ---- secrets ----
+
+
+class Redacts(Protocol):
+    """Takes secrets out of what the kit writes down or shows. Never raises."""
+
+    def redact(self, value: Any, *, known: Iterable[str] = ()) -> Any:
+        """The same JSON without its secrets; ``known`` are values that are secret here."""
+
+    def redact_text(self, text: str, *, known: Iterable[str] = ()) -> str: ...
+
+    def with_names(self, secret_names: Iterable[str], /) -> Redacts:
+        """One that takes values under these names for secret as well."""
+
+    def values(self, arguments: Any) -> tuple[str, ...]:
+        """The values under secret names, to be taken out of texts that quote them."""
 
 
 # ---- continuation tokens ----

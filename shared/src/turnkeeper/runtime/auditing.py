@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from turnkeeper.core.audit import AuditKind, AuditRecord
 from turnkeeper.core.session import Head, ToolOutcome
 from turnkeeper.core.transcript import Block
-from turnkeeper.ports import Clock, Ids
+from turnkeeper.ports import Clock, Ids, Redacts
 
 #: Arguments beyond this are cut: the record's hash of the result and the transcript hold the rest.
 MAX_ARGUMENT_CHARS = 4_000
 
 
-class Redacts(Protocol):
-    def redact(self, value: Any) -> Any: ...
-
-    def redact_text(self, text: str) -> str: ...
-
-
 class Auditor:
-    def __init__(
-        self, clock: Clock, ids: Ids, redactor: Redacts, with_names: Callable[[Collection[str]], Redacts]
-    ) -> None:
+    def __init__(self, clock: Clock, ids: Ids, redactor: Redacts) -> None:
         self._clock = clock
         self._ids = ids
         self._redactor = redactor
-        self._with_names = with_names
 
     def record(self, head: Head, kind: AuditKind, *, actor: str | None = None, **detail: Any) -> AuditRecord:
         """Anything but a tool call. ``detail`` holds limits, reasons and names, never contents."""
@@ -47,7 +38,6 @@ class Auditor:
     def tool_call(
         self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str]
     ) -> AuditRecord:
-        redactor = self._with_names(secret_arguments) if secret_arguments else self._redactor
         return AuditRecord(
             tenant_id=head.tenant_id,
             session_id=head.session_id,
@@ -58,7 +48,7 @@ class Auditor:
             runner=head.runner,
             tool=call["name"][:128],
             tool_use_id=call["id"],
-            arguments_redacted=self._arguments(redactor.redact(call["input"])),
+            arguments_redacted=self.arguments(call["input"], secret_arguments),
             arguments_salt=self._ids.token(),
             result_bytes=outcome.result_bytes,
             result_sha256=outcome.result_sha256 or None,
@@ -67,8 +57,11 @@ class Auditor:
             detail={"flag": outcome.flag.model_dump(mode="json")} if outcome.flag else None,
         )
 
-    def _arguments(self, arguments: Any) -> Mapping[str, Any]:
-        given = arguments if isinstance(arguments, dict) else {"input": arguments}
+    def arguments(self, arguments: Any, secret_arguments: Collection[str]) -> Mapping[str, Any]:
+        """A call's arguments as they may be shown: without secrets, and not too long."""
+        redactor = self._redactor.with_names(secret_arguments) if secret_arguments else self._redactor
+        redacted = redactor.redact(arguments)
+        given = redacted if isinstance(redacted, dict) else {"input": redacted}
         text = json.dumps(given, ensure_ascii=False, default=str)
         if len(text) <= MAX_ARGUMENT_CHARS:
             return given

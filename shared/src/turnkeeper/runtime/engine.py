@@ -15,7 +15,7 @@ from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
 from turnkeeper.core.session import Head, RunnerKind, Spec, Transcript
 from turnkeeper.core.tools import Tool
-from turnkeeper.ports import Clock, Ids, Model, Prices, StoreBusy
+from turnkeeper.ports import Clock, Ids, Model, Prices, Redacts, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -24,7 +24,7 @@ from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Parallel
-from turnkeeper.runtime.toolbox import Scrub, Toolbox
+from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class World:
     prices: Prices
     dispatch: Dispatch
     auditor: Auditor
-    scrub: Scrub
+    redactor: Redacts
     clock: Clock
     ids: Ids
     parallel: Parallel
@@ -126,7 +126,7 @@ class Engine:
             clock=world.clock,
             ids=world.ids,
             parallel=world.parallel,
-            scrub=world.scrub,
+            redactor=world.redactor,
             done=head.done,
         )
         return Turn(world, transcript, terms, agent, toolbox, allowance=allowance, lease=lease)

@@ -50,7 +50,8 @@ class ModelStep:
 
         def write(reservation: Reservation, terms: Terms) -> Reservation:
             self._terms = terms  # Where they have changed, the next call starts from the new ones.
-            first_attempt = sheet.head.attempts == 0
+            # Not of the sheet's own head: it also counts those that failed before anything was written.
+            first_attempt = sheet.stored.attempts == 0
             sheet.write(
                 *sheet.waiting(),
                 reserved=reservation,
@@ -189,7 +190,7 @@ class ModelStep:
             resolution, spent = "in_doubt", reservation.amount_nanousd
         detail = {
             **self._told(failed.usage, failed.request_id),
-            "error": self._world.scrub(failed.detail)[:500],
+            "error": self._world.redactor.redact_text(failed.detail)[:500],
             "status_code": failed.status_code,
         }
         self.book(Resolved(reservation, resolution, spent, detail), attempts=self._sheet.head.attempts + 1)

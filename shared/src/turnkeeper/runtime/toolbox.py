@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.injection import FLAG_AT, check_injection
 from turnkeeper.core.session import Flag, Head, ToolOutcome
-from turnkeeper.core.tools import Tool, ToolContext, ToolDenied, ToolError, content_of
-from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, result_digest, text_of, tool_result
+from turnkeeper.core.tools import Effect, Outcome, Tool, ToolContext, ToolDenied, ToolError, content_of
+from turnkeeper.core.transcript import (
+    UNKNOWN_OUTCOME,
+    Block,
+    all_text_of,
+    answer,
+    result_digest,
+    text_block,
+    tool_result,
+)
 from turnkeeper.core.untrusted import wrap
-from turnkeeper.ports import Clock, Ids
+from turnkeeper.ports import Clock, Ids, Redacts
 from turnkeeper.runtime.threads import Done, Parallel
 
 logger = logging.getLogger(__name__)
 
 #: Bytes of text that one result may bring into the conversation.
 MAX_RESULT_BYTES = 200_000
+#: Signs of an error's text, likewise.
+MAX_ERROR_CHARS = 10_000
 
 Answer = tuple[Block, ToolOutcome]
 
 
-class Scrub(Protocol):
-    """Takes secrets out of a text that the kit writes down or shows."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    answer: Answer
+    given_up: bool
 
-    def __call__(self, text: str) -> str: ...
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An answer to every call of a step; ``given_up`` where one of them was still running."""
+
+    answers: list[Answer]
+    given_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,8 @@ class Step:
     resumed: bool
     #: Results that were put down before the runner died, by tool_use_id.
     early: Mapping[str, Any]
+    #: What the session's tools may do, as it was frozen into the session: some may be gone by now.
+    effects: Mapping[str, Effect]
     #: Seconds until the runner must have the results, or ``None``.
     left_seconds: float | None
     stop: Callable[[], bool]
@@ -56,13 +78,13 @@ class Toolbox:
     """The tools that one session was granted."""
 
     def __init__(
-        self, tools: Mapping[str, Tool], *, clock: Clock, ids: Ids, parallel: Parallel, scrub: Scrub, done: str
+        self, tools: Mapping[str, Tool], *, clock: Clock, ids: Ids, parallel: Parallel, redactor: Redacts, done: str
     ) -> None:
         self._tools = tools
         self._clock = clock
         self._ids = ids
         self._parallel = parallel
-        self._scrub = scrub
+        self._redactor = redactor
         self._done = done
 
     def get(self, name: str) -> Tool | None:
@@ -76,7 +98,7 @@ class Toolbox:
         tool = self._tools.get(name)
         return tool.volatile if tool is not None else frozenset()
 
-    def run(self, step: Step) -> list[Answer]:
+    def run(self, step: Step) -> Ran:
         """An answer to every call, in order. Never raises for what a tool does."""
         answers: dict[str, Answer] = {}
         to_run: list[tuple[Block, Tool]] = []
@@ -86,21 +108,26 @@ class Toolbox:
                 answers[call["id"]] = settled
             else:
                 to_run.append((call, self._tools[call["name"]]))
+        given_up = False
         for (call, _), ran in zip(to_run, self._run_all(step, to_run), strict=True):
-            answers[call["id"]] = ran
-        return [answers[call["id"]] for call in step.calls]
+            answers[call["id"]] = ran.answer
+            given_up = given_up or ran.given_up
+        return Ran([answers[call["id"]] for call in step.calls], given_up)
 
     def _without_running(self, step: Step, index: int, call: Block) -> Answer | None:
         """The answer to a call that must not run, or has run; ``None`` where it is to run."""
-        if (early := step.early.get(call["id"])) is not None:
-            return early["result"], ToolOutcome.model_validate(early["outcome"])
+        if (early := early_answer(step.early, call)) is not None:
+            return early
         if index >= MAX_CALLS:
             return answer(call, f"Not run: at most {MAX_CALLS} calls in one answer. Ask for it again.")
         if call["name"] == END_TASK and self._done == "end_task":
             return answer(call, TASK_ENDED, "ok")
         tool = self._tools.get(call["name"])
         if tool is None:
-            return answer(call, self._not_granted(call["name"]), "denied")
+            if step.resumed and step.effects.get(call["name"], "read") != "read":
+                # It was granted when it was asked for: it may have been made, and is now gone or out of reach.
+                return answer(call, UNKNOWN_OUTCOME, "unknown")
+            return self._not_granted(step.head, call)
         if tool.effect == "once":
             if step.resumed:
                 return answer(call, UNKNOWN_OUTCOME, "unknown")
@@ -108,11 +135,19 @@ class Toolbox:
                 return answer(call, step.once_blocked, "denied")
         return None
 
-    def _not_granted(self, name: str) -> str:
+    def _not_granted(self, head: Head, call: Block) -> Answer:
         granted = ", ".join(sorted(self._tools)) or "none"
-        return f"There is no tool {name[:128]!r} in this session. Tools of this session: {granted}."
+        name = call["name"][:128]
+        block, outcome = answer(
+            call, f"There is no tool {name!r} in this session. Tools of this session: {granted}.", "denied"
+        )
+        reasons = ("a call outside the grant",)
+        flag = Flag(seq=head.last_seq + 1, tool_use_id=call["id"], tool=name, score=FLAG_AT, reasons=reasons)
+        return block, outcome.model_copy(update={"flag": flag})
 
-    def _run_all(self, step: Step, to_run: Sequence[tuple[Block, Tool]]) -> list[Answer]:
+    # ---- running ----
+
+    def _run_all(self, step: Step, to_run: Sequence[tuple[Block, Tool]]) -> list[_Ended]:
         timeouts = [self._timeout(step, tool) for _, tool in to_run]
         jobs = [
             self._job(step.head, call, tool, timeout) for (call, tool), timeout in zip(to_run, timeouts, strict=True)
@@ -122,33 +157,52 @@ class Toolbox:
             call, tool = to_run[index]
             if still_running and tool.effect != "read" and outcome.value is not None:
                 result, told = outcome.value
-                step.put_down(call["id"], {"result": result, "outcome": told.model_dump(mode="json")})
+                self._put_down(step, call, {"result": result, "outcome": told.model_dump(mode="json")})
 
         outcomes = self._parallel.run_all(jobs, timeouts=timeouts, stop=step.stop, done=done)
         return [
-            outcome.result() if outcome is not None else self._given_up(call, tool, timeout)
+            self._ended(step, call, tool, timeout, outcome)
             for outcome, (call, tool), timeout in zip(outcomes, to_run, timeouts, strict=True)
         ]
+
+    @staticmethod
+    def _put_down(step: Step, call: Block, result: Any) -> None:
+        """A precaution: where the table has a bad moment, the step's own write still brings the result."""
+        try:
+            step.put_down(call["id"], result)
+        except TurnkeeperError as error:
+            logger.warning("the result of %s was not put down early: %s", call["name"][:128], error.code)
 
     def _timeout(self, step: Step, tool: Tool) -> float:
         if step.left_seconds is None:
             return tool.timeout_seconds
         return max(0.1, min(tool.timeout_seconds, step.left_seconds))
 
-    def _given_up(self, call: Block, tool: Tool, timeout: float) -> Answer:
+    def _ended(self, step: Step, call: Block, tool: Tool, timeout: float, outcome: Done[Answer] | None) -> _Ended:
+        if outcome is None:
+            return _Ended(self._given_up(step, call, tool, timeout), given_up=True)
+        if outcome.error is not None:
+            # SystemExit and the like: a tool that wants to end the process ends itself.
+            return _Ended(self._failed(step.head, call, tool, outcome.error), given_up=False)
+        assert outcome.value is not None
+        return _Ended(outcome.value, given_up=False)
+
+    @staticmethod
+    def _given_up(step: Step, call: Block, tool: Tool, timeout: float) -> Answer:
         """It may still take effect: only a tool that changes nothing has simply failed."""
+        why = f"The tool did not answer within {timeout:g} seconds."
+        if step.stop():
+            why = "The run was stopped before the tool answered."
         if tool.effect == "read":
-            text = f"The tool did not answer within {timeout:g} seconds."
-            return answer(call, text, "error", int(timeout * 1000))
-        text = f"The tool did not answer within {timeout:g} seconds. {UNKNOWN_OUTCOME}"
-        return answer(call, text, "unknown", int(timeout * 1000))
+            return answer(call, why, "error", int(timeout * 1000))
+        return answer(call, f"{why} {UNKNOWN_OUTCOME}", "unknown", int(timeout * 1000))
 
     def _job(self, head: Head, call: Block, tool: Tool, timeout: float) -> Callable[[], Answer]:
         def job() -> Answer:
             started = self._clock.monotonic()
-            answered = self._call(head, call, tool, timeout)
+            block, outcome = self._call(head, call, tool, timeout)
             duration = int((self._clock.monotonic() - started) * 1000)
-            return answered[0], answered[1].model_copy(update={"duration_ms": duration})
+            return block, outcome.model_copy(update={"duration_ms": duration})
 
         return job
 
@@ -163,35 +217,57 @@ class Toolbox:
             logger=logging.LoggerAdapter(logger, {"session_id": head.session_id, "tool": tool.name}),
         )
         try:
-            content = content_of(tool.body(context, call["input"]))
-        except ToolDenied as denied:
-            return answer(call, self._scrub(str(denied)), "denied")
-        except ToolError as failed:
-            return answer(call, self._scrub(str(failed)) or "The tool failed.")
-        except ValidationError as invalid:
-            return answer(call, _invalid_arguments(invalid))
-        except Exception as error:
-            logger.warning("tool %s raised %s", tool.name, type(error).__name__, exc_info=True)
-            return answer(call, self._scrub(f"The tool failed: {type(error).__name__}: {error}")[:2000])
-        return self._result(head, call, tool, content)
+            value = tool.body(context, call["input"])
+        except Exception as error:  # noqa: BLE001 - somebody else's code
+            return self._failed(head, call, tool, error)
+        try:
+            return self._told(head, call, tool, content_of(value), "ok")
+        except Exception as error:  # noqa: BLE001 - what it returned is no JSON, or worse
+            text = f"The tool ran, but what it returned cannot be shown: {type(error).__name__}."
+            return answer(call, text)
 
-    def _result(self, head: Head, call: Block, tool: Tool, content: list[Block]) -> Answer:
+    # ---- what came of it ----
+
+    def _failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
+        """The answer to a call that raised. Tools quote what they were given in their errors: secrets go out of them,
+        by shape and by the arguments that the tool declares."""
+        redactor = self._redactor.with_names(tool.secret_arguments) if tool.secret_arguments else self._redactor
+        known = redactor.values(call["input"])
+
+        def shown(text: str) -> str:
+            return redactor.redact_text(text, known=known)[:MAX_ERROR_CHARS].strip()
+
+        match error:
+            case ToolDenied():
+                return answer(call, shown(_words_of(error)) or "Denied.", "denied")
+            case ToolError():
+                return answer(call, shown(_words_of(error)) or "The tool failed.")
+            case ValidationError():
+                return answer(call, shown(_invalid_arguments(error)))
+        logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))
+        text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
+        return self._told(head, call, tool, [text_block(text)], "error")
+
+    def _told(self, head: Head, call: Block, tool: Tool, content: list[Block], outcome: Outcome) -> Answer:
+        """A result as the model is shown it, or an error in words that nobody vouches for."""
         size, digest = result_digest(content)
         flag = None
         if tool.untrusted:
             wrapped = wrap(content, tool=tool.name, nonce=self._ids.token()[:16], max_bytes=MAX_RESULT_BYTES)
-            flag = self._flag(head, call, text_of(content)[:MAX_RESULT_BYTES], forged=wrapped.forged_ends > 0)
+            flag = self._flag(head, call, all_text_of(content)[:MAX_RESULT_BYTES], forged=wrapped.forged_ends > 0)
             content = list(wrapped.content)
-        outcome = ToolOutcome(
+        else:
+            content = _cut(content, MAX_RESULT_BYTES)
+        told = ToolOutcome(
             tool_use_id=call["id"],
             tool=tool.name,
-            outcome="ok",
+            outcome=outcome,
             duration_ms=0,
             result_bytes=size,
             result_sha256=digest,
             flag=flag,
         )
-        return tool_result(call["id"], content, is_error=False), outcome
+        return tool_result(call["id"], content, is_error=outcome != "ok"), told
 
     def _flag(self, head: Head, call: Block, text: str, *, forged: bool) -> Flag | None:
         """What in the result looks as if it wanted to be obeyed."""
@@ -201,6 +277,43 @@ class Toolbox:
             return None
         reasons = (*(("forged end of a result",) if forged else ()), *(finding.reasons if finding else ()))
         return Flag(seq=head.last_seq + 1, tool_use_id=call["id"], tool=call["name"], score=score, reasons=reasons[:5])
+
+
+def early_answer(early: Mapping[str, Any], call: Block) -> Answer | None:
+    """The answer that a call left behind before its runner died."""
+    put_down = early.get(call["id"])
+    if put_down is None:
+        return None
+    return put_down["result"], ToolOutcome.model_validate(put_down["outcome"])
+
+
+def _cut(content: Sequence[Block], max_bytes: int) -> list[Block]:
+    """Results that are trusted are not wrapped, but no less limited."""
+    kept: list[Block] = []
+    for block in content:
+        text = block["text"] if block.get("type") == "text" else ""
+        encoded = text.encode("utf-8", "replace")
+        if len(encoded) > max_bytes:
+            shown = encoded[:max_bytes].decode("utf-8", "ignore")
+            kept.append(text_block(f"{shown}\n[truncated: {max_bytes} of {len(encoded)} bytes]"))
+        else:
+            kept.append(block)
+        max_bytes -= min(len(encoded), max_bytes)
+    return kept
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        return type(error).__name__
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - somebody else's __str__
+        return type(error).__name__
 
 
 def _invalid_arguments(invalid: ValidationError) -> str:

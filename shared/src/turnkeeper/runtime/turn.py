@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper.core import breakers as breaking
@@ -21,13 +23,14 @@ from turnkeeper.core.errors import (
 from turnkeeper.core.injection import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.session import Entry, Flag, Handoff, Head, Status, Stop, Transcript
+from turnkeeper.core.tools import Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, tool_uses, unanswered
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.store.changes import Resolved
-from turnkeeper.runtime.toolbox import Answer, Step, Toolbox
+from turnkeeper.runtime.toolbox import Answer, Step, Toolbox, early_answer
 from turnkeeper.runtime.worksheet import Worksheet
 
 if TYPE_CHECKING:
@@ -95,7 +98,7 @@ class Turn:
         )
         match action:
             case Finish():
-                return self._finish(action)
+                return self._finish(replace(action, answers=self._honest(action.answers)))
             case RunTools():
                 return self._run_tools(action.calls)
             case HandOff():
@@ -119,8 +122,30 @@ class Turn:
 
     def _give_up(self, detail: Mapping[str, Any]) -> Head:
         """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
-        answers = tuple(answer(call, UNKNOWN_OUTCOME, "unknown") for call in unanswered(self._sheet.entries))
+        answers = tuple(
+            early_answer(self._sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
+            for call in unanswered(self._sheet.entries)
+        )
         return self._finish(Finish("stopped", Stop(reason="internal_error", detail=dict(detail)), answers))
+
+    def _honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
+        """Answers to calls that will not run. Another runner may have begun them: then nobody can say that they did
+        not run, and some may have left their result."""
+        if self._own_calls:
+            return tuple(answers)
+        effects = self._effects()
+        honest: list[Answer] = []
+        for call, given in zip(self._sheet.open_calls() if answers else (), answers, strict=True):
+            if (early := early_answer(self._sheet.early, call)) is not None:
+                honest.append(early)
+            elif effects.get(call["name"], "read") != "read":
+                honest.append(answer(call, UNKNOWN_OUTCOME, "unknown"))
+            else:
+                honest.append(given)
+        return tuple(honest)
+
+    def _effects(self) -> dict[str, Effect]:
+        return {definition.name: definition.effect for definition in self._sheet.spec.tools}
 
     def _doubt(self, error: str) -> None:
         """Money that was set aside for a call of which nothing is known."""
@@ -136,12 +161,13 @@ class Turn:
     def _run_tools(self, calls: Sequence[Block]) -> Head | None:
         sheet, head = self._sheet, self._sheet.head
         left = self._left(self._allowance.hard_seconds)
-        answers = self._toolbox.run(
+        ran = self._toolbox.run(
             Step(
                 head=head,
                 calls=calls,
                 resumed=not self._own_calls,
                 early=sheet.early,
+                effects=self._effects(),
                 left_seconds=None if left is None else left - RESERVE_SECONDS,
                 stop=self._given_up,
                 put_down=lambda call_id, result: self._world.sessions.put_result(head, call_id, result),
@@ -149,9 +175,10 @@ class Turn:
             )
         )
         sheet.raise_if_lost()
-        if self._allowance.expired() and not self._lease.cancelled:
+        if ran.given_up and self._allowance.expired() and not self._lease.cancelled:
             # Not waited for: the next runner finds what was put down and runs again what may run again.
             return self._hand_off(open_calls=True)
+        answers = ran.answers
         self._take_answers(calls, answers)
         judged = decide.judge_results(sheet.head, calls, answers, hash_of=self._hash_of, polls=self._toolbox.polls)
         took = int((self._world.clock.monotonic() - self._step_started) * 1000)
@@ -172,7 +199,8 @@ class Turn:
         for call, (_, outcome) in zip(calls, answers, strict=True):
             if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
                 sheet.plan = requests.plan_of_call(call) or sheet.plan
-        flags = tuple(outcome.flag for _, outcome in answers if outcome.flag is not None)
+        # What was denied did nothing: told with the call, it holds nothing else back.
+        flags = tuple(told.flag for _, told in answers if told.flag is not None and told.outcome != "denied")
         if flags:
             sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
 
@@ -268,12 +296,15 @@ class Turn:
         head = self._sheet.head
         wait = self._backoff_seconds(head.attempts, failed.retry_after_seconds)
         if failed.retryable and head.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
+            left = self._left(self._allowance.turn_seconds)
+            if left is not None and wait > left:
+                return self._hand_off(delay_seconds=math.ceil(wait))
             self._sleep(wait)
             return None
         detail = {
             "attempts": head.attempts,
             "status_code": failed.status_code,
-            "error": self._world.scrub(failed.detail)[:500],
+            "error": self._world.redactor.redact_text(failed.detail)[:500],
             "retry_after_seconds": failed.retry_after_seconds,
         }
         return self._finish(Finish("stopped", Stop(reason="provider_error", detail=detail)))
@@ -317,14 +348,15 @@ class Turn:
             self._take_answers(sheet.open_calls(), finish.answers)
         entries = sheet.waiting()
         self._audit_stop(finish.stop)
-        status_entry, resting = self._rest(finish.status, finish.stop, sheet.head.last_seq + len(entries) + 1)
+        stop = self._shown(finish.stop)
+        status_entry, resting = self._rest(finish.status, stop, sheet.head.last_seq + len(entries) + 1)
         sheet.write(*entries, status_entry, **resting)
         return sheet.head
 
     def _rest_after(self, judged: Judgement) -> Any:
         if not judged.ends or judged.stop is None:
             return None
-        stop = judged.stop
+        stop = self._shown(judged.stop)
         self._audit_stop(stop)
         return lambda seq: self._rest(judged.status, stop, seq)
 
@@ -339,6 +371,15 @@ class Turn:
             "untold_nanousd": 0,
         }
         return self._sheet.status_entry(seq, status, stop), resting
+
+    def _shown(self, stop: Stop) -> Stop:
+        """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""
+        if "arguments" not in stop.detail:
+            return stop
+        tool = self._toolbox.get(stop.detail["tool"])
+        secret = tool.secret_arguments if tool else frozenset()
+        arguments = self._world.auditor.arguments(stop.detail["arguments"], secret)
+        return stop.model_copy(update={"detail": {**stop.detail, "arguments": arguments}})
 
     def _audit_stop(self, stop: Stop) -> None:
         kind = _AUDITED_STOPS.get(stop.reason)

@@ -43,6 +43,11 @@ class Worksheet:
         self._lease = lease
         self._runner: RunnerKind = runner
 
+    @property
+    def stored(self) -> Head:
+        """The head as it was last read or written."""
+        return self._stored
+
     def change(self, **fields: Any) -> None:
         """Change the head; the next write takes it along."""
         self.head = self.head.model_copy(update=fields)
