@@ -66,7 +66,12 @@ class Set:
     paused: bool | None
 
 
-Act = Admit | Settle | Set
+@dataclass(frozen=True)
+class Tick:
+    seconds: int
+
+
+Act = Admit | Settle | Set | Tick
 
 admits = st.builds(Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans())
 settles = st.builds(
@@ -83,18 +88,20 @@ sets = st.builds(
     st.sampled_from([None, None, None, False, False, True]),
 )
 acts = st.one_of(admits, admits, settles, sets)
+several = st.lists(admits, min_size=1, max_size=6)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """At the ``request``-th request from now."""
+    """At the ``request``-th request from now; ``None``: at the first write."""
 
-    request: int
+    request: int | None
     kind: Literal["acts", "crash_before", "crash_after", "busy", "lost"]
     acts: tuple[Act, ...] = ()
 
 
-interludes = st.builds(Trouble, st.integers(0, 6), st.just("acts"), st.lists(acts, min_size=1, max_size=4).map(tuple))
+moments = st.one_of(st.none(), st.integers(0, 6))
+interludes = st.builds(Trouble, moments, st.just("acts"), st.lists(acts, min_size=1, max_size=4).map(tuple))
 faults = st.builds(Trouble, st.integers(0, 6), st.sampled_from(["crash_before", "crash_after", "busy", "lost"]))
 troubles = st.lists(st.one_of(interludes, interludes, faults), max_size=3)
 
@@ -155,7 +162,8 @@ class TreasuryMachine(RuleBasedStateMachine):
         number = self.request
         if when == "after":
             self.request += 1
-        for trouble in [trouble for trouble in self.troubles if trouble.request == number]:
+        now = [each for each in self.troubles if each.request == number or (each.request is None and call.writes)]
+        for trouble in now:
             match trouble.kind, when:
                 case "acts", "before":
                     self.troubles.remove(trouble)
@@ -199,6 +207,8 @@ class TreasuryMachine(RuleBasedStateMachine):
                 self.admit(act, wait_seconds)
             case Settle():
                 self.settle(act)
+            case Tick():
+                self.clock.advance(act.seconds)
             case Set():
                 terms = self.till.tenants.set(
                     TENANT, actor="ops", plan=act.plan, caps=dict(act.caps), shards=act.shards, paused=act.paused
@@ -234,15 +244,39 @@ class TreasuryMachine(RuleBasedStateMachine):
         with self.troubled(given), suppress(*DEATHS):
             self.do(act, wait_seconds)
 
-    @rule(several=st.lists(admits, min_size=2, max_size=6))
-    def burst(self, several: list[Admit]) -> None:
-        """Each stands just before its reserving write when the next one comes."""
+    @rule(traffic=several)
+    def burst(self, traffic: list[Admit]) -> None:
+        """The first stands just before its reserving write when the others come."""
+        with self.troubled([Trouble(None, "acts", tuple(traffic[1:]))]):
+            self.do(traffic[0])
 
-        def nested(rest: list[Admit]) -> list[Trouble]:
-            return [Trouble(0, "acts", tuple(rest))] if rest else []
+    @rule(act=sets, traffic=several, later=several)
+    def change_under_traffic(self, act: Set, traffic: list[Admit], later: list[Admit]) -> None:
+        """Calls come between the look at the shards and the write, and more by the old terms after it."""
+        with self.troubled([Trouble(None, "acts", tuple(traffic))]):
+            self.do(act)
+        for call in later:
+            self.do(call)
 
-        with self.troubled(nested(several[1:])):
-            self.do(several[0])
+    @rule(count=st.integers(1, 2), cap=st.integers(20, 100), traffic=several, later=several)
+    def fewer_shards_and_less_money(self, count: int, cap: int, traffic: list[Admit], later: list[Admit]) -> None:
+        self.change_under_traffic(Set(None, (("tenant_monthly", cap),), count, None), traffic, later)
+
+    @rule(by=st.integers(1, 40), traffic=st.lists(st.one_of(admits, settles), min_size=2, max_size=6))
+    def lower_the_cap_below_what_is_committed(self, by: int, traffic: list[Act]) -> None:
+        committed = Books.of(self.memory.snapshot()).committed(f"{self.clock.now():%Y-%m}")
+        self.do(Set(None, (("tenant_monthly", max(committed - by, 0)),), None, None))
+        for act in traffic:
+            self.do(act)
+
+    @rule(act=sets, traffic=several, later=several)
+    def change_at_the_end_of_a_month(self, act: Set, traffic: list[Admit], later: list[Admit]) -> None:
+        """The month turns while the change is on its way, and a runner's call lays out the new one first."""
+        self.to_the_end_of_the_month(1)
+        with self.troubled([Trouble(None, "acts", (Tick(2), *traffic))]):
+            self.do(act)
+        for call in later:
+            self.do(call)
 
     @rule(given=troubles)
     def take_over_what_died(self, given: list[Trouble]) -> None:
@@ -307,6 +341,14 @@ class TreasuryMachine(RuleBasedStateMachine):
         books = Books.of(self.memory.snapshot())
         books.check()
         books.check_shares(self.in_force())
+
+    @invariant()
+    def no_shard_is_in_the_red_while_others_are_open(self) -> None:
+        books = Books.of(self.memory.snapshot())
+        for month in {of for of, _ in books.shards}:
+            items = [item for (of, _), item in books.shards.items() if of == month]
+            if any(not item["closed"] for item in items) and items[0]["share"] is not None:
+                assert all(int(item["remaining"]) >= 0 for item in items)
 
     def teardown(self) -> None:
         self.clock.advance(2 * LEASE_SECONDS)
