@@ -36,6 +36,11 @@ Https = Annotated[str, StringConstraints(pattern=r"^https://\S{1,2000}$")]
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/\r\n]+={0,2}\s*$")]
 
 
+def _kind(value: Any) -> str:
+    """Whether text is complained about, or content blocks."""
+    return "<blocks>" if isinstance(value, list) else "<text>"
+
+
 # ---- content blocks ----
 
 
@@ -80,9 +85,16 @@ class ImageBlock(Block):
     source: Annotated[Base64Image | UrlSource, Field(discriminator="type")]
 
 
+Part = Annotated[TextBlock | ImageBlock, Field(discriminator="type")]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=_MOST_BLOCKS)]
+
+
 class ContentSource(Body):
     type: Literal["content"]
-    content: Text | Annotated[list[TextBlock | ImageBlock], Field(min_length=1, max_length=_MOST_BLOCKS)]
+    content: Annotated[
+        Annotated[Text, Tag("<text>")] | Annotated[Parts, Tag("<blocks>")],
+        Discriminator(_kind),
+    ]
 
 
 class DocumentBlock(Block):
@@ -105,12 +117,8 @@ ContentBlock = Annotated[TextBlock | ImageBlock | DocumentBlock | SearchResultBl
 Blocks = Annotated[list[ContentBlock], Field(min_length=1, max_length=_MOST_BLOCKS)]
 
 
-def _kind(value: Any) -> str:
-    return "blocks" if isinstance(value, list) else "text"
-
-
-#: A string, or content blocks of a user message. Which of the two decides what is complained about.
-Input = Annotated[Annotated[Text, Tag("text")] | Annotated[Blocks, Tag("blocks")], Discriminator(_kind)]
+#: A string, or content blocks of a user message.
+Input = Annotated[Annotated[Text, Tag("<text>")] | Annotated[Blocks, Tag("<blocks>")], Discriminator(_kind)]
 
 
 # ---- bodies ----
@@ -188,12 +196,15 @@ def content(value: str | Sequence[Block]) -> str | list[dict[str, Any]]:
 
 
 def _where(location: tuple[int | str, ...], value: Any) -> str:
-    """A path that leads through what was sent. Pydantic's own also names the members of unions that it tried."""
-    path = "body"
-    last = len(location) - 1
+    """A path that leads through what was sent. Pydantic's own also names which member of a union it took."""
+    path, taken = "body", None
     for index, part in enumerate(location):
-        if isinstance(part, int) and isinstance(value, list):
+        if isinstance(part, str) and part.startswith("<"):
+            continue
+        if isinstance(value, dict) and value.get("type") == part and taken is not value:
+            taken = value
+        elif isinstance(part, int) and isinstance(value, list):
             path, value = f"{path}[{part}]", value[part] if part < len(value) else None
-        elif isinstance(value, dict) and (part in value or index == last):
+        elif isinstance(value, dict) and (part in value or index == len(location) - 1):
             path, value = f"{path}.{part}", value.get(part)
     return path

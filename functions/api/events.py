@@ -37,7 +37,7 @@ class EventCalls:
         default = _STREAM_WAIT_SECONDS if stream else 0
         wait = number(request.query, "wait", least=0, most=MOST_WAIT_SECONDS, default=default)
         last_event_id = request.headers.get("last-event-id", "")
-        if stream and re.fullmatch(r"\d{1,9}", last_event_id):
+        if stream and re.fullmatch(r"[0-9]{1,9}", last_event_id):
             # A client that connects again asks with the address of the first time.
             after = int(last_event_id)
         head = self._kit.intake.owned(request.who, request.parameters["session_id"])

@@ -10,7 +10,7 @@ from functions.api.http import invalid
 DEFAULT_WAIT_SECONDS = 20
 MOST_WAIT_SECONDS = 25
 
-_WAIT = re.compile(r'wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))', re.IGNORECASE)
+_WAIT = re.compile(r'wait\s*=\s*(?:"([0-9]{1,9})"|([0-9]{1,9}))', re.IGNORECASE)
 _KEY = re.compile(r"[ -~]{1,128}")
 
 
@@ -40,6 +40,6 @@ def number(query: Mapping[str, str], name: str, *, least: int, most: int, defaul
     text = query.get(name)
     if text is None:
         return default
-    if not re.fullmatch(r"\d{1,15}", text) or not least <= int(text) <= most:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
         raise invalid(f"{name} is a whole number from {least} to {most}.", f"query {name}", "out of range")
     return int(text)

@@ -68,7 +68,7 @@ class TurnCalls:
         return self._once(request, raw, resume)
 
     def _may_resume(self, head: Head, token: Continuation, most: int | None) -> bool:
-        """A token lets its holder end one stop: the next one after its position. So using it again runs nothing."""
+        """A token ends one stop, the next one behind its position: once the model has said more since, it is used up."""
         if head.status != "stopped" or head.turn != token.turn:
             return False
         limit = head.limits.max_iterations if most is None else most
@@ -76,8 +76,9 @@ class TurnCalls:
             return False  # It would stop again at once.
         if token.seq >= head.last_seq:
             return True
-        since = self._kit.sessions.entries(head.tenant_id, head.session_id, after=token.seq - 1)
-        return not any(entry.status == "stopped" and entry.seq < head.last_seq for entry in since)
+        entries = self._kit.sessions.load(head.tenant_id, head.session_id).entries
+        stops = [entry.seq for entry in entries if entry.status == "stopped" and entry.seq >= token.seq]
+        return not any(entry.type == "assistant" and entry.seq > stops[0] for entry in entries) if stops else True
 
     # ---- once, and the wait ----
 

@@ -58,11 +58,12 @@ POLICY: Mapping[str, Any] = {
             "user_monthly_usd": "200.00",
             "tenant_monthly_usd": "1000.00",
         },
-        "tiny": {
+        "short": {
             "task_usd": "2.00",
-            "user_daily_usd": "0.000010",
+            "user_daily_usd": "20.00",
             "user_monthly_usd": "unlimited",
             "tenant_monthly_usd": "unlimited",
+            "limits": {"max_iterations": 3},
         },
     },
     "roles": {

@@ -1,0 +1,152 @@
+"""A model that says what a test wrote down, and what must hold of a session however a scenario went."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from local.standin.errors import ApiError
+from local.standin.validate import validate_message
+from tests.simulation.invariants import check_totals, check_transcript
+from tests.support.kit import MODEL, WHO, MemoryKit
+from turnkeeper.core import audit
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.errors import ProviderError
+from turnkeeper.core.session import Head
+from turnkeeper.core.tools import Tool
+from turnkeeper.ports import ModelReply, ModelRequest
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.testing.clock import ManualClock
+
+Block = dict[str, Any]
+Answer = ModelReply | Exception | Callable[[ModelRequest], ModelReply]
+
+_ids = iter(range(1, 10**9))
+
+
+def say(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+def use(name: str, /, **arguments: Any) -> Block:
+    return {"type": "tool_use", "id": f"toolu_{next(_ids):06d}", "name": name, "input": arguments}
+
+
+def reply(*content: Block, stop: str | None = None, usage: dict[str, Any] | None = None) -> ModelReply:
+    if stop is None:
+        stop = "tool_use" if any(block["type"] == "tool_use" for block in content) else "end_turn"
+    used = usage or {"input_tokens": 200, "output_tokens": 20}
+    return ModelReply(f"msg_{next(_ids):06d}", MODEL, list(content), stop, used, None)
+
+
+def failure(status: int | None = 529, *, retry_after: float | None = None, **more: Any) -> ProviderError:
+    given: dict[str, Any] = {"retryable": True, "certainty": "unbilled"} | more
+    return ProviderError("it failed", status_code=status, retry_after_seconds=retry_after, **given)
+
+
+class ScriptedModel:
+    """Says the answers in their order, then ``done`` for good. What the API would refuse is an error of the test."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.requests: list[ModelRequest] = []
+        self.refused: list[str] = []
+        self._answers: Iterator[Answer] = iter(answers)
+        self._lock = threading.Lock()
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        with self._lock:
+            self.requests.append(request)
+            self._check(request)
+            answer = next(self._answers, None)
+        if answer is None:
+            return reply(say("done"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(request) if callable(answer) else answer
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        return len(json.dumps(request.messages)) // 3 + 100
+
+    def _check(self, request: ModelRequest) -> None:
+        body = {
+            **request.options,
+            "model": request.model,
+            "max_tokens": request.max_tokens,
+            "system": request.system,
+            "messages": request.messages,
+        }
+        if request.tools:
+            body["tools"] = request.tools
+        try:
+            validate_message(json.loads(json.dumps(body)))
+            json.dumps(body, ensure_ascii=False).encode()
+        except (ApiError, UnicodeEncodeError) as refused:
+            self.refused.append(str(refused))
+
+
+def scripted_kit(
+    *answers: Answer, agents: list[Agent] | None = None, tools: list[Tool] | None = None, **options: Any
+) -> MemoryKit:
+    """A kit with this model and a clock that stands still; ``tools`` are those of an agent called ``scripted``."""
+    given = list(agents or [])
+    if tools is not None:
+        given.append(Agent(name="scripted", model=MODEL, system="You act.", tools=tools))
+    model = ScriptedModel(*answers)
+    return MemoryKit(given, model=model, **{"runner": "none", "clock": ManualClock(), **options})
+
+
+def begin(kit: MemoryKit, agent: str = "scripted", text: Any = "go", *, who: Identity = WHO, **more: Any) -> Head:
+    return kit.intake.create(who, NewSession(agent=agent, input=text, metadata={}, **more))
+
+
+def play(kit: MemoryKit, agent: str = "scripted", text: Any = "go", *, who: Identity = WHO) -> Head:
+    """A session's first turn, run to where this runner leaves it, and checked."""
+    head = kit.run(begin(kit, agent, text, who=who))
+    check_session(kit, head)
+    return head
+
+
+def check_session(kit: MemoryKit, head: Head) -> None:
+    """What must hold after any scenario that has come to rest."""
+    transcript = kit.sessions.load(head.tenant_id, head.session_id)
+    assert not getattr(kit.model, "refused", []), kit.model.refused  # type: ignore[attr-defined]
+    if not transcript.head.resting:
+        return
+    check_transcript(transcript.entries)
+    check_totals(transcript.head, transcript.entries, kit.sessions.calls(head.tenant_id, head.session_id))
+    check_audit(kit, transcript.head)
+
+
+def check_audit(kit: MemoryKit, head: Head) -> None:
+    """The chain verifies and holds exactly one record for each tool call, with the outcome that was told."""
+    records = kit.sessions.audit(head.tenant_id, head.session_id)
+    problems = audit.verify(
+        audit_records(records),
+        head.audit_seq,
+        head.audit_hash,
+        tenant_id=head.tenant_id,
+        session_id=head.session_id,
+    )
+    assert problems == []
+    entries = kit.entries(head.session_id, head.tenant_id)
+    told = [(outcome.tool_use_id, outcome.outcome) for entry in entries for outcome in entry.outcomes]
+    assert [(r["tool_use_id"], r["outcome"]) for r in records if r["kind"] == "tool_call"] == told
+
+
+def results(kit: MemoryKit, head: Head) -> list[tuple[str, str, str]]:
+    """Tool, outcome and text of every result of the session, in order."""
+    found = []
+    for entry in kit.entries(head.session_id, head.tenant_id):
+        blocks = [block for block in entry.content if block["type"] == "tool_result"]
+        for block, told in zip(blocks, entry.outcomes, strict=True):
+            found.append((told.tool, told.outcome, "".join(part.get("text", "") for part in block["content"])))
+    return found
+
+
+def states(kit: MemoryKit, head: Head) -> Counter[str]:
+    """How many of the session's reservations are in which state."""
+    return Counter(call["state"] for call in kit.sessions.calls(head.tenant_id, head.session_id))
