@@ -8,4 +8,4 @@ from tests.simulation.run import simulate
 
 if __name__ == "__main__":
     for line in simulate(int(sys.argv[1])).scheduler.history:
-        print(line)
+        print(line)  # noqa: T201

@@ -93,7 +93,7 @@ class Scheduler:
         try:
             if not task.doomed:
                 task.body()
-        except BaseException as error:  # a crash, or a bug that the test tells
+        except BaseException as error:  # noqa: BLE001 - a crash, or a bug that the test tells
             task.error = error
         task.over = True
         self._baton.release()
