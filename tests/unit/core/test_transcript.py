@@ -1,0 +1,125 @@
+"""From entries to the messages of a model call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turnkeeper.core.session import Entry
+from turnkeeper.core.transcript import (
+    all_text_of,
+    answer,
+    messages_of,
+    text_of,
+    tool_result,
+    tool_uses,
+    unanswered,
+    with_cache_breakpoint,
+)
+
+NOW = "2026-03-02T09:30:00.000Z"
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2lnbmF0dXJl"}
+HIDDEN = {"type": "redacted_thinking", "data": "ZGF0YQ=="}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"a": 1.50}}
+
+
+def entry(kind: Any, *content: dict[str, Any], seq: int = 1) -> Entry:
+    return Entry(seq=seq, type=kind, at=NOW, content=content)
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u00a0\u2003"])
+def test_what_says_nothing_is_left_out(blank: str) -> None:
+    entries = [entry("user", text("hi"), text(blank)), entry("assistant", text(blank)), entry("status")]
+    assert messages_of(entries) == [{"role": "user", "content": [text("hi")]}]
+
+
+def test_thinking_is_sent_back_as_it_came_in_its_order() -> None:
+    content = (THOUGHT, HIDDEN, text("so"), THOUGHT, CALL)
+    [message] = messages_of([entry("assistant", *content)])
+    assert message["content"] == list(content)
+
+
+def test_a_thought_without_words_keeps_its_signature() -> None:
+    silent = {**THOUGHT, "thinking": ""}
+    [message] = messages_of([entry("assistant", silent, CALL)])
+    assert message["content"] == [silent, CALL]
+
+
+def test_blocks_of_unknown_types_stay_as_they_are() -> None:
+    future = {"type": "from_the_future", "deep": [{"text": ""}], "n": 1}
+    [message] = messages_of([entry("assistant", future, text("x"))])
+    assert message["content"][0] == future
+
+
+def test_cache_breakpoints_of_others_are_taken_out() -> None:
+    marked = {**text("x"), "cache_control": {"type": "ephemeral"}}
+    result = tool_result("toolu_1", [dict(marked)], is_error=False)
+    messages = messages_of([entry("user", marked), entry("tool_results", {**result, "cache_control": {"type": "x"}})])
+    assert "cache_control" not in str(messages)
+
+
+def test_broken_characters_become_whole() -> None:
+    call = {**CALL, "input": {"a\udc00": ["half \ud83d"]}}
+    messages = messages_of([entry("user", text("x \ud800 y")), entry("assistant", call)])
+    assert messages[0]["content"][0]["text"] == "x \ufffd y"
+    assert messages[1]["content"][0]["input"] == {"a\ufffd": ["half \ufffd"]}
+    str(messages).encode()
+
+
+def test_entries_are_not_changed_by_being_sent() -> None:
+    block = {**text("x"), "cache_control": {"type": "ephemeral"}}
+    kept = entry("user", block)
+    with_cache_breakpoint(messages_of([kept]))
+    assert kept.content == (block,)
+
+
+def test_the_breakpoint_is_behind_the_last_block_that_can_carry_one() -> None:
+    messages = messages_of([entry("user", text("hi")), entry("assistant", text("a"), THOUGHT)])
+    marked = with_cache_breakpoint(messages)
+    assert marked[1]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    assert str(marked).count("cache_control") == 1
+    assert "cache_control" not in str(messages)
+    assert with_cache_breakpoint([]) == []
+    assert with_cache_breakpoint([{"role": "assistant", "content": [THOUGHT]}])[0]["content"] == [THOUGHT]
+
+
+def test_calls_are_open_until_an_entry_answers_them() -> None:
+    asked = entry("assistant", text("x"), CALL, {"type": "server_tool_use", "id": "srv"}, seq=2)
+    assert tool_uses(asked.content) == [CALL]
+    assert unanswered([entry("user"), asked]) == [CALL]
+    assert unanswered([entry("user"), asked, entry("status", seq=3)]) == [CALL]
+    assert unanswered([entry("user"), asked, entry("tool_results", seq=3)]) == []
+    assert unanswered([]) == []
+
+
+@pytest.mark.parametrize("words", ["", "  "])
+def test_an_answer_of_the_kit_is_never_blank(words: str) -> None:
+    block, told = answer(CALL, words)
+    assert block["content"][0]["text"].strip()
+    assert block["is_error"]
+    assert (told.tool_use_id, told.tool, told.outcome) == ("toolu_1", "look", "error")
+
+
+def test_an_ok_answer_is_no_error() -> None:
+    block, told = answer(CALL, "x", "ok")
+    assert "is_error" not in block
+    assert not told.is_error
+
+
+def test_all_that_can_be_read_in_a_result() -> None:
+    content = [
+        text("one"),
+        {"type": "search_result", "source": "two", "title": "three", "content": [text("four")]},
+        {"type": "document", "title": "five", "source": {"type": "text", "media_type": "text/plain", "data": "six"}},
+        {"type": "document", "source": {"type": "content", "content": [text("seven")]}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUFB"}},
+        {"type": "text", "text": 5},
+        "stray",
+    ]
+    assert all_text_of(content).split() == ["one", "two", "three", "four", "five", "six", "seven", "stray"]
+    assert text_of(content[:1]) == "one"
