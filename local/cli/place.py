@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Prefix of the stacks where `cdk deploy` is given none; the local kit's is always this.
 DEFAULT_STACKS = "Turnkeeper"
-LOCAL_TENANT, LOCAL_USER = "local", "dev"
+LOCAL_TENANT, LOCAL_USER, LOCAL_ROLE = "local", "dev", "admin"
 
 _DOWN = "bring it up with `make up` (or `turnkeeper up`), or name a deployed kit with --stack NAME"
 
@@ -78,6 +78,10 @@ class Place:
 
     def user(self, given: str | None) -> str:
         return self._named(given, LOCAL_USER, "--user")
+
+    def role(self, given: str | None) -> str | None:
+        """The role of a job; without one, the policy's default."""
+        return given or (LOCAL_ROLE if self.local else None)
 
     def _named(self, given: str | None, default: str, option: str) -> str:
         if given:

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from local.cli.text import arguments, clock, moment, plain, seconds, short, usd
+from local.cli.text import arguments, clock, moment, plain, recent, seconds, short, usd
 
 if TYPE_CHECKING:
     from local.cli.operator import Chain
@@ -37,26 +37,33 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
 
 
 def sessions_table(sessions: Sequence[Document]) -> Table:
-    table = _table("session", "agent", "user", "status", "stop", "steps", "cost", "updated", right=("steps", "cost"))
+    table = _table("session", "agent", "status", "steps", "cost", "updated", right=("steps", "cost"))
     for session in sessions:
-        stop = session.get("stop") or {}
         cells = [
-            *(session["session_id"], session["agent"], session.get("user_id", ""), session["status"]),
-            *(stop.get("reason", ""), session.get("steps", ""), usd(session.get("cost_usd"))),
-            moment(session.get("updated_at")),
+            *(session["session_id"], session["agent"], _status(session), session.get("steps", "")),
+            *(usd(session.get("cost_usd")), recent(session.get("updated_at"))),
         ]
         table.add_row(*(Text(plain(str(cell))) for cell in cells))
     return table
 
 
+def _status(session: Document) -> str:
+    """With the reason, where the status does not say it already."""
+    reason = (session.get("stop") or {}).get("reason")
+    return (
+        str(session["status"])
+        if reason in {None, "end_turn", "end_task", "cancelled"}
+        else f"{session['status']}: {reason}"
+    )
+
+
 def session_table(session: Document) -> Table:
-    stop = session.get("stop") or {}
     limits = session.get("limits") or {}
     pairs = [
         ("session", session["session_id"]),
         ("agent", f"{session['agent']}, {session.get('placement')}, last on {session.get('runner') or 'nothing yet'}"),
         ("tenant, user", f"{session.get('tenant_id')}, {session.get('user_id')}"),
-        ("status", " ".join(filter(None, [session["status"], stop.get("reason")]))),
+        ("status", _status(session)),
         ("cost", f"{usd(session.get('cost_usd'))} of {usd(limits.get('task_usd'))} in {session.get('steps')} steps"),
         ("iterations", f"{session.get('iterations')} of {limits.get('max_iterations')} in this turn"),
         ("tools", ", ".join(session.get("granted_tools") or ()) or "none"),

@@ -58,6 +58,13 @@ def moment(at: str | None) -> str:
         return at
 
 
+def recent(at: str | None) -> str:
+    """The time of a moment of today, else its date."""
+    told = moment(at)
+    today = datetime.now().astimezone().strftime("%Y-%m-%d")
+    return told.removeprefix(f"{today} ")
+
+
 def arguments(given: Any, width: int = 90) -> str:
     """The arguments of a tool call, as in a call."""
     import json

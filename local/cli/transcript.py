@@ -141,7 +141,7 @@ def _detail(stop: Document) -> str:
         spent, reserved, limit, needed = (
             usd(detail.get(f"{name}_usd")) for name in ("spent", "reserved", "limit", "needed")
         )
-        scope = plain(str(detail.get('scope')))
+        scope = plain(str(detail.get("scope")))
         return f"{scope}: {spent} spent and {reserved} reserved of {limit}; a call may cost {needed}"
     told = detail.get("summary") or detail.get("hint") or detail.get("error")
     return short(str(told), 300) if told else ""

@@ -51,7 +51,12 @@ def submit(
         if file is not None and job_id is not None:
             raise UsageError("--job-id is for one job; in a file, each line has its own", code="usage")
         place = find(stack)
-        common = {"agent": agent, "tenant_id": place.tenant(tenant), "user_id": place.user(user), "role": role}
+        common = {
+            "agent": agent,
+            "tenant_id": place.tenant(tenant),
+            "user_id": place.user(user),
+            "role": place.role(role),
+        }
         jobs = read_jobs(file, common) if file is not None else [one_job({**common, "input": text, "job_id": job_id})]
         operator = connect(place)
         for job in jobs:

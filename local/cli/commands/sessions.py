@@ -93,7 +93,7 @@ def show(
             transcript = Transcript(console)
             for event in events:
                 transcript.show(event)
-            if any(event["type"] == "tool_results" for event in events):
+            if any(event.get("results") for event in events):
                 console.print()
                 console.print(tools_table(events))
 

@@ -18,7 +18,7 @@ from typing import Any
 from local.cli.api import Api, connect
 from local.cli.demo.parts import CAPPED_TENANT, CheckFailed, Part, Stage, all_parts
 from local.cli.demo.report import report, timeline, total
-from local.cli.demo.script import LIVE, SCRIPTED, Script
+from local.cli.demo.script import LIVE, SCRIPTED, Script, said
 from local.cli.errors import CliError
 from local.cli.operator import connect as operate
 from local.cli.output import Output, explain
@@ -63,7 +63,7 @@ def _settings() -> tuple[KitSettings, Script]:
 
 
 def _who(script: Script) -> str:
-    return "Claude" if script is LIVE else "the stand-in model (no ANTHROPIC_API_KEY)"
+    return "Claude answers" if script is LIVE else "no ANTHROPIC_API_KEY, so a stand-in model answers from a script"
 
 
 @contextlib.contextmanager
@@ -112,7 +112,9 @@ def _play(out: Output, place: Place, script: Script) -> tuple[list[Part], Stage]
         _mark(out, "✓", "green", what)
 
     transcript = Transcript(out.console, with_user=True)
-    on_event: Callable[[Document], None] = (lambda _: None) if out.as_json else transcript.show
+    on_event: Callable[[Document], None] = (
+        (lambda _: None) if out.as_json else lambda event: transcript.show(said(event))
+    )
     api, capped = _apis(place)
     stage = Stage(script, api, capped, operate(place), on_check, on_event)
     for number, current in enumerate(parts, start=1):

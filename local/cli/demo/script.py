@@ -25,6 +25,17 @@ class Script:
     capped: str
 
 
+def said(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as a reader wants it: what the user says, without what it tells the stand-in to answer."""
+    if event["type"] != "user":
+        return event
+    content = [
+        {**block, "text": block["text"].partition("[[")[0].strip()} if block.get("type") == "text" else block
+        for block in event["content"]
+    ]
+    return {**event, "content": content}
+
+
 def _tool(name: str, **arguments: Any) -> str:
     return f"[[tool {name} {json.dumps(arguments)}]]"
 

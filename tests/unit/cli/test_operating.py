@@ -160,6 +160,7 @@ def test_submit_prints_the_session_that_the_job_will_be(cli: Cli, kit: MemoryKit
         "agent": "analyst",
         "tenant_id": "local",
         "user_id": "dev",
+        "role": "admin",
         "input": "count them",
         "job_id": "j1",
     }
