@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from turnkeeper.adapters.aws import Aws
+from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.price_overrides import overrides_from_policy
@@ -26,6 +26,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import UnpricedModel
+from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.ports import Alerts, Model
 from turnkeeper.runtime.auditing import Auditor
@@ -201,8 +202,14 @@ class Kit:
         read_at, keys = self._signing_keys
         if not keys or time.monotonic() - read_at > SIGNING_KEY_SECONDS:
             secret_id = self._needed("signing_secret_id", self.settings.signing_secret_id)
-            secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
-            keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
+            try:
+                with outages("Secrets Manager"):
+                    secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+                keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
+            except Unavailable:
+                if not keys:
+                    raise
+                logger.warning("the signing keys cannot be read now: those at hand stay in use")
             self._signing_keys = (time.monotonic(), keys)
         return keys
 
