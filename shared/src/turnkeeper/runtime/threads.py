@@ -74,22 +74,24 @@ class Threads:
             threading.Thread(target=context.run, args=(work, index, job), daemon=True).start()
         waiting = set(range(len(jobs)))
 
-        def collect(wait_seconds: float) -> None:
+        def collect(wait_seconds: float) -> float:
+            """Hear of what has ended; how much time had passed when it was looked."""
             with changed:
                 if not finished and wait_seconds > 0:
                     changed.wait(wait_seconds)
+                elapsed = time.monotonic() - started
                 ended, finished[:] = list(finished), []
             for index, outcome in ended:
                 if index in waiting:
                     waiting.discard(index)
                     outcomes[index] = outcome
                     done(index, outcome, len(waiting))
+            return elapsed
 
         while waiting and not stop():
             nearest = min(timeouts[index] for index in waiting) - (time.monotonic() - started)
-            collect(min(nearest, self.POLL_SECONDS))
-            # Only after looking: what has ended counts, however late it is looked at.
-            elapsed = time.monotonic() - started
+            # What has ended counts, however late it is looked at.
+            elapsed = collect(min(nearest, self.POLL_SECONDS))
             waiting -= {index for index in waiting if elapsed >= timeouts[index]}
         collect(0.0)
         return outcomes
