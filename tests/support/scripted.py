@@ -82,7 +82,7 @@ class ScriptedModel:
         if request.tools:
             body["tools"] = request.tools
         try:
-            validate_message(json.loads(json.dumps(body)))
+            validate_message(json.loads(json.dumps(body)), beta=False)
             json.dumps(body, ensure_ascii=False).encode()
         except (ApiError, UnicodeEncodeError) as refused:
             self.refused.append(str(refused))
