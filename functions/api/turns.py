@@ -68,7 +68,7 @@ class TurnCalls:
         return self._once(request, raw, resume)
 
     def _may_resume(self, head: Head, token: Continuation, most: int | None) -> bool:
-        """A token ends one stop, the next one behind its position: once the model has said more since, it is used up."""
+        """A token ends one stop, the next behind its position: once the model has said more since, it is used up."""
         if head.status != "stopped" or head.turn != token.turn:
             return False
         limit = head.limits.max_iterations if most is None else most

@@ -1,0 +1,171 @@
+"""CONTRACT.md 2, events: the transcript by long poll and as server-sent events."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.support.http import Caller
+from tests.support.kit import MemoryKit
+
+SCRIPT = '[[tool add {"a": 1, "b": 2} & tool fail {"why": "no"} & tool write_note {"text": "x"}]] [[say hello]]'
+
+
+def create(ann: Caller, text: str = SCRIPT, agent: str = "helper", **more: Any) -> Any:
+    return ann.post("/v1/sessions", {"agent": agent, "input": text}, **more)
+
+
+def events(ann: Caller, session_id: str, query: str = "") -> Any:
+    return ann.get(f"/v1/sessions/{session_id}/events{query}").ok()
+
+
+def frames(text: str) -> list[dict[str, str]]:
+    """The frames of an event stream; comments under an empty name."""
+    found = []
+    for block in text.strip("\n").split("\n\n"):
+        lines = [line.partition(":") for line in block.split("\n")]
+        found.append({name: value.removeprefix(" ") for name, _, value in lines})
+    return found
+
+
+def test_events_have_what_the_contract_says(ann: Caller) -> None:
+    turn = create(ann).ok()
+    page = events(ann, turn["session_id"])
+    assert (page["last_seq"], page["status"], page["more"]) == (5, "idle", False)
+    assert [event["seq"] for event in page["events"]] == [1, 2, 3, 4, 5]
+    assert all(event["at"].endswith("Z") for event in page["events"])
+    user, asked, results, said, status = page["events"]
+    assert (user["type"], user["content"]) == ("user", [{"type": "text", "text": SCRIPT}])
+    for event in (asked, said):
+        assert event["type"] == "assistant"
+        assert event.keys() >= {"content", "usage", "cost_usd", "model", "stop_reason", "duration_ms"}
+    assert (asked["stop_reason"], said["stop_reason"]) == ("tool_use", "end_turn")
+    assert (status["type"], status["status"], status["stop"]["reason"]) == ("status", "idle", "end_turn")
+    assert results["type"] == "tool_results"
+    assert [(each["tool"], each["outcome"], each["is_error"]) for each in results["results"]] == [
+        ("add", "ok", False),
+        ("fail", "error", True),
+        ("write_note", "denied", True),
+    ]
+    assert [each["tool_use_id"] for each in results["results"]] == [block["id"] for block in asked["content"]]
+    assert results["results"][0]["content"] == [{"type": "text", "text": "3"}]
+    assert results["results"][0]["duration_ms"] >= 0
+    total = sum(Decimal(event.get("cost_usd", "0")) for event in page["events"])
+    assert total == Decimal(turn["cost_usd"])
+
+
+def test_only_what_comes_after(ann: Caller) -> None:
+    session_id = create(ann).ok()["session_id"]
+    assert [event["seq"] for event in events(ann, session_id, "?after=3")["events"]] == [4, 5]
+    page = events(ann, session_id, "?after=5&wait=5")
+    assert (page["events"], page["last_seq"]) == ([], 5)
+    assert events(ann, session_id, "?after=500")["last_seq"] == 5
+
+
+def test_a_poll_waits_for_the_next_event(ann: Caller, kit: MemoryKit) -> None:
+    session_id = create(ann, "[[sleep 0.6]] [[say late]]", wait=0).ok(202)["session_id"]
+    started = kit.clock.monotonic()
+    page = events(ann, session_id, "?after=1&wait=10")
+    assert 0.3 < kit.clock.monotonic() - started < 5
+    assert page["events"][0]["content"] == [{"type": "text", "text": "late"}]
+
+
+def test_a_poll_ends_without_one(ann: Caller, kit: MemoryKit) -> None:
+    session_id = create(ann, "[[sleep 2]] [[say late]]", wait=0).ok(202)["session_id"]
+    page = events(ann, session_id, "?after=1&wait=1")
+    assert (page["events"], page["status"], page["last_seq"]) == ([], "running", 1)
+
+
+def test_whoever_is_told_that_it_rests_was_told_everything(ann: Caller) -> None:
+    script = " ".join(f'[[tool add {{"a": {n}, "b": 1}}]]' for n in range(8)) + " [[say end]]"
+    session_id = create(ann, script, wait=0).json()["session_id"]
+    seen: list[int] = []
+    while True:
+        page = events(ann, session_id, f"?after={seen[-1] if seen else 0}&wait=5")
+        seen += [event["seq"] for event in page["events"]]
+        if page["status"] == "idle":
+            break
+    assert seen == list(range(1, 20))
+    assert page["events"][-1]["type"] == "status"
+
+
+# ---- as a stream ----
+
+
+def test_a_stream_has_the_same_events(ann: Caller) -> None:
+    session_id = create(ann).ok()["session_id"]
+    answer = ann.get(f"/v1/sessions/{session_id}/events", accept="text/event-stream")
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+    retry, *told, end = frames(answer.body)
+    assert int(retry["retry"]) > 0
+    assert [json.loads(frame["data"]) for frame in told] == events(ann, session_id)["events"]
+    assert [(frame["id"], frame["event"]) for frame in told] == [
+        ("1", "user"),
+        ("2", "assistant"),
+        ("3", "tool_results"),
+        ("4", "assistant"),
+        ("5", "status"),
+    ]
+    assert end["event"] == "end"
+    assert "id" not in end
+    assert json.loads(end["data"]) == {"status": "idle", "last_seq": 5, "more": False}
+
+
+def test_a_stream_goes_on_behind_the_last_event_id(ann: Caller) -> None:
+    session_id = create(ann).ok()["session_id"]
+    path = f"/v1/sessions/{session_id}/events?after=1"
+    answer = ann.get(path, accept="text/event-stream", last_event_id="3")
+    assert [frame["id"] for frame in frames(answer.body) if "id" in frame] == ["4", "5"]
+    answer = ann.get(path, accept="text/event-stream", last_event_id="nonsense")
+    assert [frame["id"] for frame in frames(answer.body) if "id" in frame] == ["2", "3", "4", "5"]
+
+
+def test_a_stream_with_nothing_new_has_a_comment(ann: Caller) -> None:
+    session_id = create(ann).ok()["session_id"]
+    answer = ann.get(f"/v1/sessions/{session_id}/events?after=5", accept="text/event-stream")
+    _, comment, end = frames(answer.body)
+    assert list(comment) == [""]
+    assert end["event"] == "end"
+
+
+@pytest.mark.parametrize("text", ["a\nb\r\nc", "data: x\n\nid: 9\n\n", "x\u2028\u2029\x85y", "ü🎉"])
+def test_no_text_breaks_a_stream(ann: Caller, text: str) -> None:
+    session_id = create(ann, text, "plain").ok()["session_id"]
+    answer = ann.get(f"/v1/sessions/{session_id}/events", accept="text/event-stream")
+    [user] = [frame for frame in frames(answer.body) if frame.get("id") == "1"]
+    assert json.loads(user["data"])["content"][0]["text"] == text
+
+
+# ---- large transcripts ----
+
+
+def test_what_does_not_fit_comes_with_the_next_page(ann: Caller) -> None:
+    texts = ["".join(chr(0x4E00 + (n * k) % 9_000) for n in range(250_000)) for k in (1, 3, 7)]
+    session_id = create(ann, texts[0], "plain").ok()["session_id"]
+    for text in texts[1:]:
+        ann.post(f"/v1/sessions/{session_id}/turns", {"input": text})
+    seen: list[Any] = []
+    pages = 0
+    more = True
+    while more:
+        page = events(ann, session_id, f"?after={seen[-1]['seq'] if seen else 0}")
+        assert page["last_seq"] == page["events"][-1]["seq"]
+        seen += page["events"]
+        pages, more = pages + 1, page["more"]
+    assert pages > 1
+    assert [event["seq"] for event in seen] == list(range(1, page["last_seq"] + 1))
+    assert [event["content"][0]["text"] for event in seen if event["type"] == "user"] == texts
+
+
+def test_an_event_that_could_never_fit_is_cut(ann: Caller) -> None:
+    text = "".join(chr(0x4E00 + n % 9_000) for n in range(1_200_000))
+    body = json.dumps({"agent": "plain", "input": text}, ensure_ascii=False)
+    session_id = ann.call("POST", "/v1/sessions", text=body).json()["session_id"]
+    answer = ann.get(f"/v1/sessions/{session_id}/events")
+    assert len(json.dumps({"body": answer.body})) < 6_000_000
+    shown = answer.ok()["events"][0]["content"][0]["text"]
+    assert shown.startswith(text[:1_000])
+    assert shown.endswith("characters left out]")
