@@ -50,9 +50,19 @@ def call(name: str, event: Any, names: list[str]) -> Any:
 
 def test_the_front_door_never_imports_the_model() -> None:
     event = {"rawPath": "/v1/health", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
-    told = call("api", event, ["anthropic", "httpx2", "mcp", "aws_cdk", "local"])
+    told = call("api", event, ["anthropic", "mcp", "psycopg", "aws_cdk", "local"])
     assert told["loaded"] == []
     assert told["answer"]["statusCode"] == 200
+
+
+def test_importing_the_front_door_imports_no_http_client() -> None:
+    """Only the prices bring one along, once they are asked for."""
+    code = "import sys, functions.api.handler; print([n for n in ('anthropic', 'httpx2') if n in sys.modules])"
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "AWS_LAMBDA_FUNCTION_NAME"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_turn_runner_has_the_model_ready() -> None:
