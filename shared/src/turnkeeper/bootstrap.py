@@ -25,8 +25,7 @@ from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
-from turnkeeper.core.errors import UnpricedModel
-from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.ports import Alerts, Model
 from turnkeeper.runtime.auditing import Auditor

@@ -154,9 +154,9 @@ def test_a_breaker_trip_is_told_with_what_was_repeated_and_without_what_was_said
 def test_a_cap_trip_and_a_providers_bad_day_are_told(
     kit: MemoryKit, observe: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    kit.tenants.set("acme", actor="op", plan="tiny")
+    kit.tenants.set("acme", actor="op", caps={"user_daily": 10_000})
     run(kit, "plain", "hello")
-    kit.tenants.set("acme", actor="op", plan="standard")
+    kit.tenants.set("acme", actor="op", caps={"user_daily": None})
     run(kit, "plain", "[[fail 400]][[say never]]")
     observe()
     cap, provider = kit.alerts.alerts
