@@ -187,7 +187,9 @@ class SigV4(httpx2.Auth):
 
         # Only what says who is meant is signed besides the body: others may be changed on the way.
         signed = {name: value for name, value in request.headers.items() if name.startswith("x-") or name == "host"}
-        draft = AWSRequest(request.method, str(request.url), data=request.content, headers=signed)
+        # The signer encodes parameters as AWS does; those in an URL it takes as they are.
+        url, query = str(request.url.copy_with(query=None)), dict(request.url.params)
+        draft = AWSRequest(request.method, url, data=request.content, headers=signed, params=query)
         SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(draft)
         request.headers.update(dict(draft.headers.items()))
         yield request

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.cli.api import MOST_WAIT_SECONDS, RESTING, WELL, Api
+from local.cli.api import MOST_WAIT_SECONDS, RESTING, WELL, Api, Problem
 from local.cli.errors import CliError
 from local.cli.output import Output
 
@@ -114,6 +114,7 @@ class Conversation:
         self._agent = agent
         self._session_id = session_id
         self._seen = 0
+        self._interactive = not out.as_json and sys.stdin.isatty()
 
     def run(self) -> None:
         if self._session_id:
@@ -124,6 +125,10 @@ class Conversation:
                     return
             except KeyboardInterrupt:
                 self._out.note("left running; Ctrl-C again ends the chat, `turnkeeper watch` follows it")
+            except Problem as problem:
+                if not self._interactive:
+                    raise
+                self._out.tell(problem)  # a person can say something else, or later
         if self._session_id:
             self._out.note(f"turnkeeper chat {self._agent} --session {self._session_id}")
 
@@ -135,7 +140,7 @@ class Conversation:
             self._show(event, with_user=True)
 
     def _inputs(self) -> Iterator[str]:
-        if self._out.as_json or not sys.stdin.isatty():
+        if not self._interactive:
             for line in sys.stdin:
                 if line.strip():
                     yield line.strip()
@@ -152,7 +157,7 @@ class Conversation:
             self._out.note(f"session {turn['session_id']}")
         self._session_id = str(turn["session_id"])
         for event in _with_progress(self._out, self._api.follow(self._session_id, after=self._seen)):
-            self._show(event, with_user=not sys.stdin.isatty())
+            self._show(event, with_user=not self._interactive)
         session = self._api.session(self._session_id)
         if not self._out.as_json:
             from local.cli.transcript import turn_line

@@ -93,10 +93,11 @@ class Output:
         told = explain(error)
         if told is None:
             return
-        self._tell(told)
+        self.tell(told)
         sys.exit(USAGE if isinstance(told, UsageError) else FAILED)
 
-    def _tell(self, error: CliError) -> None:
+    def tell(self, error: CliError) -> None:
+        """Say what went wrong."""
         if self.as_json:
             document = {"code": error.code, "detail": error.detail, **error.data}
             if error.hint:

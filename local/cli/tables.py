@@ -139,14 +139,16 @@ def chains_report(chains: Sequence[Chain], tenant_id: str) -> Group:
     lines = []
     for chain in chains:
         name = chain.session_id or f"tenant {tenant_id}"
-        count = len(chain.records)
         mark = ("✗ ", "bold red") if chain.problems else ("✓ ", "green")
-        lines.append(Text.assemble(mark, plain(name), (f"  {count} {'record' if count == 1 else 'records'}", "dim")))
+        lines.append(Text.assemble(mark, plain(name), (f"  {_records(len(chain.records))}", "dim")))
         lines.extend(Text(f"    {plain(str(problem))}", style="red") for problem in chain.problems)
     broken = sum(bool(chain.problems) for chain in chains)
     total = sum(len(chain.records) for chain in chains)
-    said = (
-        f"{broken} of {len(chains)} chains are broken" if broken else f"{len(chains)} chains, {total} records: intact"
-    )
+    counted = f"{len(chains)} {'chain' if len(chains) == 1 else 'chains'}"
+    said = f"broken: {broken} of {counted}" if broken else f"intact: {counted}, {_records(total)}"
     lines.append(Text(said, style="bold red" if broken else "bold green"))
     return Group(*lines)
+
+
+def _records(count: int) -> str:
+    return f"{count} {'record' if count == 1 else 'records'}"

@@ -30,7 +30,7 @@ def usd(amount: str | None) -> str:
     if amount == "unlimited":
         return amount
     value = Decimal(amount)
-    if value == 0 or abs(value) >= 1:
+    if abs(value) >= 1 or value == round(value, 2):
         return f"${value:,.2f}"
     return f"${value:.4f}" if abs(value) >= Decimal("0.0001") else f"${value:.6f}"
 

@@ -215,11 +215,13 @@ def test_texts_and_amounts_for_people() -> None:
     assert plain("a\tb\nc\x1b[31m\r\n\u202ed") == "a\tb\nc\ufffd[31m\n\ufffdd"
     assert short("one\n two  three", 9) == "one two …"
     assert [
-        usd(amount) for amount in ("0.000000", "0.000001", "0.001234", "12.5", "1234.000000", "unlimited", None)
+        usd(amount)
+        for amount in ("0.000000", "0.000001", "0.001234", "0.500000", "12.5", "1234.000000", "unlimited", None)
     ] == [
         "$0.00",
         "$0.000001",
         "$0.0012",
+        "$0.50",
         "$12.50",
         "$1,234.00",
         "unlimited",
