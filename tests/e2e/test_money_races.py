@@ -99,11 +99,9 @@ def long(scopes: Scopes, shards: int, cost: Cost) -> Any:
 
 SHORT: list[tuple[Scopes, int, Cost]] = [
     (("tenant_monthly",), 1, "at"),
-    (("tenant_monthly",), 4, "none"),
     (("tenant_monthly",), 16, "below"),
-    (("user_daily",), 4, "at"),
-    (("user_monthly",), 4, "below"),
-    (ALL, 16, "at"),
+    (("user_daily",), 1, "none"),
+    (ALL, 4, "at"),
 ]
 EVERY: list[tuple[Scopes, int, Cost]] = [
     (scopes, shards, cost)
@@ -139,8 +137,8 @@ def test_a_thousand_calls_at_once(
     settled.check()
     settled.check_at_rest()
 
-    again, _ = _admit(processes, place, refused)
-    assert len(again) == min((CAP - settled.spent) // AMOUNT, len(refused))
+    again, _ = _admit(processes, place, refused[: ROOM + 20])
+    assert len(again) == min((CAP - settled.spent) // AMOUNT, ROOM + 20)
     spread(processes, traffic.settle_many, place, again, "at")
     books = books_of(place)
     books.check()
@@ -236,11 +234,11 @@ def test_shards_caps_and_the_kill_switch_under_traffic(
     till.open(*heads)
     parts = [heads[number::PROCESSES] for number in range(PROCESSES)]
     futures = [
-        processes.submit(traffic.keep_calling, place, part, 60, 10.0, number) for number, part in enumerate(parts)
+        processes.submit(traffic.keep_calling, place, part, 60, 6.0, number) for number, part in enumerate(parts)
     ]
     chance = random.Random(3)
     cap, before = 2_000, 0
-    until = time.monotonic() + 8.0
+    until = time.monotonic() + 5.0
     rounds = 0
     while time.monotonic() < until:
         time.sleep(0.25)
