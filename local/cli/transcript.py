@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.cli.text import arguments, clock, plain, seconds, short, usd
+from local.cli.text import arguments, plain, seconds, short, usd
 
 Document = Mapping[str, Any]
 
@@ -129,10 +129,6 @@ def turn_line(turn: Document) -> Text:
     steps = turn.get("steps")
     line.append(f"  {steps} {'step' if steps == 1 else 'steps'}, {usd(turn.get('cost_usd'))} in all", style="dim")
     return line
-
-
-def time_of(event: Document) -> str:
-    return clock(str(event.get("at", "")))
 
 
 def _detail(stop: Document) -> str:
