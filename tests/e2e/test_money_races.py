@@ -257,7 +257,7 @@ def test_shards_caps_and_the_kill_switch_under_traffic(
         )
         rounds += 1
     admitted = sum(future.result() for future in futures)
-    assert rounds > 3
+    assert rounds > 1
     assert admitted > 50
     books = books_of(place)
     books.check()

@@ -1,0 +1,174 @@
+"""What is reserved is never less than what is billed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local.standin import tokens as standin
+from turnkeeper.core.ledger import affordable_tokens, bound_nanousd
+from turnkeeper.core.session import Entry, Head, Spec, ToolDefinition
+from turnkeeper.ports import ModelRequest
+from turnkeeper.runtime import requests
+
+HEAD = Head(
+    tenant_id="t",
+    session_id="s",
+    user_id="u",
+    role="user",
+    agent="a",
+    placement="background",
+    created_at="",
+    updated_at="",
+    turn_started_at="",
+    status="running",
+    granted_tools=("find",),
+)
+
+texts = st.text(max_size=200)
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner, max_size=3))
+inputs = st.dictionaries(texts, json_values, max_size=3)
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "text", "text": value}
+
+
+def image(data: bytes) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(data).decode()}
+    return {"type": "image", "source": source}
+
+
+answers = st.lists(
+    st.one_of(
+        st.builds(text, texts),
+        st.builds(lambda value: {"type": "tool_use", "id": "toolu_1", "name": "find", "input": value}, inputs),
+        st.builds(lambda value: {"type": "thinking", "thinking": value, "signature": "s"}, texts),
+    ),
+    min_size=1,
+    max_size=4,
+)
+results = st.lists(
+    st.one_of(
+        st.builds(lambda value: {"type": "tool_result", "tool_use_id": "toolu_1", "content": value}, texts),
+        st.builds(
+            lambda value, data: {
+                "type": "tool_result",
+                "tool_use_id": "toolu_1",
+                "content": [text(value), image(data)],
+            },
+            texts,
+            st.binary(max_size=40),
+        ),
+        st.builds(text, texts),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def entry(seq: int, kind: Any, content: list[dict[str, Any]]) -> Entry:
+    return Entry(seq=seq, type=kind, at="", content=tuple(content))
+
+
+def spec(system: str, description: str) -> Spec:
+    schema = {"type": "object", "properties": {"q": {"type": "string", "description": description}}}
+    tool = ToolDefinition(name="find", description=description, input_schema=schema, effect="read")
+    return Spec(model="m", system=system, tools=(tool,))
+
+
+def counted(request: ModelRequest) -> int:
+    """What the stand-in model would bill as input."""
+    asked = {"system": request.system, "tools": request.tools, "messages": request.messages}
+    return standin.count(standin.segments(asked))
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts, texts, st.lists(st.builds(text, texts), min_size=1, max_size=3), answers, results)
+def test_the_cheap_bound_is_an_upper_bound(system: str, description: str, first: Any, answer: Any, result: Any) -> None:
+    frozen = spec(system, description)
+    entries = [entry(1, "user", first)]
+    request = requests.build(HEAD, frozen, entries, {}, 100)
+    bound = requests.input_bound(HEAD, request, entries)
+    assert bound is not None and bound >= counted(request)
+
+    # The next call knows exactly what this one had read.
+    head = HEAD.model_copy(update={"context_tokens": counted(request)})
+    entries += [entry(2, "assistant", answer), entry(3, "tool_results", result)]
+    after = requests.build(head, frozen, entries, {}, 100)
+    bound = requests.input_bound(head, after, entries)
+    assert bound is not None and bound >= counted(after)
+
+
+def test_a_tool_that_was_left_out_of_the_last_call_is_in_the_bound() -> None:
+    frozen = Spec(
+        model="m",
+        system="Be.",
+        tools=(ToolDefinition(name="find", description="Find.", input_schema=None, effect="read"),),
+    )
+    entries = [entry(1, "user", [text("hi")])]
+    before = requests.build(HEAD, frozen, entries, {}, 100)
+    head = HEAD.model_copy(update={"context_tokens": counted(before)})
+    schemas = {"find": {"type": "object", "properties": {f"field_{n}": {"type": "string"} for n in range(200)}}}
+    entries += [entry(2, "assistant", [text("yes")]), entry(3, "user", [text("on")])]
+    after = requests.build(head, frozen, entries, schemas, 100)
+    bound = requests.input_bound(head, after, entries, schemas)
+    assert bound is not None and bound >= counted(after)
+
+
+def test_a_small_file_may_be_a_large_image() -> None:
+    """By the API's own rule of thumb an image counts by its pixels, whatever its bytes."""
+    entries = [entry(1, "user", [image(b"x" * 60)])]
+    request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
+    bound = requests.input_bound(HEAD, request, entries)
+    assert bound is not None and bound > 4_800
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "url", "url": "https://example.com/a.pdf"},
+        {"type": "file", "file_id": "file_1"},
+        {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_bytes_do_not_tell_has_to_be_counted(source: dict[str, Any], nested: bool) -> None:
+    block: dict[str, Any] = {"type": "document", "source": source}
+    if nested:
+        block = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [block]}
+    entries = [entry(1, "user", [block])]
+    request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
+    assert requests.input_bound(HEAD, request, entries) is None
+    head = HEAD.model_copy(update={"context_tokens": 500})
+    assert requests.input_bound(head, request, [entry(0, "assistant", [text("a")]), *entries]) is None
+
+
+def test_a_document_of_text_is_what_its_bytes_say() -> None:
+    block = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a" * 4_000}}
+    entries = [entry(1, "user", [block])]
+    request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
+    bound = requests.input_bound(HEAD, request, entries)
+    assert bound is not None and bound >= counted(request)
+    assert len(json.dumps(block)) < bound
+
+
+rates = st.integers(0, 10**11)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**6), rates, rates, st.integers(0, 10**9))
+def test_what_is_affordable_fits_and_one_more_would_not(
+    budget: int, input_tokens: int, input_rate: int, output_rate: int, fixed: int
+) -> None:
+    tokens = affordable_tokens(budget, input_tokens, input_rate, output_rate, fixed)
+    if tokens < 0:
+        assert bound_nanousd(input_tokens, 0, input_rate, output_rate, fixed) > budget
+        return
+    assert bound_nanousd(input_tokens, tokens, input_rate, output_rate, fixed) <= budget
+    if output_rate:
+        assert bound_nanousd(input_tokens, tokens + 1, input_rate, output_rate, fixed) > budget
