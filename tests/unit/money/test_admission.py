@@ -298,7 +298,7 @@ def test_a_changed_plan_takes_effect_at_the_next_call(scope: str, how: str) -> N
 
 def test_the_tighter_of_agent_and_plan_holds_for_a_task() -> None:
     gate = capped(task=100)
-    assert refused(gate, gate.session("a", task_usd="0.000000050"), exactly(60))["limit_usd"] == "0.000000050"
+    assert refused(gate, gate.session("a", task_usd="0.000000050"), exactly(60))["limit_usd"] == "0.00000005"
     assert refused(gate, gate.session("b", task_usd="0.000000200"), exactly(110))["limit_usd"] == "0.0000001"
     data = refused(gate, gate.session("c"), exactly(110))
     assert (data["scope"], data["resets_at"]) == ("task", None)
@@ -352,7 +352,7 @@ def test_caps_that_change_during_a_pause_hold_after_it() -> None:
     gate.tenants.set(TENANT, actor="ops", paused=True)
     gate.tenants.set(TENANT, actor="ops", caps={"tenant_monthly": 50}, shards=3)
     gate.tenants.set(TENANT, actor="ops", paused=False)
-    assert refused(gate, head, exactly(41))["limit_usd"] == "0.000000050"
+    assert refused(gate, head, exactly(41))["limit_usd"] == "0.00000005"
     gate.admit(head, exactly(40))
     gate.books().check_shares(gate.tenants.terms(TENANT))
 
