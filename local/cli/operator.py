@@ -12,6 +12,7 @@ from local.cli.place import REPOSITORY, Place
 from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
+from turnkeeper.core.decide import resumable
 from turnkeeper.core.policy import SCOPES, Scope, Terms, format_cap, parse_cap
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item
@@ -71,13 +72,15 @@ class Operator:
         """Let a stopped session go on under other limits, and start its runner. Goes onto the tenant's audit chain."""
         kit = self._kit
         head = kit.sessions.head(tenant_id, session_id)
+        if resumable(head):
+            # First the record, then the deed: rather one record too many than a deed without one.
+            told = {"action": "resume", "session_id": session_id}
+            if max_iterations is not None:
+                told["max_iterations"] = str(max_iterations)
+            if clear_flags:
+                told["clear_flags"] = "true"
+            kit.tenants.audit(tenant_id, "operator_action", self._name(), told)
         after = kit.intake.resume(head, max_iterations=max_iterations, clear_flags=clear_flags)
-        told = {"action": "resume", "session_id": session_id}
-        if max_iterations is not None:
-            told["max_iterations"] = str(max_iterations)
-        if clear_flags:
-            told["clear_flags"] = "true"
-        kit.tenants.audit(tenant_id, "operator_action", self._name(), told)
         kit.dispatch.send(after)
         return after
 
