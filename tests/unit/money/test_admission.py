@@ -386,7 +386,9 @@ def test_a_lowered_cap_closes_all_shards_until_enough_was_released() -> None:
     gate.tenants.set(TENANT, actor="ops", caps={"tenant_monthly": 500})
     assert all(item["closed"] for item in gate.books().shards.values())
     for holder in holders[:3]:
-        gate.settle(holder, 0, "voided")
+        released = gate.settle(holder, 0, "voided")
+        # Its own shard has room now, but all together have not.
+        assert refused(gate, released, exactly(50))["contended"]
         assert refused(gate, gate.session(f"x{holder.session_id}"), exactly(1))["contended"]
     gate.settle(holders[3], 0, "voided")
     gate.admit(gate.session("last"), exactly(100))
