@@ -13,23 +13,23 @@ from turnkeeper.core.errors import TurnkeeperError
 CONTENT_TYPE = "application/problem+json"
 
 _TITLES = {
-    "invalid_request": "The request makes no sense",
-    "unauthenticated": "Nobody vouches for the caller",
-    "forbidden": "Not allowed",
-    "cost_cap_exceeded": "A cost cap is in the way",
-    "session_not_found": "No such session",
-    "agent_not_found": "No such agent",
-    "not_found": "No such resource",
-    "method_not_allowed": "Not a method of this resource",
+    "invalid_request": "Invalid request",
+    "unauthenticated": "Not authenticated",
+    "forbidden": "Forbidden",
+    "cost_cap_exceeded": "Cost cap exceeded",
+    "session_not_found": "Session not found",
+    "agent_not_found": "Agent not found",
+    "not_found": "Not found",
+    "method_not_allowed": "Method not allowed",
     "session_busy": "A turn is running",
     "session_ended": "The session has ended",
-    "continuation_expired": "The continuation token is too old",
-    "input_too_large": "The input is too large",
-    "idempotency_mismatch": "The idempotency key was used for something else",
-    "unpriced_model": "Nobody can price the model",
-    "tenant_paused": "The tenant is paused",
-    "unavailable": "Try again later",
-    "internal_error": "Something went wrong on our side",
+    "continuation_expired": "Continuation token expired",
+    "input_too_large": "Input too large",
+    "idempotency_mismatch": "Idempotency key used for another request",
+    "unpriced_model": "Model without a price",
+    "tenant_paused": "Tenant paused",
+    "unavailable": "Temporarily unavailable",
+    "internal_error": "Internal error",
 }
 #: Where nothing better is known.
 _RETRY_AFTER_SECONDS = 1
@@ -38,14 +38,15 @@ _RETRY_AFTER_SECONDS = 1
 def problem(
     status: int, code: str, detail: str, data: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    document = {
+    document: dict[str, Any] = {
         "type": f"urn:turnkeeper:problem:{code}",
         "title": _TITLES.get(code) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "code": code,
     }
-    answer = Answer.json({**(data or {}), **document}, status, headers)
+    document |= {name: value for name, value in (data or {}).items() if name not in document}
+    answer = Answer.json(document, status, headers)
     return Answer(status, answer.body, CONTENT_TYPE, answer.headers)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from functions.api.bodies import ContinueSession, CreateSession, PostTurn, content, read
@@ -27,6 +28,14 @@ logger = logging.getLogger(__name__)
 _MARGIN_SECONDS = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn to wait for. Who began it has to ask for its runner."""
+
+    head: Head
+    by_us: bool = True
+
+
 class TurnCalls:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
@@ -37,16 +46,16 @@ class TurnCalls:
         raw = request.json()
         body = read(CreateSession, raw)
         new = NewSession(body.agent, content(body.input), body.metadata, body.placement)
-        return self._once(request, raw, lambda once: self._kit.intake.create(request.who, new, once=once))
+        return self._once(request, raw, lambda once: Begun(self._kit.intake.create(request.who, new, once=once)))
 
     def post(self, request: Request) -> Answer:
         raw = request.json()
         body = read(PostTurn, raw)
         session_id = request.parameters["session_id"]
 
-        def post(once: Once | None) -> Head:
+        def post(once: Once | None) -> Begun:
             head = self._kit.intake.owned(request.who, session_id)
-            return self._kit.intake.post(head, content(body.input), once=once)
+            return Begun(self._kit.intake.post(head, content(body.input), once=once))
 
         return self._once(request, raw, post)
 
@@ -56,14 +65,14 @@ class TurnCalls:
         token = self._kit.tokens.verify(body.continuation_token)
         most = body.limits.max_iterations if body.limits else None
 
-        def resume(once: Once | None) -> Head:
+        def resume(once: Once | None) -> Begun:
             head = self._kit.intake.continued(request.who, token)
             if not self._may_resume(head, token, most):
-                return head
+                return Begun(head, by_us=False)
             try:
-                return self._kit.intake.resume(head, max_iterations=most, once=once)
+                return Begun(self._kit.intake.resume(head, max_iterations=most, once=once))
             except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
-                return self._kit.sessions.head(head.tenant_id, head.session_id)
+                return Begun(self._kit.sessions.head(head.tenant_id, head.session_id), by_us=False)
 
         return self._once(request, raw, resume)
 
@@ -82,14 +91,14 @@ class TurnCalls:
 
     # ---- once, and the wait ----
 
-    def _once(self, request: Request, raw: Any, act: Callable[[Once | None], Head]) -> Answer:
+    def _once(self, request: Request, raw: Any, act: Callable[[Once | None], Begun]) -> Answer:
         """Do it, or find what was done under the same key; then wait for the turn."""
         key = idempotency_key(request.headers)
         once = None if key is None else Once(key, _fingerprint(request, raw))
         if once is not None and (earlier := self._earlier(request.who, once)):
             return self._turn_of(request, earlier)
         try:
-            head = act(once)
+            begun = act(once)
         except AlreadyDone as done:
             return self._turn_of(request, done.earlier)
         except (SessionBusy, SessionEnded):
@@ -97,16 +106,14 @@ class TurnCalls:
             if once is not None and (earlier := self._earlier(request.who, once)):
                 return self._turn_of(request, earlier)
             raise
-        return self._waited(request, head, sent=self._send(head))
+        return self._waited(request, begun.head, sent=self._send(begun.head) if begun.by_us else True)
 
     def _earlier(self, who: Identity, once: Once) -> Earlier | None:
         return self._kit.sessions.earlier(who.tenant_id, who.user_id, once)
 
     def _send(self, head: Head) -> bool:
-        """Ask for a runner, where one is needed. It is written down that one is: where nobody takes the request now,
-        the sweep asks again."""
-        if head.handoff is None or head.lease_owner is not None:
-            return True
+        """Ask for a runner. It is written down that one is needed: where nobody takes the request now, the sweep asks
+        again."""
         try:
             self._kit.dispatch.send(head)
         except Exception:

@@ -140,6 +140,15 @@ def test_a_background_session_is_done_by_the_worker(ann: Caller, kit: MemoryKit)
     assert (done["output_text"], ann.get(f"/v1/sessions/{turn['session_id']}").ok()["runner"]) == ("done", "fargate")
 
 
+def test_whoever_only_waits_asks_for_no_runner(ann: Caller, kit: MemoryKit) -> None:
+    kit.runner = "none"
+    for agent in ("plain", "slow"):
+        token = create(ann, agent=agent, wait=0).ok(202)["continuation_token"]
+        for _ in range(3):
+            ann.post("/v1/continue", {"continuation_token": token}, wait=0).ok(202)
+    assert len(kit.turns.started) == len(kit.queue.bodies()) == 1
+
+
 def test_where_no_runner_can_be_asked_the_turn_is_taken_in_all_the_same(
     ann: Caller, kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
