@@ -1,0 +1,199 @@
+"""What the gate costs: requests to the table and bytes written, step by step, through the real engine.
+
+A step is one model call with the tool calls that it asks for. The engine runs conversations of growing length over the
+table in memory, which counts requests as the DynamoDB table does; the model answers at once, so nothing here is about
+time. Common case: no cap is near, no terms have changed, no other runner is in the way.
+
+Bytes are those of new items and of changed attributes. Write units are what DynamoDB would bill: two for each started
+kilobyte of each item in a transaction, however little of it changed.
+"""
+
+# ruff: noqa: ARG002, ARG005 - ports have arguments that these stand-ins have no use for
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnkeeper import Agent, Limits, tool
+from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.adapters.system import SystemClock, SystemIds
+from turnkeeper.adapters.table_values import item_size, item_to_wire
+from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.core.policy import policy_of
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Item, ModelReply, ModelRequest, Rates
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.dispatch import Dispatch
+from turnkeeper.runtime.engine import Allowance, Engine, World
+from turnkeeper.runtime.intake import Identity, Intake, NewSession
+from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.threads import Sequential
+from turnkeeper.testing.memory_blobs import MemoryBlobs
+from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_table import MemoryTable
+
+LENGTHS = (10, 40, 160)
+#: What the tool returns each time: too varied to be compressed away, small enough to stay inline.
+RESULT_BYTES = 2_000
+
+POLICY = {
+    "default_plan": "wide",
+    "plans": {
+        "wide": {
+            "task_usd": "1000.00",
+            "user_daily_usd": "1000.00",
+            "user_monthly_usd": "1000.00",
+            "tenant_monthly_usd": "1000.00",
+        }
+    },
+}
+
+
+@dataclass
+class Tally:
+    """What one step did."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    units: int = 0
+
+    def changed(self, before: Item | None, after: Item | None) -> None:
+        if after is None:
+            return
+        old = before or {}
+        self.bytes += item_size(item_to_wire({name: value for name, value in after.items() if old.get(name) != value}))
+        self.units += 2 * -(-item_size(item_to_wire(after)) // 1024)
+
+    @property
+    def writes(self) -> int:
+        return self.requests["TransactWriteItems"] + self.requests["UpdateItem"]
+
+    @property
+    def reads(self) -> int:
+        return self.requests.total() - self.writes
+
+
+class Prices:
+    def rates(self, model: str, options: Mapping[str, Any]) -> Rates:
+        return Rates(model, "bench", 3_000_000_000, 15_000_000_000)
+
+    def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+        return int(usage["input_tokens"]) * 3_000 + int(usage["output_tokens"]) * 15_000
+
+
+class Held:
+    """A lease that nobody takes away."""
+
+    lost = False
+    cancelled = False
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Bench:
+    """An engine whose model begins a new tally with each call."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.tallies: list[Tally] = [Tally()]
+        clock, ids = SystemClock(), SystemIds()
+        table = MemoryTable(
+            on_change=self._changed,
+            on_request=lambda name: self.tallies[-1].requests.update([name]),
+        )
+        policy = policy_of(POLICY)
+        sessions = Sessions(table, MemoryBlobs(), clock, ids, lease_seconds=60)
+        tenants = Tenants(table, policy, clock)
+        auditor = Auditor(clock, ids, Redactor())
+
+        @tool(effect="read")
+        def look(page: int) -> str:
+            """Read a page."""
+            return f"page {page} " + "".join(ids.token() for _ in range(RESULT_BYTES // 32))
+
+        limits = Limits(max_iterations=10_000)
+        catalog = Catalog({"reader": Agent(name="reader", model="m", system="Read.", tools=[look], limits=limits)})
+        self.intake = Intake(sessions, tenants, policy, catalog, Prices(), auditor, clock, ids)
+        self.engine = Engine(
+            World(
+                sessions=sessions,
+                tenants=tenants,
+                treasury=Treasury(table, tenants, clock, ids),
+                policy=policy,
+                catalog=catalog,
+                model=self,
+                prices=Prices(),
+                dispatch=Dispatch(MemoryQueue(), None, SignedTokens(lambda: ["k" * 32])),
+                auditor=auditor,
+                redactor=Redactor(),
+                clock=clock,
+                ids=ids,
+                parallel=Sequential(),
+                warn=print,
+                keep_lease=lambda head, since, beat: Held(),
+            )
+        )
+
+    def _changed(self, before: Item | None, after: Item | None) -> None:
+        self.tallies[-1].changed(before, after)
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        # Between its two writes: what follows is this step's second and the next one's first.
+        made = sum(message["role"] == "assistant" for message in request.messages)
+        self.tallies.append(Tally())
+        last = made + 1 >= self.steps
+        use = {"type": "tool_use", "id": f"toolu_{made:04}", "name": "look", "input": {"page": made}}
+        content = [{"type": "text", "text": "Done."}] if last else [use]
+        usage = {"input_tokens": 500 + 800 * made, "output_tokens": 60}
+        return ModelReply(f"msg_{made}", "m", content, "end_turn" if last else "tool_use", usage, f"req_{made}")
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        raise AssertionError("the provider is asked for a count although every cap is far away")
+
+    def run(self) -> Head:
+        who = Identity("acme", "ann", "user")
+        session = self.intake.create(who, NewSession("reader", "Read it all.", {}))
+        return self.engine.run(who.tenant_id, session.session_id, Allowance("fargate"))
+
+
+def main() -> int:
+    wrong = 0
+    print(f"{'steps':>6} {'writes':>7} {'reads':>6} {'bytes':>7} {'first half':>11} {'second half':>12} {'units':>6}")
+    print(f"{'':>6} {'a step':>7} {'a step':>6} {'a step':>7} {'a step':>11} {'a step':>12} {'a step':>6}")
+    for steps in LENGTHS:
+        bench = Bench(steps)
+        head = bench.run()
+        assert (head.status, head.steps) == ("idle", steps), head.stop
+        # The first tally is the session's start, the claim and the first reservation; the last one the end.
+        inner = bench.tallies[1:-1]
+        half = len(inner) // 2
+        writes = sum(tally.writes for tally in inner) / len(inner)
+        reads = sum(tally.reads for tally in inner) / len(inner)
+        first = sum(tally.bytes for tally in inner[:half]) / half
+        second = sum(tally.bytes for tally in inner[half:]) / (len(inner) - half)
+        mean = sum(tally.bytes for tally in inner) / len(inner)
+        units = sum(tally.units for tally in inner) / len(inner)
+        print(f"{steps:>6} {writes:>7.2f} {reads:>6.2f} {mean:>7.0f} {first:>11.0f} {second:>12.0f} {units:>6.1f}")
+        constant = second < 1.1 * first
+        if (writes, reads, constant) != (2.0, 0.0, True):
+            wrong = 1
+    start = bench.tallies[0].requests
+    print(f"\nA turn's start, with its first reservation: {dict(start)}")
+    print("Two writes a step, no reads, and as many bytes late in a conversation as early:", "no" if wrong else "yes")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
