@@ -1,4 +1,4 @@
-"""Run Claude agents on AWS: durable state, hard cost caps, circuit breakers, least privilege, evaluation.
+"""Run Claude agents on AWS: durable state, hard cost caps, circuit breakers, least privilege, an audit trail.
 
 What an agent's author needs is here; see ``agents/`` for agents to copy from.
 """
