@@ -13,7 +13,15 @@ from typing import Any
 from turnkeeper.core.agent import Agent, Placement
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.decide import go_on_note, resumable, resumed
-from turnkeeper.core.errors import AgentNotFound, Forbidden, SessionBusy, SessionEnded, SessionNotFound, TenantPaused
+from turnkeeper.core.errors import (
+    AgentNotFound,
+    Forbidden,
+    InvalidRequest,
+    SessionBusy,
+    SessionEnded,
+    SessionNotFound,
+    TenantPaused,
+)
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Breakers, Entry, Handoff, Head, Spec, Stop
@@ -176,6 +184,7 @@ class Intake:
         Raises:
             SessionBusy: somebody else did so first, or it is running.
             SessionEnded: there is nothing to go on with.
+            InvalidRequest: fewer iterations than one.
             Forbidden: more iterations than the tenant's plan and the session's role allow.
             AlreadyDone: the idempotency key was used.
         """
@@ -186,6 +195,8 @@ class Intake:
         now = iso(self.clock.now())
         after = resumed(head).model_copy(update={"updated_at": now, **_on_its_way(head.placement, now)})
         if max_iterations is not None:
+            if max_iterations < 1:
+                raise InvalidRequest("max_iterations is at least 1")
             most = self._most_iterations(head)
             if max_iterations > most:
                 raise Forbidden(f"max_iterations is at most {most} for this session")
