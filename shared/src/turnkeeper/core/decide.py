@@ -95,7 +95,7 @@ def next_action(
 
 
 def _limit_trip(head: Head, elapsed_seconds: float) -> Finish | None:
-    if head.iterations >= head.limits.max_iterations:
+    if head.iterations >= head.limits.max_iterations and not head.attempts:  # A further attempt is the same iteration.
         detail = {
             "iterations": head.iterations,
             "max_iterations": head.limits.max_iterations,

@@ -152,7 +152,7 @@ class Head(Frozen):
 
     lease_owner: str | None = None
     fencing_token: int = 0
-    #: Times in a row that a runner took it and was gone before it wrote anything.
+    #: Times in a row that a runner took it and was gone before anything came of it.
     claims: int = 0
     #: Milliseconds since the epoch.
     lease_expires_at: int = 0

@@ -61,6 +61,8 @@ class ModelStep:
                 pending=reservation,
                 iterations=sheet.head.iterations + (1 if first_attempt else 0),
                 put_backs=0,
+                # A call that is only begun is nothing yet: it may be what kills its runners.
+                claims=0 if sheet.answers is not None else sheet.head.claims,
             )
             return reservation
 

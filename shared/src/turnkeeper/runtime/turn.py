@@ -77,7 +77,7 @@ class Turn:
         claims = self._sheet.head.claims
         self._doubt("the runner was lost")
         if claims > MAX_CLAIMS:
-            return self._give_up({"hint": f"{claims - 1} runners in a row were lost before they could write anything."})
+            return self._give_up({"hint": f"{claims - 1} runners in a row were lost before anything came of it."})
         if self._agent is None:
             return self._give_up({"hint": f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."})
         while (left := self._act()) is None:
@@ -148,9 +148,12 @@ class Turn:
         return {definition.name: definition.effect for definition in self._sheet.spec.tools}
 
     def _doubt(self, error: str) -> None:
-        """Money that was set aside for a call of which nothing is known."""
-        if (lost := self._sheet.head.pending) is not None:
-            self._model.book(Resolved(lost, "in_doubt", lost.amount_nanousd, {"error": error}))
+        """Money that was set aside for a call of which nothing is known. The call is made again: it is no iteration."""
+        head = self._sheet.head
+        if (lost := head.pending) is not None:
+            iterations = head.iterations if head.attempts else max(0, head.iterations - 1)
+            resolved = Resolved(lost, "in_doubt", lost.amount_nanousd, {"error": error})
+            self._model.book(resolved, iterations=iterations, claims=head.claims)
 
     def _given_up(self) -> bool:
         """Whatever runs is not waited for any more."""
@@ -318,7 +321,7 @@ class Turn:
     def _sleep(self, seconds: float) -> None:
         """In small pieces: a cancel or a drain does not wait for a back-off."""
         until = self._world.clock.monotonic() + seconds
-        while (left := until - self._world.clock.monotonic()) > 0:
+        while (left := until - self._world.clock.monotonic()) > 0.001:
             if self._given_up() or self._allowance.draining():
                 return
             self._world.clock.sleep(min(left, 0.5))
