@@ -33,13 +33,18 @@ def messages_of(entries: Iterable[Entry]) -> list[Message]:
     roles = {"user": "user", "tool_results": "user", "assistant": "assistant"}
     messages = []
     for entry in entries:
-        content = [_sendable(block) for block in entry.content if not _says_nothing(block)]
+        content = [_sendable(block) for block in entry.content if not _is_blank(block)]
         if entry.type in roles and content:
             messages.append({"role": roles[entry.type], "content": content})
     return messages
 
 
-def _says_nothing(block: Block) -> bool:
+def says_nothing(content: Iterable[Block]) -> bool:
+    """Blank words and thoughts alone: an answer that neither tells nor asks for anything."""
+    return all(_is_blank(block) or block.get("type") in {"thinking", "redacted_thinking"} for block in content)
+
+
+def _is_blank(block: Block) -> bool:
     return block.get("type") == "text" and not str(block.get("text") or "").strip()
 
 

@@ -10,6 +10,7 @@ from turnkeeper.core.errors import ProviderError, UnpricedModel
 from turnkeeper.core.ledger import Resolution
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.session import Entry, Reservation, Usage
+from turnkeeper.core.transcript import says_nothing
 from turnkeeper.ports import ModelReply, ModelRequest, Rates
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.store.changes import Resolved
@@ -124,7 +125,7 @@ class ModelStep:
         if done is None:
             raise ProviderError("the call was given up", retryable=True, certainty="unknown")
         reply = done.result()
-        if not reply.content and reply.stop_reason == "end_turn":
+        if reply.stop_reason == "end_turn" and says_nothing(reply.content):
             raise ProviderError("the model answered nothing", retryable=True, certainty="known", usage=reply.usage)
         return reply
 
