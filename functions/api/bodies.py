@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError
 from pydantic.functional_validators import AfterValidator
 
+from functions.api.http import is_deeper
 from turnkeeper.core.errors import InvalidRequest
 
 MOST_METADATA_BYTES = 8 * 1024
@@ -125,24 +126,11 @@ Input = Annotated[Annotated[Text, Tag("<text>")] | Annotated[Blocks, Tag("<block
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
-    if _depth(value) > _MOST_DEPTH:
+    if is_deeper(value, _MOST_DEPTH):
         raise ValueError(f"is nested more than {_MOST_DEPTH} deep")
     if len(json.dumps(value, ensure_ascii=False).encode()) > MOST_METADATA_BYTES:
         raise ValueError(f"is larger than {MOST_METADATA_BYTES} bytes")
     return value
-
-
-def _depth(value: Any) -> int:
-    """How deep it is nested, as far as that matters."""
-    depth, level = 0, [value]
-    while level and depth <= _MOST_DEPTH:
-        depth += 1
-        level = [item for each in level if isinstance(each, dict | list) for item in _items(each)]
-    return depth
-
-
-def _items(value: dict[str, Any] | list[Any]) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value
 
 
 class CreateSession(Body):

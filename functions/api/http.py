@@ -16,6 +16,7 @@ from turnkeeper.runtime.intake import Identity
 #: Lambda takes 6 MB for a whole event, in which a body may be base64.
 MOST_BODY_BYTES = 4 * 1024 * 1024
 
+_MOST_DEPTH = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -74,6 +75,8 @@ class Request:
             value = json.loads(self.body.decode(), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise invalid("The body is not JSON.", "body", "not JSON") from error
+        if is_deeper(value, _MOST_DEPTH):
+            raise invalid(f"The body is nested more than {_MOST_DEPTH} deep.", "body", "nested too deep")
         if b"\\ud" in self.body.lower() and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
             raise invalid("The body holds half a character.", "body", "a lone surrogate")
         return value
@@ -81,6 +84,21 @@ class Request:
 
 def invalid(detail: str, where: str, why: str) -> InvalidRequest:
     return InvalidRequest(detail, errors=[{"where": where, "why": why}])
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Whether JSON is nested deeper than this; without recursion, which is what this is to prevent."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _path(event: Mapping[str, Any], stage: str) -> str:

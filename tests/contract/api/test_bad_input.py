@@ -75,6 +75,14 @@ def test_a_body_that_is_no_json(ann: Caller, text: str) -> None:
     ann.call("POST", "/v1/continue", text=text).problem(400, "invalid_request")
 
 
+@pytest.mark.parametrize("deep", [65, 500, 900])
+def test_a_body_that_is_nested_too_deep(ann: Caller, deep: int) -> None:
+    nested = "[" * deep + '"\\ud83d\\ude00"' + "]" * deep
+    text = f'{{"agent": "plain", "input": [{{"type": "text", "text": "x", "cache_control": {nested}}}]}}'
+    answer = ann.call("POST", "/v1/sessions", text=text, headers={"idempotency-key": "k"})
+    answer.problem(400, "invalid_request")
+
+
 def test_no_body_at_all(ann: Caller) -> None:
     ann.post("/v1/sessions").problem(400, "invalid_request")
 

@@ -1,0 +1,60 @@
+"""The front door around its calls: logs, stages, and what else API Gateway may send."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from functions.api.app import FrontDoor
+from tests.support.http import Caller, answered, event
+from tests.support.kit import MemoryKit
+from turnkeeper.core.errors import Unavailable
+from turnkeeper.ports import StoreBusy
+
+
+def test_a_line_for_each_call_and_nothing_of_what_was_said(ann: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = {"agent": "plain", "input": "[[say swordfish]]", "metadata": {"x": "swordfish"}}
+    turn = ann.post("/v1/sessions", body, key="swordfish").ok()
+    ann.get(f"/v1/sessions/{turn['session_id']}").ok()
+    ann.post("/v1/sessions", {"agent": "plain", "input": 5, "swordfish": "swordfish"})
+    lines = [record for record in caplog.records if record.message == "answered"]
+    assert [(line.call, line.status, line.tenant_id) for line in lines] == [
+        ("createSession", 200, "acme"),
+        ("getSession", 200, "acme"),
+        ("createSession", 400, "acme"),
+    ]
+    assert lines[1].session_id == turn["session_id"]
+    assert lines[2].code == "invalid_request"
+    assert "swordfish" not in str([record.__dict__ for record in caplog.records])
+
+
+@pytest.mark.parametrize("error", [StoreBusy("busy"), Unavailable("S3 is busy", retry_after_seconds=2.5)])
+def test_who_is_busy_says_when_to_come_back(ann: Caller, kit: MemoryKit, error: Any, monkeypatch: Any) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(kit.sessions, "head", fails)
+    answer = ann.get("/v1/sessions/ses_00000000000000000000000000")
+    answer.problem(503, "unavailable")
+    assert answer.headers["retry-after"] == ("1" if isinstance(error, StoreBusy) else "3")
+
+
+def test_a_stage_with_a_name_is_no_part_of_the_address(kit: MemoryKit) -> None:
+    made = event("GET", "/prod/v1/health")
+    made["requestContext"]["stage"] = "prod"
+    answered(FrontDoor(kit), made).ok()
+    made["rawPath"] = "/v1/health"
+    answered(FrontDoor(kit), made).ok()
+
+
+@pytest.mark.parametrize("made", [{}, {"requestContext": None}, {"headers": None, "rawPath": None, "body": None}])
+def test_an_event_that_is_hardly_one(kit: MemoryKit, made: Any) -> None:
+    answered(FrontDoor(kit), made).problem(404, "not_found")
+
+
+def test_a_body_that_only_says_that_it_is_base64(kit: MemoryKit) -> None:
+    made = event("POST", "/v1/sessions", body="!!!", is_base64=True)
+    answered(FrontDoor(kit), made).problem(400, "invalid_request")
