@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from turnkeeper.core.errors import SessionBusy, TurnkeeperError
+from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
 from turnkeeper.ports import Message, Tokens
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
@@ -14,11 +14,13 @@ from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One session that a message carries on; ``turn`` is the one that it was written for, where it says so."""
+    """One session that a message carries on; ``turn`` and ``seq`` are where it was when the message was written, where
+    that says so."""
 
     tenant_id: str
     session_id: str
     turn: int | None = None
+    seq: int | None = None
 
 
 class Rejected(Exception):
@@ -48,7 +50,7 @@ class Reader:
             if isinstance(parsed, Job):
                 return self._job(parsed)
             token = self.tokens.verify(parsed.continuation_token)
-            return Work(token.tenant_id, token.session_id, token.turn)
+            return Work(token.tenant_id, token.session_id, token.turn, token.seq)
         except TurnkeeperError as error:
             if error.retryable or error.status >= 500:
                 raise
@@ -56,6 +58,27 @@ class Reader:
         except ValueError as error:
             # What the table cannot take: a key too long, half a surrogate pair, more than an item holds.
             raise Rejected("invalid_job", str(error)) from error
+
+    def resume(self, work: Work) -> bool:
+        """Let a stopped session go on, where the message's token was given out for that very stop; whether it does.
+
+        A token of an earlier position, such as a handoff's that is delivered once more, must not: whatever stopped the
+        session since would be undone by a duplicate.
+        """
+        if work.seq is None:
+            return False
+        head = self.intake.sessions.head(work.tenant_id, work.session_id)
+        if head.status != "stopped" or head.turn != work.turn or head.last_seq != work.seq:
+            return False
+        if head.stop is not None and head.stop.reason == "iteration_limit":
+            return False  # It would stop again at once: only an operator can raise it.
+        try:
+            self.intake.resume(head)
+        except SessionBusy:  # A duplicate was faster: then this one follows it.
+            return True
+        except SessionEnded:
+            return False
+        return True
 
     def _job(self, job: Job) -> Work:
         """Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe

@@ -252,7 +252,7 @@ class Worker:
             self._holding.give_back(held)
             return
         try:
-            self._engine.run(work.tenant_id, work.session_id, self._allowance)
+            self._run_session(work)
         except SessionEnded:
             self._holding.delete(held)
         except SessionNotFound as error:
@@ -263,6 +263,15 @@ class Worker:
             # At rest, or handed off and sent: the new message carries it on. Where it was handed off and could not be
             # sent, the engine raised: then this message, given back, carries it on (docs/decisions/0010).
             self._holding.delete(held)
+
+    def _run_session(self, work: Work) -> None:
+        try:
+            self._engine.run(work.tenant_id, work.session_id, self._allowance)
+        except SessionEnded:
+            # Looked at only here: in the common case it runs, and nothing more is read for that.
+            if not self._reader.resume(work):
+                raise
+            self._engine.run(work.tenant_id, work.session_id, self._allowance)
 
     def _follow(self, held: Held, work: Work) -> None:
         if self.draining:

@@ -154,6 +154,35 @@ def test_a_paused_tenants_job_is_kept_as_stopped_and_can_be_resumed(bench: Bench
     assert (kit.head(session_id).status, kit.head(session_id).steps) == ("idle", 1)
 
 
+def test_a_token_of_a_stopped_session_resumes_it_once(bench: Bench) -> None:
+    kit = bench.kit
+    session_id = bench.job("stopped", "[[stop refusal]][[say no]]")
+    bench.worker()
+    bench.empty()
+    stopped = kit.head(session_id)
+    assert stopped.status == "stopped"
+    for _ in range(3):
+        bench.go_on(stopped)
+    bench.empty()
+    head = kit.head(session_id)
+    assert (head.status, head.steps, kit.queue.dead_letters) == ("idle", 2, [])
+    valid(kit.entries(session_id))
+
+
+def test_an_earlier_token_does_not_undo_what_stopped_a_session(bench: Bench) -> None:
+    """A handoff's message that is delivered once more must not start a loop again that a breaker has ended."""
+    kit = bench.kit
+    session_id = bench.job("loop", '[[repeat 5]][[tool add {"a": 1, "b": 2}]]', agent="helper")
+    bench.worker()
+    bench.empty()
+    stopped = kit.head(session_id)
+    assert stopped.stop is not None
+    assert stopped.stop.reason == "repetition"
+    bench.go_on(stopped.model_copy(update={"last_seq": stopped.last_seq - 1}))
+    bench.empty()
+    assert kit.head(session_id) == stopped
+
+
 # ---- duplicates and dead runners ----
 
 
