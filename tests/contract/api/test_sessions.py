@@ -229,7 +229,8 @@ def test_an_erased_session_keeps_what_it_cost(ann: Caller, kit: MemoryKit) -> No
     assert (erased["status"], erased["cost_usd"], erased["steps"]) == ("erased", turn["cost_usd"], turn["steps"])
     assert (erased["output"], erased["output_text"], erased["metadata"]) == ([], "", {})
     events = ann.get(f"/v1/sessions/{turn['session_id']}/events").ok()
-    assert [event["seq"] for event in events["events"]] == [1, 2, 3, 4, 5]
+    assert [event["seq"] for event in events["events"]] == [1, 2, 3, 4, 5, 6]
+    assert (events["events"][-1]["status"], erased["stop"]) == ("erased", None)
     assert "secret" not in str(events) + str(erased)
     assert ann.get("/v1/spend").ok()["scopes"] == before
     assert ann.delete(f"/v1/sessions/{turn['session_id']}").status == 204
@@ -245,7 +246,7 @@ def test_a_running_session_is_erased(ann: Caller, kit: MemoryKit) -> None:
     kit.join(5)
     after = kit.head(turn["session_id"])
     assert (after.status, after.pending) == ("erased", None)
-    assert [entry.content for entry in kit.entries(turn["session_id"])] == [()]
+    assert [entry.content for entry in kit.entries(turn["session_id"])] == [(), ()]
     assert all(scope["reserved_usd"] == "0.000000" for scope in ann.get("/v1/spend").ok()["scopes"])
     answer = ann.post("/v1/continue", {"continuation_token": turn["continuation_token"]})
     assert answer.ok()["status"] == "erased"

@@ -53,7 +53,8 @@ def test_contents_go_and_spend_and_audit_stay() -> None:
     assert SECRET not in everything(kit)
     assert not kit.blobs.contents
     after = kit.head(head.session_id)
-    assert (after.status, after.cost_nanousd, after.metadata) == ("erased", head.cost_nanousd, {})
+    assert (after.status, after.stop, after.cost_nanousd, after.metadata) == ("erased", None, head.cost_nanousd, {})
+    assert kit.entries(head.session_id)[-1].status == "erased"
     assert [call["spent_nanousd"] for call in kit.sessions.calls(head.tenant_id, head.session_id)] == [
         call["spent_nanousd"] for call in calls
     ]

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Breakers, Head, Stop
+from turnkeeper.core.session import Breakers, Entry, Head
 from turnkeeper.ports import (
     Blobs,
     Clock,
@@ -96,7 +96,7 @@ class Erasure:
         after = head.model_copy(
             update={
                 "status": "erased",
-                "stop": Stop(reason=head.stop.reason) if head.stop else None,
+                "stop": None,
                 "metadata": {},
                 "flags": (),
                 "breakers": Breakers(),
@@ -108,11 +108,15 @@ class Erasure:
                 "put_backs": 0,
                 "pending": None,
                 "cost_nanousd": cost,
+                "untold_nanousd": 0,
+                "last_seq": head.last_seq + 1,
                 "updated_at": iso(now),
             }
         )
+        untold = head.untold_nanousd + cost - head.cost_nanousd
+        last = Entry(seq=after.last_seq, type="status", at=iso(now), status="erased", cost_nanousd=untold)
         record = self._auditor.record(head, "erase", actor=actor, status=head.status)
-        change = Change(head, after, audit=(record,), resolved=resolved)
+        change = Change(head, after, entries=(last,), audit=(record,), resolved=resolved)
         after, writes, _ = operations(change, self._blobs, _unchanged(head))
         look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
         self._table.write([_due(writes[0], head, iso(look_again)), *writes[1:]])
@@ -131,8 +135,10 @@ class Erasure:
         self._blobs.delete_prefix(keys.blob_prefix(head.tenant_id, head.session_id))
 
     def _removals(self, head: Head) -> Iterator[Update]:
-        for item in self._table.query_all(keys.session_pk(head.tenant_id, head.session_id)):
-            if left := _contents(item):
+        # The last entry only says that the session was erased.
+        says_so = keys.entry_key(head.tenant_id, head.session_id, head.last_seq)
+        for item in self._table.query_all(says_so.pk):
+            if item["sk"] != says_so.sk and (left := _contents(item)):
                 yield Update(Key(item["pk"], item["sk"]), remove=left)
 
 
