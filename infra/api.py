@@ -10,6 +10,7 @@ from aws_cdk import aws_apigatewayv2_authorizers as authorizers
 from aws_cdk import aws_apigatewayv2_integrations as integrations
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
@@ -80,6 +81,10 @@ class ApiStack(cdk.Stack):
         alias = lambda_.Alias(self, "TurnLive", alias_name=names.LIVE_ALIAS, version=function.current_version)
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
+        # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits
+        # for that one, and this names what is made of the function.
+        again = iam.PolicyStatement(sid="GoOn", actions=["lambda:InvokeFunction"], resources=[alias.function_arn])
+        iam.Policy(self, "TurnGoesOn", roles=[function.kit_role], statements=[again])
         return alias
 
     def _front_door(self, turn: lambda_.IAlias) -> KitFunction:

@@ -19,6 +19,9 @@ from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: Callers are given this alias of the function (``infra.names``); so it is what asks for the next run of itself.
+LIVE_ALIAS = "live"
+
 #: Kept of the Lambda's time when the settings ask for nearly all of it: a handoff has to be written and sent.
 MARGIN_SECONDS = 15.0
 
@@ -57,6 +60,10 @@ class TurnRunner:
 def turn_runner() -> TurnRunner:
     """This process's runner, with the model's SDK imported."""
     settings = Settings.from_environment()
+    name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    if name and settings.turn_function is None:
+        # No setting can say it: a function's settings cannot name an alias that is made of it.
+        settings = settings.model_copy(update={"turn_function": f"{name}:{LIVE_ALIAS}"})
     logs.set_up(settings.log_level)
     kit = Kit(settings)
     kit.warm()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import setting_keys
+from functions.turn import handler
+from infra import names, setting_keys
 
 
 def test_the_runtime_reads_every_setting_that_the_stacks_hand_out() -> None:
@@ -22,3 +23,7 @@ def test_the_runtime_reads_every_setting_that_the_stacks_hand_out() -> None:
     }
     unknown = {key for key in handed_out if key not in source and key.removeprefix("TURNKEEPER_").lower() not in source}
     assert unknown == set()
+
+
+def test_the_turn_function_asks_for_the_alias_that_is_published() -> None:
+    assert handler.LIVE_ALIAS == names.LIVE_ALIAS
