@@ -151,7 +151,7 @@ def test_huge_results_are_cut(untrusted: bool, monkeypatch: pytest.MonkeyPatch) 
     assert len(text.encode()) < MAX_RESULT_BYTES + 1_000
     assert "[truncated: 200000 of 6000000 bytes]" in text
     _, text = answered([{"type": "text", "text": "x" * 150_000}] * 4, untrusted=untrusted)
-    assert text.count("x") == MAX_RESULT_BYTES
+    assert text.count("x" * 1_000) == MAX_RESULT_BYTES // 1_000  # in thousands: the nonce may hold an x, too
 
 
 def test_arguments_that_do_not_fit_are_told_without_their_values() -> None:
