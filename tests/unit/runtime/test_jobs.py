@@ -80,7 +80,13 @@ def test_any_text_is_refused_or_understood(text: str) -> None:
         parse(text)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=5,
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_any_value_in_any_field_is_refused_or_understood(value: Any) -> None:
     for name in JOB:
