@@ -91,22 +91,20 @@ def test_the_agents_own_number_of_attempts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "cost"),
+    ("error", "state"),
     [
-        (failure(certainty="unbilled"), "voided", 0),
-        (failure(**KNOWN), "settled", 1),
-        (failure(None, certainty="unknown"), "in_doubt", 2),
+        (failure(certainty="unbilled"), "voided"),
+        (failure(**KNOWN), "settled"),
+        (failure(None, certainty="unknown"), "in_doubt"),
     ],
 )
-def test_what_a_failed_attempt_cost_is_told_by_the_next_entry(error: ProviderError, state: str, cost: int) -> None:
+def test_what_a_failed_attempt_cost_is_told_by_the_next_entry(error: ProviderError, state: str) -> None:
     kit = scripted_kit(error, reply(say("ok")))
     head = play(kit, "plain")
     [attempt, answer] = kit.sessions.calls("acme", head.session_id)
     assert attempt["state"] == state
-    assert [0, attempt["spent_nanousd"], attempt["amount_nanousd"]].index(attempt["spent_nanousd"]) == (
-        0 if cost == 0 else 1
-    )
-    assert (attempt["spent_nanousd"] == attempt["amount_nanousd"]) == (cost == 2)
+    assert (attempt["spent_nanousd"] > 0) == (state != "voided")
+    assert (attempt["spent_nanousd"] == attempt["amount_nanousd"]) == (state == "in_doubt")
     [entry] = [entry for entry in kit.entries(head.session_id) if entry.type == "assistant"]
     assert entry.cost_nanousd == attempt["spent_nanousd"] + answer["spent_nanousd"] == head.cost_nanousd
     assert entry.attempts == 2
