@@ -190,7 +190,7 @@ RULES: Final = (
         r"\[/?inst\]|<</?sys>>|<(?:start|end)_of_turn>",
         r"</(?:untrusted[\w-]{0,30}|tool_results?|function_results?|tool_response|tool_output|search_results?|user_input|system_prompt|user_query)>",
         r"<(?:antml:)?(?:function_calls|invoke name=|tool_use|tool_call>|tool_code>)",
-        r"^ ?(?:#{1,6} ?|\[|<|\*\*|\(|-{2,} ?|={2,} ?){0,2}(?:system|assistant|admin(?:istrator)?|developer|operator)[ _](?:message|note|override|update|instructions?|notice|alert|command|directive)s?(?:\]|>|\)|\*\*)? ?(?::|\]|>|\))",
+        r"^ ?(?:#{1,6} ?|\[|<|\*\*|\(|-{2,}+ ?|={2,}+ ?){0,2}(?:system|assistant|admin(?:istrator)?|developer|operator)[ _](?:message|note|override|update|instructions?|notice|alert|command|directive)s?(?:\]|>|\)|\*\*)? ?(?::|\]|>|\))",
         r"###? ?\(system_message\)|^important system (?:update|message|notice)\b",
         rf"(?:^|[.\n>] ?)(?:\[system\]|<system>|system ?:|\[admin\]|\[developer\])[^\n]{{0,20}}? ?(?:you (?:are|may|must|should|will|can)|new |grant |{_ACT}\b|the (?:prior|previous|user) |override|cleanup required|task)",
         r"^ ?assistant ?: (?:sure|of course|certainly|okay|ok|yes|i )",
