@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,8 +32,8 @@ class Request:
     #: ``requestContext.authorizer``: what the authorizer found out.
     authorizer: Mapping[str, Any]
     request_id: str
-    #: Seconds until the Lambda is ended.
-    left_seconds: float
+    #: When the Lambda is ended, on this process's monotonic clock.
+    ends_at: float
     #: From the path, by the route's names.
     parameters: Mapping[str, str] = field(default_factory=dict)
     #: Who is asking; ``None`` before that is found out, and on public routes.
@@ -51,8 +52,13 @@ class Request:
             body=_body(event),
             authorizer=context.get("authorizer") or {},
             request_id=str(context.get("requestId", "")),
-            left_seconds=left_seconds,
+            ends_at=time.monotonic() + left_seconds,
         )
+
+    @property
+    def left_seconds(self) -> float:
+        """Seconds until the Lambda is ended, from now: what was done so far has taken its part."""
+        return self.ends_at - time.monotonic()
 
     @property
     def who(self) -> Identity:
