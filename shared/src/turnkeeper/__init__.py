@@ -5,6 +5,17 @@ What an agent's author needs is here; see ``agents/`` for agents to copy from.
 
 from turnkeeper.core.agent import Agent, Limits
 from turnkeeper.core.kit_tools import update_plan
-from turnkeeper.core.tools import Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
+from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 
-__all__ = ["Agent", "Limits", "Tool", "ToolContext", "ToolDenied", "ToolError", "ToolSet", "tool", "update_plan"]
+__all__ = [
+    "Agent",
+    "ForeignToolError",
+    "Limits",
+    "Tool",
+    "ToolContext",
+    "ToolDenied",
+    "ToolError",
+    "ToolSet",
+    "tool",
+    "update_plan",
+]

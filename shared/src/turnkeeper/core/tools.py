@@ -30,6 +30,10 @@ class ToolError(Exception):
     """The tool could not do it, in words that the model can act on. Becomes an error result."""
 
 
+class ForeignToolError(ToolError):
+    """The tool could not do it, in words of somebody else: a server, a database. They are data, as its results are."""
+
+
 class ToolDenied(ToolError):
     """The call is outside what is allowed. The message says what *is* allowed. Outcome ``denied``."""
 

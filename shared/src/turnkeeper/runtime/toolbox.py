@@ -15,7 +15,16 @@ from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.injection import FLAG_AT, check_injection
 from turnkeeper.core.session import Flag, Head, ToolOutcome
-from turnkeeper.core.tools import Effect, Outcome, Tool, ToolContext, ToolDenied, ToolError, content_of
+from turnkeeper.core.tools import (
+    Effect,
+    ForeignToolError,
+    Outcome,
+    Tool,
+    ToolContext,
+    ToolDenied,
+    ToolError,
+    content_of,
+)
 from turnkeeper.core.transcript import (
     UNKNOWN_OUTCOME,
     Block,
@@ -239,14 +248,25 @@ class Toolbox:
 
         match error:
             case ToolDenied():
-                return answer(call, shown(_words_of(error)) or "Denied.", "denied")
+                return self._said(head, call, tool, shown(_words_of(error)) or "Denied.", "denied")
+            case ForeignToolError():
+                text = shown(_words_of(error)) or "The tool failed."
+                return self._told(head, call, tool, [text_block(text)], "error")
             case ToolError():
-                return answer(call, shown(_words_of(error)) or "The tool failed.")
+                return self._said(head, call, tool, shown(_words_of(error)) or "The tool failed.", "error")
             case ValidationError():
                 return answer(call, shown(_invalid_arguments(error)))
         logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))
         text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
         return self._told(head, call, tool, [text_block(text)], "error")
+
+    def _said(self, head: Head, call: Block, tool: Tool, text: str, outcome: Outcome) -> Answer:
+        """The words of the tool itself stand as they are. But tools pass on what they were told: words that want to be
+        obeyed, or to pass for the kit's, are data like any other."""
+        wrapped = wrap([text_block(text)], tool=tool.name, nonce=self._ids.token()[:16], max_bytes=MAX_RESULT_BYTES)
+        if tool.untrusted and self._flag(head, call, text, forged=wrapped.forged_ends > 0) is not None:
+            return self._told(head, call, tool, [text_block(text)], outcome)
+        return answer(call, text, outcome)
 
     def _told(self, head: Head, call: Block, tool: Tool, content: list[Block], outcome: Outcome) -> Answer:
         """A result as the model is shown it, or an error in words that nobody vouches for."""

@@ -21,7 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 from mcp_types import Tool as ServerTool
 
-from turnkeeper.core.tools import ToolError
+from turnkeeper.core.tools import ForeignToolError, ToolError
 from turnkeeper.tools._common import Deadline, cut, plain
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ def _explained(error: BaseException, deadline: Deadline) -> ToolError:
         return ToolError("The server's answer is too large.")
     for leaf in leaves:
         if isinstance(leaf, MCPError):
-            return ToolError(f"The server refused: {cut(plain(str(leaf)), 500)[0]}")
+            return ForeignToolError(f"The server refused: {cut(plain(str(leaf)), 500)[0]}")
     if deadline.passed() or any(isinstance(leaf, TimeoutError | httpx2.TimeoutException) for leaf in leaves):
         return _timed_out(deadline)
     return ToolError("The server cannot be reached, or does not speak MCP.")

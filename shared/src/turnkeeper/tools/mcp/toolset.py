@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from turnkeeper.core.tools import Effect, Tool, ToolContext, ToolDenied, ToolError, ToolSet
+from turnkeeper.core.tools import Effect, ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet
 from turnkeeper.tools._common import Deadline, positive, strings
 from turnkeeper.tools.mcp.content import blocks, text_of
 
@@ -140,7 +140,7 @@ class _Remote:
             raise ToolDenied(f"The arguments may have at most {_MAX_ARGUMENT_BYTES} bytes.")
         result = self._server().call(tool, arguments, Deadline.of(ctx, self._timeout_seconds))
         if result.is_error:
-            raise ToolError(text_of(result.content, min(self._max_bytes, 8_000)))
+            raise ForeignToolError(text_of(result.content, min(self._max_bytes, 8_000)))
         return blocks(result.content, result.structured_content, self._max_bytes)
 
     def _server(self) -> Server:

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from turnkeeper.core.tools import ToolError
+from turnkeeper.core.tools import ForeignToolError, ToolError
 from turnkeeper.tools._common import Deadline
 from turnkeeper.tools.sql import rewrite
 from turnkeeper.tools.sql.guard import Tables
@@ -158,4 +158,6 @@ def _explained(error: psycopg.Error, tables: Tables, deadline: Deadline) -> Tool
     if error.sqlstate is None or error.sqlstate.startswith(("08", "28", "3D", "53", "57")):
         # Not the driver's words: they name host, database and user.
         return ToolError("The database cannot be reached at the moment.")
-    return ToolError(f"The database refused the statement: {(error.diag.message_primary or 'unknown reason')[:200]}")
+    return ForeignToolError(
+        f"The database refused the statement: {(error.diag.message_primary or 'unknown reason')[:200]}"
+    )

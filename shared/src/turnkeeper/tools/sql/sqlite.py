@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from turnkeeper.core.tools import ToolError
+from turnkeeper.core.tools import ForeignToolError, ToolError
 from turnkeeper.tools._common import Deadline
 from turnkeeper.tools.sql import rewrite
 from turnkeeper.tools.sql.guard import Tables
@@ -126,4 +126,4 @@ def _explained(error: Exception, tables: Tables, deadline: Deadline) -> ToolErro
         return rewrite.unknown_column("This column, table or function", tables)
     if "unable to open" in text or "not a database" in text or "malformed" in text or "disk I/O" in text:
         return ToolError("The database cannot be read.")
-    return ToolError(f"The database refused the statement: {text[:200].replace('`', '')}")
+    return ForeignToolError(f"The database refused the statement: {text[:200].replace('`', '')}")
