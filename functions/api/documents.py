@@ -202,6 +202,7 @@ class ToolResult(Document):
     outcome: Outcome
     duration_ms: int
     content: list[dict[str, Any]] = Field(description="What the tool returned, without the wrapping for the model.")
+    flag: Flag | None = Field(default=None, description="Why the result, or the call, looks suspicious.")
 
 
 class Event(Document):
@@ -271,6 +272,7 @@ def _result(block: Block, outcome: ToolOutcome) -> ToolResult:
         outcome=outcome.outcome,
         duration_ms=outcome.duration_ms,
         content=unwrap_blocks([text_block(content)] if isinstance(content, str) else content),
+        flag=outcome.flag,
     )
 
 
