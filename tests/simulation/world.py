@@ -261,7 +261,9 @@ class Simulation:
 
     def function(self, tenant_id: str, session_id: str) -> None:
         """The turn Lambda: one invocation, which ends on errors of ours without a word."""
-        allowance = Allowance("lambda", turn_seconds=self.random.choice([8.0, 40.0, 800.0]), hard_seconds=900.0)
+        turn_seconds = self.random.choice([8.0, 40.0, 800.0])
+        hard_seconds = turn_seconds + self.random.choice([20.0, 60.0])
+        allowance = Allowance("lambda", turn_seconds=turn_seconds, hard_seconds=hard_seconds)
         try:
             self.engine.run(tenant_id, session_id, allowance)
         except TurnkeeperError:

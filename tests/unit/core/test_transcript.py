@@ -15,7 +15,7 @@ from turnkeeper.core.transcript import (
     tool_result,
     tool_uses,
     unanswered,
-    with_cache_breakpoint,
+    with_cache_breakpoints,
 )
 
 NOW = "2026-03-02T09:30:00.000Z"
@@ -74,18 +74,24 @@ def test_broken_characters_become_whole() -> None:
 def test_entries_are_not_changed_by_being_sent() -> None:
     block = {**text("x"), "cache_control": {"type": "ephemeral"}}
     kept = entry("user", block)
-    with_cache_breakpoint(messages_of([kept]))
+    with_cache_breakpoints(messages_of([kept]))
     assert kept.content == (block,)
 
 
-def test_the_breakpoint_is_behind_the_last_block_that_can_carry_one() -> None:
-    messages = messages_of([entry("user", text("hi")), entry("assistant", text("a"), THOUGHT)])
-    marked = with_cache_breakpoint(messages)
-    assert marked[1]["content"][0]["cache_control"] == {"type": "ephemeral"}
-    assert str(marked).count("cache_control") == 1
+def test_breakpoints_are_behind_the_last_two_user_messages() -> None:
+    said = [entry("user", text(str(n))) if n % 2 else entry("assistant", text("a"), THOUGHT) for n in range(1, 7)]
+    messages = messages_of(said)
+    marked = with_cache_breakpoints(messages)
+    assert ["cache_control" in str(message) for message in marked] == [False, False, True, False, True, False]
     assert "cache_control" not in str(messages)
-    assert with_cache_breakpoint([]) == []
-    assert with_cache_breakpoint([{"role": "assistant", "content": [THOUGHT]}])[0]["content"] == [THOUGHT]
+    assert with_cache_breakpoints([]) == []
+
+
+def test_a_block_that_cannot_carry_a_breakpoint_is_passed_over() -> None:
+    odd = {"type": "search_result", "source": "s", "title": "t", "content": []}
+    marked = with_cache_breakpoints([{"role": "user", "content": [text("a"), odd]}])
+    assert ["cache_control" in block for block in marked[0]["content"]] == [True, False]
+    assert with_cache_breakpoints([{"role": "user", "content": [odd]}])[0]["content"] == [odd]
 
 
 def test_calls_are_open_until_an_entry_answers_them() -> None:

@@ -253,8 +253,26 @@ def test_a_runner_near_its_end_gives_tools_what_it_has() -> None:
         return "seen"
 
     kit = scripted_kit(reply(use("look")), tools=[look])
-    kit.run(begin(kit), Allowance(runner="lambda", turn_seconds=100, hard_seconds=130))
+    head = begin(kit, placement="interactive")
+    kit.run(head, Allowance(runner="lambda", turn_seconds=100, hard_seconds=130))
     assert deadlines == [120]
+
+
+def test_a_call_that_may_outlast_its_runner_is_begun_on_the_next_one() -> None:
+    ran: list[str] = []
+
+    @tool(effect="once", timeout_seconds=600)
+    def pay(ctx: ToolContext) -> str:
+        """Pay."""
+        ran.append(ctx.tool_use_id)
+        return "paid"
+
+    kit = scripted_kit(reply(use("pay")), reply(say("ok")), tools=[pay])
+    head = kit.run(begin(kit), Allowance(runner="lambda", turn_seconds=100, hard_seconds=130))
+    assert (head.status, head.unbegun, ran) == ("queued", True, [])
+    head = kit.run(head, Allowance(runner="fargate"))
+    assert (head.status, head.unbegun, len(ran)) == ("idle", False, 1)
+    check_session(kit, head)
 
 
 def test_more_calls_than_can_be_run_are_answered_all_the_same() -> None:

@@ -89,7 +89,7 @@ def see_calls(state: Breakers, calls: Sequence[Call], strikes: int) -> tuple[Bre
     for call in calls:
         window.append(call.hash)
         times = window.count(call.hash)
-        if times >= strikes - 1 and (worst is None or times > worst.times):
+        if times >= max(2, strikes - 1) and (worst is None or times > worst.times):
             worst = Repetition(call=call, times=times, final=times >= strikes)
     kept = tuple(window[-WINDOW:])
     return state.model_copy(update={"window": kept}), worst

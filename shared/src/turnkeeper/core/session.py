@@ -158,6 +158,8 @@ class Head(Frozen):
     lease_expires_at: int = 0
     runner: RunnerKind | None = None
     handoff: Handoff | None = None
+    #: Handed off with calls open of which none has begun: whoever takes it up may run them all, once it has unset this.
+    unbegun: bool = False
     #: Times in a row that it was put back to wait for money in flight.
     put_backs: int = 0
 

@@ -68,18 +68,25 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def with_cache_breakpoint(messages: Sequence[Message]) -> list[Message]:
-    """The same messages with a cache breakpoint behind the last block that can carry one, so that the next step reads
-    the conversation so far from the cache. Thinking blocks cannot carry one."""
+def with_cache_breakpoints(messages: Sequence[Message]) -> list[Message]:
+    """The same messages with cache breakpoints behind the last two user messages: the last, so that the next step reads
+    the conversation so far from the cache; the one before, where this step's own read begins, however many blocks the
+    last answer had."""
     marked = list(messages)
-    for index in range(len(marked) - 1, -1, -1):
-        content = list(marked[index]["content"])
-        for at in range(len(content) - 1, -1, -1):
-            if content[at].get("type") in {"text", "tool_use", "tool_result", "image", "document"}:
-                content[at] = {**content[at], **_EPHEMERAL}
-                marked[index] = {**marked[index], "content": content}
-                return marked
+    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    for index in users[-2:]:
+        marked[index] = _with_breakpoint(marked[index])
     return marked
+
+
+def _with_breakpoint(message: Message) -> Message:
+    """Behind the last block that can carry one."""
+    content = list(message["content"])
+    for at in range(len(content) - 1, -1, -1):
+        if content[at].get("type") in {"text", "tool_use", "tool_result", "image", "document"}:
+            content[at] = {**content[at], **_EPHEMERAL}
+            return {**message, "content": content}
+    return message
 
 
 def tool_uses(content: Iterable[Block]) -> list[Block]:

@@ -9,7 +9,7 @@ from typing import Any
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolDefinition
 from turnkeeper.core.tools import Tool
-from turnkeeper.core.transcript import Block, Message, messages_of, with_cache_breakpoint
+from turnkeeper.core.transcript import Block, Message, messages_of, with_cache_breakpoints
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -55,7 +55,7 @@ def build(
         max_tokens=max_tokens,
         system=system,
         tools=tools,
-        messages=with_cache_breakpoint(messages_of(entries)),
+        messages=with_cache_breakpoints(messages_of(entries)),
         options={"metadata": {"user_id": head.session_id}, **_fitting(spec.model_options, max_tokens)},
     )
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Kept of a runner's hard end for writing down what happened.
 RESERVE_SECONDS = 10.0
+#: A runner that is told to stop still begins calls that take this long at most.
+DRAIN_TOOL_SECONDS = 30.0
 #: Longer waits than this for a provider's bad day end the turn; it can be resumed.
 MAX_BACKOFF_SECONDS = 60.0
 #: A worker puts a session that waits for money in flight back for this long, at most this many times in a row.
@@ -78,6 +80,10 @@ class Turn:
         self._doubt("the runner was lost")
         if claims > MAX_CLAIMS:
             return self._give_up({"hint": f"{claims - 1} runners in a row were lost before anything came of it."})
+        if self._sheet.head.unbegun:
+            # Unset before any of them runs: if this runner dies now, nobody can know any more.
+            self._sheet.write(unbegun=False, claims=claims)
+            self._own_calls = True
         if self._agent is None:
             return self._give_up({"hint": f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."})
         while (left := self._act()) is None:
@@ -164,6 +170,8 @@ class Turn:
     def _run_tools(self, calls: Sequence[Block]) -> Head | None:
         sheet, head = self._sheet, self._sheet.head
         left = self._left(self._allowance.hard_seconds)
+        if self._own_calls and self._better_elsewhere(calls, left):
+            return self._hand_off(open_calls=True, unbegun=True)
         ran = self._toolbox.run(
             Step(
                 head=head,
@@ -192,6 +200,16 @@ class Turn:
             assert judged.stop is not None
             return self._finish(Finish(judged.status, judged.stop))
         return None
+
+    def _better_elsewhere(self, calls: Sequence[Block], left: float | None) -> bool:
+        """None of the calls has begun, and this runner may end before the longest of them does."""
+        tools = [tool for call in calls if (tool := self._toolbox.get(call["name"])) is not None]
+        longest = max((tool.timeout_seconds for tool in tools), default=0.0)
+        if self._allowance.draining():
+            return longest > DRAIN_TOOL_SECONDS
+        if left is None or self._sheet.head.placement == "interactive":
+            return False
+        return longest > left - RESERVE_SECONDS
 
     def _take_answers(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
@@ -391,7 +409,7 @@ class Turn:
             detail = {name: value for name, value in stop.detail.items() if name not in {"arguments", "reason"}}
             self._sheet.audit.append(self._world.auditor.record(self._sheet.head, kind, reason=stop.reason, **detail))
 
-    def _hand_off(self, *, delay_seconds: int = 0, open_calls: bool = False) -> Head:
+    def _hand_off(self, *, delay_seconds: int = 0, open_calls: bool = False, unbegun: bool = False) -> Head:
         """The session is on its way to another runner: written first, sent after. The write alone is enough for the
         sweep to send it. With calls still open there is no status entry: their results come next in the transcript."""
         sheet, head = self._sheet, self._sheet.head
@@ -408,6 +426,7 @@ class Turn:
             lease_owner=None,
             handoff=Handoff(to="function" if to_function else "queue", at=sheet.now(), delay_seconds=delay_seconds),
             untold_nanousd=untold,
+            unbegun=unbegun,
         )
         return sheet.head
 
