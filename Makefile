@@ -6,7 +6,7 @@ CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down check bench synth deploy lock clean
+.PHONY: help setup demo test nightly up down check bench synth deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,7 +15,11 @@ demo: setup  ## the main job, end to end, on this machine
 	$(BIN)/turnkeeper demo
 
 test: setup  ## every test that needs no account and no key
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 2 --dist loadscope -m "not nightly"
+
+nightly: setup  ## the long forms of the tests, and 10,000 seeds of the simulation
+	$(BIN)/pytest -n 2 --dist loadscope -m nightly
+	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
 
 up: setup  ## the local kit, in the background
 	$(BIN)/turnkeeper up
