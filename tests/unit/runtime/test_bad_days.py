@@ -302,3 +302,30 @@ def test_a_circuit_breaker_in_front_makes_waiting_cheap() -> None:
     assert ended(head) == ("idle", "end_turn")
     assert len(calls) <= head.calls < 14
     assert set(states(kit, head)) == {"voided", "settled"}
+
+
+def test_waiting_for_a_provider_that_others_broke_uses_up_no_attempt() -> None:
+    """A circuit that other sessions' failures opened, and keep open, costs a session time and nothing else."""
+    clock = ManualClock()
+    refused = 0
+
+    class Protected:
+        """A provider that its breaker protects from this session's calls for a while."""
+
+        def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+            nonlocal refused
+            if refused < 30:
+                refused += 1
+                waits = {"retryable": True, "certainty": "unbilled", "retry_after_seconds": 5.0}
+                raise ProviderError("not asked", asked=False, **waits)
+            return reply(say("ok"))
+
+        def count_tokens(self, request: ModelRequest) -> int:
+            return 100
+
+    agent = Agent(name="patient", model=MODEL, system="s", limits=Limits(max_attempts=3, max_iterations=2))
+    kit = MemoryKit([agent], model=Protected(), clock=clock, runner="none", lease_seconds=10_000)
+    head = kit.run(begin(kit, "patient"), Allowance(runner="fargate"))
+    check_session(kit, head)
+    assert ended(head) == ("idle", "end_turn")
+    assert (head.iterations, refused) == (1, 30)

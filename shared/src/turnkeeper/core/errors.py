@@ -161,7 +161,8 @@ Certainty = Literal["unbilled", "known", "unknown"]
 class ProviderError(TurnkeeperError):
     """One attempt at a model call failed.
 
-    ``certainty`` says what may be booked; ``usage`` is what the stream had shown (raw, may be ``None``).
+    ``certainty`` says what may be booked; ``usage`` is what the stream had shown (raw, may be ``None``). ``asked`` is
+    false where the provider was not even asked, to leave it in peace: that uses up no attempt.
     """
 
     code = "provider_error"
@@ -176,6 +177,7 @@ class ProviderError(TurnkeeperError):
         retry_after_seconds: float | None = None,
         usage: dict[str, Any] | None = None,
         request_id: str | None = None,
+        asked: bool = True,
     ) -> None:
         super().__init__(detail, status_code=status_code, request_id=request_id)
         self.retryable = retryable
@@ -184,3 +186,4 @@ class ProviderError(TurnkeeperError):
         self.retry_after_seconds = retry_after_seconds
         self.usage = usage
         self.request_id = request_id
+        self.asked = asked

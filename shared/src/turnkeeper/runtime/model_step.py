@@ -34,7 +34,7 @@ class ModelStep:
         self._terms = terms
         self._toolbox = toolbox
 
-    def begin(self, *, wait_seconds: float) -> tuple[ModelRequest, Reservation]:
+    def begin(self, *, wait_seconds: float, stop: Callable[[], bool]) -> tuple[ModelRequest, Reservation]:
         """The write before the call: the input, the iteration, and the money in every scope.
 
         Raises:
@@ -67,7 +67,9 @@ class ModelStep:
             )
             return reservation
 
-        reserved = self._world.treasury.admit(sheet.head, self._terms, want, wait_seconds=wait_seconds, write=write)
+        reserved = self._world.treasury.admit(
+            sheet.head, self._terms, want, wait_seconds=wait_seconds, stop=stop, write=write
+        )
         return requests.build(sheet.head, sheet.spec, conversation, schemas, reserved.max_tokens), reserved
 
     def _want(
@@ -196,7 +198,11 @@ class ModelStep:
             "error": self._world.redactor.redact_text(failed.detail)[:500],
             "status_code": failed.status_code,
         }
-        self.book(Resolved(reservation, resolution, spent, detail), attempts=self._sheet.head.attempts + 1)
+        # One that was not made is no attempt, or a session waits for the provider until it has none left. It still is
+        # the beginning of this call: the next one is no new iteration.
+        before = self._sheet.head.attempts
+        attempts = before + 1 if failed.asked else max(before, 1)
+        self.book(Resolved(reservation, resolution, spent, detail), attempts=attempts)
 
     def book(self, resolved: Resolved, **fields: Any) -> None:
         head = self._sheet.head

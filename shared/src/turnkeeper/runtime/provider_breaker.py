@@ -25,10 +25,10 @@ class BreakerSettings:
     """Opens when ``failures`` of the latest ``calls`` failed within ``window_seconds``; stays open ``open_seconds``, or
     as long as the provider asked for, up to ``longest_open_seconds``."""
 
-    failures: int = 5
-    calls: int = 10
+    failures: int = 10
+    calls: int = 15
     window_seconds: float = 60.0
-    open_seconds: float = 15.0
+    open_seconds: float = 5.0
     longest_open_seconds: float = 120.0
     #: What a call is told to wait while another one finds out whether the provider is back.
     probe_wait_seconds: float = 2.0
@@ -145,6 +145,7 @@ class ProviderBreaker:
             retryable=True,
             certainty="unbilled",
             retry_after_seconds=wait_seconds,
+            asked=False,
         )
 
 

@@ -279,7 +279,9 @@ class Turn:
     def _call_model(self) -> Head | None:
         self._step_started = self._world.clock.monotonic()
         try:
-            request, reservation = self._model.begin(wait_seconds=self._contention_seconds())
+            request, reservation = self._model.begin(
+                wait_seconds=self._contention_seconds(), stop=lambda: self._given_up() or self._allowance.draining()
+            )
         except UnpricedModel as unpriced:
             return self._finish(Finish("stopped", Stop(reason="internal_error", detail={"code": unpriced.code})))
         except TenantPaused:
@@ -287,7 +289,7 @@ class Turn:
         except CostCapExceeded as refused:
             return self._refused(refused)
         except ProviderError as failed:
-            self._sheet.change(attempts=self._sheet.head.attempts + 1)
+            self._sheet.change(attempts=self._sheet.head.attempts + failed.asked)
             return self._after_failure(failed)
         left = self._left(self._allowance.hard_seconds)
         try:
@@ -344,9 +346,11 @@ class Turn:
                 return
             self._world.clock.sleep(min(left, 0.5))
 
-    def _refused(self, refused: CostCapExceeded) -> Head:
+    def _refused(self, refused: CostCapExceeded) -> Head | None:
         """Only money in flight in the way: a worker puts the session back for a while. Else the turn stops."""
         head = self._sheet.head
+        if refused.contended and (self._lease.cancelled or self._allowance.draining()):
+            return None  # It waited no longer because of that, which the loop sees to.
         if refused.contended and self._allowance.runner == "fargate" and head.put_backs < PUT_BACKS:
             self._sheet.change(put_backs=head.put_backs + 1)
             return self._hand_off(delay_seconds=PUT_BACK_SECONDS)
