@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,19 @@ class Operator:
         *,
         plan: str | None = None,
         caps: Mapping[Scope, int | None] | None = None,
+        from_plan: Collection[Scope] = (),
+        shards: int | None = None,
         paused: bool | None = None,
     ) -> Document:
-        self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, caps=caps, paused=paused)
+        self._kit.tenants.set(
+            tenant_id,
+            actor=self._name(),
+            plan=plan,
+            caps=caps,
+            from_plan=from_plan,
+            shards=shards,
+            paused=paused,
+        )
         return self.tenant(tenant_id)
 
     def _plan_name(self, tenant_id: str) -> str:
@@ -184,17 +194,22 @@ def tenant_document(terms: Terms, plan: str) -> Document:
     }
 
 
-def parse_caps(given: Sequence[str]) -> dict[Scope, int | None]:
-    """``SCOPE=USD`` or ``SCOPE=unlimited``, each as an option gives it.
+def parse_caps(given: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:
+    """``SCOPE=USD``, ``SCOPE=unlimited`` or ``SCOPE=plan``, each as an option gives it: the caps, and the scopes whose
+    cap is the plan's again.
 
     Raises:
         ValueError: no such scope or amount; the text says which there are.
     """
     caps: dict[Scope, int | None] = {}
+    from_plan: set[Scope] = set()
     for text in given:
         name, separator, amount = text.partition("=")
         scope = next((scope for scope in SCOPES if scope == name.strip()), None)
         if scope is None or not separator:
             raise ValueError(f"{text!r} is not SCOPE=USD, with a scope of {', '.join(SCOPES)}")
-        caps[scope] = parse_cap(amount.strip())
-    return caps
+        if amount.strip() == "plan":
+            from_plan.add(scope)
+        else:
+            caps[scope] = parse_cap(amount.strip())
+    return caps, from_plan

@@ -24,8 +24,13 @@ def set_(
         typer.Option(
             "--cap",
             metavar="SCOPE=USD",
-            help="task, user_daily, user_monthly or tenant_monthly; an amount such as 5.00, or unlimited. Repeatable.",
+            help="task, user_daily, user_monthly or tenant_monthly; an amount such as 5.00, unlimited, or plan. "
+            "Repeatable.",
         ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", metavar="N", min=1, max=32, help="Parts of the monthly counter, for a busy tenant."),
     ] = None,
     stack: Stack = None,
     json: Json = False,
@@ -36,12 +41,12 @@ def set_(
         from local.cli.operator import parse_caps
 
         try:
-            caps = parse_caps(cap or ())
+            caps, from_plan = parse_caps(cap or ())
         except ValueError as error:
             raise UsageError(str(error), code="usage") from error
-        if plan is None and not caps:
-            raise UsageError("nothing to set: --plan or --cap", code="usage")
-        _answer(out, _operator(stack).set_tenant(tenant, plan=plan, caps=caps))
+        if plan is None and not caps and not from_plan and shards is None:
+            raise UsageError("nothing to set: --plan, --cap or --shards", code="usage")
+        _answer(out, _operator(stack).set_tenant(tenant, plan=plan, caps=caps, from_plan=from_plan, shards=shards))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -47,10 +47,11 @@ class Tenants:
         actor: str,
         plan: str | None = None,
         caps: Mapping[Scope, int | None] | None = None,
+        from_plan: Collection[Scope] = (),
         shards: int | None = None,
         paused: bool | None = None,
     ) -> Terms:
-        """Change what is given; what is ``None`` stays.
+        """Change what is given; what is ``None`` stays. Caps of the scopes in ``from_plan`` are the plan's again.
 
         Raises:
             InvalidRequest: policy.toml describes no such plan, or shards are out of range.
@@ -70,7 +71,9 @@ class Tenants:
         for tries in range(_TRIES):
             self._clock.sleep(min(0.01 * tries, 0.2))
             before = self._record(tenant_id)
-            overrides = {**before.overrides, **(caps or {})}
+            overrides = {
+                scope: cap for scope, cap in {**before.overrides, **(caps or {})}.items() if scope not in from_plan
+            }
             after = before.model_copy(
                 update={
                     **changes,
@@ -79,7 +82,11 @@ class Tenants:
                     "shards_high": max(before.shards_high, shards or 0),
                 }
             )
-            told = {**changes, **{f"{scope}_usd": format_cap(cap) for scope, cap in (caps or {}).items()}}
+            told = {
+                **changes,
+                **{f"{scope}_usd": format_cap(cap) for scope, cap in (caps or {}).items()},
+                **{f"{scope}_usd": "plan" for scope in from_plan},
+            }
             after, operations = self._audited(after, "policy_change", actor, told)
             terms = terms_of(self._policy, after)
             try:

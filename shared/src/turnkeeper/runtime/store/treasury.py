@@ -101,6 +101,7 @@ class Treasury:
         want: Want,
         *,
         wait_seconds: float,
+        stop: Callable[[], bool] = lambda: False,
         write: Callable[[Reservation, Terms], T],
     ) -> T:
         """Reserve in every scope with the caller's write; what the write returns.
@@ -110,6 +111,7 @@ class Treasury:
             write: commits the reservation with everything it belongs to, under the terms it is given; raises
                 CountersRefused.
             wait_seconds: how long it may wait for money in flight.
+            stop: it is not to wait any longer, whatever time it has.
 
         Raises:
             CostCapExceeded: a cap does not admit even the smallest useful call; ``contended`` says whether only
@@ -117,7 +119,7 @@ class Treasury:
             TenantPaused: the kill switch is on.
             Unavailable: the terms keep changing under it.
         """
-        return _Admission(self, head, terms, want, wait_seconds=wait_seconds, write=write).run()
+        return _Admission(self, head, terms, want, wait_seconds=wait_seconds, stop=stop, write=write).run()
 
     # What an admission does to the world; here, so that it shares the ports.
 
@@ -213,12 +215,14 @@ class _Admission(Generic[T]):
         want: Want,
         *,
         wait_seconds: float,
+        stop: Callable[[], bool],
         write: Callable[[Reservation, Terms], T],
     ) -> None:
         self.treasury = treasury
         self.head = head
         self.terms = terms
         self.want = want
+        self.stop = stop
         self.write = write
         self.give_up_at = treasury.monotonic() + wait_seconds
         self.asked = want.max_tokens
@@ -304,7 +308,7 @@ class _Admission(Generic[T]):
         refusal = refusing_scope(states, self.want.least)
         assert refusal is not None
         state, contended = refusal
-        if contended and self.treasury.monotonic() < self.give_up_at:
+        if contended and self.treasury.monotonic() < self.give_up_at and not self.stop():
             self.treasury.pause(self.waits)
             self.waits += 1
             self.asked = self.want.max_tokens
