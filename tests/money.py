@@ -94,14 +94,14 @@ class Till:
         head = self.sessions.claim(head.tenant_id, head.session_id, self.ids.token(), "fargate")
         return self.settle(head, head.pending.amount_nanousd, "in_doubt") if head.pending else head
 
-    def admit(self, head: Head, want: Want, *, terms: Terms | None = None, wait_seconds: float = 0.0) -> Head:
+    def admit(self, head: Head, want: Want, *, terms: Terms | None = None, **more: Any) -> Head:
         terms = terms or self.tenants.terms(head.tenant_id)
 
         def write(reservation: Reservation, terms: Terms) -> Head:
             after = head.model_copy(update={"pending": reservation, "calls": reservation.call})
             return self.sessions.commit(Change(head, after, reserved=reservation, caps=terms.caps))
 
-        return self.treasury.admit(head, terms, want, wait_seconds=wait_seconds, write=write)
+        return self.treasury.admit(head, terms, want, **{"wait_seconds": 0.0, **more}, write=write)
 
     def settle(self, head: Head, spent: int, resolution: Resolution = "settled") -> Head:
         assert head.pending is not None

@@ -296,6 +296,20 @@ def test_a_changed_plan_takes_effect_at_the_next_call(scope: str, how: str) -> N
     assert gate.admit(head, exactly(20), terms=tight).pending is not None
 
 
+def test_an_override_can_be_given_back_to_the_plan() -> None:
+    gate = Gate(policy(wide={}, tight={"user_daily": 100}))
+    gate.tenants.set(TENANT, actor="ops", plan="tight", caps={"user_daily": 1_000, "task": 5})
+    terms = gate.tenants.set(TENANT, actor="ops", from_plan={"user_daily"})
+    assert (terms.caps.user_daily, terms.caps.task) == (100, 5)
+
+
+def test_a_wait_for_money_in_flight_ends_when_it_is_told_to() -> None:
+    gate = capped(user_daily=100)
+    gate.admit(gate.session("a"), exactly(90))
+    stop = lambda: gate.waiting.slept > 3  # noqa: E731
+    assert refused(gate, gate.session("b"), exactly(90), wait_seconds=1e9, stop=stop)["contended"]
+
+
 def test_the_tighter_of_agent_and_plan_holds_for_a_task() -> None:
     gate = capped(task=100)
     assert refused(gate, gate.session("a", task_usd="0.000000050"), exactly(60))["limit_usd"] == "0.00000005"
