@@ -209,15 +209,15 @@ def test_a_provider_that_stays_away(caller: Caller, tmp_path: Path) -> None:
 
 def test_many_sessions_on_a_bad_day(stack: Stack, caller: Caller) -> None:
     """Those of one worker at once: what protects the provider costs none of them its turn."""
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(6) as pool:
         started = list(
             pool.map(
                 lambda n: caller.start("handy", f"[[fail 529 x2]] [[say {n}]]", placement="background", wait=0),
-                range(10),
+                range(6),
             )
         )
     sessions = [caller.rested(response.json()["session_id"], within_seconds=120) for response in started]
-    assert [session["status"] for session in sessions] == ["idle"] * 10, [session["stop"] for session in sessions]
+    assert [session["status"] for session in sessions] == ["idle"] * 6, [session["stop"] for session in sessions]
     assert_books(caller, sessions)
 
 
