@@ -35,8 +35,10 @@ DUE_SHARDS = 4
 
 
 def _part(text: str) -> str:
-    """Names come from outside: no name may reach into another one's keys."""
-    return quote(text, safe="-_.@:+")
+    """Names come from outside: no name may reach into another one's keys. One of dots only would be a step up for
+    whoever takes a blob's key for a path."""
+    quoted = quote(text, safe="-_.@:+")
+    return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
 
 
 def tenant_pk(tenant_id: str) -> str:
