@@ -23,6 +23,8 @@ from turnkeeper.runtime.store import keys
 #: Room for the attributes beside the content, below the 64 KB that an item may have.
 INLINE_BYTES = 60_000
 _COMPRESS_FROM = 512
+#: What one content may be, uncompressed. The largest input is 4 MB, and 64 results of a step bring less than this.
+MAX_CONTENT_BYTES = 512 * 1024 * 1024
 
 
 class Damaged(TurnkeeperError):
@@ -58,8 +60,17 @@ def unpack(item: Mapping[str, Any], blobs: Blobs) -> Any:
     else:
         return None
     # A compressed stream begins with 0x78; JSON never does.
-    raw = zlib.decompress(data) if data[:1] == b"\x78" else data
+    raw = _inflated(data) if data[:1] == b"\x78" else data
     return json.loads(raw.decode("utf-8", "surrogatepass"))
+
+
+def _inflated(data: bytes) -> bytes:
+    """Raises Damaged for more than anything that was stored can become: a few kilobytes must not fill the memory."""
+    stream = zlib.decompressobj()
+    raw = stream.decompress(data, MAX_CONTENT_BYTES)
+    if not stream.eof:
+        raise Damaged("a stored content is too large, or cut off")
+    return raw
 
 
 # ---- heads ----
