@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.core.inputs import input_problem
+from turnkeeper.core.inputs import MAX_DEPTH, input_problem, is_deeper
 
 SCHEMA = "turnkeeper.job/v1"
 #: It is kept in the session's head, which is written with every step.
@@ -38,6 +38,8 @@ class Job(BaseModel):
     @field_validator("metadata")
     @classmethod
     def _is_small(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if is_deeper(value, MAX_DEPTH):
+            raise ValueError(f"metadata is nested at most {MAX_DEPTH} deep")
         if len(json.dumps(value)) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata is at most {MAX_METADATA_BYTES} bytes of JSON")
         return value
@@ -53,7 +55,7 @@ class Continue(BaseModel):
 def parse(body: str) -> Job | Continue:
     """Raises InvalidRequest with ``data["error_code"]``: ``not_json``, ``unknown_schema`` or ``invalid_job``."""
     try:
-        raw = json.loads(body)
+        raw = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body is not JSON", error_code="not_json") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
@@ -63,6 +65,10 @@ def parse(body: str) -> Job | Continue:
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise InvalidRequest(where, error_code="invalid_job") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def continue_body(token: str) -> str:
