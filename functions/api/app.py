@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from functions.api.http import Answer, Request
+from functions.api.http import SESSION_ID, Answer, Request
 from functions.api.identity import identity_of
 from functions.api.problems import internal_error, problem, problem_of
 from functions.api.routes import routes
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 #: API Gateway gives up after 30 s, whatever the Lambda's own timeout is.
 _MOST_SECONDS = 29.0
-_SESSION_ID = re.compile(r"ses_[0-9A-Za-z]{26}")
 
 
 class FrontDoor:
@@ -68,7 +66,7 @@ class FrontDoor:
         told |= {"tenant_id": who.tenant_id, "user_id": who.user_id}
         session_id = parameters.get("session_id")
         if session_id is not None:
-            if not _SESSION_ID.fullmatch(session_id):
+            if not SESSION_ID.fullmatch(session_id):
                 raise SessionNotFound("There is no such session.")
             told["session_id"] = session_id
         return route.call(request.routed(parameters, who))

@@ -18,6 +18,9 @@ from turnkeeper.runtime.intake import Identity
 MOST_BODY_BYTES = 4 * 1024 * 1024
 
 _MOST_DEPTH = 64
+#: What names a session, in a path or a query.
+SESSION_ID = re.compile(r"ses_[0-9A-Za-z]{26}")
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

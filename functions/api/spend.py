@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functions.api.documents import Spend, scope_of
-from functions.api.http import Answer, Request
+from functions.api.http import SESSION_ID, Answer, Request
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import month_of
 
 
@@ -21,6 +22,8 @@ class SpendCalls:
         states = treasury.user_states(who.tenant_id, who.user_id, terms)
         states.append(treasury.tenant_state(terms, shards))
         if session_id is not None:
+            if not SESSION_ID.fullmatch(session_id):
+                raise SessionNotFound("There is no such session.")
             [task, *_] = treasury.states(self._kit.intake.owned(who, session_id), terms)
             states = [task, *states]
         spend = Spend(
