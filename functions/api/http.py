@@ -50,7 +50,7 @@ class Request:
         return cls(
             method=str(http.get("method", "")).upper(),
             path=_path(event, str(context.get("stage", "$default"))),
-            headers={str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()},
+            headers=_headers(event.get("headers") or {}),
             query={str(name): str(value) for name, value in (event.get("queryStringParameters") or {}).items()},
             body=_body(event),
             authorizer=context.get("authorizer") or {},
@@ -95,19 +95,14 @@ def invalid(detail: str, where: str, why: str) -> InvalidRequest:
     return InvalidRequest(detail, errors=[{"where": where, "why": why}])
 
 
-def is_deeper(value: Any, most: int) -> bool:
-    """Whether JSON is nested deeper than this; without recursion, which is what this is to prevent."""
-    level = [value]
-    for _ in range(most):
-        level = [
-            item
-            for each in level
-            if isinstance(each, dict | list)
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return False
-    return any(isinstance(each, dict | list) for each in level)
+def _headers(given: Mapping[str, Any]) -> dict[str, str]:
+    """By lower-case name. One that came twice, in whatever spelling, is joined as HTTP has it: none of the two is taken
+    for the other."""
+    headers: dict[str, str] = {}
+    for name, value in given.items():
+        low = str(name).lower()
+        headers[low] = f"{headers[low]}, {value}" if low in headers else str(value)
+    return headers
 
 
 def _path(event: Mapping[str, Any], stage: str) -> str:
