@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError
 from pydantic.functional_validators import AfterValidator
 
-from functions.api.http import is_deeper
 from turnkeeper.core.errors import InvalidRequest
+from turnkeeper.core.inputs import is_deeper
 
 MOST_METADATA_BYTES = 8 * 1024
 _MOST_DEPTH = 32

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turnkeeper.core.errors import InputTooLarge, InvalidRequest
+from turnkeeper.core.inputs import is_deeper
 from turnkeeper.runtime.intake import Identity
 
 #: Lambda takes 6 MB for a whole event, in which a body may be base64.
 MOST_BODY_BYTES = 4 * 1024 * 1024
 
-_MOST_DEPTH = 64
 #: What names a session, in a path or a query.
 SESSION_ID = re.compile(r"ses_[0-9A-Za-z]{26}")
 
+_MOST_DEPTH = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
