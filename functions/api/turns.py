@@ -94,7 +94,7 @@ class TurnCalls:
     def _once(self, request: Request, raw: Any, act: Callable[[Once | None], Begun]) -> Answer:
         """Do it, or find what was done under the same key; then wait for the turn."""
         key = idempotency_key(request.headers)
-        once = None if key is None else Once(key, _fingerprint(request, raw))
+        once = None if key is None else Once(key, _fingerprint(request, raw), request.who.user_id)
         if once is not None and (earlier := self._earlier(request.who, once)):
             return self._turn_of(request, earlier)
         try:
@@ -123,7 +123,8 @@ class TurnCalls:
 
     def _turn_of(self, request: Request, earlier: Earlier) -> Answer:
         """The answer of a request that was made before: of that very turn."""
-        head = self._kit.sessions.head(request.who.tenant_id, earlier.session_id)
+        # Once more: who asks may have been an admin then, and be none now.
+        head = self._kit.intake.owned(request.who, earlier.session_id)
         if head.turn == earlier.turn:
             return self._waited(request, head)
         entries = self._kit.sessions.load(head.tenant_id, head.session_id).entries

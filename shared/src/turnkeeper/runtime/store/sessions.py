@@ -53,10 +53,12 @@ IDEMPOTENCY_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """An idempotency key with the hash of what it protects: written in the same transaction."""
+    """An idempotency key with the hash of what it protects: written in the same transaction. It is its caller's own:
+    ``user_id`` says whose, where that is not the session's user."""
 
     key: str
     body_sha256: str
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Sessions:
             "body_sha256": once.body_sha256,
             "expires_at_epoch": int(self._clock.now().timestamp()) + IDEMPOTENCY_SECONDS,
         }
-        return [Put(keys.idempotency_key(head.tenant_id, head.user_id, once.key), item, (ABSENT,))]
+        return [Put(keys.idempotency_key(head.tenant_id, once.user_id or head.user_id, once.key), item, (ABSENT,))]
 
     def _raise_if_done(self, failed: ConditionFailed, writes: list[Any], once: Once | None) -> None:
         item = failed.failures.get(len(writes) - 1)
