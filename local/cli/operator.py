@@ -13,9 +13,12 @@ from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.decide import resumable
+from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
 from turnkeeper.core.policy import SCOPES, Scope, Terms, format_cap, parse_cap
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item
+from turnkeeper.runtime.jobs import Job, parse
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
 
@@ -103,7 +106,28 @@ class Operator:
         settings = self._kit.settings
         assert settings.queue_url is not None
         assert settings.dlq_url is not None
-        return redrive(self._kit.aws.sqs, dlq_url=settings.dlq_url, queue_url=settings.queue_url)
+        told: set[str] = set()
+
+        def record(body: str) -> None:
+            """First the record, then the deed: the queue cannot take part in a transaction of the table."""
+            tenant_id = self._tenant_of(body)
+            if tenant_id is not None and tenant_id not in told:
+                self._kit.tenants.audit(tenant_id, "operator_action", self._name(), {"action": "redrive"})
+                told.add(tenant_id)
+
+        return redrive(self._kit.aws.sqs, dlq_url=settings.dlq_url, queue_url=settings.queue_url, before=record)
+
+    def _tenant_of(self, body: str) -> str | None:
+        """Whose message it is; ``None`` for what is no message of ours, and so moves nobody's session."""
+        try:
+            message = parse(body)
+            return (
+                message.tenant_id
+                if isinstance(message, Job)
+                else self._kit.tokens.verify(message.continuation_token).tenant_id
+            )
+        except (TurnkeeperError, ValueError):
+            return None
 
     def queue_depths(self) -> dict[str, int]:
         """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""
@@ -126,22 +150,35 @@ class Operator:
         return audit_records(self._kit.sessions.audit(tenant_id, session_id))
 
     def verify(self, tenant_id: str, session_id: str | None) -> Chain:
-        """Check one chain against its head."""
+        """Check one chain against its head.
+
+        Raises:
+            SessionNotFound: there is neither a head nor a record of it.
+        """
         for attempt in range(1, _READS + 1):
             before = self._chain_head(tenant_id, session_id)
             items: list[Item] = self._kit.sessions.audit(tenant_id, session_id)
-            count, digest = self._chain_head(tenant_id, session_id)
-            if (count, digest) == before or attempt == _READS:
+            head = self._chain_head(tenant_id, session_id)
+            if head == before or attempt == _READS:
                 break
         records = audit_records(items)
-        problems = verify(records, count, digest, tenant_id=tenant_id, session_id=session_id)
+        if isinstance(head, Problem):
+            if session_id is not None and head.kind == "missing" and not records:
+                raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+            # Without a head, what is left can still be checked up to its own end.
+            last = records[-1] if records else {}
+            count, digest = last.get("seq"), last.get("hash")
+            known = (count, digest) if isinstance(count, int) and isinstance(digest, str) else (0, "")
+            found = verify(records, *known, tenant_id=tenant_id, session_id=session_id)
+            return Chain(session_id, records, [head, *found])
+        problems = verify(records, *head, tenant_id=tenant_id, session_id=session_id)
         return Chain(session_id, records, problems)
 
     def verify_all(self, tenant_id: str) -> Iterator[Chain]:
         """The tenant's own chain, then those of all its sessions, newest first."""
         yield self.verify(tenant_id, None)
-        for head in self.heads(tenant_id):
-            yield self.verify(tenant_id, head.session_id)
+        for session_id in self._kit.sessions.ids(tenant_id):
+            yield self.verify(tenant_id, session_id)
 
     def heads(self, tenant_id: str) -> Iterator[Head]:
         cursor = None
@@ -151,12 +188,25 @@ class Operator:
             if cursor is None:
                 return
 
-    def _chain_head(self, tenant_id: str, session_id: str | None) -> tuple[int, str]:
-        if session_id is None:
-            tenant = self._kit.tenants.terms(tenant_id).tenant
-            return tenant.audit_seq, tenant.audit_hash
-        head = self._kit.sessions.head(tenant_id, session_id)
-        return head.audit_seq, head.audit_hash
+    def _chain_head(self, tenant_id: str, session_id: str | None) -> tuple[int, str] | Problem:
+        """What the head says of the chain, or what is wrong with the head: it is evidence here, and may be anything."""
+        key = keys.tenant_key(tenant_id) if session_id is None else keys.head_key(tenant_id, session_id)
+        item = self._kit.table.get(key)
+        if item is None and session_id is None and not self._kit.sessions.audit(tenant_id, None):
+            return 0, ""
+        if item is None:
+            return Problem(kind="missing", first=None, last=None, why="the head of the chain is gone")
+        count, digest = item.get("audit_seq"), item.get("audit_hash")
+        if isinstance(count, bool) or not isinstance(count, int) or not isinstance(digest, str):
+            return Problem(kind="head", first=None, last=None, why="does not say where the chain ends")
+        if (item.get("tenant_id"), item.get("session_id")) != (tenant_id, session_id):
+            return Problem(kind="head", first=None, last=None, why="says that it is another tenant's or session's")
+        if session_id is not None:
+            try:
+                codec.head_of(item)
+            except ValueError:
+                return Problem(kind="head", first=None, last=None, why="cannot be read")
+        return count, digest
 
 
 def connect(place: Place) -> Operator:

@@ -260,6 +260,17 @@ class Sessions:
                 break
         return heads, cursor
 
+    def ids(self, tenant_id: str) -> Iterator[str]:
+        """All sessions of a tenant, newest first, also those whose heads cannot be read."""
+        cursor: str | None = None
+        while True:
+            page = self._table.query(keys.tenant_pk(tenant_id), index="by_tenant", descending=True, cursor=cursor)
+            for item in page.items:
+                if (owner := keys.session_of_pk(item["pk"])) is not None:
+                    yield owner[1]
+            if (cursor := page.cursor) is None:
+                return
+
     def due(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
         index may lag, so some of them may be looked after by now."""
