@@ -85,15 +85,9 @@ class Operator:
         """Let a stopped session go on under other limits, and start its runner. Goes onto the tenant's audit chain."""
         kit = self._kit
         head = kit.sessions.head(tenant_id, session_id)
-        if resumable(head):
-            # First the record, then the deed: rather one record too many than a deed without one.
-            told = {"action": "resume", "session_id": session_id}
-            if max_iterations is not None:
-                told["max_iterations"] = str(max_iterations)
-            if clear_flags:
-                told["clear_flags"] = "true"
-            kit.tenants.audit(tenant_id, "operator_action", self._name(), told)
-        after = kit.intake.resume(head, max_iterations=max_iterations, clear_flags=clear_flags)
+        if clear_flags and max_iterations is None and head.resting and not head.ended and not resumable(head):
+            return kit.intake.clear_flags(head, actor=self._name())
+        after = kit.intake.resume(head, max_iterations=max_iterations, clear_flags=clear_flags, actor=self._name())
         kit.dispatch.send(after)
         return after
 

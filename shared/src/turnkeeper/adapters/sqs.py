@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -105,8 +106,9 @@ class SqsQueue:
         self.delete(message)
 
 
-def redrive(client: SQSClient, *, dlq_url: str, queue_url: str) -> int:
+def redrive(client: SQSClient, *, dlq_url: str, queue_url: str, before: Callable[[str], None] = lambda _: None) -> int:
     """Give the dead letters that are there now back to the queue, bodies as they were, without the reasons; how many.
+    ``before`` is told each body before it moves.
 
     Each is sent before it is deleted, so that a crash can double but not lose one. Those that fail again meanwhile
     stay: a message that can never work must not go round for ever.
@@ -132,6 +134,7 @@ def redrive(client: SQSClient, *, dlq_url: str, queue_url: str) -> int:
             if int(system.get("SentTimestamp", "0")) > began_millis:
                 later.append(message["ReceiptHandle"])
                 continue
+            before(message["Body"])
             with outages("SQS"):
                 group = _in_group(system.get("MessageGroupId"))
                 client.send_message(QueueUrl=queue_url, MessageBody=message["Body"], **group)
