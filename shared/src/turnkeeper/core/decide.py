@@ -29,6 +29,9 @@ GO_ON = "Go on where you left off."
 MAX_SAID_CHARS = 8_000
 #: Tool calls of one answer that are run; further ones are answered with an error.
 MAX_CALLS = 64
+#: Tool calls that are kept of one answer at all: each is a record in the transaction that answers them, which has room
+#: for a hundred operations.
+MAX_KEPT_CALLS = 80
 
 
 # ---- what to do next ----
@@ -119,6 +122,19 @@ def step_estimate_seconds(step_millis: Sequence[int], turn_seconds: float) -> fl
 
 
 # ---- what a reply means ----
+
+
+def kept(content: Sequence[Block]) -> tuple[list[Block], int]:
+    """An answer's content without the calls that are too many, and how many those were."""
+    blocks: list[Block] = []
+    calls = dropped = 0
+    for block in content:
+        calls += block.get("type") == "tool_use"
+        if block.get("type") == "tool_use" and calls > MAX_KEPT_CALLS:
+            dropped += 1
+        else:
+            blocks.append(block)
+    return blocks, dropped
 
 
 @dataclass(frozen=True, slots=True)

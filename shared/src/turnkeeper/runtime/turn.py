@@ -309,6 +309,8 @@ class Turn:
         self._own_calls = True
         self._warn(judged)
         return self._sheet.head if judged.ends else None
+        content, dropped = decide.kept(reply.content)
+        reply = replace(reply, content=content)
 
     def _after_failure(self, failed: ProviderError) -> Head | None:
         """Wait and let the loop try again, or end the turn: resumable, nothing lost."""
@@ -318,6 +320,9 @@ class Turn:
             return self._finish(Finish("stopped", Stop(reason="context_window")))
         head = self._sheet.head
         wait = self._backoff_seconds(head.attempts, failed.retry_after_seconds)
+        if dropped and not judged.ends:
+            kept = decide.MAX_KEPT_CALLS
+            self._sheet.warnings.append(f"Of your calls the first {kept} were taken; {dropped} more were left out.")
         if failed.retryable and head.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self._allowance.turn_seconds)
             if left is not None and wait > left:

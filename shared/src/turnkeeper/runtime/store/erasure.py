@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.decide import MAX_KEPT_CALLS
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Breakers, Entry, Head
+from turnkeeper.core.session import Breakers, Entry, Head, ToolOutcome
+from turnkeeper.core.transcript import UNKNOWN_OUTCOME, answer, unanswered
 from turnkeeper.ports import (
     Blobs,
     Clock,
@@ -116,11 +119,31 @@ class Erasure:
         untold = head.untold_nanousd + cost - head.cost_nanousd
         last = Entry(seq=after.last_seq, type="status", at=iso(now), status="erased", cost_nanousd=untold)
         record = self._auditor.record(head, "erase", actor=actor, status=head.status)
-        change = Change(head, after, entries=(last,), audit=(record,), resolved=resolved)
+        change = Change(head, after, entries=(last,), audit=(*self._open_calls(head), record), resolved=resolved)
         after, writes, _ = operations(change, self._blobs, _unchanged(head))
         look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
         self._table.write([_due(writes[0], head, iso(look_again)), *writes[1:]])
         return after
+
+    def _open_calls(self, head: Head) -> list[AuditRecord]:
+        """Records of the calls that its runner may be making right now. It will not get to write them itself, and an
+        erasure must be no way to have a tool run without a trace."""
+        if head.resting:
+            return []
+        beginning = keys.session_pk(head.tenant_id, head.session_id)
+        items = self._table.query_all(
+            beginning, first=keys.entry_key(head.tenant_id, head.session_id, head.turn_seq).sk
+        )
+        entries = [codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")]
+        early = {item["tool_use_id"]: item for item in items if item["sk"].startswith("RESULT#")}
+        records = []
+        for call in unanswered(entries)[:MAX_KEPT_CALLS]:
+            _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
+            if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
+                outcome = ToolOutcome.model_validate(put_down["outcome"])
+            # Arguments would be taken away at once.
+            records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
+        return records
 
     def _empty(self, head: Head) -> None:
         """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone."""
