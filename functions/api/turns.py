@@ -55,7 +55,7 @@ class TurnCalls:
 
         def post(once: Once | None) -> Begun:
             head = self._kit.intake.owned(request.who, session_id)
-            return Begun(self._kit.intake.post(head, content(body.input), once=once))
+            return Begun(self._kit.intake.post(head, content(body.input), who=request.who, once=once))
 
         return self._once(request, raw, post)
 
@@ -70,7 +70,7 @@ class TurnCalls:
             if not self._may_resume(head, token, most):
                 return Begun(head, by_us=False)
             try:
-                return Begun(self._kit.intake.resume(head, max_iterations=most, once=once))
+                return Begun(self._kit.intake.resume(head, max_iterations=most, who=request.who, once=once))
             except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
                 return Begun(self._kit.sessions.head(head.tenant_id, head.session_id), by_us=False)
 

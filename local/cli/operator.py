@@ -82,7 +82,8 @@ class Operator:
     # ---- sessions ----
 
     def resume(self, tenant_id: str, session_id: str, *, max_iterations: int | None, clear_flags: bool) -> Head:
-        """Let a stopped session go on under other limits, and start its runner. Goes onto the tenant's audit chain."""
+        """Let a stopped session go on under other limits, and start its runner; one that waits for its user only has
+        its flags cleared. Goes onto the session's audit chain, with the deed."""
         kit = self._kit
         head = kit.sessions.head(tenant_id, session_id)
         if clear_flags and max_iterations is None and head.resting and not head.ended and not resumable(head):
@@ -169,7 +170,8 @@ class Operator:
         return Chain(session_id, records, problems)
 
     def verify_all(self, tenant_id: str) -> Iterator[Chain]:
-        """The tenant's own chain, then those of all its sessions, newest first."""
+        """The tenant's own chain, then those of all its sessions, newest first. One that cannot be read stops none of
+        the others."""
         yield self.verify(tenant_id, None)
         for session_id in self._kit.sessions.ids(tenant_id):
             yield self.verify(tenant_id, session_id)

@@ -122,13 +122,14 @@ def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: Memor
     head = kit.sessions.head("local", "ses_1")
     assert (head.status, head.limits.max_iterations, head.stop) == ("running", 7, None)
     assert kit.turns.started == [("local", "ses_1")]  # type: ignore[union-attr,attr-defined]
-    (record,) = kit.sessions.audit("local", None)
+    record = kit.sessions.audit("local", "ses_1")[-1]
     assert (record["kind"], record["actor"]) == ("operator_action", "operator:test")
     assert record["detail"] == {
         "action": "resume",
-        "session_id": "ses_1",
-        "max_iterations": "7",
-        "clear_flags": "true",
+        "max_iterations": 7,
+        "before": 25,
+        "clear_flags": True,
+        "up_to_seq": 1,
     }
     assert cli("audit", "verify", "--json").exit_code == 0
 
@@ -138,7 +139,7 @@ def test_a_session_that_runs_cannot_be_resumed(cli: Cli, kit: MemoryKit, api: Fa
     api.session("ses_1", status="running")
     result = cli("resume", "ses_1", "--max-iterations", "7", "--json")
     assert result.document["error"]["code"] == "session_busy"
-    assert kit.sessions.audit("local", None) == []
+    assert [record["kind"] for record in kit.sessions.audit("local", "ses_1")] == ["session_created", "grant"]
 
 
 def stopped(kit: MemoryKit, session_id: str) -> None:

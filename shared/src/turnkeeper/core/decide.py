@@ -295,7 +295,8 @@ def resumed(head: Head) -> Head:
     """The head of a stopped session that goes on in the same turn. Going on is an operator's or a user's explicit
     word, so what the breakers had against it is forgotten; iterations and money are not."""
     reason = head.stop.reason if head.stop else None
-    changes: dict[str, Any] = {"status": "running", "stop": None, "cancel_requested": False, "attempts": 0}
+    changes: dict[str, Any] = {"status": "running", "stop": None, "attempts": 0}
+    changes |= {"cancel_requested": False, "cancel_actor": None}
     if reason in {"repetition", "error_streak"}:
         changes["breakers"] = Breakers()
     return head.model_copy(update=changes)

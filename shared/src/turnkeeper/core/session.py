@@ -182,10 +182,14 @@ class Head(Frozen):
     #: An operator let ``once`` tools go on after a flag, up to this seq.
     flags_cleared_seq: int = 0
     cancel_requested: bool = False
+    #: Who asked for that.
+    cancel_actor: str | None = None
     #: Milliseconds that the latest steps took, for the decision to hand off; at most eight.
     step_millis: tuple[int, ...] = ()
 
     granted_tools: tuple[str, ...] = ()
+    #: Role of whoever began this turn, where it is not the session's: the turn has the tools that both may use.
+    turn_role: str | None = None
     limits: Limits = Limits()
     done: DoneSignal = "end_turn"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
-from turnkeeper.core.policy import Policy, Terms, compose_grant, narrow
+from turnkeeper.core.policy import Policy, Terms, compose_grant, may_use, narrow
 from turnkeeper.core.session import Head, RunnerKind, Spec, Transcript
 from turnkeeper.core.tools import Tool
 from turnkeeper.ports import Clock, Ids, Model, Prices, Redacts, StoreBusy
@@ -120,7 +120,7 @@ class Engine:
         world, head = self.world, transcript.head
         terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
-        tools = self._granted(head, agent, terms) if agent else {}
+        granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
         toolbox = Toolbox(
             tools,
             clock=world.clock,
@@ -129,7 +129,9 @@ class Engine:
             redactor=world.redactor,
             done=head.done,
         )
-        return Turn(world, transcript, terms, agent, toolbox, allowance=allowance, lease=lease)
+        turn = Turn(world, transcript, terms, agent, toolbox, allowance=allowance, lease=lease)
+        turn.narrow(granted)
+        return turn
 
     def _agent(self, head: Head) -> Agent | None:
         try:
@@ -137,12 +139,21 @@ class Engine:
         except AgentNotFound:
             return None
 
-    def _granted(self, head: Head, agent: Agent, terms: Terms) -> Mapping[str, Tool]:
-        """The session's grant, narrowed by the policy of now; it never widens."""
-        tools = agent.all_tools()
-        names = narrow(head.granted_tools, compose_grant(tools, terms.plan, self.world.policy.role(head.role)))
-        by_name = {tool.name: tool for tool in tools}
-        return {name: by_name[name] for name in names}
+    def _granted(self, head: Head, agent: Agent, terms: Terms) -> tuple[tuple[str, ...], Mapping[str, Tool]]:
+        """The session's grant, narrowed by the policy of now for good, and the tools of this turn: those that whoever
+        began it may use as well. Neither ever widens what was granted."""
+        policy, by_name = self.world.policy, {tool.name: tool for tool in agent.all_tools()}
+
+        def allowed(role: str) -> tuple[str, ...]:
+            # A plan that does not hold the agent any more leaves it without tools.
+            tools = by_name.values() if may_use(agent.name, terms.plan) else ()
+            return compose_grant(tools, terms.plan, policy.role(role))
+
+        now = narrow(head.granted_tools, allowed(head.role))
+        # A tool that the agent lacks is out of reach, but no policy took it away: a later deployment may bring it back.
+        kept = tuple(name for name in head.granted_tools if name in now or name not in by_name)
+        usable = narrow(now, allowed(head.turn_role)) if head.turn_role is not None else now
+        return kept, {name: by_name[name] for name in usable}
 
     def send(self, head: Head) -> None:
         """Ask for the next runner of a session that is on its way to one."""

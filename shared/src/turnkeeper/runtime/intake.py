@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.agent import Agent, Placement
+from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.decide import go_on_note, resumable, resumed
 from turnkeeper.core.errors import (
@@ -137,8 +138,13 @@ class Intake:
 
     # ---- turns ----
 
-    def post(self, head: Head, value: str | list[Block], *, once: Once | None = None) -> Head:
+    def post(
+        self, head: Head, value: str | list[Block], *, who: Identity | None = None, once: Once | None = None
+    ) -> Head:
         """A user's next input to a session at rest.
+
+        Args:
+            who: whoever says it. With a lesser role than the session was made with, the turn has fewer tools.
 
         Raises:
             SessionBusy: a turn is running.
@@ -163,13 +169,24 @@ class Intake:
                 "attempts": 0,
                 "nudged": False,
                 "cancel_requested": False,
+                "cancel_actor": None,
                 "put_backs": 0,
                 "updated_at": now,
                 **_on_its_way(head.placement, now),
             }
         )
         entry = Entry(seq=seq, type="user", at=now, content=user_content(value))
-        return self.sessions.start_turn(head, after, (entry,), once)
+        after, records = self._by(after, who)
+        return self.sessions.start_turn(head, after, (entry,), once, audit=records)
+
+    def _by(self, head: Head, who: Identity | None) -> tuple[Head, tuple[AuditRecord, ...]]:
+        """The head of a turn that this caller begins, and a record where that changes what it is given."""
+        role = who.role if who is not None and who.role != head.role else None
+        if role == head.turn_role:
+            return head, ()
+        after = head.model_copy(update={"turn_role": role})
+        actor = who.user_id if who is not None else None
+        return after, (self.auditor.record(head, "grant", actor=actor, turn=head.turn, role=role or head.role),)
 
     def resume(
         self,
@@ -177,9 +194,16 @@ class Intake:
         *,
         max_iterations: int | None = None,
         clear_flags: bool = False,
+        actor: str | None = None,
+        who: Identity | None = None,
         once: Once | None = None,
     ) -> Head:
-        """A stopped session goes on in the same turn, as far as the limit that ended it allows now.
+        """A stopped session goes on in the same turn, as far as the limit that ended it allows now. A limit that is
+        raised and flags that are cleared go onto the session's audit chain, in the same write.
+
+        Args:
+            actor: the operator whose word it is; ``None`` where it is the session's own user.
+            who: as for :meth:`post`.
 
         Raises:
             SessionBusy: somebody else did so first, or it is running.
@@ -207,12 +231,40 @@ class Intake:
             after = after.model_copy(update={"turn_started_at": now})
         if clear_flags:
             after = after.model_copy(update={"flags_cleared_seq": head.last_seq})
+        after, records = self._by(after, who)
+        if actor is not None or max_iterations is not None or clear_flags:
+            records = (*records, self._operated(head, "resume", actor, max_iterations, clear_flags))
         note = go_on_note(self.sessions.load(head.tenant_id, head.session_id).entries)
         entries: tuple[Entry, ...] = ()
         if note is not None:
             entry = Entry(seq=head.last_seq + 1, type="user", at=now, content=(text_block(note),), by_kit=True)
             entries, after = (entry,), after.model_copy(update={"last_seq": entry.seq})
-        return self.sessions.start_turn(head, after, entries, once)
+        return self.sessions.start_turn(head, after, entries, once, audit=records)
+
+    def clear_flags(self, head: Head, *, actor: str) -> Head:
+        """Let ``once`` tools run again in a session that rests and may be spoken to: nothing else changes.
+
+        Raises:
+            SessionBusy: a turn is running.
+            SessionEnded: it has ended.
+        """
+        if head.ended:
+            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+        if not head.resting:
+            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
+        after = head.model_copy(update={"flags_cleared_seq": head.last_seq, "updated_at": iso(self.clock.now())})
+        record = self._operated(head, "clear_flags", actor, None, True)
+        return self.sessions.start_turn(head, after, (), None, audit=(record,))
+
+    def _operated(
+        self, head: Head, action: str, actor: str | None, max_iterations: int | None, clear_flags: bool
+    ) -> AuditRecord:
+        detail: dict[str, Any] = {"action": action}
+        if max_iterations is not None:
+            detail |= {"max_iterations": max_iterations, "before": head.limits.max_iterations}
+        if clear_flags:
+            detail |= {"clear_flags": True, "up_to_seq": head.last_seq}
+        return self.auditor.record(head, "operator_action", actor=actor, **detail)
 
     def _most_iterations(self, head: Head) -> int:
         """The agent's own limit can be raised for a session; those of its tenant's plan and its role cannot."""
@@ -255,7 +307,7 @@ class Intake:
             try:
                 if head.resting or self._can_end_in_queue(head):
                     return self._cancel_now(head, actor)
-                return self.sessions.request_cancel(head.tenant_id, head.session_id)
+                return self.sessions.request_cancel(head.tenant_id, head.session_id, actor)
             except (SessionBusy, SessionEnded):  # A runner took it, or it came to rest, between the two.
                 head = self.sessions.head(head.tenant_id, head.session_id)
         raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)

@@ -46,7 +46,8 @@ class ModelStep:
         schemas = self._remote_schemas()
         rates = self._world.prices.rates(sheet.spec.model, sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
-        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted)
+        usable = self._toolbox.names
+        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, usable)
         want = self._want(rates, request, conversation, schemas, wanted)
 
         def write(reservation: Reservation, terms: Terms) -> Reservation:
@@ -70,7 +71,7 @@ class ModelStep:
         reserved = self._world.treasury.admit(
             sheet.head, self._terms, want, wait_seconds=wait_seconds, stop=stop, write=write
         )
-        return requests.build(sheet.head, sheet.spec, conversation, schemas, reserved.max_tokens), reserved
+        return requests.build(sheet.head, sheet.spec, conversation, schemas, reserved.max_tokens, usable), reserved
 
     def _want(
         self,

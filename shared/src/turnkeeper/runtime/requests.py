@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from turnkeeper.core.kit_tools import end_task_definition
@@ -34,10 +34,19 @@ def definitions(tools: Sequence[Tool], done: str) -> tuple[ToolDefinition, ...]:
 
 
 def build(
-    head: Head, spec: Spec, entries: Sequence[Entry], schemas: Mapping[str, Mapping[str, Any]], max_tokens: int
+    head: Head,
+    spec: Spec,
+    entries: Sequence[Entry],
+    schemas: Mapping[str, Mapping[str, Any]],
+    max_tokens: int,
+    usable: Collection[str] | None = None,
 ) -> ModelRequest:
-    """One call: system prompt, granted tools and conversation, with cache breakpoints behind each of the three."""
-    granted = set(head.granted_tools) | {end_task_definition.name}
+    """One call: system prompt, granted tools and conversation, with cache breakpoints behind each of the three.
+
+    Args:
+        usable: of the granted tools, those that this turn has; ``None`` for all of them.
+    """
+    granted = {name for name in head.granted_tools if usable is None or name in usable} | {end_task_definition.name}
     tools = [
         {
             "name": definition.name,

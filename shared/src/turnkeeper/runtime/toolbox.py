@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -95,6 +95,10 @@ class Toolbox:
         self._parallel = parallel
         self._redactor = redactor
         self._done = done
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._tools.keys()
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)

@@ -112,6 +112,16 @@ class Turn:
             case CallModel():
                 return self._hand_off() if self._allowance.draining() else self._call_model()
 
+    def narrow(self, granted: tuple[str, ...]) -> None:
+        """Policy has become stricter: what the session is given is less from now on, and stays so."""
+        head = self._sheet.head
+        if granted == head.granted_tools:
+            return
+        removed = [name for name in head.granted_tools if name not in granted]
+        record = self._world.auditor.record(head, "grant", tools=list(granted), removed=removed, role=head.role)
+        self._sheet.audit.append(record)
+        self._sheet.change(granted_tools=granted)
+
     def fail(self, error: Exception) -> Head:
         """End the turn after an error of our own, with everything done so far kept, as far as it can be written."""
         detail = {"error": type(error).__name__}
@@ -299,6 +309,8 @@ class Turn:
         except ProviderError as failed:
             self._model.book_failure(reservation, failed)
             return self._after_failure(failed)
+        content, dropped = decide.kept(reply.content)
+        reply = replace(reply, content=content)
         judged = decide.judge_reply(
             self._sheet.head, reply.content, reply.stop_reason, hash_of=self._hash_of, polls=self._toolbox.polls
         )
@@ -308,9 +320,10 @@ class Turn:
         self._model.settle(reservation, reply, judged, self._rest_after(judged), duration)
         self._own_calls = True
         self._warn(judged)
+        if dropped and not judged.ends:
+            kept = decide.MAX_KEPT_CALLS
+            self._sheet.warnings.append(f"Of your calls the first {kept} were taken; {dropped} more were left out.")
         return self._sheet.head if judged.ends else None
-        content, dropped = decide.kept(reply.content)
-        reply = replace(reply, content=content)
 
     def _after_failure(self, failed: ProviderError) -> Head | None:
         """Wait and let the loop try again, or end the turn: resumable, nothing lost."""
@@ -320,9 +333,6 @@ class Turn:
             return self._finish(Finish("stopped", Stop(reason="context_window")))
         head = self._sheet.head
         wait = self._backoff_seconds(head.attempts, failed.retry_after_seconds)
-        if dropped and not judged.ends:
-            kept = decide.MAX_KEPT_CALLS
-            self._sheet.warnings.append(f"Of your calls the first {kept} were taken; {dropped} more were left out.")
         if failed.retryable and head.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self._allowance.turn_seconds)
             if left is not None and wait > left:
@@ -414,9 +424,11 @@ class Turn:
     def _audit_stop(self, stop: Stop) -> None:
         kind = _AUDITED_STOPS.get(stop.reason)
         if kind is not None:
+            actor = self._world.sessions.cancel_actor(self._sheet.head) if kind == "cancel" else None
             # Arguments are contents, which an audit record's detail must not hold.
             detail = {name: value for name, value in stop.detail.items() if name not in {"arguments", "reason"}}
-            self._sheet.audit.append(self._world.auditor.record(self._sheet.head, kind, reason=stop.reason, **detail))
+            record = self._world.auditor.record(self._sheet.head, kind, actor=actor, reason=stop.reason, **detail)
+            self._sheet.audit.append(record)
 
     def _hand_off(self, *, delay_seconds: int = 0, open_calls: bool = False, unbegun: bool = False) -> Head:
         """The session is on its way to another runner: written first, sent after. The write alone is enough for the

@@ -386,8 +386,8 @@ class Sessions:
 
     # ---- words for a runner ----
 
-    def request_cancel(self, tenant_id: str, session_id: str) -> Head:
-        """Ask the runner to stop at the next safe point.
+    def request_cancel(self, tenant_id: str, session_id: str, actor: str | None = None) -> Head:
+        """Ask the runner to stop at the next safe point, and say who asks.
 
         Raises:
             SessionEnded: it is at rest.
@@ -395,7 +395,7 @@ class Sessions:
         """
         update = Update(
             keys.head_key(tenant_id, session_id),
-            set={"cancel_requested": True},
+            set={"cancel_requested": True} if actor is None else {"cancel_requested": True, "cancel_actor": actor},
             conditions=(EXISTS, AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))),
         )
         try:
@@ -410,6 +410,11 @@ class Sessions:
         """Whether somebody asked for it since the head was read."""
         item = self._table.get(keys.head_key(head.tenant_id, head.session_id))
         return bool(item and item.get("cancel_requested"))
+
+    def cancel_actor(self, head: Head) -> str | None:
+        """Who asked for it."""
+        item = self._table.get(keys.head_key(head.tenant_id, head.session_id))
+        return item.get("cancel_actor") if item else None
 
     def sent_again(self, head: Head) -> Head:
         """Put a session that nobody looks after on its way once more, before it is sent: a handoff that seems lost is
