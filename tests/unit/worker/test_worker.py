@@ -336,7 +336,8 @@ def test_a_drain_hands_sessions_on_at_the_next_safe_point(bench: Bench) -> None:
     worker.stop()
     assert worker.drain()
     heads = [bench.kit.head(session_id) for session_id in ids]
-    assert {(head.status, head.lease_owner, head.steps) for head in heads} == {("queued", None, 1)}
+    assert {(head.status, head.lease_owner) for head in heads} == {("queued", None)}
+    assert all(head.steps <= 1 for head in heads)  # one that had begun its call may finish it
     assert len(bench.kit.queue.bodies()) == 4
     bench.worker()
     bench.empty()
