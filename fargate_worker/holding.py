@@ -14,7 +14,7 @@ from turnkeeper.ports import Message, Queue
 
 logger = logging.getLogger(__name__)
 
-#: The queue gives a message out this often; the next time it is a dead letter (CONTRACT.md 3).
+#: The queue gives a message out this often; the next time it is a dead letter.
 MAX_RECEIVES = 3
 #: SQS lets a message be held 12 hours from its receive. Before that, a new one takes its place.
 LONGEST_HOLD_SECONDS = 11 * 3600.0

@@ -24,7 +24,7 @@ from infra.grants import Grants
 from infra.state import StateStack
 
 FRONT_DOOR_SECONDS = 29
-"""API Gateway gives up at 30 s and answers for us; the front door answers first (DESIGN.md 5)."""
+"""API Gateway gives up at 30 s and answers for us; the front door answers first."""
 LOCAL_FRONT_DOOR_SECONDS = 90
 """Nobody gives up locally. It still aims at the other, and is not ended where a busy machine makes it miss that."""
 
@@ -209,7 +209,7 @@ class ApiStack(cdk.Stack):
         )
         acknowledge(api, "AwsSolutions-APIG4", "Health and the OpenAPI document are public; every other route is not.")
         if self._config.local:
-            acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers (CONTRACT.md 2).")
+            acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers.")
         return api
 
     def _authorizer(self) -> apigw.IHttpRouteAuthorizer:

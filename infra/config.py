@@ -70,7 +70,7 @@ class Config:
 
     @property
     def identity(self) -> Identity:
-        """Where the caller's identity comes from; never from a body (DESIGN.md 8)."""
+        """Where the caller's identity comes from; never from a body."""
         if self.local:
             return "local"
         return "jwt" if self.jwt_issuer else "iam"

@@ -16,7 +16,7 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 
 MAX_RECEIVE_COUNT = 3
-"""CONTRACT.md 3: how often a message is tried before it goes to the dead-letter queue."""
+"""How often a message is tried before it goes to the dead-letter queue."""
 
 DEAD_LETTER_DAYS = 14
 QUEUE_DAYS = 14

@@ -1,4 +1,4 @@
-"""Reads the table's stream: what is not needed for an answer happens here (DESIGN.md 6)."""
+"""Reads the table's stream: what is not needed for an answer happens here."""
 
 from __future__ import annotations
 

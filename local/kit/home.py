@@ -30,7 +30,7 @@ class Home:
 
     @property
     def local_json(self) -> Path:
-        """What the outside reads (CONTRACT.md 1). Exists while a kit is up and ready."""
+        """What the outside reads. Exists while a kit is up and ready."""
         return self.path / "local.json"
 
     @property

@@ -1,4 +1,4 @@
-"""What a user can choose about a local kit, from the environment (CONTRACT.md 1)."""
+"""What a user can choose about a local kit, from the environment."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from local.kit.home import REPOSITORY
 
 @pytest.mark.parametrize("module", ["functions.api.handler", "functions.sweep.handler", "functions.observe.handler"])
 def test_only_runners_pay_for_importing_the_sdk(module: str) -> None:
-    """Its import costs more than everything else together (DESIGN.md 5)."""
+    """Its import costs more than everything else together."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} does not exist yet")
     script = f"import {module}, sys; sys.exit(', '.join({{'anthropic', 'mcp', 'aws_cdk'}} & set(sys.modules)) or 0)"

@@ -4,7 +4,7 @@
     head = kit.intake.create(WHO, NewSession(agent="plain", input="[[say hello]]", metadata={}))
     kit.run(head)
 
-The model is the stand-in of the local kit, called in process, so its directives work (CONTRACT.md 5). Whatever asks
+The model is the stand-in of the local kit, called in process, so its directives work. Whatever asks
 for the turn Lambda gets a runner in a thread (``runner="threads"``), at once on the caller's own thread
 (``"inline"``), or none at all (``"none"``: the test says when, with :meth:`MemoryKit.run`). What lands on the queue
 stays there until :meth:`MemoryKit.work` plays the worker.

@@ -1,4 +1,4 @@
-"""CONTRACT.md 2, events: the transcript by long poll and as server-sent events."""
+"""Events: the transcript by long poll and as server-sent events."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.support.http import Caller, Response
 from tests.support.kit import MemoryKit
 from turnkeeper.core.money import parse_usd
 
-#: CONTRACT.md 2.
+#: Every call that the outside relies on.
 CALLS = {
     ("post", "/v1/sessions"): {"200", "202"},
     ("post", "/v1/sessions/{session_id}/turns"): {"200", "202", "409"},

@@ -1,4 +1,4 @@
-"""CONTRACT.md 2, sessions: looking at them, listing, cancelling and erasing them; and whose they are."""
+"""Sessions: looking at them, listing, cancelling and erasing them; and whose they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT.md 2, turns: what a caller gets for an input, and how long it waits for it."""
+"""Turns: what a caller gets for an input, and how long it waits for it."""
 
 from __future__ import annotations
 
