@@ -1,4 +1,4 @@
-"""A kit as the outside sees it: over HTTP, the queue and the command line. Knows what the docs promise, and nothing of the code.
+"""A kit as the outside sees it: over HTTP, the queue and the command line; it knows nothing of the code.
 
 Tests share a kit and stay out of each other's way by each being a tenant of its own.
 """
