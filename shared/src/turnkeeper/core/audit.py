@@ -238,6 +238,9 @@ class _Verification:
             except ValidationError as error:
                 self.unreadable(raw, error)
                 continue
+            if isinstance(raw, Mapping) and not _as_stored(record, raw):
+                self.add("altered", record.seq, "is not written down as records are")
+                self.bad.add(record.seq)
             if record.seq in self.by_seq:
                 same = record == self.by_seq[record.seq]
                 self.add("duplicated", record.seq, "stands there twice" if same else "stands there twice, differently")
@@ -313,6 +316,18 @@ class _Verification:
                 self.head_count,
                 "the last record is not the one that the head names: rewritten, or the head was",
             )
+
+
+def _as_stored(record: AuditRecord, raw: Mapping[str, Any]) -> bool:
+    """Whether a stored mapping is what this record is stored as: a value of another type can read as the same record,
+    but nobody of ours wrote it."""
+    if not isinstance(raw.get("at"), str):
+        return True  # A mapping of Python's own values, that comes from no table.
+    try:
+        written = canonical(plain_json({name: value for name, value in raw.items() if value is not None}))
+        return written == canonical(record.model_dump(mode="json", exclude_none=True))
+    except (ValueError, TypeError):
+        return False
 
 
 def _arguments_digest(record: AuditRecord) -> str | None:
