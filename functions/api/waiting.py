@@ -1,4 +1,8 @@
-"""Waiting for a session to change: a look at its head now and then, closer together at first."""
+"""Waiting for a session to change: a look at its head now and then, the further apart the longer it has been waited.
+
+Each pause is about an eighth of the wait so far: nobody waits much longer than needed, and many who wait long do not
+keep the table, or a small machine that runs all of it, from the turns that they wait for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.session import Head
 
 _FIRST_SECONDS = 0.05
-_LAST_SECONDS = 0.25
+_LAST_SECONDS = 1.0
+_LONGER = 1.15
 
 
 def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
@@ -20,6 +25,6 @@ def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: flo
         if left <= 0:
             break
         kit.clock.sleep(min(pause, left))
-        pause = min(pause * 1.25, _LAST_SECONDS)
+        pause = min(pause * _LONGER, _LAST_SECONDS)
         head = kit.sessions.head(head.tenant_id, head.session_id)
     return head
