@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from turnkeeper.core import breakers as breaking
 from turnkeeper.core import decide
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.audit import AuditKind
@@ -20,17 +19,15 @@ from turnkeeper.core.errors import (
     Unavailable,
     UnpricedModel,
 )
-from turnkeeper.core.injection import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.session import Entry, Flag, Handoff, Head, Status, Stop, Transcript
-from turnkeeper.core.tools import Effect
-from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, tool_uses, unanswered
+from turnkeeper.core.session import Entry, Handoff, Head, Status, Stop, Transcript
+from turnkeeper.core.transcript import Block, tool_uses
 from turnkeeper.ports import StoreBusy
-from turnkeeper.runtime import requests
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.store.changes import Resolved
-from turnkeeper.runtime.toolbox import Answer, Step, Toolbox, early_answer
+from turnkeeper.runtime.tool_step import ToolStep
+from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 
 if TYPE_CHECKING:
@@ -68,9 +65,9 @@ class Turn:
         self._lease = lease
         self._sheet = Worksheet(world.sessions, world.clock, lease, transcript, allowance.runner)
         self._model = ModelStep(world, self._sheet, terms, toolbox)
+        blocks_once = agent is not None and agent.block_once_after_flag
+        self._tools = ToolStep(world, self._sheet, toolbox, blocks_once=blocks_once)
         self._started = self._step_started = world.clock.monotonic()
-        #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
-        self._own_calls = False
 
     # ---- the loop ----
 
@@ -83,7 +80,7 @@ class Turn:
         if self._sheet.head.unbegun:
             # Unset before any of them runs: if this runner dies now, nobody can know any more.
             self._sheet.write(unbegun=False, claims=claims)
-            self._own_calls = True
+            self._tools.own_calls = True
         if self._agent is None:
             return self._give_up({"hint": f"Agent {self._sheet.head.agent!r} is not deployed any more, or is broken."})
         while (left := self._act()) is None:
@@ -104,7 +101,7 @@ class Turn:
         )
         match action:
             case Finish():
-                return self._finish(replace(action, answers=self._honest(action.answers)))
+                return self._finish(replace(action, answers=self._tools.honest(action.answers)))
             case RunTools():
                 return self._run_tools(action.calls)
             case HandOff():
@@ -138,30 +135,8 @@ class Turn:
 
     def _give_up(self, detail: Mapping[str, Any]) -> Head:
         """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
-        answers = tuple(
-            early_answer(self._sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
-            for call in unanswered(self._sheet.entries)
-        )
-        return self._finish(Finish("stopped", Stop(reason="internal_error", detail=dict(detail)), answers))
-
-    def _honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
-        """Answers to calls that will not run. Another runner may have begun them: then nobody can say that they did
-        not run, and some may have left their result."""
-        if self._own_calls:
-            return tuple(answers)
-        effects = self._effects()
-        honest: list[Answer] = []
-        for call, given in zip(self._sheet.open_calls() if answers else (), answers, strict=True):
-            if (early := early_answer(self._sheet.early, call)) is not None:
-                honest.append(early)
-            elif effects.get(call["name"], "read") != "read":
-                honest.append(answer(call, UNKNOWN_OUTCOME, "unknown"))
-            else:
-                honest.append(given)
-        return tuple(honest)
-
-    def _effects(self) -> dict[str, Effect]:
-        return {definition.name: definition.effect for definition in self._sheet.spec.tools}
+        stop = Stop(reason="internal_error", detail=dict(detail))
+        return self._finish(Finish("stopped", stop, self._tools.unknown()))
 
     def _doubt(self, error: str) -> None:
         """Money that was set aside for a call of which nothing is known. The call is made again: it is no iteration."""
@@ -178,32 +153,22 @@ class Turn:
     # ---- tools ----
 
     def _run_tools(self, calls: Sequence[Block]) -> Head | None:
-        sheet, head = self._sheet, self._sheet.head
+        sheet = self._sheet
         left = self._left(self._allowance.hard_seconds)
-        if self._own_calls and self._better_elsewhere(calls, left):
+        if self._tools.own_calls and self._better_elsewhere(calls, left):
             return self._hand_off(open_calls=True, unbegun=True)
-        ran = self._toolbox.run(
-            Step(
-                head=head,
-                calls=calls,
-                resumed=not self._own_calls,
-                early=sheet.early,
-                effects=self._effects(),
-                left_seconds=None if left is None else left - RESERVE_SECONDS,
-                stop=self._given_up,
-                put_down=lambda call_id, result: self._world.sessions.put_result(head, call_id, result),
-                once_blocked=self._once_blocked(),
-            )
-        )
+        ran = self._tools.run(calls, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self._given_up)
         sheet.raise_if_lost()
         if ran.given_up and self._allowance.expired() and not self._lease.cancelled:
             # Not waited for: the next runner finds what was put down and runs again what may run again.
             return self._hand_off(open_calls=True)
         answers = ran.answers
-        self._take_answers(calls, answers)
-        judged = decide.judge_results(sheet.head, calls, answers, hash_of=self._hash_of, polls=self._toolbox.polls)
+        self._tools.take(calls, answers)
+        judged = decide.judge_results(
+            sheet.head, calls, answers, hash_of=self._tools.hash_of, polls=self._toolbox.polls
+        )
         took = int((self._world.clock.monotonic() - self._step_started) * 1000)
-        millis = (*sheet.head.step_millis[:-1], took) if self._own_calls else sheet.head.step_millis
+        millis = (*sheet.head.step_millis[:-1], took) if self._tools.own_calls else sheet.head.step_millis
         sheet.change(breakers=judged.breakers, nudged=judged.nudged, step_millis=millis)
         self._warn(judged)
         if judged.ends:
@@ -213,76 +178,16 @@ class Turn:
 
     def _better_elsewhere(self, calls: Sequence[Block], left: float | None) -> bool:
         """None of the calls has begun, and this runner may end before the longest of them does."""
-        tools = [tool for call in calls if (tool := self._toolbox.get(call["name"])) is not None]
-        longest = max((tool.timeout_seconds for tool in tools), default=0.0)
+        longest = self._tools.longest_seconds(calls)
         if self._allowance.draining():
             return longest > DRAIN_TOOL_SECONDS
         if left is None or self._sheet.head.placement == "interactive":
             return False
         return longest > left - RESERVE_SECONDS
 
-    def _take_answers(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
-        """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
-        sheet = self._sheet
-        answers = [self._suspect(call, given) for call, given in zip(calls, answers, strict=True)]
-        sheet.answers = list(answers)
-        self._audit_calls(calls, answers)
-        for call, (_, outcome) in zip(calls, answers, strict=True):
-            if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
-                sheet.plan = requests.plan_of_call(call) or sheet.plan
-        # What was denied did nothing: told with the call, it holds nothing else back.
-        flags = tuple(told.flag for _, told in answers if told.flag is not None and told.outcome != "denied")
-        if flags:
-            sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
-
-    def _suspect(self, call: Block, given: Answer) -> Answer:
-        """Flag a call that changes something, made after a result of this turn was flagged."""
-        block, outcome = given
-        tool = self._toolbox.get(call["name"])
-        if tool is None or outcome.flag is not None:
-            return given
-        flagged = [
-            Finding(score=flag.score, reasons=())
-            for flag in self._sheet.head.flags
-            if flag.seq > max(self._sheet.head.turn_seq, self._sheet.head.flags_cleared_seq)
-        ]
-        finding = suspicious_sequence(flagged, [NextCall(tool.name, tool.effect)])
-        if finding is None:
-            return given
-        flag = Flag(
-            seq=self._sheet.head.last_seq + 1,
-            tool_use_id=call["id"],
-            tool=tool.name,
-            score=finding.score,
-            reasons=finding.reasons,
-        )
-        return block, outcome.model_copy(update={"flag": flag})
-
-    def _audit_calls(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
-        for call, (_, outcome) in zip(calls, answers, strict=True):
-            tool = self._toolbox.get(call["name"])
-            secret = tool.secret_arguments if tool else frozenset()
-            self._sheet.audit.append(self._world.auditor.tool_call(self._sheet.head, call, outcome, secret))
-
     def _warn(self, judged: Judgement) -> None:
         if judged.warning is not None:
             self._sheet.warnings.append(judged.warning)
-
-    def _once_blocked(self) -> str | None:
-        head = self._sheet.head
-        if self._agent is None or not self._agent.block_once_after_flag:
-            return None
-        standing = [flag for flag in head.flags if flag.seq > head.flags_cleared_seq]
-        if not standing:
-            return None
-        return (
-            f"Denied: an earlier result of {standing[-1].tool} looks as if it carried instructions. What changes "
-            "something waits until an operator has looked at this session. Go on without it, or tell the user."
-        )
-
-    def _hash_of(self, call: Block) -> str:
-        arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}
-        return breaking.call_hash(call["name"], arguments, self._toolbox.volatile(call["name"]))
 
     # ---- the model ----
 
@@ -312,13 +217,13 @@ class Turn:
         content, dropped = decide.kept(reply.content)
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
-            self._sheet.head, reply.content, reply.stop_reason, hash_of=self._hash_of, polls=self._toolbox.polls
+            self._sheet.head, reply.content, reply.stop_reason, hash_of=self._tools.hash_of, polls=self._toolbox.polls
         )
         if judged.answers:
-            self._audit_calls(tool_uses(reply.content), judged.answers)
+            self._tools.audit(tool_uses(reply.content), judged.answers)
         duration = int((self._world.clock.monotonic() - self._step_started) * 1000)
         self._model.settle(reservation, reply, judged, self._rest_after(judged), duration)
-        self._own_calls = True
+        self._tools.own_calls = True
         self._warn(judged)
         if dropped and not judged.ends:
             kept = decide.MAX_KEPT_CALLS
@@ -385,7 +290,7 @@ class Turn:
         """The turn rests: what waits is written, the lease released."""
         sheet = self._sheet
         if finish.answers:
-            self._take_answers(sheet.open_calls(), finish.answers)
+            self._tools.take(sheet.open_calls(), finish.answers)
         entries = sheet.waiting()
         self._audit_stop(finish.stop)
         stop = self._shown(finish.stop)

@@ -1,4 +1,4 @@
-"""Every write of a session, and the one query that a resume reads.
+"""Every write of a session.
 
 A runner writes under its lease: each transaction checks owner and fencing token, so that a runner that lost the
 session writes nothing. Everybody else writes only to a session at rest, or leaves a word for the runner.
@@ -6,10 +6,8 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
@@ -21,7 +19,7 @@ from turnkeeper.core.errors import (
     SessionNotFound,
 )
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Handoff, Head, Plan, RunnerKind, Spec, Transcript
+from turnkeeper.core.session import Entry, Handoff, Head, RunnerKind, Spec
 from turnkeeper.ports import (
     ABSENT,
     EXISTS,
@@ -32,18 +30,15 @@ from turnkeeper.ports import (
     Cond,
     ConditionFailed,
     Ids,
-    Item,
-    Key,
     Put,
     Table,
     Update,
 )
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.changes import Change, Resolved, chained, operations
+from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.tenants import audit_item
 from turnkeeper.runtime.store.treasury import CountersRefused
-
-logger = logging.getLogger(__name__)
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000
@@ -69,10 +64,9 @@ class Earlier:
     turn: int
 
 
-class Sessions:
+class Sessions(Records):
     def __init__(self, table: Table, blobs: Blobs, clock: Clock, ids: Ids, *, lease_seconds: float) -> None:
-        self._table = table
-        self._blobs = blobs
+        super().__init__(table, blobs)
         self._clock = clock
         self._ids = ids
         self.lease_seconds = lease_seconds
@@ -164,129 +158,6 @@ class Sessions:
         item = failed.failures.get(len(writes) - 1)
         if once is not None and item is not None and "body_sha256" in item:
             raise AlreadyDone(self._earlier(item, once)) from failed
-
-    # ---- reading ----
-
-    def head(self, tenant_id: str, session_id: str) -> Head:
-        """Raises SessionNotFound."""
-        item = self._table.get(keys.head_key(tenant_id, session_id))
-        if item is None:
-            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return codec.head_of(item)
-
-    def load(self, tenant_id: str, session_id: str) -> Transcript:
-        """Everything that a resume needs, in one query.
-
-        Raises:
-            SessionNotFound: no such session of this tenant.
-        """
-        items = self._table.query_all(keys.session_pk(tenant_id, session_id), first=keys.RESUME_FROM)
-        by_key = {item["sk"]: item for item in items}
-        if "HEAD" not in by_key:
-            raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return Transcript(
-            head=codec.head_of(by_key["HEAD"]),
-            spec=codec.spec_of(by_key.get("SPEC", {}), self._blobs),
-            entries=tuple(codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")),
-            plan=codec.plan_of(by_key["PLAN"], self._blobs) if "PLAN" in by_key else None,
-            early_results={
-                item["tool_use_id"]: codec.unpack(item, self._blobs)
-                for item in items
-                if item["sk"].startswith("RESULT#")
-            },
-        )
-
-    def entries(self, tenant_id: str, session_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
-        """Entries behind a seq, in order; at most one page."""
-        page = self._table.query(
-            keys.session_pk(tenant_id, session_id),
-            first=keys.entry_key(tenant_id, session_id, after + 1).sk,
-            last="ENTRY#~",
-            limit=limit,
-        )
-        return [codec.entry_of(item, self._blobs) for item in page.items]
-
-    def latest_answer(self, tenant_id: str, session_id: str, *, since: int) -> Entry | None:
-        """The last thing that the model said from a seq on."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(
-                keys.session_pk(tenant_id, session_id),
-                first=keys.entry_key(tenant_id, session_id, since).sk,
-                last="ENTRY#~",
-                limit=4,
-                descending=True,
-                cursor=cursor,
-            )
-            for item in page.items:
-                if item["type"] == "assistant":
-                    return codec.entry_of(item, self._blobs)
-            if (cursor := page.cursor) is None:
-                return None
-
-    def plan(self, tenant_id: str, session_id: str) -> Plan | None:
-        item = self._table.get(keys.plan_key(tenant_id, session_id))
-        return codec.plan_of(item, self._blobs) if item is not None else None
-
-    def calls(self, tenant_id: str, session_id: str) -> list[Item]:
-        """The session's ledger: one record a reservation."""
-        return self._table.query_all(keys.session_pk(tenant_id, session_id), first="CALL#", last="CALL#~")
-
-    def audit(self, tenant_id: str, session_id: str | None) -> list[Item]:
-        """The stored records of a session's chain, or of the tenant's own."""
-        pk = keys.tenant_pk(tenant_id) if session_id is None else keys.session_pk(tenant_id, session_id)
-        return self._table.query_all(pk, first="AUDIT#", last="AUDIT#~")
-
-    def list(
-        self, tenant_id: str, user_id: str | None, *, status: str | None, limit: int, cursor: str | None
-    ) -> tuple[list[Head], str | None]:
-        """Newest first; of one user, or of the whole tenant. Pages may be shorter than ``limit`` where ``status``
-        leaves some out; the cursor says whether there are more."""
-        index, pk = (
-            ("by_tenant", keys.tenant_pk(tenant_id))
-            if user_id is None
-            else (
-                "by_user",
-                keys.by_user(tenant_id, user_id),
-            )
-        )
-        heads: list[Head] = []
-        for _ in range(10):
-            page = self._table.query(pk, index=index, limit=limit - len(heads), descending=True, cursor=cursor)
-            found = self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
-            heads.extend(head for head in map(codec.head_of, found) if status in (None, head.status))
-            cursor = page.cursor
-            if cursor is None or len(heads) >= limit:
-                break
-        return heads, cursor
-
-    def ids(self, tenant_id: str) -> Iterator[str]:
-        """All sessions of a tenant, newest first, also those whose heads cannot be read."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(keys.tenant_pk(tenant_id), index="by_tenant", descending=True, cursor=cursor)
-            for item in page.items:
-                if (owner := keys.session_of_pk(item["pk"])) is not None:
-                    yield owner[1]
-            if (cursor := page.cursor) is None:
-                return
-
-    def due(self, now: datetime, shard: int) -> Iterator[Head]:
-        """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
-        index may lag, so some of them may be looked after by now."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(f"DUE#{shard}", index="due", last=iso(now), limit=100, cursor=cursor)
-            for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
-                try:
-                    head = codec.head_of(item)
-                except ValueError:
-                    # One that a later version wrote, or that somebody edited: the others still are looked after.
-                    logger.exception("the head %s cannot be read", item["pk"])
-                    continue
-                yield head
-            if (cursor := page.cursor) is None:
-                return
 
     # ---- leases ----
 

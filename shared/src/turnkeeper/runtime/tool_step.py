@@ -1,0 +1,139 @@
+"""The tool calls of one step: run, answered, audited, flagged; what of it waits goes onto the worksheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from turnkeeper.core import breakers as breaking
+from turnkeeper.core import decide
+from turnkeeper.core.injection import Finding, NextCall, suspicious_sequence
+from turnkeeper.core.session import Flag
+from turnkeeper.core.tools import Effect
+from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
+from turnkeeper.runtime import requests
+from turnkeeper.runtime.toolbox import Answer, Ran, Step, Toolbox, early_answer
+from turnkeeper.runtime.worksheet import Worksheet
+
+if TYPE_CHECKING:
+    from turnkeeper.runtime.engine import World
+
+
+class ToolStep:
+    """``blocks_once``: the agent wants calls of ``once`` tools denied after a flagged result."""
+
+    def __init__(self, world: World, sheet: Worksheet, toolbox: Toolbox, *, blocks_once: bool) -> None:
+        self._world = world
+        self._sheet = sheet
+        self._toolbox = toolbox
+        self._blocks_once = blocks_once
+        #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
+        self.own_calls = False
+
+    def run(self, calls: Sequence[Block], *, left_seconds: float | None, stop: Callable[[], bool]) -> Ran:
+        """An answer to each call, in order. Nothing is kept yet: see :meth:`take`."""
+        head = self._sheet.head
+        return self._toolbox.run(
+            Step(
+                head=head,
+                calls=calls,
+                resumed=not self.own_calls,
+                early=self._sheet.early,
+                effects=self._effects(),
+                left_seconds=left_seconds,
+                stop=stop,
+                put_down=lambda call_id, result: self._world.sessions.put_result(head, call_id, result),
+                once_blocked=self._once_blocked(),
+            )
+        )
+
+    def longest_seconds(self, calls: Sequence[Block]) -> float:
+        """How long the slowest of the calls may take."""
+        tools = [tool for call in calls if (tool := self._toolbox.get(call["name"])) is not None]
+        return max((tool.timeout_seconds for tool in tools), default=0.0)
+
+    def take(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
+        """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
+        sheet = self._sheet
+        answers = [self._suspect(call, given) for call, given in zip(calls, answers, strict=True)]
+        sheet.answers = list(answers)
+        self.audit(calls, answers)
+        for call, (_, outcome) in zip(calls, answers, strict=True):
+            if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
+                sheet.plan = requests.plan_of_call(call) or sheet.plan
+        # What was denied did nothing: told with the call, it holds nothing else back.
+        flags = tuple(told.flag for _, told in answers if told.flag is not None and told.outcome != "denied")
+        if flags:
+            sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
+
+    def _suspect(self, call: Block, given: Answer) -> Answer:
+        """Flag a call that changes something, made after a result of this turn was flagged."""
+        block, outcome = given
+        tool = self._toolbox.get(call["name"])
+        if tool is None or outcome.flag is not None:
+            return given
+        flagged = [
+            Finding(score=flag.score, reasons=())
+            for flag in self._sheet.head.flags
+            if flag.seq > max(self._sheet.head.turn_seq, self._sheet.head.flags_cleared_seq)
+        ]
+        finding = suspicious_sequence(flagged, [NextCall(tool.name, tool.effect)])
+        if finding is None:
+            return given
+        flag = Flag(
+            seq=self._sheet.head.last_seq + 1,
+            tool_use_id=call["id"],
+            tool=tool.name,
+            score=finding.score,
+            reasons=finding.reasons,
+        )
+        return block, outcome.model_copy(update={"flag": flag})
+
+    def audit(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
+        for call, (_, outcome) in zip(calls, answers, strict=True):
+            tool = self._toolbox.get(call["name"])
+            secret = tool.secret_arguments if tool else frozenset()
+            self._sheet.audit.append(self._world.auditor.tool_call(self._sheet.head, call, outcome, secret))
+
+    def honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
+        """Answers to calls that will not run. Another runner may have begun them: then nobody can say that they did
+        not run, and some may have left their result."""
+        if self.own_calls:
+            return tuple(answers)
+        effects = self._effects()
+        honest: list[Answer] = []
+        for call, given in zip(self._sheet.open_calls() if answers else (), answers, strict=True):
+            if (early := early_answer(self._sheet.early, call)) is not None:
+                honest.append(early)
+            elif effects.get(call["name"], "read") != "read":
+                honest.append(answer(call, UNKNOWN_OUTCOME, "unknown"))
+            else:
+                honest.append(given)
+        return tuple(honest)
+
+    def unknown(self) -> tuple[Answer, ...]:
+        """Answers to calls that may have been made by a runner that is gone."""
+        return tuple(
+            early_answer(self._sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
+            for call in unanswered(self._sheet.entries)
+        )
+
+    def _effects(self) -> dict[str, Effect]:
+        return {definition.name: definition.effect for definition in self._sheet.spec.tools}
+
+    def _once_blocked(self) -> str | None:
+        head = self._sheet.head
+        if not self._blocks_once:
+            return None
+        standing = [flag for flag in head.flags if flag.seq > head.flags_cleared_seq]
+        if not standing:
+            return None
+        return (
+            f"Denied: an earlier result of {standing[-1].tool} looks as if it carried instructions. What changes "
+            "something waits until an operator has looked at this session. Go on without it, or tell the user."
+        )
+
+    def hash_of(self, call: Block) -> str:
+        """What the repetition breaker knows the call by."""
+        arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}
+        return breaking.call_hash(call["name"], arguments, self._toolbox.volatile(call["name"]))
