@@ -9,6 +9,7 @@ from typing import Any
 from functions.observe.alerting import Alerting
 from functions.observe.metering import Tally
 from functions.observe.records import changed
+from functions.observe.tampering import Guard
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
@@ -30,9 +31,11 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     kit = _kit()
     tally = Tally()
     alerting = Alerting(kit.alerts, kit.blobs)
+    guard = Guard(kit.alerts)
     failures: list[dict[str, str]] = []
     for record in event.get("Records", []):
         try:
+            guard.see(record)
             change = changed(record)
             if change is not None:
                 alerting.see(change)
