@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from functions.observe.tampering import Guard
 from local.cli.operator import Operator
 from tests.support.api import MemoryKit
 from tests.support.http import Caller
@@ -24,6 +25,7 @@ from turnkeeper.ports import Item, Key, Put
 from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.testing.recorders import RecordedAlerts
 from turnkeeper.testing.schema import create_table
 
 Records = list[dict[str, Any]]
@@ -479,3 +481,44 @@ def test_a_handoff_and_a_dead_runner_leave_one_whole_chain() -> None:
     head = kit.run(claimed, Allowance(runner="fargate"))
     check_session(kit, head)
     assert kinds(kit, head).count("tool_call") == 4
+
+
+# ---- seen as it happens ----
+
+
+def stream(event: str, old: Item | None, new: Item | None) -> dict[str, Any]:
+    images = {"OldImage": old, "NewImage": new}
+    wire = {name: item_to_wire(item) for name, item in images.items() if item is not None}
+    one = old or new
+    assert one is not None
+    place = {name: {"S": one[name]} for name in ("pk", "sk")}
+    return {"eventName": event, "dynamodb": {"Keys": place, "SequenceNumber": "1", **wire}}
+
+
+def test_on_call_hears_of_a_record_that_is_changed_or_taken_out(sessions: tuple[MemoryKit, Head, Head]) -> None:
+    kit, head, _ = sessions
+    heard = RecordedAlerts()
+    guard = Guard(heard)
+    record = record_of(kit, head, 3)
+    bare = {name: item for name, item in record.items() if name not in ("arguments_redacted", "arguments_salt")}
+    guard.see(stream("INSERT", None, record))
+    guard.see(stream("MODIFY", record, bare))
+    guard.see(stream("MODIFY", record, record))
+    entry = {**record, "sk": "ENTRY#000000001"}
+    guard.see(stream("REMOVE", entry, None))
+    assert told_of(heard) == []
+    for changed_to in (
+        {**record, "outcome": "denied"},
+        {**record, "arguments_redacted": {"amount": 7}},
+        {**record, "expires_at_epoch": 1},
+        bare | {"hash": "0" * 64},
+        None,
+    ):
+        guard.see(stream("REMOVE" if changed_to is None else "MODIFY", record, changed_to))
+    assert told_of(heard) == ["audit_tampering"] * 5
+    # Names of attributes, never what stands in them.
+    assert not [alert for alert in heard.alerts if "amount" in str(alert)]
+
+
+def told_of(heard: RecordedAlerts) -> list[str]:
+    return [alert.kind for alert in heard.alerts]
