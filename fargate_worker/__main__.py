@@ -49,7 +49,7 @@ def worker_of(kit: Kit) -> Worker:
             lease_seconds=settings.lease_seconds,
             stop_seconds=settings.stop_seconds,
             # The process ends when its last poll does.
-            poll_seconds=max(1, min(10, int(settings.stop_seconds / 3))),
+            poll_seconds=max(1, min(5, int(settings.stop_seconds / 3))),
         ),
     )
 

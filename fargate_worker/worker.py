@@ -32,7 +32,7 @@ class Options:
     lease_seconds: float = 60.0
     #: From the signal to the end of the process.
     stop_seconds: float = 110.0
-    poll_seconds: int = 10
+    poll_seconds: int = 5
     #: How often a followed session is looked at.
     look_seconds: float = 2.0
 
