@@ -15,7 +15,7 @@ demo: setup  ## the main job, end to end, on this machine
 	$(BIN)/turnkeeper demo
 
 test: setup  ## every test that needs no account and no key
-	$(BIN)/pytest -n 2 --dist loadscope -m "not nightly"
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not nightly"
 
 nightly: setup  ## the long forms of the tests, and 10,000 seeds of the simulation
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly

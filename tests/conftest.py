@@ -11,6 +11,11 @@ from tests.emulator import ministack
 from tests.kit import running_kit
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long and mostly waits comes first, so that the many small ones fill the gaps at the end."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts and "simulation" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
     """The endpoint URL of an AWS emulator, shared by the tests of this process."""
