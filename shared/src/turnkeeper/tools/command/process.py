@@ -86,8 +86,10 @@ def _read(process: subprocess.Popen[bytes], max_bytes: int, deadline: Deadline) 
             if stream is not None:
                 selector.register(stream, selectors.EVENT_READ, number)
         while selector.get_map() and not deadline.passed():
+            # Asked before the look: all that it wrote until it ended is there to be seen then.
+            ended = _has_ended(process)
             events = selector.select(min(_LOOK_SECONDS, max(0.0, deadline.left())))
-            if not events and _has_ended(process):
+            if not events and ended:
                 # It left something running that holds the pipes open. That is not waited for.
                 break
             for key, _ in events:
