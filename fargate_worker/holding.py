@@ -88,6 +88,13 @@ class Holding:
         else:
             self._try("given back", held, lambda: self._queue.extend(message, delay_seconds))
 
+    def start_over(self, held: Held) -> None:
+        """The runners before died with it, which is no fault of the message: a new one takes its place, seen again when
+        this one would have been. A session that is itself what kills them is ended by its own count."""
+        self._drop(held)
+        body = self._fresh_body(held.work) if held.work is not None else held.message.body
+        self._try("started over", held, lambda: self._send_anew(held, body, min(self.visibility_seconds, 900)))
+
     def _send_anew(self, held: Held, body: str, delay_seconds: int = 0) -> None:
         """Sent before it is deleted: a crash in between doubles it, and a double does no harm."""
         group = held.message.group or (held.work.tenant_id if held.work else "unknown")

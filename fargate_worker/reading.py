@@ -59,6 +59,11 @@ class Reader:
             # What the table cannot take: a key too long, half a surrogate pair, more than an item holds.
             raise Rejected("invalid_job", str(error)) from error
 
+    def was_cut_off(self, work: Work) -> bool:
+        """A runner had the session and is gone without a word, so its lease still stands there."""
+        head = self.intake.sessions.head(work.tenant_id, work.session_id)
+        return head.status == "running" and head.lease_owner is not None
+
     def resume(self, work: Work) -> bool:
         """Let a stopped session go on, where the message's token was given out for that very stop; whether it does.
 

@@ -251,6 +251,8 @@ class Worker:
         if self.draining:
             self._holding.give_back(held)
             return
+        if held.message.receive_count >= MAX_RECEIVES and self._reader.was_cut_off(work):
+            self._holding.start_over(held)
         try:
             self._run_session(work)
         except SessionEnded:

@@ -218,6 +218,20 @@ def test_a_message_is_deleted_where_somebody_else_carries_the_session_on(bench: 
     assert worker.status()["following"] == 0
 
 
+def test_runners_that_die_do_not_use_up_a_message(bench: Bench) -> None:
+    kit = bench.kit
+    head = kit.intake.create(WHO, NewSession("slow", "[[say hello]]", {}))
+    bench.go_on(head)
+    for _ in range(2):  # Two that received it and died, the second with the lease.
+        assert len(kit.queue.receive(most=1, wait_seconds=0, visibility_seconds=0)) == 1
+    kit.sessions.claim("acme", head.session_id, "dead", "fargate")
+    bench.worker()
+    bench.wait(lambda: kit.head(head.session_id).resting)
+    assert kit.queue.dead_letters == []
+    bench.empty()
+    assert kit.queue.dead_letters == []
+
+
 def test_a_lost_lease_is_followed_and_its_session_done_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fargate_worker.following.GRACE_SECONDS", 1.0)
     kit = bench.kit
