@@ -114,12 +114,6 @@ class ScopeState:
         return None if self.cap is None else self.cap - self.spent
 
 
-def tightest_scope(states: Sequence[ScopeState]) -> ScopeState | None:
-    """The scope with the least left, of those that have a cap."""
-    capped = [state for state in states if state.available is not None]
-    return min(capped, key=lambda state: state.available or 0) if capped else None
-
-
 def refusing_scope(states: Sequence[ScopeState], needed: int) -> tuple[ScopeState, bool] | None:
     """Which scope stands in the way of ``needed`` and whether only reservations do (contended), or ``None``.
 
