@@ -29,13 +29,14 @@ from turnkeeper.ports import Item, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.engine import Allowance, Engine, World
+from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Sequential
+from turnkeeper.runtime.world import Allowance, World
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable
@@ -114,7 +115,7 @@ class Bench:
             on_request=lambda name: self.tallies[-1].requests.update([name]),
         )
         policy = policy_of(POLICY)
-        sessions = Sessions(table, MemoryBlobs(), clock, ids, lease_seconds=60)
+        sessions = Sessions(table, MemoryBlobs(), clock, Redactor(), lease_seconds=60)
         tenants = Tenants(table, policy, clock)
         auditor = Auditor(clock, ids, Redactor())
 
@@ -125,7 +126,7 @@ class Bench:
 
         limits = Limits(max_iterations=10_000)
         catalog = Catalog({"reader": Agent(name="reader", model="m", system="Read.", tools=[look], limits=limits)})
-        self.intake = Intake(sessions, tenants, policy, catalog, Prices(), auditor, clock, ids)
+        self.intake = Intake(sessions, tenants, policy, catalog, Prices(), clock, ids)
         self.engine = Engine(
             World(
                 sessions=sessions,

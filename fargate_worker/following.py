@@ -34,17 +34,17 @@ Outlook = Literal["over", "take", "wait"]
 
 def outlook(head: Head, turn: int | None, fencing_token: int, now: datetime) -> Outlook:
     """What becomes of a message that follows ``fencing_token``'s runner."""
-    if head.resting or (turn is not None and head.turn > turn):
+    if head.resting or (turn is not None and head.turn.number > turn):
         return "over"
-    if head.lease_owner is None:
+    if head.lease.owner is None:
         if head.handoff is None:
             return "take"
         sent = datetime.fromisoformat(head.handoff.at)
         return "take" if now >= sent + timedelta(seconds=head.handoff.delay_seconds + GRACE_SECONDS) else "wait"
-    if head.lease_expires_at + SKEW_MILLIS < now.timestamp() * 1000:
+    if head.lease.expires_at + SKEW_MILLIS < now.timestamp() * 1000:
         return "take"
     # Who claimed it since has a message of its own, or the sweep behind it.
-    return "over" if head.fencing_token > fencing_token else "wait"
+    return "over" if head.lease.fencing_token > fencing_token else "wait"
 
 
 @dataclass(eq=False)
@@ -85,7 +85,7 @@ class Followers:
         with self._lock:
             crowded = self._closed.is_set() or len(self._waiting) >= MOST
             if not crowded:
-                self._waiting.append(Follower(held, work, head.fencing_token))
+                self._waiting.append(Follower(held, work, head.lease.fencing_token))
         if crowded:
             self._holding.give_back(held, 0 if self._closed.is_set() else CROWDED_SECONDS)
 

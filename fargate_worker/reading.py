@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
+from turnkeeper.core.stops import resumable, stops_again
 from turnkeeper.ports import Message, Tokens
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
@@ -62,7 +63,7 @@ class Reader:
     def was_cut_off(self, work: Work) -> bool:
         """A runner had the session and is gone without a word, so its lease still stands there."""
         head = self.intake.sessions.head(work.tenant_id, work.session_id)
-        return head.status == "running" and head.lease_owner is not None
+        return head.status == "running" and head.lease.owner is not None
 
     def resume(self, work: Work) -> bool:
         """Let a stopped session go on, where the message's token was given out for that very stop; whether it does.
@@ -73,10 +74,8 @@ class Reader:
         if work.seq is None:
             return False
         head = self.intake.sessions.head(work.tenant_id, work.session_id)
-        if head.status != "stopped" or head.turn != work.turn or head.last_seq != work.seq:
+        if not resumable(head) or stops_again(head) or head.turn.number != work.turn or head.last_seq != work.seq:
             return False
-        if head.stop is not None and head.stop.reason == "iteration_limit":
-            return False  # It would stop again at once: only an operator can raise it.
         try:
             self.intake.resume(head)
         except SessionBusy:  # A duplicate was faster: then this one follows it.

@@ -14,9 +14,10 @@ from fargate_worker.reading import Reader, Rejected, Work
 from turnkeeper.core.continuation import continuation_of
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound, Unavailable
 from turnkeeper.ports import Clock, Message, Queue, StoreBusy, Tokens
-from turnkeeper.runtime.engine import Allowance, Engine
+from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.jobs import continue_body
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.world import Allowance
 
 logger = logging.getLogger(__name__)
 

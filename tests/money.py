@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.ledger import Counter, Resolution, iso
+from turnkeeper.core.lifecycle import running
+from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.policy import Caps, Policy, Terms, policy_of
-from turnkeeper.core.session import Head, Reservation
+from turnkeeper.core.session import Head, LeaseState, Reservation, TurnState
 from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Put, Rates, Table
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.changes import Change, Resolved
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury, Want
@@ -54,7 +56,7 @@ class Till:
         self.table = table
         self.clock = clock
         self.ids = ids
-        self.sessions = Sessions(table, blobs, clock, ids, lease_seconds=lease_seconds)
+        self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds)
         self.tenants = Tenants(table, policy, clock)
         self.treasury = Treasury(table, self.tenants, clock, ids)
 
@@ -72,11 +74,13 @@ class Till:
             placement="background",
             created_at=now,
             updated_at=now,
-            turn_started_at=now,
+            turn=TurnState(started_at=now),
             status="running",
-            lease_owner=f"owner-{session_id}",
-            fencing_token=1,
-            lease_expires_at=int(self.clock.now().timestamp() * 1000) + int(self.sessions.lease_seconds * 1000),
+            lease=LeaseState(
+                owner=f"owner-{session_id}",
+                fencing_token=1,
+                expires_at=int(self.clock.now().timestamp() * 1000) + int(self.sessions.lease_seconds * 1000),
+            ),
             limits=Limits(task_usd=task_usd),
         )
 
@@ -92,21 +96,22 @@ class Till:
     def take_over(self, head: Head) -> Head:
         """What a runner does first: claim, and doubt what was in flight."""
         head = self.sessions.claim(head.tenant_id, head.session_id, self.ids.token(), "fargate")
-        return self.settle(head, head.pending.amount_nanousd, "in_doubt") if head.pending else head
+        return self.settle(head, head.account.pending.amount_nanousd, "in_doubt") if head.account.pending else head
 
     def admit(self, head: Head, want: Want, *, terms: Terms | None = None, **more: Any) -> Head:
         terms = terms or self.tenants.terms(head.tenant_id)
 
         def write(reservation: Reservation, terms: Terms) -> Head:
-            after = head.model_copy(update={"pending": reservation, "calls": reservation.call})
-            return self.sessions.commit(Change(head, after, reserved=reservation, caps=terms.caps))
+            reserved = Reserved(reservation, terms.caps, "test")
+            change = running.begin_call(head, self.clock.now(), (), reserved, first_attempt=True)
+            return self.sessions.commit(head, change)
 
         return self.treasury.admit(head, terms, want, **{"wait_seconds": 0.0, **more}, write=write)
 
     def settle(self, head: Head, spent: int, resolution: Resolution = "settled") -> Head:
-        assert head.pending is not None
-        after = head.model_copy(update={"pending": None, "cost_nanousd": head.cost_nanousd + spent})
-        return self.sessions.commit(Change(head, after, resolved=Resolved(head.pending, resolution, spent)))
+        assert head.account.pending is not None
+        resolved = Resolved(head.account.pending, resolution, spent)
+        return self.sessions.commit(head, running.book(head, self.clock.now(), resolved, claims=0))
 
 
 State = Literal["pending", "settled", "voided", "in_doubt"]
@@ -182,9 +187,9 @@ class Books:
         for call in self.calls:
             costs[call.session_id] += call.spent
         for head in self.heads.values():
-            assert head.cost_nanousd == costs[head.session_id]
+            assert head.account.cost_nanousd == costs[head.session_id]
             pending = [c.reservation for c in self.calls if c.session_id == head.session_id and c.state == "pending"]
-            assert pending == ([head.pending] if head.pending else [])
+            assert pending == ([head.account.pending] if head.account.pending else [])
 
     def check_shares(self, terms: Terms) -> None:
         """Of months that these terms were laid out for."""
@@ -207,7 +212,7 @@ class Books:
         for month in {of for of, _ in self.shards}:
             assert caps.tenant_monthly is None or self.committed(month) <= caps.tenant_monthly
         for head in self.heads.values():
-            assert caps.task is None or head.cost_nanousd + head.reserved_nanousd <= caps.task
+            assert caps.task is None or head.account.cost_nanousd + head.account.reserved_nanousd <= caps.task
 
     def check_at_rest(self) -> None:
         """Nothing is in flight, anywhere."""

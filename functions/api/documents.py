@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnkeeper.core.agent import Limits, Placement
-from turnkeeper.core.decide import resumable
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.policy import Scope, format_cap
@@ -25,6 +24,7 @@ from turnkeeper.core.session import (
     ToolOutcome,
     Usage,
 )
+from turnkeeper.core.stops import resumable
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import unwrap_blocks
@@ -115,7 +115,7 @@ def session_of(
         runner=head.runner,
         granted_tools=list(head.granted_tools),
         limits=head.limits,
-        iterations=head.iterations,
+        iterations=head.turn.iterations,
         created_at=head.created_at,
         updated_at=head.updated_at,
         metadata=head.metadata,
@@ -126,8 +126,25 @@ def session_of(
 
 
 def summary_of(head: Head) -> SessionSummary:
-    names = SessionSummary.model_fields.keys() - {"cost_usd"}
-    return SessionSummary(**{name: getattr(head, name) for name in names}, cost_usd=format_usd(head.cost_nanousd))
+    return SessionSummary(
+        session_id=head.session_id,
+        tenant_id=head.tenant_id,
+        user_id=head.user_id,
+        agent=head.agent,
+        status=head.status,
+        stop=head.stop,
+        turn=head.turn.number,
+        steps=head.steps,
+        iterations=head.turn.iterations,
+        usage=head.account.usage,
+        cost_usd=format_usd(head.account.cost_nanousd),
+        last_seq=head.last_seq,
+        placement=head.placement,
+        runner=head.runner,
+        created_at=head.created_at,
+        updated_at=head.updated_at,
+        metadata=head.metadata,
+    )
 
 
 def _turn_fields(head: Head, answer: Entry | None, token: str | None) -> dict[str, Any]:
@@ -139,10 +156,10 @@ def _turn_fields(head: Head, answer: Entry | None, token: str | None) -> dict[st
         "stop": head.stop,
         "output": output,
         "output_text": text_of(output),
-        "turn": head.turn,
+        "turn": head.turn.number,
         "steps": head.steps,
-        "usage": head.usage,
-        "cost_usd": format_usd(head.cost_nanousd),
+        "usage": head.account.usage,
+        "cost_usd": format_usd(head.account.cost_nanousd),
         "last_seq": head.last_seq,
         "continuation_token": token,
     }

@@ -67,7 +67,7 @@ class SessionCalls:
 
     def _answer(self, request: Request, head: Head) -> Answer:
         sessions = self._kit.sessions
-        answer = sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn_seq)
+        answer = sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
         # A token is of use to the session's own user only.
         mine = head.user_id == request.who.user_id
         token = self._kit.tokens.sign(continuation_of(head)) if mine and can_go_on(head) else None

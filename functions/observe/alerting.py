@@ -6,21 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from functions.observe.records import Changed
-from turnkeeper.core.session import Entry, StopReason
+from turnkeeper.core.session import Entry
+from turnkeeper.core.stops import STOPS
 from turnkeeper.ports import Alerts, Blobs
 from turnkeeper.runtime.store import codec
-
-#: Kinds to filter by, by the reason that a turn ended for. The others are a user's, an operator's or an agent's own.
-KINDS: dict[StopReason, str] = {
-    "iteration_limit": "breaker_trip",
-    "repetition": "breaker_trip",
-    "error_streak": "breaker_trip",
-    "deadline": "breaker_trip",
-    "no_done_signal": "breaker_trip",
-    "cost_cap": "cap_trip",
-    "provider_error": "provider_error",
-    "internal_error": "internal_error",
-}
 
 #: Of a stop's detail, what may be told.
 _TOLD = frozenset(
@@ -43,7 +32,7 @@ class Alerting:
         if not (change.inserted and change.sk.startswith("ENTRY#") and change.new["type"] == "status"):
             return
         entry = codec.entry_of(change.new, self.blobs)
-        if entry.stop is None or (kind := KINDS.get(entry.stop.reason)) is None:
+        if entry.stop is None or (kind := STOPS[entry.stop.reason].alert) is None:
             return
         reason = entry.stop.reason
         subject = f"Session {change.session_id} of tenant {change.tenant_id} ended its turn: {reason}"

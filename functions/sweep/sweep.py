@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
-from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Head
+from turnkeeper.core.lifecycle import leaving
+from turnkeeper.core.session import Head
 from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.store.changes import Resolved
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
 
@@ -109,11 +108,11 @@ class Sweep:
         if head.resting:
             return self._settle(head, report)
         now_millis = self.clock.now().timestamp() * 1000
-        if head.lease_owner is not None and head.lease_expires_at + SKEW_MILLIS >= now_millis:
+        if head.lease.owner is not None and head.lease.expires_at + SKEW_MILLIS >= now_millis:
             return False
-        dead = head.lease_owner is not None
+        dead = head.lease.owner is not None
         # Written first: sent first, a failed write would send it anew each minute.
-        on_its_way = self.sessions.sent_again(head)
+        on_its_way = self.sessions.send_again(head)
         if dead:
             report.resumed += 1
         else:
@@ -127,35 +126,14 @@ class Sweep:
 
     def _settle(self, head: Head, report: Report) -> bool:
         """Money of a session at rest: nobody knows what became of the call, so its full amount counts."""
-        pending = head.pending
-        if pending is None:
+        change = leaving.settle_left_behind(head, self.clock.now())
+        if change is None or change.resolved is None:
             return False
-        now = iso(self.clock.now())
-        untold = head.untold_nanousd + pending.amount_nanousd
-        entry = Entry(
-            seq=head.last_seq + 1,
-            type="status",
-            at=now,
-            status=head.status,
-            stop=head.stop,
-            runner=head.runner,
-            cost_nanousd=untold,
-        )
-        after = head.model_copy(
-            update={
-                "pending": None,
-                "cost_nanousd": head.cost_nanousd + pending.amount_nanousd,
-                "untold_nanousd": 0,
-                "last_seq": entry.seq,
-                "updated_at": now,
-            }
-        )
-        resolved = Resolved(pending, "in_doubt", pending.amount_nanousd, {"error": "left behind at rest"})
-        self.sessions.start_turn(head, after, (entry,), None, resolved=resolved)
+        self.sessions.write_at_rest(head, change)
         report.settled += 1
         self.alerts.alert(
             "stale_reservation",
             f"A reservation was left behind in session {head.session_id}",
-            {"tenant_id": head.tenant_id, "session_id": head.session_id, "call": pending.call},
+            {"tenant_id": head.tenant_id, "session_id": head.session_id, "call": change.resolved.reservation.call},
         )
         return True

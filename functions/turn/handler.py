@@ -14,7 +14,7 @@ from typing import Any
 from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def turn_runner() -> TurnRunner:
     name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if name and settings.turn_function is None:
         # No setting can say it: a function's settings cannot name an alias that is made of it.
-        settings = settings.model_copy(update={"turn_function": f"{name}:{LIVE_ALIAS}"})
+        settings = Settings.model_validate({**settings.model_dump(), "turn_function": f"{name}:{LIVE_ALIAS}"})
     logs.set_up(settings.log_level)
     kit = Kit(settings)
     kit.warm()

@@ -12,10 +12,10 @@ from local.cli.place import REPOSITORY, Place
 from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
-from turnkeeper.core.decide import resumable
 from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
 from turnkeeper.core.policy import SCOPES, Scope, Terms, format_cap, parse_cap
 from turnkeeper.core.session import Head
+from turnkeeper.core.stops import resumable
 from turnkeeper.ports import Item
 from turnkeeper.runtime.jobs import Job, parse
 from turnkeeper.runtime.store import codec, keys
@@ -86,7 +86,13 @@ class Operator:
         its flags cleared. Goes onto the session's audit chain, with the deed."""
         kit = self._kit
         head = kit.sessions.head(tenant_id, session_id)
-        if clear_flags and max_iterations is None and head.resting and not head.ended and not resumable(head):
+        if (
+            clear_flags
+            and max_iterations is None
+            and head.resting
+            and not head.ended
+            and not resumable(head, "operator")
+        ):
             return kit.intake.clear_flags(head, actor=self._name())
         after = kit.intake.resume(head, max_iterations=max_iterations, clear_flags=clear_flags, actor=self._name())
         kit.dispatch.send(after)

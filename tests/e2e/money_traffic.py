@@ -26,10 +26,11 @@ from turnkeeper.ports import ModelReply, ModelRequest, Rates, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.engine import Allowance, Engine, World
+from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.leases import LeaseThread
 from turnkeeper.runtime.threads import Threads
+from turnkeeper.runtime.world import Allowance, World
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 
@@ -106,7 +107,11 @@ def admit_many(
             return head
 
     after = at_once(admit, heads)
-    return [head for head in after if head.pending], [head for head in after if not head.pending], refusals
+    return (
+        [head for head in after if head.account.pending],
+        [head for head in after if not head.account.pending],
+        refusals,
+    )
 
 
 def cost_of(amount: int, cost: Cost, seed: str) -> int:
@@ -123,8 +128,10 @@ def settle_many(place: Place, heads: list[Head], cost: Cost) -> list[Head]:
     till = till_of(place)
 
     def settle(head: Head) -> Head:
-        assert head.pending is not None
-        return till.settle(head, cost_of(head.pending.amount_nanousd, cost, f"{head.session_id}{head.calls}"))
+        assert head.account.pending is not None
+        return till.settle(
+            head, cost_of(head.account.pending.amount_nanousd, cost, f"{head.session_id}{head.account.calls}")
+        )
 
     return at_once(settle, heads)
 
@@ -165,8 +172,8 @@ def keep_calling(place: Place, heads: list[Head], most: int, seconds: float, see
                 time.sleep(0.02)
                 continue
             admitted += 1
-            assert head.pending is not None
-            head = till.settle(head, chance.randint(0, head.pending.amount_nanousd) // 4)
+            assert head.account.pending is not None
+            head = till.settle(head, chance.randint(0, head.account.pending.amount_nanousd) // 4)
         return admitted
 
     return sum(at_once(work, heads))
@@ -235,7 +242,7 @@ def engine_of(place: Place) -> tuple[Engine, Intake]:
         warn=lambda text: None,
         keep_lease=lambda head, since, beat: LeaseThread(till.sessions, till.clock, head, since, beat),
     )
-    intake = Intake(till.sessions, till.tenants, place.policy(), catalog, Prices(), auditor, till.clock, till.ids)
+    intake = Intake(till.sessions, till.tenants, place.policy(), catalog, Prices(), till.clock, till.ids)
     return Engine(world), intake
 
 

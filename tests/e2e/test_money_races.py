@@ -318,4 +318,4 @@ def test_killed_runners_leave_doubt_but_no_debt(new_place: Callable[..., Place])
     # What entries tell adds up to what was booked.
     for head in list(books.heads.values())[:20]:
         entries = till.sessions.load(TENANT, head.session_id).entries
-        assert sum(entry.cost_nanousd for entry in entries) == head.cost_nanousd
+        assert sum(entry.cost_nanousd for entry in entries) == head.account.cost_nanousd

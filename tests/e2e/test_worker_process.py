@@ -164,17 +164,17 @@ class Place:
         for session_id in ids:
             transcript = self.kit.sessions.load("acme", session_id)
             head, entries = transcript.head, transcript.entries
-            assert (head.status, head.steps, head.pending, head.lease_owner) == ("idle", steps, None, None)
+            assert (head.status, head.steps, head.account.pending, head.lease.owner) == ("idle", steps, None, None)
             assert [entry.seq for entry in entries] == list(range(1, head.last_seq + 1))
-            assert sum(entry.cost_nanousd for entry in entries) == head.cost_nanousd
-            spent += head.cost_nanousd
+            assert sum(entry.cost_nanousd for entry in entries) == head.account.cost_nanousd
+            spent += head.account.cost_nanousd
             for at, entry in enumerate(entries):
                 calls = [block["id"] for block in entry.content if block["type"] == "tool_use"]
                 if calls:
                     answers = [b["tool_use_id"] for b in entries[at + 1].content if b["type"] == "tool_result"]
                     assert answers == calls
             ledger = self.kit.sessions.calls("acme", session_id)
-            assert sum(int(call["spent_nanousd"]) for call in ledger) == head.cost_nanousd
+            assert sum(int(call["spent_nanousd"]) for call in ledger) == head.account.cost_nanousd
             assert not [call for call in ledger if call["state"] == "pending"]
         terms = self.kit.tenants.terms("acme")
         states = self.kit.treasury.states(head, terms)[1:]
@@ -228,7 +228,7 @@ def test_a_worker_told_to_stop_hands_on_what_it_has(place: Place) -> None:
     assert worker.wait(timeout=15) == 0
     assert time.monotonic() - began < 15
     heads = [head for session_id in ids if (head := place.head(session_id)) is not None]
-    assert {head.lease_owner for head in heads} == {None}
+    assert {head.lease.owner for head in heads} == {None}
     assert "queued" in {head.status for head in heads}
     place.worker()
     place.wait(lambda: place.all_done(ids) and place.depth() == 0)
@@ -240,14 +240,14 @@ def test_a_worker_told_to_stop_hands_on_what_it_has(place: Place) -> None:
 def test_a_call_that_does_not_end_in_time_is_given_back(place: Place) -> None:
     session_id = place.send("endless", "[[sleep 40]][[say done]]")
     worker = place.worker(TURNKEEPER_STOP_SECONDS="4")
-    place.wait(lambda: (head := place.head(session_id)) is not None and head.pending is not None)
+    place.wait(lambda: (head := place.head(session_id)) is not None and head.account.pending is not None)
     began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=10) == 0
     assert time.monotonic() - began < 4.5
     head = place.head(session_id)
     assert head is not None
-    assert (head.status, head.lease_owner, head.pending) == ("queued", None, None)
+    assert (head.status, head.lease.owner, head.account.pending) == ("queued", None, None)
     assert place.depth() == 1
 
 

@@ -14,7 +14,7 @@ from tests.support.scripted import begin, check_session, failure, reply, say, sc
 from turnkeeper import Agent, Limits, ToolError, tool
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.ports import ModelReply, ModelRequest
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
 
 THOUGHTS = [
@@ -122,7 +122,7 @@ def test_every_history_stays_valid(said: list[Any], fates: list[str | None], don
         if fate == "dies after":
             raise Crash("dead")
         if fate == "cancel" and not kit.head(session_id).resting:
-            kit.sessions.request_cancel("acme", session_id)
+            kit.sessions.request_cancel(kit.head(session_id))
         draining = fate == "drain"
 
     def rest() -> None:

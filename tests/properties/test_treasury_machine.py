@@ -148,7 +148,7 @@ class TreasuryMachine(RuleBasedStateMachine):
         cap = terms.caps.tenant_monthly
         if cap is not None and books.committed(after["month"]) > cap:
             self.wrong.append(f"tenant over {cap}")
-        if terms.caps.task is not None and head.cost_nanousd + head.reserved_nanousd > terms.caps.task:
+        if terms.caps.task is not None and head.account.cost_nanousd + head.account.reserved_nanousd > terms.caps.task:
             self.wrong.append(f"task over {terms.caps.task}")
 
     def in_force(self) -> Terms:
@@ -217,7 +217,7 @@ class TreasuryMachine(RuleBasedStateMachine):
 
     def admit(self, act: Admit, wait_seconds: float) -> None:
         head = self.heads.get(act.session)
-        if head is None or head.pending is not None:
+        if head is None or head.account.pending is not None:
             return
         terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
         del self.heads[act.session]  # Whatever happens to this runner, it knows no more than that.
@@ -228,9 +228,9 @@ class TreasuryMachine(RuleBasedStateMachine):
 
     def settle(self, act: Settle) -> None:
         head = self.heads.get(act.session)
-        if head is None or head.pending is None:
+        if head is None or head.account.pending is None:
             return
-        amount = head.pending.amount_nanousd
+        amount = head.account.pending.amount_nanousd
         spent = {"settled": amount * act.part // 100, "voided": 0, "in_doubt": amount}[act.how]
         del self.heads[act.session]
         self.heads[act.session] = self.till.settle(head, spent, act.how)
@@ -315,7 +315,9 @@ class TreasuryMachine(RuleBasedStateMachine):
         )
         self.terms.append(terms)
         cap = terms.caps.tenant_monthly
-        free = [session for session, head in self.heads.items() if head.pending is None and session != SESSIONS[5]]
+        free = [
+            session for session, head in self.heads.items() if head.account.pending is None and session != SESSIONS[5]
+        ]
         if cap is None or not free:
             return
         month = f"{self.clock.now():%Y-%m}"
@@ -323,7 +325,7 @@ class TreasuryMachine(RuleBasedStateMachine):
         session = free[0]
         if left > 0:
             self.do(Admit(session, left))
-            pending = self.heads[session].pending
+            pending = self.heads[session].account.pending
             assert pending is not None and pending.amount_nanousd == left
             self.do(Settle(session, 0, "voided"))
         before = self.heads[session]

@@ -57,18 +57,22 @@ def check_inputs(entries: tuple[Entry, ...], texts: list[str]) -> None:
 
 def check_totals(head: Head, entries: tuple[Entry, ...], calls: list[dict[str, Any]]) -> None:
     """Totals are the sum of the entries and of the ledger; nothing is pending; one settled call an answer."""
-    assert head.resting and head.pending is None and head.lease_owner is None
+    assert head.resting and head.account.pending is None and head.lease.owner is None
     answers = [entry for entry in entries if entry.type == "assistant"]
     assert head.steps == len(answers)
     usage = Usage()
     for entry in answers:
         usage += Usage.of(entry.usage)
-    assert head.usage == usage
-    assert head.cost_nanousd == sum(entry.cost_nanousd for entry in entries), "cost is not the sum of the entries"
+    assert head.account.usage == usage
+    assert head.account.cost_nanousd == sum(entry.cost_nanousd for entry in entries), (
+        "cost is not the sum of the entries"
+    )
     states = Counter(call["state"] for call in calls)
     assert states["pending"] == 0, "a reservation is pending at rest"
-    assert head.cost_nanousd == sum(call["spent_nanousd"] for call in calls), "cost is not the sum of the ledger"
-    assert [call["call"] for call in calls] == list(range(1, head.calls + 1))
+    assert head.account.cost_nanousd == sum(call["spent_nanousd"] for call in calls), (
+        "cost is not the sum of the ledger"
+    )
+    assert [call["call"] for call in calls] == list(range(1, head.account.calls + 1))
     assert all(call["spent_nanousd"] <= call["amount_nanousd"] for call in calls)
     assert states["settled"] >= len(answers)
 

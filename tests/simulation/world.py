@@ -29,14 +29,16 @@ from turnkeeper.ports import Message, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.engine import Allowance, Engine, World
+from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.jobs import Continue, continue_body, parse
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.store.sessions import AlreadyDone, Once, Sessions
+from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
+from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Sequential
+from turnkeeper.runtime.world import Allowance, World
 from turnkeeper.testing.clock import SeededIds
 from turnkeeper.testing.faulty_table import FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
@@ -66,7 +68,7 @@ class SimulatedLease:
         self._head = head
         self._renewed_at = held_since
         self._lost = False
-        self._cancelled = head.cancel_requested
+        self._cancelled = head.turn.cancel_requested
 
     def __enter__(self) -> SimulatedLease:
         self._task = self._simulation.scheduler.current
@@ -124,13 +126,13 @@ class Simulation:
         self._made = 0
 
         faulty = FaultyTable(self.table, self.scheduler.table_fault)
-        self.sessions = Sessions(faulty, self.blobs, self.clock, self.ids, lease_seconds=LEASE_SECONDS)
-        self.quiet_sessions = Sessions(self.table, self.blobs, self.clock, self.ids, lease_seconds=LEASE_SECONDS)
+        self.sessions = Sessions(faulty, self.blobs, self.clock, _NoRedaction(), lease_seconds=LEASE_SECONDS)
+        self.quiet_sessions = Sessions(self.table, self.blobs, self.clock, _NoRedaction(), lease_seconds=LEASE_SECONDS)
         self.tenants = Tenants(faulty, self.policy, self.clock)
         self.tokens = SignedTokens(lambda: ["k" * 32])
         auditor = Auditor(self.clock, self.ids, _NoRedaction())
         catalog = Catalog({agent.name: agent for agent in self._agents()})
-        self.intake = Intake(self.sessions, self.tenants, self.policy, catalog, Prices(), auditor, self.clock, self.ids)
+        self.intake = Intake(self.sessions, self.tenants, self.policy, catalog, Prices(), self.clock, self.ids)
         self.engine = Engine(
             World(
                 sessions=self.sessions,
@@ -294,7 +296,7 @@ class Simulation:
         for shard in range(keys.DUE_SHARDS):
             for head in self.sessions.due(self.clock.now(), shard):
                 try:
-                    again = self.sessions.sent_again(head)
+                    again = self.sessions.send_again(head)
                     self.send(continue_body(self.tokens.sign(_continuation(again))), group=TENANT)
                 except (LeaseLost, Unavailable, TurnkeeperError):
                     continue
@@ -317,30 +319,30 @@ class Simulation:
                 return
             self._insist(name, number, lambda once, number=number: self._say(session_id, number, once))  # type: ignore[misc]
 
-    def _open(self, who: Identity, agent: str, placement: Any, once: Once, name: str) -> str:
+    def _open(self, who: Identity, agent: str, placement: Any, once: IdempotencyKey, name: str) -> str:
         text = f"{name} begins {self.seed}"
-        head = self.intake.create(who, NewSession(agent, text, {}, placement), once=once)
+        head = self.intake.create(who, NewSession(agent, text, {}, placement), key=once)
         self._accept(head, text)
         return head.session_id
 
-    def _say(self, session_id: str, number: int, once: Once) -> str:
+    def _say(self, session_id: str, number: int, once: IdempotencyKey) -> str:
         head = self.sessions.head(TENANT, session_id)
         text = f"input {number}"
         if head.status == "stopped" and self.random.random() < 0.5:
             head = self.intake.resume(head, max_iterations=40)
         else:
-            head = self.intake.post(head, text, once=once)
+            head = self.intake.post(head, text, key=once)
             self._accept(head, text)
         self.engine.send(head)
         return session_id
 
     def _accept(self, head: Head, text: str) -> None:
         self.accepted.setdefault(head.session_id, []).append(text)
-        if head.turn == 1:
+        if head.turn.number == 1:
             self.engine.send(head)
 
-    def _insist(self, name: str, number: int, attempt: Callable[[Once], str]) -> str:
-        once = Once(f"{name}-{number}", "same")
+    def _insist(self, name: str, number: int, attempt: Callable[[IdempotencyKey], str]) -> str:
+        once = IdempotencyKey(f"{name}-{number}", "same")
         while True:
             try:
                 return attempt(once)

@@ -9,7 +9,7 @@ import pytest
 from functions.api.app import FrontDoor
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 
 
 @pytest.fixture

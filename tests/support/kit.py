@@ -35,9 +35,9 @@ from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.tools import Tool, ToolContext, ToolError, tool
 from turnkeeper.ports import Clock, Ids, Model, ModelReply, ModelRequest
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue

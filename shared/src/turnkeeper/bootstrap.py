@@ -31,7 +31,7 @@ from turnkeeper.ports import Alerts, Model
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.engine import Engine, World
+from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
@@ -40,6 +40,7 @@ from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Threads
+from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Kit:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.table, self.blobs, self.clock, self.ids, lease_seconds=self.settings.lease_seconds)
+        return Sessions(self.table, self.blobs, self.clock, self.redactor, lease_seconds=self.settings.lease_seconds)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -152,7 +153,6 @@ class Kit:
             policy=self.policy,
             catalog=self.catalog,
             prices=self.prices,
-            auditor=self.auditor,
             clock=self.clock,
             ids=self.ids,
         )
@@ -160,7 +160,7 @@ class Kit:
     @cached_property
     def erasure(self) -> Erasure:
         lease_seconds = self.settings.lease_seconds
-        return Erasure(self.table, self.blobs, self.clock, self.auditor, lease_seconds=lease_seconds)
+        return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
 
     @cached_property
     def engine(self) -> Engine:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 
 SESSION = {
     "session_id",
@@ -175,13 +175,13 @@ def test_a_role_gives_what_the_policy_gives_it_and_no_body_changes_that(ann: Cal
 
 def test_a_running_session_is_cancelled_within_seconds(ann: Caller, kit: MemoryKit) -> None:
     turn = create(ann, "[[sleep 20]] [[say late]]", wait=0).ok(202)
-    kit.wait_for(turn["session_id"], lambda head: head.pending is not None)
+    kit.wait_for(turn["session_id"], lambda head: head.account.pending is not None)
     started = kit.clock.monotonic()
     cancelled = ann.post(f"/v1/sessions/{turn['session_id']}/cancel").ok()
     assert kit.clock.monotonic() - started < 5
     assert (cancelled["status"], cancelled["stop"]["reason"]) == ("cancelled", "cancelled")
     assert cancelled["continuation_token"] is None
-    assert kit.head(turn["session_id"]).pending is None
+    assert kit.head(turn["session_id"]).account.pending is None
     again = ann.post(f"/v1/sessions/{turn['session_id']}/cancel").ok()
     assert again == cancelled
     path = f"/v1/sessions/{turn['session_id']}/turns"
@@ -241,11 +241,11 @@ def test_an_erased_session_keeps_what_it_cost(ann: Caller, kit: MemoryKit) -> No
 
 def test_a_running_session_is_erased(ann: Caller, kit: MemoryKit) -> None:
     turn = create(ann, "[[sleep 20]] [[say secret]]", wait=0).ok(202)
-    kit.wait_for(turn["session_id"], lambda head: head.pending is not None)
+    kit.wait_for(turn["session_id"], lambda head: head.account.pending is not None)
     assert ann.delete(f"/v1/sessions/{turn['session_id']}").status == 204
     kit.join(5)
     after = kit.head(turn["session_id"])
-    assert (after.status, after.pending) == ("erased", None)
+    assert (after.status, after.account.pending) == ("erased", None)
     assert [entry.content for entry in kit.entries(turn["session_id"])] == [(), ()]
     assert all(scope["reserved_usd"] == "0.000000" for scope in ann.get("/v1/spend").ok()["scopes"])
     answer = ann.post("/v1/continue", {"continuation_token": turn["continuation_token"]})

@@ -188,7 +188,7 @@ def test_the_same_key_is_the_same_turn(ann: Caller, kit: MemoryKit) -> None:
     session_id = first["session_id"]
     second = ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[say two]]"}, key="k2").ok()
     assert ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[say two]]"}, key="k2").ok() == second
-    assert kit.head(session_id).turn == 2
+    assert kit.head(session_id).turn.number == 2
     assert len(kit.model.requests) == 2
 
 
@@ -230,7 +230,7 @@ def test_ten_at_once_make_one(ann: Caller, kit: MemoryKit) -> None:
     with ThreadPoolExecutor(10) as pool:
         posted = list(pool.map(lambda _: ann.post(path, {"input": "[[say twice]]"}, key="t"), range(10)))
     assert {answer.ok()["output_text"] for answer in posted} == {"twice"}
-    assert kit.head(made[0].json()["session_id"]).turn == 2
+    assert kit.head(made[0].json()["session_id"]).turn.number == 2
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "ü"])
@@ -310,8 +310,8 @@ def test_money_in_flight_is_contended_and_says_when_to_come_back(ann: Caller, ki
     create(ann).ok()
     kit.tenants.set("acme", actor="op", caps={"user_daily": parse_usd("0.2")})
     first = create(ann, "[[sleep 1.5]] [[say slow]]", wait=0).ok(202)
-    kit.wait_for(first["session_id"], lambda head: head.pending is not None)
-    spent = kit.head(first["session_id"]).pending.amount_nanousd
+    kit.wait_for(first["session_id"], lambda head: head.account.pending is not None)
+    spent = kit.head(first["session_id"]).account.pending.amount_nanousd
     kit.tenants.set("acme", actor="op", caps={"user_daily": spent + parse_usd("0.001")})
     answer = create(ann)
     problem = answer.problem(402, "cost_cap_exceeded")

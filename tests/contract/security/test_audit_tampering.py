@@ -18,13 +18,13 @@ from turnkeeper import Agent, Limits, ToolDenied, tool
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.table_values import item_to_wire
-from turnkeeper.core.audit import verify
+from turnkeeper.core.audit import as_stored, verify
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, Key, Put
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.recorders import RecordedAlerts
 from turnkeeper.testing.schema import create_table
 
@@ -128,16 +128,16 @@ def test_records_taken_out_moved_doubled_put_in_and_cut_off(sessions: tuple[Memo
 
 
 def test_a_record_rewritten_with_its_own_hash_and_those_behind_it(sessions: tuple[MemoryKit, Head, Head]) -> None:
-    from turnkeeper.core.audit import AuditRecord, chain
+    from turnkeeper.core.audit import RECORD, chain
 
     kit, head, _ = sessions
     records = chain_of(kit, head)
     forged, previous = [*records[:2]], str(records[1]["hash"])
     for at, record in enumerate(records[2:]):
         change = {"outcome": "denied"} if at == 0 else {}
-        made = chain(previous, AuditRecord.model_validate({**record, **change}))
+        made = chain(previous, RECORD.validate_python({**record, **change}))
         previous = str(made.hash)
-        forged.append(made.model_dump(mode="json", exclude_none=True))
+        forged.append(as_stored(made))
     # One record with a right hash of its own: the next one tells.
     assert problems(head, [*records[:2], forged[2], *records[3:]]) == [("altered", 3, 3)]
     # All of them: the head tells, which is another item.
@@ -363,7 +363,7 @@ def test_a_user_who_raises_a_limit_is_recorded_as_well(ann: Caller, kit: MemoryK
 
 def test_a_cancel_names_who_asked_for_it_also_where_a_runner_carries_it_out(ann: Caller, kit: MemoryKit) -> None:
     turn = ann.post("/v1/sessions", {"agent": "helper", "input": "[[sleep 30]][[say late]]"}, wait=0).ok(202)
-    kit.wait_for(turn["session_id"], lambda head: head.pending is not None)
+    kit.wait_for(turn["session_id"], lambda head: head.account.pending is not None)
     admin = ann.but(user="root", role="admin")
     assert admin.post(f"/v1/sessions/{turn['session_id']}/cancel").ok()["status"] == "cancelled"
     head = kit.head(turn["session_id"])

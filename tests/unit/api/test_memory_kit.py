@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.support.kit import WHO, MemoryKit
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.world import Allowance
 
 
 def test_a_turn_with_parallel_tools_comes_to_rest() -> None:
@@ -16,7 +16,7 @@ def test_a_turn_with_parallel_tools_comes_to_rest() -> None:
     entries = kit.entries(head.session_id)
     assert [entry.type for entry in entries] == ["user", "assistant", "tool_results", "assistant", "status"]
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5]
-    assert sum(entry.cost_nanousd for entry in entries) == head.cost_nanousd > 0
+    assert sum(entry.cost_nanousd for entry in entries) == head.account.cost_nanousd > 0
 
 
 def test_a_turn_without_time_goes_on_with_the_worker() -> None:

@@ -13,11 +13,11 @@ from local.cli.jobs import one_job
 from local.cli.text import plain, short, usd
 from tests.unit.cli.conftest import Cli, MemoryKit
 from tests.unit.cli.fake_api import FakeApi
+from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import Stop
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.store.changes import Change
 
 # ---- tenants ----
 
@@ -129,7 +129,7 @@ def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: Memor
         "max_iterations": 7,
         "before": 25,
         "clear_flags": True,
-        "up_to_seq": 1,
+        "up_to_seq": 2,
     }
     assert cli("audit", "verify", "--json").exit_code == 0
 
@@ -144,8 +144,7 @@ def test_a_session_that_runs_cannot_be_resumed(cli: Cli, kit: MemoryKit, api: Fa
 
 def stopped(kit: MemoryKit, session_id: str) -> None:
     head = kit.sessions.claim("local", session_id, "owner", "lambda")
-    resting = {"status": "stopped", "stop": Stop(reason="iteration_limit"), "lease_owner": None, "handoff": None}
-    kit.sessions.commit(Change(head, head.model_copy(update=resting)))
+    kit.sessions.commit(head, leaving.rest(head, kit.clock.now(), (), Stop(reason="iteration_limit")))
 
 
 # ---- jobs ----

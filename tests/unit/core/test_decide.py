@@ -6,30 +6,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.heads import NOW, head
 from turnkeeper.core import decide
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.breakers import call_hash
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
-from turnkeeper.core.session import Breakers, Entry, Head, Stop
+from turnkeeper.core.session import Breakers, Entry, Head
+from turnkeeper.core.stops import status_of
 from turnkeeper.core.transcript import Block, answer
-
-NOW = "2026-03-02T09:30:00.000Z"
-
-
-def head(**fields: Any) -> Head:
-    given = {
-        "tenant_id": "t",
-        "session_id": "s",
-        "user_id": "u",
-        "role": "r",
-        "agent": "a",
-        "placement": "auto",
-        "created_at": NOW,
-        "updated_at": NOW,
-        "turn_started_at": NOW,
-        "status": "running",
-    }
-    return Head.model_validate(given | fields)
 
 
 def text(words: str = "hello") -> Block:
@@ -55,7 +39,7 @@ def judge_results(calls: list[Block], outcomes: list[Any], of: Head | None = Non
 
 
 def ended(judged: Judgement) -> tuple[str, str | None]:
-    return judged.status, judged.stop.reason if judged.stop else None
+    return ("running", None) if judged.stop is None else (status_of(judged.stop), judged.stop.reason)
 
 
 # ---- replies ----
@@ -88,14 +72,14 @@ def test_a_stop_reason_that_nobody_knows_is_told() -> None:
 @pytest.mark.parametrize("stop_reason", ["tool_use", "end_turn", "stop_sequence", "pause_turn", "something_new"])
 def test_calls_go_on_whatever_the_stop_reason_says(stop_reason: str) -> None:
     judged = judge([text(), use()], stop_reason)
-    assert not judged.ends
+    assert judged.stop is None
     assert judged.answers == ()
 
 
 @pytest.mark.parametrize("stop_reason", ["max_tokens", "refusal", "model_context_window_exceeded"])
 def test_calls_of_an_answer_that_was_cut_off_are_answered_and_not_run(stop_reason: str) -> None:
     judged = judge([use(number=1), use("end_task", 2)], stop_reason, head(done="end_task"))
-    assert judged.status == "stopped"
+    assert judged.stop is not None and status_of(judged.stop) == "stopped"
     assert [told.tool_use_id for _, told in judged.answers] == ["toolu_1", "toolu_2"]
     assert {told.outcome for _, told in judged.answers} == {"error"}
 
@@ -115,7 +99,7 @@ def test_no_content_at_all() -> None:
 
 def test_an_agent_that_forgets_the_signal_is_nudged_once_and_then_failed() -> None:
     first = judge([text()], "end_turn", head(done="end_task"))
-    assert (first.status, first.note, first.nudged) == ("running", decide.NUDGE, True)
+    assert (first.stop, first.note, first.nudged) == (None, decide.NUDGE, True)
     second = judge([text()], "end_turn", head(done="end_task", nudged=True))
     assert ended(second) == ("failed", "no_done_signal")
 
@@ -127,7 +111,7 @@ def test_a_nudge_is_remembered_over_calls() -> None:
 
 def test_pausing_is_not_ending() -> None:
     judged = judge([text()], "pause_turn", head(done="end_task"))
-    assert not judged.ends
+    assert judged.stop is None
     assert judged.note is None
 
 
@@ -141,7 +125,7 @@ def test_pausing_is_not_ending() -> None:
         ({"status": None}, "completed", "None"),
         ({"status": ["failed"], "summary": {"a": 1}}, "completed", "['failed']"),
         ("just words", "completed", "completed"),
-        ({"status": "x" * 100_000, "summary": "y" * 1_000_000}, "completed", "x" * decide.MAX_SAID_CHARS),
+        ({"status": "x" * 100_000, "summary": "y" * 1_000_000}, "completed", "x" * decide.MAX_DETAIL_CHARS),
     ],
 )
 def test_end_task_ends_with_whatever_it_was_called_with(arguments: Any, status: str, said: str) -> None:
@@ -150,7 +134,7 @@ def test_end_task_ends_with_whatever_it_was_called_with(arguments: Any, status: 
     assert ended(judged) == (status, "end_task")
     assert judged.stop is not None
     assert judged.stop.detail["status"] == said
-    assert len(judged.stop.detail["summary"]) <= decide.MAX_SAID_CHARS
+    assert len(judged.stop.detail["summary"]) <= decide.MAX_DETAIL_CHARS
     assert [told.outcome for _, told in judged.answers] == ["ok"]
 
 
@@ -169,19 +153,19 @@ def test_saying_three_times_that_it_is_over_is_no_loop() -> None:
 def test_end_task_beside_other_calls_ends_once_they_have_run() -> None:
     calls = [use("look", 1), use("end_task", 2, status="completed", summary="s")]
     of = head(done="end_task")
-    assert not judge(calls, "tool_use", of).ends
+    assert judge(calls, "tool_use", of).stop is None
     assert ended(judge_results(calls, ["ok", "ok"], of)) == ("completed", "end_task")
     assert ended(judge_results(calls, ["error", "ok"], of)) == ("completed", "end_task")
 
 
 def test_end_task_that_was_not_carried_out_ends_nothing() -> None:
     calls = [use("end_task", 1)]
-    assert not judge_results(calls, ["error"], head(done="end_task")).ends
+    assert judge_results(calls, ["error"], head(done="end_task")).stop is None
 
 
 def test_end_task_means_nothing_to_an_agent_that_ends_its_turns() -> None:
-    assert not judge([use("end_task", status="completed")], "tool_use").ends
-    assert not judge_results([use("end_task")], ["denied"]).ends
+    assert judge([use("end_task", status="completed")], "tool_use").stop is None
+    assert judge_results([use("end_task")], ["denied"]).stop is None
 
 
 # ---- breakers ----
@@ -201,7 +185,7 @@ def test_the_last_strike_answers_every_call_of_the_answer() -> None:
 def test_the_strike_before_warns() -> None:
     of = head(breakers=Breakers(window=(call_hash("look", {}),)))
     judged = judge([use("look")], "tool_use", of)
-    assert not judged.ends
+    assert judged.stop is None
     assert judged.warning is not None
     assert "look 2 times" in judged.warning
 
@@ -222,7 +206,7 @@ def test_an_error_streak_ends_the_turn() -> None:
     assert ended(judged) == ("stopped", "error_streak")
     assert judged.stop is not None
     assert judged.stop.detail == {"steps": 2, "tools": ["a", "b"]}
-    assert not judge_results([use("b"), use("a", 2)], ["error", "ok"], of).ends
+    assert judge_results([use("b"), use("a", 2)], ["error", "ok"], of).stop is None
 
 
 # ---- what to do next ----
@@ -254,7 +238,7 @@ def test_a_cancel_comes_before_everything_and_answers_open_calls() -> None:
     entries = [entry("user", text()), entry("assistant", use(), seq=2)]
     finish = act(head(cancel_requested=True), entries)
     assert isinstance(finish, Finish)
-    assert (finish.status, len(finish.answers)) == ("cancelled", 1)
+    assert (status_of(finish.stop), len(finish.answers)) == ("cancelled", 1)
     finish = act(head(cancel_requested=True), entries, results_pending=True)
     assert isinstance(finish, Finish)
     assert finish.answers == ()
@@ -267,7 +251,7 @@ def test_the_iteration_limit(done: str, expected: tuple[str, str]) -> None:
     assert act(head(done=done, iterations=24), [entry("user", text())]) == CallModel()
     finish = act(head(done=done, iterations=25), [entry("user", text())])
     assert isinstance(finish, Finish)
-    assert (finish.status, finish.stop.reason) == expected
+    assert (status_of(finish.stop), finish.stop.reason) == expected
     assert finish.stop.detail["max_iterations"] == 25
 
 
@@ -291,27 +275,6 @@ def test_a_runner_hands_off_while_it_still_can() -> None:
 
 
 # ---- going on ----
-
-
-@pytest.mark.parametrize("status", ["idle", "running", "queued", "completed", "failed", "cancelled", "erased"])
-def test_only_what_was_stopped_can_go_on(status: Any) -> None:
-    assert not decide.resumable(head(status=status))
-
-
-@pytest.mark.parametrize("reason", ["repetition", "error_streak"])
-def test_an_explicit_word_forgets_what_the_breakers_had_against_it(reason: Any) -> None:
-    stopped = head(status="stopped", stop=Stop(reason=reason), breakers=Breakers(window=("a",), error_streak=9))
-    again = decide.resumed(stopped)
-    assert (again.status, again.stop, again.breakers) == ("running", None, Breakers())
-
-
-def test_other_stops_leave_the_breakers_and_what_was_used() -> None:
-    breakers = Breakers(window=("a", "a"))
-    stopped = head(
-        status="stopped", stop=Stop(reason="cost_cap"), breakers=breakers, iterations=7, attempts=3, cost_nanousd=5
-    )
-    again = decide.resumed(stopped)
-    assert (again.breakers, again.iterations, again.cost_nanousd, again.attempts) == (breakers, 7, 5, 0)
 
 
 def test_the_model_is_told_to_go_on_only_where_nothing_else_asks_it_to() -> None:

@@ -72,9 +72,9 @@ def refused(gate: Gate, head: Head, want: Want, **more: Any) -> dict[str, Any]:
 def test_max_tokens_is_clamped_to_what_the_tightest_scope_affords(scope: str) -> None:
     gate = capped(**{"task": 9_000, "user_daily": 9_000, "user_monthly": 9_000, "tenant_monthly": 9_000, scope: 1_500})
     admitted = gate.admit(gate.session(), tokens(1_000, 8_000))
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 500
-    assert admitted.pending.amount_nanousd == 1_500
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 500
+    assert admitted.account.pending.amount_nanousd == 1_500
 
 
 def test_a_call_that_would_only_be_cut_off_is_refused() -> None:
@@ -82,12 +82,12 @@ def test_a_call_that_would_only_be_cut_off_is_refused() -> None:
     data = refused(gate, gate.session(), tokens(1_000, 8_000))
     assert (data["scope"], data["contended"]) == ("tenant_monthly", False)
     assert (data["limit_usd"], data["needed_usd"]) == ("0.000001255", "0.000001256")
-    assert gate.admit(gate.session("t"), tokens(999, 8_000)).pending is not None
+    assert gate.admit(gate.session("t"), tokens(999, 8_000)).account.pending is not None
 
 
 def test_an_agent_that_wants_little_gets_less_than_the_useful_minimum() -> None:
     gate = capped(tenant_monthly=1_100)
-    assert gate.admit(gate.session(), tokens(1_000, 100)).pending is not None
+    assert gate.admit(gate.session(), tokens(1_000, 100)).account.pending is not None
     gate = capped(tenant_monthly=1_099)
     assert not refused(gate, gate.session(), tokens(1_000, 100))["contended"]
 
@@ -96,8 +96,8 @@ def test_all_shards_together_are_what_the_tenant_affords() -> None:
     gate = capped(tenant_monthly=1_600)
     gate.tenants.set(TENANT, actor="ops", shards=16)
     admitted = gate.admit(gate.session(), tokens(1_000, 8_000))
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 600
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 600
     assert gate.books().committed("2026-03") == 1_600
 
 
@@ -122,16 +122,16 @@ def test_the_provider_is_asked_once_where_it_does_not() -> None:
         return 700
 
     admitted = gate.admit(gate.session(), tokens(4_000, 8_000, count))
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 4_200
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 4_200
     assert asked == [1]
 
 
 def test_a_count_above_the_bound_changes_nothing() -> None:
     gate = capped(tenant_monthly=2_000)
     admitted = gate.admit(gate.session(), tokens(1_000, 8_000, lambda: 1_500))
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 1_000
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 1_000
 
 
 def test_a_provider_that_cannot_be_asked_is_the_callers_affair() -> None:
@@ -169,7 +169,7 @@ def test_money_in_flight_is_waited_for() -> None:
 
     gate.waiting.on_sleep = release
     admitted = gate.admit(gate.session(), exactly(800), wait_seconds=60.0)
-    assert admitted.pending is not None
+    assert admitted.account.pending is not None
     assert gate.waiting.slept == 3
 
 
@@ -177,8 +177,8 @@ def test_a_smaller_call_goes_at_once_where_it_fits() -> None:
     gate = capped(user_daily=2_000)
     gate.admit(gate.session("holder"), exactly(900))
     admitted = gate.admit(gate.session(), tokens(500, 8_000), wait_seconds=60.0)
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 600
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 600
     assert gate.waiting.slept == 0
 
 
@@ -187,8 +187,8 @@ def test_after_a_wait_the_call_asks_for_all_again() -> None:
     holder = gate.admit(gate.session("holder"), exactly(1_900))
     gate.waiting.on_sleep = lambda: gate.settle(holder, 0, "voided") and None
     admitted = gate.admit(gate.session(), tokens(500, 1_200), wait_seconds=60.0)
-    assert admitted.pending is not None
-    assert admitted.pending.max_tokens == 1_200
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.max_tokens == 1_200
 
 
 def test_a_wait_that_runs_out_refuses_as_contended() -> None:
@@ -202,7 +202,7 @@ def test_a_wait_that_runs_out_refuses_as_contended() -> None:
 def test_an_exhausted_scope_comes_before_a_contended_one() -> None:
     gate = capped(user_daily=1_000, tenant_monthly=1_000)
     other = gate.settle(gate.admit(gate.session("other", "bob"), exactly(600)), 600)
-    assert other.pending is None
+    assert other.account.pending is None
     gate.admit(gate.session("holder"), exactly(400))
     data = refused(gate, gate.session(), exactly(700), wait_seconds=60.0)
     assert (data["scope"], data["contended"]) == ("tenant_monthly", False)
@@ -223,15 +223,15 @@ def test_a_call_over_midnight_is_settled_where_it_was_reserved() -> None:
     assert books.users["ann", Counter("user_daily", "2026-04-01")]["committed"] == 60
     assert books.committed("2026-03") == 70
     assert books.committed("2026-04") == 60
-    assert other.pending is not None and other.pending.day == "2026-04-01"
+    assert other.account.pending is not None and other.account.pending.day == "2026-04-01"
 
 
 def test_a_wait_over_midnight_goes_on_in_the_new_day() -> None:
     gate = Gate(policy(plan={"user_daily": 100}), _at(2026, 3, 30, 23, 59, 58))
     gate.admit(gate.session("holder"), exactly(100))
     admitted = gate.admit(gate.session(), exactly(100), wait_seconds=60.0)
-    assert admitted.pending is not None
-    assert admitted.pending.day == "2026-03-31"
+    assert admitted.account.pending is not None
+    assert admitted.account.pending.day == "2026-03-31"
 
 
 def test_counters_expire_long_after_their_period() -> None:
@@ -253,7 +253,7 @@ def _at(*parts: int) -> datetime:
 def test_unlimited_scopes_admit_anything_and_still_count() -> None:
     gate = capped()
     head = gate.settle(gate.admit(gate.session(), exactly(10**15)), 10**15)
-    assert head.cost_nanousd == 10**15
+    assert head.account.cost_nanousd == 10**15
     books = gate.books()
     books.check()
     assert books.committed("2026-03") == 10**15
@@ -272,7 +272,7 @@ def test_a_cap_can_be_put_on_an_unlimited_month_while_calls_run() -> None:
 def test_a_model_that_is_free_passes_an_empty_purse() -> None:
     gate = capped(task=0, user_daily=0, user_monthly=0, tenant_monthly=0)
     free = Want(Rates("free", "test", 0, 0), 1_000, 1_000)
-    assert gate.settle(gate.admit(gate.session(), free), 0).pending is None
+    assert gate.settle(gate.admit(gate.session(), free), 0).account.pending is None
     gate.books().check()
 
 
@@ -293,7 +293,7 @@ def test_a_changed_plan_takes_effect_at_the_next_call(scope: str, how: str) -> N
     tight = change(True)
     assert refused(gate, head, exactly(20), terms=old)["scope"] == scope
     change(False)
-    assert gate.admit(head, exactly(20), terms=tight).pending is not None
+    assert gate.admit(head, exactly(20), terms=tight).account.pending is not None
 
 
 def test_an_override_can_be_given_back_to_the_plan() -> None:
@@ -349,14 +349,14 @@ def test_a_pause_stops_the_next_call_of_a_running_session() -> None:
         gate.admit(head, exactly(10), terms=old)
     paused = gate.tenants.terms(TENANT)
     gate.tenants.set(TENANT, actor="ops", paused=False)
-    assert gate.admit(head, exactly(10), terms=paused).pending is not None
+    assert gate.admit(head, exactly(10), terms=paused).account.pending is not None
 
 
 def test_a_pause_does_not_hold_back_a_settlement() -> None:
     gate = capped(tenant_monthly=1_000)
     admitted = gate.admit(gate.session(), exactly(10))
     gate.tenants.set(TENANT, actor="ops", paused=True)
-    assert gate.settle(admitted, 7).cost_nanousd == 7
+    assert gate.settle(admitted, 7).account.cost_nanousd == 7
     gate.books().check()
 
 

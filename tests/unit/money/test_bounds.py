@@ -11,24 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.standin import tokens as standin
+from tests.support.heads import head
 from turnkeeper.core.ledger import affordable_tokens, bound_nanousd
-from turnkeeper.core.session import Entry, Head, Spec, ToolDefinition
+from turnkeeper.core.session import Entry, Spec, ToolDefinition
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime import requests
 
-HEAD = Head(
-    tenant_id="t",
-    session_id="s",
-    user_id="u",
-    role="user",
-    agent="a",
-    placement="background",
-    created_at="",
-    updated_at="",
-    turn_started_at="",
-    status="running",
-    granted_tools=("find",),
-)
+HEAD = head(granted_tools=("find",))
 
 texts = st.text(max_size=200)
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner, max_size=3))
@@ -98,10 +87,10 @@ def test_the_cheap_bound_is_an_upper_bound(system: str, description: str, first:
     assert bound is not None and bound >= counted(request)
 
     # The next call knows exactly what this one had read.
-    head = HEAD.model_copy(update={"context_tokens": counted(request)})
+    later = head(granted_tools=("find",), context_tokens=counted(request))
     entries += [entry(2, "assistant", answer), entry(3, "tool_results", result)]
-    after = requests.build(head, frozen, entries, {}, 100)
-    bound = requests.input_bound(head, after, entries)
+    after = requests.build(later, frozen, entries, {}, 100)
+    bound = requests.input_bound(later, after, entries)
     assert bound is not None and bound >= counted(after)
 
 
@@ -113,11 +102,11 @@ def test_a_tool_that_was_left_out_of_the_last_call_is_in_the_bound() -> None:
     )
     entries = [entry(1, "user", [text("hi")])]
     before = requests.build(HEAD, frozen, entries, {}, 100)
-    head = HEAD.model_copy(update={"context_tokens": counted(before)})
+    later = head(granted_tools=("find",), context_tokens=counted(before))
     schemas = {"find": {"type": "object", "properties": {f"field_{n}": {"type": "string"} for n in range(200)}}}
     entries += [entry(2, "assistant", [text("yes")]), entry(3, "user", [text("on")])]
-    after = requests.build(head, frozen, entries, schemas, 100)
-    bound = requests.input_bound(head, after, entries, schemas)
+    after = requests.build(later, frozen, entries, schemas, 100)
+    bound = requests.input_bound(later, after, entries, schemas)
     assert bound is not None and bound >= counted(after)
 
 
@@ -145,8 +134,8 @@ def test_what_bytes_do_not_tell_has_to_be_counted(source: dict[str, Any], nested
     entries = [entry(1, "user", [block])]
     request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
     assert requests.input_bound(HEAD, request, entries) is None
-    head = HEAD.model_copy(update={"context_tokens": 500})
-    assert requests.input_bound(head, request, [entry(0, "assistant", [text("a")]), *entries]) is None
+    later = head(granted_tools=("find",), context_tokens=500)
+    assert requests.input_bound(later, request, [entry(0, "assistant", [text("a")]), *entries]) is None
 
 
 def test_a_document_of_text_is_what_its_bytes_say() -> None:

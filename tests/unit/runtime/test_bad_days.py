@@ -12,8 +12,8 @@ from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ModelReply, ModelRequest
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
 KNOWN = {"certainty": "known", "usage": {"input_tokens": 1_000, "output_tokens": 50}}
@@ -54,7 +54,7 @@ def test_it_is_tried_again_and_each_attempt_is_booked(directives: str, expected:
     last = [entry for entry in kit.entries(head.session_id) if entry.type == "assistant"][-1]
     assert last.content[0]["text"] == "ok"
     assert (last.attempts or 1) - 1 == sum(expected.values()) - expected["settled"]
-    assert sum(entry.cost_nanousd for entry in kit.entries(head.session_id)) == head.cost_nanousd
+    assert sum(entry.cost_nanousd for entry in kit.entries(head.session_id)) == head.account.cost_nanousd
 
 
 def test_what_is_refused_for_good_is_not_tried_again() -> None:
@@ -63,7 +63,7 @@ def test_what_is_refused_for_good_is_not_tried_again() -> None:
     assert states(kit, head) == {"voided": 1}
     assert head.stop is not None
     assert head.stop.detail["status_code"] == 400
-    assert head.cost_nanousd == 0
+    assert head.account.cost_nanousd == 0
     # Resumable: the stand-in fails once only.
     head = kit.run(kit.intake.resume(head))
     check_session(kit, head)
@@ -87,7 +87,7 @@ def test_the_agents_own_number_of_attempts() -> None:
     agent = Agent(name="hasty", model=MODEL, system="s", limits=Limits(max_attempts=2))
     kit = scripted_kit(*[failure() for _ in range(3)], agents=[agent])
     head = play(kit, "hasty")
-    assert (ended(head), head.calls) == (("stopped", "provider_error"), 2)
+    assert (ended(head), head.account.calls) == (("stopped", "provider_error"), 2)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_a_failed_attempt_cost_is_told_by_the_next_entry(error: ProviderErr
     assert (attempt["spent_nanousd"] > 0) == (state != "voided")
     assert (attempt["spent_nanousd"] == attempt["amount_nanousd"]) == (state == "in_doubt")
     [entry] = [entry for entry in kit.entries(head.session_id) if entry.type == "assistant"]
-    assert entry.cost_nanousd == attempt["spent_nanousd"] + answer["spent_nanousd"] == head.cost_nanousd
+    assert entry.cost_nanousd == attempt["spent_nanousd"] + answer["spent_nanousd"] == head.account.cost_nanousd
     assert entry.attempts == 2
 
 
@@ -116,7 +116,7 @@ def test_where_no_answer_comes_the_status_entry_tells_the_cost() -> None:
     assert ended(head) == ("stopped", "provider_error")
     status = kit.entries(head.session_id)[-1]
     assert status.type == "status"
-    assert status.cost_nanousd == head.cost_nanousd > 0
+    assert status.cost_nanousd == head.account.cost_nanousd > 0
 
 
 def test_money_of_failed_attempts_counts_against_the_task() -> None:
@@ -124,7 +124,7 @@ def test_money_of_failed_attempts_counts_against_the_task() -> None:
     kit = scripted_kit(*[failure(None, certainty="unknown") for _ in range(20)], agents=[agent])
     head = play(kit, "poor")
     assert ended(head) == ("stopped", "cost_cap")
-    assert head.cost_nanousd <= 300_000_000
+    assert head.account.cost_nanousd <= 300_000_000
 
 
 # ---- waiting ----
@@ -169,10 +169,10 @@ def test_a_wait_that_is_longer_than_this_runner_has_is_waited_out_in_the_queue()
     assert head.handoff is not None
     assert 50 <= head.handoff.delay_seconds <= 52
     assert seconds < 1
-    assert head.attempts == 1
+    assert head.turn.attempts == 1
     head = kit.run(head, Allowance(runner="fargate"))
     check_session(kit, head)
-    assert (ended(head), head.iterations) == (("idle", "end_turn"), 1)
+    assert (ended(head), head.turn.iterations) == (("idle", "end_turn"), 1)
 
 
 # ---- strange answers ----
@@ -269,7 +269,7 @@ def test_an_error_that_is_nobodys_ends_the_turn_with_its_money_in_doubt() -> Non
     assert states(kit, head) == {"in_doubt": 1}
     head = kit.run(kit.intake.resume(head))
     check_session(kit, head)
-    assert (ended(head), head.iterations) == (("idle", "end_turn"), 1)
+    assert (ended(head), head.turn.iterations) == (("idle", "end_turn"), 1)
 
 
 def test_a_secret_in_a_providers_error_is_told_to_nobody() -> None:
@@ -300,7 +300,7 @@ def test_a_circuit_breaker_in_front_makes_waiting_cheap() -> None:
     head = kit.run(begin(kit, "patient"), Allowance(runner="fargate"))
     check_session(kit, head)
     assert ended(head) == ("idle", "end_turn")
-    assert len(calls) <= head.calls < 14
+    assert len(calls) <= head.account.calls < 14
     assert set(states(kit, head)) == {"voided", "settled"}
 
 
@@ -328,4 +328,4 @@ def test_waiting_for_a_provider_that_others_broke_uses_up_no_attempt() -> None:
     head = kit.run(begin(kit, "patient"), Allowance(runner="fargate"))
     check_session(kit, head)
     assert ended(head) == ("idle", "end_turn")
-    assert (head.iterations, refused) == (1, 30)
+    assert (head.turn.iterations, refused) == (1, 30)

@@ -12,7 +12,7 @@ from tests.support.scripted import begin, check_session, play, reply, results, s
 from turnkeeper import Agent, Limits, ToolError, tool
 from turnkeeper.core.errors import Forbidden
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
 
@@ -167,7 +167,7 @@ def test_a_trip_persists_and_an_explicit_word_lets_it_go_on() -> None:
     assert kit.head(head.session_id).stop == head.stop
     head = kit.run(kit.intake.resume(head), Allowance(runner="fargate"))
     check_session(kit, head)
-    assert (ended(head), head.turn) == (("idle", "end_turn"), 1)
+    assert (ended(head), head.turn.number) == (("idle", "end_turn"), 1)
 
 
 def test_a_loop_that_goes_on_after_the_word_trips_again() -> None:
@@ -222,10 +222,10 @@ def endless(**agent: Any) -> MemoryKit:
 def test_a_turn_ends_after_25_model_calls_and_each_turn_counts_anew() -> None:
     kit = endless()
     head = play(kit, "endless")
-    assert (ended(head), head.iterations, head.steps) == (("stopped", "iteration_limit"), 25, 25)
+    assert (ended(head), head.turn.iterations, head.steps) == (("stopped", "iteration_limit"), 25, 25)
     head = kit.run(kit.intake.post(head, "go on"))
     check_session(kit, head)
-    assert (ended(head), head.iterations, head.steps) == (("stopped", "iteration_limit"), 25, 50)
+    assert (ended(head), head.turn.iterations, head.steps) == (("stopped", "iteration_limit"), 25, 50)
 
 
 def test_it_goes_on_with_a_raised_limit_and_not_without() -> None:
@@ -296,7 +296,7 @@ def test_a_retried_call_is_one_iteration() -> None:
     agent = Agent(name="short", model=MODEL, system="s", tools=TOOLS, limits=Limits(max_iterations=2))
     kit = scripted_kit(failure(), failure(), reply(use("look")), failure(), reply(say("ok")), agents=[agent])
     head = play(kit, "short")
-    assert (ended(head), head.iterations, head.calls) == (("idle", "end_turn"), 2, 5)
+    assert (ended(head), head.turn.iterations, head.account.calls) == (("idle", "end_turn"), 2, 5)
 
 
 # ---- the wall clock ----
@@ -348,4 +348,4 @@ def test_arguments_nested_without_end_leave_the_session_at_rest() -> None:
     kit = scripted_kit(reply(use("look", at=deep)), reply(say("ok")), tools=TOOLS)
     head = kit.run(begin(kit))
     assert head.resting
-    assert head.pending is None
+    assert head.account.pending is None

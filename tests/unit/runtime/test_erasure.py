@@ -13,9 +13,9 @@ from turnkeeper.core import audit
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head
 from turnkeeper.ports import StoreBusy
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.runtime.world import Allowance
 
 SECRET = "xyzzy-plugh"
 SCRIPT = f'[[tool write_note {{"text": "{SECRET}"}}]] [[tool read_note {{"title": "{SECRET}"}}]] [[say {SECRET}]]'
@@ -53,7 +53,12 @@ def test_contents_go_and_spend_and_audit_stay() -> None:
     assert SECRET not in everything(kit)
     assert not kit.blobs.contents
     after = kit.head(head.session_id)
-    assert (after.status, after.stop, after.cost_nanousd, after.metadata) == ("erased", None, head.cost_nanousd, {})
+    assert (after.status, after.stop, after.account.cost_nanousd, after.metadata) == (
+        "erased",
+        None,
+        head.account.cost_nanousd,
+        {},
+    )
     assert kit.entries(head.session_id)[-1].status == "erased"
     assert [call["spent_nanousd"] for call in kit.sessions.calls(head.tenant_id, head.session_id)] == [
         call["spent_nanousd"] for call in calls
@@ -91,12 +96,12 @@ def test_a_running_session_is_taken_from_its_runner_and_its_call_is_booked_in_fu
 
     after = kit.head(head.session_id)
     [call] = kit.sessions.calls(head.tenant_id, head.session_id)
-    assert (after.status, after.pending, after.lease_owner) == ("erased", None, None)
+    assert (after.status, after.account.pending, after.lease.owner) == ("erased", None, None)
     assert call["state"] == "in_doubt"
-    assert call["spent_nanousd"] == after.cost_nanousd == call["amount_nanousd"] > 0
+    assert call["spent_nanousd"] == after.account.cost_nanousd == call["amount_nanousd"] > 0
     states = {state.scope: state for state in kit.treasury.states(after, kit.tenants.terms("acme"))}
     assert all(state.reserved == 0 for state in states.values())
-    assert states["user_daily"].spent == states["tenant_monthly"].spent == after.cost_nanousd
+    assert states["user_daily"].spent == states["tenant_monthly"].spent == after.account.cost_nanousd
     assert chain_problems(kit, after) == []
 
 

@@ -20,7 +20,7 @@ from turnkeeper.core.errors import (
     UnpricedModel,
 )
 from turnkeeper.runtime.intake import Identity, NewSession
-from turnkeeper.runtime.store.sessions import AlreadyDone, Once
+from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_session_takes_one_turn_at_a_time() -> None:
         kit.intake.post(head, "two")
     with pytest.raises(SessionEnded):
         kit.intake.resume(head)
-    assert (first.turn, first.iterations) == (2, 0)
+    assert (first.turn.number, first.turn.iterations) == (2, 0)
     left = kit.run(first)
     check_session(kit, left)
     assert "two" not in str(kit.entries(head.session_id))
@@ -116,19 +116,19 @@ def test_a_session_takes_one_turn_at_a_time() -> None:
 def test_an_idempotency_key_stands_for_its_first_use() -> None:
     kit = scripted_kit(reply(say("ok")))
     request = NewSession("plain", "go", {})
-    first = kit.intake.create(WHO, request, once=Once("key", "hash"))
+    first = kit.intake.create(WHO, request, key=IdempotencyKey("key", "hash"))
     with pytest.raises(AlreadyDone) as done:
-        kit.intake.create(WHO, request, once=Once("key", "hash"))
+        kit.intake.create(WHO, request, key=IdempotencyKey("key", "hash"))
     assert (done.value.earlier.session_id, done.value.earlier.turn) == (first.session_id, 1)
     with pytest.raises(IdempotencyMismatch):
-        kit.intake.create(WHO, request, once=Once("key", "another"))
+        kit.intake.create(WHO, request, key=IdempotencyKey("key", "another"))
     # Another user's key of the same name is another key.
-    other = kit.intake.create(Identity("acme", "bob", "user"), request, once=Once("key", "another"))
+    other = kit.intake.create(Identity("acme", "bob", "user"), request, key=IdempotencyKey("key", "another"))
     assert other.session_id != first.session_id
     head = kit.run(first)
-    turn = kit.intake.post(head, "more", once=Once("next", "hash"))
+    turn = kit.intake.post(head, "more", key=IdempotencyKey("next", "hash"))
     with pytest.raises(AlreadyDone) as done:
-        kit.intake.post(head, "more", once=Once("next", "hash"))
+        kit.intake.post(head, "more", key=IdempotencyKey("next", "hash"))
     assert (done.value.earlier.session_id, done.value.earlier.turn) == (turn.session_id, 2)
 
 

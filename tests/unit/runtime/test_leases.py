@@ -16,9 +16,9 @@ from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.leases import LeaseThread
 from turnkeeper.runtime.threads import Sequential
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
 LENGTH = 1.0
@@ -49,7 +49,7 @@ def test_it_runs_on_while_somebody_keeps_it(kit: MemoryKit) -> None:
     with held(kit, lambda: beats.append(time.monotonic())) as (head, lease):
         until(lambda: len(beats) >= 4)
         assert not lease.lost
-        assert kit.head(head.session_id).lease_expires_at > head.lease_expires_at + 900
+        assert kit.head(head.session_id).lease.expires_at > head.lease.expires_at + 900
         with pytest.raises(SessionBusy):
             kit.sessions.claim("acme", head.session_id, "runner-2", "lambda")
 
@@ -63,7 +63,7 @@ def test_it_is_given_up_by_itself_where_it_cannot_be_extended(kit: MemoryKit, mo
     with held(kit) as (head, lease):
         until(lambda: lease.lost)
         # Before it ends for the others.
-        assert time.time() * 1000 < kit.head(head.session_id).lease_expires_at
+        assert time.time() * 1000 < kit.head(head.session_id).lease.expires_at
         assert time.monotonic() - started >= LENGTH * 0.8
 
 
@@ -92,13 +92,13 @@ def test_another_runners_claim_is_noticed(kit: MemoryKit) -> None:
 def test_a_cancel_is_noticed(kit: MemoryKit) -> None:
     with held(kit) as (head, lease):
         assert not lease.cancelled
-        kit.sessions.request_cancel("acme", head.session_id)
+        kit.sessions.request_cancel(head)
         until(lambda: lease.cancelled)
 
 
 def test_a_cancel_from_before_the_claim_is_known_at_once(kit: MemoryKit) -> None:
     head = begin(kit, "plain")
-    kit.sessions.request_cancel("acme", head.session_id)
+    kit.sessions.request_cancel(head)
     claimed = kit.sessions.claim("acme", head.session_id, "r", "lambda")
     assert LeaseThread(kit.sessions, kit.clock, claimed, 0.0, lambda: None).cancelled
 
@@ -132,8 +132,8 @@ def test_a_lease_is_taken_over_only_after_it_ended_and_a_margin_for_clocks() -> 
         kit.sessions.claim("acme", session_id, "two", "lambda")
     clock.advance(2)
     second = kit.sessions.claim("acme", session_id, "two", "fargate")
-    assert second.fencing_token == first.fencing_token + 1
-    assert second.claims == 2
+    assert second.lease.fencing_token == first.lease.fencing_token + 1
+    assert second.lease.claims == 2
     with pytest.raises(LeaseLost):
         kit.sessions.extend(first)
 

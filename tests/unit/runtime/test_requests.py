@@ -14,7 +14,7 @@ from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.tools import Tool
 from turnkeeper.ports import ModelRequest
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 
 
 @tool

@@ -15,8 +15,8 @@ from turnkeeper.adapters.system import SystemClock
 from turnkeeper.core.errors import LeaseLost, SessionEnded, Unavailable
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.turn import MAX_CLAIMS
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
 
 RUNNERS = [Allowance(runner="lambda", turn_seconds=840, hard_seconds=890), Allowance(runner="fargate")]
@@ -103,7 +103,7 @@ def test_a_cancel_does_not_wait_for_a_back_off() -> None:
     kit = scripted_kit(failure(retry_after=50), clock=SystemClock(), lease_seconds=1)
     head = begin(kit, "plain")
     thread, left = running(kit, head, RUNNERS[0])
-    kit.wait_for(head.session_id, lambda each: each.attempts == 1)
+    kit.wait_for(head.session_id, lambda each: each.turn.attempts == 1)
     kit.intake.cancel(kit.head(head.session_id), actor="ann")
     thread.join(8)
     assert ended(left[0]) == ("cancelled", "cancelled")
@@ -165,7 +165,7 @@ def test_a_cancel_is_audited_once_with_who_asked() -> None:
 
 def test_a_cancel_that_comes_too_late_does_not_end_the_next_turn() -> None:
     def answer(_: ModelRequest) -> ModelReply:
-        kit.sessions.request_cancel("acme", head.session_id)
+        kit.sessions.request_cancel(head)
         return reply(say("ok"))
 
     kit = scripted_kit(answer, reply(say("again")))
@@ -190,7 +190,7 @@ def test_a_drain_lets_the_model_call_finish_and_hands_the_rest_over() -> None:
     kit = scripted_kit(answer, reply(say("ok")))
     head = begin(kit, "slow")
     head = kit.run(head, Allowance(runner="fargate", draining=draining.is_set))
-    assert (head.status, head.steps, head.lease_owner) == ("queued", 1, None)
+    assert (head.status, head.steps, head.lease.owner) == ("queued", 1, None)
     assert head.handoff is not None
     assert head.handoff.delay_seconds == 0
     # With the results of its tools: the next one does not run them again.
@@ -204,7 +204,7 @@ def test_a_drain_lets_the_model_call_finish_and_hands_the_rest_over() -> None:
 def test_a_drain_before_the_first_step_gives_the_session_back_unspent() -> None:
     kit = scripted_kit(reply(say("ok")))
     head = kit.run(begin(kit, "slow"), Allowance(runner="fargate", draining=lambda: True))
-    assert (head.status, head.calls) == ("queued", 0)
+    assert (head.status, head.account.calls) == ("queued", 0)
     assert kit.queue.receive(most=1, wait_seconds=0, visibility_seconds=1)
 
 
@@ -219,7 +219,7 @@ def test_a_drain_does_not_wait_for_a_back_off() -> None:
     started = time.monotonic()
     head = kit.run(begin(kit, "slow"), Allowance(runner="fargate", draining=draining.is_set))
     assert time.monotonic() - started < 5
-    assert (head.status, head.attempts) == ("queued", 1)
+    assert (head.status, head.turn.attempts) == ("queued", 1)
 
 
 def test_a_model_call_that_outlasts_the_drain_is_in_doubt_and_made_again() -> None:
@@ -237,7 +237,7 @@ def test_a_model_call_that_outlasts_the_drain_is_in_doubt_and_made_again() -> No
     assert states(kit, head) == {"in_doubt": 1}
     head = kit.run(head, Allowance(runner="fargate"))
     check_session(kit, head)
-    assert (ended(head), head.iterations) == (("idle", "end_turn"), 1)
+    assert (ended(head), head.turn.iterations) == (("idle", "end_turn"), 1)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_a_handoff_that_cannot_be_sent_is_due_to_the_sweep() -> None:
     with pytest.raises(Unavailable):
         kit.run(head, Allowance(runner="fargate", draining=lambda: True))
     left = kit.head(head.session_id)
-    assert (left.status, left.lease_owner) == ("queued", None)
+    assert (left.status, left.lease.owner) == ("queued", None)
     assert left.handoff is not None
 
 
@@ -396,7 +396,7 @@ def test_whatever_write_a_runner_dies_at_the_next_one_goes_on(at: int, after: bo
     check_session(kit, left)
     assert ended(left) == ("idle", "end_turn")
     assert len(set(ran)) == len(ran), "a payment was made twice"
-    assert (left.steps, left.iterations) == (3, 3)
+    assert (left.steps, left.turn.iterations) == (3, 3)
 
 
 @pytest.mark.parametrize("error", [StoreBusy("no"), Unavailable("no"), LeaseLost("no")])

@@ -13,7 +13,7 @@ from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.table_values import item_size, item_to_wire
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Put, Update
-from turnkeeper.runtime.engine import Allowance
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from turnkeeper.core.audit import AuditRecord, canonical, chain, erased, genesis, hash_of, plain_json, verify
+from turnkeeper.core.audit import AuditRecord, as_stored, canonical, chain, genesis, hash_of, plain_json, verify
 
 T0 = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
@@ -65,8 +66,13 @@ def test_the_start_binds_tenant_and_session() -> None:
     assert len({genesis("a", "b"), genesis("b", "a"), genesis("a", None), genesis("a", "None"), genesis("ab", "")}) == 5
 
 
+def erased(record: AuditRecord) -> AuditRecord:
+    """As an erasure leaves it."""
+    return replace(record, arguments_redacted=None, arguments_salt=None)
+
+
 def swap(records: list[AuditRecord], index: int, rehash: bool = False, **changes: Any) -> list[AuditRecord]:
-    changed = records[index].model_copy(update=changes)
+    changed = replace(records[index], **changes)
     if rehash:
         changed = chain(str(changed.previous_hash), changed)
     return [*records[:index], changed, *records[index + 1 :]]
@@ -119,7 +125,7 @@ def test_a_chain_rewritten_from_one_on_is_found_by_its_head() -> None:
 
 
 def test_stored_mappings_verify_and_unreadable_ones_are_named() -> None:
-    stored: list[dict[str, Any]] = [item.model_dump(mode="json", exclude_none=True) for item in GOOD]
+    stored: list[dict[str, Any]] = [as_stored(item) for item in GOOD]
     assert problems(stored) == []
     assert problems([*stored[:2], {**stored[2], "kind": "nonsense"}, *stored[3:]]) == ["altered 3-3"]
     assert problems([*stored[:2], {**stored[2], "note": "x"}, *stored[3:]]) == ["altered 3-3"]
@@ -131,7 +137,7 @@ def test_decimals_of_the_table_change_nothing() -> None:
             return {key: decimals(item) for key, item in value.items()}
         return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    stored = [decimals(item.model_dump(mode="json", exclude_none=True)) for item in chained(2, detail={"limit": 5})]
+    stored = [decimals(as_stored(item)) for item in chained(2, detail={"limit": 5})]
     head = str(stored[-1]["hash"])
     assert verify(stored, 2, head, tenant_id="acme", session_id="ses_01") == []
 
@@ -141,7 +147,7 @@ def test_an_erased_chain_verifies_only_if_it_says_so() -> None:
     assert problems([*map(erased, GOOD), erase], 7, str(erase.hash)) == []
     assert problems(list(map(erased, GOOD))) == [f"altered {seq}-{seq}" for seq in range(1, 7)]
     assert hash_of(erased(GOOD[0])) == GOOD[0].hash
-    assert "I-1" not in erased(GOOD[0]).model_dump_json()
+    assert "I-1" not in str(as_stored(erased(GOOD[0])))
 
 
 @settings(max_examples=60, deadline=None)
@@ -197,7 +203,7 @@ def test_plain_json_is_stable_and_can_be_hashed(value: Any) -> None:
 
 
 def test_a_record_is_frozen_strict_and_utc() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(FrozenInstanceError):
         record(1).seq = 2  # type: ignore[misc]
     with pytest.raises(ValidationError):
         record(0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import tool
 from turnkeeper.ports import Put, Update
-from turnkeeper.runtime.engine import Allowance
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
 
@@ -76,24 +77,28 @@ def test_a_lost_handoff_is_sent_again_at_growing_intervals(kit: MemoryKit) -> No
     assert len(kit.queue.bodies()) == 7
     assert kit.work() == 7
     done = kit.head(head.session_id)
-    assert (done.status, done.steps, done.fencing_token) == ("idle", 1, 1)
+    assert (done.status, done.steps, done.lease.fencing_token) == ("idle", 1, 1)
 
 
 def test_a_dead_runners_session_is_resumed_and_its_money_in_doubt(kit: MemoryKit) -> None:
     dead = die_in_the_model(kit, new(kit, agent="helper"))
-    assert dead.pending is not None
+    assert dead.account.pending is not None
     kit.clock.advance(60)  # type: ignore[attr-defined]
     assert sweep(kit) == {}, "clocks differ by seconds"
     kit.clock.advance(4)  # type: ignore[attr-defined]
     assert sweep(kit) == {"resumed": 1}
     assert sweep(kit) == {}
     released = kit.head(dead.session_id)
-    assert (released.status, released.lease_owner, released.fencing_token) == ("queued", None, dead.fencing_token)
+    assert (released.status, released.lease.owner, released.lease.fencing_token) == (
+        "queued",
+        None,
+        dead.lease.fencing_token,
+    )
     assert kit.work() == 1
     head = kit.head(dead.session_id)
-    assert (head.status, head.pending, head.steps) == ("idle", None, 1)
+    assert (head.status, head.account.pending, head.steps) == ("idle", None, 1)
     assert [call["state"] for call in kit.sessions.calls("acme", dead.session_id)] == ["in_doubt", "settled"]
-    assert head.cost_nanousd == sum(entry.cost_nanousd for entry in kit.entries(dead.session_id))
+    assert head.account.cost_nanousd == sum(entry.cost_nanousd for entry in kit.entries(dead.session_id))
 
 
 def test_a_released_session_cannot_be_written_by_the_runner_that_had_it(kit: MemoryKit) -> None:
@@ -166,17 +171,17 @@ def test_two_sweeps_at_once_send_once(kit: MemoryKit) -> None:
 def test_money_left_at_rest_is_found_and_settled(kit: MemoryKit) -> None:
     dead = die_in_the_model(kit, new(kit))
     # No write of the kit can bring a session here: an operator's hand, or a defect.
-    at_rest = dead.model_copy(update={"status": "stopped", "lease_owner": None})
+    at_rest = replace(dead, status="stopped", lease=replace(dead.lease, owner=None))
     kit.table.write([Put(keys.head_key("acme", dead.session_id), codec.head_item(at_rest))])
     assert sweep(kit) == {"settled": 1}
     head = kit.head(dead.session_id)
-    assert (head.status, head.pending) == ("stopped", None)
-    assert dead.pending is not None
-    assert head.cost_nanousd == dead.pending.amount_nanousd
-    assert sum(entry.cost_nanousd for entry in kit.entries(dead.session_id)) == head.cost_nanousd
+    assert (head.status, head.account.pending) == ("stopped", None)
+    assert dead.account.pending is not None
+    assert head.account.cost_nanousd == dead.account.pending.amount_nanousd
+    assert sum(entry.cost_nanousd for entry in kit.entries(dead.session_id)) == head.account.cost_nanousd
     terms = kit.tenants.terms("acme")
     assert [(state.reserved, state.spent) for state in kit.treasury.user_states("acme", "ann", terms)] == [
-        (0, head.cost_nanousd)
+        (0, head.account.cost_nanousd)
     ] * 2
     assert [alert.kind for alert in kit.alerts.alerts] == ["stale_reservation"]
     assert sweep(kit) == {}
@@ -190,7 +195,7 @@ def test_a_session_whose_agent_is_gone_is_ended_with_its_money_settled(kit: Memo
     assert kit.work() == 1
     head = kit.head(dead.session_id)
     assert head.stop is not None
-    assert (head.status, head.stop.reason, head.pending) == ("stopped", "internal_error", None)
+    assert (head.status, head.stop.reason, head.account.pending) == ("stopped", "internal_error", None)
     assert [call["state"] for call in kit.sessions.calls("acme", dead.session_id)] == ["in_doubt"]
 
 
@@ -231,7 +236,7 @@ def test_a_session_that_no_runner_survives_is_ended(kit: MemoryKit) -> None:
             sweep(kit)
     ended = kit.head(head.session_id)
     assert ended.stop is not None
-    assert (ended.status, ended.stop.reason, ended.claims) == ("stopped", "internal_error", 0)
+    assert (ended.status, ended.stop.reason, ended.lease.claims) == ("stopped", "internal_error", 0)
     assert deaths == 11
     spoken = [entry.type for entry in kit.entries(head.session_id)]
     assert spoken == ["user", "assistant", "tool_results", "status"]
@@ -246,7 +251,7 @@ def test_a_transcript_that_cannot_be_read_ends_the_turn(kit: MemoryKit) -> None:
     assert kit.work() == 1
     head = kit.head(dead.session_id)
     assert head.stop is not None
-    assert (head.status, head.stop.reason, head.pending) == ("stopped", "internal_error", None)
+    assert (head.status, head.stop.reason, head.account.pending) == ("stopped", "internal_error", None)
     assert sweep(kit) == {}
 
 
@@ -304,4 +309,4 @@ def test_a_sweep_that_read_before_a_runner_claimed_writes_nothing(kit: MemoryKit
     head = new(kit)
     kit.sessions.claim("acme", head.session_id, "runner", "fargate")
     with pytest.raises(LeaseLost):
-        kit.sessions.sent_again(head)
+        kit.sessions.send_again(head)

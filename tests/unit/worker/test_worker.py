@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from turnkeeper.ports import Message, StoreBusy
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.testing.clock import ManualClock
 
 
 def valid(entries: tuple[Entry, ...]) -> None:
@@ -35,7 +37,7 @@ def test_a_job_is_done_and_its_message_deleted(bench: Bench) -> None:
     bench.empty()
     head = bench.kit.head(session_id)
     assert (head.status, head.placement, head.runner, head.steps) == ("idle", "background", "fargate", 1)
-    assert head.reserved_nanousd == 0
+    assert head.account.reserved_nanousd == 0
     valid(bench.kit.entries(session_id))
 
 
@@ -48,7 +50,7 @@ def test_twenty_jobs_sent_twice_are_each_done_once(bench: Bench) -> None:
     assert bench.kit.queue.dead_letters == []
     for session_id in ids:
         head = bench.kit.head(session_id)
-        assert (head.status, head.steps, head.fencing_token) == ("idle", 2, 1)
+        assert (head.status, head.steps, head.lease.fencing_token) == ("idle", 2, 1)
         valid(bench.kit.entries(session_id))
 
 
@@ -120,7 +122,7 @@ def test_what_can_never_work_is_a_dead_letter_at_once_with_its_reason(bench: Ben
 
 def test_a_token_that_is_too_old_or_of_no_session_is_rejected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     head = bench.kit.intake.create(WHO, NewSession("slow", "hello", {}))
-    bench.go_on(head.model_copy(update={"session_id": "ses_nobody"}))
+    bench.go_on(replace(head, session_id="ses_nobody"))
     bench.worker()
     bench.empty()
     assert bench.error_codes() == ["session_not_found"]
@@ -178,7 +180,7 @@ def test_an_earlier_token_does_not_undo_what_stopped_a_session(bench: Bench) -> 
     stopped = kit.head(session_id)
     assert stopped.stop is not None
     assert stopped.stop.reason == "repetition"
-    bench.go_on(stopped.model_copy(update={"last_seq": stopped.last_seq - 1}))
+    bench.go_on(replace(stopped, last_seq=stopped.last_seq - 1))
     bench.empty()
     assert kit.head(session_id) == stopped
 
@@ -198,7 +200,7 @@ def test_a_message_of_a_session_that_another_runner_has_is_followed(bench: Bench
     # It is dead: its lease ends, and one of the messages carries the session on.
     bench.empty()
     done = kit.head(head.session_id)
-    assert (done.status, done.steps, done.fencing_token) == ("idle", 1, alive.fencing_token + 1)
+    assert (done.status, done.steps, done.lease.fencing_token) == ("idle", 1, alive.lease.fencing_token + 1)
     assert kit.queue.dead_letters == []
 
 
@@ -210,7 +212,7 @@ def test_a_message_is_deleted_where_somebody_else_carries_the_session_on(bench: 
     worker = bench.worker()
     bench.wait(lambda: len(worker._followers) == 1)
     [follower] = worker._followers._waiting
-    released = kit.sessions.sent_again(first)
+    released = kit.sessions.send_again(first)
     worker._followers.look(follower)
     assert len(worker._followers) == 1, "nobody has it yet: the message is not to be lost"
     kit.sessions.claim("acme", released.session_id, "second", "fargate")
@@ -238,19 +240,18 @@ def test_a_lost_lease_is_followed_and_its_session_done_once(bench: Bench, monkey
     session_id = bench.job("stolen", "[[sleep 1]][[say done]]")
     worker = bench.worker()
     bench.wait(lambda: worker.running() == 1 and _status(bench, session_id) == "running")
-    bench.wait(lambda: kit.head(session_id).pending is not None)
+    bench.wait(lambda: kit.head(session_id).account.pending is not None)
     later = kit.clock.now() + timedelta(seconds=60)
-    with monkeypatch.context() as patched:
-        # Somebody whose clock is far ahead steals it, and dies.
-        patched.setattr(Sessions, "_now_millis", lambda _self: int(later.timestamp() * 1000))
-        kit.sessions.claim("acme", session_id, "thief", "fargate")
+    # Somebody whose clock is far ahead steals it, and dies.
+    ahead = Sessions(kit.table, kit.blobs, ManualClock(later), kit.redactor, lease_seconds=kit.settings.lease_seconds)
+    ahead.claim("acme", session_id, "thief", "fargate")
     bench.wait(lambda: len(worker._followers) == 1)
     thief = kit.head(session_id)
-    assert (thief.steps, thief.lease_owner) == (0, "thief")
-    kit.sessions.sent_again(thief)
+    assert (thief.steps, thief.lease.owner) == (0, "thief")
+    kit.sessions.send_again(thief)
     bench.empty()
     head = kit.head(session_id)
-    assert (head.status, head.steps, head.pending) == ("idle", 1, None)
+    assert (head.status, head.steps, head.account.pending) == ("idle", 1, None)
     assert [call["state"] for call in kit.sessions.calls("acme", session_id)] == ["in_doubt", "settled"]
 
 
@@ -306,7 +307,7 @@ def test_a_handoff_that_could_not_be_sent_keeps_its_message(bench: Bench, monkey
         worker.stop()
         assert worker.drain()
     head = bench.kit.head(session_id)
-    assert (head.status, head.lease_owner, len(bench.kit.queue.bodies())) == ("queued", None, 1)
+    assert (head.status, head.lease.owner, len(bench.kit.queue.bodies())) == ("queued", None, 1)
     bench.worker()
     bench.empty()
     assert (bench.kit.head(session_id).status, bench.kit.head(session_id).steps) == ("idle", 2)
@@ -350,14 +351,14 @@ def test_a_drain_hands_sessions_on_at_the_next_safe_point(bench: Bench) -> None:
     worker.stop()
     assert worker.drain()
     heads = [bench.kit.head(session_id) for session_id in ids]
-    assert {(head.status, head.lease_owner) for head in heads} == {("queued", None)}
+    assert {(head.status, head.lease.owner) for head in heads} == {("queued", None)}
     assert all(head.steps <= 1 for head in heads)  # one that had begun its call may finish it
     assert len(bench.kit.queue.bodies()) == 4
     bench.worker()
     bench.empty()
     for session_id in ids:
         head = bench.kit.head(session_id)
-        assert (head.status, head.steps, head.fencing_token) == ("idle", 2, 2)
+        assert (head.status, head.steps, head.lease.fencing_token) == ("idle", 2, 2)
         valid(bench.kit.entries(session_id))
 
 
@@ -370,7 +371,7 @@ def test_what_does_not_end_in_time_is_not_waited_for(bench: Bench) -> None:
     assert worker.drain()
     assert time.monotonic() - began < 3.0
     head = bench.kit.head(session_id)
-    assert (head.status, head.pending, head.lease_owner) == ("queued", None, None)
+    assert (head.status, head.account.pending, head.lease.owner) == ("queued", None, None)
     assert [call["state"] for call in bench.kit.sessions.calls("acme", session_id)] == ["in_doubt"]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import pydantic.dataclasses
+from pydantic import ConfigDict, Field, field_validator
 
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.tools import Tool, ToolSet
@@ -19,10 +20,9 @@ AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
-class Limits(BaseModel):
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Limits:
     """What ends a runaway turn. Limits of agent, plan and role combine to the tightest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: Model calls of one turn.
     max_iterations: int = Field(default=25, ge=1, le=10_000)

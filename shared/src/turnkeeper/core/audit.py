@@ -19,11 +19,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+import pydantic.dataclasses
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from turnkeeper.core.tools import Outcome
 
@@ -80,14 +82,13 @@ Digest = Annotated[str, Field(pattern=_HASH)]
 Count = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
 
 
-class AuditRecord(BaseModel):
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class AuditRecord:
     """One thing that was done. ``previous_hash``, ``arguments_sha256`` and ``hash`` are set by :func:`chain`.
 
     ``arguments_redacted`` and ``detail`` are redacted by whoever builds the record. ``detail`` outlives an erasure: it
     holds limits, reasons and names, never contents.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tenant_id: str
     #: None in the tenant's chain of policy changes.
@@ -127,6 +128,15 @@ class AuditRecord(BaseModel):
         return text and _SURROGATE.sub("\ufffd", text)
 
 
+RECORD = TypeAdapter(AuditRecord)
+
+
+def as_stored(record: AuditRecord) -> dict[str, Any]:
+    """The record as plain JSON, as it stands in the table."""
+    stored: dict[str, Any] = RECORD.dump_python(record, mode="json", exclude_none=True)
+    return stored
+
+
 class Problem(BaseModel):
     """What is wrong with a chain. ``first`` to ``last`` are the sequence numbers it is about, where known."""
 
@@ -163,20 +173,15 @@ def genesis(tenant_id: str, session_id: str | None) -> str:
 def chain(previous_hash: str, record: AuditRecord) -> AuditRecord:
     """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed."""
     arguments = _arguments_digest(record)
-    linked = record.model_copy(update={"previous_hash": previous_hash, "arguments_sha256": arguments, "hash": None})
-    return linked.model_copy(update={"hash": hash_of(linked)})
+    linked = replace(record, previous_hash=previous_hash, arguments_sha256=arguments, hash=None)
+    return replace(linked, hash=hash_of(linked))
 
 
 def hash_of(record: AuditRecord) -> str:
     """The hash that this record must carry. A field that is None is left out: adding one later breaks no chain."""
-    body = record.model_dump(exclude={"hash", "arguments_redacted", "arguments_salt"}, exclude_none=True)
+    body = RECORD.dump_python(record, exclude={"hash", "arguments_redacted", "arguments_salt"}, exclude_none=True)
     body["at"] = record.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return _sha256({"schema": _SCHEMA, **body})
-
-
-def erased(record: AuditRecord) -> AuditRecord:
-    """The record without contents. It still verifies, in a chain that holds an ``erase`` record."""
-    return record.model_copy(update={"arguments_redacted": None, "arguments_salt": None})
 
 
 def verify(
@@ -234,7 +239,7 @@ class _Verification:
         highest = 0
         for raw in self.stored:
             try:
-                record = raw if isinstance(raw, AuditRecord) else AuditRecord.model_validate(raw)
+                record = raw if isinstance(raw, AuditRecord) else RECORD.validate_python(raw)
             except ValidationError as error:
                 self.unreadable(raw, error)
                 continue
@@ -325,7 +330,7 @@ def _as_stored(record: AuditRecord, raw: Mapping[str, Any]) -> bool:
         return True  # A mapping of Python's own values, that comes from no table.
     try:
         written = canonical(plain_json({name: value for name, value in raw.items() if value is not None}))
-        return written == canonical(record.model_dump(mode="json", exclude_none=True))
+        return written == canonical(as_stored(record))
     except (ValueError, TypeError):
         return False
 

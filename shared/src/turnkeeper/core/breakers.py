@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from turnkeeper.core.session import Breakers
@@ -92,11 +92,11 @@ def see_calls(state: Breakers, calls: Sequence[Call], strikes: int) -> tuple[Bre
         if times >= max(2, strikes - 1) and (worst is None or times > worst.times):
             worst = Repetition(call=call, times=times, final=times >= strikes)
     kept = tuple(window[-WINDOW:])
-    return state.model_copy(update={"window": kept}), worst
+    return replace(state, window=kept), worst
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:
     """Count a step whose every call failed; anything that worked ends the streak."""
     if total == 0:
         return state
-    return state.model_copy(update={"error_streak": state.error_streak + 1 if failed == total else 0})
+    return replace(state, error_streak=state.error_streak + 1 if failed == total else 0)

@@ -19,6 +19,6 @@ def continuation_of(head: Head) -> Continuation:
         tenant_id=head.tenant_id,
         user_id=head.user_id,
         session_id=head.session_id,
-        turn=head.turn,
+        turn=head.turn.number,
         seq=head.last_seq,
     )

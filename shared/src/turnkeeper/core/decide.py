@@ -7,12 +7,12 @@ Two questions are asked over and over. :func:`next_action`: given the transcript
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
-from turnkeeper.core.session import Breakers, Entry, Head, Status, Stop, StopReason, ToolOutcome
+from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
 from turnkeeper.core.transcript import Block, answer, last_message, tool_uses, unanswered
 
 END_TASK = "end_task"
@@ -26,7 +26,7 @@ TASK_ENDED = "The task is ended."
 GO_ON = "Go on where you left off."
 
 #: Kept in the head of what ``end_task`` was called with; the transcript has all of it.
-MAX_SAID_CHARS = 8_000
+MAX_DETAIL_CHARS = 8_000
 #: Tool calls of one answer that are run; further ones are answered with an error.
 MAX_CALLS = 64
 #: Tool calls that are kept of one answer at all: each is a record in the transaction that answers them, which has room
@@ -51,7 +51,6 @@ class RunTools:
 class Finish:
     """The turn ends. ``answers`` are for calls that will not run, so that none is left without a result."""
 
-    status: Status
     stop: Stop
     answers: tuple[tuple[Block, ToolOutcome], ...] = ()
 
@@ -83,9 +82,9 @@ def next_action(
         turn_seconds: what it had when it started, for a guess before the first step.
     """
     open_calls = () if results_pending else tuple(unanswered(entries))
-    if head.cancel_requested:
+    if head.turn.cancel_requested:
         answers = tuple(answer(call, "Cancelled before it ran.") for call in open_calls)
-        return Finish("cancelled", Stop(reason="cancelled"), answers)
+        return Finish(Stop(reason="cancelled"), answers)
     if open_calls:
         return RunTools(open_calls)
     if trip := _limit_trip(head, elapsed_seconds):
@@ -98,18 +97,20 @@ def next_action(
 
 
 def _limit_trip(head: Head, elapsed_seconds: float) -> Finish | None:
-    if head.iterations >= head.limits.max_iterations and not head.attempts:  # A further attempt is the same iteration.
+    if (
+        head.turn.iterations >= head.limits.max_iterations and not head.turn.attempts
+    ):  # A further attempt is the same iteration.
         detail = {
-            "iterations": head.iterations,
+            "iterations": head.turn.iterations,
             "max_iterations": head.limits.max_iterations,
             "hint": "Raise max_iterations to resume.",
         }
         if head.done == "end_task":
-            return Finish("failed", Stop(reason="no_done_signal", detail=detail))
-        return Finish("stopped", Stop(reason="iteration_limit", detail=detail))
+            return Finish(Stop(reason="no_done_signal", detail=detail))
+        return Finish(Stop(reason="iteration_limit", detail=detail))
     if elapsed_seconds > head.limits.max_seconds:
         detail = {"elapsed_seconds": int(elapsed_seconds), "max_seconds": head.limits.max_seconds}
-        return Finish("stopped", Stop(reason="deadline", detail=detail))
+        return Finish(Stop(reason="deadline", detail=detail))
     return None
 
 
@@ -141,11 +142,10 @@ def kept(content: Sequence[Block]) -> tuple[list[Block], int]:
 class Judgement:
     """What becomes of the turn after a reply or its results.
 
-    ``status`` is ``running`` while it goes on. ``answers`` belong in a tool_results entry right behind the reply;
+    ``stop`` is ``None`` while it goes on. ``answers`` belong in a tool_results entry right behind the reply;
     ``note`` is a user message by the kit behind that.
     """
 
-    status: Status = "running"
     stop: Stop | None = None
     breakers: Breakers = field(default_factory=Breakers)
     answers: tuple[tuple[Block, ToolOutcome], ...] = ()
@@ -153,10 +153,6 @@ class Judgement:
     nudged: bool = False
     #: Told to the model beside the results of this step.
     warning: str | None = None
-
-    @property
-    def ends(self) -> bool:
-        return self.status != "running"
 
 
 def judge_reply(
@@ -177,19 +173,19 @@ def judge_reply(
     if stop_reason in _CUT_SHORT:
         reason = _CUT_SHORT[stop_reason]
         answers = tuple(answer(call, "Not run: the answer that asked for it was cut off.") for call in calls)
-        return Judgement("stopped", Stop(reason=reason), head.breakers, answers)
+        return Judgement(Stop(reason=reason), head.turn.breakers, answers)
     if not calls:
         return _judge_words(head, stop_reason)
     others = [call for call in calls if not _ends(head, call)]
     if not others:
-        return _judge_end(calls, head.breakers)
+        return _judge_end(calls, head.turn.breakers)
     seen = [Call(call["name"], call["input"], hash_of(call)) for call in others if not polls(call["name"])]
-    state, repetition = breaking.see_calls(head.breakers, seen, head.limits.repetition_strikes)
+    state, repetition = breaking.see_calls(head.turn.breakers, seen, head.limits.repetition_strikes)
     if repetition and repetition.final:
         answers = tuple(answer(call, "Not run: the same call was made too often.") for call in calls)
-        return Judgement("stopped", _repetition_stop(repetition), state, answers)
-    warned = state.model_copy(update={"warned": repetition.call.hash}) if repetition else state
-    return Judgement(breakers=warned, nudged=head.nudged, warning=_warning(repetition, head))
+        return Judgement(_repetition_stop(repetition), state, answers)
+    warned = replace(state, warned=repetition.call.hash) if repetition else state
+    return Judgement(breakers=warned, nudged=head.turn.nudged, warning=_warning(repetition, head))
 
 
 def _ends(head: Head, call: Block) -> bool:
@@ -206,31 +202,30 @@ _CUT_SHORT: dict[str, StopReason] = {
 def _judge_words(head: Head, stop_reason: str) -> Judgement:
     """An answer that calls no tool."""
     if stop_reason == "pause_turn":
-        return Judgement(breakers=head.breakers, nudged=head.nudged)
+        return Judgement(breakers=head.turn.breakers, nudged=head.turn.nudged)
     if head.done == "end_turn":
         detail = {} if stop_reason == "end_turn" else {"stop_reason": stop_reason}
-        return Judgement("idle", Stop(reason="end_turn", detail=detail), head.breakers)
-    if head.nudged:
+        return Judgement(Stop(reason="end_turn", detail=detail), head.turn.breakers)
+    if head.turn.nudged:
         detail = {"hint": "The agent ended twice without calling end_task."}
-        return Judgement("failed", Stop(reason="no_done_signal", detail=detail), head.breakers)
-    return Judgement(breakers=head.breakers, note=NUDGE, nudged=True)
+        return Judgement(Stop(reason="no_done_signal", detail=detail), head.turn.breakers)
+    return Judgement(breakers=head.turn.breakers, note=NUDGE, nudged=True)
 
 
 def _judge_end(calls: Sequence[Block], state: Breakers) -> Judgement:
     """The model said itself that it is done: the last word counts where it said so more than once."""
     answers = tuple(answer(call, TASK_ENDED, "ok") for call in calls)
-    status, stop = end_of_task(calls[-1]["input"])
-    return Judgement(status, stop, state, answers)
+    return Judgement(end_of_task(calls[-1]["input"]), state, answers)
 
 
-def end_of_task(arguments: Any) -> tuple[Status, Stop]:
-    """How ``end_task(status, summary)`` ends the session: a status that speaks of failure fails it."""
-    given = arguments if isinstance(arguments, dict) else {}
-    said = str(given.get("status", "completed"))
-    failed = said.strip().lower() in {"failed", "failure", "error", "aborted", "impossible", "gave_up", "blocked"}
-    detail = {"status": said[:MAX_SAID_CHARS], "summary": str(given.get("summary", ""))[:MAX_SAID_CHARS]}
-    stop = Stop(reason="end_task", detail=detail)
-    return ("failed" if failed else "completed"), stop
+def end_of_task(arguments: Any) -> Stop:
+    """The end that ``end_task(status, summary)`` asks for."""
+    fields = arguments if isinstance(arguments, dict) else {}
+    detail = {
+        "status": str(fields.get("status", "completed"))[:MAX_DETAIL_CHARS],
+        "summary": str(fields.get("summary", ""))[:MAX_DETAIL_CHARS],
+    }
+    return Stop(reason="end_task", detail=detail)
 
 
 def judge_results(
@@ -247,19 +242,20 @@ def judge_results(
         for call, (_, outcome) in zip(calls, results, strict=True)
         if polls(call["name"])
     ]
-    state, repetition = breaking.see_calls(head.breakers, polled, head.limits.repetition_strikes)
+    state, repetition = breaking.see_calls(head.turn.breakers, polled, head.limits.repetition_strikes)
     failed = sum(outcome.is_error for _, outcome in results)
     state = breaking.see_outcomes(state, failed=failed, total=len(results))
-    ends = [call for call, (_, told) in zip(calls, results, strict=True) if _ends(head, call) and not told.is_error]
+    ends = [
+        call for call, (_, outcome) in zip(calls, results, strict=True) if _ends(head, call) and not outcome.is_error
+    ]
     if ends:
-        status, stop = end_of_task(ends[-1]["input"])
-        return Judgement(status, stop, state)
+        return Judgement(end_of_task(ends[-1]["input"]), state)
     if repetition and repetition.final:
-        return Judgement("stopped", _repetition_stop(repetition), state)
+        return Judgement(_repetition_stop(repetition), state)
     if state.error_streak >= head.limits.error_streak:
         detail: dict[str, Any] = {"steps": state.error_streak, "tools": sorted({call["name"] for call in calls})}
-        return Judgement("stopped", Stop(reason="error_streak", detail=detail), state)
-    return Judgement(breakers=state, nudged=head.nudged, warning=_warning(repetition, head))
+        return Judgement(Stop(reason="error_streak", detail=detail), state)
+    return Judgement(breakers=state, nudged=head.turn.nudged, warning=_warning(repetition, head))
 
 
 def _repetition_stop(repetition: Repetition) -> Stop:
@@ -284,22 +280,6 @@ def _warning(repetition: Repetition | None, head: Head) -> str | None:
 
 
 # ---- starting again ----
-
-
-def resumable(head: Head) -> bool:
-    """A stopped session can go on when the limit that ended it allows."""
-    return head.status == "stopped"
-
-
-def resumed(head: Head) -> Head:
-    """The head of a stopped session that goes on in the same turn. Going on is an operator's or a user's explicit
-    word, so what the breakers had against it is forgotten; iterations and money are not."""
-    reason = head.stop.reason if head.stop else None
-    changes: dict[str, Any] = {"status": "running", "stop": None, "attempts": 0}
-    changes |= {"cancel_requested": False, "cancel_actor": None}
-    if reason in {"repetition", "error_streak"}:
-        changes["breakers"] = Breakers()
-    return head.model_copy(update=changes)
 
 
 def go_on_note(entries: Sequence[Entry]) -> str | None:

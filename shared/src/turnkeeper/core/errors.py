@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from turnkeeper.core.money import format_usd
+
 
 class TurnkeeperError(Exception):
     """Base of all errors of the kit. ``data`` is safe to show to the caller."""
@@ -73,8 +75,6 @@ class CostCapExceeded(TurnkeeperError):
         contended: bool,
         resets_at: str | None,
     ) -> None:
-        from turnkeeper.core.money import format_usd
-
         super().__init__(
             f"The {scope} cap of {format_usd(limit_nanousd)} USD does not admit a call that may cost "
             f"{format_usd(needed_nanousd)} USD.",

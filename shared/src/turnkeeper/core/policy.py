@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -180,21 +181,24 @@ def task_cap(caps: Caps, limits: Limits) -> int | None:
     return tightest(caps.task, parse_usd(limits.task_usd) if limits.task_usd is not None else None)
 
 
+@overload
+def tightest(first: int, /, *others: int | None) -> int: ...
+@overload
+def tightest(*values: int | None) -> int | None: ...
 def tightest(*values: int | None) -> int | None:
-    said = [value for value in values if value is not None]
-    return min(said) if said else None
+    """The smallest of the values that there are."""
+    return min((value for value in values if value is not None), default=None)
 
 
 def limits_of(agent: Agent, plan: PlanPolicy, role: RolePolicy) -> Limits:
     """The agent's limits, tightened by plan and role."""
 
-    def tight(name: str) -> int:
-        value = tightest(getattr(agent.limits, name), getattr(plan.limits, name), getattr(role.limits, name))
-        assert value is not None
-        return value
-
-    names = ("max_iterations", "max_tokens", "max_seconds")
-    return agent.limits.model_copy(update={name: tight(name) for name in names})
+    return replace(
+        agent.limits,
+        max_iterations=tightest(agent.limits.max_iterations, plan.limits.max_iterations, role.limits.max_iterations),
+        max_tokens=tightest(agent.limits.max_tokens, plan.limits.max_tokens, role.limits.max_tokens),
+        max_seconds=tightest(agent.limits.max_seconds, plan.limits.max_seconds, role.limits.max_seconds),
+    )
 
 
 def compose_grant(tools: Iterable[Tool], plan: PlanPolicy, role: RolePolicy) -> tuple[str, ...]:

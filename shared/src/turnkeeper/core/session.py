@@ -6,9 +6,10 @@ the lease, the money in flight, the breakers' window. Both change only in one tr
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from turnkeeper.core.agent import DoneSignal, Limits, Placement
 from turnkeeper.core.tools import Effect, Outcome
@@ -93,7 +94,8 @@ class Reservation(Frozen):
     at: str
 
 
-class Breakers(Frozen):
+@dataclass(frozen=True, slots=True)
+class Breakers:
     """What the breakers remember; survives a resume."""
 
     #: Hashes of the latest tool calls with, for declared polls, the hash of the result: oldest first.
@@ -124,8 +126,67 @@ class Handoff(Frozen):
     delay_seconds: int = 0
 
 
-class Head(Frozen):
-    """One item; every mutable fact of a session but its transcript and plan. Bounded in size."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnState:
+    """What a new input begins anew."""
+
+    #: From 1.
+    number: int = 1
+    #: Seq of the entry that began it.
+    seq: int = 1
+    started_at: str
+    #: Role of whoever began it, where it is not the session's: the turn has the tools that both may use.
+    role: str | None = None
+    #: Model calls that were begun.
+    iterations: int = 0
+    #: Attempts that failed since the last answer.
+    attempts: int = 0
+    breakers: Breakers = Breakers()
+    #: The agent ended its turn without the done signal, and was reminded of it.
+    nudged: bool = False
+    #: Times in a row that it was put back to wait for money in flight.
+    put_backs: int = 0
+    cancel_requested: bool = False
+    #: Who asked for that.
+    cancel_actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """Which runner may write the session."""
+
+    owner: str | None = None
+    fencing_token: int = 0
+    #: Milliseconds since the epoch.
+    expires_at: int = 0
+    #: Times in a row that a runner took the session and was gone before anything came of it.
+    claims: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the whole session has used and cost."""
+
+    usage: Usage = field(default_factory=Usage)
+    #: Input tokens of the latest answered call, cached or not; 0 before the first.
+    context_tokens: int = 0
+    #: Settled and in_doubt.
+    cost_nanousd: int = 0
+    #: Booked, but not yet part of an entry: the next entry takes it into its cost, so that entries sum to the total.
+    untold_nanousd: int = 0
+    pending: Reservation | None = None
+    #: Calls begun, every attempt counted: the number of the latest in the ledger.
+    calls: int = 0
+
+    @property
+    def reserved_nanousd(self) -> int:
+        return self.pending.amount_nanousd if self.pending else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One item; every mutable fact of a session but its transcript and plan. Bounded in size. Changed only by
+    :mod:`turnkeeper.core.lifecycle`."""
 
     tenant_id: str
     session_id: str
@@ -133,64 +194,32 @@ class Head(Frozen):
     role: str
     agent: str
     placement: Placement
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     created_at: str
     updated_at: str
 
     status: Status
     stop: Stop | None = None
     last_seq: int = 0
-
-    #: Number of the turn, from 1.
-    turn: int = 1
-    turn_started_at: str
-    #: Seq of the entry that began this turn.
-    turn_seq: int = 1
-    #: Model calls of the whole session that were answered, and of this turn that were begun.
+    #: Model calls that were answered.
     steps: int = 0
-    iterations: int = 0
+    turn: TurnState
+    lease: LeaseState = LeaseState()
+    account: Account = Account()
 
-    lease_owner: str | None = None
-    fencing_token: int = 0
-    #: Times in a row that a runner took it and was gone before anything came of it.
-    claims: int = 0
-    #: Milliseconds since the epoch.
-    lease_expires_at: int = 0
+    #: What runs it, or ran it last.
     runner: RunnerKind | None = None
     handoff: Handoff | None = None
     #: Handed off with calls open of which none has begun: whoever takes it up may run them all, once it has unset this.
     unbegun: bool = False
-    #: Times in a row that it was put back to wait for money in flight.
-    put_backs: int = 0
-
-    usage: Usage = Usage()
-    #: Input tokens of the latest answered call, cached or not; 0 before the first.
-    context_tokens: int = 0
-    #: Settled and in_doubt, over the whole session.
-    cost_nanousd: int = 0
-    #: Booked, but not yet told in an entry: the next entry takes it into its cost, so that entries sum to the total.
-    untold_nanousd: int = 0
-    pending: Reservation | None = None
-    #: Calls begun, every attempt counted: the number of the latest in the ledger.
-    calls: int = 0
-
-    breakers: Breakers = Breakers()
-    #: Attempts that failed since the last answer.
-    attempts: int = 0
-    nudged: bool = False
-    flags: tuple[Flag, ...] = ()
-    #: An operator let ``once`` tools go on after a flag, up to this seq.
-    flags_cleared_seq: int = 0
-    cancel_requested: bool = False
-    #: Who asked for that.
-    cancel_actor: str | None = None
     #: Milliseconds that the latest steps took, for the decision to hand off; at most eight.
     step_millis: tuple[int, ...] = ()
 
+    flags: tuple[Flag, ...] = ()
+    #: An operator let ``once`` tools go on after a flag, up to this seq.
+    flags_cleared_seq: int = 0
     granted_tools: tuple[str, ...] = ()
-    #: Role of whoever began this turn, where it is not the session's: the turn has the tools that both may use.
-    turn_role: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     done: DoneSignal = "end_turn"
 
     audit_seq: int = 0
@@ -204,12 +233,9 @@ class Head(Frozen):
     def ended(self) -> bool:
         return self.status in ENDED
 
-    @property
-    def reserved_nanousd(self) -> int:
-        return self.pending.amount_nanousd if self.pending else 0
 
-
-class ToolOutcome(Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOutcome:
     """What became of one tool call: told beside the result in the entry, not to the model."""
 
     tool_use_id: str
@@ -226,10 +252,16 @@ class ToolOutcome(Frozen):
         return self.outcome != "ok"
 
 
-class Entry(Frozen):
+#: Reads and writes an outcome as plain JSON.
+OUTCOME = TypeAdapter(ToolOutcome)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
     """One message with its sequence number, never changed once written (an erase takes its content away)."""
 
-    seq: int
+    #: From 1; 0 until :mod:`turnkeeper.core.lifecycle` gives it its place.
+    seq: int = 0
     type: EntryType
     at: str
     #: Content blocks as the API sent them or takes them: raw JSON.
@@ -284,7 +316,8 @@ class Plan(Frozen):
     items: tuple[PlanItem, ...]
 
 
-class Transcript(Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
     """Everything of one session as a resume reads it, in one query."""
 
     head: Head
@@ -292,4 +325,4 @@ class Transcript(Frozen):
     entries: tuple[Entry, ...]
     plan: Plan | None = None
     #: Results that a tool call left behind before its step was written, by tool_use_id.
-    early_results: dict[str, Any] = Field(default_factory=dict)
+    early_results: dict[str, Any] = field(default_factory=dict)

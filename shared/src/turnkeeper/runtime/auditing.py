@@ -1,12 +1,13 @@
-"""What goes into the audit trail: a record of each thing done, redacted, chained by the write that does it."""
+"""What goes into the audit trail of a tool call. Other records are made by :mod:`turnkeeper.core.lifecycle` with the
+change that they are about; all are chained by the write that does it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-from turnkeeper.core.audit import AuditKind, AuditRecord
+from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.session import Head, ToolOutcome
 from turnkeeper.core.transcript import Block
 from turnkeeper.ports import Clock, Ids, Redacts
@@ -20,20 +21,6 @@ class Auditor:
         self._clock = clock
         self._ids = ids
         self._redactor = redactor
-
-    def record(self, head: Head, kind: AuditKind, *, actor: str | None = None, **detail: Any) -> AuditRecord:
-        """Anything but a tool call. ``detail`` holds limits, reasons and names, never contents."""
-        return AuditRecord(
-            tenant_id=head.tenant_id,
-            session_id=head.session_id,
-            user_id=head.user_id,
-            seq=1,
-            at=self._clock.now(),
-            kind=kind,
-            actor=actor,
-            runner=head.runner,
-            detail=self._redactor.redact(detail) or None,
-        )
 
     def tool_call(
         self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str]
@@ -57,7 +44,7 @@ class Auditor:
             detail={"flag": outcome.flag.model_dump(mode="json")} if outcome.flag else None,
         )
 
-    def arguments(self, arguments: Any, secret_arguments: Collection[str]) -> Mapping[str, Any]:
+    def arguments(self, arguments: Any, secret_arguments: Collection[str]) -> dict[str, Any]:
         """A call's arguments as they may be shown: without secrets, and not too long."""
         redactor = self._redactor.with_names(secret_arguments) if secret_arguments else self._redactor
         redacted = redactor.redact(arguments)

@@ -8,65 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
-from turnkeeper.core.policy import Policy, Terms, compose_grant, may_use, narrow
-from turnkeeper.core.session import Head, RunnerKind, Spec, Transcript
+from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
+from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
-from turnkeeper.ports import Clock, Ids, Model, Prices, Redacts, StoreBusy
-from turnkeeper.runtime.auditing import Auditor
-from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.dispatch import Dispatch
+from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.leases import Lease
-from turnkeeper.runtime.store.sessions import Sessions
-from turnkeeper.runtime.store.tenants import Tenants
-from turnkeeper.runtime.store.treasury import Treasury
-from turnkeeper.runtime.threads import Parallel
+from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
+from turnkeeper.runtime.worksheet import Worksheet
+from turnkeeper.runtime.world import Allowance, World
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a runner can give a turn."""
-
-    runner: RunnerKind
-    #: Seconds until it should have handed off, and until it is killed; ``None``: no end in sight.
-    turn_seconds: float | None = None
-    hard_seconds: float | None = None
-    #: It is told to stop: bring the session to the next safe point and hand it on.
-    draining: Callable[[], bool] = lambda: False
-    #: It is told to stop and its time is up: what still runs is not waited for.
-    expired: Callable[[], bool] = lambda: False
-    #: How long a call may wait for money in flight before the turn is put back or refused.
-    contention_seconds: float = 20.0
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything that the engine works with, wired in ``bootstrap``."""
-
-    sessions: Sessions
-    tenants: Tenants
-    treasury: Treasury
-    policy: Policy
-    catalog: Catalog
-    model: Model
-    prices: Prices
-    dispatch: Dispatch
-    auditor: Auditor
-    redactor: Redacts
-    clock: Clock
-    ids: Ids
-    parallel: Parallel
-    #: Writes a line to the log.
-    warn: Callable[[str], None]
-    #: Holds a claimed lease until the turn is over.
-    keep_lease: Callable[[Head, float, Callable[[], None]], Lease]
 
 
 class Engine:
@@ -102,7 +59,7 @@ class Engine:
         turn: Turn | None = None
         try:
             transcript = self.world.sessions.load(head.tenant_id, head.session_id)
-            if transcript.head.fencing_token != head.fencing_token:
+            if transcript.head.lease.fencing_token != head.lease.fencing_token:
                 raise LeaseLost("another runner took the session", session_id=head.session_id)
             turn = self._turn(transcript, allowance, lease)
             return turn.drive()
@@ -129,7 +86,36 @@ class Engine:
             redactor=world.redactor,
             done=head.done,
         )
-        turn = Turn(world, transcript, terms, agent, toolbox, allowance=allowance, lease=lease)
+        sheet = Worksheet(world.sessions, world.clock, lease, transcript)
+        turn = Turn(
+            sheet,
+            ModelStep(
+                sheet,
+                toolbox,
+                terms,
+                model=world.model,
+                prices=world.prices,
+                treasury=world.treasury,
+                redactor=world.redactor,
+                parallel=world.parallel,
+                warn=world.warn,
+            ),
+            ToolStep(
+                sheet,
+                toolbox,
+                sessions=world.sessions,
+                auditor=world.auditor,
+                blocks_once=agent is not None and agent.block_once_after_flag,
+            ),
+            toolbox,
+            allowance=allowance,
+            lease=lease,
+            clock=world.clock,
+            ids=world.ids,
+            redactor=world.redactor,
+            auditor=world.auditor,
+            agent_found=agent is not None,
+        )
         turn.narrow(granted)
         return turn
 
@@ -152,7 +138,7 @@ class Engine:
         now = narrow(head.granted_tools, allowed(head.role))
         # A tool that the agent lacks is out of reach, but no policy took it away: a later deployment may bring it back.
         kept = tuple(name for name in head.granted_tools if name in now or name not in by_name)
-        usable = narrow(now, allowed(head.turn_role)) if head.turn_role is not None else now
+        usable = narrow(now, allowed(head.turn.role)) if head.turn.role is not None else now
         return kept, {name: by_name[name] for name in usable}
 
     def send(self, head: Head) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.agent import Agent, Placement
-from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.decide import go_on_note, resumable, resumed
+from turnkeeper.core.decide import go_on_note
 from turnkeeper.core.errors import (
     AgentNotFound,
     Forbidden,
@@ -24,17 +23,19 @@ from turnkeeper.core.errors import (
     TenantPaused,
 )
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.lifecycle import leaving, taking
+from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
-from turnkeeper.core.session import Breakers, Entry, Handoff, Head, Spec, Stop
-from turnkeeper.core.transcript import Block, text_block, unanswered, user_content
+from turnkeeper.core.session import Head, Spec, TurnState
+from turnkeeper.core.transcript import Block, unanswered, user_content
 from turnkeeper.ports import Clock, Ids, Prices
-from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.requests import definitions
-from turnkeeper.runtime.store.sessions import Once, Sessions
+from turnkeeper.runtime.store.idempotency import IdempotencyKey
+from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 
-MOST_ITERATIONS = 1_000
+MAX_ITERATIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,6 @@ class Intake:
     policy: Policy
     catalog: Catalog
     prices: Prices
-    auditor: Auditor
     clock: Clock
     ids: Ids
 
@@ -72,7 +72,7 @@ class Intake:
         who: Identity,
         request: NewSession,
         *,
-        once: Once | None = None,
+        key: IdempotencyKey | None = None,
         session_id: str | None = None,
         even_paused: bool = False,
     ) -> Head:
@@ -95,38 +95,31 @@ class Intake:
         if terms.tenant.paused and not even_paused:
             raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
         self.prices.rates(agent.model, agent.model_options)
-        head, spec = self._compose(who, agent, terms, request, session_id or self.ids.session_id())
-        entry = Entry(seq=1, type="user", at=head.created_at, content=user_content(request.input))
-        records = (
-            self.auditor.record(head, "session_created", agent=agent.name, placement=head.placement, role=who.role),
-            self.auditor.record(head, "grant", tools=list(head.granted_tools), role=who.role),
-        )
-        return self.sessions.create(head, spec, entry, records, once)
+        change, spec = self._compose(who, agent, terms, request, session_id or self.ids.session_id())
+        return self.sessions.create(change, spec, key)
 
     def _compose(
         self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str
-    ) -> tuple[Head, Spec]:
+    ) -> tuple[Change, Spec]:
         role = self.policy.role(who.role)
         tools = agent.all_tools()
         granted = compose_grant(tools, terms.plan, role)
-        now = iso(self.clock.now())
-        placement = request.placement or agent.placement
+        now = self.clock.now()
         head = Head(
             tenant_id=who.tenant_id,
             session_id=session_id,
             user_id=who.user_id,
             role=who.role,
             agent=agent.name,
-            placement=placement,
+            placement=request.placement or agent.placement,
             metadata=dict(request.metadata),
-            created_at=now,
-            updated_at=now,
-            turn_started_at=now,
-            last_seq=1,
+            created_at=iso(now),
+            updated_at=iso(now),
+            status="queued",
+            turn=TurnState(started_at=iso(now)),
             granted_tools=granted,
             limits=limits_of(agent, terms.plan, role),
             done=agent.done,
-            **_on_its_way(placement, now),
         )
         spec = Spec(
             model=agent.model,
@@ -134,12 +127,12 @@ class Intake:
             tools=definitions([tool for tool in tools if tool.name in granted], agent.done),
             model_options=agent.model_options,
         )
-        return head, spec
+        return taking.create(head, now, user_content(request.input)), spec
 
     # ---- turns ----
 
     def post(
-        self, head: Head, value: str | list[Block], *, who: Identity | None = None, once: Once | None = None
+        self, head: Head, value: str | list[Block], *, who: Identity | None = None, key: IdempotencyKey | None = None
     ) -> Head:
         """A user's next input to a session at rest.
 
@@ -151,42 +144,9 @@ class Intake:
             SessionEnded: it has ended; ``status`` says how.
             AlreadyDone: the idempotency key was used.
         """
-        if head.ended:
-            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
-        if not head.resting:
-            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
-        now = iso(self.clock.now())
-        seq = head.last_seq + 1
-        after = head.model_copy(
-            update={
-                "turn": head.turn + 1,
-                "turn_seq": seq,
-                "turn_started_at": now,
-                "last_seq": seq,
-                "stop": None,
-                "iterations": 0,
-                "breakers": Breakers(),
-                "attempts": 0,
-                "nudged": False,
-                "cancel_requested": False,
-                "cancel_actor": None,
-                "put_backs": 0,
-                "updated_at": now,
-                **_on_its_way(head.placement, now),
-            }
-        )
-        entry = Entry(seq=seq, type="user", at=now, content=user_content(value))
-        after, records = self._by(after, who)
-        return self.sessions.start_turn(head, after, (entry,), once, audit=records)
-
-    def _by(self, head: Head, who: Identity | None) -> tuple[Head, tuple[AuditRecord, ...]]:
-        """The head of a turn that this caller begins, and a record where that changes what it is given."""
-        role = who.role if who is not None and who.role != head.role else None
-        if role == head.turn_role:
-            return head, ()
-        after = head.model_copy(update={"turn_role": role})
-        actor = who.user_id if who is not None else None
-        return after, (self.auditor.record(head, "grant", actor=actor, turn=head.turn, role=role or head.role),)
+        role, actor = (who.role, who.user_id) if who is not None else (None, None)
+        change = taking.begin_turn(head, self.clock.now(), user_content(value), role=role, actor=actor)
+        return self.sessions.write_at_rest(head, change, key)
 
     def resume(
         self,
@@ -196,7 +156,7 @@ class Intake:
         clear_flags: bool = False,
         actor: str | None = None,
         who: Identity | None = None,
-        once: Once | None = None,
+        key: IdempotencyKey | None = None,
     ) -> Head:
         """A stopped session goes on in the same turn, as far as the limit that ended it allows now. A limit that is
         raised and flags that are cleared go onto the session's audit chain, in the same write.
@@ -213,33 +173,25 @@ class Intake:
             AlreadyDone: the idempotency key was used.
         """
         if not head.resting:
-            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
-        if not resumable(head):
-            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
-        now = iso(self.clock.now())
-        after = resumed(head).model_copy(update={"updated_at": now, **_on_its_way(head.placement, now)})
+            raise busy(head)
         if max_iterations is not None:
             if max_iterations < 1:
                 raise InvalidRequest("max_iterations is at least 1")
             most = self._most_iterations(head)
             if max_iterations > most:
                 raise Forbidden(f"max_iterations is at most {most} for this session")
-            after = after.model_copy(
-                update={"limits": head.limits.model_copy(update={"max_iterations": max_iterations})}
-            )
-        if head.stop is not None and head.stop.reason == "deadline":
-            after = after.model_copy(update={"turn_started_at": now})
-        if clear_flags:
-            after = after.model_copy(update={"flags_cleared_seq": head.last_seq})
-        after, records = self._by(after, who)
-        if actor is not None or max_iterations is not None or clear_flags:
-            records = (*records, self._operated(head, "resume", actor, max_iterations, clear_flags))
-        note = go_on_note(self.sessions.load(head.tenant_id, head.session_id).entries)
-        entries: tuple[Entry, ...] = ()
-        if note is not None:
-            entry = Entry(seq=head.last_seq + 1, type="user", at=now, content=(text_block(note),), by_kit=True)
-            entries, after = (entry,), after.model_copy(update={"last_seq": entry.seq})
-        return self.sessions.start_turn(head, after, entries, once, audit=records)
+        role, user = (who.role, who.user_id) if who is not None else (None, None)
+        change = taking.go_on(
+            head,
+            self.clock.now(),
+            role=role,
+            actor=user,
+            operator=actor,
+            max_iterations=max_iterations,
+            clear_flags=clear_flags,
+            note=go_on_note(self.sessions.load(head.tenant_id, head.session_id).entries),
+        )
+        return self.sessions.write_at_rest(head, change, key)
 
     def clear_flags(self, head: Head, *, actor: str) -> Head:
         """Let ``once`` tools run again in a session that rests and may be spoken to: nothing else changes.
@@ -248,29 +200,13 @@ class Intake:
             SessionBusy: a turn is running.
             SessionEnded: it has ended.
         """
-        if head.ended:
-            raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
-        if not head.resting:
-            raise SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
-        after = head.model_copy(update={"flags_cleared_seq": head.last_seq, "updated_at": iso(self.clock.now())})
-        record = self._operated(head, "clear_flags", actor, None, True)
-        return self.sessions.start_turn(head, after, (), None, audit=(record,))
-
-    def _operated(
-        self, head: Head, action: str, actor: str | None, max_iterations: int | None, clear_flags: bool
-    ) -> AuditRecord:
-        detail: dict[str, Any] = {"action": action}
-        if max_iterations is not None:
-            detail |= {"max_iterations": max_iterations, "before": head.limits.max_iterations}
-        if clear_flags:
-            detail |= {"clear_flags": True, "up_to_seq": head.last_seq}
-        return self.auditor.record(head, "operator_action", actor=actor, **detail)
+        return self.sessions.write_at_rest(head, taking.clear_flags(head, self.clock.now(), actor))
 
     def _most_iterations(self, head: Head) -> int:
         """The agent's own limit can be raised for a session; those of its tenant's plan and its role cannot."""
         plan = self.tenants.terms(head.tenant_id).plan
         role = self.policy.role(head.role)
-        return tightest(MOST_ITERATIONS, plan.limits.max_iterations, role.limits.max_iterations) or MOST_ITERATIONS
+        return tightest(MAX_ITERATIONS, plan.limits.max_iterations, role.limits.max_iterations) or MAX_ITERATIONS
 
     # ---- whose session ----
 
@@ -306,31 +242,14 @@ class Intake:
         while not head.ended:
             try:
                 if head.resting or self._can_end_in_queue(head):
-                    return self._cancel_now(head, actor)
-                return self.sessions.request_cancel(head.tenant_id, head.session_id, actor)
+                    return self.sessions.write_at_rest(head, leaving.cancel(head, self.clock.now(), actor))
+                return self.sessions.request_cancel(head, actor)
             except (SessionBusy, SessionEnded):  # A runner took it, or it came to rest, between the two.
                 head = self.sessions.head(head.tenant_id, head.session_id)
-        raise SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+        raise ended(head)
 
     def _can_end_in_queue(self, head: Head) -> bool:
         """No runner has it, and it was put back at a safe point: nothing waits for an answer or for its money."""
-        if head.status != "queued" or head.lease_owner is not None or head.pending is not None:
+        if head.status != "queued" or head.lease.owner is not None or head.account.pending is not None:
             return False
         return not unanswered(self.sessions.load(head.tenant_id, head.session_id).entries)
-
-    def _cancel_now(self, head: Head, actor: str) -> Head:
-        now = iso(self.clock.now())
-        stop = Stop(reason="cancelled")
-        cost = head.untold_nanousd
-        entry = Entry(seq=head.last_seq + 1, type="status", at=now, status="cancelled", stop=stop, cost_nanousd=cost)
-        resting = {"status": "cancelled", "stop": stop, "handoff": None, "put_backs": 0, "untold_nanousd": 0}
-        after = head.model_copy(update={**resting, "last_seq": entry.seq, "updated_at": now})
-        record = self.auditor.record(head, "cancel", actor=actor, reason="cancelled")
-        return self.sessions.start_turn(head, after, (entry,), None, audit=(record,))
-
-
-def _on_its_way(placement: Placement, now: str) -> dict[str, Any]:
-    """The head's fields of a session that a runner is about to be asked for."""
-    if placement == "background":
-        return {"status": "queued", "handoff": Handoff(to="queue", at=now)}
-    return {"status": "running", "handoff": Handoff(to="function", at=now)}

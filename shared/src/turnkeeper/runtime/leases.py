@@ -55,7 +55,7 @@ class LeaseThread:
         self._renewed_at = held_since
         self._stop = threading.Event()
         self._lost = False
-        self._cancelled = head.cancel_requested
+        self._cancelled = head.turn.cancel_requested
         self._thread = threading.Thread(target=self._keep, name=f"lease-{head.session_id}", daemon=True)
 
     def __enter__(self) -> Self:

@@ -91,10 +91,10 @@ def input_bound(
     Args:
         remote: schemas of tools that live elsewhere: the last call may have gone without them.
     """
-    if not head.context_tokens:
+    if not head.account.context_tokens:
         return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
     since = _since_last_answer(entries)
-    return _bound_of([*since, dict(remote or {})], head.context_tokens + 16 * (len(since) + 1))
+    return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 
 
 def _bound_of(parts: Sequence[Any], known: int) -> int | None:

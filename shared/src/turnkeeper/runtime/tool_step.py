@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core import decide
@@ -12,88 +12,86 @@ from turnkeeper.core.session import Flag
 from turnkeeper.core.tools import Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
 from turnkeeper.runtime import requests
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.toolbox import Answer, Ran, Step, Toolbox, early_answer
 from turnkeeper.runtime.worksheet import Worksheet
 
-if TYPE_CHECKING:
-    from turnkeeper.runtime.engine import World
 
-
+@dataclass
 class ToolStep:
-    """``blocks_once``: the agent wants calls of ``once`` tools denied after a flagged result."""
-
-    def __init__(self, world: World, sheet: Worksheet, toolbox: Toolbox, *, blocks_once: bool) -> None:
-        self._world = world
-        self._sheet = sheet
-        self._toolbox = toolbox
-        self._blocks_once = blocks_once
-        #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
-        self.own_calls = False
+    sheet: Worksheet
+    toolbox: Toolbox
+    sessions: Sessions
+    auditor: Auditor
+    #: The agent wants calls of ``once`` tools denied after a flagged result.
+    blocks_once: bool
+    #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
+    own_calls: bool = False
 
     def run(self, calls: Sequence[Block], *, left_seconds: float | None, stop: Callable[[], bool]) -> Ran:
         """An answer to each call, in order. Nothing is kept yet: see :meth:`take`."""
-        head = self._sheet.head
-        return self._toolbox.run(
+        head = self.sheet.head
+        return self.toolbox.run(
             Step(
                 head=head,
                 calls=calls,
                 resumed=not self.own_calls,
-                early=self._sheet.early,
+                early=self.sheet.early,
                 effects=self._effects(),
                 left_seconds=left_seconds,
                 stop=stop,
-                put_down=lambda call_id, result: self._world.sessions.put_result(head, call_id, result),
+                put_down=lambda call_id, result: self.sessions.put_result(head, call_id, result),
                 once_blocked=self._once_blocked(),
             )
         )
 
     def longest_seconds(self, calls: Sequence[Block]) -> float:
         """How long the slowest of the calls may take."""
-        tools = [tool for call in calls if (tool := self._toolbox.get(call["name"])) is not None]
+        tools = [tool for call in calls if (tool := self.toolbox.get(call["name"])) is not None]
         return max((tool.timeout_seconds for tool in tools), default=0.0)
 
-    def take(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
-        """Keep them for the next write, with their audit records, flags, and the plan where it was told."""
-        sheet = self._sheet
+    def take(self, calls: Sequence[Block], answers: Sequence[Answer]) -> tuple[Flag, ...]:
+        """Keep them for the next write, with their audit records, and the plan where one was made. What of them looks
+        suspicious; a call that was denied did nothing, so its flag stands with it and holds nothing else back."""
+        sheet = self.sheet
         answers = [self._suspect(call, given) for call, given in zip(calls, answers, strict=True)]
         sheet.answers = list(answers)
         self.audit(calls, answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
             if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
                 sheet.plan = requests.plan_of_call(call) or sheet.plan
-        # What was denied did nothing: told with the call, it holds nothing else back.
-        flags = tuple(told.flag for _, told in answers if told.flag is not None and told.outcome != "denied")
-        if flags:
-            sheet.change(flags=(*sheet.head.flags, *flags)[-20:])
+        outcomes = [outcome for _, outcome in answers if outcome.outcome != "denied"]
+        return tuple(outcome.flag for outcome in outcomes if outcome.flag is not None)
 
     def _suspect(self, call: Block, given: Answer) -> Answer:
         """Flag a call that changes something, made after a result of this turn was flagged."""
         block, outcome = given
-        tool = self._toolbox.get(call["name"])
+        tool = self.toolbox.get(call["name"])
         if tool is None or outcome.flag is not None:
             return given
         flagged = [
             Finding(score=flag.score, reasons=())
-            for flag in self._sheet.head.flags
-            if flag.seq > max(self._sheet.head.turn_seq, self._sheet.head.flags_cleared_seq)
+            for flag in self.sheet.head.flags
+            if flag.seq > max(self.sheet.head.turn.seq, self.sheet.head.flags_cleared_seq)
         ]
         finding = suspicious_sequence(flagged, [NextCall(tool.name, tool.effect)])
         if finding is None:
             return given
         flag = Flag(
-            seq=self._sheet.head.last_seq + 1,
+            seq=self.sheet.head.last_seq + 1,
             tool_use_id=call["id"],
             tool=tool.name,
             score=finding.score,
             reasons=finding.reasons,
         )
-        return block, outcome.model_copy(update={"flag": flag})
+        return block, replace(outcome, flag=flag)
 
     def audit(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         for call, (_, outcome) in zip(calls, answers, strict=True):
-            tool = self._toolbox.get(call["name"])
+            tool = self.toolbox.get(call["name"])
             secret = tool.secret_arguments if tool else frozenset()
-            self._sheet.audit.append(self._world.auditor.tool_call(self._sheet.head, call, outcome, secret))
+            self.sheet.audit.append(self.auditor.tool_call(self.sheet.head, call, outcome, secret))
 
     def honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Answers to calls that will not run. Another runner may have begun them: then nobody can say that they did
@@ -102,8 +100,8 @@ class ToolStep:
             return tuple(answers)
         effects = self._effects()
         honest: list[Answer] = []
-        for call, given in zip(self._sheet.open_calls() if answers else (), answers, strict=True):
-            if (early := early_answer(self._sheet.early, call)) is not None:
+        for call, given in zip(self.sheet.open_calls() if answers else (), answers, strict=True):
+            if (early := early_answer(self.sheet.early, call)) is not None:
                 honest.append(early)
             elif effects.get(call["name"], "read") != "read":
                 honest.append(answer(call, UNKNOWN_OUTCOME, "unknown"))
@@ -114,16 +112,16 @@ class ToolStep:
     def unknown(self) -> tuple[Answer, ...]:
         """Answers to calls that may have been made by a runner that is gone."""
         return tuple(
-            early_answer(self._sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
-            for call in unanswered(self._sheet.entries)
+            early_answer(self.sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
+            for call in unanswered(self.sheet.entries)
         )
 
     def _effects(self) -> dict[str, Effect]:
-        return {definition.name: definition.effect for definition in self._sheet.spec.tools}
+        return {definition.name: definition.effect for definition in self.sheet.spec.tools}
 
     def _once_blocked(self) -> str | None:
-        head = self._sheet.head
-        if not self._blocks_once:
+        head = self.sheet.head
+        if not self.blocks_once:
             return None
         standing = [flag for flag in head.flags if flag.seq > head.flags_cleared_seq]
         if not standing:
@@ -136,4 +134,4 @@ class ToolStep:
     def hash_of(self, call: Block) -> str:
         """What the repetition breaker knows the call by."""
         arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}
-        return breaking.call_hash(call["name"], arguments, self._toolbox.volatile(call["name"]))
+        return breaking.call_hash(call["name"], arguments, self.toolbox.volatile(call["name"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.injection import FLAG_AT, check_injection
-from turnkeeper.core.session import Flag, Head, ToolOutcome
+from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.tools import (
     Effect,
     ForeignToolError,
@@ -156,7 +156,7 @@ class Toolbox:
         )
         reasons = ("a call outside the grant",)
         flag = Flag(seq=head.last_seq + 1, tool_use_id=call["id"], tool=name, score=FLAG_AT, reasons=reasons)
-        return block, outcome.model_copy(update={"flag": flag})
+        return block, replace(outcome, flag=flag)
 
     # ---- running ----
 
@@ -170,7 +170,7 @@ class Toolbox:
             call, tool = to_run[index]
             if still_running and tool.effect != "read" and outcome.value is not None:
                 result, told = outcome.value
-                self._put_down(step, call, {"result": result, "outcome": told.model_dump(mode="json")})
+                self._put_down(step, call, {"result": result, "outcome": OUTCOME.dump_python(told, mode="json")})
 
         outcomes = self._parallel.run_all(jobs, timeouts=timeouts, stop=step.stop, done=done)
         return [
@@ -215,7 +215,7 @@ class Toolbox:
             started = self._clock.monotonic()
             block, outcome = self._call(head, call, tool, timeout)
             duration = int((self._clock.monotonic() - started) * 1000)
-            return block, outcome.model_copy(update={"duration_ms": duration})
+            return block, replace(outcome, duration_ms=duration)
 
         return job
 
@@ -308,7 +308,7 @@ def early_answer(early: Mapping[str, Any], call: Block) -> Answer | None:
     put_down = early.get(call["id"])
     if put_down is None:
         return None
-    return put_down["result"], ToolOutcome.model_validate(put_down["outcome"])
+    return put_down["result"], OUTCOME.validate_python(put_down["outcome"])
 
 
 def _cut(content: Sequence[Block], max_bytes: int) -> list[Block]:

@@ -11,12 +11,16 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Head, Plan, Spec
+from turnkeeper.core.session import Account, Entry, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
 
@@ -81,17 +85,31 @@ _JSON_FIELDS = frozenset(
 )
 
 
+#: Parts of a head that are spread over attributes of the item, which conditions and indexes read: the names of those
+#: that are not the fields' own.
+_PARTS: Mapping[str, Mapping[str, str]] = {
+    "turn": {"number": "turn", "seq": "turn_seq", "started_at": "turn_started_at", "role": "turn_role"},
+    "lease": {"owner": "lease_owner", "expires_at": "lease_expires_at"},
+    "account": {},
+}
+_PART_TYPES: Mapping[str, type] = {"turn": TurnState, "lease": LeaseState, "account": Account}
+_HEAD = TypeAdapter(Head)
+
+
+def _attributes(part: str) -> list[tuple[str, str]]:
+    """Field and attribute of everything in a part."""
+    return [(field.name, _PARTS[part].get(field.name, field.name)) for field in fields(_PART_TYPES[part])]
+
+
 def head_item(head: Head) -> Item:
     """All attributes of the head's item but its key; ``None`` is left out."""
-    item: Item = {}
-    for name in Head.model_fields:
-        value = getattr(head, name)
-        if value is None:
-            continue
-        if name in _JSON_FIELDS:
-            dumped = head.model_dump(mode="json", include={name})[name]
-            value = _json_text(dumped)
-        item[name] = value
+    values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head)}
+    for part in _PARTS:
+        state = values.pop(part)
+        values |= {attribute: getattr(state, name) for name, attribute in _attributes(part)}
+    item: Item = {name: value for name, value in values.items() if value is not None}
+    for name in _JSON_FIELDS & item.keys():
+        item[name] = _json_text(to_jsonable_python(item[name]))
     item.update(_index_attributes(head))
     return item
 
@@ -126,9 +144,9 @@ def due_at(head: Head) -> str | None:
     sent again, at most a quarter of an hour, so that a long queue is not flooded with copies.
     """
     if head.resting:
-        return head.updated_at if head.pending else None
-    if head.lease_owner is not None:
-        return lease_due(head.lease_expires_at)
+        return head.updated_at if head.account.pending else None
+    if head.lease.owner is not None:
+        return lease_due(head.lease.expires_at)
     sends = head.handoff.sends if head.handoff else 1
     since = head.handoff.at if head.handoff else head.updated_at
     wait = min(60 * 2 ** (sends - 1), 900) + (head.handoff.delay_seconds if head.handoff else 0)
@@ -140,26 +158,27 @@ def lease_due(expires_at_millis: int) -> str:
 
 
 def head_of(item: Mapping[str, Any]) -> Head:
-    return Head.model_validate(
-        {
-            name: json.loads(item[name]) if name in _JSON_FIELDS else item[name]
-            for name in Head.model_fields
-            if name in item
-        }
-    )
+    """Raises ValueError where it is no head of this version or an earlier one."""
+    values = {name: json.loads(value) if name in _JSON_FIELDS else value for name, value in item.items()}
+    head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
+    for part in _PARTS:
+        head[part] = {name: values[attribute] for name, attribute in _attributes(part) if attribute in values}
+    return _HEAD.validate_python(head)
 
 
 # ---- the rest ----
 
+_ENTRY = TypeAdapter(Entry)
+
 
 def entry_item(entry: Entry, blobs: Blobs, prefix: str) -> Item:
-    value = entry.model_dump(mode="json", exclude_defaults=True, exclude={"seq", "type", "at"})
+    value = _ENTRY.dump_python(entry, mode="json", exclude_defaults=True, exclude={"seq", "type", "at"})
     return {"seq": entry.seq, "type": entry.type, "at": entry.at, **pack(value, blobs, prefix)}
 
 
 def entry_of(item: Mapping[str, Any], blobs: Blobs) -> Entry:
     value = unpack(item, blobs) or {}
-    return Entry.model_validate({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
+    return _ENTRY.validate_python({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
 
 
 def spec_of(item: Mapping[str, Any], blobs: Blobs) -> Spec:

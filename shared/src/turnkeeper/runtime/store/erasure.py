@@ -15,7 +15,8 @@ from typing import Any
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.decide import MAX_KEPT_CALLS
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Breakers, Entry, Head, ToolOutcome
+from turnkeeper.core.lifecycle import leaving
+from turnkeeper.core.session import OUTCOME, Head
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, answer, unanswered
 from turnkeeper.ports import (
     Blobs,
@@ -26,13 +27,14 @@ from turnkeeper.ports import (
     Item,
     Key,
     Operation,
+    Redacts,
     StoreBusy,
     Table,
     Update,
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.changes import Change, Resolved, operations
+from turnkeeper.runtime.store.changes import Writer
 
 #: What holds contents, by the beginning of the sort key.
 _CONTENT: Mapping[str, tuple[str, ...]] = {
@@ -51,9 +53,19 @@ _TRIES = 50
 
 
 class Erasure:
-    def __init__(self, table: Table, blobs: Blobs, clock: Clock, auditor: Auditor, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        table: Table,
+        blobs: Blobs,
+        clock: Clock,
+        redactor: Redacts,
+        auditor: Auditor,
+        *,
+        lease_seconds: float,
+    ) -> None:
         self._table = table
         self._blobs = blobs
+        self._writer = Writer(blobs, redactor)
         self._clock = clock
         self._auditor = auditor
         self._lease_seconds = lease_seconds
@@ -91,39 +103,12 @@ class Erasure:
     def _take_away(self, head: Head, actor: str) -> Head:
         """The transaction after which the session is erased for everybody who reads or writes it."""
         now = self._clock.now()
-        resolved, cost = None, head.cost_nanousd
-        if head.pending is not None:
-            amount = head.pending.amount_nanousd
-            resolved = Resolved(head.pending, "in_doubt", amount, {"error": "the session was erased"})
-            cost += amount
-        after = head.model_copy(
-            update={
-                "status": "erased",
-                "stop": None,
-                "metadata": {},
-                "flags": (),
-                "breakers": Breakers(),
-                "lease_owner": None,
-                "fencing_token": head.fencing_token + 1,
-                # Its runner looks for this every other second, and for its lease less often.
-                "cancel_requested": True,
-                "handoff": None,
-                "put_backs": 0,
-                "pending": None,
-                "cost_nanousd": cost,
-                "untold_nanousd": 0,
-                "last_seq": head.last_seq + 1,
-                "updated_at": iso(now),
-            }
-        )
-        untold = head.untold_nanousd + cost - head.cost_nanousd
-        last = Entry(seq=after.last_seq, type="status", at=iso(now), status="erased", cost_nanousd=untold)
-        record = self._auditor.record(head, "erase", actor=actor, status=head.status)
-        change = Change(head, after, entries=(last,), audit=(*self._open_calls(head), record), resolved=resolved)
-        after, writes, _ = operations(change, self._blobs, _unchanged(head))
+        change = leaving.erase(head, now, actor, self._open_calls(head))
+        made = self._writer.transaction(head, change, _unchanged(head))
         look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
-        self._table.write([_due(writes[0], head, iso(look_again)), *writes[1:]])
-        return after
+        head_update, *others = made.operations
+        self._table.write([_due(head_update, head, iso(look_again)), *others])
+        return made.head
 
     def _open_calls(self, head: Head) -> list[AuditRecord]:
         """Records of the calls that its runner may be making right now. It will not get to write them itself, and an
@@ -132,7 +117,7 @@ class Erasure:
             return []
         beginning = keys.session_pk(head.tenant_id, head.session_id)
         items = self._table.query_all(
-            beginning, first=keys.entry_key(head.tenant_id, head.session_id, head.turn_seq).sk
+            beginning, first=keys.entry_key(head.tenant_id, head.session_id, head.turn.seq).sk
         )
         entries = [codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")]
         early = {item["tool_use_id"]: item for item in items if item["sk"].startswith("RESULT#")}
@@ -140,7 +125,7 @@ class Erasure:
         for call in unanswered(entries)[:MAX_KEPT_CALLS]:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
             if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
-                outcome = ToolOutcome.model_validate(put_down["outcome"])
+                outcome = OUTCOME.validate_python(put_down["outcome"])
             # Arguments would be taken away at once.
             records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
         return records

@@ -6,20 +6,12 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from turnkeeper.core.audit import AuditRecord
-from turnkeeper.core.errors import (
-    IdempotencyMismatch,
-    LeaseLost,
-    SessionBusy,
-    SessionEnded,
-    SessionNotFound,
-)
-from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Handoff, Head, RunnerKind, Spec
+from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
+from turnkeeper.core.lifecycle import leaving, running
+from turnkeeper.core.lifecycle.change import Change, busy, ended
+from turnkeeper.core.session import Head, RunnerKind, Spec
 from turnkeeper.ports import (
     ABSENT,
     EXISTS,
@@ -28,136 +20,77 @@ from turnkeeper.ports import (
     Check,
     Clock,
     Cond,
+    Condition,
     ConditionFailed,
-    Ids,
     Put,
+    Redacts,
     Table,
-    Update,
 )
-from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.changes import Change, Resolved, chained, operations
+from turnkeeper.runtime.store import codec, idempotency, keys
+from turnkeeper.runtime.store.changes import Writer, head_update
+from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
 from turnkeeper.runtime.store.records import Records
-from turnkeeper.runtime.store.tenants import audit_item
 from turnkeeper.runtime.store.treasury import CountersRefused
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000
-#: How long an idempotency key is remembered.
-IDEMPOTENCY_SECONDS = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """An idempotency key with the hash of what it protects: written in the same transaction. It is its caller's own:
-    ``user_id`` says whose, where that is not the session's user."""
-
-    key: str
-    body_sha256: str
-    user_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What an idempotency key stands for: the session and turn that it made."""
-
-    session_id: str
-    turn: int
 
 
 class Sessions(Records):
-    def __init__(self, table: Table, blobs: Blobs, clock: Clock, ids: Ids, *, lease_seconds: float) -> None:
+    def __init__(self, table: Table, blobs: Blobs, clock: Clock, redactor: Redacts, *, lease_seconds: float) -> None:
         super().__init__(table, blobs)
         self._clock = clock
-        self._ids = ids
+        self._writer = Writer(blobs, redactor)
         self.lease_seconds = lease_seconds
 
-    # ---- coming into being ----
+    # ---- at rest ----
 
-    def create(self, head: Head, spec: Spec, entry: Entry, audit: tuple[AuditRecord, ...], once: Once | None) -> Head:
+    def create(self, change: Change, spec: Spec, key: IdempotencyKey | None = None) -> Head:
         """A new session with its first input, all at once.
 
         Raises:
             SessionBusy: a session of this id exists already.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
-        head, records = chained(head, audit)
-        pk = (head.tenant_id, head.session_id)
-        prefix = keys.blob_prefix(*pk)
-        writes = [
-            Put(keys.head_key(*pk), codec.head_item(head), (ABSENT,)),
-            Put(keys.spec_key(*pk), codec.pack(spec.model_dump(mode="json"), self._blobs, prefix)),
-            Put(keys.entry_key(*pk, entry.seq), codec.entry_item(entry, self._blobs, prefix), (ABSENT,)),
-            *(Put(keys.audit_key(*pk, record.seq), audit_item(record), (ABSENT,)) for record in records),
-            *self._once(head, once),
-        ]
+        made = self._writer.creation(change, spec)
+        writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
-            self._raise_if_done(failed, writes, once)
-            raise SessionBusy("the session exists already", session_id=head.session_id) from failed
-        return head
+            idempotency.raise_if_done(failed, len(writes), key)
+            raise SessionBusy("the session exists already", session_id=made.head.session_id) from failed
+        return made.head
 
-    def start_turn(
-        self,
-        before: Head,
-        after: Head,
-        entries: tuple[Entry, ...],
-        once: Once | None,
-        audit: tuple[AuditRecord, ...] = (),
-        resolved: Resolved | None = None,
-    ) -> Head:
-        """A resting session takes an input, goes on where it stopped, or ends; or money is settled that was left.
+    def write_at_rest(self, before: Head, change: Change, key: IdempotencyKey | None = None) -> Head:
+        """A session without a runner takes an input, goes on where it stopped, or ends; or money is settled that was
+        left.
 
         Raises:
-            SessionBusy: somebody else started a turn meanwhile.
+            SessionBusy: somebody else wrote it meanwhile.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
         at_rest = (
             Cond("last_seq", "=", before.last_seq),
-            Cond("turn", "=", before.turn),
+            Cond("turn", "=", before.turn.number),
             Cond("status", "=", before.status),
-            Cond("fencing_token", "=", before.fencing_token),
+            Cond("fencing_token", "=", before.lease.fencing_token),
         )
-        after, writes, _ = operations(
-            Change(before, after, entries, audit=audit, resolved=resolved), self._blobs, at_rest
-        )
-        writes.extend(self._once(after, once))
+        made = self._writer.transaction(before, change, at_rest)
+        writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
-            self._raise_if_done(failed, writes, once)
-            raise SessionBusy("a turn is running", session_id=before.session_id, status=before.status) from failed
-        return after
+            idempotency.raise_if_done(failed, len(writes), key)
+            raise busy(before) from failed
+        return made.head
 
-    def earlier(self, tenant_id: str, user_id: str, once: Once) -> Earlier | None:
+    def earlier(self, tenant_id: str, user_id: str, key: IdempotencyKey) -> Earlier | None:
         """What was done under an idempotency key.
 
         Raises:
             IdempotencyMismatch: it was used with another body.
         """
-        item = self._table.get(keys.idempotency_key(tenant_id, user_id, once.key))
-        return self._earlier(item, once) if item is not None else None
-
-    def _earlier(self, item: Mapping[str, Any], once: Once) -> Earlier:
-        if item["body_sha256"] != once.body_sha256:
-            raise IdempotencyMismatch("this Idempotency-Key was used with another request")
-        return Earlier(item["session_id"], int(item["turn"]))
-
-    def _once(self, head: Head, once: Once | None) -> list[Put]:
-        if once is None:
-            return []
-        item = {
-            "session_id": head.session_id,
-            "turn": head.turn,
-            "body_sha256": once.body_sha256,
-            "expires_at_epoch": int(self._clock.now().timestamp()) + IDEMPOTENCY_SECONDS,
-        }
-        return [Put(keys.idempotency_key(head.tenant_id, once.user_id or head.user_id, once.key), item, (ABSENT,))]
-
-    def _raise_if_done(self, failed: ConditionFailed, writes: list[Any], once: Once | None) -> None:
-        item = failed.failures.get(len(writes) - 1)
-        if once is not None and item is not None and "body_sha256" in item:
-            raise AlreadyDone(self._earlier(item, once)) from failed
+        return idempotency.earlier(self._table, tenant_id, user_id, key)
 
     # ---- leases ----
 
@@ -169,76 +102,55 @@ class Sessions(Records):
             SessionBusy: another runner's lease holds.
             SessionEnded: there is nothing to run; ``status`` says how it rests.
         """
-        now = self._now_millis()
-        free = AnyOf((Cond("lease_owner", "absent"), Cond("lease_expires_at", "<", now - SKEW_MILLIS)))
-        expires = now + int(self.lease_seconds * 1000)
-        taken = Update(
-            keys.head_key(tenant_id, session_id),
-            set={
-                "lease_owner": owner,
-                "lease_expires_at": expires,
-                "runner": runner,
-                "status": "running",
-                "due_shard": keys.due_shard(session_id),
-                "due_at": codec.lease_due(expires),
-            },
-            add={"fencing_token": 1, "claims": 1},
-            remove=("handoff",),
-            conditions=(
-                EXISTS,
-                AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued"))),
-                free,
-            ),
+        before = self.head(tenant_id, session_id)
+        if before.lease.owner == owner:  # The answer to this very claim was lost.
+            return before
+        after = running.claim(
+            before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
         )
         try:
-            return codec.head_of(self._table.update(taken))
+            return codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
             if item is None:
                 raise SessionNotFound(f"there is no session {session_id}", session_id=session_id) from failed
-            head = codec.head_of(item)
-            if head.lease_owner == owner:  # The answer to this very claim was lost.
-                return head
-            if head.resting:
-                raise SessionEnded("nothing to run", session_id=session_id, status=head.status) from failed
-            raise SessionBusy("another runner has it", session_id=session_id, status=head.status) from failed
+            now = codec.head_of(item)
+            if now.lease.owner == owner:
+                return now
+            raise (ended(now) if now.resting else busy(now)) from failed
 
-    def extend(self, head: Head) -> int:
-        """The lease runs on from now; when it ends, in milliseconds since the epoch.
+    def extend(self, head: Head) -> None:
+        """The lease runs on from now.
 
         Raises:
             LeaseLost: another runner took the session.
         """
-        expires = self._now_millis() + int(self.lease_seconds * 1000)
-        update = Update(
-            keys.head_key(head.tenant_id, head.session_id),
-            set={"lease_expires_at": expires, "due_at": codec.lease_due(expires)},
-            conditions=_fence(head),
-        )
+        after = running.extend(head, self._clock.now(), lease_seconds=self.lease_seconds)
+        if after == head:
+            return
         try:
-            self._table.update(update)
+            self._table.update(head_update(head, after, _fence(head)))
         except ConditionFailed as failed:
             raise LeaseLost("another runner took the session", session_id=head.session_id) from failed
-        return expires
 
-    def commit(self, change: Change) -> Head:
+    def commit(self, before: Head, change: Change) -> Head:
         """One fenced transaction.
 
         Raises:
             LeaseLost: another runner took the session; nothing was written.
             CountersRefused: a counter did not admit the reservation; nothing was written.
         """
-        after, writes, counter_at = operations(change, self._blobs, _fence(change.before))
+        made = self._writer.transaction(before, change, _fence(before))
         try:
-            self._table.write(writes)
+            self._table.write(made.operations)
         except ConditionFailed as failed:
-            others = {index: item for index, item in failed.failures.items() if index not in counter_at}
+            others = sorted(index for index in failed.failures if index not in made.counters)
             if others:
                 raise LeaseLost(
-                    "another runner took the session", session_id=after.session_id, operations=sorted(others)
+                    "another runner took the session", session_id=before.session_id, operations=others
                 ) from failed
-            raise CountersRefused({counter_at[i]: item for i, item in failed.failures.items()}) from failed
-        return after
+            raise CountersRefused({made.counters[i]: item for i, item in failed.failures.items()}) from failed
+        return made.head
 
     def put_result(self, head: Head, tool_use_id: str, result: Any) -> None:
         """Put down a finished call of a step whose other calls still run, so that it is not lost with them.
@@ -255,27 +167,26 @@ class Sessions(Records):
         except ConditionFailed:
             return
 
-    # ---- words for a runner ----
+    # ---- sessions that a runner has, or should have ----
 
-    def request_cancel(self, tenant_id: str, session_id: str, actor: str | None = None) -> Head:
+    def request_cancel(self, head: Head, actor: str | None = None) -> Head:
         """Ask the runner to stop at the next safe point, and say who asks.
 
         Raises:
             SessionEnded: it is at rest.
-            SessionNotFound: no such session.
+            SessionNotFound: it is gone.
         """
-        update = Update(
-            keys.head_key(tenant_id, session_id),
-            set={"cancel_requested": True} if actor is None else {"cancel_requested": True, "cancel_actor": actor},
-            conditions=(EXISTS, AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))),
-        )
+        if head.turn.cancel_requested:
+            return self.head(head.tenant_id, head.session_id)
+        runs = AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))
         try:
-            return codec.head_of(self._table.update(update))
+            asked = head_update(head, leaving.request_cancel(head, actor), (EXISTS, runs))
+            return codec.head_of(self._table.update(asked))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
             if item is None:
-                raise SessionNotFound(f"there is no session {session_id}", session_id=session_id) from failed
-            raise SessionEnded("it is not running", status=item.get("status"), session_id=session_id) from failed
+                raise SessionNotFound(f"there is no session {head.session_id}", session_id=head.session_id) from failed
+            raise ended(codec.head_of(item)) from failed
 
     def cancel_requested(self, head: Head) -> bool:
         """Whether somebody asked for it since the head was read."""
@@ -287,48 +198,32 @@ class Sessions(Records):
         item = self._table.get(keys.head_key(head.tenant_id, head.session_id))
         return item.get("cancel_actor") if item else None
 
-    def sent_again(self, head: Head) -> Head:
-        """Put a session that nobody looks after on its way once more, before it is sent: a handoff that seems lost is
-        counted, a dead runner's lease is taken from it.
+    def send_again(self, head: Head) -> Head:
+        """Put a session that nobody looks after on its way once more, before it is sent.
 
         Raises:
             LeaseLost: a runner has taken it up, or another sweep was first.
         """
-        now = iso(self._clock.now())
-        to_function = head.placement == "interactive"
-        sends = head.handoff.sends + 1 if head.handoff else 1
-        after = head.model_copy(
-            update={
-                "handoff": Handoff(to="function" if to_function else "queue", at=now, sends=sends),
-                "status": "running" if to_function else "queued",
-                "lease_owner": None,
-                "updated_at": now,
-            }
-        )
-        unchanged = (
-            Cond("fencing_token", "=", head.fencing_token),
-            Cond("status", "=", head.status),
-            Cond("updated_at", "=", head.updated_at),
-            *((Cond("lease_expires_at", "=", head.lease_expires_at),) if head.lease_owner else ()),
-        )
-        after, writes, _ = operations(Change(head, after), self._blobs, unchanged)
+        unchanged = (*_unclaimed(head), Cond("updated_at", "=", head.updated_at))
+        made = self._writer.transaction(head, leaving.send_again(head, self._clock.now()), unchanged)
         try:
-            self._table.write(writes)
+            self._table.write(made.operations)
         except ConditionFailed as failed:
             raise LeaseLost("somebody looks after it", session_id=head.session_id) from failed
-        return after
-
-    def _now_millis(self) -> int:
-        return int(self._clock.now().timestamp() * 1000)
+        return made.head
 
 
-class AlreadyDone(Exception):
-    """The idempotency key stands for an earlier turn: answer with that one."""
-
-    def __init__(self, earlier: Earlier) -> None:
-        super().__init__(earlier.session_id)
-        self.earlier = earlier
+def _fence(head: Head) -> tuple[Condition, ...]:
+    """The runner that this head was claimed by still has the session."""
+    return (Cond("lease_owner", "=", head.lease.owner), Cond("fencing_token", "=", head.lease.fencing_token))
 
 
-def _fence(head: Head) -> tuple[Cond, Cond]:
-    return (Cond("lease_owner", "=", head.lease_owner), Cond("fencing_token", "=", head.fencing_token))
+def _unclaimed(head: Head) -> tuple[Condition, ...]:
+    """No runner took the session, and none that had it extended its lease."""
+    lease = (
+        (Cond("lease_owner", "absent"),)
+        if head.lease.owner is None
+        else (Cond("lease_expires_at", "=", head.lease.expires_at),)
+    )
+    token = Cond("fencing_token", "=", head.lease.fencing_token)
+    return (EXISTS, token, Cond("status", "=", head.status), *lease)

@@ -233,7 +233,7 @@ def _change(key: Key, item: Mapping[str, Any], shard: Shard, caps: Caps, *, in_r
 def audit_item(record: AuditRecord) -> dict[str, Any]:
     """The attributes of an audit record's item: the record itself, readable in the table. Large arguments are cut by
     whoever makes the record."""
-    return record.model_dump(mode="json", exclude_none=True)
+    return audit.as_stored(record)
 
 
 def audit_records(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -170,7 +170,7 @@ class Treasury:
         day, month = Counter("user_daily", day_of(now)), Counter("user_monthly", month_of(now))
         own = task_cap(terms.caps, head.limits)
         return [
-            ScopeState("task", own, head.cost_nanousd, head.reserved_nanousd),
+            ScopeState("task", own, head.account.cost_nanousd, head.account.reserved_nanousd),
             *self.user_states(head.tenant_id, head.user_id, terms, (day, month)),
             self.tenant_state(terms, self.shards(terms, month_of(now))),
         ]
@@ -248,7 +248,7 @@ class _Admission(Generic[T]):
         now = self.treasury.now()
         home = home_shard(self.head.session_id, self.terms.tenant.shards)
         return Reservation(
-            call=self.head.calls + 1,
+            call=self.head.account.calls + 1,
             amount_nanousd=self.want.amount(self.asked),
             model=self.want.rates.model,
             max_tokens=self.asked,
@@ -268,7 +268,7 @@ class _Admission(Generic[T]):
 
     def task_state(self) -> ScopeState:
         cap = task_cap(self.terms.caps, self.head.limits)
-        return ScopeState("task", cap, self.head.cost_nanousd, self.head.reserved_nanousd)
+        return ScopeState("task", cap, self.head.account.cost_nanousd, self.head.account.reserved_nanousd)
 
     def react(self, reservation: Reservation, items: Mapping[Counter, Item | None]) -> None:
         """Make the next try differ from the one that was refused, or raise."""

@@ -1,0 +1,126 @@
+"""What a change of a session is, and what changes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from turnkeeper.core import audit
+from turnkeeper.core.audit import AuditKind, AuditRecord
+from turnkeeper.core.errors import SessionBusy, SessionEnded
+from turnkeeper.core.ledger import Resolution, iso
+from turnkeeper.core.policy import Caps
+from turnkeeper.core.session import Entry, Handoff, Head, Plan, Reservation, RunnerKind
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Money set aside for a call, the caps that admitted it, and the prices that it was reckoned by."""
+
+    reservation: Reservation
+    caps: Caps
+    price_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What became of a reservation. ``detail`` is kept in the ledger's record of the call."""
+
+    reservation: Reservation
+    resolution: Resolution
+    spent_nanousd: int
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The state that follows, and what is written together with it. Audit records are numbered and chained by the
+    store; a change reserves money or resolves it, never both."""
+
+    head: Head
+    entries: tuple[Entry, ...] = ()
+    audit: tuple[AuditRecord, ...] = ()
+    plan: Plan | None = None
+    reserved: Reserved | None = None
+    resolved: Resolved | None = None
+
+
+def chain(head: Head, records: Sequence[AuditRecord]) -> tuple[Head, list[AuditRecord]]:
+    """The records on the session's chain, and the head that counts them."""
+    seq, previous = head.audit_seq, head.audit_hash
+    chained: list[AuditRecord] = []
+    for record in records:
+        seq += 1
+        start = previous or audit.genesis(head.tenant_id, head.session_id)
+        chained.append(audit.chain(start, replace(record, seq=seq)))
+        previous = chained[-1].hash or ""
+    return replace(head, audit_seq=seq, audit_hash=previous), chained
+
+
+def ended(head: Head) -> SessionEnded:
+    return SessionEnded(f"the session is {head.status}", session_id=head.session_id, status=head.status)
+
+
+def busy(head: Head) -> SessionBusy:
+    return SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
+
+
+def asked_for(
+    head: Head, now: datetime, *, worker_unless_interactive: bool = False, sends: int = 1, delay_seconds: int = 0
+) -> Head:
+    """On its way to a runner. A turn begins on the turn Lambda unless its agent belongs in the background; what goes on
+    elsewhere goes on at the worker, unless its agent is to stay interactive."""
+    to_worker = head.placement != "interactive" if worker_unless_interactive else head.placement == "background"
+    handoff = Handoff(to="queue" if to_worker else "function", at=iso(now), sends=sends, delay_seconds=delay_seconds)
+    return replace(head, status="queued" if to_worker else "running", handoff=handoff)
+
+
+def released(head: Head) -> Head:
+    return replace(head, lease=replace(head.lease, owner=None))
+
+
+def with_status(head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None) -> Change:
+    """With an entry that says where the session went; it also tells the cost that no answer could."""
+    untold = head.account.untold_nanousd
+    stop = head.stop if head.resting else None
+    entry = Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner, cost_nanousd=untold)
+    head = replace(head, account=replace(head.account, untold_nanousd=0))
+    return written(head, now, *results, entry)
+
+
+def written(
+    head: Head,
+    now: datetime,
+    *entries: Entry,
+    claims: int = 0,
+    records: tuple[AuditRecord, ...] = (),
+    reserved: Reserved | None = None,
+    resolved: Resolved | None = None,
+) -> Change:
+    """The entries in their places behind the last, and the head that counts them. Runners that were lost are counted on
+    only where a write says so: any other shows that the turn gets on."""
+    numbered = tuple(replace(entry, seq=head.last_seq + index) for index, entry in enumerate(entries, start=1))
+    after = replace(
+        head,
+        last_seq=head.last_seq + len(numbered),
+        updated_at=iso(now),
+        lease=replace(head.lease, claims=claims),
+    )
+    return Change(after, numbered, records, reserved=reserved, resolved=resolved)
+
+
+def record_of(head: Head, now: datetime, kind: AuditKind, *, actor: str | None = None, **detail: Any) -> AuditRecord:
+    """Anything but a tool call. ``detail`` holds limits, reasons and names, never contents."""
+    return AuditRecord(
+        tenant_id=head.tenant_id,
+        session_id=head.session_id,
+        user_id=head.user_id,
+        seq=1,
+        at=now,
+        kind=kind,
+        actor=actor,
+        runner=head.runner,
+        detail=detail or None,
+    )

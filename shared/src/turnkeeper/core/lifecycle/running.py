@@ -1,0 +1,169 @@
+"""What a runner does with a session while it holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from turnkeeper.core.errors import SessionBusy
+from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, written
+from turnkeeper.core.session import Breakers, Entry, Flag, Head, LeaseState, RunnerKind, Usage
+
+#: Flags and step times that a head remembers: it is written with every step.
+MAX_FLAGS = 20
+MAX_STEP_TIMES = 8
+
+
+def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_seconds: float, skew_millis: int) -> Head:
+    """A runner takes the session: a new fencing token, so that whoever had it before writes nothing more.
+
+    Raises:
+        SessionEnded: there is nothing to run.
+        SessionBusy: another runner's lease holds, or may hold by its own clock.
+    """
+    if head.resting:
+        raise ended(head)
+    millis = int(now.timestamp() * 1000)
+    if head.lease.owner is not None and head.lease.expires_at >= millis - skew_millis:
+        raise SessionBusy("another runner has it", session_id=head.session_id, status=head.status)
+    lease = LeaseState(
+        owner=owner,
+        fencing_token=head.lease.fencing_token + 1,
+        expires_at=millis + int(lease_seconds * 1000),
+        claims=head.lease.claims + 1,
+    )
+    return replace(head, status="running", runner=runner, handoff=None, lease=lease)
+
+
+def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
+    """The lease runs on from now."""
+    expires_at = int(now.timestamp() * 1000) + int(lease_seconds * 1000)
+    return replace(head, lease=replace(head.lease, expires_at=expires_at))
+
+
+def narrow(head: Head, now: datetime, granted: tuple[str, ...]) -> Change:
+    """Policy has become stricter: the session has fewer tools from now on."""
+    removed = [name for name in head.granted_tools if name not in granted]
+    record = record_of(head, now, "grant", tools=list(granted), removed=removed, role=head.role)
+    return Change(replace(head, granted_tools=granted), audit=(record,))
+
+
+def take_up_unbegun(head: Head, now: datetime) -> Change:
+    """The open calls are about to run here. It is written before any does: if this runner dies now, nobody can know
+    any more which of them began. Nothing has come of the turn yet, so the runner still counts as one that may be lost.
+    """
+    return written(replace(head, unbegun=False), now, claims=head.lease.claims)
+
+
+def begin_call(
+    head: Head, now: datetime, results: Sequence[Entry], reserved: Reserved, *, first_attempt: bool
+) -> Change:
+    """The write before a model call: the input, the iteration, the money. A call that has only begun is no progress: it
+    may be the very thing that kills its runners, so they are counted on unless results were written with it."""
+    turn = replace(head.turn, iterations=head.turn.iterations + first_attempt, put_backs=0)
+    account = replace(head.account, calls=reserved.reservation.call, pending=reserved.reservation)
+    claims = 0 if results else head.lease.claims
+    after = replace(head, turn=turn, account=account)
+    return written(after, now, *results, claims=claims, reserved=reserved)
+
+
+def answer(
+    head: Head,
+    now: datetime,
+    entries: Sequence[Entry],
+    resolved: Resolved,
+    usage: Usage,
+    *,
+    breakers: Breakers,
+    nudged: bool,
+    took_millis: int,
+) -> Change:
+    """The write after a model call: the answer (the first of the entries) and the money settled. What no entry has told
+    the cost of so far, this one does."""
+    first, *others = entries
+    first = replace(
+        first,
+        cost_nanousd=resolved.spent_nanousd + head.account.untold_nanousd,
+        attempts=head.turn.attempts + 1 if head.turn.attempts else None,
+    )
+    account = replace(
+        head.account,
+        usage=head.account.usage + usage,
+        context_tokens=usage.read_tokens,
+        cost_nanousd=head.account.cost_nanousd + resolved.spent_nanousd,
+        untold_nanousd=0,
+        pending=None,
+    )
+    after = replace(
+        head,
+        steps=head.steps + 1,
+        account=account,
+        turn=replace(head.turn, attempts=0, breakers=breakers, nudged=nudged),
+        step_millis=(*head.step_millis, took_millis)[-MAX_STEP_TIMES:],
+    )
+    return written(after, now, first, *others, resolved=resolved)
+
+
+def see_results(
+    head: Head, *, breakers: Breakers, nudged: bool, took_millis: int | None, flags: Sequence[Flag]
+) -> Head:
+    """What the results of a step change, before they are written.
+
+    Args:
+        took_millis: the whole step, calls included; ``None`` where this runner saw only a part of it.
+    """
+    return replace(
+        flag(head, flags),
+        turn=replace(head.turn, breakers=breakers, nudged=nudged),
+        step_millis=head.step_millis if took_millis is None else (*head.step_millis[:-1], took_millis),
+    )
+
+
+def flag(head: Head, flags: Sequence[Flag]) -> Head:
+    """Results, or calls, of this turn look suspicious."""
+    return replace(head, flags=(*head.flags, *flags)[-MAX_FLAGS:])
+
+
+def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) -> Change:
+    """An attempt brought no answer, and its money is settled, voided or in doubt.
+
+    Args:
+        asked: false where the provider was left in peace. That uses up no attempt, or a session would wait for the
+            provider until it has none left. It still is the beginning of this call: the next one is no new iteration.
+    """
+    attempts = head.turn.attempts + 1 if asked else max(head.turn.attempts, 1)
+    return book(replace(head, turn=replace(head.turn, attempts=attempts)), now, resolved, claims=0)
+
+
+def miss_attempt(head: Head, *, asked: bool) -> Head:
+    """An attempt failed before anything was written for it."""
+    return replace(head, turn=replace(head.turn, attempts=head.turn.attempts + asked))
+
+
+def doubt(head: Head, now: datetime, why: str) -> Change | None:
+    """Money that was set aside for a call of which nothing is known counts in full. The call is made again, which is no
+    new iteration. ``None`` where no money is set aside."""
+    if (pending := head.account.pending) is None:
+        return None
+    if not head.turn.attempts:
+        head = replace(head, turn=replace(head.turn, iterations=max(0, head.turn.iterations - 1)))
+    resolved = Resolved(pending, "in_doubt", pending.amount_nanousd, {"error": why})
+    return book(head, now, resolved, claims=head.lease.claims)
+
+
+def book(head: Head, now: datetime, resolved: Resolved, *, claims: int) -> Change:
+    """Settle a reservation that no answer came of; the next entry tells its cost."""
+    spent = resolved.spent_nanousd
+    account = replace(
+        head.account,
+        pending=None,
+        cost_nanousd=head.account.cost_nanousd + spent,
+        untold_nanousd=head.account.untold_nanousd + spent,
+    )
+    return written(replace(head, account=account), now, claims=claims, resolved=resolved)
+
+
+def put_back(head: Head) -> Head:
+    """Only money in flight is in the way: the session waits for it, counted, on its way to the next runner."""
+    return replace(head, turn=replace(head.turn, put_backs=head.turn.put_backs + 1))

@@ -1,0 +1,130 @@
+"""Sessions come into being, take inputs, and go on where they stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, record_of, written
+from turnkeeper.core.session import Breakers, Entry, Head, TurnState
+from turnkeeper.core.stops import STOPS, resumable
+from turnkeeper.core.transcript import Block, text_block
+
+
+def create(head: Head, now: datetime, content: tuple[Block, ...]) -> Change:
+    """A new session, with its first input, on its way to a runner."""
+    records = (
+        record_of(head, now, "session_created", agent=head.agent, placement=head.placement, role=head.role),
+        record_of(head, now, "grant", tools=list(head.granted_tools), role=head.role),
+    )
+    return written(asked_for(head, now), now, Entry(type="user", at=iso(now), content=content), records=records)
+
+
+def begin_turn(
+    head: Head, now: datetime, content: tuple[Block, ...], *, role: str | None = None, actor: str | None = None
+) -> Change:
+    """A user's next input to a session at rest.
+
+    Args:
+        role, actor: of whoever says it, where it is not the session itself. With another role than the session's the
+            turn has the tools of both only.
+
+    Raises:
+        SessionEnded: nothing can be said in it any more.
+        SessionBusy: a turn is running.
+    """
+    if head.ended:
+        raise ended(head)
+    if not head.resting:
+        raise busy(head)
+    at, seq = iso(now), head.last_seq + 1
+    turn = TurnState(number=head.turn.number + 1, seq=seq, started_at=at, role=head.turn.role)
+    after, records = _by(replace(head, turn=turn, stop=None), now, role, actor)
+    return written(asked_for(after, now), now, Entry(type="user", at=at, content=content), records=records)
+
+
+def go_on(
+    head: Head,
+    now: datetime,
+    *,
+    role: str | None = None,
+    actor: str | None = None,
+    operator: str | None = None,
+    max_iterations: int | None = None,
+    clear_flags: bool = False,
+    note: str | None = None,
+) -> Change:
+    """A stopped turn goes on. It is somebody's explicit word, so what the breakers had against it is forgotten;
+    iterations and money are not.
+
+    Args:
+        role, actor: of the user whose word it is; ``None`` where nobody of the session asked for it, and the turn
+            stays in the hands that it was in.
+        operator: whose word it is, where it is no user's.
+        max_iterations: the limit of iterations from now on; ``None`` for what it was.
+        clear_flags: let ``once`` tools run again after a flag.
+        note: what the kit says to the model, where it would otherwise have nothing to answer.
+
+    Raises:
+        SessionBusy: somebody else did so first, or it is running.
+        SessionEnded: there is nothing to go on with.
+    """
+    if not head.resting:
+        raise busy(head)
+    if not resumable(head, "operator" if operator else "user"):
+        raise ended(head)
+    row = STOPS[head.stop.reason] if head.stop else None
+    turn = replace(
+        head.turn,
+        attempts=0,
+        cancel_requested=False,
+        cancel_actor=None,
+        breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
+        started_at=iso(now) if row and row.restarts_clock else head.turn.started_at,
+    )
+    limits = head.limits if max_iterations is None else replace(head.limits, max_iterations=max_iterations)
+    cleared = head.last_seq if clear_flags else head.flags_cleared_seq
+    after = replace(head, turn=turn, limits=limits, flags_cleared_seq=cleared, stop=None)
+    after, records = (after, ()) if role is None else _by(after, now, role, actor)
+    if operator is not None or max_iterations is not None or clear_flags:
+        records = (*records, _operated(head, now, "resume", operator, max_iterations, clear_flags))
+    entries = [Entry(type="user", at=iso(now), content=(text_block(note),), by_kit=True)] if note else []
+    return written(asked_for(after, now), now, *entries, records=records)
+
+
+def clear_flags(head: Head, now: datetime, operator: str) -> Change:
+    """Let ``once`` tools run again in a session that rests and may be spoken to; nothing else changes.
+
+    Raises:
+        SessionEnded: nothing can be said in it any more.
+        SessionBusy: a turn is running.
+    """
+    if head.ended:
+        raise ended(head)
+    if not head.resting:
+        raise busy(head)
+    after = replace(head, flags_cleared_seq=head.last_seq)
+    return written(after, now, records=(_operated(head, now, "clear_flags", operator, None, True),))
+
+
+def _by(head: Head, now: datetime, role: str | None, actor: str | None) -> tuple[Head, tuple[AuditRecord, ...]]:
+    """The turn in the hands of this user, and a record where that changes what it may use."""
+    other = role if role != head.role else None
+    if other == head.turn.role:
+        return head, ()
+    record = record_of(head, now, "grant", actor=actor, turn=head.turn.number, role=other or head.role)
+    return replace(head, turn=replace(head.turn, role=other)), (record,)
+
+
+def _operated(
+    head: Head, now: datetime, action: str, operator: str | None, max_iterations: int | None, clears_flags: bool
+) -> AuditRecord:
+    detail: dict[str, Any] = {"action": action}
+    if max_iterations is not None:
+        detail |= {"max_iterations": max_iterations, "before": head.limits.max_iterations}
+    if clears_flags:
+        detail |= {"clear_flags": True, "up_to_seq": head.last_seq}
+    return record_of(head, now, "operator_action", actor=operator, **detail)

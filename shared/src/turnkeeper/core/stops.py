@@ -1,0 +1,233 @@
+"""Why a turn ends, and what follows from it: one row for each reason.
+
+Whatever depends on the reason is derived from its row: how the session rests, what the audit trail and on-call are
+told, which HTTP answer a turn gets that was stopped before its first model call, and who may let it go on. A reason
+without a row passes neither the type check nor the import. ``docs/concepts.md`` shows the same table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, assert_never, get_args
+
+from turnkeeper.core.audit import AuditKind
+from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, UnpricedModel
+from turnkeeper.core.session import Head, Status, Stop, StopReason
+
+AlertKind = Literal["breaker_trip", "cap_trip", "provider_error", "internal_error"]
+#: ``user``: the session's own, with its continuation token. ``operator``: only ``turnkeeper resume`` or a change of
+#: policy helps. ``nobody``: there is nothing to go on with.
+GoesOnBy = Literal["user", "operator", "nobody"]
+
+
+@dataclass(frozen=True, slots=True)
+class StopRow:
+    """What follows from one reason."""
+
+    #: How the session rests. Where the model itself says how its task went, the second is for one that failed.
+    statuses: tuple[Status, ...]
+    #: What happened, for a person.
+    meaning: str
+    #: What has to change before it can go on, or what to do instead, for a person.
+    way_on: str
+    goes_on_by: GoesOnBy = "nobody"
+    #: It would stop again at once unless the session is given more iterations.
+    needs_iterations: bool = False
+    #: The wall clock begins anew when it goes on.
+    restarts_clock: bool = False
+    #: What the breakers remember is forgotten when it goes on: to go on is somebody's explicit word.
+    forgets_breakers: bool = False
+    audit: AuditKind | None = None
+    alert: AlertKind | None = None
+    #: What the caller is answered where no model call of the turn was begun.
+    refusal: type[TurnkeeperError] | None = None
+
+
+def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
+    match reason:
+        case "end_turn":
+            return StopRow(("idle",), "The model ended its turn.", "Post the next input.")
+        case "end_task":
+            return StopRow(
+                ("completed", "failed"),
+                "The model called `end_task`: the task is done, or could not be done.",
+                "Nothing more can be said in this session; begin another.",
+            )
+        case "cost_cap":
+            return StopRow(
+                ("stopped",),
+                "A cap does not admit the next model call.",
+                "Continue once the scope resets, or raise its cap (`turnkeeper tenant set`); where only calls in "
+                "flight are in the way (`contended`), continue after `retry_after_seconds`.",
+                goes_on_by="user",
+                audit="cap_trip",
+                alert="cap_trip",
+                refusal=CostCapExceeded,
+            )
+        case "paused":
+            return StopRow(
+                ("stopped",),
+                "An operator has paused the tenant (the kill switch).",
+                "Continue after `turnkeeper tenant unpause`.",
+                goes_on_by="user",
+                audit="cap_trip",
+                refusal=TenantPaused,
+            )
+        case "iteration_limit":
+            return StopRow(
+                ("stopped",),
+                "The turn has made as many model calls as it may.",
+                "Continue with more iterations (`limits.max_iterations`, or `turnkeeper resume --max-iterations`).",
+                goes_on_by="user",
+                needs_iterations=True,
+                audit="breaker_trip",
+                alert="breaker_trip",
+            )
+        case "repetition":
+            return StopRow(
+                ("stopped",),
+                "The same tool call was made again and again.",
+                "Continue: what was counted is forgotten. Or say in a new turn what to do instead.",
+                goes_on_by="user",
+                forgets_breakers=True,
+                audit="breaker_trip",
+                alert="breaker_trip",
+            )
+        case "error_streak":
+            return StopRow(
+                ("stopped",),
+                "Every tool call failed, several steps in a row.",
+                "Mend what fails, then continue: what was counted is forgotten.",
+                goes_on_by="user",
+                forgets_breakers=True,
+                audit="breaker_trip",
+                alert="breaker_trip",
+            )
+        case "deadline":
+            return StopRow(
+                ("stopped",),
+                "The turn has taken as long as it may (`limits.max_seconds`).",
+                "Continue: the clock begins anew.",
+                goes_on_by="user",
+                restarts_clock=True,
+                audit="breaker_trip",
+                alert="breaker_trip",
+            )
+        case "no_done_signal":
+            return StopRow(
+                ("failed",),
+                "The agent has to call `end_task`, and ended without it, also after it was reminded.",
+                "Begin another session; look at the agent's prompt.",
+                audit="breaker_trip",
+                alert="breaker_trip",
+            )
+        case "refusal":
+            return StopRow(
+                ("stopped",), "The model declined to answer.", "Post another input, or continue.", goes_on_by="user"
+            )
+        case "max_tokens":
+            return StopRow(
+                ("stopped",),
+                "The answer was cut off at the agent's own `max_tokens`.",
+                "Continue: the model goes on where it left off.",
+                goes_on_by="user",
+            )
+        case "context_window":
+            return StopRow(
+                ("stopped",),
+                "The conversation is longer than the model can read.",
+                "Begin another session with what matters.",
+                goes_on_by="user",
+            )
+        case "cancelled":
+            return StopRow(("cancelled",), "Somebody cancelled the session.", "Begin another session.", audit="cancel")
+        case "provider_error":
+            return StopRow(
+                ("stopped",),
+                "The model API failed, also after further attempts; nothing was lost.",
+                "Continue later.",
+                goes_on_by="user",
+                alert="provider_error",
+            )
+        case "internal_error":
+            return StopRow(
+                ("stopped",),
+                "The kit, or the agent's deployment, failed; everything done so far is kept.",
+                "Mend what `detail` names (`hint`, `code`, `error`), then continue.",
+                goes_on_by="user",
+                alert="internal_error",
+            )
+    assert_never(reason)
+
+
+STOPS: dict[StopReason, StopRow] = {reason: _row(reason) for reason in get_args(StopReason)}
+
+
+def status_of(stop: Stop) -> Status:
+    """How a session rests that was stopped so. A task that the model itself ends has failed where it says so."""
+    statuses = STOPS[stop.reason].statuses
+    failed = str(stop.detail.get("status", "")).strip().lower() in _WORDS_OF_FAILURE
+    return statuses[-1] if failed else statuses[0]
+
+
+_WORDS_OF_FAILURE = frozenset({"failed", "failure", "error", "aborted", "impossible", "gave_up", "blocked"})
+
+
+def resumable(head: Head, by: Literal["user", "operator"] = "user") -> bool:
+    """Whether there is a stopped turn that this person may let go on."""
+    if head.status != "stopped":
+        return False
+    allowed = STOPS[head.stop.reason].goes_on_by if head.stop else "user"
+    return allowed in ("user", by)
+
+
+def stops_again(head: Head, max_iterations: int | None = None) -> bool:
+    """Whether a stopped turn that goes on would stop again at once.
+
+    Args:
+        max_iterations: the limit that it would be given; ``None`` for its own.
+    """
+    if head.stop is None or not STOPS[head.stop.reason].needs_iterations:
+        return False
+    return head.turn.iterations >= (head.limits.max_iterations if max_iterations is None else max_iterations)
+
+
+def refusal_of(head: Head) -> type[TurnkeeperError] | None:
+    """The error that a caller is answered where the turn was stopped before its first model call; ``None`` where the
+    turn is an answer like any other."""
+    if head.status != "stopped" or head.stop is None or head.turn.iterations:
+        return None
+    if head.stop.detail.get("code") == UnpricedModel.code:
+        return UnpricedModel
+    return STOPS[head.stop.reason].refusal
+
+
+# ---- for people ----
+
+#: What a status means, and what can be done in it.
+STATUSES: dict[Status, tuple[str, str]] = {
+    "idle": ("The model has answered and waits for the user.", "Post the next input."),
+    "running": ("A runner works on it, or the turn Lambda was asked to.", "Wait, or cancel."),
+    "queued": ("It is on its way to the worker.", "Wait, or cancel."),
+    "completed": ("The model said that the task is done.", "Nothing: it has ended."),
+    "stopped": ("A limit or a failure ended the turn; everything done so far is kept.", "See its stop reason."),
+    "failed": ("The task could not be done.", "Nothing: it has ended."),
+    "cancelled": ("Somebody cancelled it.", "Nothing: it has ended."),
+    "erased": ("Its contents were taken away; what it cost and the skeleton of its audit trail stay.", "Nothing."),
+}
+
+
+def documentation() -> str:
+    """Every status and stop reason as Markdown tables."""
+    lines = ["| status | meaning | what to do |", "|---|---|---|"]
+    lines += [f"| `{status}` | {meaning} | {to_do} |" for status, (meaning, to_do) in STATUSES.items()]
+    lines += [
+        "",
+        "| stop reason | rests as | meaning | way on | by | audited as | alert |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for reason, row in STOPS.items():
+        rests = " or ".join(f"`{status}`" for status in row.statuses)
+        audit, alert = (f"`{kind}`" if kind else "" for kind in (row.audit, row.alert))
+        lines.append(f"| `{reason}` | {rests} | {row.meaning} | {row.way_on} | {row.goes_on_by} | {audit} | {alert} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,57 @@
+"""What the engine is given: what a runner can give a turn, and the ports that turns are driven with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from turnkeeper.core.policy import Policy
+from turnkeeper.core.session import Head, RunnerKind
+from turnkeeper.ports import Clock, Ids, Model, Prices, Redacts
+from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.dispatch import Dispatch
+from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.threads import Parallel
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a runner can give a turn."""
+
+    runner: RunnerKind
+    #: Seconds until it should have handed off, and until it is killed; ``None``: no end in sight.
+    turn_seconds: float | None = None
+    hard_seconds: float | None = None
+    #: It is told to stop: bring the session to the next safe point and hand it on.
+    draining: Callable[[], bool] = lambda: False
+    #: It is told to stop and its time is up: what still runs is not waited for.
+    expired: Callable[[], bool] = lambda: False
+    #: How long a call may wait for money in flight before the turn is put back or refused.
+    contention_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that the engine works with, wired in ``bootstrap``."""
+
+    sessions: Sessions
+    tenants: Tenants
+    treasury: Treasury
+    policy: Policy
+    catalog: Catalog
+    model: Model
+    prices: Prices
+    dispatch: Dispatch
+    auditor: Auditor
+    redactor: Redacts
+    clock: Clock
+    ids: Ids
+    parallel: Parallel
+    #: Writes a line to the log.
+    warn: Callable[[str], None]
+    #: Holds a claimed lease until the turn is over.
+    keep_lease: Callable[[Head, float, Callable[[], None]], Lease]
