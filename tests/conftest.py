@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.kit import Kit
+from local.kit import LocalKit
 from tests.emulator import ministack
 from tests.kit import running_kit
 
@@ -24,7 +24,7 @@ def emulator() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKit]:
     """The whole kit with its default settings, shared by the tests of this process."""
     with running_kit(tmp_path_factory.mktemp("kit")) as kit:
         yield kit

@@ -16,14 +16,14 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from local.kit import Home, Kit, KitSettings, down, up
+from local.kit import Home, KitSettings, LocalKit, down, up
 
 
 @contextlib.contextmanager
-def running_kit(folder: Path, *, source_root: Path | None = None, **environment: str) -> Iterator[Kit]:
+def running_kit(folder: Path, *, source_root: Path | None = None, **environment: str) -> Iterator[LocalKit]:
     """Bring a kit up in `folder` with these settings (`TURNKEEPER_...`), and down again, also after a failure.
 
-    Its logs stay in `folder/logs`. A worker that died has been followed by another: `Kit.read(Home(folder))` names it.
+    Its logs stay in `folder/logs`. A worker that died has been followed by another: `LocalKit.read(Home(folder))` names it.
     """
     settings = KitSettings.from_environment({"TURNKEEPER_PORT": "0", **environment})
     if source_root is not None:

@@ -42,7 +42,7 @@ class Alerting:
 def _told(change: Changed, entry: Entry) -> dict[str, Any]:
     assert entry.stop is not None
     detail = entry.stop.detail
-    told = {
+    data = {
         "tenant_id": change.tenant_id,
         "session_id": change.session_id,
         "seq": entry.seq,
@@ -54,7 +54,7 @@ def _told(change: Changed, entry: Entry) -> dict[str, Any]:
     }
     # What was repeated, without what was said: the hash tells the same call again.
     if isinstance(arguments := detail.get("arguments"), dict):
-        told["argument_names"] = sorted(map(str, arguments))[:50]
+        data["argument_names"] = sorted(map(str, arguments))[:50]
     if entry.stop.reason == "internal_error" and "error" in detail:
-        told["error"] = detail["error"]  # The name of a type.
-    return told
+        data["error"] = detail["error"]  # The name of a type.
+    return data

@@ -42,8 +42,8 @@ class Tally:
         before, after = Usage.model_validate_json(old["usage"]), Usage.model_validate_json(new["usage"])
         for name in Usage.model_fields:
             self._count(name, getattr(after, name) - getattr(before, name), agent=agent)
-        for name, told in (("steps", "steps"), ("cost_nanousd", "cost_nanousd"), ("calls", "model_calls")):
-            self._count(told, int(new[name]) - int(old[name]), agent=agent)
+        for name, metric in (("steps", "steps"), ("cost_nanousd", "cost_nanousd"), ("calls", "model_calls")):
+            self._count(metric, int(new[name]) - int(old[name]), agent=agent)
         if "handoff" in new and "handoff" not in old:
             # From a runner that lives; taken from a dead one; or a new turn on its way to its first.
             if old.get("lease_owner") is not None:

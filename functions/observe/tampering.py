@@ -36,8 +36,8 @@ class Guard:
         owner = keys.session_of_pk(pk)
         whose = f"session {owner[1]} of tenant {owner[0]}" if owner else f"the tenant's chain {pk}"
         what = "taken out" if new is None else "changed"
-        told = {"pk": pk, "sk": sk, "what": what, "attributes": changed}
-        self.alerts.alert(KIND, f"An audit record of {whose} was {what}", told)
+        data = {"pk": pk, "sk": sk, "what": what, "attributes": changed}
+        self.alerts.alert(KIND, f"An audit record of {whose} was {what}", data)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> list[str]:

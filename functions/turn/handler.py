@@ -40,7 +40,7 @@ class TurnRunner:
         if not isinstance(tenant_id, str) or not isinstance(session_id, str):
             logger.error("an event without tenant_id and session_id")
             return {"outcome": "invalid"}
-        told = {"tenant_id": tenant_id, "session_id": session_id}
+        names = {"tenant_id": tenant_id, "session_id": session_id}
         allowance = Allowance(
             runner="lambda",
             turn_seconds=max(0.0, min(self._kit.settings.turn_seconds, left_seconds - MARGIN_SECONDS)),
@@ -50,9 +50,9 @@ class TurnRunner:
             head = self._kit.engine.run(tenant_id, session_id, allowance)
         except (SessionBusy, SessionEnded, SessionNotFound, LeaseLost) as error:
             # Events come at least once. Whoever has the session, or the sweep, looks after it.
-            logger.info("nothing to do", extra={**told, "code": error.code})
+            logger.info("nothing to do", extra={**names, "code": error.code})
             return {"outcome": error.code}
-        logger.info("the turn was run", extra={**told, "status": head.status, "last_seq": head.last_seq})
+        logger.info("the turn was run", extra={**names, "status": head.status, "last_seq": head.last_seq})
         return {"outcome": "ran", "status": head.status}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 #: The front door waits this long for a turn, and this long for an event.
-MOST_WAIT_SECONDS = 25
+MAX_WAIT_SECONDS = 25
 EVENT_WAIT_SECONDS = 15
 _SLACK_SECONDS = 40
 _TRIES = 3
@@ -82,7 +82,7 @@ class Api:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            turn = self.go_on(turn["continuation_token"], wait=max(1, min(int(left), MOST_WAIT_SECONDS)))
+            turn = self.go_on(turn["continuation_token"], wait=max(1, min(int(left), MAX_WAIT_SECONDS)))
         return turn
 
     # ---- sessions ----

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.cli.api import MOST_WAIT_SECONDS, RESTING, WELL, Api, Problem
+from local.cli.api import MAX_WAIT_SECONDS, RESTING, WELL, Api, Problem
 from local.cli.errors import CliError
 from local.cli.output import Output
 
@@ -23,7 +23,7 @@ def one_turn(out: Output, api: Api, post: Post, *, wait_seconds: float) -> None:
     """Post an input and answer with the turn, shown live to people. Ends the program where the turn went wrong."""
     deadline = time.monotonic() + wait_seconds
     if out.as_json:
-        turn = post(min(int(wait_seconds), MOST_WAIT_SECONDS))
+        turn = post(min(int(wait_seconds), MAX_WAIT_SECONDS))
         turn = api.finish(turn, within_seconds=deadline - time.monotonic())
     else:
         turn = _watched(out, api, post, deadline)
@@ -81,8 +81,8 @@ def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
 def _turn_start(api: Api, session_id: str, turn: Document) -> int:
     """The seq that this turn's events come behind: where it was quick, its answer is in the transcript already."""
     events = api.events(session_id, after=max(0, int(turn["last_seq"]) - 50))["events"]
-    said = [event["seq"] for event in events if event["type"] == "user" and not event.get("by_kit")]
-    return int(said[-1]) if said else 0
+    inputs = [event["seq"] for event in events if event["type"] == "user" and not event.get("by_kit")]
+    return int(inputs[-1]) if inputs else 0
 
 
 def _transcript(out: Output, *, with_user: bool) -> Any:

@@ -54,10 +54,10 @@ def table(checks: list[Check]) -> Table:
 
     grid = Table.grid(padding=(0, 2))
     for check in checks:
-        said = Text(plain(check.detail))
+        finding = Text(plain(check.detail))
         if check.hint:
-            said.append(f"\n{plain(check.hint)}", style="dim")
-        grid.add_row(Text("✓", style="green") if check.ok else Text("✗", style="bold red"), check.name, said)
+            finding.append(f"\n{plain(check.hint)}", style="dim")
+        grid.add_row(Text("✓", style="green") if check.ok else Text("✗", style="bold red"), check.name, finding)
     return grid
 
 

@@ -41,9 +41,9 @@ def one_job(fields: Mapping[str, Any]) -> Submission:
     Raises:
         CliError: the worker could never do it; says why.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
-    given.setdefault("job_id", f"cli-{uuid.uuid4().hex}")
-    body = json.dumps({"schema": SCHEMA, **given}, ensure_ascii=False)
+    values = {name: value for name, value in fields.items() if value is not None}
+    values.setdefault("job_id", f"cli-{uuid.uuid4().hex}")
+    body = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
     try:
         job = parse(body)
     except InvalidRequest as error:

@@ -90,11 +90,11 @@ class Output:
             # Whoever read our output has gone, as `| head` does: nothing is wrong, and nobody is there to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
-        told = explain(error)
-        if told is None:
+        explained = explain(error)
+        if explained is None:
             return
-        self.tell(told)
-        sys.exit(USAGE if isinstance(told, UsageError) else FAILED)
+        self.tell(explained)
+        sys.exit(USAGE if isinstance(explained, UsageError) else FAILED)
 
     def tell(self, error: CliError) -> None:
         """Say what went wrong."""

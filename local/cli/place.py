@@ -72,20 +72,20 @@ class Place:
     def api_url(self) -> str:
         return str(self.document["api_url"]) if self.local else self.outputs["ApiUrl"].rstrip("/")
 
-    def tenant(self, given: str | None) -> str:
+    def tenant(self, named: str | None) -> str:
         """The tenant that is meant; only the local kit has one by default."""
-        return self._named(given, LOCAL_TENANT, "--tenant")
+        return self._named(named, LOCAL_TENANT, "--tenant")
 
-    def user(self, given: str | None) -> str:
-        return self._named(given, LOCAL_USER, "--user")
+    def user(self, named: str | None) -> str:
+        return self._named(named, LOCAL_USER, "--user")
 
-    def role(self, given: str | None) -> str | None:
+    def role(self, named: str | None) -> str | None:
         """The role of a job; without one, the policy's default."""
-        return given or (LOCAL_ROLE if self.local else None)
+        return named or (LOCAL_ROLE if self.local else None)
 
-    def _named(self, given: str | None, default: str, option: str) -> str:
-        if given:
-            return given
+    def _named(self, named: str | None, default: str, option: str) -> str:
+        if named:
+            return named
         if self.local:
             return default
         raise UsageError(f"{option} is needed for a deployed kit", code="usage")

@@ -101,8 +101,8 @@ def tools_table(events: Sequence[Document]) -> Table:
             millis[name] += int(result.get("duration_ms") or 0)
     table = _table("tool", "calls", "outcomes", "time", right=("calls", "time"))
     for name, counts in outcomes.items():
-        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        table.add_row(Text(plain(name)), str(counts.total()), told, seconds(millis[name]))
+        shares = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        table.add_row(Text(plain(name)), str(counts.total()), shares, seconds(millis[name]))
     return table
 
 
@@ -145,8 +145,8 @@ def chains_report(chains: Sequence[Chain], tenant_id: str) -> Group:
     broken = sum(bool(chain.problems) for chain in chains)
     total = sum(len(chain.records) for chain in chains)
     counted = f"{len(chains)} {'chain' if len(chains) == 1 else 'chains'}"
-    said = f"broken: {broken} of {counted}" if broken else f"intact: {counted}, {_records(total)}"
-    lines.append(Text(said, style="bold red" if broken else "bold green"))
+    verdict = f"broken: {broken} of {counted}" if broken else f"intact: {counted}, {_records(total)}"
+    lines.append(Text(verdict, style="bold red" if broken else "bold green"))
     return Group(*lines)
 
 

@@ -60,16 +60,16 @@ def moment(at: str | None) -> str:
 
 def recent(at: str | None) -> str:
     """The time of a moment of today, else its date."""
-    told = moment(at)
+    text = moment(at)
     today = datetime.now().astimezone().strftime("%Y-%m-%d")
-    return told.removeprefix(f"{today} ")
+    return text.removeprefix(f"{today} ")
 
 
-def arguments(given: Any, width: int = 90) -> str:
+def arguments(values: Any, width: int = 90) -> str:
     """The arguments of a tool call, as in a call."""
     import json
 
-    if not isinstance(given, Mapping):
-        return short(json.dumps(given, ensure_ascii=False), width)
-    parts = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items())
+    if not isinstance(values, Mapping):
+        return short(json.dumps(values, ensure_ascii=False), width)
+    parts = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
     return short(", ".join(parts), width)

@@ -139,8 +139,8 @@ def _detail(stop: Document) -> str:
         )
         scope = plain(str(detail.get("scope")))
         return f"{scope}: {spent} spent and {reserved} reserved of {limit}; a call may cost {needed}"
-    told = detail.get("summary") or detail.get("hint") or detail.get("error")
-    return short(str(told), 300) if told else ""
+    reason = detail.get("summary") or detail.get("hint") or detail.get("error")
+    return short(str(reason), 300) if reason else ""
 
 
 def _first(result: Document) -> str:

@@ -35,7 +35,7 @@ _NO_KEY = "no-key"
 
 
 @dataclass(frozen=True, slots=True)
-class Kit:
+class LocalKit:
     """A kit that is up. The fields are those of `local.json`."""
 
     api_url: str
@@ -49,7 +49,7 @@ class Kit:
     console_url: str | None
 
     @classmethod
-    def read(cls, home: Home | None = None) -> Kit | None:
+    def read(cls, home: Home | None = None) -> LocalKit | None:
         """The kit that is up, or None. Read anew after a worker died: its `worker_pid` is another one then."""
         document = read_json((home or Home.from_environment()).local_json)
         if document is None:
@@ -57,7 +57,9 @@ class Kit:
         return cls(**{field.name: document[field.name] for field in dataclasses.fields(cls)})
 
 
-def up(settings: KitSettings | None = None, *, home: Home | None = None, progress: Progress = lambda _: None) -> Kit:
+def up(
+    settings: KitSettings | None = None, *, home: Home | None = None, progress: Progress = lambda _: None
+) -> LocalKit:
     """Bring the kit up and return once it answers.
 
     One that is up already, and up to date, is left alone; one that is out of date is deployed anew and keeps its
@@ -86,7 +88,7 @@ def down(home: Home | None = None) -> bool:
         return _down(home)
 
 
-def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> Kit:
+def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> LocalKit:
     record = Record.read(home)
     record.end("worker", "standin")
     home.local_json.unlink(missing_ok=True)
@@ -128,15 +130,15 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> K
     }
     start_worker(home, ministack, deployed, settings, document, on_start=record.noting("worker"))
     record.note(wanted=wanted)
-    kit = Kit.read(home)
+    kit = LocalKit.read(home)
     assert kit is not None, "the supervisor wrote local.json before it was found ready"
     return kit
 
 
-def _running(home: Home, wanted: str) -> Kit | None:
+def _running(home: Home, wanted: str) -> LocalKit | None:
     """The kit that is up, where it is whole, healthy, and what `wanted` stands for."""
     record = Record.read(home)
-    kit = Kit.read(home)
+    kit = LocalKit.read(home)
     if kit is None or record.wanted != wanted or not record.all_alive():
         return None
     return kit if answers(f"{kit.api_url}/v1/health") else None
@@ -167,4 +169,4 @@ def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:
     client.put_secret_value(SecretId=deployed.model_secret_id, SecretString=key)
 
 
-__all__ = ["Kit", "KitError", "down", "up"]
+__all__ = ["KitError", "LocalKit", "down", "up"]

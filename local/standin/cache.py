@@ -18,7 +18,7 @@ from itertools import accumulate
 from local.standin.tokens import BASE_TOKENS, Segment
 
 _LOOKBACK = 20
-_MOST_ENTRIES = 200_000
+_MAX_ENTRIES = 200_000
 _TTL_SECONDS = {"5m": 300.0, "1h": 3600.0}
 
 
@@ -90,7 +90,7 @@ class PromptCache:
             ttl_seconds = max(ttl_seconds, entry.ttl_seconds)
         self._entries[digest] = _Entry(ttl_seconds, now + ttl_seconds)
         self._entries.move_to_end(digest)
-        if len(self._entries) > _MOST_ENTRIES:
+        if len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
 
 

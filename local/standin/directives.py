@@ -61,7 +61,7 @@ Fault = Failure | Cut
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptedAnswer:
     """One answer of the model: a text or tool calls, never both."""
 
     text: str = ""
@@ -78,14 +78,14 @@ class Answer:
         return len(self.calls) if self.calls else int(bool(self.text))
 
 
-DONE = Answer(text=DONE_TEXT)
+DONE = ScriptedAnswer(text=DONE_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """An answer played ``times`` times in a row; kept folded so that a large N costs nothing."""
 
-    answer: Answer
+    answer: ScriptedAnswer
     times: int = 1
 
 
@@ -93,7 +93,7 @@ class Step:
 class Script:
     steps: tuple[Step, ...]
 
-    def answer_at(self, position: int) -> Answer:
+    def answer_at(self, position: int) -> ScriptedAnswer:
         """The answer after ``position`` answers have been played; ``done`` once it is played out."""
         for step in self.steps:
             if position < step.times:
@@ -150,7 +150,7 @@ _JSON = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 class _Reader:
     text: str
     steps: list[Step] = field(default_factory=list)
-    pending: Answer = field(default_factory=Answer)
+    pending: ScriptedAnswer = field(default_factory=ScriptedAnswer)
     repeat: int = 1
     found: bool = False
     modified: bool = False
@@ -196,7 +196,7 @@ class _Reader:
 
     def _play(self, text: str, calls: tuple[ToolCall, ...]) -> None:
         self.steps.append(Step(replace(self.pending, text=text, calls=calls), self.repeat))
-        self.pending, self.repeat, self.modified = Answer(), 1, False
+        self.pending, self.repeat, self.modified = ScriptedAnswer(), 1, False
 
     def _say(self, start: int, position: int) -> tuple[str, int]:
         if value := _JSON_BEGIN.match(self.text, position):

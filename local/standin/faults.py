@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from local.standin.directives import Fault
 
-_MOST_REMEMBERED = 200_000
+_MAX_REMEMBERED = 200_000
 
 
 def conversation_key(*parts: object) -> str:
@@ -41,7 +41,7 @@ class FaultLedger:
                 if used < passed:
                     self._used[key] = used + 1
                     self._used.move_to_end(key)
-                    if len(self._used) > _MOST_REMEMBERED:
+                    if len(self._used) > _MAX_REMEMBERED:
                         self._used.popitem(last=False)
                     return fault
         return None

@@ -19,7 +19,7 @@ from local.standin.conversation import (
     text_of,
     tool_use_ids,
 )
-from local.standin.directives import Answer, Cut, DirectiveError, Failure, Script
+from local.standin.directives import Cut, DirectiveError, Failure, Script, ScriptedAnswer
 from local.standin.errors import invalid, scripted_failure
 from local.standin.faults import FaultLedger, conversation_key
 from local.standin.reply import NO_THINKING, Reply, Thinking, compose
@@ -49,7 +49,7 @@ class Delivery:
 class _Turn:
     """The answer that is due, at which place of which script."""
 
-    answer: Answer
+    answer: ScriptedAnswer
     pace: Pace
     thinking: Thinking = NO_THINKING
     script: Script | None = None
@@ -119,8 +119,8 @@ class StandIn:
         return _Turn(answer, pace, rule.thinking, rule.script, prompt.index, position)
 
 
-def _echo(text: str) -> Answer:
-    return Answer(text=shorten(text.strip()) or "(no text)")
+def _echo(text: str) -> ScriptedAnswer:
+    return ScriptedAnswer(text=shorten(text.strip()) or "(no text)")
 
 
 def _continues(turn: _Turn, last: Json) -> bool:

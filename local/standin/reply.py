@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.standin.cache import InputSplit
-from local.standin.directives import Answer
+from local.standin.directives import ScriptedAnswer
 from local.standin.errors import new_message_id, new_tool_use_id
 from local.standin.signatures import redact, sign_thinking
 from local.standin.tokens import block_tokens, cut_to_tokens
@@ -100,7 +100,7 @@ class Reply:
         return counts
 
 
-def compose(answer: Answer, request: Mapping[str, Any], split: InputSplit, thinking: Thinking) -> Reply:
+def compose(answer: ScriptedAnswer, request: Mapping[str, Any], split: InputSplit, thinking: Thinking) -> Reply:
     """The reply that plays ``answer`` to a validated request."""
     limit: int = request["max_tokens"]
     thoughts = thinking.blocks(request.get("thinking"))

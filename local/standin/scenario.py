@@ -33,7 +33,7 @@ from typing import Any
 
 import yaml
 
-from local.standin.directives import Answer, DirectiveError, Script, Step, ToolCall, parse
+from local.standin.directives import DirectiveError, Script, ScriptedAnswer, Step, ToolCall, parse
 from local.standin.reply import NO_THINKING, Thinking
 
 SHORT_CHARACTERS = 200
@@ -89,7 +89,7 @@ def shorten(text: str) -> str:
     return text if len(text) <= SHORT_CHARACTERS else text[:SHORT_CHARACTERS].rstrip() + "…"
 
 
-def fill(answer: Answer, values: Mapping[str, str]) -> Answer:
+def fill(answer: ScriptedAnswer, values: Mapping[str, str]) -> ScriptedAnswer:
     """``answer`` with every ``${name}`` of ``values`` replaced, in its text and in strings of tool arguments."""
     return replace(
         answer,
@@ -161,7 +161,7 @@ def _script(answers: Iterable[str], at: str) -> Script:
             script = parse(text)
         except DirectiveError as error:
             raise ScenarioError(f"{at}.{index}: {error}") from error
-        steps.extend(script.steps if script else [Step(Answer(text=text.strip()))])
+        steps.extend(script.steps if script else [Step(ScriptedAnswer(text=text.strip()))])
     return Script(tuple(steps))
 
 
@@ -204,7 +204,7 @@ def _fill_value(value: Any, values: Mapping[str, str]) -> Any:
     return value
 
 
-def _variables(answers: Iterable[Answer]) -> Iterable[str]:
+def _variables(answers: Iterable[ScriptedAnswer]) -> Iterable[str]:
     for answer in answers:
         yield from _VARIABLE.findall(answer.text)
         for call in answer.calls:

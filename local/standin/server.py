@@ -28,9 +28,9 @@ from local.standin.model import Delivery, StandIn
 from local.standin.sse import Frame, broken, frames, ping
 from local.standin.validate import CONTEXT_WINDOW_TOKENS, parse_body
 
-MOST_BODY_BYTES = 32 * 1024 * 1024
+MAX_BODY_BYTES = 32 * 1024 * 1024
 #: An oversized body is read to its end before it is refused, or the client would see a broken pipe, not the answer.
-_MOST_DRAINED_BYTES = 8 * MOST_BODY_BYTES
+_MAX_DRAINED_BYTES = 8 * MAX_BODY_BYTES
 _PING_SECONDS = 5.0
 _VERSION = re.compile(r"20\d\d-\d\d-\d\d")
 _SESSION_HEADER = "x-turnkeeper-session"
@@ -200,14 +200,14 @@ async def _body(request: Request) -> bytes:
     length = 0
     async for chunk in request.stream():
         length += len(chunk)
-        if length <= MOST_BODY_BYTES:
+        if length <= MAX_BODY_BYTES:
             chunks.append(chunk)
         else:
             chunks.clear()
-        if length > _MOST_DRAINED_BYTES:
+        if length > _MAX_DRAINED_BYTES:
             break
-    if length > MOST_BODY_BYTES:
-        raise ApiError(413, f"Request exceeds the maximum size of {MOST_BODY_BYTES} bytes")
+    if length > MAX_BODY_BYTES:
+        raise ApiError(413, f"Request exceeds the maximum size of {MAX_BODY_BYTES} bytes")
     return b"".join(chunks)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from local.standin.reply import Reply
 
 _CHUNK_CHARACTERS = 16
-_MOST_CHUNKS = 64
+_MAX_CHUNKS = 64
 #: A trickle is cut fine enough to look steady, and no finer.
 _TRICKLE_CHUNK_SECONDS = 0.2
-_MOST_TRICKLE_CHUNKS = 500
+_MAX_TRICKLE_CHUNKS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def _block(index: int, block: dict[str, Any], trickle_seconds: float) -> Iterato
 def _parts(text: str, trickle_seconds: float) -> list[str]:
     if not text:
         return []
-    wanted = min(math.ceil(len(text) / _CHUNK_CHARACTERS), _MOST_CHUNKS)
-    steady = min(math.ceil(trickle_seconds / _TRICKLE_CHUNK_SECONDS), _MOST_TRICKLE_CHUNKS)
+    wanted = min(math.ceil(len(text) / _CHUNK_CHARACTERS), _MAX_CHUNKS)
+    steady = min(math.ceil(trickle_seconds / _TRICKLE_CHUNK_SECONDS), _MAX_TRICKLE_CHUNKS)
     pieces = max(1, min(len(text), max(wanted, steady, 2)))
     size = math.ceil(len(text) / pieces)
     return [text[begin : begin + size] for begin in range(0, len(text), size)]

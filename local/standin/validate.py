@@ -36,8 +36,8 @@ _NULLABLE = {
     *("billing_policy", "compaction", "context_management", "fallback_credit_token", "fallbacks", "thread"),
 }
 
-_MOST_CACHE_MARKERS = 4
-_MOST_OUTPUT_TOKENS = 128_000
+_MAX_CACHE_MARKERS = 4
+_MAX_OUTPUT_TOKENS = 128_000
 CONTEXT_WINDOW_TOKENS = 1_000_000
 
 
@@ -58,9 +58,9 @@ def validate_message(request: Json, *, beta: bool) -> None:
     _known_fields(request, _CREATE | _BETA_CREATE if beta else _CREATE)
     _model(request)
     limit = checks.integer(checks.required(request, "max_tokens", ""), "max_tokens", 1)
-    if limit > _MOST_OUTPUT_TOKENS:
+    if limit > _MAX_OUTPUT_TOKENS:
         raise invalid(
-            f"max_tokens: {limit} > {_MOST_OUTPUT_TOKENS}, which is the maximum allowed number of output tokens "
+            f"max_tokens: {limit} > {_MAX_OUTPUT_TOKENS}, which is the maximum allowed number of output tokens "
             f"for {request['model']}"
         )
     if "stream" in request:
@@ -189,9 +189,9 @@ def _cache_markers(request: Json) -> None:
             _collect(block, f"messages.{number}.content.{index}", markers)
     if request.get("cache_control"):
         markers.append(("cache_control", request["cache_control"].get("ttl", "5m")))
-    if len(markers) > _MOST_CACHE_MARKERS:
+    if len(markers) > _MAX_CACHE_MARKERS:
         raise invalid(
-            f"A maximum of {_MOST_CACHE_MARKERS} blocks with cache_control may be provided. Found {len(markers)}."
+            f"A maximum of {_MAX_CACHE_MARKERS} blocks with cache_control may be provided. Found {len(markers)}."
         )
     short = False
     for at, ttl in markers:

@@ -13,7 +13,7 @@ from local.standin.checks import Json
 from local.standin.errors import ApiError, invalid
 from local.standin.signatures import redacted_is_ours, thinking_is_ours
 
-_MOST_MESSAGES = 100_000
+_MAX_MESSAGES = 100_000
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_USE_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
@@ -47,8 +47,8 @@ def validate_messages(value: object) -> None:
     messages = checks.array(value, "messages")
     if not messages:
         raise invalid("messages: at least one message is required")
-    if len(messages) > _MOST_MESSAGES:
-        raise invalid(f"messages: at most {_MOST_MESSAGES} messages are allowed in a single request")
+    if len(messages) > _MAX_MESSAGES:
+        raise invalid(f"messages: at most {_MAX_MESSAGES} messages are allowed in a single request")
     previous = ""
     for index, message in enumerate(messages):
         at = f"messages.{index}"

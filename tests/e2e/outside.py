@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import boto3
 import httpx2
 
-from local.kit import Home, Kit
+from local.kit import Home, LocalKit
 from tests.kit import running_kit
 
 AGENTS = Path(__file__).parent / "agents"
@@ -56,7 +56,7 @@ def running_stack(folder: Path, **environment: str) -> Iterator[Stack]:
 class Stack:
     """A kit that is up."""
 
-    kit: Kit
+    kit: LocalKit
     home: Home
 
     def caller(self, tenant: str | None = None, user: str = "u1", role: str = "admin") -> Caller:
@@ -65,7 +65,7 @@ class Stack:
 
     def worker_pid(self) -> int:
         """Of the worker that lives now."""
-        kit = Kit.read(self.home)
+        kit = LocalKit.read(self.home)
         assert kit is not None
         return kit.worker_pid
 

@@ -17,7 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
-from local.kit import Home, Kit, KitError, KitSettings, down, up
+from local.kit import Home, KitError, KitSettings, LocalKit, down, up
 from local.kit.home import REPOSITORY, read_json
 from local.kit.http import answers
 from local.kit.processes import Started
@@ -46,7 +46,7 @@ def settings(tree: Path) -> KitSettings:
 
 
 @pytest.fixture(scope="module")
-def running(home: Home, tree: Path) -> Iterator[Kit]:
+def running(home: Home, tree: Path) -> Iterator[LocalKit]:
     with running_kit(home.path, source_root=tree, TURNKEEPER_TURN_SECONDS="7", TURNKEEPER_LEASE_SECONDS="9") as kit:
         yield kit
 
@@ -56,7 +56,7 @@ def get(url: str) -> Any:
         return json.load(response)
 
 
-def client(kit: Kit, service: str) -> Any:
+def client(kit: LocalKit, service: str) -> Any:
     return boto3.client(
         service,  # type: ignore[call-overload]
         endpoint_url=kit.aws_endpoint_url,
@@ -74,12 +74,12 @@ def eventually(holds: Callable[[], Any], within_seconds: float = 15) -> Any:
     return found
 
 
-def item(kit: Kit, sort_key: str) -> Any:
+def item(kit: LocalKit, sort_key: str) -> Any:
     key = {"pk": {"S": "acme"}, "sk": {"S": sort_key}}
     return client(kit, "dynamodb").get_item(TableName=kit.table_name, Key=key).get("Item")
 
 
-def test_local_json_says_what_the_contract_says(running: Kit, home: Home) -> None:
+def test_local_json_says_what_the_contract_says(running: LocalKit, home: Home) -> None:
     document = read_json(home.local_json)
     assert document == dataclasses.asdict(running)
     assert set(document) == {
@@ -89,7 +89,7 @@ def test_local_json_says_what_the_contract_says(running: Kit, home: Home) -> Non
     assert answers(f"{running.model_url}/healthz")
 
 
-def test_plain_http_reaches_the_front_door_with_its_settings(running: Kit) -> None:
+def test_plain_http_reaches_the_front_door_with_its_settings(running: LocalKit) -> None:
     assert get(f"{running.api_url}/v1/health") == {"status": "ok"}
     seen = get(f"{running.api_url}/v1/settings")
     assert seen["TURNKEEPER_TURN_SECONDS"] == "7"
@@ -99,7 +99,7 @@ def test_plain_http_reaches_the_front_door_with_its_settings(running: Kit) -> No
     assert (event["rawPath"], event["rawQueryString"]) == ("/v1/sessions", "limit=2&status=idle")
 
 
-def test_turn_stream_and_queue_work_from_within_functions(running: Kit) -> None:
+def test_turn_stream_and_queue_work_from_within_functions(running: LocalKit) -> None:
     assert get(f"{running.api_url}/v1/start") == {"status": 202}
     turn = eventually(lambda: item(running, "turn"))
     assert turn["arn"]["S"].endswith(":live")
@@ -113,24 +113,24 @@ def test_turn_stream_and_queue_work_from_within_functions(running: Kit) -> None:
     assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] in {3, "3"}
 
 
-def test_a_worker_that_dies_is_followed_by_another(running: Kit, home: Home) -> None:
-    before = Kit.read(home)
+def test_a_worker_that_dies_is_followed_by_another(running: LocalKit, home: Home) -> None:
+    before = LocalKit.read(home)
     assert before is not None
     os.kill(before.worker_pid, signal.SIGKILL)
-    after = eventually(lambda: (kit := Kit.read(home)) and kit.worker_pid != before.worker_pid and kit)
+    after = eventually(lambda: (kit := LocalKit.read(home)) and kit.worker_pid != before.worker_pid and kit)
     os.kill(after.worker_pid, 0)
     assert dataclasses.replace(after, worker_pid=before.worker_pid) == before
 
 
-def test_up_again_leaves_a_kit_alone_that_is_up_to_date(running: Kit, home: Home, settings: KitSettings) -> None:
+def test_up_again_leaves_a_kit_alone_that_is_up_to_date(running: LocalKit, home: Home, settings: KitSettings) -> None:
     steps: list[str] = []
     again = up(settings, home=home, progress=steps.append)
-    assert again == Kit.read(home)
+    assert again == LocalKit.read(home)
     assert steps == []
 
 
 def test_up_after_a_change_deploys_it_and_keeps_the_sessions(
-    running: Kit, home: Home, settings: KitSettings, tree: Path
+    running: LocalKit, home: Home, settings: KitSettings, tree: Path
 ) -> None:
     client(running, "dynamodb").put_item(TableName=running.table_name, Item={"pk": {"S": "acme"}, "sk": {"S": "kept"}})
     again = up(dataclasses.replace(settings, turn_seconds=8), home=home)

@@ -79,8 +79,8 @@ def redrive(stack: Stack = None, json: Json = False) -> None:
         from local.cli.place import find
 
         moved = connect(find(stack)).redrive()
-        said = f"{moved} {'message' if moved == 1 else 'messages'} back on the queue"
-        out.answer({"moved": moved}, lambda console: console.print(said))
+        summary = f"{moved} {'message' if moved == 1 else 'messages'} back on the queue"
+        out.answer({"moved": moved}, lambda console: console.print(summary))
 
 
 def spend(

@@ -114,8 +114,8 @@ def cancel(
         from local.cli.place import find
 
         document = connect(find(stack), tenant=tenant, user=user, role=role).cancel(session)
-        said = "cancelled" if document["status"] == "cancelled" else "will stop at the next safe point"
-        out.answer(document, lambda console: console.print(f"{session} {said}", markup=False))
+        what = "cancelled" if document["status"] == "cancelled" else "will stop at the next safe point"
+        out.answer(document, lambda console: console.print(f"{session} {what}", markup=False))
 
 
 def erase(

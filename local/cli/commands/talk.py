@@ -62,14 +62,14 @@ def run(
         from local.cli.conversation import one_turn
         from local.cli.place import find
 
-        said = sys.stdin.read() if text == "-" else text
+        words = sys.stdin.read() if text == "-" else text
         api = connect(find(stack), tenant=tenant, user=user, role=role)
         more = {"placement": placement} if placement else {}
         one_turn(
             out,
             api,
             lambda seconds: (
-                api.say(session, said, wait=seconds) if session else api.start(agent, said, wait=seconds, **more)
+                api.say(session, words, wait=seconds) if session else api.start(agent, words, wait=seconds, **more)
             ),
             wait_seconds=wait,
         )

@@ -46,9 +46,9 @@ def _unpaired(session: Document, events: Sequence[Document]) -> list[str]:
 
 def _sums(session: Document, events: Sequence[Document]) -> list[str]:
     found = []
-    told = sum((Decimal(event.get("cost_usd") or 0) for event in events), Decimal(0))
-    if told != Decimal(session["cost_usd"]):
-        found.append(f"the session cost {session['cost_usd']}, its entries {told}")
+    total = sum((Decimal(event.get("cost_usd") or 0) for event in events), Decimal(0))
+    if total != Decimal(session["cost_usd"]):
+        found.append(f"the session cost {session['cost_usd']}, its entries {total}")
     answers = [event for event in events if event["type"] == "assistant"]
     if session["steps"] != len(answers):
         found.append(f"steps is {session['steps']}, and there are {len(answers)} answers")

@@ -120,8 +120,8 @@ def long_task(stage: Stage) -> None:
 
 
 def job(stage: Stage) -> None:
-    given = {"agent": stage.script.job_agent, "input": stage.script.job, "tenant_id": TENANT, "user_id": USER}
-    submission = one_job({**given, "role": "admin"})
+    job = {"agent": stage.script.job_agent, "input": stage.script.job, "tenant_id": TENANT, "user_id": USER}
+    submission = one_job({**job, "role": "admin"})
     for _ in range(2):
         stage.operator.submit(submission.body, tenant_id=TENANT)
     stage.sessions["job"] = submission.session_id
@@ -130,8 +130,9 @@ def job(stage: Stage) -> None:
     session, events = stage.session("job"), stage.api.all_events(submission.session_id)
     stage.expect(True, f"its id was known when it was sent: {submission.session_id}")
     stop = session["stop"] or {}
-    said = (stop.get("detail") or {}).get("summary", "")
-    stage.expect(session["status"] == "completed", f"it said itself that it is done: {said}", (session["status"], stop))
+    summary = (stop.get("detail") or {}).get("summary", "")
+    says_so = f"it said itself that it is done: {summary}"
+    stage.expect(session["status"] == "completed", says_so, (session["status"], stop))
     stage.expect(session["runner"] == "fargate", "the worker did it", session["runner"])
     inputs = [event for event in events if event["type"] == "user" and not event.get("by_kit")]
     stage.expect(len(inputs) == 1, "the second delivery started nothing", inputs)
@@ -150,8 +151,8 @@ def goes_on(stage: Stage) -> None:
     stage.expect(session["runner"] == "lambda", "it ran on Lambda", session["runner"])
     sent_before = [read_tokens(event) for event in before if event["type"] == "assistant"][-1]
     sent_now = next(read_tokens(event) for event in events if event["type"] == "assistant")
-    told = f"the model was sent {sent_now:,} tokens, and {sent_before:,} the time before: all of the history"
-    stage.expect(sent_now > sent_before, told)
+    sentence = f"the model was sent {sent_now:,} tokens, and {sent_before:,} the time before: all of the history"
+    stage.expect(sent_now > sent_before, sentence)
 
 
 def cap(stage: Stage) -> None:

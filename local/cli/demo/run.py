@@ -56,10 +56,10 @@ def run(out: Output, *, keep: bool = False) -> None:
 
 def _settings() -> tuple[KitSettings, Script]:
     """The settings of this machine, but for what the demo is about. With a key, Claude answers."""
-    given = KitSettings.from_environment(os.environ)
-    script = LIVE if given.anthropic_api_key else SCRIPTED
-    free = given.first_port if os.environ.get("TURNKEEPER_PORT", "").strip() else 0
-    return dataclasses.replace(given, first_port=free, turn_seconds=script.turn_seconds, scenario=None), script
+    settings = KitSettings.from_environment(os.environ)
+    script = LIVE if settings.anthropic_api_key else SCRIPTED
+    free = settings.first_port if os.environ.get("TURNKEEPER_PORT", "").strip() else 0
+    return dataclasses.replace(settings, first_port=free, turn_seconds=script.turn_seconds, scenario=None), script
 
 
 def _who(script: Script) -> str:
@@ -125,8 +125,8 @@ def _play(out: Output, place: Place, script: Script) -> tuple[list[Part], Stage]
         except CheckFailed as failed:
             current.failure = str(failed)
         except Exception as error:  # noqa: BLE001 - a part that breaks is a part that did not work, and is told as such
-            told = explain(error) or CliError(f"{type(error).__name__}: {error}")
-            current.failure = f"{told.code}: {told.detail}"
+            explained = explain(error) or CliError(f"{type(error).__name__}: {error}")
+            current.failure = f"{explained.code}: {explained.detail}"
         current.seconds = time.monotonic() - began
         if current.failure is not None:
             _mark(out, "✗", "bold red", current.failure)
@@ -161,8 +161,9 @@ def _answer(out: Output, parts: list[Part], stage: Stage, *, began: float, up_se
         _tell(out, "What happened")
         console.print(report(sessions))
         done = sum(part.failure is None and bool(part.checks) for part in parts)
-        said = f"{done} of {len(parts)} parts worked, in {took:.0f} s ({up_seconds:.0f} s of them to bring the kit up)"
-        console.print(said, style="bold green" if well else "bold red")
+        times = f"{took:.0f} s ({up_seconds:.0f} s of them to bring the kit up)"
+        summary = f"{done} of {len(parts)} parts worked, in {times}"
+        console.print(summary, style="bold green" if well else "bold red")
 
     out.answer(document, for_people)
 

@@ -46,7 +46,7 @@ def _plan(*states: str) -> str:
     return _tool("update_plan", goal="Find out who owes what", items=items)
 
 
-_MOST_AIRPORTS = """\
+_MAX_AIRPORTS = """\
 SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL
 GROUP BY country ORDER BY airports DESC LIMIT 3"""
 
@@ -68,7 +68,7 @@ SCRIPTED = Script(
     next="And which of the two should I call first? [[say Brightwater Clinic: its September invoice is overdue.]]",
     job_agent="analyst",
     job="Which countries have the most airports with an IATA code? "
-    + _tool("sql_query", query=_MOST_AIRPORTS)
+    + _tool("sql_query", query=_MAX_AIRPORTS)
     + _tool("end_task", status="completed", summary="The United States lead by far; the rows have the numbers."),
     capped='What about INV-1006? [[tool get_invoice {"invoice_id": "INV-1006"}]][[say INV-1006 is overdue.]]',
 )

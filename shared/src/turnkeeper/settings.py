@@ -66,10 +66,10 @@ class Settings(BaseModel):
         Raises:
             pydantic.ValidationError: names each setting that is missing or makes no sense.
         """
-        given = {
+        values = {
             name: environment[f"{PREFIX}{name.upper()}"]
             for name in cls.model_fields
             if environment.get(f"{PREFIX}{name.upper()}")
         }
-        given.setdefault("root", environment.get("LAMBDA_TASK_ROOT", "."))
-        return cls.model_validate(given)
+        values.setdefault("root", environment.get("LAMBDA_TASK_ROOT", "."))
+        return cls.model_validate(values)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from turnkeeper.adapters.anthropic_errors import request_id, status_error
-from turnkeeper.adapters.anthropic_stream import Answer, MalformedAnswer
+from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.core.errors import Certainty, ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest
@@ -89,7 +89,7 @@ class AnthropicModel:
             raise ProviderError("no time is left for a model call", retryable=True, certainty="unbilled")
         client, key = self._connected()
         stream = self._open(client, key, request, timeout_seconds)
-        answer = Answer()
+        answer = PartialMessage()
         headers = stream.response.headers
         try:
             with _Watchdog(stream.response, deadline - self._monotonic()) as watchdog:
@@ -262,7 +262,7 @@ class AnthropicModel:
         return False
 
     def _broken(
-        self, error: Exception, answer: Answer, headers: Mapping[str, str], *, late: bool
+        self, error: Exception, answer: PartialMessage, headers: Mapping[str, str], *, late: bool
     ) -> ProviderError | Exception:
         """Inside the stream."""
         import anthropic
@@ -339,11 +339,11 @@ def _body(request: ModelRequest) -> dict[str, Any]:
     return body
 
 
-def _certainty(answer: Answer) -> Certainty:
+def _certainty(answer: PartialMessage) -> Certainty:
     return "known" if answer.usage_is_final else "unknown"
 
 
-def _incomplete(why: str, answer: Answer, headers: Mapping[str, str]) -> ProviderError:
+def _incomplete(why: str, answer: PartialMessage, headers: Mapping[str, str]) -> ProviderError:
     return ProviderError(
         f"The model's answer is incomplete: {why}.",
         retryable=True,
@@ -353,7 +353,7 @@ def _incomplete(why: str, answer: Answer, headers: Mapping[str, str]) -> Provide
     )
 
 
-def _reply(answer: Answer, headers: Mapping[str, str]) -> ModelReply:
+def _reply(answer: PartialMessage, headers: Mapping[str, str]) -> ModelReply:
     try:
         content = answer.content()
     except MalformedAnswer as error:

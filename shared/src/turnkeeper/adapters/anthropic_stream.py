@@ -29,7 +29,7 @@ class _Block:
     closed: bool = False
 
 
-class Answer:
+class PartialMessage:
     """One answer in the making: feed it events in order."""
 
     def __init__(self) -> None:

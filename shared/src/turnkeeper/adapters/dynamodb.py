@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: What a repeat of a request does: nothing, the same once more at most once, or the same again.
-Effect = Literal["read", "once", "again"]
+Repeat = Literal["read", "once", "again"]
 
 _KEYS_A_BATCH = 100
 _FIRST_PAUSE_SECONDS = 0.025
@@ -156,7 +156,7 @@ class DynamoTable:
 
     # ---- retries ----
 
-    def _request(self, name: str, effect: Effect, **arguments: Any) -> Mapping[str, Any]:
+    def _request(self, name: str, repeat: Repeat, **arguments: Any) -> Mapping[str, Any]:
         send = getattr(self._client, _METHODS[name])
         pauses = self._pauses()
         lost = False
@@ -166,13 +166,13 @@ class DynamoTable:
             try:
                 answer: Mapping[str, Any] = send(**arguments)
             except FAILURES as error:
-                lost |= trouble_of(error) == "unknown" and effect != "read"
+                lost |= trouble_of(error) == "unknown" and repeat != "read"
                 failed: Exception = (
                     Unavailable(f"the table did not answer {name}; it may have been applied", retry_after_seconds=1)
                     if lost
                     else StoreBusy(f"the table was busy for {self._busy_seconds} s: {error}")
                 )
-                if lost and effect == "again":
+                if lost and repeat == "again":
                     raise failed from error
                 self._pause(pauses, failed, error)
             else:

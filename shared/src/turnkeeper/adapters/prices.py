@@ -47,12 +47,12 @@ class BundledPrices:
     def version(self) -> str:
         """Changes whenever a price may: the snapshot's version, and a hash of the overrides where there are any."""
         if self._version is None:
-            told = f"genai-prices-{version('genai-prices')}"
+            source = f"genai-prices-{version('genai-prices')}"
             if self._overrides or self._default_geo != "global":
                 own: dict[str, Any] = {name: entry.model_dump(mode="json") for name, entry in self._overrides.items()}
                 text = json.dumps([self._default_geo, own], sort_keys=True)
-                told += f"+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-            self._version = told
+                source += f"+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            self._version = source
         return self._version
 
     def rates(self, model: str, options: Mapping[str, Any]) -> Rates:

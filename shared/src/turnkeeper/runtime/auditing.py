@@ -48,8 +48,8 @@ class Auditor:
         """A call's arguments as they may be shown: without secrets, and not too long."""
         redactor = self._redactor.with_names(secret_arguments) if secret_arguments else self._redactor
         redacted = redactor.redact(arguments)
-        given = redacted if isinstance(redacted, dict) else {"input": redacted}
-        text = json.dumps(given, ensure_ascii=False, default=str)
+        shown = redacted if isinstance(redacted, dict) else {"input": redacted}
+        text = json.dumps(shown, ensure_ascii=False, default=str)
         if len(text) <= MAX_ARGUMENT_CHARS:
-            return given
+            return shown
         return {"cut": text[:MAX_ARGUMENT_CHARS], "characters": len(text)}

@@ -73,14 +73,14 @@ def run(program: str, argv: Sequence[str], cwd: Path, limits: Limits, deadline: 
         close_fds=True,
     )
     try:
-        said, truncated = _read(process, limits.max_bytes, deadline)
-        return _ended(process, said, truncated, deadline)
+        output, truncated = _read(process, limits.max_bytes, deadline)
+        return _ended(process, output, truncated, deadline)
     finally:
         _end(process)
 
 
 def _read(process: subprocess.Popen[bytes], max_bytes: int, deadline: Deadline) -> tuple[list[bytearray], bool]:
-    said = [bytearray(), bytearray()]
+    output = [bytearray(), bytearray()]
     with selectors.DefaultSelector() as selector:
         for number, stream in enumerate((process.stdout, process.stderr)):
             if stream is not None:
@@ -96,11 +96,11 @@ def _read(process: subprocess.Popen[bytes], max_bytes: int, deadline: Deadline) 
                 data = os.read(key.fd, _READ_BYTES)
                 if not data:
                     selector.unregister(key.fileobj)
-                room = max_bytes - len(said[0]) - len(said[1])
-                said[key.data] += data[:room]
+                room = max_bytes - len(output[0]) - len(output[1])
+                output[key.data] += data[:room]
                 if len(data) > room:
-                    return said, True
-    return said, False
+                    return output, True
+    return output, False
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
@@ -108,14 +108,14 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _ended(process: subprocess.Popen[bytes], said: list[bytearray], truncated: bool, deadline: Deadline) -> Outcome:
+def _ended(process: subprocess.Popen[bytes], output: list[bytearray], truncated: bool, deadline: Deadline) -> Outcome:
     stopped = truncated
     while not stopped and not deadline.passed() and not _has_ended(process):
         # Its output is closed but it works on. waitid has no timeout.
         time.sleep(0.01)
     timed_out = not stopped and not _has_ended(process)
     _kill_group(process)
-    return Outcome(process.wait(), bytes(said[0]), bytes(said[1]), truncated, timed_out)
+    return Outcome(process.wait(), bytes(output[0]), bytes(output[1]), truncated, timed_out)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -116,10 +116,10 @@ def _answer(outcome: Outcome, limits: Limits, deadline: Deadline) -> dict[str, A
     stdout, cut_out = cut(plain(outcome.stdout.decode("utf-8", "replace")), limits.max_bytes)
     stderr, cut_err = cut(plain(outcome.stderr.decode("utf-8", "replace")), limits.max_bytes - len(stdout.encode()))
     if outcome.timed_out:
-        said, _ = cut(stdout + stderr, 2_000)
+        output, _ = cut(stdout + stderr, 2_000)
         raise ToolError(
             f"The command took longer than {deadline.timeout_seconds:.3g} s and was stopped."
-            + (f" It had said:\n{said}" if said else "")
+            + (f" It had said:\n{output}" if output else "")
         )
     return {
         "exit_code": outcome.exit_code,

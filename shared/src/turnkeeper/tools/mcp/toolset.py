@@ -58,8 +58,8 @@ def mcp_tools(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
         raise ValueError("the url of an MCP server is http(s)://host/path, without a user name or password in it")
-    for given in (effects, descriptions, known):
-        if strangers := set(given) - set(names):
+    for named in (effects, descriptions, known):
+        if strangers := set(named) - set(names):
             raise ValueError(f"not among the allowed tools: {', '.join(sorted(strangers))}")
     if wrong := [value for value in effects.values() if value not in _EFFECTS]:
         raise ValueError(f"an effect is one of {', '.join(_EFFECTS)}, not {wrong[0]!r}")

@@ -231,8 +231,8 @@ _PROBLEMS: tuple[tuple[type[exp.Expr], Callable[[exp.Expr], str | None]], ...] =
 def _name(node: exp.Expr) -> str:
     kind = type(node).__name__
     if kind in words.WORDS:
-        said = words.WORDS[kind]
-        return said[0].upper() + said[1:]
+        word = words.WORDS[kind]
+        return word[0].upper() + word[1:]
     if isinstance(node, exp.Func):
         return f"The function {node.sql_name().lower()}"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).upper()
