@@ -23,7 +23,8 @@ from local.kit import Home, KitSettings, LocalKit, down, up
 def running_kit(folder: Path, *, source_root: Path | None = None, **environment: str) -> Iterator[LocalKit]:
     """Bring a kit up in `folder` with these settings (`TURNKEEPER_...`), and down again, also after a failure.
 
-    Its logs stay in `folder/logs`. A worker that died has been followed by another: `LocalKit.read(Home(folder))` names it.
+    Its logs stay in `folder/logs`. A worker that died has been followed by another, which
+    `LocalKit.read(Home(folder))` names.
     """
     settings = KitSettings.from_environment({"TURNKEEPER_PORT": "0", **environment})
     if source_root is not None:

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from local.standin.directives import (
     DONE,
-    Answer,
     Cut,
     DirectiveError,
     Failure,
     Script,
+    ScriptedAnswer,
     Step,
     ToolCall,
     parse,
 )
 
 
-def answers(text: str) -> list[Answer]:
+def answers(text: str) -> list[ScriptedAnswer]:
     script = parse(text)
     assert script is not None
     return [step.answer for step in script.steps for _ in range(step.times)]
@@ -69,12 +69,12 @@ def test_text_without_directives_is_no_script(text: str) -> None:
     ],
 )
 def test_say(text: str, said: str) -> None:
-    assert answers(text) == [Answer(text=said)]
+    assert answers(text) == [ScriptedAnswer(text=said)]
 
 
 def test_answers_are_played_in_the_order_written() -> None:
     found = answers("x [[say a]] y [[tool t {}]][[say b]] [[other]] z")
-    assert found == [Answer(text="a"), Answer(calls=(ToolCall("t", {}),)), Answer(text="b")]
+    assert found == [ScriptedAnswer(text="a"), ScriptedAnswer(calls=(ToolCall("t", {}),)), ScriptedAnswer(text="b")]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_arguments_may_be_left_out() -> None:
 def test_modifiers_act_on_the_next_answer_only() -> None:
     modifiers = "[[sleep 1.5]] [[trickle 2]] [[fail 529 x3]] [[cut]] [[fail 500]] [[tokens 7]] [[stop refusal]]"
     first, second = answers(f"{modifiers} [[say a]] [[say b]]")
-    assert first == Answer(
+    assert first == ScriptedAnswer(
         text="a",
         sleep_seconds=1.5,
         trickle_seconds=2.0,
@@ -118,7 +118,7 @@ def test_modifiers_act_on_the_next_answer_only() -> None:
         output_tokens=7,
         stop_reason="refusal",
     )
-    assert second == Answer(text="b")
+    assert second == ScriptedAnswer(text="b")
 
 
 def test_modifiers_add_up_and_the_last_setting_wins() -> None:
@@ -129,15 +129,15 @@ def test_modifiers_add_up_and_the_last_setting_wins() -> None:
 @pytest.mark.parametrize("text", ["[[repeat 3]] [[tokens 5]] [[tool t {}]]", "[[tokens 5]] [[repeat 3]] [[tool t {}]]"])
 def test_repeat_takes_the_modifiers_along(text: str) -> None:
     assert answers(text + "[[say end]]") == [
-        *[Answer(calls=(ToolCall("t", {}),), output_tokens=5)] * 3,
-        Answer(text="end"),
+        *[ScriptedAnswer(calls=(ToolCall("t", {}),), output_tokens=5)] * 3,
+        ScriptedAnswer(text="end"),
     ]
 
 
 def test_repeats_multiply_and_cost_nothing() -> None:
     script = parse("[[repeat 999999999]] [[repeat 10]] [[say x]]")
     assert script is not None
-    assert script.steps == (Step(Answer(text="x"), 9_999_999_990),)
+    assert script.steps == (Step(ScriptedAnswer(text="x"), 9_999_999_990),)
     assert script.answer_at(9_999_999_989).text == "x"
     assert script.answer_at(9_999_999_990) == DONE
 
@@ -219,7 +219,7 @@ _calls = st.lists(st.builds(ToolCall, _names, _arguments), min_size=1, max_size=
 _texts = st.text(st.characters(exclude_categories=["Cs"])).map(str.strip).filter(lambda text: "]]" not in text)
 _faults = st.lists(st.builds(Failure, st.integers(400, 599), st.integers(1, 9)) | st.just(Cut()), max_size=3).map(tuple)
 _modified = st.builds(
-    Answer,
+    ScriptedAnswer,
     sleep_seconds=st.integers(0, 9999).map(lambda n: n / 8),
     trickle_seconds=st.integers(0, 9999).map(lambda n: n / 8),
     faults=_faults,
