@@ -6,7 +6,7 @@ CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly up down check bench synth deploy lock clean
+.PHONY: help setup demo test nightly up down check docs bench synth deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ check: setup  ## lint, types, layers
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup  ## the parts of docs/ that are made from the code
+	$(BIN)/python -m tests.support.docs
 
 bench: setup  ## measure, against peers and against the floor
 	$(BIN)/python -m benchmarks

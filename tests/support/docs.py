@@ -1,0 +1,28 @@
+"""The parts of the documentation that are made from the code: ``python -m tests.support.docs`` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from turnkeeper.core import stops
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def generated() -> dict[Path, str]:
+    """Each page with its generated parts as they should be."""
+    page = DOCS / "concepts.md"
+    return {page: _with_part(page.read_text(), "statuses and stop reasons", stops.documentation())}
+
+
+def _with_part(text: str, name: str, part: str) -> str:
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    assert len(pattern.findall(text)) == 1, f"{name} has no place of its own"
+    return pattern.sub(lambda _: f"{begin}\n\n{part}\n{end}", text)
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text)
