@@ -29,5 +29,3 @@ LIVE_ALIAS: Final = "live"
 
 PUBLIC_PATHS: Final = ("/v1/health", "/v1/openapi.json")
 """Answered without an identity."""
-
-METRIC_NAMESPACE: Final = "Turnkeeper"

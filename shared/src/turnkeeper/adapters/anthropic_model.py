@@ -159,7 +159,7 @@ class AnthropicModel:
             ) from error
         with self._lock:
             if self._client is None or self._client_key != key:
-                # Spans are made from the transcript's entries; the SDK's own would tell every call twice.
+                # The SDK would open a span for every call. What a call did stands in the transcript's entries.
                 settings: dict[str, Any] = {
                     "base_url": self._base_url,
                     "http_client": self._warm(),

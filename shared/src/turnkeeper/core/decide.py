@@ -57,8 +57,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class HandOff:
-    needed_seconds: float
-    left_seconds: float
+    """The next step may not fit into what this runner has left."""
 
 
 Action = CallModel | RunTools | Finish | HandOff
@@ -89,10 +88,8 @@ def next_action(
         return RunTools(open_calls)
     if trip := _limit_trip(head, elapsed_seconds):
         return trip
-    if left_seconds is not None:
-        needed = step_estimate_seconds(head.step_millis, turn_seconds)
-        if left_seconds < needed:
-            return HandOff(needed, left_seconds)
+    if left_seconds is not None and left_seconds < step_estimate_seconds(head.step_millis, turn_seconds):
+        return HandOff()
     return CallModel()
 
 
