@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.kit import LocalKit
-from tests.emulator import ministack
-from tests.kit import running_kit
+from tests.support.emulator import ministack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -16,15 +14,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "e2e" not in item.path.parts and "simulation" not in item.path.parts)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_credentials() -> Iterator[None]:
+    """The emulator takes any; an account must never be reached from a test."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.delenv("AWS_SESSION_TOKEN", raising=False)
+        environment.delenv("AWS_PROFILE", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
     """The endpoint URL of an AWS emulator, shared by the tests of this process."""
     with ministack() as endpoint_url:
         yield endpoint_url
-
-
-@pytest.fixture(scope="session")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKit]:
-    """The whole kit with its default settings, shared by the tests of this process."""
-    with running_kit(tmp_path_factory.mktemp("kit")) as kit:
-        yield kit

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
 
 import pytest
 
+from turnkeeper.adapters.aws import Aws
+from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.ports import Table
+from turnkeeper.testing.schema import create_table
 
-@pytest.fixture(scope="package", autouse=True)
-def _no_real_credentials() -> Iterator[None]:
-    """The emulator takes any; an account must never be reached from here."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.delenv("AWS_SESSION_TOKEN", raising=False)
-        environment.delenv("AWS_PROFILE", raising=False)
-        yield
+
+@pytest.fixture(scope="module")
+def emulated_table(emulator: str) -> Table:
+    """A table of this module's own, on the emulator."""
+    aws = Aws(region="eu-west-1", endpoint_url=emulator, max_pool_connections=16, table_timeout_seconds=30)
+    name = f"contract-{uuid.uuid4().hex}"
+    create_table(aws.dynamodb, name)
+    return DynamoTable(aws.dynamodb, name)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.scripted_api import Script, answer, one, reset, scripted, sse, stream
+from tests.support.scripted_api import Script, answer, one, reset, scripted, sse, stream
 from turnkeeper.adapters.anthropic_model import AnthropicModel
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest

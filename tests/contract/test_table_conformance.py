@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -56,14 +55,6 @@ class TestMotoQueries(TableQueryConformance):
     @pytest.fixture(autouse=True)
     def _table(self, moto_table: Table) -> None:
         self.table = moto_table
-
-
-@pytest.fixture(scope="module")
-def emulated_table(emulator: str) -> Table:
-    aws = Aws(region="eu-west-1", endpoint_url=emulator, max_pool_connections=16, table_timeout_seconds=30)
-    name = f"conformance-{uuid.uuid4().hex}"
-    create_table(aws.dynamodb, name)
-    return DynamoTable(aws.dynamodb, name)
 
 
 @pytest.mark.emulator

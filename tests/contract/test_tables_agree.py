@@ -9,12 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from turnkeeper.adapters.aws import Aws
-from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.table_values import InvalidOperation
 from turnkeeper.ports import AnyOf, Check, Cond, ConditionFailed, Key, Operation, Put, Table, Update
 from turnkeeper.testing.memory_table import MemoryTable
-from turnkeeper.testing.schema import create_table
 
 names = st.sampled_from(["a", "b", "size"])
 values: st.SearchStrategy[Any] = st.sampled_from(
@@ -60,14 +57,6 @@ def answer(table: Table, pk: str, operations: list[tuple[str, str, Any]], alone:
         return error.failures
     except InvalidOperation:
         return InvalidOperation
-
-
-@pytest.fixture(scope="module")
-def emulated_table(emulator: str) -> Table:
-    aws = Aws(region="eu-west-1", endpoint_url=emulator, table_timeout_seconds=30)
-    name = f"agree-{uuid.uuid4().hex}"
-    create_table(aws.dynamodb, name)
-    return DynamoTable(aws.dynamodb, name)
 
 
 @pytest.mark.emulator

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
-from tests.money import TENANT, Till, exactly, policy
+from tests.support.money import TENANT, Till, exactly, policy
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable

@@ -22,7 +22,7 @@ import boto3
 import httpx2
 
 from local.kit import Home, LocalKit
-from tests.kit import running_kit
+from tests.support.running_kit import running_kit
 
 AGENTS = Path(__file__).parent / "agents"
 TURNKEEPER = Path(sys.executable).parent / "turnkeeper"

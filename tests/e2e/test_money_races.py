@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e import money_traffic as traffic
 from tests.e2e.money_traffic import Cost, Place
-from tests.money import TENANT, Books, Till
+from tests.support.money import TENANT, Books, Till
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.policy import Scope
 from turnkeeper.core.session import Head
@@ -36,18 +36,8 @@ Scopes = tuple[Scope, ...]
 ALL: Scopes = ("task", "user_daily", "user_monthly", "tenant_monthly")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_real_credentials() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.delenv("AWS_SESSION_TOKEN", raising=False)
-        environment.delenv("AWS_PROFILE", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
-def processes(_no_real_credentials: None) -> Iterator[ProcessPoolExecutor]:
+def processes() -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
         yield pool
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.kit.home import REPOSITORY
-from tests.infra.trees import make_tree
+from tests.support.trees import make_tree
 
 Synthesize = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.money import TENANT, Books, Till, exactly, policy
+from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
 from turnkeeper.core.policy import Scope, Terms
 from turnkeeper.core.session import Head

@@ -14,15 +14,9 @@ from typer.testing import CliRunner
 from local.cli import operator as operating
 from local.cli.main import app
 from local.cli.operator import Operator
-from local.cli.place import REPOSITORY
+from tests.support.kit import MemoryKit
 from tests.unit.cli.fake_api import FakeApi
-from turnkeeper.bootstrap import Kit
 from turnkeeper.runtime.intake import Identity, NewSession
-from turnkeeper.settings import Settings
-from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper.testing.memory_queue import MemoryQueue
-from turnkeeper.testing.memory_table import MemoryTable
-from turnkeeper.testing.recorders import RecordedTurns
 
 
 @dataclass
@@ -55,7 +49,7 @@ def cli() -> Cli:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder without a kit."""
     monkeypatch.setenv("TURNKEEPER_HOME", str(tmp_path))
     monkeypatch.delenv("TURNKEEPER_STACK", raising=False)
@@ -63,7 +57,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def api(home: Path) -> Iterator[FakeApi]:
+def api(state_folder: Path) -> Iterator[FakeApi]:
     """A local kit that is up, as far as the command line can tell."""
     with FakeApi() as fake:
         document = {
@@ -77,33 +71,19 @@ def api(home: Path) -> Iterator[FakeApi]:
             "worker_pid": 1,
             "console_url": None,
         }
-        (home / "local.json").write_text(json.dumps(document))
+        (state_folder / "local.json").write_text(json.dumps(document))
         yield fake
 
 
-class MemoryKit(Kit):
-    """The kit's own wiring, with nothing outside of this process."""
-
-    table = MemoryTable()  # type: ignore[assignment]
-    blobs = MemoryBlobs()  # type: ignore[assignment]
-    queue = MemoryQueue()  # type: ignore[assignment]
-    turns = RecordedTurns()  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        super().__init__(Settings(table="table", root=REPOSITORY))
-        self.table = MemoryTable()  # type: ignore[assignment]
-        self.blobs = MemoryBlobs()  # type: ignore[assignment]
-        self.queue = MemoryQueue()  # type: ignore[assignment]
-        self.turns = RecordedTurns()  # type: ignore[assignment]
-
-    def new_session(self, *, tenant: str = "local", user: str = "dev", session_id: str = "ses_1") -> str:
-        who = Identity(tenant, user, "admin")
-        return self.intake.create(who, NewSession("support", "hello", {}), session_id=session_id).session_id
+def new_session(kit: MemoryKit, *, tenant: str = "local", user: str = "dev", session_id: str = "ses_1") -> str:
+    """A session as the local kit's own user begins one: its id."""
+    who = Identity(tenant, user, "admin")
+    return kit.intake.create(who, NewSession("plain", "hello", {}), session_id=session_id).session_id
 
 
 @pytest.fixture
 def kit(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> MemoryKit:
     """What the operator's commands work on."""
-    kit = MemoryKit()
+    kit = MemoryKit(runner="none")
     monkeypatch.setattr(operating, "connect", lambda _: Operator(kit, lambda: "operator:test"))
     return kit

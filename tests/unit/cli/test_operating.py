@@ -11,7 +11,8 @@ import pytest
 
 from local.cli.jobs import one_job
 from local.cli.text import plain, short, usd
-from tests.unit.cli.conftest import Cli, MemoryKit
+from tests.support.kit import MemoryKit
+from tests.unit.cli.conftest import Cli, new_session
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import Stop
@@ -29,13 +30,13 @@ def test_a_tenant_nobody_touched_has_its_plans_caps(cli: Cli, kit: MemoryKit) ->
 
 
 def test_plan_and_caps_are_set_together(cli: Cli, kit: MemoryKit) -> None:
-    arguments = ["--plan", "trial", "--cap", "task=0.50", "--cap", "tenant_monthly=unlimited"]
+    arguments = ["--plan", "short", "--cap", "task=0.50", "--cap", "tenant_monthly=unlimited"]
     document = cli("tenant", "set", "acme", *arguments, "--json").document
-    assert document["plan"] == "trial"
+    assert document["plan"] == "short"
     assert document["overrides"] == {"task": "0.500000", "tenant_monthly": "unlimited"}
-    assert document["caps"]["user_monthly"] == "5.000000"
+    assert document["caps"]["user_monthly"] == "unlimited"
     shown = cli("tenant", "show", "acme").stdout
-    assert "plan trial" in shown
+    assert "plan short" in shown
     assert "set for the tenant" in shown
 
 
@@ -69,7 +70,7 @@ def test_every_change_is_on_the_tenants_chain_and_verifies(cli: Cli, kit: Memory
     cli("tenant", "set", "local", "--cap", "task=1.00")
     cli("tenant", "pause", "local")
     cli("tenant", "unpause", "local")
-    kit.new_session()
+    new_session(kit)
     result = cli("audit", "verify", "--json")
     assert result.exit_code == 0
     chains = {chain["session_id"]: chain["records"] for chain in result.document["chains"]}
@@ -78,7 +79,7 @@ def test_every_change_is_on_the_tenants_chain_and_verifies(cli: Cli, kit: Memory
 
 
 def test_audit_show_tells_who_did_what(cli: Cli, kit: MemoryKit) -> None:
-    kit.new_session()
+    new_session(kit)
     records = cli("audit", "show", "ses_1", "--json").document["records"]
     assert [record["kind"] for record in records] == ["session_created", "grant"]
     assert "session_created" in cli("audit", "show", "ses_1").stdout
@@ -86,8 +87,8 @@ def test_audit_show_tells_who_did_what(cli: Cli, kit: MemoryKit) -> None:
 
 
 def test_an_altered_record_is_named_with_the_reason(cli: Cli, kit: MemoryKit) -> None:
-    kit.new_session(session_id="ses_1")
-    kit.new_session(session_id="ses_2")
+    new_session(kit, session_id="ses_1")
+    new_session(kit, session_id="ses_2")
     key = keys.audit_key("local", "ses_1", 2)
     kit.table.update(Update(Key(key.pk, key.sk), set={"actor": "somebody else"}))
     result = cli("audit", "verify", "--json")
@@ -102,7 +103,7 @@ def test_an_altered_record_is_named_with_the_reason(cli: Cli, kit: MemoryKit) ->
 
 
 def test_a_chain_that_lost_its_end_is_truncated(cli: Cli, kit: MemoryKit) -> None:
-    kit.new_session()
+    new_session(kit)
     head = kit.sessions.head("local", "ses_1")
     kit.table.update(Update(keys.head_key("local", "ses_1"), set={"audit_seq": head.audit_seq + 1}))
     result = cli("audit", "verify", "ses_1", "--json")
@@ -114,14 +115,14 @@ def test_a_chain_that_lost_its_end_is_truncated(cli: Cli, kit: MemoryKit) -> Non
 
 
 def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
-    kit.new_session()
+    new_session(kit)
     stopped(kit, "ses_1")
     api.session("ses_1", status="idle")
     result = cli("resume", "ses_1", "--max-iterations", "7", "--clear-flags", "--json")
     assert result.exit_code == 0
     head = kit.sessions.head("local", "ses_1")
     assert (head.status, head.limits.max_iterations, head.stop) == ("running", 7, None)
-    assert kit.turns.started == [("local", "ses_1")]  # type: ignore[union-attr,attr-defined]
+    assert kit.turns.started == [("local", "ses_1")]
     record = kit.sessions.audit("local", "ses_1")[-1]
     assert (record["kind"], record["actor"]) == ("operator_action", "operator:test")
     assert record["detail"] == {
@@ -135,7 +136,7 @@ def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: Memor
 
 
 def test_a_session_that_runs_cannot_be_resumed(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
-    kit.new_session()
+    new_session(kit)
     api.session("ses_1", status="running")
     result = cli("resume", "ses_1", "--max-iterations", "7", "--json")
     assert result.document["error"]["code"] == "session_busy"

@@ -20,14 +20,14 @@ A_TURN = (
 )
 
 
-def test_a_kit_that_is_down_is_said_to_be_down(cli: Cli, home: Path) -> None:
+def test_a_kit_that_is_down_is_said_to_be_down(cli: Cli, state_folder: Path) -> None:
     result = cli("sessions")
     assert result.exit_code == 1
     assert "no local kit is up" in result.stderr
     assert "make up" in result.stderr
 
 
-def test_as_json_an_error_is_a_document(cli: Cli, home: Path) -> None:
+def test_as_json_an_error_is_a_document(cli: Cli, state_folder: Path) -> None:
     result = cli("sessions", "--json")
     assert result.exit_code == 1
     assert result.document["error"]["code"] == "kit_down"
@@ -37,7 +37,7 @@ def test_as_json_an_error_is_a_document(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["run"], ["run", "support", "hi", "--wait", "x"], ["show", "a", "b"]]
 )
-def test_wrong_usage_is_exit_code_2(cli: Cli, home: Path, arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2(cli: Cli, state_folder: Path, arguments: list[str]) -> None:
     assert cli(*arguments).exit_code == 2
 
 
@@ -237,16 +237,16 @@ def test_chat_goes_on_with_a_session_of_its_agent(cli: Cli, api: FakeApi) -> Non
     assert cli("chat", "analyst", "--session", "ses_1").exit_code == 1
 
 
-def test_status_says_what_local_json_says(cli: Cli, api: FakeApi, home: Path) -> None:
+def test_status_says_what_local_json_says(cli: Cli, api: FakeApi, state_folder: Path) -> None:
     result = cli("status", "--json")
     assert result.exit_code == 0
     assert result.document["api_url"] == api.url
-    (home / "local.json").unlink()
+    (state_folder / "local.json").unlink()
     down = cli("status", "--json")
     assert (down.exit_code, down.document) == (1, {"up": False})
 
 
-def test_a_deployed_kit_needs_to_be_told_the_tenant(cli: Cli, home: Path) -> None:
+def test_a_deployed_kit_needs_to_be_told_the_tenant(cli: Cli, state_folder: Path) -> None:
     result = cli("sessions", "--stack", "Prod", "--json")
     assert result.exit_code == 2
     assert "--tenant" in result.document["error"]["detail"]

@@ -17,7 +17,7 @@ SECRET = "a secret key"
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Request]:
+def sent_requests(monkeypatch: pytest.MonkeyPatch) -> list[httpx2.Request]:
     requests: list[httpx2.Request] = []
 
     def handle(request: httpx2.Request) -> httpx2.Response:
@@ -42,22 +42,22 @@ def api(token: str | None = None) -> Api:
     )
 
 
-def test_what_says_who_is_meant_and_the_body_are_signed(seen: list[httpx2.Request]) -> None:
+def test_what_says_who_is_meant_and_the_body_are_signed(sent_requests: list[httpx2.Request]) -> None:
     api().start("support", "größer", wait=20)
-    (request,) = seen
+    (request,) = sent_requests
     assert signature_of(request) == expected_signature(request)
     assert signed_headers(request) == ["host", "x-amz-date", "x-tenant-id", "x-user-id"]
 
 
-def test_odd_parameters_are_signed_as_aws_reads_them(seen: list[httpx2.Request]) -> None:
+def test_odd_parameters_are_signed_as_aws_reads_them(sent_requests: list[httpx2.Request]) -> None:
     api().sessions(status=None, limit=5, cursor="a/b+c=d &é~")
-    (request,) = seen
+    (request,) = sent_requests
     assert signature_of(request) == expected_signature(request)
 
 
-def test_a_session_token_is_sent_and_signed(seen: list[httpx2.Request]) -> None:
+def test_a_session_token_is_sent_and_signed(sent_requests: list[httpx2.Request]) -> None:
     api("token").health()
-    (request,) = seen
+    (request,) = sent_requests
     assert request.headers["x-amz-security-token"] == "token"
     assert "x-amz-security-token" in signed_headers(request)
     assert signature_of(request) == expected_signature(request)

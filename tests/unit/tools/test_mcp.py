@@ -38,7 +38,7 @@ def seen() -> _Seen:
 
 
 @pytest.fixture(scope="module")
-def server(seen: _Seen) -> Iterator[str]:
+def mcp_url(seen: _Seen) -> Iterator[str]:
     kit = MCPServer("kit")
 
     @kit.tool()
@@ -106,8 +106,8 @@ def named(tools: ToolSet, name: str) -> Tool:
     return next(tool for tool in tools if tool.name == name)
 
 
-def test_listed_tools_work(server: str, call: Call, seen: _Seen) -> None:
-    tools = mcp_tools(url=server, allow=["search"], effect={"search": "read"})
+def test_listed_tools_work(mcp_url: str, call: Call, seen: _Seen) -> None:
+    tools = mcp_tools(url=mcp_url, allow=["search"], effect={"search": "read"})
     assert [tool.name for tool in tools] == ["search"]
     tool = named(tools, "search")
     assert call(tool, query="hay", limit=2) == [{"type": "text", "text": "hay x2"}]
@@ -119,8 +119,8 @@ def test_listed_tools_work(server: str, call: Call, seen: _Seen) -> None:
     assert json.loads(json.dumps(content_of(call(tool, query="hay")))) == [{"type": "text", "text": "hay x3"}]
 
 
-def test_nothing_else_is_reachable(server: str, call: Call, seen: _Seen) -> None:
-    tools = mcp_tools(url=server, allow=["search"])
+def test_nothing_else_is_reachable(mcp_url: str, call: Call, seen: _Seen) -> None:
+    tools = mcp_tools(url=mcp_url, allow=["search"])
     seen.calls.clear()
     for arguments in ({"query": "x", "name": "erase"}, {"query": "erase"}, {"tool": "erase", "query": "x"}):
         with contextlib.suppress(ToolError):
@@ -128,9 +128,9 @@ def test_nothing_else_is_reachable(server: str, call: Call, seen: _Seen) -> None
     assert "erase" not in seen.calls
 
 
-def test_effects_names_and_words(server: str) -> None:
+def test_effects_names_and_words(mcp_url: str) -> None:
     tools = mcp_tools(
-        url=server, allow=["search", "a.b/c"], effect={"search": "idempotent"}, name="kit", scopes={"mcp"},
+        url=mcp_url, allow=["search", "a.b/c"], effect={"search": "idempotent"}, name="kit", scopes={"mcp"},
         description={"search": "Looks."}, timeout_seconds=7,
     )  # fmt: skip
     first, second = tools
@@ -149,16 +149,16 @@ def test_a_pinned_schema_asks_nobody() -> None:
     assert tool.schema() == pinned
 
 
-def test_a_tool_that_the_server_does_not_have(server: str, call: Call) -> None:
-    tool = named(mcp_tools(url=server, allow=["nothing"]), "nothing")
+def test_a_tool_that_the_server_does_not_have(mcp_url: str, call: Call) -> None:
+    tool = named(mcp_tools(url=mcp_url, allow=["nothing"]), "nothing")
     with pytest.raises(ToolError, match="does not offer"):
         tool.schema()
     with pytest.raises(ToolError):
         call(tool)
 
 
-def test_errors_are_words(server: str, call: Call) -> None:
-    tools = mcp_tools(url=server, allow=["fail", "search"])
+def test_errors_are_words(mcp_url: str, call: Call) -> None:
+    tools = mcp_tools(url=mcp_url, allow=["fail", "search"])
     with pytest.raises(ToolError, match="no luck today"):
         call(named(tools, "fail"))
     with pytest.raises(ToolError):
@@ -169,25 +169,25 @@ def test_errors_are_words(server: str, call: Call) -> None:
         call(named(tools, "search"), query="x" * 300_000)
 
 
-def test_time_is_cut(server: str, call: Call) -> None:
+def test_time_is_cut(mcp_url: str, call: Call) -> None:
     started = time.monotonic()
     with pytest.raises(ToolError, match="longer than"):
-        call(named(mcp_tools(url=server, allow=["slow"], timeout_seconds=1), "slow"))
+        call(named(mcp_tools(url=mcp_url, allow=["slow"], timeout_seconds=1), "slow"))
     with pytest.raises(ToolError, match="longer than"):
-        call(named(mcp_tools(url=server, allow=["slow"]), "slow"), seconds=1)
+        call(named(mcp_tools(url=mcp_url, allow=["slow"]), "slow"), seconds=1)
     assert time.monotonic() - started < 8
 
 
-def test_size_is_cut(server: str, call: Call) -> None:
-    tool = named(mcp_tools(url=server, allow=["large"], max_bytes=1000), "large")
+def test_size_is_cut(mcp_url: str, call: Call) -> None:
+    tool = named(mcp_tools(url=mcp_url, allow=["large"], max_bytes=1000), "large")
     first, note = call(tool, size=5000)
     assert first["text"] == "x" * 1000 and "left out" in note["text"]
     with pytest.raises(ToolError, match="too large"):
         call(tool, size=3_000_000)
 
 
-def test_pictures_and_numbers(server: str, call: Call) -> None:
-    tools = mcp_tools(url=server, allow=["picture", "numbers"])
+def test_pictures_and_numbers(mcp_url: str, call: Call) -> None:
+    tools = mcp_tools(url=mcp_url, allow=["picture", "numbers"])
     text, image, odd = call(named(tools, "picture"))
     assert text["text"] == "a\ufffd[31m"
     assert image == {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
@@ -196,12 +196,12 @@ def test_pictures_and_numbers(server: str, call: Call) -> None:
 
 
 def test_the_token_is_asked_for_each_time_and_nothing_else_goes_along(
-    server: str, call: Call, seen: _Seen, monkeypatch: pytest.MonkeyPatch
+    mcp_url: str, call: Call, seen: _Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     tokens = iter(["one", "two"])
-    tool = named(mcp_tools(url=server, allow=["search"], headers=lambda: {"Authorization": next(tokens)}), "search")
+    tool = named(mcp_tools(url=mcp_url, allow=["search"], headers=lambda: {"Authorization": next(tokens)}), "search")
     seen.headers.clear()
     call(tool, query="x")
     call(tool, query="x")
@@ -210,8 +210,8 @@ def test_the_token_is_asked_for_each_time_and_nothing_else_goes_along(
     assert not any("cookie" in headers for headers in seen.headers)
 
 
-def test_inside_a_running_loop(server: str) -> None:
-    tool = named(mcp_tools(url=server, allow=["search"]), "search")
+def test_inside_a_running_loop(mcp_url: str) -> None:
+    tool = named(mcp_tools(url=mcp_url, allow=["search"]), "search")
 
     async def main() -> Any:
         return tool.body(context(), {"query": "x"})

@@ -1,12 +1,13 @@
 """The whole kit for tests: deployed on an emulator of its own, in a state folder of its own.
 
-    from tests.kit import running_kit
+    from tests.support.running_kit import running_kit
 
     with running_kit(tmp_path, TURNKEEPER_TURN_SECONDS="5") as kit:
         httpx2.get(f"{kit.api_url}/v1/health")
 
-Tests that need no settings of their own take the fixture `kit`, which is shared. Nothing of this machine's environment
-reaches it, so a key that happens to be set is never used.
+Nothing of this machine's environment reaches it, so a key that happens to be set is never used. Tests of `tests/e2e`
+that need no settings of their own share the fixture `stack`; a `kit` without more is always one in memory
+(`tests.support.kit`).
 """
 
 from __future__ import annotations

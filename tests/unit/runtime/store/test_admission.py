@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.money import PLAIN_RATES, TENANT, Books, Till, exactly, policy
+from tests.support.money import PLAIN_RATES, TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, InvalidRequest, ProviderError, TenantPaused
 from turnkeeper.core.ledger import Counter
 from turnkeeper.core.policy import Policy, Terms

@@ -21,8 +21,8 @@ from local.kit import Home, KitError, KitSettings, LocalKit, down, up
 from local.kit.home import REPOSITORY, read_json
 from local.kit.http import answers
 from local.kit.processes import Started
-from tests.infra.trees import make_tree
-from tests.kit import running_kit
+from tests.support.running_kit import running_kit
+from tests.support.trees import make_tree
 
 pytestmark = pytest.mark.stack
 

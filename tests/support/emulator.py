@@ -1,6 +1,6 @@
 """An AWS emulator for tests: one of their own, gone when they are done.
 
-    from tests.emulator import ministack
+    from tests.support.emulator import ministack
 
     with ministack() as endpoint_url: ...
 
