@@ -141,8 +141,8 @@ class MemoryKit(Kit):
         super().__init__(
             Settings.model_validate({"table": "memory", "root": REPOSITORY, "identity": "local"} | settings)
         )
-        self.clock = clock or SystemClock()  # type: ignore[assignment]
-        self.ids = ids or SystemIds()  # type: ignore[assignment]
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
         self.runner: Runner = runner
         #: What the turn Lambda's stand-in gives a turn.
         self.allowance = allowance or Allowance(runner="lambda", turn_seconds=840, hard_seconds=890)
@@ -165,23 +165,23 @@ class MemoryKit(Kit):
         return Catalog(agents, {"broken": "ImportError: no module named left_pad"})
 
     @cached_property
-    def table(self) -> MemoryTable:  # type: ignore[override]
+    def table(self) -> MemoryTable:
         return MemoryTable()
 
     @cached_property
-    def blobs(self) -> MemoryBlobs:  # type: ignore[override]
+    def blobs(self) -> MemoryBlobs:
         return MemoryBlobs()
 
     @cached_property
-    def queue(self) -> MemoryQueue:  # type: ignore[override]
+    def queue(self) -> MemoryQueue:
         return MemoryQueue(self.clock)
 
     @cached_property
-    def turns(self) -> RecordedTurns:  # type: ignore[override]
+    def turns(self) -> RecordedTurns:
         return RecordedTurns(on_start=self._start)
 
     @cached_property
-    def alerts(self) -> RecordedAlerts:  # type: ignore[override]
+    def alerts(self) -> RecordedAlerts:
         return RecordedAlerts()
 
     @cached_property

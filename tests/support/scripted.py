@@ -139,7 +139,7 @@ def check_audit(kit: MemoryKit, head: Head) -> None:
 
 def results(kit: MemoryKit, head: Head) -> list[tuple[str, str, str]]:
     """Tool, outcome and text of every result of the session, in order."""
-    found = []
+    found: list[tuple[str, str, str]] = []
     for entry in kit.entries(head.session_id, head.tenant_id):
         blocks = [block for block in entry.content if block["type"] == "tool_result"]
         for block, told in zip(blocks, entry.outcomes, strict=True):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 import tomllib
 from contextlib import suppress
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import TypeVar
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.lambda_turns import LambdaTurns
-from turnkeeper.adapters.price_overrides import overrides_from_policy
+from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.s3 import S3Blobs
@@ -27,7 +26,7 @@ from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, policy_of
-from turnkeeper.ports import Alerts, Model
+from turnkeeper.ports import Alerts, Blobs, Clock, Ids, Model, Prices, Queue, Redacts, Table, Tokens, Turns
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
@@ -39,7 +38,7 @@ from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
-from turnkeeper.runtime.threads import Threads
+from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
 
@@ -58,10 +57,10 @@ class MissingSetting(Exception):
 class Kit:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.clock = SystemClock()
-        self.ids = SystemIds()
-        self.redactor = Redactor()
-        self.parallel = Threads()
+        self.clock: Clock = SystemClock()
+        self.ids: Ids = SystemIds()
+        self.redactor: Redacts = Redactor()
+        self.parallel: Parallel = Threads()
         # Each session that runs uses a client from two threads: its own, and its lease's.
         self.aws = Aws(
             endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None,
@@ -83,11 +82,11 @@ class Kit:
     # ---- the store ----
 
     @cached_property
-    def table(self) -> DynamoTable:
+    def table(self) -> Table:
         return DynamoTable(self.aws.dynamodb, self.settings.table)
 
     @cached_property
-    def blobs(self) -> S3Blobs:
+    def blobs(self) -> Blobs:
         return S3Blobs(self.aws.s3, self._needed("bucket", self.settings.bucket))
 
     @cached_property
@@ -105,12 +104,12 @@ class Kit:
     # ---- the world around ----
 
     @cached_property
-    def queue(self) -> SqsQueue:
+    def queue(self) -> Queue:
         queue_url = self._needed("queue_url", self.settings.queue_url)
         return SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
 
     @cached_property
-    def turns(self) -> LambdaTurns | None:
+    def turns(self) -> Turns | None:
         function = self.settings.turn_function
         return LambdaTurns(self.aws.lambda_, function) if function else None
 
@@ -120,12 +119,12 @@ class Kit:
         return SnsAlerts(self.aws.sns, topic) if topic else LogAlerts()
 
     @cached_property
-    def tokens(self) -> SignedTokens:
+    def tokens(self) -> Tokens:
         return SignedTokens(self._keys)
 
     @cached_property
-    def prices(self) -> BundledPrices:
-        return BundledPrices(overrides_from_policy(self.policy.models))
+    def prices(self) -> Prices:
+        return BundledPrices(price_overrides(self.policy.models))
 
     @cached_property
     def model(self) -> Model:
@@ -199,7 +198,7 @@ class Kit:
     def _keys(self) -> list[str]:
         """The signing keys in force, the current one first."""
         read_at, keys = self._signing_keys
-        if not keys or time.monotonic() - read_at > SIGNING_KEY_SECONDS:
+        if not keys or self.clock.monotonic() - read_at > SIGNING_KEY_SECONDS:
             secret_id = self._needed("signing_secret_id", self.settings.signing_secret_id)
             try:
                 with outages("Secrets Manager"):
@@ -209,7 +208,7 @@ class Kit:
                 if not keys:
                     raise
                 logger.warning("the signing keys cannot be read now: those at hand stay in use")
-            self._signing_keys = (time.monotonic(), keys)
+            self._signing_keys = (self.clock.monotonic(), keys)
         return keys
 
     def _model_key(self) -> KeySource | None:

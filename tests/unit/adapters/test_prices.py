@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnkeeper.adapters.price_overrides import overrides_from_policy
+from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.money import nano_of
@@ -18,29 +18,27 @@ from turnkeeper.core.money import nano_of
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MTOK = 1_000_000
 OWN = {
-    "models": {
-        "house-model": {"input_usd_per_mtok": "3.00", "output_usd_per_mtok": "15.00"},
-        "arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc": {
-            "input_usd_per_mtok": "1",
-            "output_usd_per_mtok": "2",
-        },
-        "claude-tiered": {
-            "input_usd_per_mtok": "3",
-            "output_usd_per_mtok": "15",
-            "cache_read_usd_per_mtok": "0.30",
-            "cache_write_5m_usd_per_mtok": "3.75",
-            "cache_write_1h_usd_per_mtok": "6",
-            "web_search_usd_per_thousand": "10",
-            "fast_factor": "2",
-            "us_factor": "1.25",
-            "tiers": [{"above_input_tokens": 1000, "input_usd_per_mtok": "6", "output_usd_per_mtok": "22.50"}],
-        },
-    }
+    "house-model": {"input_usd_per_mtok": "3.00", "output_usd_per_mtok": "15.00"},
+    "arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc": {
+        "input_usd_per_mtok": "1",
+        "output_usd_per_mtok": "2",
+    },
+    "claude-tiered": {
+        "input_usd_per_mtok": "3",
+        "output_usd_per_mtok": "15",
+        "cache_read_usd_per_mtok": "0.30",
+        "cache_write_5m_usd_per_mtok": "3.75",
+        "cache_write_1h_usd_per_mtok": "6",
+        "web_search_usd_per_thousand": "10",
+        "fast_factor": "2",
+        "us_factor": "1.25",
+        "tiers": [{"above_input_tokens": 1000, "input_usd_per_mtok": "6", "output_usd_per_mtok": "22.50"}],
+    },
 }
 
 
-def prices(policy: dict[str, Any] | None = None, **settings: Any) -> BundledPrices:
-    return BundledPrices(overrides_from_policy(policy or {}), now=lambda: NOW, **settings)
+def prices(models: dict[str, dict[str, Any]] | None = None, **settings: Any) -> BundledPrices:
+    return BundledPrices(price_overrides(models or {}), now=lambda: NOW, **settings)
 
 
 def cost(model: str, options: dict[str, Any] | None = None, **usage: Any) -> int:
@@ -101,7 +99,7 @@ def test_ages_that_do_not_add_up_are_never_cheaper() -> None:
 def test_rounded_up_to_the_nano_dollar() -> None:
     # 0.1 USD a million tokens is 100 nano-dollars a token; one tenth of that for a cache read of Haiku 5.5.
     assert cost("claude-haiku-5-5", cache_read_input_tokens=1) == 10
-    own = {"models": {"m": {"input_usd_per_mtok": "0.0000001", "output_usd_per_mtok": "0.0"}}}
+    own = {"m": {"input_usd_per_mtok": "0.0000001", "output_usd_per_mtok": "0.0"}}
     assert prices(own).cost_nanousd("m", {"input_tokens": 1}, {}) == 1
     assert prices(own).cost_nanousd("m", {"input_tokens": 0}, {}) == 0
 
@@ -210,7 +208,7 @@ OPTIONS = st.fixed_dictionaries(
 
 @settings(max_examples=400)
 @given(
-    model=st.sampled_from([*MODELS, *OWN["models"]]),
+    model=st.sampled_from([*MODELS, *OWN]),
     options=OPTIONS,
     fresh=TOKENS,
     read=TOKENS,
@@ -384,7 +382,7 @@ def test_own_prices_and_what_follows_from_them() -> None:
 
 
 def test_an_own_price_replaces_the_snapshots() -> None:
-    own = {"models": {"claude-sonnet-5-5": {"input_usd_per_mtok": "1.5", "output_usd_per_mtok": "7"}}}
+    own = {"claude-sonnet-5-5": {"input_usd_per_mtok": "1.5", "output_usd_per_mtok": "7"}}
     assert prices(own).cost_nanousd("claude-sonnet-5-5", {"input_tokens": MTOK}, {}) == nano_of(Decimal("1.5"))
     # The name is matched exactly.
     assert prices(own).cost_nanousd("claude-sonnet-5-5-20261001", {"input_tokens": MTOK}, {}) == nano_of(Decimal(2))
@@ -407,14 +405,8 @@ def test_an_own_price_replaces_the_snapshots() -> None:
 )
 def test_entries_of_the_policy_that_cannot_be_used(entry: Any, told: str) -> None:
     with pytest.raises(ValueError, match=r'policy\.toml: models\."house"') as caught:
-        overrides_from_policy({"models": {"house": entry}})
+        price_overrides({"house": entry})
     assert told in str(caught.value)
-
-
-def test_a_policy_without_models() -> None:
-    assert overrides_from_policy({"plans": {}}) == {}
-    with pytest.raises(ValueError, match="table"):
-        overrides_from_policy({"models": []})
 
 
 def test_the_version_changes_with_what_prices_depend_on() -> None:
@@ -423,7 +415,7 @@ def test_the_version_changes_with_what_prices_depend_on() -> None:
     assert plain == prices().version
     own = prices(OWN).version
     assert own == prices(OWN).version
-    cheaper = {"models": {**OWN["models"], "house-model": {"input_usd_per_mtok": "2", "output_usd_per_mtok": "2"}}}
+    cheaper = {**OWN, "house-model": {"input_usd_per_mtok": "2", "output_usd_per_mtok": "2"}}
     assert len({plain, own, prices(cheaper).version, prices(default_inference_geo="us").version}) == 4
 
 

@@ -86,19 +86,16 @@ class PriceOverride(PriceRow):
         return Tariff(rows, None if searches is None else nano_of(searches / 1000))
 
 
-def overrides_from_policy(policy: Mapping[str, Any]) -> dict[str, PriceOverride]:
-    """The table ``models`` of a parsed ``policy.toml``, by model name.
+def price_overrides(models: Mapping[str, Mapping[str, Any]]) -> dict[str, PriceOverride]:
+    """The table ``models`` of ``policy.toml``, by model name.
 
     Raises:
         ValueError: an entry cannot be used; the text names it.
     """
-    models = policy.get("models", {})
-    if not isinstance(models, Mapping):
-        raise ValueError("policy.toml: models is a table of tables, one for each model")
     overrides = {}
     for name, entry in models.items():
         try:
-            overrides[str(name)] = PriceOverride.model_validate(entry)
+            overrides[name] = PriceOverride.model_validate(entry)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(str(part) for part in problem['loc']) or 'entry'}: {problem['msg']}"
