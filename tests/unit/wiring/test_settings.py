@@ -1,0 +1,379 @@
+"""Every setting arrives at the parts that it is for.
+
+Each has a row below: values as they stand in the environment, and what the parts that it concerns make of each. So a
+setting that nobody reads, or that is handed to the wrong part, fails here; and so does a new one without a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from fargate_worker import __main__ as worker_process
+from functions.api import handler as api
+from functions.api.app import FrontDoor
+from functions.observe import handler as observe
+from functions.sweep import handler as sweep
+from functions.turn import handler as turn
+from tests.support.http import Response, answered, event
+from tests.support.wiring import POLICY, Folder, Process
+from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
+from turnkeeper.core.continuation import Continuation
+from turnkeeper.core.errors import Unauthenticated
+from turnkeeper.ports import Item, Key, Message
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.settings import PREFIX, Settings
+from turnkeeper.testing.clock import ManualClock
+from turnkeeper.testing.memory_table import MemoryTable
+
+WHO = Identity("acme", "ann", "user")
+CONTINUATION = Continuation(tenant_id="acme", user_id="ann", session_id="ses_1", turn=1, seq=1)
+MESSAGE = Message("a message", "a receipt", "{}", 1)
+PRINCIPALS = "arn:aws:iam::123456789012:user"
+
+
+@dataclass(frozen=True)
+class Row:
+    #: What the parts that the setting is for have understood of it.
+    ask: Callable[[Process], object]
+    #: A value in the environment, and what is to be understood of it. An empty value counts as absent.
+    values: Mapping[str, object]
+    #: Settings that are needed beside it.
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---- what the parts have understood ----
+
+
+def table(process: Process) -> object:
+    process.kit.table.get(Key("a", "b"))
+    return process.aws["dynamodb"].calls[0]["TableName"]
+
+
+def bucket(process: Process) -> object:
+    process.kit.blobs.put("a", b"")
+    return process.aws["s3"].calls[0]["Bucket"]
+
+
+def queue_url(process: Process) -> object:
+    process.kit.queue.send("{}", group="acme")
+    return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def dead_letters(process: Process) -> object:
+    process.kit.queue.reject(MESSAGE, error_code="not_json", detail="")
+    return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def turn_function(process: Process) -> object:
+    if process.kit.turns is None:
+        return None
+    process.kit.turns.start("acme", "ses_1")
+    return process.aws["lambda_"].calls[0]["FunctionName"]
+
+
+def alert_topic(process: Process) -> object:
+    process.kit.alerts.alert("kind", "subject", {})
+    return [call["TopicArn"] for call in process.aws["sns"].calls]
+
+
+def signing_secret(process: Process) -> object:
+    process.kit.tokens.sign(CONTINUATION)
+    return process.secrets.calls[0]["SecretId"]
+
+
+def model_key(process: Process) -> object:
+    return process.model_request().headers["authorization"]
+
+
+def model_address(process: Process) -> object:
+    return str(process.model_request().url)
+
+
+def model_provider(process: Process) -> object:
+    request = process.model_request()
+    return request.url.path, request.headers["authorization"].split()[0]
+
+
+def turn_seconds(process: Process) -> object:
+    """What the turn Lambda gives a turn, with 15 minutes ahead of it."""
+    engine = mock.Mock()
+    vars(process.kit)["engine"] = engine
+    turn.TurnRunner(process.kit).run({"tenant_id": "acme", "session_id": "ses_1"}, 900.0)
+    [allowance] = [call.args[2] for call in engine.run.call_args_list]
+    return allowance.turn_seconds
+
+
+def worker_options(process: Process) -> Any:
+    vars(process.kit)["engine"] = mock.Mock()
+    return worker_process.worker_of(process.kit).options
+
+
+def lease_seconds(process: Process) -> object:
+    """How long a claim holds, the lease that the worker knows of, and when an erased session is looked at again."""
+    memory, kit = process.in_memory(), process.kit
+    kit.clock = ManualClock()
+    head = kit.intake.create(WHO, NewSession(agent="desk", input="hello", metadata={}))
+    head = kit.sessions.claim(head.tenant_id, head.session_id, "owner", "fargate")
+    held = head.lease.expires_at / 1000 - kit.clock.now().timestamp()
+    kit.erasure.erase(head, actor="ann")
+    [item] = heads_in(memory)
+    again = datetime.fromisoformat(item["due_at"]) - kit.clock.now()
+    return held, worker_options(process).lease_seconds, again.total_seconds()
+
+
+def worker_concurrency(process: Process) -> object:
+    return worker_options(process).concurrency, process.kit.aws.max_pool_connections
+
+
+def stop_seconds(process: Process) -> object:
+    return worker_options(process).stop_seconds
+
+
+def health_server(argument: str) -> Callable[[Process], object]:
+    def ask(process: Process) -> object:
+        with worker_that_stops_at_once() as server, started(process):
+            worker_process.main()
+        return server.call_args.kwargs[argument]
+
+    return ask
+
+
+def agents(process: Process) -> object:
+    return set(process.kit.catalog.agents)
+
+
+def root(process: Process) -> object:
+    return process.kit.policy.default_plan, set(process.kit.catalog.agents)
+
+
+def caller(process: Process) -> object:
+    """Whom the front door takes this caller for, or the status of its refusal."""
+    memory = process.in_memory()
+    claims = {"tenant_id": "claimed", "sub": "claimant", "role": "clerk", "org": "firm", "mail": "m@x", "rank": "chief"}
+    answer = created(process, {"jwt": {"claims": claims}, "iam": {"userArn": f"{PRINCIPALS}/backend"}})
+    if answer.status != 202:
+        return answer.status
+    [item] = heads_in(memory)
+    return item["tenant_id"], item["user_id"], item["role"]
+
+
+def trusted(process: Process) -> object:
+    """Which of the principals A, B and C are let in."""
+    process.in_memory()
+    statuses = {name: created(process, {"iam": {"userArn": f"{PRINCIPALS}/{name}"}}).status for name in "ABC"}
+    assert set(statuses.values()) <= {202, 403}
+    return {name for name, status in statuses.items() if status == 202}
+
+
+def created(process: Process, authorizer: Mapping[str, Any]) -> Response:
+    """The answer to a call that creates a session, of a caller who is named in the headers as well."""
+    headers = {"x-tenant-id": "named", "x-user-id": "name", "prefer": "wait=0"}
+    body = '{"agent": "desk", "input": "hello"}'
+    made = event("POST", "/v1/sessions", headers=headers, body=body, authorizer=authorizer)
+    return answered(FrontDoor(process.kit), made)
+
+
+def heads_in(memory: MemoryTable) -> list[Item]:
+    return [item for item in memory.snapshot() if item["sk"] == "HEAD"]
+
+
+def log_levels(process: Process) -> object:
+    """The levels that the processes log at, each in its own code and in the package."""
+    starts: Mapping[str, Callable[[], object]] = {
+        "functions.api": api.front_door.__wrapped__,
+        "functions.turn": turn.turn_runner.__wrapped__,
+        "functions.observe": observe._kit.__wrapped__,
+        "functions.sweep": sweep._kit.__wrapped__,
+        "fargate_worker": worker_process.main,
+    }
+    levels: set[str] = set()
+    for name, start in starts.items():
+        with worker_that_stops_at_once(), started(process):
+            start()
+            levels |= {
+                logging.getLevelName(logging.getLogger(part).getEffectiveLevel()) for part in (name, "turnkeeper")
+            }
+    return levels
+
+
+# ---- processes, without their ends ----
+
+
+@contextlib.contextmanager
+def started(process: Process) -> Iterator[None]:
+    """A process that starts now reads this environment. What it does to the log is undone."""
+    names = ["", "turnkeeper", "turnkeeper_agents", "functions", "fargate_worker"]
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    try:
+        with mock.patch.dict(os.environ, process.environment):
+            yield
+    finally:
+        for logger, (level, handlers) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def worker_that_stops_at_once() -> Iterator[mock.Mock]:
+    """The worker's process takes no messages; what its health server is made with."""
+    with (
+        mock.patch.object(worker_process, "Signals", lambda: SimpleNamespace(stop=True)),
+        mock.patch.object(worker_process, "worker_of"),
+        mock.patch.object(worker_process, "HealthServer") as server,
+    ):
+        server.return_value.port = 0
+        yield server
+
+
+# ---- the rows ----
+
+JWT = {"identity": "jwt"}
+
+ROWS: Mapping[str, Row] = {
+    "table": Row(table, {"one": "one", "two": "two"}),
+    "bucket": Row(bucket, {"one": "one", "two": "two"}),
+    "queue_url": Row(queue_url, {"https://one": "https://one", "https://two": "https://two"}),
+    "dlq_url": Row(dead_letters, {"https://one": "https://one", "https://two": "https://two"}),
+    "turn_function": Row(turn_function, {"one:live": "one:live", "two": "two", "": None}),
+    "signing_secret_id": Row(signing_secret, {"one": "one", "two": "two"}),
+    "model_secret_id": Row(
+        model_key, {"one": "Bearer key of one", "two": "Bearer key of two", "": "Bearer a key of the environment"}
+    ),
+    "model_provider": Row(
+        model_provider,
+        {
+            "": ("/v1/messages", "Bearer"),
+            "anthropic": ("/v1/messages", "Bearer"),
+            "bedrock": ("/model/claude-sonnet-5-5/invoke-with-response-stream", "AWS4-HMAC-SHA256"),
+        },
+    ),
+    "model_url": Row(
+        model_address,
+        {
+            "https://one.example": "https://one.example/v1/messages",
+            "https://two.example/api": "https://two.example/api/v1/messages",
+            "": "https://api.anthropic.com/v1/messages",
+        },
+    ),
+    "alert_topic_arn": Row(alert_topic, {"arn:one": ["arn:one"], "arn:two": ["arn:two"], "": []}),
+    "turn_seconds": Row(turn_seconds, {"5": 5.0, "600": 600.0}),
+    "lease_seconds": Row(lease_seconds, {"7": (7.0, 7.0, 74.0), "70": (70.0, 70.0, 200.0)}),
+    "worker_concurrency": Row(worker_concurrency, {"3": (3, 16), "30": (30, 70)}),
+    "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
+    "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
+    "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
+    "agents": Row(
+        agents,
+        {"{root}/more:{root}/yet-more": {"desk", "lab", "shop"}, "{root}/more": {"desk", "lab"}, "": {"desk"}},
+    ),
+    "root": Row(root, {"{root}": ("free", {"desk"}), "{root}/elsewhere": ("paid", {"till"})}),
+    "identity": Row(
+        caller, {"jwt": ("claimed", "claimant", "clerk"), "iam": 403, "local": ("named", "name", "admin"), "": 403}
+    ),
+    "trusted_principals": Row(
+        trusted,
+        {
+            f"{PRINCIPALS}/A": {"A"},
+            f"{PRINCIPALS}/B, {PRINCIPALS}/C": {"B", "C"},
+            "": set(),
+        },
+    ),
+    "jwt_tenant_claim": Row(caller, {"org": ("firm", "claimant", "clerk"), "": ("claimed", "claimant", "clerk")}, JWT),
+    "jwt_user_claim": Row(caller, {"mail": ("claimed", "m@x", "clerk"), "": ("claimed", "claimant", "clerk")}, JWT),
+    "jwt_role_claim": Row(
+        caller, {"rank": ("claimed", "claimant", "chief"), "": ("claimed", "claimant", "clerk")}, JWT
+    ),
+    "log_level": Row(log_levels, {"DEBUG": {"DEBUG"}, "ERROR": {"ERROR"}, "": {"INFO"}}),
+}
+
+
+@pytest.fixture
+def folder(deployed: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """Agents in three folders, and a second root beside the first; an environment with nothing else in it."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "ANTHROPIC_", PREFIX))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a key of the environment")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-central-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    deployed.policy(POLICY)
+    deployed.agent("desk")
+    deployed.agent("lab", folder="more")
+    deployed.agent("shop", folder="yet-more")
+    elsewhere = Folder(deployed.root / "elsewhere")
+    elsewhere.policy(POLICY.replace("free", "paid"))
+    elsewhere.agent("till")
+    return deployed
+
+
+def test_every_setting_has_a_row() -> None:
+    assert set(ROWS) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("setting", ROWS)
+def test_the_setting_arrives(setting: str, folder: Folder) -> None:
+    row = ROWS[setting]
+    understood = {value: row.ask(folder.process(**{**row.beside, setting: value})) for value in row.values}
+    assert understood == row.values
+    assert any(one != other for one in understood.values() for other in understood.values()), "it makes no difference"
+
+
+def test_the_turn_lambda_asks_itself_for_the_next_run(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own alias can be no setting of it; one that is set counts all the same."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "me")
+    asked = {}
+    for value in ("", "another:live"):
+        with started(folder.process(turn_function=value)):
+            asked[value] = turn.turn_runner.__wrapped__()._kit.settings.turn_function
+    assert asked == {"": "me:live", "another:live": "another:live"}
+
+
+NEEDED: Mapping[str, Callable[[Process], object]] = {
+    "bucket": bucket,
+    "queue_url": queue_url,
+    "dlq_url": dead_letters,
+    "signing_secret_id": signing_secret,
+}
+
+
+@pytest.mark.parametrize("setting", NEEDED)
+def test_a_setting_that_is_needed_and_absent_is_named(setting: str, folder: Folder) -> None:
+    with pytest.raises(MissingSetting, match=f"{PREFIX}{setting.upper()} is not set"):
+        NEEDED[setting](folder.process(**{setting: ""}))
+
+
+def test_signing_keys_rotate(folder: Folder) -> None:
+    """The current key signs, the previous one still verifies, and both are noticed without a new process."""
+    process = folder.process()
+    clock = process.kit.clock = ManualClock()
+
+    def rotate(**keys: str) -> None:
+        process.secrets.answer = lambda _: {"SecretString": json.dumps(keys)}
+
+    rotate(current="a")
+    first = process.kit.tokens.sign(CONTINUATION)
+    rotate(current="b", previous="a")
+    clock.advance(SIGNING_KEY_SECONDS)
+    process.kit.tokens.sign(CONTINUATION)
+    assert len(process.secrets.calls) == 1, "the secret is not read for every token"
+    clock.advance(1)
+    second = process.kit.tokens.sign(CONTINUATION)
+    assert process.kit.tokens.verify(first) == process.kit.tokens.verify(second) == CONTINUATION
+    rotate(current="c", previous="b")
+    clock.advance(SIGNING_KEY_SECONDS + 1)
+    assert process.kit.tokens.verify(second) == CONTINUATION
+    with pytest.raises(Unauthenticated):
+        process.kit.tokens.verify(first)
