@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper import Agent, Limits, tool
+from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.table_values import item_size, item_to_wire
@@ -139,6 +140,7 @@ class Bench:
                 dispatch=Dispatch(MemoryQueue(), None, SignedTokens(lambda: ["k" * 32])),
                 auditor=auditor,
                 redactor=Redactor(),
+                detector=RuleDetector(),
                 clock=clock,
                 ids=ids,
                 parallel=Sequential(),

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from turnkeeper.core.injection import check_injection
+from turnkeeper.adapters.injection import RuleDetector
+from turnkeeper.ports import InjectionDetector
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / ".turnkeeper" / "bench"
@@ -270,12 +271,12 @@ def install() -> None:
         print(f"could not install the lists: {error}")
 
 
-def measure(name: str, seen: str, samples: Iterable[Sample], wrong: list[str]) -> Row:
+def measure(detector: InjectionDetector, name: str, seen: str, samples: Iterable[Sample], wrong: list[str]) -> Row:
     caught = attacks = false = harmless = 0
     seconds = 0.0
     for sample in samples:
         started = time.perf_counter()
-        finding = check_injection(sample.text)
+        finding = detector.check(sample.text)
         seconds += time.perf_counter() - started
         attacks += sample.attack
         harmless += not sample.attack
@@ -294,12 +295,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if not BENCH.exists():
         install()
+    detector = RuleDetector()
     rows: list[Row] = []
     absent: list[str] = []
     for name, seen, load in LISTS:
         wrong: list[str] = []
         try:
-            rows.append(measure(name, seen, load(), wrong))
+            rows.append(measure(detector, name, seen, load(), wrong))
         except FileNotFoundError:
             absent.append(name)
         for line in wrong[: arguments.misses]:

@@ -16,6 +16,7 @@ from tests.support.money import TENANT, Till, exactly, policy
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
@@ -236,6 +237,7 @@ def engine_of(place: Place) -> tuple[Engine, Intake]:
         dispatch=Dispatch(MemoryQueue(), None, SignedTokens(lambda: ["k" * 32])),
         auditor=auditor,
         redactor=redactor,
+        detector=RuleDetector(),
         clock=till.clock,
         ids=till.ids,
         parallel=Threads(),

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.simulation.scheduler import Faults, Scheduler, SimulatedClock
 from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
+from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import (
     LeaseLost,
@@ -145,6 +146,7 @@ class Simulation:
                 dispatch=Dispatch(self, self, self.tokens),
                 auditor=auditor,
                 redactor=_NoRedaction(),
+                detector=RuleDetector(),
                 clock=self.clock,
                 ids=self.ids,
                 parallel=Sequential(),

@@ -33,7 +33,7 @@ from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.tools import Tool, ToolContext, ToolError, tool
-from turnkeeper.ports import Clock, Ids, Model, ModelReply, ModelRequest
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, ModelReply, ModelRequest
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
@@ -134,6 +134,7 @@ class MemoryKit(Kit):
         clock: Clock | None = None,
         ids: Ids | None = None,
         model: Model | None = None,
+        detector: InjectionDetector | None = None,
         runner: Runner = "threads",
         allowance: Allowance | None = None,
         **settings: Any,
@@ -151,6 +152,7 @@ class MemoryKit(Kit):
         self._given_agents = tuple(agents)
         self._given_policy = policy_of(policy or POLICY)
         self._given_model = model
+        self._given_detector = detector
         self._threads: list[threading.Thread] = []
 
     # ---- what is wired otherwise ----
@@ -191,6 +193,10 @@ class MemoryKit(Kit):
     @cached_property
     def model(self) -> Model:
         return self._given_model or StandInModel(self.clock)
+
+    @cached_property
+    def detector(self) -> InjectionDetector:
+        return self._given_detector or super().detector
 
     # ---- runners ----
 

@@ -26,7 +26,20 @@ from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, policy_of
-from turnkeeper.ports import Alerts, Blobs, Clock, Ids, Model, Prices, Queue, Redacts, Table, Tokens, Turns
+from turnkeeper.ports import (
+    Alerts,
+    Blobs,
+    Clock,
+    Ids,
+    InjectionDetector,
+    Model,
+    Prices,
+    Queue,
+    Redacts,
+    Table,
+    Tokens,
+    Turns,
+)
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
@@ -134,6 +147,13 @@ class Kit:
         model.warm()
         return ProviderBreaker(model, self.clock)
 
+    @cached_property
+    def detector(self) -> InjectionDetector:
+        # Its rules take a while to compile, and only runners have tools.
+        from turnkeeper.adapters.injection import RuleDetector
+
+        return RuleDetector()
+
     # ---- services ----
 
     @cached_property
@@ -175,6 +195,7 @@ class Kit:
                 dispatch=self.dispatch,
                 auditor=self.auditor,
                 redactor=self.redactor,
+                detector=self.detector,
                 clock=self.clock,
                 ids=self.ids,
                 parallel=self.parallel,

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Usage
+from turnkeeper.core.suspicion import Finding
 
 # ---- the table ----
 
@@ -322,6 +323,22 @@ class Redacts(Protocol):
 
     def values(self, arguments: Any) -> tuple[str, ...]:
         """The values under secret names, to be taken out of texts that quote them."""
+
+
+# ---- instructions in data ----
+
+
+class InjectionDetector(Protocol):
+    """Does a text that a tool returned read like instructions to a model? A flag for people and policies, never the
+    defence itself: that is that a session holds few tools, that each is guarded, and that results are wrapped as data.
+    """
+
+    def check(self, text: str) -> Finding | None:
+        """A finding of ``FLAG_AT`` or more if it does, else ``None``.
+
+        Never raises, also for an empty text or half of a surrogate pair. Takes bounded time: of a long text it may
+        examine a part. Called from several threads at once, since tools run side by side.
+        """
 
 
 # ---- continuation tokens ----

@@ -14,7 +14,8 @@ from tests.support.http import Caller
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import begin, check_session, play, reply, results, say, scripted_kit, use
 from turnkeeper import Agent, ForeignToolError, ToolDenied, ToolError, tool
-from turnkeeper.core.injection import check_injection
+from turnkeeper.adapters.injection import RuleDetector
+from turnkeeper.core.suspicion import FLAG_AT, Finding
 from turnkeeper.core.untrusted import SYSTEM_NOTE, unwrap, wrap
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime.toolbox import MAX_RESULT_BYTES
@@ -178,6 +179,21 @@ def test_what_cannot_be_undone_waits_after_a_flag_until_somebody_looks(poison: A
     assert written == ["b"]
 
 
+def test_another_detector_can_take_the_place_of_the_rules() -> None:
+    class Fruit:
+        """Takes offence at bananas, and at nothing else."""
+
+        def check(self, text: str) -> Finding | None:
+            return Finding(score=FLAG_AT, reasons=("fruit",)) if "banana" in text else None
+
+    def reasons(value: str) -> list[tuple[str, ...]]:
+        kit = scripted_kit(reply(use("fetch")), reply(say("ok")), tools=[fetching(value)], detector=Fruit())
+        return [flag.reasons for flag in play(kit).flags]
+
+    assert reasons("a banana") == [("fruit",)]
+    assert reasons(INJECTION) == []
+
+
 def test_a_flagged_result_before_a_write_flags_the_write() -> None:
     @tool(effect="once")
     def write(text: str) -> str:
@@ -214,7 +230,7 @@ def test_no_page_keeps_the_check_busy(sign: str) -> None:
 
     def took(text: str) -> float:
         started = time.process_time()
-        check_injection(text)
+        RuleDetector().check(text)
         unwrap(wrap([{"type": "text", "text": text}], tool="t", nonce="n" * 16, max_bytes=200_000).content[0]["text"])
         return time.process_time() - started
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.scripted import begin, check_session, play, reply, results, say, scripted_kit, use
 from turnkeeper import Agent, ToolContext, ToolDenied, ToolError, tool
+from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.core.decide import MAX_CALLS
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME
@@ -145,7 +146,7 @@ def test_odd_results_are_shown_and_can_be_sent(value: Any, words: str, untrusted
 
 @pytest.mark.parametrize("untrusted", [True, False])
 def test_huge_results_are_cut(untrusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("turnkeeper.runtime.toolbox.check_injection", lambda _: None)  # It takes its time over so much.
+    monkeypatch.setattr(RuleDetector, "check", lambda *_: None)  # It takes its time over so much.
     outcome, text = answered("ä" * 3_000_000, untrusted=untrusted)
     assert outcome == "ok"
     assert len(text.encode()) < MAX_RESULT_BYTES + 1_000

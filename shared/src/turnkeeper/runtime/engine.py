@@ -84,6 +84,7 @@ class Engine:
             ids=world.ids,
             parallel=world.parallel,
             redactor=world.redactor,
+            detector=world.detector,
             done=head.done,
         )
         sheet = Worksheet(world.sessions, world.clock, lease, transcript)

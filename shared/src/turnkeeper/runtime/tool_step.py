@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core import decide
-from turnkeeper.core.injection import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.session import Flag
+from turnkeeper.core.suspicion import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.tools import Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
 from turnkeeper.runtime import requests

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.core.injection import FLAG_AT, check_injection
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
+from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (
     Effect,
     ForeignToolError,
@@ -35,7 +35,7 @@ from turnkeeper.core.transcript import (
     tool_result,
 )
 from turnkeeper.core.untrusted import wrap
-from turnkeeper.ports import Clock, Ids, Redacts
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Redacts
 from turnkeeper.runtime.threads import Done, Parallel
 
 logger = logging.getLogger(__name__)
@@ -87,13 +87,22 @@ class Toolbox:
     """The tools that one session was granted."""
 
     def __init__(
-        self, tools: Mapping[str, Tool], *, clock: Clock, ids: Ids, parallel: Parallel, redactor: Redacts, done: str
+        self,
+        tools: Mapping[str, Tool],
+        *,
+        clock: Clock,
+        ids: Ids,
+        parallel: Parallel,
+        redactor: Redacts,
+        detector: InjectionDetector,
+        done: str,
     ) -> None:
         self._tools = tools
         self._clock = clock
         self._ids = ids
         self._parallel = parallel
         self._redactor = redactor
+        self._detector = detector
         self._done = done
 
     @property
@@ -295,7 +304,7 @@ class Toolbox:
 
     def _flag(self, head: Head, call: Block, text: str, *, forged: bool) -> Flag | None:
         """What in the result looks as if it wanted to be obeyed."""
-        finding = check_injection(text)
+        finding = self._detector.check(text)
         score = max(finding.score if finding else 0, FLAG_AT if forged else 0)
         if score < FLAG_AT:
             return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head, RunnerKind
-from turnkeeper.ports import Clock, Ids, Model, Prices, Redacts
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Redacts
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -48,6 +48,7 @@ class World:
     dispatch: Dispatch
     auditor: Auditor
     redactor: Redacts
+    detector: InjectionDetector
     clock: Clock
     ids: Ids
     parallel: Parallel

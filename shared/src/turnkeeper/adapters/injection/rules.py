@@ -1,6 +1,6 @@
 """What instructions to a model look like in data that should hold none.
 
-Each rule has a topic, a weight and one pattern over folded text (see ``injection_text``). A rule of 500 or more flags by
+Each rule has a topic, a weight and one pattern over folded text (see ``text``). A rule of 500 or more flags by
 itself; the others only beside another topic. All repetitions are bounded, so a pattern takes linear time.
 """
 
@@ -13,7 +13,7 @@ import re
 from re import Pattern
 from typing import Final, NamedTuple
 
-from turnkeeper.core.injection_text import strip_accents
+from turnkeeper.adapters.injection.text import strip_accents
 
 
 class Rule(NamedTuple):
