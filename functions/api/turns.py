@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functions.api.preferences import DEFAULT_WAIT_SECONDS, idempotency_key, pre
 from functions.api.problems import problem
 from functions.api.waiting import until
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.continuation import Continuation, continuation_of
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TenantPaused, UnpricedModel
 from turnkeeper.core.session import Head
@@ -172,5 +172,4 @@ def refusal(head: Head, token: str | None) -> Answer | None:
 
 def _fingerprint(request: Request, raw: Any) -> str:
     """What an idempotency key protects: this call with this body, however it is written down."""
-    canonical = json.dumps([request.method, request.path, raw], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(sorted_json([request.method, request.path, raw], ascii=True)).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from typing import Any
 from turnkeeper.adapters.price_options import CallOptions, ServerTool
 from turnkeeper.adapters.price_overrides import US_FACTOR, PriceOverride
 from turnkeeper.adapters.tariff import MTOK, Row, Tariff, bundled_tariff
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.session import Usage
 from turnkeeper.ports import Rates
@@ -50,8 +50,8 @@ class BundledPrices:
             source = f"genai-prices-{version('genai-prices')}"
             if self._overrides or self._default_geo != "global":
                 own: dict[str, Any] = {name: entry.model_dump(mode="json") for name, entry in self._overrides.items()}
-                text = json.dumps([self._default_geo, own], sort_keys=True)
-                source += f"+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+                text = sorted_json([self._default_geo, own], ascii=True, spaced=True)
+                source += f"+{hashlib.sha256(text).hexdigest()[:12]}"
             self._version = source
         return self._version
 

@@ -16,9 +16,7 @@ only in a chain that says itself that it was erased.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,6 +25,7 @@ from typing import Annotated, Any, Final, Literal
 import pydantic.dataclasses
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from turnkeeper.core.canonical import MAX_INTEGER, canonical_json, plain_json, without_surrogates
 from turnkeeper.core.tools import Outcome
 
 AuditKind = Literal[
@@ -43,43 +42,12 @@ AuditKind = Literal[
 ProblemKind = Literal["altered", "missing", "reordered", "duplicated", "truncated", "foreign", "extra", "head"]
 
 _SCHEMA: Final = "turnkeeper.audit/v1"
-#: Beyond this, JSON numbers are not exact in every language (RFC 8785 refuses them).
-_MAX_INTEGER: Final = 2**53 - 1
-_MAX_DEPTH: Final = 64
 _HASH = r"^[0-9a-f]{64}$"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def plain_json(value: Any, _depth: int = 0) -> Any:
-    """JSON that can be hashed: floats and very large integers become strings, whole Decimals (DynamoDB) integers.
-
-    The result does not change when it is put through again, also after a round trip through the table.
-
-    Raises:
-        ValueError: not JSON, or nested too deep.
-    """
-    if _depth > _MAX_DEPTH:
-        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-        value = int(value)
-    if isinstance(value, int):
-        return value if abs(value) <= _MAX_INTEGER else str(value)
-    if isinstance(value, float | Decimal):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {plain_json(str(key)): plain_json(item, _depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(item, _depth + 1) for item in value]
-    raise ValueError(f"{type(value).__name__} is not JSON")
 
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(plain_json)]
 Digest = Annotated[str, Field(pattern=_HASH)]
-Count = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -94,7 +62,7 @@ class AuditRecord:
     #: None in the tenant's chain of policy changes.
     session_id: str | None = None
     user_id: str | None = None
-    seq: int = Field(ge=1, le=_MAX_INTEGER)
+    seq: int = Field(ge=1, le=MAX_INTEGER)
     at: datetime
     kind: AuditKind
     #: Who caused it: a principal or an operator; None where it is the session's own user.
@@ -125,7 +93,7 @@ class AuditRecord:
     @field_validator("tenant_id", "session_id", "user_id", "actor", "runner", "tool", "tool_use_id", "arguments_salt")
     @classmethod
     def _no_surrogates(cls, text: str | None) -> str | None:
-        return text and _SURROGATE.sub("\ufffd", text)
+        return text and without_surrogates(text)
 
 
 RECORD = TypeAdapter(AuditRecord)
@@ -152,17 +120,6 @@ class Problem(BaseModel):
             "" if self.first is None else f" {self.first}" if self.first == self.last else f" {self.first}-{self.last}"
         )
         return f"{self.kind}{which}: {self.why}"
-
-
-def canonical(value: Any) -> bytes:
-    """RFC 8785 canonical JSON of None, booleans, strings, lists, dicts with string keys, and exact integers.
-
-    Raises:
-        TypeError: anything else, floats above all.
-        ValueError: an integer beyond 2**53 - 1.
-        UnicodeEncodeError: a lone surrogate.
-    """
-    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def genesis(tenant_id: str, session_id: str | None) -> str:
@@ -329,8 +286,8 @@ def _as_stored(record: AuditRecord, raw: Mapping[str, Any]) -> bool:
     if not isinstance(raw.get("at"), str):
         return True  # A mapping of Python's own values, that comes from no table.
     try:
-        written = canonical(plain_json({name: value for name, value in raw.items() if value is not None}))
-        return written == canonical(as_stored(record))
+        written = canonical_json(plain_json({name: value for name, value in raw.items() if value is not None}))
+        return written == canonical_json(as_stored(record))
     except (ValueError, TypeError):
         return False
 
@@ -342,20 +299,4 @@ def _arguments_digest(record: AuditRecord) -> str | None:
 
 
 def _sha256(value: Any) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
-
-
-def _ordered(value: Any) -> Any:
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int):
-        if abs(value) > _MAX_INTEGER:
-            raise ValueError("integer beyond 2**53 - 1")
-        return value
-    if isinstance(value, list | tuple):
-        return [_ordered(item) for item in value]
-    if isinstance(value, Mapping):
-        # RFC 8785 orders by UTF-16 units; Python's own order differs beyond the basic plane.
-        keys: Iterable[str] = sorted(value, key=lambda key: key.encode("utf-16-be"))
-        return {key: _ordered(value[key]) for key in keys}
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+    return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -1,19 +1,19 @@
 """What stops a runaway loop long before a cap does: repetition, error streaks, iterations, the wall clock.
 
-Repetition is seen over hashes of tool name and canonical arguments, so that neither the order of keys, nor the form of
+Repetition is seen over hashes of tool name and normalized arguments, so that neither the order of keys, nor the form of
 a number, nor white space hides it. A cycle (A B A B A B) shows as each of its calls coming back.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.session import Breakers
 
 #: Calls that the window remembers. With three strikes, cycles of up to a third of it are seen.
@@ -22,31 +22,31 @@ WINDOW = 24
 _SPACE = re.compile(r"\s+")
 
 
-def canonical(value: Any) -> Any:
-    """The same for values that mean the same: keys sorted when written, 1.0 as 1, white space folded, text trimmed."""
+def _normalized(value: Any) -> Any:
+    """The same for values that mean the same: 1.0 as 1, white space folded, text trimmed."""
     match value:
         case float() if math.isfinite(value) and value.is_integer():
             return int(value)
         case float():
             return repr(value)
         case str():
-            return _canonical_text(value)
+            return _normalized_text(value)
         case Mapping():
-            return {_canonical_text(str(key)): canonical(item) for key, item in value.items()}
+            return {_normalized_text(str(key)): _normalized(item) for key, item in value.items()}
         case list() | tuple():
-            return [canonical(item) for item in value]
+            return [_normalized(item) for item in value]
         case _:
             return value
 
 
-def _canonical_text(text: str) -> str:
+def _normalized_text(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
 
 
 def call_hash(name: str, arguments: Mapping[str, Any], volatile: Collection[str] = ()) -> str:
     """Hash of a tool call, without its volatile arguments; 16 hex digits."""
     kept = {key: value for key, value in arguments.items() if key not in volatile}
-    return _digest([name, canonical(kept)])
+    return _digest([name, _normalized(kept)])
 
 
 def poll_hash(call: str, result: Any) -> str:
@@ -55,8 +55,7 @@ def poll_hash(call: str, result: Any) -> str:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(sorted_json(value)).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

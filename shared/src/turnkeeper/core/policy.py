@@ -7,7 +7,6 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, overload
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, overload
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from turnkeeper.core.agent import Agent, Limits
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.money import format_usd, parse_usd
 from turnkeeper.core.session import Frozen
 from turnkeeper.core.tools import Tool
@@ -160,7 +160,7 @@ def caps_of(policy: Policy, tenant: TenantRecord) -> Caps:
     """Plan and overrides, combined. An override replaces the plan's cap of its scope."""
     plan = plan_of(policy, tenant)
     caps = {scope: tenant.overrides.get(scope, plan.cap(scope)) for scope in SCOPES}
-    digest = hashlib.sha256(json.dumps([tenant.shards, caps], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(sorted_json([tenant.shards, caps], ascii=True, spaced=True)).hexdigest()
     return Caps(**caps, fingerprint=digest[:16])
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from turnkeeper.core.canonical import sorted_json, without_surrogates
 from turnkeeper.core.session import Entry, ToolOutcome
 from turnkeeper.core.tools import Outcome
 
@@ -20,7 +19,6 @@ UNKNOWN_OUTCOME = (
     "twice. Find out with a tool that only reads whether it took effect, or ask the user, before you do it again."
 )
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 
 
@@ -60,7 +58,7 @@ def _sendable(block: Block) -> Block:
 def _whole(value: Any) -> Any:
     match value:
         case str():
-            return _SURROGATE.sub("\ufffd", value) if not value.isascii() else value
+            return without_surrogates(value)
         case dict():
             return {_whole(key): _whole(item) for key, item in value.items()}
         case list() | tuple():
@@ -121,8 +119,7 @@ def text_block(text: str) -> Block:
 
 def result_digest(content: Sequence[Block]) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a tool's result, as JSON."""
-    raw = json.dumps(list(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    encoded = raw.encode("utf-8", "surrogatepass")
+    encoded = sorted_json(list(content))
     return len(encoded), hashlib.sha256(encoded).hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.inputs import MAX_DEPTH, input_problem, is_deeper
 
@@ -77,7 +78,8 @@ def continue_body(token: str) -> str:
 
 def session_id_of_job(tenant_id: str, job_id: str) -> str:
     """The session of a job: derived, so that the sender knows it and a second delivery finds the first one's."""
-    digest = hashlib.sha256(json.dumps(["turnkeeper.job", tenant_id, job_id]).encode()).digest()
+    named = sorted_json(["turnkeeper.job", tenant_id, job_id], ascii=True, spaced=True)
+    digest = hashlib.sha256(named).digest()
     alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
     number = int.from_bytes(digest[:17])
     return "ses_" + "".join(alphabet[number >> (5 * index) & 31] for index in range(26))

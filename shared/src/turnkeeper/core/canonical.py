@@ -1,0 +1,91 @@
+"""JSON that is written in one way only, so that it can be hashed: equal values give equal bytes.
+
+:func:`canonical_json` is RFC 8785, for hashes that others are to check in any language. It takes few kinds of values;
+:func:`plain_json` makes them of others. :func:`sorted_json` takes everything and is for hashes that stay with the kit.
+
+Hashes of these bytes are stored: what is written here can never be written differently.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+#: Beyond this, JSON numbers are not exact in every language (RFC 8785 refuses them).
+MAX_INTEGER: Final = 2**53 - 1
+_MAX_DEPTH: Final = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 canonical JSON of None, booleans, strings, lists, dicts with string keys, and exact integers.
+
+    Raises:
+        TypeError: anything else, floats above all.
+        ValueError: an integer beyond 2**53 - 1.
+        UnicodeEncodeError: a lone surrogate.
+    """
+    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def plain_json(value: Any, _depth: int = 0) -> Any:
+    """JSON that :func:`canonical_json` takes: floats and very large integers become strings, whole Decimals (DynamoDB)
+    integers, lone surrogates U+FFFD.
+
+    The result does not change when it is put through again, also after a round trip through the table.
+
+    Raises:
+        ValueError: not JSON, or nested too deep.
+    """
+    if _depth > _MAX_DEPTH:
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else str(value)
+    if isinstance(value, float | Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain_json(str(key)): plain_json(item, _depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, _depth + 1) for item in value]
+    raise ValueError(f"{type(value).__name__} is not JSON")
+
+
+def sorted_json(value: Any, *, ascii: bool = False, spaced: bool = False) -> bytes:
+    """Any value as JSON with its keys in order; what is no JSON as ``str`` shows it.
+
+    ``ascii`` escapes everything that is not ASCII, and ``spaced`` puts blanks behind commas and colons: that is how
+    some hashes have been made from the start.
+    """
+    separators = (", ", ": ") if spaced else (",", ":")
+    text = json.dumps(value, sort_keys=True, separators=separators, ensure_ascii=ascii, default=str)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def without_surrogates(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 can hold, as U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _ordered(value: Any) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) > MAX_INTEGER:
+            raise ValueError("integer beyond 2**53 - 1")
+        return value
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    if isinstance(value, Mapping):
+        # RFC 8785 orders by UTF-16 units; Python's own order differs beyond the basic plane.
+        keys: Iterable[str] = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return {key: _ordered(value[key]) for key in keys}
+    raise TypeError(f"{type(value).__name__} has no canonical form")

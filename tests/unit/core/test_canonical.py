@@ -1,0 +1,83 @@
+"""JSON that is written in one way only."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turnkeeper.core.canonical import canonical_json, plain_json, sorted_json, without_surrogates
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PLAIN)
+def test_canonical_json_is_rfc_8785(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+def test_canonical_orders_by_utf16_and_refuses_what_it_cannot_write() -> None:
+    keys = {"\U0001f600": 1, "\ufb33": 2, "a": 3}
+    assert canonical_json(keys) == rfc8785.dumps(keys)
+    with pytest.raises(TypeError):
+        canonical_json({"x": 1.5})
+    with pytest.raises(ValueError, match="integer"):
+        canonical_json(2**53)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    )
+)
+def test_plain_json_is_stable_and_can_be_hashed(value: Any) -> None:
+    once = plain_json(value)
+    assert plain_json(once) == once
+    canonical_json(once)
+
+
+@given(PLAIN, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
+def test_sorted_json_is_json_whatever_the_order_of_keys(
+    value: Any, ascii: bool, spaced: bool, chance: random.Random
+) -> None:
+    written = sorted_json(value, ascii=ascii, spaced=spaced)
+    assert json.loads(written) == value
+    assert sorted_json(_shuffled(value, chance), ascii=ascii, spaced=spaced) == written
+
+
+def _shuffled(value: Any, chance: random.Random) -> Any:
+    if isinstance(value, dict):
+        names = chance.sample(list(value), len(value))
+        return {name: _shuffled(value[name], chance) for name in names}
+    return [_shuffled(item, chance) for item in value] if isinstance(value, list) else value
+
+
+def test_sorted_json_takes_what_is_no_json() -> None:
+    assert sorted_json({"b": "half \ud800", "a": b"raw"}) == b'{"a":"b\'raw\'","b":"half \xed\xa0\x80"}'
+    assert sorted_json(["é"], ascii=True, spaced=True) == b'["\\u00e9"]'
+    assert sorted_json({"a": [1, 2]}, spaced=True) == b'{"a": [1, 2]}'
+
+
+#: All that a str can hold, lone surrogates included.
+ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\ud800\udfff"))
+
+
+@given(ANY_TEXT)
+def test_a_text_without_surrogates_can_be_encoded(text: str) -> None:
+    clean = without_surrogates(text)
+    clean.encode()
+    for new, old in zip(clean, text, strict=True):
+        assert new == ("\ufffd" if "\ud800" <= old <= "\udfff" else old)
