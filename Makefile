@@ -78,7 +78,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes
 	--no-annotate --no-header pyproject.toml
 
 lock: setup  ## write the lock files anew from pyproject.toml and package.json
-	$(COMPILE) -o requirements/runtime.txt
+	$(COMPILE) --group samples -o requirements/runtime.txt
 	$(COMPILE) --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-annotate --no-header --group ministack -o requirements/ministack.txt
