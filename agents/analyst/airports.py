@@ -1,19 +1,14 @@
-"""A public data set as an SQLite file: the airports of the world, from the package ``airportsdata``.
-
-Built at the first query, not when the agent is loaded: the front door loads every agent and queries none.
-"""
+"""A public data set as an SQLite file: the airports of the world, from the package ``airportsdata``."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import importlib.metadata
 import importlib.resources
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.metadata import version
+
+from .._shared.databases import built
 
 _SCHEMA = """
 CREATE TABLE airports (
@@ -39,36 +34,16 @@ TABLES = {
 
 def database_url() -> str:
     """Address of the database, built where this machine does not have it yet."""
-    file = _folder() / f"airports-{importlib.metadata.version('airportsdata')}-1.db"
-    if not file.exists():
-        _build(file)
-    return f"sqlite:///{file}"
+    name = f"airports-{version('airportsdata')}-1.db"
+    return f"sqlite:///{built('analyst', name, _fill)}"
 
 
-def _folder() -> Path:
-    """A folder that only this user can write to, though its name can be guessed."""
-    folder = Path(tempfile.gettempdir()) / f"turnkeeper-analyst-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
-    return folder
-
-
-def _build(file: Path) -> None:
-    """Complete or not there at all: built aside and renamed. Two that build at once make the same file."""
-    descriptor, draft = tempfile.mkstemp(suffix=".draft", dir=file.parent)
-    os.close(descriptor)
-    try:
-        with contextlib.closing(sqlite3.connect(draft)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")  # a file that a crash leaves half-written is never renamed
-            connection.executescript(_SCHEMA)
-            connection.executemany("INSERT INTO airports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _airports())
-            connection.executemany("INSERT INTO metro_areas VALUES (?, ?, ?, ?, ?)", _metro_areas())
-            connection.executescript(_INDEXES)
-            connection.commit()
-        Path(draft).replace(file)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+def _fill(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA synchronous = OFF")  # what a crash leaves half-written never gets its name
+    connection.executescript(_SCHEMA)
+    connection.executemany("INSERT INTO airports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _airports())
+    connection.executemany("INSERT INTO metro_areas VALUES (?, ?, ?, ?, ?)", _metro_areas())
+    connection.executescript(_INDEXES)
 
 
 def _airports() -> Iterator[tuple[object, ...]]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from .._shared.databases import built
 
 _DATA = Path(__file__).parent / "data"
 _SCHEMA = """
@@ -33,7 +33,8 @@ CREATE TABLE refunds (
 @contextlib.contextmanager
 def billing(tenant_id: str) -> Iterator[sqlite3.Connection]:
     """A tenant's database. What is done inside is one transaction: all of it or, after an exception, nothing."""
-    with contextlib.closing(sqlite3.connect(_file(tenant_id), timeout=5, isolation_level=None)) as connection:
+    file = built("support", f"{hashlib.sha256(tenant_id.encode()).hexdigest()[:32]}.db", _fill)
+    with contextlib.closing(sqlite3.connect(file, timeout=5, isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -44,36 +45,10 @@ def billing(tenant_id: str) -> Iterator[sqlite3.Connection]:
         connection.execute("COMMIT")
 
 
-def _file(tenant_id: str) -> Path:
-    file = _folder() / f"{hashlib.sha256(tenant_id.encode()).hexdigest()[:32]}.db"
-    if not file.exists():
-        _build(file)
-    return file
-
-
-def _folder() -> Path:
-    """A folder that only this user can write to, though its name can be guessed."""
-    folder = Path(tempfile.gettempdir()) / f"turnkeeper-support-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
-    return folder
-
-
-def _build(file: Path) -> None:
-    """Complete or not there at all: built aside, and left alone where another process was faster."""
-    descriptor, draft = tempfile.mkstemp(suffix=".draft", dir=file.parent)
-    os.close(descriptor)
-    try:
-        with contextlib.closing(sqlite3.connect(draft)) as connection:
-            connection.executescript(_SCHEMA)
-            for table in ("customers", "invoices"):
-                with (_DATA / f"{table}.csv").open(encoding="utf-8", newline="") as source:
-                    header, *rows = csv.reader(source)
-                places = ", ".join("?" * len(header))
-                connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608 - our own names
-            connection.commit()
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, file)
-    finally:
-        Path(draft).unlink()
+def _fill(connection: sqlite3.Connection) -> None:
+    connection.executescript(_SCHEMA)
+    for table in ("customers", "invoices"):
+        with (_DATA / f"{table}.csv").open(encoding="utf-8", newline="") as source:
+            header, *rows = csv.reader(source)
+        places = ", ".join("?" * len(header))
+        connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608 - our own names

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from infra import bundle
+from infra.config import REPOSITORY
 
 HOST = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -26,6 +28,19 @@ def test_code_is_copied_as_it_is_and_compiled(source_root: Path) -> None:
     assert archive.read("functions/api/handler.py") == (source_root / "functions/api/handler.py").read_bytes()
     assert f"functions/api/__pycache__/handler.cpython-{HOST.replace('.', '')}.pyc" in names
     assert not [name for name in names if name.startswith("fargate_worker")]
+
+
+def test_what_agents_share_travels_with_them(source_root: Path, assembly: Path) -> None:
+    """In the Lambdas' asset, and in what the worker's image is built from."""
+    shared = "agents/_shared/words.py"
+    assert shared in zipfile.ZipFile(bundle.build_code(source_root, HOST)).namelist()
+    [context] = [file.parent.parent for file in assembly.glob("asset.*/fargate_worker/Dockerfile")]
+    assert (context / shared).is_file()
+    assert "COPY agents /app/agents" in (REPOSITORY / "fargate_worker" / "Dockerfile").read_text()
+    ignored = (REPOSITORY / "fargate_worker" / "Dockerfile.dockerignore").read_text().splitlines()
+    hidden = [pattern.removeprefix("**/") for pattern in ignored if pattern.startswith("**/")]
+    assert "!agents" in ignored
+    assert not any(fnmatch(part, pattern) for part in Path(shared).parts for pattern in hidden)
 
 
 def test_the_same_sources_give_the_same_bytes(

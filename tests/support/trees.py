@@ -70,6 +70,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["TURNKEEPER_HEALTH_PORT"])),
 def make_tree(root: Path) -> Path:
     """Write the tree below `root`."""
     files = {
+        "agents/_shared/words.py": "SYSTEM = 'You are a test.'\n",
         "functions/__init__.py": "",
         "functions/api/__init__.py": "",
         "functions/api/handler.py": _FRONT_DOOR,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,94 @@ def test_agents_may_have_modules_of_their_own_also_of_the_same_names(tmp_path: P
     catalog = load_agents([tmp_path])
     assert catalog.broken == {}
     assert [catalog.get(name).system for name in ("one", "two")] == ["I am one.", "I am two."]
+
+
+# ---- what agents share ----
+
+SHARING = """
+from turnkeeper import Agent
+from .._shared.words import SYSTEM
+agent = Agent(name={name!r}, model="m", system=SYSTEM)
+"""
+
+
+def systems(*folders: Path) -> dict[str, str]:
+    """What each agent says of itself; none is broken."""
+    catalog = load_agents(folders)
+    assert catalog.broken == {}
+    return {name: agent.system for name, agent in catalog.agents.items()}
+
+
+@pytest.mark.parametrize("initialized", [False, True])
+def test_agents_share_what_is_beside_them(tmp_path: Path, initialized: bool) -> None:
+    put(tmp_path, "one", SHARING.format(name="one"))
+    put(tmp_path, "two", "from .own import agent", own=SHARING.format(name="two"))
+    put(
+        tmp_path,
+        "_shared",
+        "raise RuntimeError('this is no agent')",
+        words="from .more import SYSTEM",
+        more="SYSTEM = 'x'",
+    )
+    if initialized:
+        (tmp_path / "_shared" / "__init__.py").touch()
+    assert systems(tmp_path) == {"one": "x", "two": "x"}
+
+
+def test_what_is_shared_is_loaded_once(tmp_path: Path) -> None:
+    put(tmp_path, "_shared", "", words=f"open({str(tmp_path / 'loads')!r}, 'a').write('x')\nSYSTEM = 's'")
+    for name in ("one", "two", "three"):
+        put(tmp_path, name, SHARING.format(name=name))
+    assert set(systems(tmp_path)) == {"one", "two", "three"}
+    assert (tmp_path / "loads").read_text() == "x"
+
+
+def test_each_folder_has_its_own(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        put(tmp_path / folder, f"of-{folder}", SHARING.format(name=folder))
+        put(tmp_path / folder, "_shared", "", words=f"SYSTEM = 'I am of the {folder}.'")
+    put(tmp_path / "third", "orphan", SHARING.format(name="orphan"))
+    assert systems(tmp_path / "first", tmp_path / "second") == {
+        "first": "I am of the first.",
+        "second": "I am of the second.",
+    }
+    catalog = load_agents([tmp_path / "first", tmp_path / "third"])
+    assert set(catalog.agents) == {"first"}
+    assert "No module named" in catalog.broken["orphan"]
+
+
+def test_a_folder_that_is_loaded_again_is_loaded_as_it_is_then(tmp_path: Path) -> None:
+    """Also what is shared; and the first version stays whole, with what it imports later."""
+    late = "def late():\n    from .._shared import words\n    return words.SYSTEM"
+    put(tmp_path, "one", SHARING.format(name="one") + late)
+    versions = []
+    for word in ("old", "new"):
+        put(tmp_path, "_shared", "", words=f"SYSTEM = {word!r}")
+        # What is compiled is told from its source by time and size: this test is quicker than that.
+        shutil.rmtree(tmp_path / "_shared" / "__pycache__", ignore_errors=True)
+        versions.append(systems(tmp_path)["one"])
+    assert versions == ["old", "new"]
+    file = str(tmp_path / "one" / "agent.py")
+    loaded = [module for module in sys.modules.values() if getattr(module, "__file__", None) == file]
+    assert [module.late() for module in loaded] == ["old", "new"]
+
+
+def test_a_broken_module_takes_down_those_that_use_it_and_no_other(tmp_path: Path) -> None:
+    put(tmp_path, "_shared", "", words="SYSTEM = 's'", broken="raise RuntimeError('no')", leaves="raise SystemExit(3)")
+    for name in ("a", "c"):
+        put(tmp_path, name, SHARING.format(name=name).replace("words", "broken"))
+    put(tmp_path, "b", SHARING.format(name="b"))
+    put(tmp_path, "d", SHARING.format(name="d").replace("words", "leaves"))
+    catalog = load_agents([tmp_path])
+    assert set(catalog.agents) == {"b"}
+    assert catalog.broken == {"a": "RuntimeError: no", "c": "RuntimeError: no", "d": "SystemExit: 3"}
+
+
+@pytest.mark.parametrize("name", ["_shared", "_", "_draft", ".hidden", "__pycache__"])
+def test_names_that_are_no_agents(tmp_path: Path, name: str) -> None:
+    put(tmp_path, name, GOOD.format(name="nobody"))
+    put(tmp_path, "some-body", GOOD.format(name="somebody"))
+    assert set(systems(tmp_path)) == {"somebody"}
 
 
 def test_folders_that_are_not_there_or_hold_something_else(tmp_path: Path) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import itertools
 import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound
 
 logger = logging.getLogger(__name__)
+
+#: The package that all folders of agents are in; their loggers are below it.
+_ROOT = "turnkeeper_agents"
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,20 @@ class Catalog:
 
 def load_agents(folders: Iterable[Path]) -> Catalog:
     """Every ``NAME/agent.py`` in these folders, by the name of its agent; a later folder cannot replace an earlier
-    one's agent."""
+    one's agent. Names that begin with ``_`` or ``.`` are no agents.
+
+    Each folder is a package of its own, with its agents as packages in it: what is beside them, such as ``_shared``, is
+    theirs by a relative import, and nobody else's. Loading a folder again loads it as it is then.
+    """
     agents: dict[str, Agent] = {}
     broken: dict[str, str] = {}
+    importlib.invalidate_caches()
     for folder in folders:
-        for file in sorted(folder.glob("*/agent.py")):
+        package = _package_of(folder)
+        for file in sorted(folder.glob("[!_.]*/agent.py")):
             name = file.parent.name
             try:
-                agent = _load(file)
+                agent = _load(package, name)
                 if agent.name in agents:
                     raise ValueError(f"another folder already has an agent named {agent.name!r}")
                 agents[agent.name] = agent
@@ -49,20 +63,22 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
     return Catalog(agents, broken)
 
 
-def _load(file: Path) -> Agent:
-    """Import one agent's module, with its folder as a package, so that it can have modules of its own."""
-    package = f"turnkeeper_agents.{file.parent.name}_{abs(hash(str(file.parent))):x}"
-    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=[str(file.parent)])
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {file}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[package] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[package]
-        raise
-    agent = getattr(module, "agent", None)
+def _package_of(folder: Path) -> str:
+    """The name of a new package whose modules are what is in this folder."""
+    sys.modules.setdefault(_ROOT, _package(_ROOT, []))
+    name = f"{_ROOT}.folder_{next(_numbers)}"
+    sys.modules[name] = _package(name, [str(folder.absolute())])
+    return name
+
+
+def _package(name: str, locations: list[str]) -> ModuleType:
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = locations
+    return importlib.util.module_from_spec(spec)
+
+
+def _load(package: str, name: str) -> Agent:
+    agent = getattr(importlib.import_module(f"{package}.{name}.agent"), "agent", None)
     if not isinstance(agent, Agent):
         raise TypeError("agent.py has to define agent = Agent(...)")
     return agent

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 from turnkeeper import Agent, Limits, update_plan
 
-_spec = importlib.util.spec_from_file_location("e2e_toolbox", Path(__file__).parents[1] / "toolbox.py")
-assert _spec is not None
-assert _spec.loader is not None
-toolbox = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(toolbox)
+from .._shared.toolbox import TOOLS
 
 agent = Agent(
     name="handy",
     model="claude-sonnet-5-5",
     system="You are a test.",
-    tools=[*toolbox.TOOLS, update_plan],
+    tools=[*TOOLS, update_plan],
     limits=Limits(task_usd="50.00"),
 )
