@@ -55,7 +55,7 @@ class ToolStep:
         """Keep them for the next write, with their audit records, and the plan where one was made. What of them looks
         suspicious; a call that was denied did nothing, so its flag stands with it and holds nothing else back."""
         sheet = self.sheet
-        answers = [self._suspect(call, given) for call, given in zip(calls, answers, strict=True)]
+        answers = [self._suspect(call, reply) for call, reply in zip(calls, answers, strict=True)]
         sheet.answers = list(answers)
         self.audit(calls, answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
@@ -64,12 +64,12 @@ class ToolStep:
         outcomes = [outcome for _, outcome in answers if outcome.outcome != "denied"]
         return tuple(outcome.flag for outcome in outcomes if outcome.flag is not None)
 
-    def _suspect(self, call: Block, given: Answer) -> Answer:
+    def _suspect(self, call: Block, reply: Answer) -> Answer:
         """Flag a call that changes something, made after a result of this turn was flagged."""
-        block, outcome = given
+        block, outcome = reply
         tool = self.toolbox.get(call["name"])
         if tool is None or outcome.flag is not None:
-            return given
+            return reply
         flagged = [
             Finding(score=flag.score, reasons=())
             for flag in self.sheet.head.flags
@@ -77,7 +77,7 @@ class ToolStep:
         ]
         finding = suspicious_sequence(flagged, [NextCall(tool.name, tool.effect)])
         if finding is None:
-            return given
+            return reply
         flag = Flag(
             seq=self.sheet.head.last_seq + 1,
             tool_use_id=call["id"],
@@ -100,13 +100,13 @@ class ToolStep:
             return tuple(answers)
         effects = self._effects()
         honest: list[Answer] = []
-        for call, given in zip(self.sheet.open_calls() if answers else (), answers, strict=True):
+        for call, not_run in zip(self.sheet.open_calls() if answers else (), answers, strict=True):
             if (early := early_answer(self.sheet.early, call)) is not None:
                 honest.append(early)
             elif effects.get(call["name"], "read") != "read":
                 honest.append(answer(call, UNKNOWN_OUTCOME, "unknown"))
             else:
-                honest.append(given)
+                honest.append(not_run)
         return tuple(honest)
 
     def unknown(self) -> tuple[Answer, ...]:

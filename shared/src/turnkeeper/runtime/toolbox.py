@@ -178,8 +178,8 @@ class Toolbox:
         def done(index: int, outcome: Done[Answer], still_running: int) -> None:
             call, tool = to_run[index]
             if still_running and tool.effect != "read" and outcome.value is not None:
-                result, told = outcome.value
-                self._put_down(step, call, {"result": result, "outcome": OUTCOME.dump_python(told, mode="json")})
+                result, reached = outcome.value
+                self._put_down(step, call, {"result": result, "outcome": OUTCOME.dump_python(reached, mode="json")})
 
         outcomes = self._parallel.run_all(jobs, timeouts=timeouts, stop=step.stop, done=done)
         return [
@@ -291,7 +291,7 @@ class Toolbox:
             content = list(wrapped.content)
         else:
             content = _cut(content, MAX_RESULT_BYTES)
-        told = ToolOutcome(
+        reached = ToolOutcome(
             tool_use_id=call["id"],
             tool=tool.name,
             outcome=outcome,
@@ -300,7 +300,7 @@ class Toolbox:
             result_sha256=digest,
             flag=flag,
         )
-        return tool_result(call["id"], content, is_error=outcome != "ok"), told
+        return tool_result(call["id"], content, is_error=outcome != "ok"), reached
 
     def _flag(self, head: Head, call: Block, text: str, *, forged: bool) -> Flag | None:
         """What in the result looks as if it wanted to be obeyed."""
