@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,14 @@ def test_every_folder_holds_a_sound_agent_of_its_name(catalog: Catalog) -> None:
     assert dict(catalog.broken) == {}
     folders = {file.parent.name for file in (REPOSITORY / "agents").glob("*/agent.py")}
     assert set(catalog.agents) == folders >= {"support", "analyst"}
+
+
+@pytest.mark.parametrize("name", ["support", "analyst"])
+def test_they_can_be_imported_as_they_stand_in_the_repository(catalog: Catalog, name: str) -> None:
+    """For a type checker, an editor and tests, ``agents`` is a package like any other."""
+    agent = importlib.import_module(f"agents.{name}.agent").agent
+    assert agent is not catalog.get(name)
+    assert (agent.name, agent.system) == (name, catalog.get(name).system)
 
 
 def test_loading_them_imports_nothing_heavy_and_builds_nothing(tmp_path: Path) -> None:
