@@ -9,9 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnkeeper.core.agent import Limits, Placement
+from turnkeeper.core.caps import format_cap
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.money import format_usd
-from turnkeeper.core.policy import Scope, format_cap
+from turnkeeper.core.scopes import Scope
 from turnkeeper.core.session import (
     Entry,
     EntryType,
@@ -302,6 +303,9 @@ class ScopeSpend(Document):
     reserved_usd: str = Field(description="Set aside for calls in flight.")
     cap_usd: str = Field(description='An amount, or "unlimited".')
     resets_at: str | None
+    agent: str | None = Field(
+        default=None, exclude_if=lambda agent: agent is None, description="Whose counter it is, of a scope of agents."
+    )
 
 
 class Spend(Document):
@@ -318,6 +322,7 @@ def scope_of(state: ScopeState) -> ScopeSpend:
         reserved_usd=format_usd(state.reserved),
         cap_usd=format_cap(state.cap),
         resets_at=state.resets_at,
+        agent=state.agent,
     )
 
 

@@ -6,7 +6,7 @@ from functions.api.documents import Spend, scope_of
 from functions.api.http import SESSION_ID, Answer, Request
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionNotFound
-from turnkeeper.core.ledger import month_of
+from turnkeeper.core.policy import may_use
 
 
 class SpendCalls:
@@ -18,14 +18,12 @@ class SpendCalls:
         who, session_id = request.who, request.query.get("session_id")
         terms = self._kit.tenants.terms(who.tenant_id)
         treasury = self._kit.treasury
-        shards = treasury.shards(terms, month_of(self._kit.clock.now()))
-        states = treasury.user_states(who.tenant_id, who.user_id, terms)
-        states.append(treasury.tenant_state(terms, shards))
+        agents = [agent for agent in sorted(self._kit.catalog.agents) if may_use(agent, terms.plan)]
+        states = treasury.states(terms, who.user_id, agents)
         if session_id is not None:
             if not SESSION_ID.fullmatch(session_id):
                 raise SessionNotFound("There is no such session.")
-            [task, *_] = treasury.states(self._kit.intake.owned(who, session_id), terms)
-            states = [task, *states]
+            states = [treasury.task_state(self._kit.intake.owned(who, session_id), terms), *states]
         spend = Spend(
             tenant_id=who.tenant_id,
             user_id=who.user_id,

@@ -12,8 +12,11 @@ from local.cli.place import REPOSITORY, Place
 from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
+from turnkeeper.core.caps import format_cap, format_rule, parse_cap
 from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
-from turnkeeper.core.policy import SCOPES, Scope, Terms, format_cap, parse_cap
+from turnkeeper.core.periods import zone_of
+from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.core.stops import resumable
 from turnkeeper.ports import Item
@@ -51,7 +54,8 @@ class Operator:
     # ---- tenants ----
 
     def tenant(self, tenant_id: str) -> Document:
-        return tenant_document(self._kit.tenants.terms(tenant_id), self._plan_name(tenant_id))
+        terms = self._kit.tenants.terms(tenant_id)
+        return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     def set_tenant(
         self,
@@ -62,8 +66,9 @@ class Operator:
         from_plan: Collection[Scope] = (),
         shards: int | None = None,
         paused: bool | None = None,
+        timezone: str | None = None,
     ) -> Document:
-        self._kit.tenants.set(
+        terms = self._kit.tenants.set(
             tenant_id,
             actor=self._name(),
             plan=plan,
@@ -71,13 +76,9 @@ class Operator:
             from_plan=from_plan,
             shards=shards,
             paused=paused,
+            timezone=timezone,
         )
-        return self.tenant(tenant_id)
-
-    def _plan_name(self, tenant_id: str) -> str:
-        policy, tenant = self._kit.policy, self._kit.tenants.terms(tenant_id).tenant
-        wanted = tenant.plan or policy.tenants.get(tenant_id) or policy.default_plan
-        return wanted if wanted in policy.plans else policy.default_plan
+        return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     # ---- sessions ----
 
@@ -235,18 +236,20 @@ def connect(place: Place) -> Operator:
 
 
 def tenant_document(terms: Terms, plan: str) -> Document:
-    tenant = terms.tenant
+    """Caps as a plan of policy.toml says them: an amount, or a table of amounts by agent."""
+    tenant, caps = terms.tenant, terms.caps
     return {
         "tenant_id": tenant.tenant_id,
         "plan": plan,
         "paused": tenant.paused,
-        "caps": {scope: format_cap(terms.caps.cap(scope)) for scope in SCOPES},
+        "timezone": caps.timezone,
+        "caps": {scope: format_rule(rule) for scope, rule in caps.rules.items()},
         "overrides": {scope: format_cap(cap) for scope, cap in tenant.overrides.items()},
         "shards": tenant.shards,
     }
 
 
-def parse_caps(given: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:
+def parse_caps(options: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:
     """``SCOPE=USD``, ``SCOPE=unlimited`` or ``SCOPE=plan``, each as an option gives it: the caps, and the scopes whose
     cap is the plan's again.
 
@@ -255,13 +258,24 @@ def parse_caps(given: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope
     """
     caps: dict[Scope, int | None] = {}
     from_plan: set[Scope] = set()
-    for text in given:
-        name, separator, amount = text.partition("=")
+    for option in options:
+        name, separator, amount = option.partition("=")
         scope = next((scope for scope in SCOPES if scope == name.strip()), None)
         if scope is None or not separator:
-            raise ValueError(f"{text!r} is not SCOPE=USD, with a scope of {', '.join(SCOPES)}")
-        if amount.strip() == "plan":
+            raise ValueError(f"{option!r} is not SCOPE=USD, with a scope of {', '.join(SCOPES)}")
+        if amount.strip() == FROM_PLAN:
             from_plan.add(scope)
         else:
             caps[scope] = parse_cap(amount.strip())
     return caps, from_plan
+
+
+def parse_timezone(option: str | None) -> str | None:
+    """The option as it is.
+
+    Raises:
+        ValueError: neither ``plan`` nor the name of a time zone.
+    """
+    if option not in {None, FROM_PLAN}:
+        zone_of(option or "")
+    return option

@@ -110,16 +110,25 @@ def spend_table(scopes: Sequence[Document], title: str) -> Group:
     table = _table("scope", "spent", "reserved", "cap", "resets", right=("spent", "reserved", "cap"))
     for scope in scopes:
         amounts = (usd(scope["spent_usd"]), usd(scope["reserved_usd"]), usd(scope["cap_usd"]))
-        table.add_row(scope["scope"], *amounts, moment(scope["resets_at"]))
+        table.add_row(_scope(scope["scope"], scope.get("agent")), *amounts, moment(scope["resets_at"]))
     return Group(Text(plain(title), style="bold"), table)
+
+
+def _scope(name: str, agent: str | None = None) -> Text:
+    return Text(plain(f"{name} {agent}" if agent else name))
 
 
 def tenant_table(tenant: Document) -> Group:
     table = _table("scope", "cap", "from", right=("cap",))
     for scope, cap in tenant["caps"].items():
-        table.add_row(scope, usd(cap), "set for the tenant" if scope in tenant["overrides"] else "plan")
+        by_agent = cap if isinstance(cap, Mapping) else {None: cap}
+        for agent, amount in by_agent.items():
+            source = "set for the tenant" if scope in tenant["overrides"] else "plan"
+            table.add_row(_scope(scope, agent), usd(amount), source)
     state = ("paused", "bold red") if tenant["paused"] else ("active", "green")
-    title = Text.assemble((plain(tenant["tenant_id"]), "bold"), f"  plan {plain(tenant['plan'])}  ", state)
+    title = Text.assemble(
+        (plain(tenant["tenant_id"]), "bold"), f"  plan {plain(tenant['plan'])}  {tenant['timezone']}  ", state
+    )
     return Group(title, table)
 
 

@@ -39,6 +39,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 8
+#: Caps of agents' days in the plan ``by_agent``.
+BY_AGENT = {"support": 400, "research": 150}
 Cost = Literal["none", "below", "at"]
 
 
@@ -63,7 +65,8 @@ class Place:
     lease_seconds: float = 60.0
 
     def policy(self) -> Policy:
-        return policy(plan=dict(self.caps))
+        caps = dict(self.caps)
+        return policy(plan=caps, by_agent={**caps, "agent_daily": BY_AGENT})
 
 
 @lru_cache

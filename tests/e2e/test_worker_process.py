@@ -177,7 +177,7 @@ class Place:
             assert sum(int(call["spent_nanousd"]) for call in ledger) == head.account.cost_nanousd
             assert not [call for call in ledger if call["state"] == "pending"]
         terms = self.kit.tenants.terms("acme")
-        states = self.kit.treasury.states(head, terms)[1:]
+        states = self.kit.treasury.states(terms, head.user_id, [])
         assert {(state.spent, state.reserved) for state in states} == {(spent, 0)}
         noted = Counter(tuple(line.split()[:2]) for line in self.notes.read_text().splitlines())
         assert set(noted.values()) <= {1}, "a side effect occurred twice"

@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
-from turnkeeper.core.policy import Scope, Terms
+from turnkeeper.core.periods import next_period
+from turnkeeper.core.policy import Terms
+from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, StoreBusy
-from turnkeeper.runtime.store import keys
+from turnkeeper.ports import Item, Key, StoreBusy
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.testing.clock import ManualClock, SeededIds
@@ -33,15 +34,23 @@ from turnkeeper.testing.memory_table import MemoryTable
 DEATHS = (Crash, Unavailable, StoreBusy, LeaseLost)
 LEASE_SECONDS = 30.0
 POLICY = policy(
-    small={"task": 60, "user_daily": 80, "user_monthly": 120, "tenant_monthly": 150},
-    tight={"task": 40, "user_daily": 40, "user_monthly": 60, "tenant_monthly": 70},
-    free={},
+    small={"task": 60, "user_daily": 80, "user_monthly": 120, "tenant_monthly": 150, "agent_daily": 70},
+    tight={
+        "task": 40,
+        "user_daily": 40,
+        "user_monthly": 60,
+        "tenant_monthly": 70,
+        "agent_daily": {"support": 30},
+        "timezone": "America/Los_Angeles",
+    },
+    free={"timezone": "Pacific/Auckland"},
 )
 USERS = ("ann", "bob")
+AGENTS = ("support", "research", "research")
 SESSIONS = [f"s{number}" for number in range(6)]
 
 caps = st.one_of(st.none(), st.integers(0, 150))
-overrides = st.dictionaries(st.sampled_from(["task", "user_daily", "user_monthly", "tenant_monthly"]), caps, max_size=2)
+overrides = st.dictionaries(st.sampled_from(list(SCOPES)), caps, max_size=2)
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ class Set:
     caps: tuple[tuple[Scope, int | None], ...]
     shards: int | None
     paused: bool | None
+    timezone: str | None = None
+    from_plan: frozenset[Scope] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,11 @@ settles = st.builds(
 sets = st.builds(
     Set,
     st.sampled_from([None, None, "small", "tight", "free"]),
-    overrides.map(lambda given: tuple(given.items())),
+    overrides.map(lambda caps: tuple(caps.items())),
     st.one_of(st.none(), st.integers(1, 5)),
     st.sampled_from([None, None, None, False, False, True]),
+    st.sampled_from([None, None, "plan", "UTC", "Europe/Zurich", "Pacific/Kiritimati", "Etc/GMT+12"]),
+    st.frozensets(st.sampled_from(list(SCOPES)), max_size=1),
 )
 acts = st.one_of(admits, admits, settles, sets)
 several = st.lists(admits, min_size=1, max_size=6)
@@ -125,7 +138,12 @@ class TreasuryMachine(RuleBasedStateMachine):
         self.heads: dict[str, Head] = {}
         self.terms: list[Terms] = [self.till.tenants.terms(TENANT)]
         for number, session in enumerate(SESSIONS):
-            head = self.till.new_head(session, USERS[number % 2], task_usd="0.000000050" if number == 5 else None)
+            head = self.till.new_head(
+                session,
+                USERS[number % 2],
+                agent=AGENTS[number % 3],
+                task_usd="0.000000050" if number == 5 else None,
+            )
             self.till.open(head)
             self.heads[session] = head
 
@@ -139,20 +157,19 @@ class TreasuryMachine(RuleBasedStateMachine):
         if terms.tenant.paused:
             self.wrong.append("admitted while paused")
         books = Books.of(self.memory.snapshot())
-        head = next(head for head in books.heads.values() if keys.head_key(TENANT, head.session_id).pk == after["pk"])
-        for (user, counter), item in books.users.items():
-            cap = terms.caps.cap(counter.scope)
-            mine = user == head.user_id and counter.period in (after["day"], after["month"])
-            if mine and cap is not None and int(item["committed"]) > cap:
-                self.wrong.append(f"{counter} over {cap}")
-        cap = terms.caps.tenant_monthly
-        if cap is not None and books.committed(after["month"]) > cap:
-            self.wrong.append(f"tenant over {cap}")
-        if terms.caps.task is not None and head.account.cost_nanousd + head.account.reserved_nanousd > terms.caps.task:
-            self.wrong.append(f"task over {terms.caps.task}")
+        [call] = [call for call in books.calls if call.key == Key(after["pk"], after["sk"])]
+        self.wrong += books.over(terms.caps, [call])
+        capped = {scope for scope in SCOPES if terms.caps.cap(scope, call.payer.agent) is not None} - {"task"}
+        if not capped <= call.reservation.periods.keys():
+            self.wrong.append(f"{capped} are capped, {call.reservation.periods.keys()} are counted")
+        if call.reservation.periods != terms.caps.periods(call.payer.agent or "", self.clock.now()):
+            self.wrong.append(f"counted in {call.reservation.periods}")
 
     def in_force(self) -> Terms:
         return Tenants(self.memory, POLICY, self.clock).terms(TENANT)
+
+    def month(self) -> str:
+        return self.in_force().caps.period(SHARDED.name, self.clock.now())
 
     # ---- trouble ----
 
@@ -192,8 +209,8 @@ class TreasuryMachine(RuleBasedStateMachine):
             self.troubles = kept
 
     @contextmanager
-    def troubled(self, given: list[Trouble]) -> Iterator[None]:
-        self.troubles, self.request = list(given), 0
+    def troubled(self, planned: list[Trouble]) -> Iterator[None]:
+        self.troubles, self.request = list(planned), 0
         try:
             yield
         finally:
@@ -211,7 +228,14 @@ class TreasuryMachine(RuleBasedStateMachine):
                 self.clock.advance(act.seconds)
             case Set():
                 terms = self.till.tenants.set(
-                    TENANT, actor="ops", plan=act.plan, caps=dict(act.caps), shards=act.shards, paused=act.paused
+                    TENANT,
+                    actor="ops",
+                    plan=act.plan,
+                    caps=dict(act.caps),
+                    from_plan=act.from_plan,
+                    shards=act.shards,
+                    paused=act.paused,
+                    timezone=act.timezone,
                 )
                 self.terms.append(terms)
 
@@ -239,9 +263,9 @@ class TreasuryMachine(RuleBasedStateMachine):
     def begin(self, shards: int, plan: str) -> None:
         self.do(Set(plan, (), shards, None))
 
-    @rule(act=acts, given=troubles, wait_seconds=st.sampled_from([0.0, 1.0]))
-    def act(self, act: Act, given: list[Trouble], wait_seconds: float) -> None:
-        with self.troubled(given), suppress(*DEATHS):
+    @rule(act=acts, planned=troubles, wait_seconds=st.sampled_from([0.0, 1.0]))
+    def act(self, act: Act, planned: list[Trouble], wait_seconds: float) -> None:
+        with self.troubled(planned), suppress(*DEATHS):
             self.do(act, wait_seconds)
 
     @rule(traffic=several)
@@ -264,7 +288,7 @@ class TreasuryMachine(RuleBasedStateMachine):
 
     @rule(by=st.integers(1, 40), traffic=st.lists(st.one_of(admits, settles), min_size=2, max_size=6))
     def lower_the_cap_below_what_is_committed(self, by: int, traffic: list[Act]) -> None:
-        committed = Books.of(self.memory.snapshot()).committed(f"{self.clock.now():%Y-%m}")
+        committed = Books.of(self.memory.snapshot()).committed(self.month())
         self.do(Set(None, (("tenant_monthly", max(committed - by, 0)),), None, None))
         for act in traffic:
             self.do(act)
@@ -278,14 +302,14 @@ class TreasuryMachine(RuleBasedStateMachine):
         for call in later:
             self.do(call)
 
-    @rule(given=troubles)
-    def take_over_what_died(self, given: list[Trouble]) -> None:
+    @rule(planned=troubles)
+    def take_over_what_died(self, planned: list[Trouble]) -> None:
         """Runners that are gone left their sessions behind: the sweep's part."""
         lost = [session for session in SESSIONS if session not in self.heads]
         if not lost:
             return
         self.clock.advance(LEASE_SECONDS + SKEW_MILLIS / 1000 + 1)
-        with self.troubled(given):
+        with self.troubled(planned):
             for session in lost:
                 with suppress(*DEATHS):
                     stored = self.till.sessions.head(TENANT, session)
@@ -299,9 +323,19 @@ class TreasuryMachine(RuleBasedStateMachine):
     def to_the_end_of_the_month(self, seconds: int) -> None:
         """Just before it, so that what comes next runs over its end while it waits."""
         now = self.clock.now()
-        ahead = (now.replace(day=28) - now).total_seconds() + 86_400 * 10
-        month_end = now.fromtimestamp(now.timestamp() + ahead, now.tzinfo).replace(day=1, hour=0, minute=0, second=0)
+        month_end = next_period("month", now, self.in_force().caps.timezone)
+        assert month_end is not None
         self.clock.advance(max(0.0, (month_end - now).total_seconds() - seconds))
+
+    @rule(hours=st.integers(1, 28), planned=troubles, act=sets)
+    def between_the_ends_of_the_month(self, hours: int, planned: list[Trouble], act: Set) -> None:
+        """It has ended somewhere on earth, and terms change."""
+        now = self.clock.now()
+        first_end = next_period("month", now, "Pacific/Kiritimati")
+        assert first_end is not None
+        self.clock.advance((first_end - now).total_seconds() + hours * 3_600)
+        with self.troubled(planned), suppress(*DEATHS):
+            self.do(act)
 
     @precondition(lambda self: not self.troubles)
     @rule()
@@ -311,17 +345,16 @@ class TreasuryMachine(RuleBasedStateMachine):
             TENANT,
             actor="ops",
             paused=False,
-            caps={"task": None, "user_daily": None, "user_monthly": None},
+            caps={scope: None for scope in SCOPES if scope != SHARDED.name},
         )
         self.terms.append(terms)
-        cap = terms.caps.tenant_monthly
+        cap = terms.caps.cap(SHARDED.name)
         free = [
             session for session, head in self.heads.items() if head.account.pending is None and session != SESSIONS[5]
         ]
         if cap is None or not free:
             return
-        month = f"{self.clock.now():%Y-%m}"
-        left = cap - Books.of(self.memory.snapshot()).committed(month)
+        left = cap - Books.of(self.memory.snapshot()).committed(self.month())
         session = free[0]
         if left > 0:
             self.do(Admit(session, left))

@@ -7,14 +7,18 @@ from typing import Any
 
 from tests.simulation.world import TENANT, Simulation
 from turnkeeper.core import audit
+from turnkeeper.core.ledger import Reservation
+from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Entry, Head, Usage
 from turnkeeper.ports import Key
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.tenants import audit_records
 
 
 def check(simulation: Simulation) -> None:
     """Raises AssertionError for the first invariant that does not hold."""
-    spent: Counter[str] = Counter()
+    spent: Counter[Key] = Counter()
     for session_id in simulation.session_ids():
         sessions = simulation.quiet_sessions
         transcript = sessions.load(TENANT, session_id)
@@ -24,9 +28,10 @@ def check(simulation: Simulation) -> None:
         check_totals(transcript.head, transcript.entries, calls)
         check_audit(simulation, transcript.head, transcript.entries)
         for call in calls:
-            spent["tenant"] += call["spent_nanousd"]
-            spent[f"day {transcript.head.user_id} {call['day']}"] += call["spent_nanousd"]
-            spent[f"month {transcript.head.user_id} {call['month']}"] += call["spent_nanousd"]
+            reservation = Reservation.model_validate({name: call[name] for name in Reservation.model_fields})
+            assert reservation.periods.keys() == SCOPES.keys() - {"task"}, "every scope is capped here"
+            for counter in reservation.counters:
+                spent[keys.counter_key(payer_of(transcript.head), counter)] += call["spent_nanousd"]
     check_effects(simulation)
     check_counters(simulation, spent)
 
@@ -100,26 +105,25 @@ def check_effects(simulation: Simulation) -> None:
             assert len(used) == 1, f"{tool_use_id} ran {len(used)} times"
 
 
-def check_counters(simulation: Simulation, spent: Counter[str]) -> None:
+def check_counters(simulation: Simulation, spent: Counter[Key]) -> None:
     """With nothing in flight nothing is reserved, counters agree with the ledger, and no cap was passed."""
-    plan = simulation.policy.plans["simulated"]
-    total = 0
+    caps = simulation.policy.plans["simulated"].caps
+    by_place = {(row.holder, row.period): caps[scope].amount for scope, row in SCOPES.items()}
     months: Counter[str] = Counter()
     for item in simulation.table.snapshot():
         if "spent" not in item:
             continue
         key = Key(item["pk"], item["sk"])
         assert item.get("reserved", 0) == 0, f"{key}: something is still reserved"
-        if "#SHARD#" in key.pk:
+        assert item["spent"] == spent.pop(key, 0), f"{key} does not agree with the ledger"
+        if "shard" in item:
             months[key.sk] += item["spent"]
-            total += item["spent"]
             assert item["remaining"] == item["share"] - item["spent"]
-        elif "#U#" in key.pk:
-            user = key.pk.split("#U#")[1]
-            scope, period = key.sk.split("#")
-            assert item["committed"] == item["spent"] == spent[f"{scope.lower()} {user} {period}"]
-            cap = plan.user_daily_usd if scope == "DAY" else plan.user_monthly_usd
+        else:
+            assert item["committed"] == item["spent"]
+            holder = {"U": "user", "A": "agent"}[key.pk.split("#")[2]]
+            cap = by_place[holder, key.sk.split("#")[0].lower()]
             assert cap is not None and item["spent"] <= cap, f"{key}: over the cap"
-    assert total == spent["tenant"], "the tenant's counters do not agree with the ledger"
-    assert plan.tenant_monthly_usd is not None
-    assert all(month <= plan.tenant_monthly_usd for month in months.values()), "over the tenant's cap"
+    assert not spent, f"not counted: {spent}"
+    cap = caps[SHARDED.name].amount
+    assert cap is not None and all(month <= cap for month in months.values()), "over the tenant's cap"

@@ -9,14 +9,16 @@ from typing import Any, Literal
 
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.core.agent import Limits
-from turnkeeper.core.ledger import Counter, Resolution, iso
+from turnkeeper.core.caps import Caps, format_cap
+from turnkeeper.core.ledger import Counter, Payer, Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
-from turnkeeper.core.money import format_usd
-from turnkeeper.core.policy import Caps, Policy, Terms, policy_of
-from turnkeeper.core.session import Head, LeaseState, Reservation, TurnState
-from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Put, Rates, Table
+from turnkeeper.core.policy import Policy, Terms, policy_of
+from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
+from turnkeeper.core.session import Head, LeaseState, TurnState
+from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury, Want
@@ -26,20 +28,25 @@ TENANT = "acme"
 PLAIN_RATES = Rates("model", "test", 1_000_000, 1_000_000)
 
 
-def policy(**plans: Mapping[str, int | None]) -> Policy:
-    """Plans with their caps in nano-dollars, unlimited where they say nothing; the first is the default."""
+def policy(**plans: Mapping[str, Any]) -> Policy:
+    """Plans with their caps in nano-dollars, unlimited where they say nothing, and by agent where they say a mapping;
+    the first is the default."""
     return policy_of(
         {
             "default_plan": next(iter(plans)),
             "plans": {
                 name: {
-                    f"{scope}_usd": "unlimited" if caps.get(scope) is None else format_usd(caps[scope] or 0)
-                    for scope in ("task", "user_daily", "user_monthly", "tenant_monthly")
+                    **{row.plan_key: _cap(plan.get(scope)) for scope, row in SCOPES.items()},
+                    "timezone": plan.get("timezone", "UTC"),
                 }
-                for name, caps in plans.items()
+                for name, plan in plans.items()
             },
         }
     )
+
+
+def _cap(cap: Any) -> Any:
+    return {agent: format_cap(own) for agent, own in cap.items()} if isinstance(cap, Mapping) else format_cap(cap)
 
 
 def exactly(amount: int) -> Want:
@@ -61,7 +68,13 @@ class Till:
         self.treasury = Treasury(table, self.tenants, clock, ids)
 
     def new_head(
-        self, session_id: str, user_id: str = "ann", *, tenant_id: str = TENANT, task_usd: str | None = None
+        self,
+        session_id: str,
+        user_id: str = "ann",
+        *,
+        tenant_id: str = TENANT,
+        agent: str = "agent",
+        task_usd: str | None = None,
     ) -> Head:
         """A session that this runner holds already."""
         now = iso(self.clock.now())
@@ -70,7 +83,7 @@ class Till:
             session_id=session_id,
             user_id=user_id,
             role="user",
-            agent="agent",
+            agent=agent,
             placement="background",
             created_at=now,
             updated_at=now,
@@ -122,10 +135,18 @@ class Entered:
     """One reservation as the ledger has it."""
 
     session_id: str
-    user_id: str
+    payer: Payer
     reservation: Reservation
     state: State
     spent: int
+
+    @property
+    def reserved(self) -> int:
+        return self.reservation.amount_nanousd if self.state == "pending" else 0
+
+    @property
+    def key(self) -> Key:
+        return keys.call_key(self.payer.tenant_id, self.session_id, self.reservation.call)
 
 
 @dataclass
@@ -134,29 +155,38 @@ class Books:
 
     calls: list[Entered] = field(default_factory=list)
     heads: dict[str, Head] = field(default_factory=dict)
-    users: dict[tuple[str, Counter], Mapping[str, Any]] = field(default_factory=dict)
+    #: Every counter by the key of its item, shards too.
+    counters: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
+    #: Of those, the shards: by month and number.
     shards: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Iterable[Mapping[str, Any]], tenant_id: str = TENANT) -> Books:
         books = cls()
-        mine = [item for item in items if item["pk"].startswith(f"{keys.tenant_pk(tenant_id)}#")]
+        tenant = keys.tenant_pk(tenant_id)
+        mine = [item for item in items if item["pk"] == tenant or item["pk"].startswith(f"{tenant}#")]
         by_pk = {item["pk"]: codec.head_of(item) for item in mine if item["sk"] == "HEAD"}
         books.heads = {head.session_id: head for head in by_pk.values()}
         for item in mine:
             pk, sk = item["pk"], item["sk"]
             if sk.startswith("CALL#"):
                 head = by_pk[pk]
-                reservation = Reservation.model_validate({name: item[name] for name in Reservation.model_fields})
+                stored = {name: item[name] for name in ("day", "month", *Reservation.model_fields) if name in item}
+                reservation = Reservation.model_validate(stored)
                 spent = int(item.get("spent_nanousd", 0))
-                books.calls.append(Entered(head.session_id, head.user_id, reservation, item["state"], spent))
-            elif "#SHARD#" in pk:
-                books.shards[sk.removeprefix("MONTH#"), int(item["shard"])] = item
-            elif "#U#" in pk:
-                kind, period = sk.split("#")
-                scope: Any = {"DAY": "user_daily", "MONTH": "user_monthly"}[kind]
-                books.users[pk.rpartition("#")[2], Counter(scope, period)] = item
+                books.calls.append(Entered(head.session_id, payer_of(head), reservation, item["state"], spent))
+            elif "spent" in item:
+                books.counters[Key(pk, sk)] = item
+                if "shard" in item:
+                    books.shards[sk.partition("#")[2], int(item["shard"])] = item
         return books
+
+    def counter(
+        self, scope: Scope, period: str, user_id: str = "ann", agent: str = "agent", tenant_id: str = TENANT
+    ) -> Mapping[str, Any]:
+        """The item of one counter; empty where nobody counted there."""
+        key = keys.counter_key(Payer(tenant_id, user_id, agent), Counter(scope, period))
+        return self.counters.get(key, {})
 
     @property
     def spent(self) -> int:
@@ -164,25 +194,31 @@ class Books:
 
     @property
     def reserved(self) -> int:
-        return sum(call.reservation.amount_nanousd for call in self.calls if call.state == "pending")
+        return sum(call.reserved for call in self.calls)
 
     def committed(self, month: str) -> int:
         """Of the tenant, over all shards."""
         return sum(int(item["spent"]) + int(item["reserved"]) for (of, _), item in self.shards.items() if of == month)
 
     def check(self) -> None:
-        """The counters say what the ledger says, to the unit, and so do the heads."""
-        assert _of_users(self.calls) == {
-            place: (int(item.get("spent", 0)), int(item.get("reserved", 0))) for place, item in self.users.items()
+        """The counters hold what the ledger holds, to the unit and where the ledger has it, and so do the heads."""
+        in_ledger: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for call in self.calls:
+            for counter in call.reservation.counters:
+                key = keys.counter_key(call.payer, counter)
+                spent, reserved = in_ledger[key]
+                in_ledger[key] = (spent + call.spent, reserved + call.reserved)
+        held = {key: (int(item["spent"]), int(item["reserved"])) for key, item in self.counters.items()}
+        # Shards are laid out before anything is counted in them.
+        assert {key: amounts for key, amounts in held.items() if amounts != (0, 0)} == {
+            key: amounts for key, amounts in in_ledger.items() if amounts != (0, 0)
         }
-        for item in self.users.values():
-            assert int(item.get("committed", 0)) == int(item.get("spent", 0)) + int(item.get("reserved", 0))
-        of_shards = _sums(((call.reservation.month, call.reservation.shard), call) for call in self.calls)
-        for place, item in self.shards.items():
-            assert (int(item["spent"]), int(item["reserved"])) == of_shards.pop(place, (0, 0))
-            share = int(item["share"] or 0)
-            assert int(item["remaining"]) == share - int(item["spent"]) - int(item["reserved"])
-        assert not of_shards
+        for item in self.counters.values():
+            committed = int(item["spent"]) + int(item["reserved"])
+            if "shard" in item:
+                assert int(item["remaining"]) == int(item["share"] or 0) - committed
+            else:
+                assert int(item["committed"]) == committed
         costs: dict[str, int] = defaultdict(int)
         for call in self.calls:
             costs[call.session_id] += call.spent
@@ -199,43 +235,35 @@ class Books:
             if items[0]["caps"] != terms.caps.fingerprint:
                 continue
             shares = [item["share"] for item in items]
-            if terms.caps.tenant_monthly is None:
+            cap = terms.caps.cap(SHARDED.name)
+            if cap is None:
                 assert set(shares) == {None}
             else:
-                assert sum(int(share) for share in shares) == terms.caps.tenant_monthly
+                assert sum(int(share) for share in shares) == cap
+
+    def over(self, caps: Caps, calls: Iterable[Entered]) -> list[str]:
+        """What is over its cap by these caps, of everything that the calls are counted in."""
+        over: set[str] = set()
+        for call in calls:
+            committed = {counter.scope: self._committed(call.payer, counter) for counter in call.reservation.counters}
+            head = self.heads[call.session_id]
+            committed["task"] = head.account.cost_nanousd + head.account.reserved_nanousd
+            for scope, held in committed.items():
+                cap = caps.cap(scope, call.payer.agent)
+                if cap is not None and held > cap:
+                    over.add(f"{scope} of {call.payer}: {held} of {cap}")
+        return sorted(over)
+
+    def _committed(self, payer: Payer, counter: Counter) -> int:
+        if counter.scope == SHARDED.name:
+            return self.committed(counter.period)
+        return int(self.counters[keys.counter_key(payer, counter)]["committed"])
 
     def check_caps(self, caps: Caps) -> None:
         """Nothing is over its cap: true of caps that were in force all the time."""
-        for (_, counter), item in self.users.items():
-            cap = caps.cap(counter.scope)
-            assert cap is None or int(item["committed"]) <= cap, counter
-        for month in {of for of, _ in self.shards}:
-            assert caps.tenant_monthly is None or self.committed(month) <= caps.tenant_monthly
-        for head in self.heads.values():
-            assert caps.task is None or head.account.cost_nanousd + head.account.reserved_nanousd <= caps.task
+        assert self.over(caps, self.calls) == []
 
     def check_at_rest(self) -> None:
         """Nothing is in flight, anywhere."""
         assert {call.state for call in self.calls} <= {"settled", "voided", "in_doubt"}
-        assert all(int(item.get("reserved", 0)) == 0 for item in (*self.users.values(), *self.shards.values()))
-
-
-def _of_users(calls: list[Entered]) -> dict[tuple[str, Counter], tuple[int, int]]:
-    return _sums(
-        ((call.user_id, counter), call)
-        for call in calls
-        for counter in (
-            Counter("user_daily", call.reservation.day),
-            Counter("user_monthly", call.reservation.month),
-        )
-    )
-
-
-def _sums(placed: Iterable[tuple[Any, Entered]]) -> dict[Any, tuple[int, int]]:
-    """Spent and reserved, by place."""
-    sums: dict[Any, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for place, call in placed:
-        spent, reserved = sums[place]
-        pending = call.reservation.amount_nanousd if call.state == "pending" else 0
-        sums[place] = (spent + call.spent, reserved + pending)
-    return dict(sums)
+        assert all(int(item["reserved"]) == 0 for item in self.counters.values())

@@ -24,13 +24,18 @@ def set_(
         typer.Option(
             "--cap",
             metavar="SCOPE=USD",
-            help="task, user_daily, user_monthly or tenant_monthly; an amount such as 5.00, unlimited, or plan. "
-            "Repeatable.",
+            help="A scope as `tenant show` lists it, and an amount such as 5.00, unlimited, or plan. Repeatable.",
         ),
     ] = None,
     shards: Annotated[
         int | None,
         typer.Option("--shards", metavar="N", min=1, max=32, help="Parts of the monthly counter, for a busy tenant."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            "--timezone", metavar="Z", help="Of days and months: an IANA name such as Europe/Zurich, or plan."
+        ),
     ] = None,
     stack: Stack = None,
     json: Json = False,
@@ -38,15 +43,19 @@ def set_(
     """Set a tenant's plan and caps; in force for the next model call of every session."""
     with Output(json) as out:
         from local.cli.errors import UsageError
-        from local.cli.operator import parse_caps
+        from local.cli.operator import parse_caps, parse_timezone
 
         try:
             caps, from_plan = parse_caps(cap or ())
+            timezone = parse_timezone(timezone)
         except ValueError as error:
             raise UsageError(str(error), code="usage") from error
-        if plan is None and not caps and not from_plan and shards is None:
-            raise UsageError("nothing to set: --plan, --cap or --shards", code="usage")
-        _answer(out, _operator(stack).set_tenant(tenant, plan=plan, caps=caps, from_plan=from_plan, shards=shards))
+        if not (caps or from_plan or any(option is not None for option in (plan, shards, timezone))):
+            raise UsageError("nothing to set: --plan, --cap, --shards or --timezone", code="usage")
+        document = _operator(stack).set_tenant(
+            tenant, plan=plan, caps=caps, from_plan=from_plan, shards=shards, timezone=timezone
+        )
+        _answer(out, document)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
+from turnkeeper.core.money import parse_usd
 from turnkeeper.runtime.world import Allowance
 
 SESSION = {
@@ -275,3 +276,24 @@ def test_spend_is_ones_own(ann: Caller) -> None:
     assert bob == {"user_daily": "0.000000", "user_monthly": "0.000000", "tenant_monthly": turn["cost_usd"]}
     other = ann.but(tenant="globex").get("/v1/spend").ok()["scopes"]
     assert {each["spent_usd"] for each in other} == {"0.000000"}
+
+
+def test_spend_tells_agents_days_where_they_have_a_cap(ann: Caller, kit: MemoryKit) -> None:
+    before = ann.get("/v1/spend").ok()["scopes"]
+    kit.tenants.set("acme", actor="op", caps={"agent_daily": parse_usd("3.00")})
+    turn = create(ann).ok()
+    scopes = ann.get("/v1/spend").ok()["scopes"]
+    assert [each.keys() for each in scopes[:3]] == [each.keys() for each in before]
+    agents = {each["agent"]: (each["cap_usd"], each["spent_usd"]) for each in scopes[3:]}
+    assert agents.keys() == kit.catalog.agents.keys()
+    assert agents.pop("plain") == ("3.000000", turn["cost_usd"])
+    assert set(agents.values()) == {("3.000000", "0.000000")}
+    assert {each["scope"] for each in scopes[3:]} == {"agent_daily"}
+    kit.tenants.set("acme", actor="op", caps={"agent_daily": None})
+    assert len(ann.get("/v1/spend").ok()["scopes"]) == 3
+
+
+def test_resets_are_told_in_utc_for_the_tenants_own_midnight(ann: Caller, kit: MemoryKit) -> None:
+    kit.tenants.set("acme", actor="op", timezone="Asia/Tokyo")
+    scopes = {each["scope"]: each["resets_at"] for each in ann.get("/v1/spend").ok()["scopes"]}
+    assert {at.endswith("T15:00:00.000Z") for at in scopes.values()} == {True}

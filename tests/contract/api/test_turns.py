@@ -14,6 +14,7 @@ from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.money import parse_usd
+from turnkeeper.core.scopes import SCOPES
 from turnkeeper.runtime.intake import Intake
 
 TURN = {
@@ -285,7 +286,7 @@ CAPPED = {
 }
 
 
-@pytest.mark.parametrize("scope", ["task", "user_daily", "user_monthly", "tenant_monthly"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_a_cap_before_the_first_call_is_a_402_and_goes_on_once_it_is_raised(
     ann: Caller, kit: MemoryKit, scope: str
 ) -> None:

@@ -101,7 +101,11 @@ class FakeApi:
         if path == "spend":
             scope = {"scope": "user_daily", "spent_usd": "1.500000", "reserved_usd": "0.000000", "cap_usd": "20.000000"}
             who = {"tenant_id": request.headers["x-tenant-id"], "user_id": request.headers["x-user-id"]}
-            scopes = [{**scope, "resets_at": AT}, {**scope, "scope": "task", "cap_usd": "unlimited", "resets_at": None}]
+            scopes = [
+                {**scope, "resets_at": AT},
+                {**scope, "scope": "task", "cap_usd": "unlimited", "resets_at": None},
+                {**scope, "scope": "agent_daily", "agent": "support", "resets_at": AT},
+            ]
             return 200, {**who, "session_id": request.query.get("session_id"), "scopes": scopes}
         if (request.method, path) == ("POST", "sessions"):
             made = self.session("ses_new", user(str(request.body["input"])), assistant("Hello."), status("idle"))

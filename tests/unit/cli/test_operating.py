@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper.core.lifecycle import leaving
+from turnkeeper.core.policy import policy_of
+from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Stop
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.jobs import session_id_of_job
@@ -45,6 +48,36 @@ def test_a_cap_that_makes_no_sense_is_wrong_usage(cli: Cli, kit: MemoryKit, give
     result = cli("tenant", "set", "acme", "--cap", given, "--json")
     assert result.exit_code == 2
     assert cli("tenant", "show", "acme", "--json").document["overrides"] == {}
+
+
+def test_a_scope_that_agents_hold_is_set_for_all_and_shown_for_each(cli: Cli, kit: MemoryKit) -> None:
+    caps = {row.plan_key: "1.00" for row in SCOPES.values()}
+    by_agent = {"support": "0.50", "analyst": "unlimited"}
+    kit.policy = policy_of({"default_plan": "plan", "plans": {"plan": {**caps, "agent_daily_usd": by_agent}}})
+    shown = cli("tenant", "show", "acme", "--json").document
+    assert shown["caps"]["agent_daily"] == {"support": "0.500000", "analyst": "unlimited"}
+    assert re.search(r"agent_daily support +\$0\.50 +plan", cli("tenant", "show", "acme").stdout)
+    document = cli("tenant", "set", "acme", "--cap", "agent_daily=5", "--json").document
+    assert document["caps"]["agent_daily"] == document["overrides"]["agent_daily"] == "5.000000"
+    assert re.search(r"agent_daily +\$5\.00 +set for the tenant", cli("tenant", "show", "acme").stdout)
+    assert cli("tenant", "set", "acme", "--cap", "agent_daily=plan", "--json").document["caps"] == shown["caps"]
+
+
+def test_a_time_zone_is_set_and_given_back(cli: Cli, kit: MemoryKit) -> None:
+    assert cli("tenant", "show", "acme", "--json").document["timezone"] == "UTC"
+    assert cli("tenant", "set", "acme", "--timezone", "Europe/Zurich", "--json").document["timezone"] == "Europe/Zurich"
+    assert "Europe/Zurich" in cli("tenant", "show", "acme").stdout
+    assert cli("tenant", "set", "acme", "--timezone", "plan", "--json").document["timezone"] == "UTC"
+    changes = [item["detail"] for item in kit.sessions.audit("acme", None)]
+    assert changes == [{"timezone": "Europe/Zurich"}, {"timezone": "plan"}]
+
+
+@pytest.mark.parametrize("name", ["Zurich", "europe/zurich", "", "+01:00"])
+def test_a_time_zone_that_there_is_not_is_wrong_usage(cli: Cli, kit: MemoryKit, name: str) -> None:
+    result = cli("tenant", "set", "acme", "--timezone", name, "--json")
+    assert result.exit_code == 2
+    assert "Europe/Zurich" in result.document["error"]["detail"]
+    assert cli("tenant", "show", "acme", "--json").document["timezone"] == "UTC"
 
 
 def test_nothing_to_set_is_wrong_usage(cli: Cli, kit: MemoryKit) -> None:

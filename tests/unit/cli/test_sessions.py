@@ -217,7 +217,7 @@ def test_spend_tells_scope_by_scope(cli: Cli, api: FakeApi) -> None:
     document = cli("spend", "--tenant", "acme", "--user", "u1", "--session", "ses_1", "--json").document
     assert (document["tenant_id"], document["user_id"], document["session_id"]) == ("acme", "u1", "ses_1")
     shown = cli("spend", "--tenant", "acme", "--user", "u1").stdout
-    for text in ("tenant acme, user u1", "user_daily", "$1.50", "$20.00", "unlimited"):
+    for text in ("tenant acme, user u1", "user_daily", "$1.50", "$20.00", "unlimited", "agent_daily support"):
         assert text in shown
 
 

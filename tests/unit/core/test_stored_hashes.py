@@ -18,7 +18,7 @@ from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.audit import AuditRecord, chain, genesis
 from turnkeeper.core.breakers import call_hash, poll_hash
-from turnkeeper.core.policy import TenantRecord, caps_of, policy_of
+from turnkeeper.core.policy import TenantRecord, policy_of, terms_of
 from turnkeeper.core.transcript import result_digest
 from turnkeeper.runtime.jobs import session_id_of_job
 
@@ -108,7 +108,7 @@ def test_caps() -> None:
     policy = policy_of({"default_plan": "standard", "plans": {"standard": usd}})
     plain = TenantRecord(tenant_id="acme")
     other = TenantRecord(tenant_id="acme", shards=4, overrides={"user_daily": 1, "tenant_monthly": None})
-    assert [caps_of(policy, tenant).fingerprint for tenant in (plain, other)] == [
+    assert [terms_of(policy, tenant).caps.fingerprint for tenant in (plain, other)] == [
         "252fd98f6d7ae272",
         "a6e08ff33eff5acd",
     ]

@@ -24,7 +24,8 @@ from tests.support.kit import POLICY as STANDARD
 from tests.support.wiring import Folder
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import AgentNotFound, UnpricedModel
-from turnkeeper.core.policy import PlanLimits, PlanPolicy, Policy, RolePolicy, Scope
+from turnkeeper.core.policy import PlanLimits, PlanPolicy, Policy, RolePolicy
+from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Message
 from turnkeeper.runtime.intake import Identity, NewSession
@@ -42,6 +43,7 @@ task_usd = "1.00"
 user_daily_usd = "2.00"
 user_monthly_usd = "3.00"
 tenant_monthly_usd = "4.00"
+agent_daily_usd = { desk = "5.00", lab = "6.00" }
 tools = ["look"]
 agents = ["desk"]
 limits = { max_iterations = 11, max_tokens = 12, max_seconds = 13 }
@@ -51,6 +53,8 @@ task_usd = "10.00"
 user_daily_usd = "20.00"
 user_monthly_usd = "unlimited"
 tenant_monthly_usd = "40.00"
+agent_daily_usd = "50.00"
+timezone = "Asia/Tokyo"
 
 [roles.clerk]
 scopes = ["shop:read"]
@@ -102,14 +106,18 @@ def cap(scope: Scope) -> Callable[[Kit, Identity], object]:
     """The cap that a call has to fit into, as the treasury has it."""
 
     def ask(kit: Kit, who: Identity) -> object:
-        [state] = [
-            state
-            for state in kit.treasury.states(session(kit, who), kit.tenants.terms(who.tenant_id))
-            if state.scope == scope
-        ]
+        head, terms = session(kit, who), kit.tenants.terms(who.tenant_id)
+        states = [kit.treasury.task_state(head, terms), *kit.treasury.states(terms, who.user_id, [head.agent])]
+        [state] = [state for state in states if state.scope == scope]
         return None if state.cap is None else state.cap // USD
 
     return ask
+
+
+def midnight(kit: Kit, who: Identity) -> object:
+    """When a user's day ends, UTC."""
+    [day, *_] = kit.treasury.states(kit.tenants.terms(who.tenant_id), who.user_id, [])
+    return (day.resets_at or "")[len("2026-03-02T") :]
 
 
 def limits(kit: Kit, who: Identity) -> object:
@@ -192,6 +200,8 @@ ROWS = (
     Row(PlanPolicy, "user_daily_usd", cap("user_daily"), {FREE_CLERK: 2, GOLD_CLERK: 20}),
     Row(PlanPolicy, "user_monthly_usd", cap("user_monthly"), {FREE_CLERK: 3, GOLD_CLERK: None}),
     Row(PlanPolicy, "tenant_monthly_usd", cap("tenant_monthly"), {FREE_CLERK: 4, GOLD_CLERK: 40}),
+    Row(PlanPolicy, "agent_daily_usd", cap("agent_daily"), {FREE_CLERK: 5, GOLD_CLERK: 50}),
+    Row(PlanPolicy, "timezone", midnight, {FREE_CLERK: "00:00:00.000Z", GOLD_CLERK: "15:00:00.000Z"}),
     Row(PlanPolicy, "limits", limits, {FREE_CLERK: (11, 12, 13), GOLD_CLERK: (25, 8192, 21600)}),
     Row(PlanPolicy, "tools", granted, {FREE_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
     Row(PlanPolicy, "agents", usable, {FREE_CLERK: {"desk"}, GOLD_CLERK: {"desk", "lab"}}),
@@ -206,7 +216,8 @@ ROWS = (
 
 def test_every_field_has_a_row() -> None:
     fields = {(policy, name) for policy in (Policy, PlanPolicy, RolePolicy, PlanLimits) for name in policy.model_fields}
-    assert {(row.policy, row.field) for row in ROWS} == fields
+    caps = {(PlanPolicy, scope.plan_key) for scope in SCOPES.values()}
+    assert {(row.policy, row.field) for row in ROWS} == fields - {(PlanPolicy, "caps")} | caps
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.policy.__name__}.{row.field}")

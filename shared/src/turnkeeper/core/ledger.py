@@ -1,6 +1,6 @@
 """The ledger: money is reserved in every scope at once before a call, and settled after it.
 
-One counter holds what a scope has ``spent`` (settled and in_doubt) and ``reserved`` (pending). The tenant's month is
+One counter holds what a scope has ``spent`` (settled and in_doubt) and ``reserved`` (pending). The tenant's counter is
 split in shards, each with a ``share`` of the cap; the shares add up to the cap at every moment, and budget moves
 between shards when one runs dry. Vocabulary after TigerBeetle's two-phase transfers.
 
@@ -13,27 +13,73 @@ A reservation lives so::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
-from turnkeeper.core.policy import Scope
-from turnkeeper.core.session import Reservation
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from turnkeeper.core.scopes import SCOPES, Scope
 
 Resolution = Literal["settled", "voided", "in_doubt"]
-SharedScope = Literal["user_daily", "user_monthly", "tenant_monthly"]
 
 MTOK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
-    """Names one shared counter: a scope, its period, and for the tenant's month the shard."""
+class Payer:
+    """Whose money a call spends: the tenant, user and agent of its session, which never change. ``agent`` is ``None``
+    only where no agent's counter is asked for."""
 
-    scope: SharedScope
+    tenant_id: str
+    user_id: str
+    agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One counter of a payer: a scope, the day or month as its time zone names it, and the shard where it has some."""
+
+    scope: Scope
     period: str
     shard: int = 0
+
+
+class Reservation(BaseModel):
+    """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Number of the call in its session: the ledger's key.
+    call: int
+    amount_nanousd: int
+    model: str
+    max_tokens: int
+    #: The scopes whose counters hold the money, each with its day or month. It is settled in these, and no others:
+    #: caps and time zones may have changed by then.
+    periods: dict[Scope, str]
+    #: Shard of the one counter that has shards.
+    shard: int
+    at: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_day_and_month(cls, value: Any) -> Any:
+        """Version 0.1.0 stored a ``day`` and a ``month``, and always reserved in the same three counters."""
+        if not isinstance(value, Mapping) or "periods" in value:
+            return value
+        rest = {name: field for name, field in value.items() if name not in {"day", "month"}}
+        day, month = value.get("day"), value.get("month")
+        return {**rest, "periods": {"user_daily": day, "user_monthly": month, "tenant_monthly": month}}
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        return tuple(
+            Counter(scope, self.periods[scope], self.shard if row.sharded else 0)
+            for scope, row in SCOPES.items()
+            if scope in self.periods
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +97,14 @@ class Movement:
         return self.spent + self.reserved
 
 
-def counters_of(reservation: Reservation) -> tuple[Counter, Counter, Counter]:
-    return (
-        Counter("user_daily", reservation.day),
-        Counter("user_monthly", reservation.month),
-        Counter("tenant_monthly", reservation.month, reservation.shard),
-    )
-
-
 def reserve(reservation: Reservation) -> list[Movement]:
-    return [Movement(counter, reserved=reservation.amount_nanousd, admits=True) for counter in counters_of(reservation)]
+    return [Movement(counter, reserved=reservation.amount_nanousd, admits=True) for counter in reservation.counters]
 
 
 def resolve(reservation: Reservation, spent_nanousd: int) -> list[Movement]:
     """Release a reservation and book what was spent of it, where it was reserved."""
     return [
-        Movement(counter, spent=spent_nanousd, reserved=-reservation.amount_nanousd)
-        for counter in counters_of(reservation)
+        Movement(counter, spent=spent_nanousd, reserved=-reservation.amount_nanousd) for counter in reservation.counters
     ]
 
 
@@ -97,13 +134,15 @@ def useful_tokens(wanted: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
-    """A scope as it stood when it was looked at; over all shards for the tenant."""
+    """A scope as it stood when it was looked at, all its shards together."""
 
     scope: Scope
     cap: int | None
     spent: int
     reserved: int
     resets_at: str | None = None
+    #: Whose counter it is, where agents have one each.
+    agent: str | None = None
 
     @property
     def available(self) -> int | None:
@@ -132,8 +171,8 @@ def refusing_scope(states: Sequence[ScopeState], needed: int) -> tuple[ScopeStat
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of the tenant's month. ``share`` is ``None`` where the month is unlimited; ``closed`` shards admit
-    nothing but still take settlements and give their budget away."""
+    """One part of the tenant's counter. ``share`` is ``None`` where there is no cap; ``closed`` shards admit nothing,
+    but still take settlements and give their budget away."""
 
     index: int
     share: int | None
@@ -184,16 +223,6 @@ def moves_into(shards: Sequence[Shard], target: int, wanted: int) -> list[Move]:
     return moves
 
 
-def apply_moves(shards: Sequence[Shard], moves: Iterable[Move]) -> list[Shard]:
-    """The shards after the moves; the sum of shares stays what it was."""
-    after = {shard.index: shard for shard in shards}
-    for move in moves:
-        for index, amount in ((move.source, -move.amount), (move.target, move.amount)):
-            shard = after[index]
-            after[index] = replace(shard, share=(shard.share or 0) + amount)
-    return list(after.values())
-
-
 def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard]:
     """The same counters under another cap or in another number of shards. Nothing spent or reserved moves; shares are
     dealt anew, so that they add up to the cap, what is committed stays covered, and the rest is spread over the open
@@ -218,27 +247,6 @@ def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard
         less = short if shard.index == 0 else 0
         dealt.append(replace(shard, share=shard.spent + shard.reserved + extra - less))
     return dealt
-
-
-# ---- periods ----
-
-
-def day_of(now: datetime) -> str:
-    return now.strftime("%Y-%m-%d")
-
-
-def month_of(now: datetime) -> str:
-    return now.strftime("%Y-%m")
-
-
-def resets_at(scope: Scope, now: datetime) -> str | None:
-    """When the scope starts anew, UTC, ISO 8601; ``None`` for a task."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if scope == "task":
-        return None
-    if scope == "user_daily":
-        return iso(midnight + timedelta(days=1))
-    return iso((midnight.replace(day=1) + timedelta(days=32)).replace(day=1))
 
 
 def iso(moment: datetime) -> str:

@@ -6,44 +6,29 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal, overload
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, overload
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from turnkeeper.core.agent import Agent, Limits
-from turnkeeper.core.canonical import sorted_json
-from turnkeeper.core.money import format_usd, parse_usd
-from turnkeeper.core.session import Frozen
+from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from, format_cap, parse_rule
+from turnkeeper.core.errors import InvalidRequest
+from turnkeeper.core.money import parse_usd
+from turnkeeper.core.periods import UTC_NAME, zone_of
+from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.tools import Tool
 
-Scope = Literal["task", "user_daily", "user_monthly", "tenant_monthly"]
-SCOPES: tuple[Scope, ...] = ("task", "user_daily", "user_monthly", "tenant_monthly")
-
-UNLIMITED = "unlimited"
-
-
-def parse_cap(value: Any) -> int | None:
-    """Nano-dollars of a cap; ``None`` for ``"unlimited"``.
-
-    Raises:
-        ValueError: neither an amount in dollars as a string nor ``"unlimited"``.
-    """
-    if value == UNLIMITED:
-        return None
-    if not isinstance(value, str):
-        raise ValueError("a cap is a string: an amount in dollars such as '5.00', or 'unlimited'")
-    return parse_usd(value)
+#: Instead of a cap or a time zone of a tenant: what its plan says counts again.
+FROM_PLAN = "plan"
+MAX_SHARDS = 32
 
 
-def format_cap(nanousd: int | None) -> str:
-    return UNLIMITED if nanousd is None else format_usd(nanousd)
-
-
-#: Nano-dollars in code, a decimal string or ``"unlimited"`` in TOML and JSON.
-Cap = Annotated[int | None, BeforeValidator(parse_cap), PlainSerializer(format_cap)]
+def _checked_zone(name: str) -> str:
+    zone_of(name)
+    return name
 
 
 class PlanLimits(BaseModel):
@@ -57,23 +42,34 @@ class PlanLimits(BaseModel):
 
 
 class PlanPolicy(BaseModel):
-    """What a tenant has bought: every scope has to be said."""
+    """What a tenant has bought."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task_usd: Cap
-    user_daily_usd: Cap
-    user_monthly_usd: Cap
-    tenant_monthly_usd: Cap
+    #: Of every scope. In policy.toml each has a key of its own, as its row says: ``user_daily_usd`` and so on.
+    caps: dict[Scope, CapRule]
+    #: IANA name of the zone in which days and months begin and end.
+    timezone: Annotated[str, AfterValidator(_checked_zone)] = UTC_NAME
     limits: PlanLimits = PlanLimits()
     #: Names of the agents' tools that tenants of this plan may be granted; ``None`` leaves it to the roles.
     tools: frozenset[str] | None = None
     #: Names of the agents that tenants of this plan may use; ``None`` for all.
     agents: frozenset[str] | None = None
 
-    def cap(self, scope: Scope) -> int | None:
-        value: int | None = getattr(self, f"{scope}_usd")
-        return value
+    @model_validator(mode="before")
+    @classmethod
+    def _caps_of_keys(cls, plan: Any) -> Any:
+        if not isinstance(plan, Mapping):
+            return plan
+        if "caps" in plan:
+            raise ValueError(f"caps: each scope has a key of its own, such as {SCOPES['user_daily'].plan_key}")
+        rest, caps = dict(plan), dict.fromkeys(SCOPES, NO_CAP)
+        for scope, row in SCOPES.items():
+            if row.plan_key in rest:
+                caps[scope] = parse_rule(row, rest.pop(row.plan_key))
+            elif row.required:
+                raise ValueError(f"{row.plan_key} is missing: an amount in dollars such as '5.00', or 'unlimited'")
+        return {**rest, "caps": caps}
 
 
 class RolePolicy(BaseModel):
@@ -117,16 +113,22 @@ class Policy(BaseModel):
         return self.roles.get(name, RolePolicy())
 
 
-class TenantRecord(Frozen):
+# ---- tenants ----
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class TenantRecord:
     """A tenant's own item: what an operator has set for it."""
 
     tenant_id: str
     plan: str | None = None
     #: Per scope, nano-dollars or ``None`` for unlimited; absent scopes come from the plan.
     overrides: dict[Scope, int | None] = Field(default_factory=dict)
+    #: ``None``: that of the plan.
+    timezone: str | None = None
     paused: bool = False
-    #: Parts that the tenant's monthly counter is split in, and the most that it ever was.
-    shards: int = Field(default=1, ge=1, le=32)
+    #: Parts that the tenant's counter is split in, and the most that it ever was.
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
     shards_high: int = 1
     #: Grows by one with each change.
     version: int = 0
@@ -134,37 +136,63 @@ class TenantRecord(Frozen):
     audit_hash: str = ""
 
 
-class Caps(Frozen):
-    """The caps in force for one tenant, in nano-dollars; ``None`` is unlimited."""
+@dataclass(frozen=True, kw_only=True)
+class TenantChange:
+    """What an operator changes of a tenant; what is ``None`` stays.
 
-    task: int | None
-    user_daily: int | None
-    user_monthly: int | None
-    tenant_monthly: int | None
-    #: Changes whenever a cap does: the shards of the tenant's counter hold it, so that no call is admitted by caps
-    #: that are no longer in force.
-    fingerprint: str
+    Raises:
+        InvalidRequest: shards out of range, or no such time zone.
+    """
 
-    def cap(self, scope: Scope) -> int | None:
-        value: int | None = getattr(self, scope)
-        return value
+    plan: str | None = None
+    caps: Mapping[Scope, int | None] | None = None
+    #: Scopes whose cap is the plan's again.
+    from_plan: Collection[Scope] = ()
+    shards: int | None = None
+    paused: bool | None = None
+    #: An IANA name, or ``FROM_PLAN``.
+    timezone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shards is not None and not 1 <= self.shards <= MAX_SHARDS:
+            raise InvalidRequest(f"a tenant's counter has 1 to {MAX_SHARDS} shards")
+        if self.timezone not in {None, FROM_PLAN}:
+            try:
+                zone_of(self.timezone or "")
+            except ValueError as error:
+                raise InvalidRequest(str(error)) from error
+
+    def applied(self, record: TenantRecord) -> TenantRecord:
+        """The record with the change, as its next version."""
+        overrides = {**record.overrides, **(self.caps or {})}
+        timezone = record.timezone if self.timezone is None else self.timezone
+        shards = record.shards if self.shards is None else self.shards
+        return replace(
+            record,
+            plan=record.plan if self.plan is None else self.plan,
+            overrides={scope: cap for scope, cap in overrides.items() if scope not in self.from_plan},
+            timezone=None if timezone == FROM_PLAN else timezone,
+            shards=shards,
+            shards_high=max(record.shards_high, shards),
+            paused=record.paused if self.paused is None else self.paused,
+            version=record.version + 1,
+        )
+
+    def detail(self) -> dict[str, Any]:
+        """What is changed, for the audit trail."""
+        settings = {"plan": self.plan, "shards": self.shards, "paused": self.paused, "timezone": self.timezone}
+        return {
+            **{name: value for name, value in settings.items() if value is not None},
+            **{SCOPES[scope].plan_key: format_cap(cap) for scope, cap in (self.caps or {}).items()},
+            **{SCOPES[scope].plan_key: FROM_PLAN for scope in self.from_plan},
+        }
 
 
-def plan_of(policy: Policy, tenant: TenantRecord) -> PlanPolicy:
-    """The plan in force. A plan that policy.toml no longer describes falls back to the default plan."""
-    name = tenant.plan or policy.tenants.get(tenant.tenant_id) or policy.default_plan
-    return policy.plans.get(name) or policy.plans[policy.default_plan]
+# ---- what follows for a tenant ----
 
 
-def caps_of(policy: Policy, tenant: TenantRecord) -> Caps:
-    """Plan and overrides, combined. An override replaces the plan's cap of its scope."""
-    plan = plan_of(policy, tenant)
-    caps = {scope: tenant.overrides.get(scope, plan.cap(scope)) for scope in SCOPES}
-    digest = hashlib.sha256(sorted_json([tenant.shards, caps], ascii=True, spaced=True)).hexdigest()
-    return Caps(**caps, fingerprint=digest[:16])
-
-
-class Terms(Frozen):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """Under what terms a tenant's sessions run: what an operator has set, the plan, and the caps that follow."""
 
     tenant: TenantRecord
@@ -172,13 +200,29 @@ class Terms(Frozen):
     caps: Caps
 
 
+def plan_name(policy: Policy, tenant: TenantRecord) -> str:
+    """The plan in force. One that policy.toml no longer describes falls back to the default plan."""
+    name = tenant.plan or policy.tenants.get(tenant.tenant_id) or policy.default_plan
+    return name if name in policy.plans else policy.default_plan
+
+
 def terms_of(policy: Policy, tenant: TenantRecord) -> Terms:
-    return Terms(tenant=tenant, plan=plan_of(policy, tenant), caps=caps_of(policy, tenant))
+    plan = policy.plans[plan_name(policy, tenant)]
+    return Terms(tenant, plan, _caps_in_force(plan, tenant))
+
+
+def _caps_in_force(plan: PlanPolicy, tenant: TenantRecord) -> Caps:
+    """Plan and overrides, combined. An override replaces all that the plan says of its scope, so one of a scope that
+    agents hold is for every agent."""
+    rules = {
+        scope: CapRule(tenant.overrides[scope]) if scope in tenant.overrides else plan.caps[scope] for scope in SCOPES
+    }
+    return caps_from(rules, tenant.timezone or plan.timezone, tenant.shards)
 
 
 def task_cap(caps: Caps, limits: Limits) -> int | None:
     """What one session may spend: the tighter of the plan's cap and the agent's."""
-    return tightest(caps.task, parse_usd(limits.task_usd) if limits.task_usd is not None else None)
+    return tightest(caps.cap("task"), parse_usd(limits.task_usd) if limits.task_usd is not None else None)
 
 
 @overload

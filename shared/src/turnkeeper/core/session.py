@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from turnkeeper.core.agent import DoneSignal, Limits, Placement
+from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.tools import Effect, Outcome
 
 Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
@@ -76,22 +77,6 @@ class Usage(Frozen):
         """From the API's ``usage`` object; what is missing or null counts as 0."""
         raw = raw or {}
         return cls(**{name: int(raw.get(name) or 0) for name in cls.model_fields})
-
-
-class Reservation(Frozen):
-    """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
-
-    #: Number of the call in its session: the ledger's key.
-    call: int
-    amount_nanousd: int
-    model: str
-    max_tokens: int
-    #: UTC day and month whose counters hold the money: it is settled where it was reserved.
-    day: str
-    month: str
-    #: Shard of the tenant's monthly counter.
-    shard: int
-    at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from turnkeeper.core.decide import Judgement
 from turnkeeper.core.errors import ProviderError, UnpricedModel
-from turnkeeper.core.ledger import Resolution, iso
+from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.session import Entry, Reservation, Usage
+from turnkeeper.core.session import Entry, Usage
 from turnkeeper.core.transcript import says_nothing, text_block
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime import requests

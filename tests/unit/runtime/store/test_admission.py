@@ -8,46 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.money import PLAIN_RATES, TENANT, Books, Till, exactly, policy
+from tests.support.gate import Gate, at, capped, refused
+from tests.support.money import PLAIN_RATES, TENANT, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, InvalidRequest, ProviderError, TenantPaused
-from turnkeeper.core.ledger import Counter
-from turnkeeper.core.policy import Policy, Terms
-from turnkeeper.core.session import Head
+from turnkeeper.core.policy import Terms
+from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.ports import Rates
 from turnkeeper.runtime.store.treasury import Want
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper.testing.memory_table import MemoryTable
-
-
-class Waiting(ManualClock):
-    """Does something whenever somebody waits."""
-
-    on_sleep: Callable[[], None] | None = None
-    slept: int = 0
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
-        self.slept += 1
-        if self.on_sleep:
-            self.on_sleep()
-
-
-class Gate(Till):
-    def __init__(self, plans: Policy, start: datetime | None = None) -> None:
-        self.requests: list[str] = []
-        self.memory = MemoryTable(on_request=self.requests.append)
-        self.waiting = Waiting(start) if start else Waiting()
-        super().__init__(self.memory, MemoryBlobs(), plans, self.waiting, SeededIds())
-
-    def session(self, name: str = "s", user: str = "ann", **limits: Any) -> Head:
-        head = self.new_head(name, user, **limits)
-        self.open(head)
-        return head
-
-    def books(self) -> Books:
-        return Books.of(self.memory.snapshot())
 
 
 def tokens(input_tokens: int, max_tokens: int, count: Callable[[], int] | None = None) -> Want:
@@ -55,22 +25,12 @@ def tokens(input_tokens: int, max_tokens: int, count: Callable[[], int] | None =
     return Want(PLAIN_RATES, input_tokens, max_tokens, count)
 
 
-def capped(**caps: int | None) -> Gate:
-    return Gate(policy(plan=caps))
-
-
-def refused(gate: Gate, head: Head, want: Want, **more: Any) -> dict[str, Any]:
-    with pytest.raises(CostCapExceeded) as caught:
-        gate.admit(head, want, **more)
-    return caught.value.data
-
-
 # ---- clamping ----
 
 
-@pytest.mark.parametrize("scope", ["task", "user_daily", "user_monthly", "tenant_monthly"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_max_tokens_is_clamped_to_what_the_tightest_scope_affords(scope: str) -> None:
-    gate = capped(**{"task": 9_000, "user_daily": 9_000, "user_monthly": 9_000, "tenant_monthly": 9_000, scope: 1_500})
+    gate = capped(**{**dict.fromkeys(SCOPES, 9_000), scope: 1_500})
     admitted = gate.admit(gate.session(), tokens(1_000, 8_000))
     assert admitted.account.pending is not None
     assert admitted.account.pending.max_tokens == 500
@@ -212,39 +172,36 @@ def test_an_exhausted_scope_comes_before_a_contended_one() -> None:
 
 
 def test_a_call_over_midnight_is_settled_where_it_was_reserved() -> None:
-    gate = Gate(policy(plan={"user_daily": 100, "user_monthly": 100, "tenant_monthly": 100}), _at(2026, 3, 31, 23, 59))
+    gate = Gate(policy(plan={"user_daily": 100, "user_monthly": 100, "tenant_monthly": 100}), at(2026, 3, 31, 23, 59))
     admitted = gate.admit(gate.session(), exactly(100))
     gate.waiting.advance(120)
     other = gate.admit(gate.session("other"), exactly(60))
     gate.settle(admitted, 70)
     books = gate.books()
     books.check()
-    assert books.users["ann", Counter("user_daily", "2026-03-31")]["spent"] == 70
-    assert books.users["ann", Counter("user_daily", "2026-04-01")]["committed"] == 60
+    assert books.counter("user_daily", "2026-03-31")["spent"] == 70
+    assert books.counter("user_daily", "2026-04-01")["committed"] == 60
     assert books.committed("2026-03") == 70
     assert books.committed("2026-04") == 60
-    assert other.account.pending is not None and other.account.pending.day == "2026-04-01"
+    assert other.account.pending is not None
+    assert other.account.pending.periods["user_daily"] == "2026-04-01"
 
 
 def test_a_wait_over_midnight_goes_on_in_the_new_day() -> None:
-    gate = Gate(policy(plan={"user_daily": 100}), _at(2026, 3, 30, 23, 59, 58))
+    gate = Gate(policy(plan={"user_daily": 100}), at(2026, 3, 30, 23, 59, 58))
     gate.admit(gate.session("holder"), exactly(100))
     admitted = gate.admit(gate.session(), exactly(100), wait_seconds=60.0)
     assert admitted.account.pending is not None
-    assert admitted.account.pending.day == "2026-03-31"
+    assert admitted.account.pending.periods["user_daily"] == "2026-03-31"
 
 
 def test_counters_expire_long_after_their_period() -> None:
     gate = capped(tenant_monthly=100)
     gate.admit(gate.session(), exactly(1))
     books = gate.books()
-    for item in (*books.users.values(), *books.shards.values()):
+    for item in books.counters.values():
         kept = datetime.fromtimestamp(int(item["expires_at_epoch"]), UTC) - gate.waiting.now()
         assert 360 < kept.days < 400
-
-
-def _at(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
 # ---- terms ----
@@ -270,15 +227,15 @@ def test_a_cap_can_be_put_on_an_unlimited_month_while_calls_run() -> None:
 
 
 def test_a_model_that_is_free_passes_an_empty_purse() -> None:
-    gate = capped(task=0, user_daily=0, user_monthly=0, tenant_monthly=0)
+    gate = capped(**dict.fromkeys(SCOPES, 0))
     free = Want(Rates("free", "test", 0, 0), 1_000, 1_000)
     assert gate.settle(gate.admit(gate.session(), free), 0).account.pending is None
     gate.books().check()
 
 
-@pytest.mark.parametrize("scope", ["task", "user_daily", "user_monthly", "tenant_monthly"])
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("how", ["plan", "override"])
-def test_a_changed_plan_takes_effect_at_the_next_call(scope: str, how: str) -> None:
+def test_a_changed_plan_takes_effect_at_the_next_call(scope: Scope, how: str) -> None:
     """Also for a runner that read the terms long ago: down at once, and up again."""
     gate = Gate(policy(wide={}, tight={scope: 100}))
     old = gate.tenants.terms(TENANT)
@@ -291,7 +248,9 @@ def test_a_changed_plan_takes_effect_at_the_next_call(scope: str, how: str) -> N
         return gate.tenants.set(TENANT, actor="ops", caps=caps)
 
     tight = change(True)
-    assert refused(gate, head, exactly(20), terms=old)["scope"] == scope
+    # What is counted only where it is capped counts from then on.
+    counted = 0 if SCOPES[scope].only_where_capped else 90
+    assert refused(gate, head, exactly(101 - counted), terms=old)["scope"] == scope
     change(False)
     assert gate.admit(head, exactly(20), terms=tight).account.pending is not None
 
@@ -300,7 +259,7 @@ def test_an_override_can_be_given_back_to_the_plan() -> None:
     gate = Gate(policy(wide={}, tight={"user_daily": 100}))
     gate.tenants.set(TENANT, actor="ops", plan="tight", caps={"user_daily": 1_000, "task": 5})
     terms = gate.tenants.set(TENANT, actor="ops", from_plan={"user_daily"})
-    assert (terms.caps.user_daily, terms.caps.task) == (100, 5)
+    assert (terms.caps.cap("user_daily"), terms.caps.cap("task")) == (100, 5)
 
 
 def test_a_wait_for_money_in_flight_ends_when_it_is_told_to() -> None:
@@ -322,7 +281,7 @@ def test_a_plan_that_is_not_described_falls_back_to_the_default() -> None:
     table_of = Gate(policy(standard={"tenant_monthly": 100}, gone={}))
     table_of.tenants.set(TENANT, actor="ops", plan="gone")
     later = Till(table_of.memory, MemoryBlobs(), policy(standard={"tenant_monthly": 100}), ManualClock(), SeededIds())
-    assert later.tenants.terms(TENANT).caps.tenant_monthly == 100
+    assert later.tenants.terms(TENANT).caps.cap("tenant_monthly") == 100
     with pytest.raises(InvalidRequest):
         later.tenants.set(TENANT, actor="ops", plan="gone")
 
@@ -373,7 +332,7 @@ def test_caps_that_change_during_a_pause_hold_after_it() -> None:
 
 def test_a_pause_at_the_end_of_a_month_holds_in_the_next() -> None:
     """A runner lays out the new month while the pause is on its way."""
-    gate = Gate(policy(plan={"tenant_monthly": 1_000}), _at(2026, 3, 31, 23, 59, 59))
+    gate = Gate(policy(plan={"tenant_monthly": 1_000}), at(2026, 3, 31, 23, 59, 59))
     old = gate.tenants.terms(TENANT)
     first = gate.settle(gate.admit(gate.session(), exactly(10), terms=old), 10)
     second = gate.session("second")
@@ -423,7 +382,7 @@ def test_settled_money_above_a_lowered_cap_is_exhausted() -> None:
 
 
 def test_the_common_case_is_one_write_and_nothing_else() -> None:
-    gate = capped(task=10**6, user_daily=10**6, user_monthly=10**6, tenant_monthly=10**6)
+    gate = capped(**dict.fromkeys(SCOPES, 10**6))
     terms = gate.tenants.terms(TENANT)
     head = gate.settle(gate.admit(gate.session(), exactly(1), terms=terms), 1)
     gate.requests.clear()

@@ -99,7 +99,7 @@ def test_a_running_session_is_taken_from_its_runner_and_its_call_is_booked_in_fu
     assert (after.status, after.account.pending, after.lease.owner) == ("erased", None, None)
     assert call["state"] == "in_doubt"
     assert call["spent_nanousd"] == after.account.cost_nanousd == call["amount_nanousd"] > 0
-    states = {state.scope: state for state in kit.treasury.states(after, kit.tenants.terms("acme"))}
+    states = {state.scope: state for state in kit.treasury.states(kit.tenants.terms("acme"), after.user_id, [])}
     assert all(state.reserved == 0 for state in states.values())
     assert states["user_daily"].spent == states["tenant_monthly"].spent == after.account.cost_nanousd
     assert chain_problems(kit, after) == []

@@ -9,10 +9,10 @@ from typing import Any
 
 from turnkeeper.core import audit
 from turnkeeper.core.audit import AuditKind, AuditRecord
+from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import SessionBusy, SessionEnded
-from turnkeeper.core.ledger import Resolution, iso
-from turnkeeper.core.policy import Caps
-from turnkeeper.core.session import Entry, Handoff, Head, Plan, Reservation, RunnerKind
+from turnkeeper.core.ledger import Reservation, Resolution, iso
+from turnkeeper.core.session import Entry, Handoff, Head, Plan, RunnerKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Writer:
         operations.extend(call)
         first = len(operations)
         caps = change.reserved.caps if change.reserved else None
-        operations.extend(counters.operations(head.tenant_id, head.user_id, movements, caps))
+        operations.extend(counters.operations(counters.payer_of(head), movements, caps))
         return Transaction(head, operations, {first + index: move.counter for index, move in enumerate(movements)})
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:

@@ -1,20 +1,23 @@
 """What a transaction does to the shared counters of money.
 
-A user's day and month are one item each: ``spent``, ``reserved`` and ``committed``, their sum, which the condition
-reads. A shard of the tenant's month keeps ``remaining`` instead: its ``share`` less what is committed, or just less
-than nothing where the month is unlimited, so that a cap can be put on it while calls go on. It also holds ``caps`` (the
-fingerprint of the caps that were in force when it was dealt) and ``paused``, so that a changed plan and the kill
-switch stop the very next call without another item to read.
+A counter is one item: ``spent``, ``reserved`` and ``committed``, their sum, which the condition reads. A shard of the
+tenant's counter keeps ``remaining`` instead: its ``share`` less what is committed, or just less than nothing where
+there is no cap, so that a cap can be put on it while calls go on. It also holds ``caps`` (the fingerprint of the caps
+that were in force when it was dealt) and ``paused``, so that a changed plan and the kill switch stop the very next call
+without another item to read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from turnkeeper.core.ledger import Movement, ScopeState, Shard
-from turnkeeper.core.policy import Caps
+from turnkeeper.core.caps import Caps
+from turnkeeper.core.ledger import Movement, Payer, ScopeState, Shard
+from turnkeeper.core.periods import first_day
+from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
+from turnkeeper.core.session import Head
 from turnkeeper.ports import EXISTS, AnyOf, Cond, Condition, Item, Operation, Update
 from turnkeeper.runtime.store import keys
 
@@ -22,49 +25,49 @@ from turnkeeper.runtime.store import keys
 KEEP_DAYS = 400
 
 
-def operations(tenant_id: str, user_id: str, movements: Iterable[Movement], caps: Caps | None) -> list[Operation]:
+def payer_of(head: Head) -> Payer:
+    return Payer(head.tenant_id, head.user_id, head.agent)
+
+
+def operations(payer: Payer, movements: Iterable[Movement], caps: Caps | None) -> list[Operation]:
     """One update a counter. ``caps`` is needed where a movement admits a reservation."""
-    return [_operation(tenant_id, user_id, movement, caps) for movement in movements]
+    return [_operation(payer, movement, caps) for movement in movements]
 
 
-def _operation(tenant_id: str, user_id: str, movement: Movement, caps: Caps | None) -> Update:
-    key = keys.counter_key(tenant_id, user_id, movement.counter)
-    add: dict[str, int] = {"spent": movement.spent, "reserved": movement.reserved}
+def _operation(payer: Payer, movement: Movement, caps: Caps | None) -> Update:
+    counter = movement.counter
+    sharded = counter.scope == SHARDED.name
     conditions: tuple[Condition, ...] = ()
-    if movement.counter.scope == "tenant_monthly":
-        add["remaining"] = -movement.committed
-        if movement.admits:
-            assert caps is not None
-            conditions = _shard_admits(movement, caps)
-    else:
-        add["committed"] = movement.committed
-        if movement.admits:
-            assert caps is not None
-            conditions = _user_admits(movement, caps)
-    kept = {"expires_at_epoch": expires_at_epoch(movement.counter.period)}
-    return Update(key, set=kept, add=add, conditions=conditions)
+    if movement.admits:
+        assert caps is not None
+        cap = caps.cap(counter.scope, payer.agent)
+        conditions = _shard_admits(movement, cap, caps.fingerprint) if sharded else _counter_admits(movement, cap)
+    held = {"remaining": -movement.committed} if sharded else {"committed": movement.committed}
+    return Update(
+        keys.counter_key(payer, counter),
+        set={"expires_at_epoch": expires_at_epoch(counter.period)},
+        add={"spent": movement.spent, "reserved": movement.reserved, **held},
+        conditions=conditions,
+    )
 
 
 def expires_at_epoch(period: str) -> int:
     """When the counter of a day or month may go."""
-    began = datetime.fromisoformat(period if len(period) > len("2026-01") else f"{period}-01").replace(tzinfo=UTC)
+    began = datetime.combine(first_day(period), time(), UTC)
     return int((began + timedelta(days=KEEP_DAYS)).timestamp())
 
 
-def _shard_admits(movement: Movement, caps: Caps) -> tuple[Condition, ...]:
+def _shard_admits(movement: Movement, cap: int | None, fingerprint: str) -> tuple[Condition, ...]:
     conditions: tuple[Condition, ...] = (
         EXISTS,
-        Cond("caps", "=", caps.fingerprint),
+        Cond("caps", "=", fingerprint),
         Cond("paused", "=", False),
         Cond("closed", "=", False),
     )
-    if caps.tenant_monthly is None:
-        return conditions
-    return (*conditions, Cond("remaining", ">=", movement.committed))
+    return conditions if cap is None else (*conditions, Cond("remaining", ">=", movement.committed))
 
 
-def _user_admits(movement: Movement, caps: Caps) -> tuple[Condition, ...]:
-    cap = caps.cap(movement.counter.scope)
+def _counter_admits(movement: Movement, cap: int | None) -> tuple[Condition, ...]:
     if cap is None:
         return ()
     room = Cond("committed", "<=", cap - movement.committed)
@@ -72,9 +75,18 @@ def _user_admits(movement: Movement, caps: Caps) -> tuple[Condition, ...]:
     return (AnyOf((Cond("committed", "absent"), room)),) if movement.committed <= cap else (room,)
 
 
-def user_state(scope: Any, item: Mapping[str, Any] | None, caps: Caps, resets: str | None) -> ScopeState:
-    item = item or {}
-    return ScopeState(scope, caps.cap(scope), int(item.get("spent", 0)), int(item.get("reserved", 0)), resets)
+def state_of(
+    scope: Scope, items: Sequence[Mapping[str, Any]], caps: Caps, now: datetime, agent: str | None = None
+) -> ScopeState:
+    """A scope as its items say: one counter, all its shards, or nothing yet."""
+    return ScopeState(
+        scope,
+        caps.cap(scope, agent),
+        sum(int(item.get("spent", 0)) for item in items),
+        sum(int(item.get("reserved", 0)) for item in items),
+        caps.resets_at(scope, now),
+        agent if SCOPES[scope].holder == "agent" else None,
+    )
 
 
 def shard_of(item: Mapping[str, Any]) -> Shard:
@@ -87,7 +99,7 @@ def shard_of(item: Mapping[str, Any]) -> Shard:
     )
 
 
-def shard_item(shard: Shard, caps: Caps, month: str, *, paused: bool) -> Item:
+def shard_item(shard: Shard, caps: Caps, period: str, *, paused: bool) -> Item:
     """All attributes of a shard's item but its key."""
     return {
         "shard": shard.index,
@@ -95,7 +107,7 @@ def shard_item(shard: Shard, caps: Caps, month: str, *, paused: bool) -> Item:
         "spent": shard.spent,
         "reserved": shard.reserved,
         "remaining": (shard.share or 0) - shard.spent - shard.reserved,
-        "expires_at_epoch": expires_at_epoch(month),
+        "expires_at_epoch": expires_at_epoch(period),
         "closed": shard.closed,
         "caps": caps.fingerprint,
         "paused": paused,

@@ -14,9 +14,13 @@
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ``T#tenant#U#user``                   ``DAY#date``        spent and reserved of one user's day
 ..                                    ``MONTH#month``     and month
+``T#tenant#A#agent``                  ``DAY#date``        and of one agent's day, where that has a cap
 ``T#tenant#SHARD#number``             ``MONTH#month``     one shard of the tenant's month
 ``T#tenant#I#user#hash``              ``KEY``             an idempotency key
 ====================================  ==================  ===========================================================
+
+Counters of money follow from the rows of :mod:`turnkeeper.core.scopes`: the holder makes the ``pk``, the period the
+``sk``.
 
 One query from ``ENTRY#`` on reads what a resume needs; the ledger and the audit chain sort before it.
 """
@@ -26,7 +30,8 @@ from __future__ import annotations
 import hashlib
 from urllib.parse import quote, unquote
 
-from turnkeeper.core.ledger import Counter
+from turnkeeper.core.ledger import Counter, Payer
+from turnkeeper.core.scopes import SCOPES, SHARDED, Holder, Scope
 from turnkeeper.ports import Key
 
 RESUME_FROM = "ENTRY#"
@@ -90,18 +95,32 @@ def tenant_key(tenant_id: str) -> Key:
     return Key(tenant_pk(tenant_id), "TENANT")
 
 
-def counter_key(tenant_id: str, user_id: str, counter: Counter) -> Key:
-    match counter.scope:
-        case "user_daily":
-            return Key(f"{tenant_pk(tenant_id)}#U#{_part(user_id)}", f"DAY#{counter.period}")
-        case "user_monthly":
-            return Key(f"{tenant_pk(tenant_id)}#U#{_part(user_id)}", f"MONTH#{counter.period}")
-        case "tenant_monthly":
-            return shard_key(tenant_id, counter.period, counter.shard)
+def counter_key(payer: Payer, counter: Counter) -> Key:
+    if counter.scope == SHARDED.name:
+        return shard_key(payer.tenant_id, counter.period, counter.shard)
+    pk = f"{tenant_pk(payer.tenant_id)}{_holder_part(SCOPES[counter.scope].holder, payer)}"
+    return Key(pk, _period_sk(counter.scope, counter.period))
 
 
-def shard_key(tenant_id: str, month: str, shard: int) -> Key:
-    return Key(f"{tenant_pk(tenant_id)}#SHARD#{shard}", f"MONTH#{month}")
+def shard_key(tenant_id: str, period: str, shard: int) -> Key:
+    return Key(f"{tenant_pk(tenant_id)}#SHARD#{shard}", _period_sk(SHARDED.name, period))
+
+
+def _holder_part(holder: Holder, payer: Payer) -> str:
+    match holder:
+        case "user":
+            return f"#U#{_part(payer.user_id)}"
+        case "agent":
+            assert payer.agent is not None
+            return f"#A#{_part(payer.agent)}"
+        case "tenant":
+            return ""
+        case "task":
+            raise ValueError("a task is counted in its session's head")
+
+
+def _period_sk(scope: Scope, period: str) -> str:
+    return f"{SCOPES[scope].period}#{period}".upper()
 
 
 def idempotency_key(tenant_id: str, user_id: str, key: str) -> Key:

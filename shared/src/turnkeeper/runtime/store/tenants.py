@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
 from turnkeeper.core import audit
 from turnkeeper.core.audit import AuditKind, AuditRecord
+from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import InvalidRequest, Unavailable
-from turnkeeper.core.ledger import Shard, month_of, relayout
-from turnkeeper.core.policy import Caps, Policy, Scope, TenantRecord, Terms, format_cap, terms_of
-from turnkeeper.ports import ABSENT, EXISTS, Check, Clock, Cond, ConditionFailed, Key, Operation, Put, Table, Update
+from turnkeeper.core.ledger import Shard, relayout
+from turnkeeper.core.periods import UTC_NAME, period_of
+from turnkeeper.core.policy import Policy, TenantChange, TenantRecord, Terms, terms_of
+from turnkeeper.core.scopes import SHARDED, Scope
+from turnkeeper.ports import (
+    ABSENT,
+    EXISTS,
+    Check,
+    Clock,
+    Cond,
+    ConditionFailed,
+    Item,
+    Key,
+    Operation,
+    Put,
+    Table,
+    Update,
+)
 from turnkeeper.runtime.store import counters, keys
 
-_TRIES = 50
-#: Runners' clocks differ, and a write takes its time: this near to the end of a month both months are in use.
-_MONTHS_OVERLAP = timedelta(hours=1)
+_MAX_TRIES = 50
+#: From here back and ahead, some runner may take it to be: it reserves in the month of the time zone that it knows for
+#: the tenant (UTC-12 to UTC+14), by a clock that may be an hour off. The zone may just have been changed.
+_BEHIND, _AHEAD = timedelta(hours=12 + 1), timedelta(hours=14 + 1)
 
 
 class Tenants:
     """Reads and changes tenants' records, and keeps the shards of their counters in step with them.
 
-    A change of plan, cap, shards or pause is one transaction over the record and all shards of the current month: the
-    next call of every session, on whatever runner, is admitted by the new terms or not at all.
+    A change of plan, cap, time zone, shards or pause is one transaction over the record and all shards of the current
+    month: the next call of every session, on whatever runner, is admitted by the new terms or not at all.
     """
 
     def __init__(self, table: Table, policy: Policy, clock: Clock) -> None:
@@ -35,10 +52,12 @@ class Tenants:
     def terms(self, tenant_id: str) -> Terms:
         return terms_of(self._policy, self._record(tenant_id))
 
-    def shards(self, tenant_id: str, month: str, high: int) -> list[Shard]:
+    def shard_items(self, terms: Terms, period: str) -> list[Item]:
         """The shards of a month that exist."""
-        items = self._table.batch_get([keys.shard_key(tenant_id, month, index) for index in range(high)])
-        return [counters.shard_of(item) for item in items]
+        tenant = terms.tenant
+        return self._table.batch_get(
+            [keys.shard_key(tenant.tenant_id, period, index) for index in range(tenant.shards_high)]
+        )
 
     def set(
         self,
@@ -50,44 +69,24 @@ class Tenants:
         from_plan: Collection[Scope] = (),
         shards: int | None = None,
         paused: bool | None = None,
+        timezone: str | None = None,
     ) -> Terms:
-        """Change what is given; what is ``None`` stays. Caps of the scopes in ``from_plan`` are the plan's again.
+        """Change what is not ``None``. Caps of the scopes in ``from_plan`` are the plan's again, and so is the time
+        zone ``"plan"``.
 
         Raises:
-            InvalidRequest: policy.toml describes no such plan, or shards are out of range.
+            InvalidRequest: policy.toml describes no such plan, there is no such time zone, or shards are out of range.
             Unavailable: others kept changing the same counters.
         """
         if plan is not None and plan not in self._policy.plans:
             raise InvalidRequest(f"policy.toml has no plan {plan!r}; it has {', '.join(sorted(self._policy.plans))}")
-        if shards is not None and not 1 <= shards <= 32:
-            raise InvalidRequest("a tenant's counter has 1 to 32 shards")
-        changes: dict[str, Any] = {}
-        if plan is not None:
-            changes["plan"] = plan
-        if shards is not None:
-            changes["shards"] = shards
-        if paused is not None:
-            changes["paused"] = paused
-        for tries in range(_TRIES):
+        change = TenantChange(
+            plan=plan, caps=caps, from_plan=from_plan, shards=shards, paused=paused, timezone=timezone
+        )
+        for tries in range(_MAX_TRIES):
             self._clock.sleep(min(0.01 * tries, 0.2))
             before = self._record(tenant_id)
-            overrides = {
-                scope: cap for scope, cap in {**before.overrides, **(caps or {})}.items() if scope not in from_plan
-            }
-            after = before.model_copy(
-                update={
-                    **changes,
-                    "overrides": overrides,
-                    "version": before.version + 1,
-                    "shards_high": max(before.shards_high, shards or 0),
-                }
-            )
-            told = {
-                **changes,
-                **{f"{scope}_usd": format_cap(cap) for scope, cap in (caps or {}).items()},
-                **{f"{scope}_usd": "plan" for scope in from_plan},
-            }
-            after, operations = self._audited(after, "policy_change", actor, told)
+            after, operations = self._audited(change.applied(before), "policy_change", actor, change.detail())
             terms = terms_of(self._policy, after)
             try:
                 self._table.write([self._record_put(before, after), *operations, *self._layouts(terms)])
@@ -100,7 +99,7 @@ class Tenants:
         """Make the shards of this month agree with the terms. False where another did it first or is at it."""
         tenant = terms.tenant
         unchanged = Cond("version", "=", tenant.version) if tenant.version else ABSENT
-        layout = self._layout(terms, month_of(self._clock.now()))
+        layout = self._layout(terms, terms.caps.period(SHARDED.name, self._clock.now()))
         if layout.in_line:
             return True
         try:
@@ -111,10 +110,9 @@ class Tenants:
 
     def audit(self, tenant_id: str, kind: AuditKind, actor: str, detail: Mapping[str, Any]) -> None:
         """Write one record onto the tenant's own chain."""
-        for _ in range(_TRIES):
+        for _ in range(_MAX_TRIES):
             before = self._record(tenant_id)
-            after = before.model_copy(update={"version": before.version + 1})
-            after, operations = self._audited(after, kind, actor, detail)
+            after, operations = self._audited(replace(before, version=before.version + 1), kind, actor, detail)
             try:
                 self._table.write([self._record_put(before, after), *operations])
             except ConditionFailed:
@@ -126,11 +124,11 @@ class Tenants:
         item = self._table.get(keys.tenant_key(tenant_id))
         if item is None:
             return TenantRecord(tenant_id=tenant_id)
-        return TenantRecord.model_validate({name: item[name] for name in TenantRecord.model_fields if name in item})
+        return TenantRecord(**{field.name: item[field.name] for field in fields(TenantRecord) if field.name in item})
 
     def _record_put(self, before: TenantRecord, after: TenantRecord) -> Put:
         unchanged = Cond("version", "=", before.version) if before.version else ABSENT
-        return Put(keys.tenant_key(after.tenant_id), after.model_dump(mode="json"), (unchanged,))
+        return Put(keys.tenant_key(after.tenant_id), asdict(after), (unchanged,))
 
     def _audited(
         self, record: TenantRecord, kind: AuditKind, actor: str, detail: Mapping[str, Any]
@@ -147,27 +145,28 @@ class Tenants:
             ),
         )
         put = Put(keys.audit_key(record.tenant_id, None, written.seq), audit_item(written), (ABSENT,))
-        return record.model_copy(update={"audit_seq": written.seq, "audit_hash": written.hash}), [put]
+        return replace(record, audit_seq=written.seq, audit_hash=written.hash or ""), [put]
 
     def _layouts(self, terms: Terms) -> list[Operation]:
-        """What a changed record does to the shards: of this month, and near its ends of the month beside it, where a
-        runner whose clock differs may be, or may come to before this is written."""
-        tenant_id, now = terms.tenant.tenant_id, self._clock.now()
-        current = month_of(now)
+        """What a changed record does to the shards: of this month, and near its ends of the month beside it, where
+        runners may be that have another clock, or know another time zone."""
+        now = self._clock.now()
+        current = terms.caps.period(SHARDED.name, now)
         operations = list(self._layout(terms, current).operations)
-        for month in sorted({month_of(now - _MONTHS_OVERLAP), month_of(now + _MONTHS_OVERLAP)} - {current}):
-            if self.shards(tenant_id, month, terms.tenant.shards_high):
-                operations.extend(self._layout(terms, month).operations)
+        anywhere = {period_of(SHARDED.period, moment, UTC_NAME) for moment in (now - _BEHIND, now, now + _AHEAD)}
+        for period in sorted(anywhere - {current}):
+            if self.shard_items(terms, period):
+                operations.extend(self._layout(terms, period).operations)
             else:
                 # Nobody may lay it out by the old record meanwhile. All shards of a month are made at once.
-                operations.append(Check(keys.shard_key(tenant_id, month, 0), (ABSENT,)))
+                operations.append(Check(keys.shard_key(terms.tenant.tenant_id, period, 0), (ABSENT,)))
         return operations
 
-    def _layout(self, terms: Terms, month: str) -> Layout:
+    def _layout(self, terms: Terms, period: str) -> Layout:
         """What brings the shards of a month in line with the terms: one operation for each."""
         tenant, caps = terms.tenant, terms.caps
-        shard_keys = [keys.shard_key(tenant.tenant_id, month, index) for index in range(tenant.shards_high)]
-        items = {int(item["shard"]): item for item in self._table.batch_get(shard_keys)}
+        shard_keys = [keys.shard_key(tenant.tenant_id, period, index) for index in range(tenant.shards_high)]
+        items = {int(item["shard"]): item for item in self.shard_items(terms, period)}
         if tenant.paused and items:
             # The kill switch must not have to wait for money to hold still: a shard that admits nothing may keep its
             # share, whatever the caps are by now. Unpausing deals anew.
@@ -175,21 +174,21 @@ class Tenants:
                 all(item["paused"] for item in items.values()),
                 tuple(Update(shard_keys[i], set={"paused": True}, conditions=(EXISTS,)) for i in items),
             )
-        wanted = relayout([counters.shard_of(item) for item in items.values()], caps.tenant_monthly, tenant.shards)
+        wanted = relayout([counters.shard_of(item) for item in items.values()], caps.cap(SHARDED.name), tenant.shards)
         if all(shard.index in items and _is_dealt(items[shard.index], shard, caps) for shard in wanted):
             return Layout(
                 not any(item["paused"] for item in items.values()),
                 tuple(_unpause(shard_keys[shard.index], shard, caps) for shard in wanted),
             )
-        in_red = all(shard.closed for shard in wanted)
+        all_closed = all(shard.closed for shard in wanted)
         return Layout(
             False,
             tuple(
-                _change(shard_keys[shard.index], items[shard.index], shard, caps, in_red=in_red)
+                _change(shard_keys[shard.index], items[shard.index], shard, caps, all_closed=all_closed)
                 if shard.index in items
                 else Put(
                     shard_keys[shard.index],
-                    counters.shard_item(shard, caps, month, paused=tenant.paused),
+                    counters.shard_item(shard, caps, period, paused=tenant.paused),
                     (ABSENT,),
                 )
                 for shard in wanted
@@ -205,7 +204,7 @@ class Layout:
 
 
 def _is_dealt(item: Mapping[str, Any], shard: Shard, caps: Caps) -> bool:
-    """Whether the item was dealt by these caps: then its share is its own affair, and that of moves."""
+    """Whether the item was dealt by these caps. Its share may be another by now: budget moves between shards."""
     return bool(item["caps"] == caps.fingerprint and item["closed"] == shard.closed)
 
 
@@ -214,13 +213,14 @@ def _unpause(key: Key, shard: Shard, caps: Caps) -> Update:
     return Update(key, set={"paused": False}, conditions=same)
 
 
-def _change(key: Key, item: Mapping[str, Any], shard: Shard, caps: Caps, *, in_red: bool) -> Update:
-    """Deal a shard anew. Calls go on meanwhile, so ``remaining`` moves by a difference. No shard may end in the red by
-    what was admitted since it was read, since the others would not know of it; unless none admits anything."""
+def _change(key: Key, item: Mapping[str, Any], shard: Shard, caps: Caps, *, all_closed: bool) -> Update:
+    """Deal a shard anew. Calls go on meanwhile, so ``remaining`` moves by a difference. What was admitted since the
+    shard was read must not take it below nothing, or the other shards would spend that much once more; where all of
+    them close, none of them spends anything."""
     before = item.get("share")
     by = (shard.share or 0) - (int(before) if before is not None else 0)
     conditions = [Cond("share", "=", before), Cond("caps", "=", item["caps"])]
-    if shard.share is not None and not in_red:
+    if shard.share is not None and not all_closed:
         conditions.append(Cond("remaining", ">=", -by))
     return Update(
         key,

@@ -13,32 +13,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import (
     Counter,
     Move,
+    Payer,
+    Reservation,
     ScopeState,
     Shard,
     affordable_tokens,
     bound_nanousd,
-    day_of,
     iso,
-    month_of,
     moves_into,
     refusing_scope,
-    resets_at,
     useful_tokens,
 )
-from turnkeeper.core.policy import Caps, Terms, task_cap
-from turnkeeper.core.session import Head, Reservation
-from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Rates, Table, Update
+from turnkeeper.core.policy import Terms, task_cap
+from turnkeeper.core.scopes import SCOPES, SHARDED
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, Table, Update
 from turnkeeper.runtime.store import counters, keys
 from turnkeeper.runtime.store.tenants import Tenants
 
 T = TypeVar("T")
 
 #: A call that has waited long enough still tries this often where others are faster, or change the terms.
-_MOST_TRIES = 12
+_MAX_TRIES = 12
 
 
 class CountersRefused(TurnkeeperError):
@@ -142,19 +143,16 @@ class Treasury:
     def lay_out(self, terms: Terms) -> None:
         self._tenants.lay_out(terms)
 
-    def shards(self, terms: Terms, month: str) -> list[Shard]:
-        return self._tenants.shards(terms.tenant.tenant_id, month, terms.tenant.shards_high)
-
-    def move(self, tenant_id: str, month: str, move: Move, caps: Caps) -> bool:
+    def move(self, tenant_id: str, period: str, move: Move, caps: Caps) -> bool:
         """Move budget between two shards; False where the source has it no more."""
         same = Cond("caps", "=", caps.fingerprint)
         take = Update(
-            keys.shard_key(tenant_id, month, move.source),
+            keys.shard_key(tenant_id, period, move.source),
             add={"share": -move.amount, "remaining": -move.amount},
             conditions=(same, Cond("remaining", ">=", move.amount)),
         )
         give = Update(
-            keys.shard_key(tenant_id, month, move.target),
+            keys.shard_key(tenant_id, period, move.target),
             add={"share": move.amount, "remaining": move.amount},
             conditions=(same, Cond("closed", "=", False)),
         )
@@ -164,40 +162,39 @@ class Treasury:
             return False
         return True
 
-    def states(self, head: Head, terms: Terms) -> list[ScopeState]:
-        """Every scope as it stands, for reports: the session's task, its user's day and month, the tenant's month."""
-        now = self._clock.now()
-        day, month = Counter("user_daily", day_of(now)), Counter("user_monthly", month_of(now))
-        own = task_cap(terms.caps, head.limits)
-        return [
-            ScopeState("task", own, head.account.cost_nanousd, head.account.reserved_nanousd),
-            *self.user_states(head.tenant_id, head.user_id, terms, (day, month)),
-            self.tenant_state(terms, self.shards(terms, month_of(now))),
-        ]
+    # ---- how scopes stand ----
 
-    def user_states(
-        self, tenant_id: str, user_id: str, terms: Terms, names: tuple[Counter, ...] | None = None
-    ) -> list[ScopeState]:
-        now = self._clock.now()
-        names = names or (Counter("user_daily", day_of(now)), Counter("user_monthly", month_of(now)))
-        return [
-            counters.user_state(
-                name.scope,
-                self._table.get(keys.counter_key(tenant_id, user_id, name)),
-                terms.caps,
-                resets_at(name.scope, now),
-            )
-            for name in names
-        ]
+    def task_state(self, head: Head, terms: Terms) -> ScopeState:
+        account = head.account
+        return ScopeState("task", task_cap(terms.caps, head.limits), account.cost_nanousd, account.reserved_nanousd)
 
-    def tenant_state(self, terms: Terms, shards: Sequence[Shard]) -> ScopeState:
-        return ScopeState(
-            "tenant_monthly",
-            terms.caps.tenant_monthly,
-            sum(shard.spent for shard in shards),
-            sum(shard.reserved for shard in shards),
-            resets_at("tenant_monthly", self._clock.now()),
-        )
+    def shards(self, terms: Terms, period: str) -> tuple[list[Shard], ScopeState]:
+        """The shards of a month, and how they stand together."""
+        items = self._tenants.shard_items(terms, period)
+        state = counters.state_of(SHARDED.name, items, terms.caps, self._clock.now())
+        return list(map(counters.shard_of, items)), state
+
+    def states(self, terms: Terms, user_id: str, agents: Sequence[str]) -> list[ScopeState]:
+        """All scopes but tasks, for reports: the user's, the tenant's, and those of the agents, where they count."""
+        now, caps, tenant_id = self._clock.now(), terms.caps, terms.tenant.tenant_id
+        wanted = [
+            (scope, Payer(tenant_id, user_id, agent))
+            for scope, row in SCOPES.items()
+            for agent in (agents if row.holder == "agent" else [None])
+            if caps.counts(scope, agent)
+        ]
+        at = {
+            (scope, payer): keys.counter_key(payer, Counter(scope, caps.period(scope, now)))
+            for scope, payer in wanted
+            if not SCOPES[scope].sharded
+        }
+        found = {Key(item["pk"], item["sk"]): item for item in self._table.batch_get(list(at.values()))}
+        return [
+            self.shards(terms, caps.period(scope, now))[1]
+            if SCOPES[scope].sharded
+            else counters.state_of(scope, [found.get(at[scope, payer], {})], caps, now, payer.agent)
+            for scope, payer in wanted
+        ]
 
 
 def home_shard(session_id: str, shards: int) -> int:
@@ -226,7 +223,7 @@ class _Admission(Generic[T]):
         self.write = write
         self.give_up_at = treasury.monotonic() + wait_seconds
         self.asked = want.max_tokens
-        #: Where the home shard had no luck.
+        #: Where to reserve instead of the session's own shard, which has too little left.
         self.shard: int | None = None
         self.renewed = False
         self.waits = 0
@@ -252,8 +249,7 @@ class _Admission(Generic[T]):
             amount_nanousd=self.want.amount(self.asked),
             model=self.want.rates.model,
             max_tokens=self.asked,
-            day=day_of(now),
-            month=month_of(now),
+            periods=self.terms.caps.periods(self.head.agent, now),
             shard=home if self.shard is None else self.shard,
             at=iso(now),
         )
@@ -267,28 +263,26 @@ class _Admission(Generic[T]):
         self.fit([self.task_state()])
 
     def task_state(self) -> ScopeState:
-        cap = task_cap(self.terms.caps, self.head.limits)
-        return ScopeState("task", cap, self.head.account.cost_nanousd, self.head.account.reserved_nanousd)
+        return self.treasury.task_state(self.head, self.terms)
 
     def react(self, reservation: Reservation, items: Mapping[Counter, Item | None]) -> None:
         """Make the next try differ from the one that was refused, or raise."""
-        now = self.treasury.now()
-        if (day_of(now), month_of(now)) != (reservation.day, reservation.month):
+        now, caps, agent = self.treasury.now(), self.terms.caps, self.head.agent
+        if caps.periods(agent, now) != reservation.periods:
             return  # A new day has begun, with counters of its own.
-        states: list[ScopeState] = []
-        shards: list[Shard] = []
-        tenant: ScopeState | None = None
-        for counter, item in items.items():
-            if counter.scope == "tenant_monthly":
-                if self.repair(item):
-                    return
-                shards = self.treasury.shards(self.terms, reservation.month)
-                tenant = self.treasury.tenant_state(self.terms, shards)
-                states.append(tenant)
-            else:
-                resets = resets_at(counter.scope, now)
-                states.append(counters.user_state(counter.scope, item, self.terms.caps, resets))
-        if self.fit(states) and tenant is not None:
+        sharded = next((counter for counter in items if counter.scope == SHARDED.name), None)
+        if sharded is not None and self.repair(items[sharded]):
+            return
+        states = [
+            counters.state_of(counter.scope, [item or {}], caps, now, agent)
+            for counter, item in items.items()
+            if counter is not sharded
+        ]
+        if sharded is None:
+            self.fit(states)
+            return
+        shards, tenant = self.treasury.shards(self.terms, sharded.period)
+        if self.fit([*states, tenant]):
             self.find_budget(reservation, shards, tenant)
 
     def fit(self, states: list[ScopeState]) -> bool:
@@ -337,13 +331,12 @@ class _Admission(Generic[T]):
         self.shard = None
         if current and item is not None and item["closed"]:
             # Closed by a cap below what was committed. Enough may have been released since.
-            shards = self.treasury.shards(self.terms, month_of(self.treasury.now()))
-            state = self.treasury.tenant_state(self.terms, shards)
+            _, state = self.treasury.shards(self.terms, self.terms.caps.period(SHARDED.name, self.treasury.now()))
             if state.available is not None and state.available < 0:
                 self.fit([state])
                 return True
         self.repairs += 1
-        if self.repairs > _MOST_TRIES and self.treasury.monotonic() >= self.give_up_at:
+        if self.repairs > _MAX_TRIES and self.treasury.monotonic() >= self.give_up_at:
             raise Unavailable("the tenant's terms keep changing; try again", retry_after_seconds=1)
         self.treasury.lay_out(self.terms)
         return True
@@ -352,7 +345,7 @@ class _Admission(Generic[T]):
         """The month has what this shard lacks: bring it here, or go where it is. It is brought first, so that the next
         calls find it here too; where others took it away again, any shard that has it will do."""
         self.searches += 1
-        if self.searches > _MOST_TRIES and self.treasury.monotonic() >= self.give_up_at:
+        if self.searches > _MAX_TRIES and self.treasury.monotonic() >= self.give_up_at:
             raise self.refusal(state, contended=True)
         if self.searches > 2:
             self.treasury.pause(min(self.searches - 3, 3))
@@ -362,8 +355,9 @@ class _Admission(Generic[T]):
             if roomy:
                 self.shard = self.treasury.one_of(roomy).index
                 return
+        period = reservation.periods[SHARDED.name]
         for move in moves_into(shards, reservation.shard, amount):
-            if not self.treasury.move(self.head.tenant_id, reservation.month, move, self.terms.caps):
+            if not self.treasury.move(self.head.tenant_id, period, move, self.terms.caps):
                 return
 
     def renew_terms(self) -> None:
