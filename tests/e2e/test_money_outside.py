@@ -26,11 +26,12 @@ from tests.e2e.outside import (
 
 pytestmark = pytest.mark.stack
 
+#: Those that every tenant has.
 SCOPES = ("task", "user_daily", "user_monthly", "tenant_monthly")
 CAP_FIELDS = {"scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"}
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", [*SCOPES, "agent_daily"])
 def test_a_cap_before_the_first_call_is_a_402(stack: Stack, caller: Caller, scope: str) -> None:
     stack.set_caps(caller.tenant, **{scope: "0.000100"})
     response = caller.start("handy", f"{tools(call('look', what='x'))} [[say afterwards]]")
@@ -97,6 +98,17 @@ def test_a_plan_in_force_at_the_next_call(stack: Stack, caller: Caller) -> None:
     by_name = {scope["scope"]: scope for scope in spend["scopes"]}
     assert Decimal(by_name["task"]["spent_usd"]) == Decimal(turn["cost_usd"])
     assert Decimal(by_name["user_daily"]["spent_usd"]) == Decimal(turn["cost_usd"])
+
+
+def test_agents_have_days_of_their_own_in_the_tenants_time_zone(stack: Stack, caller: Caller) -> None:
+    shown = stack.cli("tenant", "set", caller.tenant, "--cap", "agent_daily=1.00", "--timezone", "Asia/Tokyo")
+    assert (Decimal(shown["caps"]["agent_daily"]), shown["timezone"]) == (1, "Asia/Tokyo")
+    turn = caller.turn("handy", "hi")
+    spend = stack.cli("spend", "--tenant", caller.tenant, "--user", caller.user)
+    days = {scope["agent"]: Decimal(scope["spent_usd"]) for scope in spend["scopes"] if scope["scope"] == "agent_daily"}
+    assert days.pop("handy") == Decimal(turn["cost_usd"])
+    assert set(days.values()) == {0}
+    assert {scope["resets_at"][10:] for scope in spend["scopes"]} == {"T15:00:00.000Z"}
 
 
 def test_users_have_caps_of_their_own_and_share_the_tenants(stack: Stack) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from turnkeeper.core import stops
+from turnkeeper.core import scopes, stops
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def generated() -> dict[Path, str]:
     """Each page with its generated parts as they should be."""
-    page = DOCS / "concepts.md"
-    return {page: _with_part(page.read_text(), "statuses and stop reasons", stops.documentation())}
+    parts = {
+        DOCS / "concepts.md": ("statuses and stop reasons", stops.documentation()),
+        DOCS / "money.md": ("scopes", scopes.documentation()),
+    }
+    return {page: _with_part(page.read_text(), *part) for page, part in parts.items()}
 
 
 def _with_part(text: str, name: str, part: str) -> str:

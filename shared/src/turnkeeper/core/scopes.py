@@ -1,8 +1,8 @@
 """The scopes of money, one row each. Whatever is counted, capped, reported or parsed by scope follows from its row.
 
 To add a scope, add its name and its row here. Its counter's key in the table, its place in reservations, its key in
-policy.toml, its resets, its line in ``/v1/spend`` and in the command line's tables come of themselves; what remains is
-its line in docs/money.md.
+policy.toml, its resets, its line in ``/v1/spend`` and in the command line's tables come of themselves, and its line in
+docs/money.md with ``make docs``.
 """
 
 from __future__ import annotations
@@ -77,3 +77,25 @@ SCOPES: Final = _checked(
 )
 #: The one that is split in shards.
 [SHARDED] = [row for row in SCOPES.values() if row.sharded]
+
+
+# ---- for people ----
+
+_HOLDS: Mapping[Holder, str] = {
+    "task": "one session, over all its turns",
+    "user": "one user of one tenant",
+    "agent": "one agent of one tenant, all its users together",
+    "tenant": "one tenant",
+}
+_STARTS_ANEW: Mapping[Period, str] = {"none": "never", "day": "at midnight", "month": "on the first of the month"}
+
+
+def documentation() -> str:
+    """The scopes as a table in Markdown."""
+    lines = ["| scope | holds | counted in | starts anew | in a plan |", "|---|---|---|---|---|"]
+    for row in SCOPES.values():
+        kept_in = "the session's head" if row.holder == "task" else "1 to 32 shards" if row.sharded else "one item"
+        counted = f"{kept_in}, where there is a cap" if row.only_where_capped else kept_in
+        plan = f"`{row.plan_key}`{'' if row.required else ', unlimited where it is left out'}"
+        lines.append(f"| `{row.name}` | {_HOLDS[row.holder]} | {counted} | {_STARTS_ANEW[row.period]} | {plan} |")
+    return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
 """What a transaction does to the shared counters of money.
 
 A counter is one item: ``spent``, ``reserved`` and ``committed``, their sum, which the condition reads. A shard of the
-tenant's counter keeps ``remaining`` instead: its ``share`` less what is committed, or just less than nothing where
-there is no cap, so that a cap can be put on it while calls go on. It also holds ``caps`` (the fingerprint of the caps
+tenant's counter keeps ``remaining`` instead: its ``share`` less what is committed. Where there is no cap that is 0 less
+what is committed, so that a cap can be put on it while calls go on. It also holds ``caps`` (the fingerprint of the caps
 that were in force when it was dealt) and ``paused``, so that a changed plan and the kill switch stop the very next call
 without another item to read.
 """

@@ -32,8 +32,8 @@ from turnkeeper.ports import (
 from turnkeeper.runtime.store import counters, keys
 
 _MAX_TRIES = 50
-#: From here back and ahead, some runner may take it to be: it reserves in the month of the time zone that it knows for
-#: the tenant (UTC-12 to UTC+14), by a clock that may be an hour off. The zone may just have been changed.
+#: How far before and after now, in UTC, a runner's local time may be: it goes by the time zone that it knows for the
+#: tenant, UTC-12 to UTC+14, and its clock may be an hour off. The zone may just have been changed.
 _BEHIND, _AHEAD = timedelta(hours=12 + 1), timedelta(hours=14 + 1)
 
 
@@ -148,8 +148,8 @@ class Tenants:
         return replace(record, audit_seq=written.seq, audit_hash=written.hash or ""), [put]
 
     def _layouts(self, terms: Terms) -> list[Operation]:
-        """What a changed record does to the shards: of this month, and near its ends of the month beside it, where
-        runners may be that have another clock, or know another time zone."""
+        """What a changed record does to the shards of this month, and near its ends to those of the month before or
+        after it: runners whose clock or time zone differs may be there, or may come to it before this is written."""
         now = self._clock.now()
         current = terms.caps.period(SHARDED.name, now)
         operations = list(self._layout(terms, current).operations)

@@ -198,6 +198,7 @@ class Treasury:
 
 
 def home_shard(session_id: str, shards: int) -> int:
+    """The shard that a session's calls are reserved in while it has money for them."""
     return int.from_bytes(hashlib.sha256(session_id.encode()).digest()[:4]) % shards
 
 
@@ -255,8 +256,8 @@ class _Admission(Generic[T]):
         )
 
     def fit_task(self) -> None:
-        """The task's own cap: only this runner spends from it, so what the head says is exact. No shard has a say in
-        it, so nothing but a look tells whether the cap was changed since the terms were read."""
+        """The task's own cap: only this runner spends from it, so what the head says is exact. No counter's condition
+        would tell that the cap was changed since the terms were read, so they are read again before it refuses."""
         available = self.task_state().available
         if available is not None and self.want.amount(self.asked) > available and not self.renewed:
             self.renew_terms()
@@ -342,8 +343,8 @@ class _Admission(Generic[T]):
         return True
 
     def find_budget(self, reservation: Reservation, shards: list[Shard], state: ScopeState) -> None:
-        """The month has what this shard lacks: bring it here, or go where it is. It is brought first, so that the next
-        calls find it here too; where others took it away again, any shard that has it will do."""
+        """Other shards have what this one lacks: move it here, so that the next calls find it here too. Where others
+        took it away again meanwhile, reserve in any shard that has enough instead."""
         self.searches += 1
         if self.searches > _MAX_TRIES and self.treasury.monotonic() >= self.give_up_at:
             raise self.refusal(state, contended=True)
