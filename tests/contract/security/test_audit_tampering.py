@@ -12,7 +12,7 @@ from functions.observe.tampering import Guard
 from local.cli.operator import Operator
 from tests.support.api import MemoryKit
 from tests.support.http import Caller
-from tests.support.kit import WHO
+from tests.support.kit import POLICY, WHO
 from tests.support.scripted import begin, check_session, play, reply, say, scripted_kit, use
 from turnkeeper import Agent, Limits, ToolDenied, tool
 from turnkeeper.adapters.aws import Aws
@@ -408,9 +408,7 @@ def test_a_stricter_policy_is_a_record_and_the_grant_never_grows_again() -> None
         reply(use("write", text="a")), reply(say("ok")), reply(use("write", text="b")), reply(say("ok")), tools=[write]
     )
     loose = kit.policy
-    roles = {**loose.model_dump()["roles"], "writer": {"scopes": []}}
-    plans = {name: plan.model_dump(mode="json") for name, plan in loose.plans.items()}
-    strict = policy_of({"default_plan": "standard", "plans": plans, "roles": roles})
+    strict = policy_of({**POLICY, "roles": {**POLICY["roles"], "writer": {"scopes": []}}})
     who = type(WHO)("acme", "ann", "writer")
     head = play(kit, who=who)
     kit.__dict__["policy"] = strict
