@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from turnkeeper.core.continuation import may_go_on
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
-from turnkeeper.core.stops import resumable, stops_again
 from turnkeeper.ports import Message, Tokens
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
@@ -74,7 +74,7 @@ class Reader:
         if work.seq is None:
             return False
         head = self.intake.sessions.head(work.tenant_id, work.session_id)
-        if not resumable(head) or stops_again(head) or head.turn.number != work.turn or head.last_seq != work.seq:
+        if not may_go_on(head, work.turn, work.seq):
             return False
         try:
             self.intake.resume(head)
