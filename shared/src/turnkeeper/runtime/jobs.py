@@ -4,72 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field
 
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.core.inputs import MAX_DEPTH, input_problem, is_deeper
+from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token, parse_json, read
 
 SCHEMA = "turnkeeper.job/v1"
-#: It is kept in the session's head, which is written with every step.
-MAX_METADATA_BYTES = 16_384
 
 
-class Job(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Job(Body):
     schema_: Literal["turnkeeper.job/v1"] = Field(alias="schema")
     job_id: str = Field(min_length=1, max_length=128)
     tenant_id: str = Field(min_length=1, max_length=128)
     user_id: str = Field(min_length=1, max_length=128)
     role: str | None = Field(default=None, min_length=1, max_length=64)
-    agent: str = Field(min_length=1, max_length=63)
-    input: str | list[dict[str, Any]]
-    metadata: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("input")
-    @classmethod
-    def _can_be_said(cls, value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-        if problem := input_problem(value):
-            raise ValueError(problem)
-        return value
-
-    @field_validator("metadata")
-    @classmethod
-    def _is_small(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if is_deeper(value, MAX_DEPTH):
-            raise ValueError(f"metadata is nested at most {MAX_DEPTH} deep")
-        if len(json.dumps(value)) > MAX_METADATA_BYTES:
-            raise ValueError(f"metadata is at most {MAX_METADATA_BYTES} bytes of JSON")
-        return value
+    agent: AgentName
+    input: Input
+    metadata: Metadata
 
 
-class Continue(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Continue(Body):
     schema_: Literal["turnkeeper.job/v1"] = Field(alias="schema")
-    continuation_token: str = Field(min_length=1, max_length=4096)
+    continuation_token: Token
 
 
 def parse(body: str) -> Job | Continue:
     """Raises InvalidRequest with ``data["error_code"]``: ``not_json``, ``unknown_schema`` or ``invalid_job``."""
     try:
-        raw = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(body)
+    except ValueError as error:
         raise InvalidRequest("the body is not JSON", error_code="not_json") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise InvalidRequest(f'the body needs "schema": "{SCHEMA}"', error_code="unknown_schema")
     try:
-        return Continue.model_validate(raw) if "continuation_token" in raw else Job.model_validate(raw)
-    except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        return read(Continue, value) if "continuation_token" in value else read(Job, value)
+    except InvalidRequest as error:
+        where = "; ".join(f"{each['where']}: {each['why']}" for each in error.data["errors"][:5])
         raise InvalidRequest(where, error_code="invalid_job") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def continue_body(token: str) -> str:
