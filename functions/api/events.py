@@ -7,64 +7,90 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from functions.api.documents import Event, EventPage, event_of
-from functions.api.http import Answer, Request
-from functions.api.preferences import MOST_WAIT_SECONDS, number
-from functions.api.waiting import until
+from functions.api.documents import Event, EventPage, ToolResult
+from functions.api.http import Request, Response
+from functions.api.stages.read import MAX_WAIT_SECONDS, number
+from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
-from turnkeeper.core.session import Head
+from turnkeeper.core.money import format_usd
+from turnkeeper.core.session import Entry, Head, ToolOutcome
+from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.untrusted import unwrap_blocks
 
 EVENT_STREAM = "text/event-stream"
 
 #: Without a word about it, a stream stays open this long.
 _STREAM_WAIT_SECONDS = 20
-_MARGIN_SECONDS = 3.0
 #: Lambda answers with 6 MB at most; what does not fit comes with the next page.
-_MOST_BYTES = 4_500_000
-_MOST_ENTRIES = 100
-_MOST_SEQ = 10**9 - 2
+_MAX_BYTES = 4_500_000
+_MAX_ENTRIES = 100
+_MAX_SEQ = 10**9 - 2
 #: How soon a client should come back: while a turn runs, and at rest.
 _RETRY_MILLIS = (500, 5_000)
 
 
-class EventCalls:
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+def get(kit: Kit, request: Request) -> Response:
+    stream = EVENT_STREAM in request.headers.get("accept", "")
+    after = number(request, "after", least=0, most=_MAX_SEQ, default=0)
+    wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=_STREAM_WAIT_SECONDS if stream else 0)
+    last_event_id = request.headers.get("last-event-id", "")
+    if stream and re.fullmatch(r"[0-9]{1,9}", last_event_id):
+        # A client that connects again asks with the address of the first time.
+        after = int(last_event_id)
+    head = kit.intake.owned(request.who, request.parameters["session_id"])
+    # The head is read before the entries: so whoever is told that the session rests has been told everything.
+    head = until(kit, head, lambda now: now.last_seq > after or now.resting, request.spare_seconds(wait))
+    page = _page(kit, head, after)
+    return Response(200, _stream(page, head), EVENT_STREAM) if stream else Response.json(page.dump())
 
-    def get(self, request: Request) -> Answer:
-        stream = EVENT_STREAM in request.headers.get("accept", "")
-        after = number(request.query, "after", least=0, most=_MOST_SEQ, default=0)
-        default = _STREAM_WAIT_SECONDS if stream else 0
-        wait = number(request.query, "wait", least=0, most=MOST_WAIT_SECONDS, default=default)
-        last_event_id = request.headers.get("last-event-id", "")
-        if stream and re.fullmatch(r"[0-9]{1,9}", last_event_id):
-            # A client that connects again asks with the address of the first time.
-            after = int(last_event_id)
-        head = self._kit.intake.owned(request.who, request.parameters["session_id"])
-        # The head is read before the entries: so whoever is told that the session rests has been told everything.
-        head = until(
-            self._kit,
-            head,
-            lambda now: now.last_seq > after or now.resting,
-            min(wait, request.left_seconds - _MARGIN_SECONDS),
-        )
-        page = self._page(head, after)
-        return Answer(200, _stream(page, head), EVENT_STREAM) if stream else Answer.json(page.dump())
 
-    def _page(self, head: Head, after: int) -> EventPage:
-        events: list[Event] = []
-        size = 0
-        while (seen := events[-1].seq if events else after) < head.last_seq:
-            entries = self._kit.sessions.entries(head.tenant_id, head.session_id, after=seen, limit=_MOST_ENTRIES)
-            for event in map(_fitting, map(event_of, entries)):
-                size += _length(event)
-                if events and size > _MOST_BYTES:
-                    return EventPage(events=events, last_seq=events[-1].seq, status=head.status, more=True)
-                events.append(event)
-            if not entries:
-                break
-        last_seq = max(head.last_seq, events[-1].seq if events else 0)
-        return EventPage(events=events, last_seq=last_seq, status=head.status, more=False)
+def _page(kit: Kit, head: Head, after: int) -> EventPage:
+    events: list[Event] = []
+    size = 0
+    while (seen := events[-1].seq if events else after) < head.last_seq:
+        entries = kit.sessions.entries(head.tenant_id, head.session_id, after=seen, limit=_MAX_ENTRIES)
+        for event in map(_fitting, map(_event, entries)):
+            size += _length(event)
+            if events and size > _MAX_BYTES:
+                return EventPage(events=events, last_seq=events[-1].seq, status=head.status, more=True)
+            events.append(event)
+        if not entries:
+            break
+    last_seq = max(head.last_seq, events[-1].seq if events else 0)
+    return EventPage(events=events, last_seq=last_seq, status=head.status, more=False)
+
+
+def _event(entry: Entry) -> Event:
+    cost = format_usd(entry.cost_nanousd)
+    match entry.type:
+        case "user":
+            more: dict[str, Any] = {"content": list(entry.content), "by_kit": entry.by_kit or None}
+        case "assistant":
+            names = ("model", "usage", "stop_reason", "duration_ms", "request_id", "attempts")
+            more = {name: getattr(entry, name) for name in names}
+            more |= {"content": list(entry.content), "cost_usd": cost}
+        case "tool_results":
+            blocks = [block for block in entry.content if block.get("type") == "tool_result"]
+            notes = [str(block["text"]) for block in entry.content if block.get("type") == "text"]
+            results = [_result(block, outcome) for block, outcome in zip(blocks, entry.outcomes, strict=True)]
+            more = {"results": results, "notes": notes or None}
+        case "status":
+            more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
+            more["cost_usd"] = cost if entry.cost_nanousd else None
+    return Event(seq=entry.seq, type=entry.type, at=entry.at, **more)
+
+
+def _result(block: Block, outcome: ToolOutcome) -> ToolResult:
+    content = block.get("content") or []
+    return ToolResult(
+        tool_use_id=outcome.tool_use_id,
+        tool=outcome.tool,
+        is_error=outcome.is_error,
+        outcome=outcome.outcome,
+        duration_ms=outcome.duration_ms,
+        content=unwrap_blocks([text_block(content)] if isinstance(content, str) else content),
+        flag=outcome.flag,
+    )
 
 
 def _length(event: Event) -> int:
@@ -74,8 +100,8 @@ def _length(event: Event) -> int:
 
 def _fitting(event: Event) -> Event:
     """An event that fits into an answer, its longest texts and files cut where it must be."""
-    most = _MOST_BYTES
-    while _length(event) > _MOST_BYTES:
+    most = _MAX_BYTES
+    while _length(event) > _MAX_BYTES:
         most //= 8
         event = Event.model_validate(_cut(event.dump(), most))
     return event

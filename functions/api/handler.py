@@ -6,6 +6,7 @@ import os
 from functools import cache
 from typing import Any
 
+from functions.api import gateway
 from functions.api.app import FrontDoor
 from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
@@ -23,7 +24,8 @@ def front_door() -> FrontDoor:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return front_door().answer(event, context.get_remaining_time_in_millis() / 1000)
+    request = gateway.request_of(event, context.get_remaining_time_in_millis() / 1000)
+    return gateway.event_of(front_door().answer(request))
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from functions.api import documents
-from functions.api.preferences import DEFAULT_WAIT_SECONDS, MOST_WAIT_SECONDS
 from functions.api.problems import CONTENT_TYPE
 from functions.api.routing import Route
+from functions.api.stages.read import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
 
 _REF = "#/components/schemas/{model}"
 
@@ -37,7 +38,7 @@ _OF_EVERY_CALL = (400, 401, 403, 500, 503)
 _PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": f"`wait=N`: seconds that the turn may keep the connection, 0 to {MOST_WAIT_SECONDS}, "
+    "description": f"`wait=N`: seconds that the turn may keep the connection, 0 to {MAX_WAIT_SECONDS}, "
     f"by default {DEFAULT_WAIT_SECONDS}. Then the answer is a 202.",
     "schema": {"type": "string"},
     "example": "wait=5",
@@ -117,7 +118,11 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=model.__name__)}
+    return {"$ref": _REF.format(model=_title(model))}
+
+
+def _title(model: type[BaseModel]) -> str:
+    return model.model_config.get("title") or model.__name__
 
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
@@ -129,8 +134,11 @@ def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
         *((model, "serialization") for model in sorted(answers | problems, key=lambda model: model.__name__)),
     ]
     _, definitions = models_json_schema(modes, ref_template=_REF)
-    schemas: dict[str, Any] = definitions["$defs"]
-    return schemas
+    titles = {name: schema.get("title", name) for name, schema in definitions["$defs"].items()}
+    schemas = {titles[name]: schema for name, schema in definitions["$defs"].items()}
+    # Pydantic calls a schema by its class: references are put right where a title says otherwise.
+    renamed = re.sub(r"(?<=#/components/schemas/)\w+", lambda name: titles[name[0]], json.dumps(schemas))
+    return dict(json.loads(renamed))
 
 
 def _version() -> str:

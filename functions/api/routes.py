@@ -2,145 +2,123 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
-from functions.api import documents
+from functions.api import documents, events, sessions, spend
 from functions.api.bodies import ContinueSession, CreateSession, PostTurn
-from functions.api.events import EVENT_STREAM, EventCalls
-from functions.api.http import Answer
+from functions.api.http import Response
 from functions.api.openapi import openapi_document
-from functions.api.preferences import MOST_WAIT_SECONDS
 from functions.api.routing import Query, Route
-from functions.api.sessions import MOST_SESSIONS, STATUSES, SessionCalls
-from functions.api.spend import SpendCalls
-from functions.api.turns import TurnCalls
-from turnkeeper.bootstrap import Kit
+from functions.api.sessions import MAX_SESSIONS, STATUSES
+from functions.api.stages import begin
+from functions.api.stages.read import MAX_WAIT_SECONDS
+from functions.api.turns import turn_route
 
-
-def routes(kit: Kit) -> tuple[Route, ...]:
-    turns, sessions, events, spend = TurnCalls(kit), SessionCalls(kit), EventCalls(kit), SpendCalls(kit)
-    turn: dict[int, type[BaseModel] | None] = {200: documents.Turn, 202: documents.Turn}
-    wait = Query(
-        "wait", {"type": "integer", "minimum": 0, "maximum": MOST_WAIT_SECONDS}, "Seconds to wait for an event."
-    )
-    table = (
-        Route(
-            "POST",
-            "/v1/sessions",
-            turns.create,
-            "createSession",
-            "Begin a session with its first input",
-            turn,
-            body=CreateSession,
-            problems=(402, 404, 413, 422, 423),
-            turn=True,
+ROUTES: tuple[Route, ...] = (
+    turn_route(
+        "/v1/sessions",
+        "createSession",
+        "Begin a session with its first input",
+        CreateSession,
+        begin.create,
+        (402, 404, 413, 422, 423),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions",
+        sessions.find,
+        "listSessions",
+        "One's own sessions, newest first; all of the tenant's for admins",
+        {200: documents.SessionList},
+        query=(
+            Query("status", {"type": "string", "enum": list(STATUSES)}, "Only these."),
+            Query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 20}, "At most."),
+            Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
         ),
-        Route(
-            "GET",
-            "/v1/sessions",
-            sessions.list,
-            "listSessions",
-            "One's own sessions, newest first; all of the tenant's for admins",
-            {200: documents.SessionList},
-            query=(
-                Query("status", {"type": "string", "enum": list(STATUSES)}, "Only these."),
-                Query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_SESSIONS, "default": 20}, "At most."),
-                Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}",
+        sessions.get,
+        "getSession",
+        "A session",
+        {200: documents.SessionDocument},
+        problems=(404,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/sessions/{session_id}",
+        sessions.erase,
+        "eraseSession",
+        "Erase a session's contents; what it cost and the skeleton of its audit trail stay",
+        {204: None},
+        problems=(404,),
+    ),
+    turn_route(
+        "/v1/sessions/{session_id}/turns",
+        "postTurn",
+        "The next input of a session at rest",
+        PostTurn,
+        begin.post,
+        (402, 404, 409, 413, 422, 423),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/cancel",
+        sessions.cancel,
+        "cancelSession",
+        "Stop at the next safe point",
+        {200: documents.SessionDocument},
+        problems=(404, 409),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}/events",
+        events.get,
+        "getEvents",
+        "The transcript; waits for what comes next where asked to",
+        {200: documents.EventPage},
+        query=(
+            Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
+            Query(
+                "wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}, "Seconds to wait for an event."
             ),
         ),
-        Route(
-            "GET",
-            "/v1/sessions/{session_id}",
-            sessions.get,
-            "getSession",
-            "A session",
-            {200: documents.Session},
-            problems=(404,),
-        ),
-        Route(
-            "DELETE",
-            "/v1/sessions/{session_id}",
-            sessions.erase,
-            "eraseSession",
-            "Erase a session's contents; what it cost and the skeleton of its audit trail stay",
-            {204: None},
-            problems=(404,),
-        ),
-        Route(
-            "POST",
-            "/v1/sessions/{session_id}/turns",
-            turns.post,
-            "postTurn",
-            "The next input of a session at rest",
-            turn,
-            body=PostTurn,
-            problems=(402, 404, 409, 413, 422, 423),
-            turn=True,
-        ),
-        Route(
-            "POST",
-            "/v1/sessions/{session_id}/cancel",
-            sessions.cancel,
-            "cancelSession",
-            "Stop at the next safe point",
-            {200: documents.Session},
-            problems=(404, 409),
-        ),
-        Route(
-            "GET",
-            "/v1/sessions/{session_id}/events",
-            events.get,
-            "getEvents",
-            "The transcript; waits for what comes next where asked to",
-            {200: documents.EventPage},
-            query=(
-                Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
-                wait,
-            ),
-            problems=(404,),
-            also=(EVENT_STREAM,),
-        ),
-        Route(
-            "POST",
-            "/v1/continue",
-            turns.go_on,
-            "continueSession",
-            "Wait for a running turn, or go on with a stopped one",
-            turn,
-            body=ContinueSession,
-            problems=(402, 404, 409, 410, 422, 423),
-            turn=True,
-        ),
-        Route(
-            "GET",
-            "/v1/spend",
-            spend.get,
-            "getSpend",
-            "What was spent, is set aside and may be spent, by scope",
-            {200: documents.Spend},
-            query=(Query("session_id", {"type": "string"}, "Tell the task scope of this session, too."),),
-            problems=(404,),
-        ),
-        Route(
-            "GET",
-            "/v1/health",
-            lambda _: Answer.json(documents.Health().dump()),
-            "getHealth",
-            "Whether the front door answers",
-            {200: documents.Health},
-            public=True,
-        ),
-    )
-    described: tuple[Route, ...] = (
-        *table,
-        Route(
-            "GET",
-            "/v1/openapi.json",
-            lambda _: Answer.json(openapi_document(described)),
-            "getOpenApi",
-            "This document",
-            {200: None},
-            public=True,
-        ),
-    )
-    return described
+        problems=(404,),
+        also=(events.EVENT_STREAM,),
+    ),
+    turn_route(
+        "/v1/continue",
+        "continueSession",
+        "Wait for a running turn, or go on with a stopped one",
+        ContinueSession,
+        begin.go_on,
+        (402, 404, 409, 410, 422, 423),
+    ),
+    Route(
+        "GET",
+        "/v1/spend",
+        spend.get,
+        "getSpend",
+        "What was spent, is set aside and may be spent, by scope",
+        {200: documents.Spend},
+        query=(Query("session_id", {"type": "string"}, "Tell the task scope of this session, too."),),
+        problems=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/health",
+        lambda *_: Response.json(documents.Health().dump()),
+        "getHealth",
+        "Whether the front door answers",
+        {200: documents.Health},
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/v1/openapi.json",
+        lambda *_: Response.json(openapi_document(ROUTES)),
+        "getOpenApi",
+        "This document",
+        {200: None},
+        public=True,
+    ),
+)

@@ -1,17 +1,34 @@
-"""What a call is: how it is routed, what is asked of a caller, and what the OpenAPI document says of it."""
+"""What a call is: how it is found, what is asked of a caller, and what the OpenAPI document says of it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
 
-from functions.api.bodies import Body
-from functions.api.http import Answer, Request
+from functions.api.http import Request, Response
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.inputs import Body
+
+#: Carries a call out, and raises an error of the kit where it cannot.
+Handler = Callable[[Kit, Request], Response]
+
+
+class NotFound(TurnkeeperError):
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(TurnkeeperError):
+    """``data["allow"]``: the methods that are."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Query:
 class Route:
     method: str
     path: str
-    call: Callable[[Request], Answer]
+    call: Handler
     name: str
     summary: str
     #: Answers by status: a model, or ``None`` for no body.
@@ -45,7 +62,21 @@ class Route:
     def pattern(self) -> re.Pattern[str]:
         return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path))
 
-    def match(self, path: str) -> Mapping[str, str] | None:
-        """The parameters in the path, where it is this route's."""
-        found = self.pattern.fullmatch(path)
-        return found.groupdict() if found else None
+
+def find(routes: Sequence[Route], request: Request) -> tuple[Route, Request]:
+    """The route of a request, and the request with the parameters of its path.
+
+    Raises:
+        NotFound: no route has the path.
+        MethodNotAllowed: none that has the path takes the method.
+    """
+    allowed: list[str] = []
+    for route in routes:
+        if (found := route.pattern.fullmatch(request.path)) is None:
+            continue
+        if route.method == request.method:
+            return route, replace(request, parameters=found.groupdict())
+        allowed.append(route.method)
+    if allowed:
+        raise MethodNotAllowed(f"{request.path} takes {', '.join(allowed)}.", allow=", ".join(allowed))
+    raise NotFound("There is nothing at this address.")

@@ -4,72 +4,63 @@ from __future__ import annotations
 
 import typing
 
-from functions.api.documents import SessionList, can_go_on, session_of, summary_of
-from functions.api.http import Answer, Request, invalid
-from functions.api.preferences import number
-from functions.api.waiting import until
+from functions.api.documents import SessionList
+from functions.api.http import Request, Response
+from functions.api.stages import tell
+from functions.api.stages.read import number
+from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
-from turnkeeper.core.continuation import continuation_of
 from turnkeeper.core.errors import SessionEnded
+from turnkeeper.core.inputs import invalid
 from turnkeeper.core.session import Head, Status
 
 STATUSES: tuple[str, ...] = typing.get_args(Status)
-MOST_SESSIONS = 100
+MAX_SESSIONS = 100
 
 #: How long a cancel waits for the runner to stop.
 _CANCEL_SECONDS = 10.0
 
 
-class SessionCalls:
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+def get(kit: Kit, request: Request) -> Response:
+    return tell.session(kit, request.who, owned(kit, request))
 
-    def get(self, request: Request) -> Answer:
-        return self._answer(request, self._owned(request))
 
-    def list(self, request: Request) -> Answer:
-        status = request.query.get("status")
-        if status is not None and status not in STATUSES:
-            raise invalid(f"status is one of {', '.join(STATUSES)}.", "query status", "not a status")
-        limit = number(request.query, "limit", least=1, most=MOST_SESSIONS, default=20)
-        who = request.who
-        user = None if self._kit.policy.role(who.role).admin else who.user_id
-        heads, cursor = self._kit.sessions.list(
-            who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
-        )
-        return Answer.json(SessionList(sessions=list(map(summary_of, heads)), next_cursor=cursor).dump())
+def find(kit: Kit, request: Request) -> Response:
+    """One's own, or the whole tenant's for admins."""
+    status = request.query.get("status")
+    if status is not None and status not in STATUSES:
+        raise invalid(f"status is one of {', '.join(STATUSES)}.", "query status", "not a status")
+    limit = number(request, "limit", least=1, most=MAX_SESSIONS, default=20)
+    who = request.who
+    user = None if kit.policy.role(who.role).admin else who.user_id
+    heads, cursor = kit.sessions.list(
+        who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
+    )
+    return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())
 
-    def cancel(self, request: Request) -> Answer:
-        head = self._owned(request)
-        give_up_at = self._kit.clock.monotonic() + min(_CANCEL_SECONDS, request.left_seconds - 3)
-        while head.status != "cancelled":
-            try:
-                head = self._kit.intake.cancel(head, actor=request.who.user_id)
-            except SessionEnded:
-                # It ended by itself meanwhile, or was cancelled before: asking twice is no mistake.
-                if self._again(head).status != "cancelled":
-                    raise
-                head = self._again(head)
-            head = until(self._kit, head, lambda now: now.resting, give_up_at - self._kit.clock.monotonic())
-            if not head.resting:
-                break
-        return self._answer(request, head)
 
-    def erase(self, request: Request) -> Answer:
-        self._kit.erasure.erase(self._owned(request), actor=request.who.user_id)
-        return Answer(204)
+def cancel(kit: Kit, request: Request) -> Response:
+    head = owned(kit, request)
+    give_up_at = kit.clock.monotonic() + request.spare_seconds(_CANCEL_SECONDS)
+    while head.status != "cancelled":
+        try:
+            head = kit.intake.cancel(head, actor=request.who.user_id)
+        except SessionEnded:
+            # It ended by itself meanwhile, or was cancelled before: asking twice is no mistake.
+            head = kit.sessions.head(head.tenant_id, head.session_id)
+            if head.status != "cancelled":
+                raise
+        head = until(kit, head, lambda now: now.resting, give_up_at - kit.clock.monotonic())
+        if not head.resting:
+            break
+    return tell.session(kit, request.who, head)
 
-    def _owned(self, request: Request) -> Head:
-        return self._kit.intake.owned(request.who, request.parameters["session_id"])
 
-    def _again(self, head: Head) -> Head:
-        return self._kit.sessions.head(head.tenant_id, head.session_id)
+def erase(kit: Kit, request: Request) -> Response:
+    kit.erasure.erase(owned(kit, request), actor=request.who.user_id)
+    return Response(204)
 
-    def _answer(self, request: Request, head: Head) -> Answer:
-        sessions = self._kit.sessions
-        answer = sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
-        # A token is of use to the session's own user only.
-        mine = head.user_id == request.who.user_id
-        token = self._kit.tokens.sign(continuation_of(head)) if mine and can_go_on(head) else None
-        plan = sessions.plan(head.tenant_id, head.session_id)
-        return Answer.json(session_of(head, answer, token, plan, ()).dump())
+
+def owned(kit: Kit, request: Request) -> Head:
+    """The head of the session that the path names."""
+    return kit.intake.owned(request.who, request.parameters["session_id"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from functions.api import gateway
 from functions.api.app import FrontDoor
 
 
@@ -125,6 +126,6 @@ class Caller:
 
 
 def answered(door: FrontDoor, made: Mapping[str, Any], left_seconds: float = 29.0) -> Response:
-    answer = door.answer(made, left_seconds)
+    answer = gateway.event_of(door.answer(gateway.request_of(made, left_seconds)))
     assert answer["isBase64Encoded"] is False
     return Response(answer["statusCode"], answer["headers"], answer["body"])

@@ -52,6 +52,13 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"], reference
 
 
+def test_schemas_are_called_by_what_callers_know_them_as(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas.keys() >= {"Turn", "Session", "SessionSummary", "EventPage", "Spend", "CreateSession", "TextBlock"}
+    assert [name for name in schemas if name.endswith("Document")] == []
+    assert all(schema.get("title", name) == name for name, schema in schemas.items())
+
+
 def _references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from typing import Any
 
 import pytest
 
 from functions.api.app import FrontDoor
+from functions.api.http import Request
 from tests.support.http import Caller, answered, event
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import Unavailable
@@ -55,6 +58,49 @@ def test_an_event_that_is_hardly_one(kit: MemoryKit, made: Any) -> None:
     answered(FrontDoor(kit), made).problem(404, "not_found")
 
 
-def test_a_body_that_only_says_that_it_is_base64(kit: MemoryKit) -> None:
-    made = event("POST", "/v1/sessions", body="!!!", is_base64=True)
+@pytest.mark.parametrize("body", ["!!!", "é", '{"agent": "plain", "input": "x"}'])
+def test_a_body_that_only_says_that_it_is_base64(kit: MemoryKit, body: str) -> None:
+    made = event("POST", "/v1/sessions", body=body, is_base64=True)
     answered(FrontDoor(kit), made).problem(400, "invalid_request")
+
+
+def test_another_server_can_stand_in_front(kit: MemoryKit) -> None:
+    """Nothing behind the edge knows of API Gateway."""
+    request = Request(
+        method="POST",
+        path="/v1/sessions",
+        headers={"x-tenant-id": "acme", "x-user-id": "ann", "prefer": "wait=5"},
+        query={},
+        body=b'{"agent": "plain", "input": "[[say hello]]"}',
+        claims={},
+        principal=None,
+        request_id="r",
+        ends_at=time.monotonic() + 60,
+    )
+    response = FrontDoor(kit).answer(request)
+    assert (response.status, json.loads(response.body)["output_text"]) == (200, "hello")
+    assert response.headers == {
+        "preference-applied": "wait=5",
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+    }
+
+
+def test_a_turn_that_another_one_followed_is_answered_as_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a turn is not told the next one's answer."""
+    kit = MemoryKit(runner="none")
+    ann = Caller(FrontDoor(kit))
+    sleep = kit.clock.sleep
+
+    def two_turns(_: float) -> None:
+        """What happens between two looks at the session."""
+        monkeypatch.setattr(kit.clock, "sleep", sleep)
+        [session] = ann.get("/v1/sessions").ok()["sessions"]
+        kit.run(kit.head(session["session_id"]))
+        ann.post(f"/v1/sessions/{session['session_id']}/turns", {"input": "[[say two]]"}, wait=0).ok(202)
+        kit.run(kit.head(session["session_id"]))
+
+    monkeypatch.setattr(kit.clock, "sleep", two_turns)
+    turn = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say one]]"}).ok()
+    assert (turn["output_text"], turn["turn"], turn["status"]) == ("one", 1, "idle")
+    assert ann.get(f"/v1/sessions/{turn['session_id']}").ok()["output_text"] == "two"

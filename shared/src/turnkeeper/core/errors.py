@@ -76,8 +76,7 @@ class CostCapExceeded(TurnkeeperError):
         resets_at: str | None,
     ) -> None:
         super().__init__(
-            f"The {scope} cap of {format_usd(limit_nanousd)} USD does not admit a call that may cost "
-            f"{format_usd(needed_nanousd)} USD.",
+            cap_text(scope, format_usd(limit_nanousd), format_usd(needed_nanousd)),
             scope=scope,
             limit_usd=format_usd(limit_nanousd),
             spent_usd=format_usd(spent_nanousd),
@@ -89,6 +88,10 @@ class CostCapExceeded(TurnkeeperError):
         self.scope = scope
         self.contended = contended
         self.retryable = contended
+
+
+def cap_text(scope: str, limit_usd: str, needed_usd: str) -> str:
+    return f"The {scope} cap of {limit_usd} USD does not admit a call that may cost {needed_usd} USD."
 
 
 class SessionNotFound(TurnkeeperError):

@@ -1,4 +1,4 @@
-"""Waiting for a session to change: a look at its head now and then, the further apart the longer it has been waited.
+"""The fifth stage: waiting for a session to change, by a look at its head now and then.
 
 Each pause is about an eighth of the wait so far: nobody waits much longer than needed, and many who wait long do not
 keep the table, or a small machine that runs all of it, from the turns that they wait for.

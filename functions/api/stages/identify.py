@@ -1,7 +1,7 @@
-"""Who is asking, from the authorizer's word: never from the body.
+"""The first stage: who is asking, from the word of the server in front, never from the body.
 
 =========  ===========================================================================================================
-``jwt``    the claims of a JWT that API Gateway has checked; their names are settings
+``jwt``    the claims of a JWT that was checked there; their names are settings
 ``iam``    a signed request of a trusted backend, which names tenant, user and role in headers; who else signs may be
            known to AWS, but not to us
 ``local``  headers, and somebody where they are missing: only for a kit on one's own machine
@@ -14,8 +14,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from functions.api.http import Request, invalid
+from functions.api.http import Request
 from turnkeeper.core.errors import Forbidden, Unauthenticated
+from turnkeeper.core.inputs import invalid
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -29,8 +30,8 @@ _ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[\w-]+):sts::(?P<account>\d{12}):
 _ROLE = re.compile(r"arn:(?P<partition>[\w-]+):iam::(?P<account>\d{12}):role/(?:[^/]+/)*(?P<role>[^/]+)")
 
 
-def identity_of(request: Request, settings: Settings, default_role: str) -> Identity:
-    """The caller of a request that the authorizer let through.
+def identify(request: Request, settings: Settings, default_role: str) -> Identity:
+    """The caller of a request.
 
     Raises:
         Unauthenticated: nobody vouches for it, or tenant or user are not said.
@@ -39,21 +40,23 @@ def identity_of(request: Request, settings: Settings, default_role: str) -> Iden
     """
     match settings.identity:
         case "jwt":
-            return _from_claims(request.authorizer, settings, default_role)
+            who = _from_claims(request.claims, settings, default_role)
         case "iam":
-            _check_principal(request.authorizer, settings)
-            return _from_headers(request.headers, default_role)
+            _check_principal(request.principal, settings)
+            who = _from_headers(request.headers, default_role)
         case "local":
             local = {"x-tenant-id": "local", "x-user-id": "dev"}
-            return _from_headers({**local, **request.headers}, "admin")
+            who = _from_headers({**local, **request.headers}, "admin")
+    if len(who.role) > _ROLE_LENGTH:
+        raise Unauthenticated(f"The role is longer than {_ROLE_LENGTH} characters.")
+    return who
 
 
-def _from_claims(authorizer: Mapping[str, Any], settings: Settings, default_role: str) -> Identity:
-    claims = (authorizer.get("jwt") or {}).get("claims") or {}
+def _from_claims(claims: Mapping[str, Any], settings: Settings, default_role: str) -> Identity:
     tenant = _claim(claims, settings.jwt_tenant_claim)
     user = _claim(claims, settings.jwt_user_claim)
     role = _claim(claims, settings.jwt_role_claim) if settings.jwt_role_claim in claims else default_role
-    return Identity(tenant, user, _role(role))
+    return Identity(tenant, user, role)
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> str:
@@ -63,9 +66,8 @@ def _claim(claims: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _check_principal(authorizer: Mapping[str, Any], settings: Settings) -> None:
-    arn = (authorizer.get("iam") or {}).get("userArn")
-    if not isinstance(arn, str) or not arn:
+def _check_principal(arn: str | None, settings: Settings) -> None:
+    if not arn:
         raise Unauthenticated("The request is not signed.")
     if not any(_is(arn, trusted) for trusted in settings.trusted_principals):
         raise Forbidden("This principal may not name tenants and users.")
@@ -85,7 +87,7 @@ def _from_headers(headers: Mapping[str, str], default_role: str) -> Identity:
     return Identity(
         tenant_id=_header(headers, "X-Tenant-Id"),
         user_id=_header(headers, "X-User-Id"),
-        role=default_role if role is None else _role(_header(headers, "X-User-Role")),
+        role=default_role if role is None else _header(headers, "X-User-Role"),
     )
 
 
@@ -96,9 +98,3 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     if not _NAME.fullmatch(value):
         raise invalid(f"The header {name} holds no name.", f"header {name}", "letters, digits and ._:@- only")
     return value
-
-
-def _role(role: str) -> str:
-    if len(role) > _ROLE_LENGTH:
-        raise Unauthenticated(f"The role is longer than {_ROLE_LENGTH} characters.")
-    return role

@@ -1,0 +1,67 @@
+"""The fourth stage: a turn is begun, or goes on, and its runner is asked for. A function for each body."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from functions.api.bodies import ContinueSession, CreateSession, PostTurn
+from functions.api.http import Request
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.continuation import may_go_on
+from turnkeeper.core.errors import SessionBusy, SessionEnded
+from turnkeeper.core.session import Head
+from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.store.idempotency import IdempotencyKey
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn of a session, and the session as it was then."""
+
+    head: Head
+    turn: int
+    #: False where none could be asked for: then waiting is in vain.
+    has_runner: bool = True
+
+    def is_over(self, now: Head) -> bool:
+        """Whether there is nothing more to wait for."""
+        return now.resting or now.turn.number != self.turn or not self.has_runner
+
+
+def create(kit: Kit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
+    new = NewSession(body.agent, body.input, body.metadata, body.placement)
+    return _sent(kit, kit.intake.create(request.who, new, key=key))
+
+
+def post(kit: Kit, request: Request, body: PostTurn, key: IdempotencyKey | None) -> Begun:
+    head = kit.intake.owned(request.who, request.parameters["session_id"])
+    return _sent(kit, kit.intake.post(head, body.input, who=request.who, key=key))
+
+
+def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey | None) -> Begun:
+    """A stopped turn goes on, where the token is for that; else the session is waited for as it is."""
+    token = kit.tokens.verify(body.continuation_token)
+    head = kit.intake.continued(request.who, token)
+    limit = body.limits.max_iterations if body.limits else None
+    read = partial(kit.sessions.load, head.tenant_id, head.session_id)
+    if not may_go_on(head, token.turn, token.seq, max_iterations=limit, read=read):
+        return Begun(head, head.turn.number)
+    try:
+        return _sent(kit, kit.intake.resume(head, max_iterations=limit, who=request.who, key=key))
+    except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
+        head = kit.sessions.head(head.tenant_id, head.session_id)
+        return Begun(head, head.turn.number)
+
+
+def _sent(kit: Kit, head: Head) -> Begun:
+    """It is written down that a runner is needed: where nobody takes the request now, the sweep asks again."""
+    try:
+        kit.dispatch.send(head)
+    except Exception:
+        logger.exception("no runner could be asked for", extra={"session_id": head.session_id})
+        return Begun(head, head.turn.number, has_runner=False)
+    return Begun(head, head.turn.number)

@@ -1,0 +1,65 @@
+"""The second stage: what a caller sends, as models, numbers and seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from functions.api.http import Request
+from turnkeeper.core.canonical import without_surrogates
+from turnkeeper.core.errors import InputTooLarge
+from turnkeeper.core.inputs import B, invalid, parse_json, read
+
+#: Lambda takes 6 MB for a whole event, in which a body may be base64.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+DEFAULT_WAIT_SECONDS = 20
+MAX_WAIT_SECONDS = 25
+
+_WAIT = re.compile(r'wait\s*=\s*(?:"([0-9]{1,9})"|([0-9]{1,9}))', re.IGNORECASE)
+
+
+def body_of(request: Request, model: type[B]) -> tuple[B, Any]:
+    """The body as its model, and as the JSON that it is, whatever its content type says.
+
+    Raises:
+        InputTooLarge: more than is taken.
+        InvalidRequest: it does not fit, is no JSON, or holds half a surrogate pair, which no UTF-8 can hold.
+    """
+    sent = request.body
+    if len(sent) > MAX_BODY_BYTES:
+        raise InputTooLarge(f"The body is at most {MAX_BODY_BYTES} bytes.", limit_bytes=MAX_BODY_BYTES)
+    try:
+        value = parse_json(sent.decode())
+    except ValueError as error:
+        raise invalid("The body is not JSON.", "body", "not JSON") from error
+    body = read(model, value)
+    if b"\\ud" in sent.lower():
+        text = json.dumps(value, ensure_ascii=False)
+        if without_surrogates(text) != text:
+            raise invalid("The body holds half a character.", "body", "a lone surrogate")
+    return body, value
+
+
+def preferred_wait(request: Request) -> int | None:
+    """Seconds of ``Prefer: wait=N``, at most what is possible; ``None`` where it is not said. What makes no sense as a
+    preference is ignored, as RFC 7240 wants it."""
+    for preference in request.headers.get("prefer", "").split(","):
+        if found := _WAIT.fullmatch(preference.split(";")[0].strip()):
+            return min(int(found[1] or found[2]), MAX_WAIT_SECONDS)
+    return None
+
+
+def number(request: Request, name: str, *, least: int, most: int, default: int) -> int:
+    """A whole number from the query.
+
+    Raises:
+        InvalidRequest: something else, or one outside the bounds.
+    """
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
+        raise invalid(f"{name} is a whole number from {least} to {most}.", f"query {name}", "out of range")
+    return int(text)

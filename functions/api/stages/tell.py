@@ -1,0 +1,144 @@
+"""The last stage: what became of it, as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from functions.api.documents import SessionDocument, SessionSummary, TurnDocument
+from functions.api.http import Response
+from functions.api.problems import problem
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.continuation import continuation_of, worth_a_token
+from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
+from turnkeeper.core.money import format_usd
+from turnkeeper.core.session import Entry, Head, Stop, Usage
+from turnkeeper.core.stops import refusal_of
+from turnkeeper.core.transcript import Block, text_block, text_of
+from turnkeeper.runtime.intake import Identity
+
+
+def turn(kit: Kit, head: Head, number: int) -> Response:
+    """A turn of a session as it is now, or as it ended where others have followed."""
+    if head.turn.number != number:
+        entries = kit.sessions.load(head.tenant_id, head.session_id).entries
+        return Response.json(_earlier_turn(head, entries, number).dump())
+    token = _token(kit, head)
+    if refused := _refusal(head, token):
+        return refused
+    return Response.json(TurnDocument(**_turn(kit, head, token)).dump(), 200 if head.resting else 202)
+
+
+def session(kit: Kit, who: Identity, head: Head) -> Response:
+    """A session. A token is of use to the session's own user only, so nobody else is given one."""
+    token = _token(kit, head) if head.user_id == who.user_id else None
+    document = SessionDocument(
+        **_turn(kit, head, token),
+        **_facts(head),
+        role=head.role,
+        granted_tools=list(head.granted_tools),
+        limits=head.limits,
+        scores=[],
+        flags=list(head.flags),
+        plan=kit.sessions.plan(head.tenant_id, head.session_id),
+    )
+    return Response.json(document.dump())
+
+
+def summary(head: Head) -> SessionSummary:
+    return SessionSummary(**_progress(head), **_facts(head))
+
+
+def _token(kit: Kit, head: Head) -> str | None:
+    return kit.tokens.sign(continuation_of(head)) if worth_a_token(head) else None
+
+
+# ---- the current turn ----
+
+
+def _turn(kit: Kit, head: Head, token: str | None) -> dict[str, Any]:
+    answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
+    return {**_progress(head), **_output(head.stop, answer), "continuation_token": token}
+
+
+def _progress(head: Head) -> dict[str, Any]:
+    return {
+        "session_id": head.session_id,
+        "agent": head.agent,
+        "status": head.status,
+        "stop": head.stop,
+        "turn": head.turn.number,
+        "steps": head.steps,
+        "usage": head.account.usage,
+        "cost_usd": format_usd(head.account.cost_nanousd),
+        "last_seq": head.last_seq,
+    }
+
+
+def _facts(head: Head) -> dict[str, Any]:
+    return {
+        "tenant_id": head.tenant_id,
+        "user_id": head.user_id,
+        "placement": head.placement,
+        "runner": head.runner,
+        "iterations": head.turn.iterations,
+        "created_at": head.created_at,
+        "updated_at": head.updated_at,
+        "metadata": head.metadata,
+    }
+
+
+def _output(stop: Stop | None, answer: Entry | None) -> dict[str, Any]:
+    """What a person is to read: the text of the last answer, or what the model said in ending the task."""
+    output: list[Block] = [block for block in (answer.content if answer else ()) if block.get("type") == "text"]
+    if not output and stop is not None and stop.reason == "end_task" and stop.detail.get("summary"):
+        output = [text_block(stop.detail["summary"])]
+    return {"output": output, "output_text": text_of(output)}
+
+
+def _refusal(head: Head, token: str | None) -> Response | None:
+    """A turn that was stopped before its first model call was refused, as a problem says."""
+    error = refusal_of(head)
+    if error is None or head.stop is None:
+        return None
+    detail: dict[str, Any] = {}
+    if error is TenantPaused:
+        text = f"Tenant {head.tenant_id} is paused by its operator."
+    elif error is UnpricedModel:
+        text = "Nobody can price the agent's model."
+    else:
+        detail = {name: value for name, value in head.stop.detail.items() if name != "before_first_call"}
+        text = cap_text(detail["scope"], detail["limit_usd"], detail["needed_usd"])
+    detail |= {"session_id": head.session_id, "continuation_token": token}
+    return problem(error.status, error.code, text, detail)
+
+
+def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocument:
+    """A turn that later ones have followed, as it was when it ended."""
+    turn, steps, usage, cost = 0, 0, Usage(), 0
+    answer, ended, last_seq = None, None, 0
+    for entry in entries:
+        if entry.type == "user" and not entry.by_kit:
+            turn += 1
+            if turn > number:
+                break
+            answer, ended = None, None
+        last_seq, cost = entry.seq, cost + entry.cost_nanousd
+        if entry.type == "assistant":
+            answer, steps, usage = entry, steps + 1, usage + Usage.of(entry.usage)
+        elif entry.type == "status":
+            ended = entry
+    stop = ended.stop if ended else None
+    return TurnDocument(
+        session_id=head.session_id,
+        agent=head.agent,
+        status=(ended.status if ended else None) or head.status,
+        stop=stop,
+        **_output(stop, answer),
+        turn=number,
+        steps=steps,
+        usage=usage,
+        cost_usd=format_usd(cost),
+        last_seq=last_seq,
+        continuation_token=None,
+    )
