@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from turnkeeper.core.session import Account, Head, LeaseState, TurnState
+from turnkeeper.core.lifecycle.change import Reserved
+from turnkeeper.core.policy import Caps
+from turnkeeper.core.session import Account, Head, LeaseState, Reservation, TurnState
 
 NOW = "2026-03-02T09:30:00.000Z"
 
@@ -32,3 +34,23 @@ def head(**fields: Any) -> Head:
         "account": Account(**parts["account"]),
     }
     return Head(**{**whole, **fields})
+
+
+def reservation(call: int = 1, amount_nanousd: int = 100) -> Reservation:
+    """Money that is set aside for one call."""
+    return Reservation(
+        call=call,
+        amount_nanousd=amount_nanousd,
+        model="a model",
+        max_tokens=10,
+        day="2026-03-02",
+        month="2026-03",
+        shard=0,
+        at=NOW,
+    )
+
+
+def reserved(call: int = 1, amount_nanousd: int = 100) -> Reserved:
+    """The same, as it is written."""
+    caps = Caps(task=None, user_daily=None, user_monthly=None, tenant_monthly=None, fingerprint="none")
+    return Reserved(reservation(call, amount_nanousd), caps, "prices of the test")
