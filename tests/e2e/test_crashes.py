@@ -81,6 +81,7 @@ def all_rest(caller: Caller, number: int) -> bool:
 def check(stack: Stack, caller: Caller, number: int, steps: int, paid: Path, stamped: Path) -> Counter[str]:
     """Everything that has to be true in the end; how often each outcome of a payment came up."""
     listed = good(caller.get("/v1/sessions", limit=100))["sessions"]
+    assert len(listed) == number
     sessions = []
     outcomes: Counter[str] = Counter()
     told_paid: set[str] = set()

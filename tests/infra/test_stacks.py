@@ -66,7 +66,9 @@ def test_cdk_nag_is_in_force(synthesize: Synthesize, monkeypatch: pytest.MonkeyP
 
 
 def test_no_permission_is_for_every_action_or_every_resource(templates: Templates) -> None:
-    for policy, statement in statements(templates):
+    allowed = list(statements(templates))
+    assert len({policy for policy, _ in allowed}) >= len(CODE_ROLES)
+    for policy, statement in allowed:
         actions = set(as_list(statement["Action"]))
         assert not [action for action in actions if "*" in action], policy
         if "*" in as_list(statement["Resource"]):
@@ -77,6 +79,7 @@ def test_nothing_that_runs_can_remove_items(templates: Templates) -> None:
     """Audit records and entries go by TTL or with the table; not even erasing deletes an item."""
     for role in CODE_ROLES:
         table_actions = {a.removeprefix("dynamodb:") for a in actions_of(templates, role) if a.startswith("dynamodb:")}
+        assert table_actions, role
         assert table_actions <= {
             *("BatchGetItem", "GetItem", "Query", "ConditionCheckItem", "PutItem", "UpdateItem"),
             *("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"),
@@ -97,7 +100,9 @@ def test_only_turn_and_worker_can_read_the_model_key(templates: Templates) -> No
 
 def test_no_secret_is_in_an_environment(templates: Templates) -> None:
     secret_shapes = re.compile(r"sk-ant|\{\{resolve:|SecretString", re.IGNORECASE)
-    for properties in resources(templates["TurnkeeperApi"], "AWS::Lambda::Function").values():
+    functions = resources(templates["TurnkeeperApi"], "AWS::Lambda::Function")
+    assert functions
+    for properties in functions.values():
         assert not secret_shapes.search(json.dumps(properties["Environment"]))
     (task,) = resources(templates["TurnkeeperWorker"], "AWS::ECS::TaskDefinition").values()
     assert not secret_shapes.search(json.dumps(task["ContainerDefinitions"]))

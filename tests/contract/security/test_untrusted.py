@@ -79,7 +79,9 @@ def test_no_result_ends_its_own_wrapper(forged: str, how: str) -> None:
     }[how]
     kit = scripted_kit(reply(use("fetch")), reply(say("ok")), tools=[fetching(value)])
     head = play(kit)
-    for text in texts(requests_of(kit)[1]):
+    wrapped = texts(requests_of(kit)[1])
+    assert len(wrapped) == (2 if how == "blocks" else 1)
+    for text in wrapped:
         inside = WRAPPED.match(text)
         assert inside is not None, text
         body = unicode_free(inside[2])

@@ -140,7 +140,9 @@ def test_weak_signs_far_apart_do_not_add_up() -> None:
 
 def test_reasons_hold_no_words_of_the_text() -> None:
     finding = DETECTOR.check(f"{PLAIN} secret-word-4711")
-    assert finding and "4711" not in str(finding.reasons)
+    assert finding
+    assert finding.reasons
+    assert "4711" not in str(finding.reasons)
 
 
 @settings(max_examples=300, deadline=None)
@@ -148,7 +150,12 @@ def test_reasons_hold_no_words_of_the_text() -> None:
 def test_any_text_is_answered_the_same_every_time(parts: list[str]) -> None:
     text = " ".join(parts)
     assert DETECTOR.check(text) == DETECTOR.check(text)
-    assert fold(fold(text)) == fold(text) or not text.isascii()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(max_codepoint=127)))
+def test_folded_once_is_folded(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
 
 
 UNITS = ["x", " ", "ignore ", "ignore all ", "a b ", "<a ", "<!--", '"', "send ", "![a](", "%41", "1a", "\u200ba", "\n"]

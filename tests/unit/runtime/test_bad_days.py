@@ -225,10 +225,9 @@ def test_stop_reasons_in_a_turn(stop: str, expected: tuple[str, str], content: l
     blocks = [use("look") if block == "call" else block for block in content]
     kit = scripted_kit(reply(*blocks, stop=stop), reply(say("ok")), tools=[look])
     head = play(kit)
-    if blocks or expected[0] == "stopped":
-        goes_on = expected[0] == "idle" and len(blocks) == 2
-        assert (ended(head), head.steps) == (expected, 2 if goes_on else 1)
-    if head.status == "stopped":
+    goes_on = expected[0] == "idle" and len(blocks) == 2
+    assert (ended(head), head.steps) == (expected, 2 if goes_on else 1)
+    if expected[0] == "stopped":
         head = kit.run(kit.intake.resume(head))
         check_session(kit, head)
         assert ended(head) == ("idle", "end_turn")

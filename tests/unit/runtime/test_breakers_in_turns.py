@@ -10,8 +10,9 @@ import pytest
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import begin, check_session, play, reply, results, say, scripted_kit, use
 from turnkeeper import Agent, Limits, ToolError, tool
-from turnkeeper.core.errors import Forbidden
+from turnkeeper.core.errors import Forbidden, InvalidRequest
 from turnkeeper.core.session import Head
+from turnkeeper.runtime.intake import MAX_ITERATIONS
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
@@ -238,14 +239,23 @@ def test_it_goes_on_with_a_raised_limit_and_not_without() -> None:
     assert (ended(head), head.steps, head.limits.max_iterations) == (("stopped", "iteration_limit"), 30, 30)
 
 
-@pytest.mark.parametrize("wanted", [0, -1, 1_000_000])
-def test_a_limit_cannot_be_raised_beyond_sense(wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [(0, InvalidRequest), (-1, InvalidRequest), (MAX_ITERATIONS + 1, Forbidden), (1_000_000, Forbidden)],
+)
+def test_a_limit_cannot_be_raised_beyond_sense(wanted: int, error: type[Exception]) -> None:
     kit = endless(limits=Limits(max_iterations=2))
     head = play(kit, "endless")
-    with pytest.raises(Exception) as refused:
+    with pytest.raises(error, match="max_iterations is at"):
         kit.intake.resume(head, max_iterations=wanted)
-    assert getattr(refused.value, "status", None) in (400, 403)
     assert kit.head(head.session_id) == head
+
+
+@pytest.mark.parametrize("wanted", [1, MAX_ITERATIONS])
+def test_the_bounds_of_a_limit_can_be_asked_for(wanted: int) -> None:
+    kit = endless(limits=Limits(max_iterations=2))
+    head = play(kit, "endless")
+    assert kit.intake.resume(head, max_iterations=wanted).limits.max_iterations == wanted
 
 
 def test_a_plans_limit_stays_above_what_can_be_asked_for() -> None:

@@ -41,11 +41,17 @@ def test_a_public_address_is_open(text: str) -> None:
     assert AddressPolicy.of([]).choose([normal(text)])
 
 
-@given(st.ip_addresses())
-def test_nothing_is_open_that_python_knows_as_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """As Python knows it; but not where an address of the old kind stands in it, which decides then."""
     known = normal(str(address))
-    if known.is_private or known.is_loopback or known.is_link_local or known.is_multicast or known.is_unspecified:
-        assert not is_public(known) or (known.version == 6 and known in ipaddress.ip_network("64:ff9b::/96"))
+    if known in ipaddress.ip_network("64:ff9b::/96"):
+        return False
+    return known.is_private or known.is_loopback or known.is_link_local or known.is_multicast or known.is_unspecified
+
+
+@given(st.ip_addresses().filter(_is_private))
+def test_nothing_is_open_that_python_knows_as_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert not is_public(normal(str(address)))
 
 
 def test_an_opened_network_opens_just_that() -> None:
