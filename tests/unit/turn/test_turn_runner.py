@@ -1,76 +1,17 @@
-"""The Lambdas' own handlers: what they import, what they log, and how they end."""
+"""The turn Lambda: what it makes of an event, how much time it gives the turn, and how it ends."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from functions.turn.handler import TurnRunner
-from tests.support.kit import REPOSITORY, WHO, MemoryKit
+from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.intake import NewSession
-
-ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'shared' / 'src'}",
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "AWS_LAMBDA_FUNCTION_NAME": "function",
-    "LAMBDA_TASK_ROOT": str(REPOSITORY),
-    "TURNKEEPER_TABLE": "table",
-    "TURNKEEPER_BUCKET": "bucket",
-    "TURNKEEPER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/queue",
-    "TURNKEEPER_DLQ_URL": "https://sqs.eu-central-1.amazonaws.com/1/dead",
-    "TURNKEEPER_SIGNING_SECRET_ID": "signing",
-    "TURNKEEPER_IDENTITY": "local",
-}
-CALL = """
-import json, sys
-from functions.{name}.handler import handler
-class Context:
-    def get_remaining_time_in_millis(self): return 29_000
-answer = handler({event!r}, Context())
-print(json.dumps({{"answer": answer, "loaded": [name for name in {names!r} if name in sys.modules]}}))
-"""
-
-
-def call(name: str, event: Any, names: list[str]) -> Any:
-    """What a handler answers in a process of its own, and which of these modules are loaded then."""
-    code = CALL.format(name=name, event=event, names=names)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, cwd="/", capture_output=True, text=True, check=True, timeout=60
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_the_front_door_never_imports_the_model() -> None:
-    event = {"rawPath": "/v1/health", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
-    told = call("api", event, ["anthropic", "mcp", "psycopg", "aws_cdk", "local", "turnkeeper.adapters.injection"])
-    assert told["loaded"] == []
-    assert told["answer"]["statusCode"] == 200
-
-
-def test_importing_the_front_door_imports_no_http_client() -> None:
-    """Only the prices bring one along, once they are asked for."""
-    code = "import sys, functions.api.handler; print([n for n in ('anthropic', 'httpx2') if n in sys.modules])"
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "AWS_LAMBDA_FUNCTION_NAME"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_the_turn_runner_has_the_model_ready() -> None:
-    told = call("turn", {"nonsense": 1}, ["anthropic"])
-    assert told == {"answer": {"outcome": "invalid"}, "loaded": ["anthropic"]}
-
-
-# ---- the turn runner ----
 
 
 def created(kit: MemoryKit, agent: str = "plain") -> tuple[Head, dict[str, Any]]:
