@@ -6,7 +6,7 @@ CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly up down check docs bench synth deploy lock clean
+.PHONY: help setup demo test nightly mutants up down check docs bench synth deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,9 +17,13 @@ demo: setup  ## the main job, end to end, on this machine
 test: setup  ## every test that needs no account and no key
 	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not nightly"
 
-nightly: setup  ## the long forms of the tests, and 10,000 seeds of the simulation
+nightly: setup  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
+	$(BIN)/python -m tests.support.mutants
+
+mutants: setup  ## break the core on purpose: which changes does no fast test notice; MUTANTS="--seed 7" for settings
+	$(BIN)/python -m tests.support.mutants $(MUTANTS)
 
 up: setup  ## the local kit, in the background
 	$(BIN)/turnkeeper up
