@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from turnkeeper.core.caps import NO_CAP, Caps, caps_from
+from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.lifecycle.change import Reserved
-from turnkeeper.core.policy import Caps
-from turnkeeper.core.session import Account, Head, LeaseState, Reservation, TurnState
+from turnkeeper.core.scopes import SCOPES
+from turnkeeper.core.session import Account, Head, LeaseState, TurnState
 
 NOW = "2026-03-02T09:30:00.000Z"
+#: No cap in any scope.
+UNCAPPED: Caps = caps_from(dict.fromkeys(SCOPES, NO_CAP), "UTC", shards=1)
 
 
 def head(**fields: Any) -> Head:
@@ -43,8 +47,7 @@ def reservation(call: int = 1, amount_nanousd: int = 100) -> Reservation:
         amount_nanousd=amount_nanousd,
         model="a model",
         max_tokens=10,
-        day="2026-03-02",
-        month="2026-03",
+        periods={"user_daily": "2026-03-02", "user_monthly": "2026-03", "tenant_monthly": "2026-03"},
         shard=0,
         at=NOW,
     )
@@ -52,5 +55,4 @@ def reservation(call: int = 1, amount_nanousd: int = 100) -> Reservation:
 
 def reserved(call: int = 1, amount_nanousd: int = 100) -> Reserved:
     """The same, as it is written."""
-    caps = Caps(task=None, user_daily=None, user_monthly=None, tenant_monthly=None, fingerprint="none")
-    return Reserved(reservation(call, amount_nanousd), caps, "prices of the test")
+    return Reserved(reservation(call, amount_nanousd), UNCAPPED, "prices of the test")
