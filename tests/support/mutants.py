@@ -114,7 +114,7 @@ def run(names: list[str]) -> list[Outcome]:
 
     log = FOLDER / "run.log"
     with log.open("w") as output:
-        command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", "2", *names]
+        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "2", *names]
         done = subprocess.run(command, check=False, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"mutmut failed; {log} says why:\n" + log.read_text().replace("\r", "\n")[-2_000:])
