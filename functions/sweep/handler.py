@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from functools import cache
 from typing import Any
 
-from functions.sweep.sweep import Sweep
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
@@ -31,13 +29,13 @@ def _kit() -> Kit:
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     """One sweep; what it did, also in the log."""
     kit = _kit()
-    started = time.monotonic()
+    started = kit.clock.monotonic()
 
     def seconds_left() -> float:
         if hasattr(context, "get_remaining_time_in_millis"):
             return float(context.get_remaining_time_in_millis()) / 1000 - _MARGIN_SECONDS
-        return _DEFAULT_SECONDS - (time.monotonic() - started)
+        return _DEFAULT_SECONDS - (kit.clock.monotonic() - started)
 
-    report = Sweep(kit.sessions, kit.dispatch, kit.erasure, kit.alerts, kit.clock).run(seconds_left).to_json()
+    report = kit.sweep.run(seconds_left).to_json()
     logger.info("swept %s", json.dumps(report))
     return report

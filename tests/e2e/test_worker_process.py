@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from functions.sweep.sweep import Sweep
 from local.kit.processes import clean_environment
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionNotFound
@@ -139,8 +138,7 @@ class Place:
             return None
 
     def sweep(self) -> None:
-        kit = self.kit
-        Sweep(kit.sessions, kit.dispatch, kit.erasure, kit.alerts, kit.clock).run(lambda: 5.0)
+        self.kit.sweep.run(lambda: 5.0)
 
     def depth(self, url: str | None = None) -> int:
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, policy_of
+from turnkeeper.core.session import Head
 from turnkeeper.ports import (
     Alerts,
     Blobs,
@@ -45,12 +47,13 @@ from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
-from turnkeeper.runtime.leases import LeaseThread
+from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
@@ -182,6 +185,10 @@ class Kit:
         return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
 
     @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock)
+
+    @cached_property
     def engine(self) -> Engine:
         return Engine(
             World(
@@ -200,9 +207,12 @@ class Kit:
                 ids=self.ids,
                 parallel=self.parallel,
                 warn=logger.warning,
-                keep_lease=lambda head, since, beat: LeaseThread(self.sessions, self.clock, head, since, beat),
+                keep_lease=self.keep_lease,
             )
         )
+
+    def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
+        return LeaseThread(self.sessions, self.clock, head, held_since, on_beat)
 
     # ---- at the start of a process ----
 

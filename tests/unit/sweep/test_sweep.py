@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from functions.sweep.sweep import Sweep
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import LeaseLost, Unavailable
@@ -28,12 +27,8 @@ def kit() -> MemoryKit:
     return MemoryKit(clock=ManualClock(), runner="none", lease_seconds=60)
 
 
-def sweep_of(kit: MemoryKit) -> Sweep:
-    return Sweep(kit.sessions, kit.dispatch, kit.erasure, kit.alerts, kit.clock)
-
-
 def sweep(kit: MemoryKit) -> dict[str, Any]:
-    report = sweep_of(kit).run(lambda: 10.0).to_json()
+    report = kit.sweep.run(lambda: 10.0).to_json()
     return {name: value for name, value in report.items() if value and name not in {"complete", "sessions"}}
 
 
@@ -156,7 +151,7 @@ def test_two_sweeps_at_once_send_once(kit: MemoryKit) -> None:
 
     def run() -> None:
         start.wait()
-        reports.append(sweep_of(kit).run(lambda: 10.0).to_json())
+        reports.append(kit.sweep.run(lambda: 10.0).to_json())
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
@@ -269,7 +264,7 @@ def test_it_ends_when_time_is_up_and_goes_on_the_next_time(kit: MemoryKit) -> No
         new(kit)
     kit.clock.advance(61)  # type: ignore[attr-defined]
     left = iter([1.0, 1.0, 1.0, 0.0])
-    report = sweep_of(kit).run(lambda: next(left))
+    report = kit.sweep.run(lambda: next(left))
     assert (report.resent, report.complete, len(report.sessions)) == (3, False, 3)
     assert sweep(kit) == {"resent": 7}
 

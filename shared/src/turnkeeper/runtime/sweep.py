@@ -49,7 +49,7 @@ class Report:
 
 
 #: Session ids that a report names at most.
-_NAMED = 50
+_MAX_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Sweep:
             report.failed += 1
             logger.exception("session %s could not be looked after", head.session_id)
             return
-        if done and len(report.sessions) < _NAMED:
+        if done and len(report.sessions) < _MAX_NAMED:
             report.sessions.append(head.session_id)
 
     def _act(self, head: Head, report: Report) -> bool:
