@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -15,108 +12,112 @@ from tests.support.scripted import begin, check_session, reply, say, scripted_ki
 from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy
-from turnkeeper.runtime.leases import LeaseThread
+from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy, Update
+from turnkeeper.runtime.leases import HeldLease, LeaseThread
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
-LENGTH = 1.0
+LENGTH = 60.0
 
 
-@pytest.fixture
-def kit() -> MemoryKit:
-    return MemoryKit(runner="none", lease_seconds=LENGTH)
+class Held:
+    """A session that a runner has claimed, and its lease."""
+
+    def __init__(self, on_beat: Callable[[], None] = lambda: None) -> None:
+        self.clock = ManualClock()
+        self.kit = MemoryKit(runner="none", lease_seconds=LENGTH, clock=self.clock)
+        since = self.clock.monotonic()
+        self.head = self.kit.sessions.claim("acme", begin(self.kit, "plain").session_id, "runner-1", "fargate")
+        self.lease = HeldLease(self.kit.sessions, self.clock, self.head, since, on_beat)
+
+    def pass_time(self, seconds: float) -> None:
+        """With a beat as often as there should be one."""
+        for _ in range(int(seconds / self.lease.beat_seconds)):
+            self.clock.advance(self.lease.beat_seconds)
+            self.lease.beat()
 
 
-@contextmanager
-def held(kit: MemoryKit, on_beat: Callable[[], None] = lambda: None) -> Iterator[tuple[Head, LeaseThread]]:
-    since = kit.clock.monotonic()
-    head = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-1", "fargate")
-    with LeaseThread(kit.sessions, kit.clock, head, since, on_beat) as lease:
-        yield head, lease
-
-
-def until(holds: Callable[[], Any], seconds: float = 8.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_it_runs_on_while_somebody_keeps_it(kit: MemoryKit) -> None:
+def test_it_runs_on_while_somebody_keeps_it() -> None:
     beats: list[float] = []
-    with held(kit, lambda: beats.append(time.monotonic())) as (head, lease):
-        until(lambda: len(beats) >= 4)
-        assert not lease.lost
-        assert kit.head(head.session_id).lease.expires_at > head.lease.expires_at + 900
-        with pytest.raises(SessionBusy):
-            kit.sessions.claim("acme", head.session_id, "runner-2", "lambda")
+    held = Held(lambda: beats.append(held.clock.monotonic()))
+    held.pass_time(600)
+    assert not held.lease.lost
+    assert len(beats) in range(28, 31), "every third of its length"
+    now_millis = held.clock.now().timestamp() * 1000
+    assert held.kit.head(held.head.session_id).lease.expires_at > now_millis + LENGTH * 1000 / 2
+    with pytest.raises(SessionBusy):
+        held.kit.sessions.claim("acme", held.head.session_id, "runner-2", "lambda")
 
 
-def test_it_is_given_up_by_itself_where_it_cannot_be_extended(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_given_up_by_itself_where_it_cannot_be_extended(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held()
+
     def busy(head: Head) -> int:
         raise StoreBusy("no")
 
-    monkeypatch.setattr(kit.sessions, "extend", busy)
-    started = time.monotonic()
-    with held(kit) as (head, lease):
-        until(lambda: lease.lost)
-        # Before it ends for the others.
-        assert time.time() * 1000 < kit.head(head.session_id).lease.expires_at
-        assert time.monotonic() - started >= LENGTH * 0.8
+    monkeypatch.setattr(held.kit.sessions, "extend", busy)
+    held.pass_time(LENGTH * 0.85)
+    assert not held.lease.lost
+    held.pass_time(LENGTH * 0.1)
+    assert held.lease.lost
+    # Before it ends for the others.
+    assert held.clock.now().timestamp() * 1000 < held.kit.head(held.head.session_id).lease.expires_at
 
 
-def test_an_error_of_a_beat_costs_nothing(kit: MemoryKit) -> None:
-    beats: list[int] = []
-
+def test_an_error_of_a_beat_costs_nothing() -> None:
     def beat() -> None:
-        beats.append(1)
         raise RuntimeError("the message could not be extended")
 
-    with held(kit, beat) as (_, lease):
-        until(lambda: len(beats) >= 4)
-        assert not lease.lost
+    held = Held(beat)
+    held.pass_time(600)
+    assert not held.lease.lost
 
 
-def test_another_runners_claim_is_noticed(kit: MemoryKit) -> None:
-    with held(kit) as (head, lease):
-        stolen = kit.table.update  # What a runner with a clock far ahead would do.
-        from turnkeeper.ports import Update
-        from turnkeeper.runtime.store import keys
-
-        stolen(Update(keys.head_key("acme", head.session_id), set={"lease_owner": "x"}, add={"fencing_token": 1}))
-        until(lambda: lease.lost)
-
-
-def test_a_cancel_is_noticed(kit: MemoryKit) -> None:
-    with held(kit) as (head, lease):
-        assert not lease.cancelled
-        kit.sessions.request_cancel(head)
-        until(lambda: lease.cancelled)
+def test_another_runners_claim_is_noticed() -> None:
+    held = Held()
+    # What a runner with a clock far ahead would do.
+    key = keys.head_key("acme", held.head.session_id)
+    held.kit.table.update(Update(key, set={"lease_owner": "x"}, add={"fencing_token": 1}))
+    held.pass_time(LENGTH / 3 + 2)
+    assert held.lease.lost
 
 
-def test_a_cancel_from_before_the_claim_is_known_at_once(kit: MemoryKit) -> None:
+def test_a_cancel_is_noticed() -> None:
+    held = Held()
+    held.pass_time(3)
+    assert not held.lease.cancelled
+    held.kit.sessions.request_cancel(held.head)
+    held.pass_time(2)
+    assert held.lease.cancelled
+
+
+def test_a_cancel_from_before_the_claim_is_known_at_once() -> None:
+    kit = MemoryKit(runner="none")
     head = begin(kit, "plain")
     kit.sessions.request_cancel(head)
     claimed = kit.sessions.claim("acme", head.session_id, "r", "lambda")
-    assert LeaseThread(kit.sessions, kit.clock, claimed, 0.0, lambda: None).cancelled
+    assert HeldLease(kit.sessions, kit.clock, claimed, 0.0, lambda: None).cancelled
 
 
 def test_a_stalled_process_does_not_believe_in_its_lease() -> None:
-    clock = ManualClock()
-    kit = MemoryKit(runner="none", lease_seconds=60, clock=clock)
-    with held(kit) as (_, lease):
+    held = Held()
+    assert not held.lease.lost
+    held.clock.advance(LENGTH - 5)
+    assert held.lease.lost
+
+
+def test_a_thread_beats_for_as_long_as_the_lease_is_held() -> None:
+    kit = MemoryKit(runner="none", lease_seconds=1)
+    head = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-1", "fargate")
+    beats = threading.Semaphore(0)
+    with LeaseThread(kit.sessions, kit.clock, head, kit.clock.monotonic(), beats.release) as lease:
+        assert beats.acquire(timeout=5)
         assert not lease.lost
-        clock.advance(55)
-        assert lease.lost
-
-
-def test_the_thread_ends_with_the_lease(kit: MemoryKit) -> None:
-    with held(kit) as (head, _):
-        name = f"lease-{head.session_id}"
-        assert any(thread.name == name for thread in threading.enumerate())
-    until(lambda: not any(thread.name == name for thread in threading.enumerate()))
+        [thread] = [thread for thread in threading.enumerate() if thread.name == f"lease-{head.session_id}"]
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 # ---- two runners ----

@@ -41,8 +41,8 @@ class Lease(Protocol):
         """Somebody asked for the session to stop."""
 
 
-class LeaseThread:
-    """Extends the lease every third of its length from a thread of its own, and looks for cancels in between."""
+class HeldLease:
+    """A lease that is kept for as long as somebody calls ``beat``, every ``beat_seconds``."""
 
     def __init__(
         self, sessions: Sessions, clock: Clock, head: Head, held_since: float, on_beat: Callable[[], None]
@@ -53,19 +53,9 @@ class LeaseThread:
         self._on_beat = on_beat
         self._length = sessions.lease_seconds
         self._renewed_at = held_since
-        self._stop = threading.Event()
         self._lost = False
         self._cancelled = head.turn.cancel_requested
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{head.session_id}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
+        self.beat_seconds = min(CANCEL_POLL_SECONDS, self._length / 3)
 
     @property
     def lost(self) -> bool:
@@ -75,18 +65,37 @@ class LeaseThread:
     def cancelled(self) -> bool:
         return self._cancelled
 
+    def beat(self) -> None:
+        """Extend the lease every third of its length, and look whether a cancel was asked for. Never raises: what
+        failed is tried again at the next beat, and the lease ends by itself when none succeeds."""
+        if self._lost:
+            return
+        try:
+            if self._clock.monotonic() - self._renewed_at >= self._length / 3:
+                asked_at = self._clock.monotonic()
+                self._sessions.extend(self._head)
+                self._renewed_at = asked_at
+                self._on_beat()
+            self._cancelled = self._cancelled or self._sessions.cancel_requested(self._head)
+        except LeaseLost:
+            self._lost = True
+        except Exception as error:  # noqa: BLE001 - nothing may end the beats while the session runs
+            logger.warning("session %s: a beat failed: %s", self._head.session_id, type(error).__name__)
+
+
+class LeaseThread(HeldLease):
+    """Beats in a thread of its own, from when it is entered until it is left."""
+
+    def __enter__(self) -> Self:
+        self._left = threading.Event()
+        threading.Thread(target=self._keep, name=f"lease-{self._head.session_id}", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left.set()
+
     def _keep(self) -> None:
-        while not self._stop.wait(min(CANCEL_POLL_SECONDS, self._length / 3)):
-            try:
-                if self._clock.monotonic() - self._renewed_at >= self._length / 3:
-                    asked_at = self._clock.monotonic()
-                    self._sessions.extend(self._head)
-                    self._renewed_at = asked_at
-                    self._on_beat()
-                self._cancelled = self._cancelled or self._sessions.cancel_requested(self._head)
-            except LeaseLost:
-                self._lost = True
-                return
-            except Exception as error:  # noqa: BLE001 - nothing may end this thread while the session runs
-                # Tried again at the next beat; the lease ends by itself when none succeeds.
-                logger.warning("session %s: a beat failed: %s", self._head.session_id, type(error).__name__)
+        while not self._left.wait(self.beat_seconds):
+            self.beat()
