@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from types import FrameType
 
 from fargate_worker.health import HealthServer
@@ -69,13 +68,13 @@ def main() -> int:
     )
     protection = None
     if agent_uri := os.environ.get("ECS_AGENT_URI"):
-        protection = TaskProtection(agent_uri, lambda: worker.running() > 0)
+        protection = TaskProtection(agent_uri, lambda: worker.running() > 0, kit.clock)
         protection.start()
     health.start()
     worker.start()
     logger.info("ready: %d slots, health on port %d", settings.worker_concurrency, health.port)
     while not signals.stop:
-        time.sleep(0.1)
+        kit.clock.sleep(0.1)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
     clean = worker.drain()

@@ -14,7 +14,7 @@ from fargate_worker.worker import Worker
 logger = logging.getLogger(__name__)
 
 #: The receive loop may be silent for so long: a long poll, and the retries of an SQS that is out of reach.
-LONGEST_SILENCE_SECONDS = 180.0
+MAX_SILENCE_SECONDS = 180.0
 
 
 class HealthServer:
@@ -63,7 +63,7 @@ class HealthServer:
 
     def _healthz(self) -> tuple[int, dict[str, Any]]:
         silent = self._worker.quiet_seconds()
-        if silent > LONGEST_SILENCE_SECONDS:
+        if silent > MAX_SILENCE_SECONDS:
             return 503, {"status": "stuck", "silent_seconds": round(silent)}
         return 200, {"status": "draining" if self._worker.draining else "ok"}
 

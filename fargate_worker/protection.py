@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
 import urllib.request
 from collections.abc import Callable
+
+from fargate_worker.threads import Spawn, in_thread, repeated
+from turnkeeper.ports import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -16,34 +17,36 @@ _REFRESH_SECONDS = EXPIRES_MINUTES * 60 / 2
 #: Nothing has to run for this long before protection is given back: the next job often follows at once.
 _SETTLE_SECONDS = 5.0
 _RETRY_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 
 
 class TaskProtection:
     """Asks the ECS agent for protection while ``busy`` says so. A request that fails is logged and tried again; it
     never disturbs a session."""
 
-    def __init__(self, agent_uri: str, busy: Callable[[], bool]) -> None:
+    def __init__(self, agent_uri: str, busy: Callable[[], bool], clock: Clock, spawn: Spawn = in_thread) -> None:
         self._url = f"{agent_uri.rstrip('/')}/task-protection/v1/state"
         self._busy = busy
+        self._clock = clock
+        self._spawn = spawn
         self._protected = False
         self._asked_at = 0.0
         self._failed_at: float | None = None
         self._busy_at = 0.0
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="protection", daemon=True)
+        self._closed = False
 
     def start(self) -> None:
-        self._thread.start()
+        self._spawn(
+            "protection",
+            repeated(self.look, seconds=_LOOK_SECONDS, clock=self._clock, until=lambda: self._closed),
+        )
 
     def close(self) -> None:
-        self._closed.set()
+        self._closed = True
 
-    def _watch(self) -> None:
-        while not self._closed.wait(0.5):
-            self.look(time.monotonic())
-
-    def look(self, now: float) -> None:
+    def look(self) -> None:
         """Ask for what is wanted now, where that is not what was asked for already."""
+        now = self._clock.monotonic()
         if self._failed_at is not None and now - self._failed_at < _RETRY_SECONDS:
             return
         if self._busy():
@@ -73,6 +76,6 @@ class TaskProtection:
             method="PUT",
         )
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-            told = json.loads(answer.read() or b"{}")
-        if isinstance(told, dict) and told.get("failure"):
-            raise ValueError(f"refused: {told['failure'].get('Reason')}")
+            outcome = json.loads(answer.read() or b"{}")
+        if isinstance(outcome, dict) and outcome.get("failure"):
+            raise ValueError(f"refused: {outcome['failure'].get('Reason')}")

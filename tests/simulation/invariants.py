@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
 
-from tests.simulation.world import TENANT, Simulation
+from tests.simulation.world import Simulation
+from tests.support.checks import check_ledger, check_totals, check_transcript
 from turnkeeper.core import audit
 from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.scopes import SCOPES, SHARDED
-from turnkeeper.core.session import Entry, Head, Usage
-from turnkeeper.ports import Key
+from turnkeeper.core.session import Entry, Head, Transcript
+from turnkeeper.ports import Item, Key
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.tenants import audit_records
 
+#: Attributes that hold what was said, or what a tool was called with.
+CONTENTS = {"data", "blob", "arguments_redacted", "arguments_salt", "error"}
+
 
 def check(simulation: Simulation) -> None:
     """Raises AssertionError for the first invariant that does not hold."""
+    assert not simulation.violations, simulation.violations[0]
+    accepted = simulation.users.accepted
+    assert accepted.keys() <= set(simulation.session_ids()), "an accepted input has no session"
     spent: Counter[Key] = Counter()
     for session_id in simulation.session_ids():
         sessions = simulation.quiet_sessions
-        transcript = sessions.load(TENANT, session_id)
-        calls = sessions.calls(TENANT, session_id)
-        check_transcript(transcript.entries)
-        check_inputs(transcript.entries, simulation.accepted.get(session_id, []))
-        check_totals(transcript.head, transcript.entries, calls)
-        check_audit(simulation, transcript.head, transcript.entries)
+        transcript = sessions.load(simulation.tenant_id, session_id)
+        calls = sessions.calls(simulation.tenant_id, session_id)
+        check_session(simulation, transcript, calls)
         for call in calls:
             reservation = Reservation.model_validate({name: call[name] for name in Reservation.model_fields})
             assert reservation.periods.keys() == SCOPES.keys() - {"task"}, "every scope is capped here"
@@ -34,70 +37,72 @@ def check(simulation: Simulation) -> None:
                 spent[keys.counter_key(payer_of(transcript.head), counter)] += call["spent_nanousd"]
     check_effects(simulation)
     check_counters(simulation, spent)
+    check_resumes(simulation)
+    check_dead_letters(simulation)
+    check_alerts(simulation)
 
 
-def check_transcript(entries: tuple[Entry, ...]) -> None:
-    """Numbered without gaps; every tool_use answered by exactly one tool_result, in order, in the very next entry."""
-    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1)), "seq has gaps"
-    seen: set[str] = set()
-    for index, entry in enumerate(entries):
-        uses = [block["id"] for block in entry.content if block.get("type") == "tool_use"]
-        assert not seen & set(uses), "a tool_use stands twice"
-        seen |= set(uses)
-        if uses:
-            after = entries[index + 1] if index + 1 < len(entries) else None
-            assert after is not None and after.type == "tool_results", f"tool_use at {entry.seq} is not answered"
-            results = [b["tool_use_id"] for b in after.content if b.get("type") == "tool_result"]
-            assert results == uses, f"tool_use at {entry.seq}: {uses} answered by {results}"
-            assert [outcome.tool_use_id for outcome in after.outcomes] == uses
+def check_session(simulation: Simulation, transcript: Transcript, calls: list[Item]) -> None:
+    head, entries = transcript.head, transcript.entries
+    check_end(head, damaged=head.session_id in simulation.users.damaged)
+    if head.status == "erased":
+        check_ledger(head, calls)
+        check_erased(simulation, head)
+        check_audit(simulation, head)
+    else:
+        assert head.session_id not in simulation.users.erased, "it was erased, and is back"
+        check_transcript(entries)
+        check_inputs(entries, simulation.users.accepted.get(head.session_id, []))
+        check_totals(head, entries, calls)
+        audited = check_audit(simulation, head)
+        assert audited == [outcome.tool_use_id for entry in entries for outcome in entry.outcomes]
+
+
+def check_end(head: Head, *, damaged: bool) -> None:
+    """No turn ends by an error of our own, but where too many runners in a row were lost."""
+    if head.stop is not None and head.stop.reason == "internal_error" and not damaged:
+        assert "runners in a row" in str(head.stop.detail), f"an error of our own: {head.stop.detail}"
 
 
 def check_inputs(entries: tuple[Entry, ...], texts: list[str]) -> None:
     """Every input that was accepted is there, in order, and none twice. (More may be there than somebody lived to hear
     of.)"""
-    said = [entry.content[0]["text"] for entry in entries if entry.type == "user" and not entry.by_kit]
-    assert len(set(said)) == len(said), f"an input stands twice: {said}"
-    assert [text for text in said if text in texts] == texts, f"accepted {texts}, stored {said}"
+    inputs = [entry.content[0]["text"] for entry in entries if entry.type == "user" and not entry.by_kit]
+    assert len(set(inputs)) == len(inputs), f"an input stands twice: {inputs}"
+    assert [text for text in inputs if text in texts] == texts, f"accepted {texts}, stored {inputs}"
 
 
-def check_totals(head: Head, entries: tuple[Entry, ...], calls: list[dict[str, Any]]) -> None:
-    """Totals are the sum of the entries and of the ledger; nothing is pending; one settled call an answer."""
-    assert head.resting and head.account.pending is None and head.lease.owner is None
-    answers = [entry for entry in entries if entry.type == "assistant"]
-    assert head.steps == len(answers)
-    usage = Usage()
-    for entry in answers:
-        usage += Usage.of(entry.usage)
-    assert head.account.usage == usage
-    assert head.account.cost_nanousd == sum(entry.cost_nanousd for entry in entries), (
-        "cost is not the sum of the entries"
-    )
-    states = Counter(call["state"] for call in calls)
-    assert states["pending"] == 0, "a reservation is pending at rest"
-    assert head.account.cost_nanousd == sum(call["spent_nanousd"] for call in calls), (
-        "cost is not the sum of the ledger"
-    )
-    assert [call["call"] for call in calls] == list(range(1, head.account.calls + 1))
-    assert all(call["spent_nanousd"] <= call["amount_nanousd"] for call in calls)
-    assert states["settled"] >= len(answers)
+def check_erased(simulation: Simulation, head: Head) -> None:
+    """Nothing is left of what was said, what tools were called with, and what they returned."""
+    last = keys.entry_key(head.tenant_id, head.session_id, head.last_seq)  # It only says that it was erased.
+    for item in simulation.table.query_all(last.pk):
+        left = CONTENTS & item.keys()
+        assert not left or item["sk"] == last.sk, f"{item['sk']} of an erased session still has {left}"
+    prefix = keys.blob_prefix(head.tenant_id, head.session_id)
+    assert not [key for key in simulation.blobs.contents if key.startswith(prefix)], "an erased session still has blobs"
 
 
-def check_audit(simulation: Simulation, head: Head, entries: tuple[Entry, ...]) -> None:
-    """The chain verifies, and holds one record for each tool call."""
-    records = simulation.quiet_sessions.audit(TENANT, head.session_id)
+def check_audit(simulation: Simulation, head: Head) -> list[str]:
+    """The chain verifies, and holds every call that a tool was made for; the calls that it holds."""
+    records = simulation.quiet_sessions.audit(simulation.tenant_id, head.session_id)
     problems = audit.verify(
-        audit_records(records), head.audit_seq, head.audit_hash, tenant_id=TENANT, session_id=head.session_id
+        audit_records(records),
+        head.audit_seq,
+        head.audit_hash,
+        tenant_id=simulation.tenant_id,
+        session_id=head.session_id,
     )
     assert not problems, problems
     audited = [record["tool_use_id"] for record in records if record["kind"] == "tool_call"]
-    called = [outcome.tool_use_id for entry in entries for outcome in entry.outcomes]
-    assert audited == called
+    ran = {tool_use_id for _, session_id, tool_use_id, _ in simulation.tools.done if session_id == head.session_id}
+    assert ran <= set(audited), f"tools ran without a record: {ran - set(audited)}"
+    return audited
 
 
 def check_effects(simulation: Simulation) -> None:
     """``once`` happened at most once a call; a repeated ``idempotent`` call had the same key."""
     happened: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for effect, session_id, tool_use_id, key in simulation.outside:
+    for effect, session_id, tool_use_id, key in simulation.tools.done:
         happened[effect, session_id, tool_use_id].append(key)
     for (effect, _, tool_use_id), used in happened.items():
         assert len(set(used)) == 1, f"{tool_use_id} ran with several keys"
@@ -127,3 +132,25 @@ def check_counters(simulation: Simulation, spent: Counter[Key]) -> None:
     assert not spent, f"not counted: {spent}"
     cap = caps[SHARDED.name].amount
     assert cap is not None and all(month <= cap for month in months.values()), "over the tenant's cap"
+
+
+def check_resumes(simulation: Simulation) -> None:
+    """A stopped session is resumed by the token of that very stop, once, and by no other."""
+    for session_id, (at_least, at_most) in simulation.users.resumes.items():
+        if session_id not in simulation.users.damaged:
+            resumed = simulation.heads.departures[session_id]
+            assert at_least <= resumed <= at_most, f"{session_id} was resumed {resumed} times"
+
+
+def check_dead_letters(simulation: Simulation) -> None:
+    """What can never work is there, with its reason, and nothing else."""
+    letters = {letter.body: letter.error_code for letter in simulation.queue.dead_letters}
+    users = simulation.users
+    assert users.nonsense_sent <= letters.keys() <= users.nonsense, letters
+    assert set(letters.values()) <= {"unknown_schema"}, letters
+
+
+def check_alerts(simulation: Simulation) -> None:
+    """Money is left behind at rest only where somebody's hand did it; then the sweep says so."""
+    alerted = {(alert.kind, alert.data["session_id"]) for alert in simulation.alerts.alerts}
+    assert alerted <= {("stale_reservation", session_id) for session_id in simulation.users.damaged}, alerted

@@ -17,3 +17,9 @@ BATCH = 25
 def test_every_invariant_holds(first: int) -> None:
     for seed in range(first, min(first + BATCH, SEEDS)):
         simulate(seed)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """Or no failure could be replayed."""
+    for seed in range(6):
+        assert simulate(seed).scheduler.history == simulate(seed).scheduler.history

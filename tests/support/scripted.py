@@ -10,7 +10,7 @@ from typing import Any
 
 from local.standin.errors import ApiError
 from local.standin.validate import validate_message
-from tests.simulation.invariants import check_totals, check_transcript
+from tests.support.checks import check_totals, check_transcript
 from tests.support.kit import MODEL, WHO, MemoryKit
 from turnkeeper.core import audit
 from turnkeeper.core.agent import Agent

@@ -237,7 +237,7 @@ def test_an_error_of_ours_that_quotes_one(
 
 def test_jobs_that_carry_secrets(kit: MemoryKit, logged: io.StringIO) -> None:
     reader = Reader(kit.intake, kit.tokens, kit.policy)
-    holding = Holding(kit.queue, lease_seconds=60, fresh_body=lambda _: "")
+    holding = Holding(kit.queue, kit.clock, lease_seconds=60, fresh_body=lambda _: "")
     for secret in SECRETS.values():
         for more in ({"agent": secret}, {"role": [secret]}, {"extra": secret}, {"schema": secret}, {"tenant_id": ""}):
             body = {"schema": "turnkeeper.job/v1", "job_id": "j", "tenant_id": "acme", "user_id": "u", "agent": "plain"}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from fargate_worker.health import HealthServer
+from fargate_worker.health import MAX_SILENCE_SECONDS, HealthServer
 from fargate_worker.protection import TaskProtection
 from tests.unit.worker.conftest import Bench
+from turnkeeper.testing.clock import ManualClock
 
 
 def get(port: int, path: str) -> tuple[int, dict[str, Any]]:
@@ -34,33 +34,23 @@ def test_health_readiness_and_status(bench: Bench) -> None:
     worker = bench.worker()
     server = HealthServer(worker, reachable, host="127.0.0.1", port=0)
     server.start()
-    session_id = bench.job("shown", "[[sleep 1]][[say done]]")
-    bench.wait(lambda: worker.running() == 1)
+    session_id = bench.job("shown", "[[sleep 90]][[say done]]")
+    bench.wait(lambda: bench.status(session_id) == "running")
+    bench.scheduler.sleep(30)
     assert get(server.port, "/healthz") == (200, {"status": "ok"})
     assert get(server.port, "/readyz?x=1") == (200, {"status": "ready"})
-    bench.wait(lambda: get(server.port, "/status")[1]["running"][0]["session_id"] is not None)
     status = get(server.port, "/status")[1]
     assert (status["status"], status["concurrency"], status["following"]) == ("running", 16, 0)
-    assert status["running"][0]["session_id"] == session_id
+    assert status["running"] == [{"tenant_id": "acme", "session_id": session_id, "seconds": 30.0}]
     assert get(server.port, "/secrets")[0] == 404
     down = True
     assert get(server.port, "/readyz")[0] == 503
     assert get(server.port, "/healthz")[0] == 200, "replacing the process would not bring the table back"
+    bench.scheduler.now += MAX_SILENCE_SECONDS + 1
+    assert get(server.port, "/healthz") == (503, {"status": "stuck", "silent_seconds": MAX_SILENCE_SECONDS + 1})
     worker.stop()
     assert get(server.port, "/healthz") == (200, {"status": "draining"})
     assert get(server.port, "/readyz") == (503, {"status": "draining"})
-    server.close()
-
-
-def test_a_stuck_receive_loop_is_unhealthy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = threading.Event()
-    monkeypatch.setattr(bench.kit.queue, "receive", lambda **_: stuck.wait(10) and [])
-    monkeypatch.setattr("fargate_worker.health.LONGEST_SILENCE_SECONDS", 0.3)
-    server = HealthServer(bench.worker(), lambda: None, host="127.0.0.1", port=0)
-    server.start()
-    time.sleep(0.5)
-    assert get(server.port, "/healthz")[0] == 503
-    stuck.set()
     server.close()
 
 
@@ -88,7 +78,7 @@ class Agent:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.uri = f"http://127.0.0.1:{self.server.server_address[1]}/api"
 
 
@@ -102,39 +92,47 @@ def agent() -> Iterator[Agent]:
 
 def test_protection_is_asked_for_while_busy_refreshed_and_given_back(agent: Agent) -> None:
     busy = False
-    protection = TaskProtection(agent.uri, lambda: busy)
-    protection.look(0)
+    clock = ManualClock()
+    protection = TaskProtection(agent.uri, lambda: busy, clock)
+
+    def look(after: float) -> None:
+        clock.advance(after)
+        protection.look()
+
+    look(0)
     assert agent.asked == []
     busy = True
-    for now in (1, 2, 3):
-        protection.look(now)
+    for _ in range(3):
+        look(1)
     assert agent.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": 60}]
-    protection.look(1 + 1801)
+    look(1800)
     assert len(agent.asked) == 2, "refreshed before it expires"
     busy = False
-    protection.look(1803)
+    look(1)
     busy = True
-    protection.look(1804)
+    look(1)
     assert len(agent.asked) == 2, "a short pause is none"
     busy = False
-    protection.look(1808)
+    look(4)
     assert len(agent.asked) == 2
-    protection.look(1810)
+    look(2)
     assert agent.asked[2:] == [{"ProtectionEnabled": False}]
-    protection.look(1820)
+    look(10)
     assert len(agent.asked) == 3
 
 
 def test_an_agent_that_refuses_is_asked_again_later(agent: Agent) -> None:
     agent.script = [(500, {}), (200, {"failure": {"Reason": "DEPLOYMENT_BLOCKED"}})]
-    protection = TaskProtection(agent.uri, lambda: True)
-    for now in (1, 2, 12, 13, 23, 24):
-        protection.look(now)
+    clock = ManualClock()
+    protection = TaskProtection(agent.uri, lambda: True, clock)
+    for after in (1, 1, 10, 1, 10, 1):
+        clock.advance(after)
+        protection.look()
     assert len(agent.asked) == 3
     assert protection._protected
 
 
 def test_an_agent_that_is_not_there_disturbs_nobody() -> None:
-    protection = TaskProtection("http://127.0.0.1:9", lambda: True)
-    protection.look(1)
+    protection = TaskProtection("http://127.0.0.1:9", lambda: True, ManualClock())
+    protection.look()
     assert not protection._protected

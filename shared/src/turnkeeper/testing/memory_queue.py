@@ -17,8 +17,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
+    message_id: str
     body: str
     group: str | None
+    #: ``None`` where the queue itself moved it, after too many receives.
     error_code: str | None = None
     detail: str | None = None
 
@@ -80,7 +82,7 @@ class MemoryQueue:
 
     def reject(self, message: Message, *, error_code: str, detail: str) -> None:
         with self._lock:
-            self.dead_letters.append(DeadLetter(message.body, message.group, error_code, detail))
+            self.dead_letters.append(DeadLetter(message.message_id, message.body, message.group, error_code, detail))
         self.delete(message)
 
     def redrive(self) -> int:
@@ -116,7 +118,7 @@ class MemoryQueue:
                 break
             if held.receive_count >= self.max_receive_count:
                 del self._held[held.message_id]
-                self.dead_letters.append(DeadLetter(held.body, held.group))
+                self.dead_letters.append(DeadLetter(held.message_id, held.body, held.group))
                 continue
             held.receive_count += 1
             held.receipt = f"{held.message_id}/{held.receive_count}"

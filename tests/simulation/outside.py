@@ -1,0 +1,147 @@
+"""What the kit does not make itself: a model that answers as the seed says, its price, agents, and tools that note
+what they did."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+from tests.support.scheduler import Scheduler
+from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
+from turnkeeper.core.errors import ProviderError
+from turnkeeper.ports import ModelReply, ModelRequest, Rates
+
+INPUT_RATE, OUTPUT_RATE = 2_000_000_000, 10_000_000_000  # nano-dollars a million tokens
+
+
+class Prices:
+    """Two rates, exact."""
+
+    def rates(self, model: str, options: Mapping[str, Any]) -> Rates:
+        return Rates(model, "simulated", INPUT_RATE, OUTPUT_RATE)
+
+    def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+        return (usage["input_tokens"] * INPUT_RATE + usage["output_tokens"] * OUTPUT_RATE) // 1_000_000
+
+
+class Tools:
+    """Three tools, one of each effect. ``done`` is what they did: (effect, session, tool_use_id, idempotency key)."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.done: list[tuple[str, str, str, str]] = []
+        self._scheduler = scheduler
+
+    def agents(self) -> list[Agent]:
+        @tool(effect="read")
+        def look(ctx: ToolContext, number: int) -> int:
+            """Look."""
+            return self._happens("read", ctx, number)
+
+        @tool(effect="idempotent")
+        def put(ctx: ToolContext, number: int) -> int:
+            """Put."""
+            return self._happens("idempotent", ctx, number)
+
+        @tool(effect="once")
+        def pay(ctx: ToolContext, number: int) -> int:
+            """Pay."""
+            return self._happens("once", ctx, number)
+
+        tools = [look, put, pay, update_plan]
+        limits = Limits(max_iterations=12, max_tokens=500, max_attempts=4)
+        return [
+            Agent(name="chat", model="m", system="Be.", tools=tools, limits=limits),
+            Agent(name="task", model="m", system="Be.", tools=tools, limits=limits, done="end_task"),
+        ]
+
+    def _happens(self, effect: str, ctx: ToolContext, number: int) -> int:
+        self._scheduler.effect(f"tool {effect} {number} begins")
+        self.done.append((effect, ctx.session_id, ctx.tool_use_id, ctx.idempotency_key))
+        self._scheduler.effect(f"tool {effect} {number} done")
+        if number % 7 == 0:
+            raise ToolError("it did not work")
+        return number
+
+
+class SimulatedModel:
+    """A :class:`turnkeeper.ports.Model`: what it answers depends on the seed and on what it is sent."""
+
+    def __init__(self, seed: int, scheduler: Scheduler, violated: Callable[[str], None]) -> None:
+        self._seed = seed
+        self._scheduler = scheduler
+        self._violated = violated
+        self._random = Random(seed * 7919 + 3)
+        self._made = 0
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        self._scheduler.effect("model call")
+        self._check_pairing(request.messages)
+        self._scheduler.sleep(self._random.choice([0.1, 1.0, 5.0, 25.0]))
+        if self._random.random() < 0.08:
+            certainty = self._random.choice(["unbilled", "known", "unknown"])
+            usage = {"input_tokens": 100, "output_tokens": 5} if certainty == "known" else None
+            raise ProviderError("simulated", retryable=True, certainty=certainty, usage=usage)  # type: ignore[arg-type]
+        reply = self._reply(request)
+        self._scheduler.effect("model answered")
+        return reply
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        return len(str(request.messages)) // 6 + 50
+
+    def _check_pairing(self, messages: list[dict[str, Any]]) -> None:
+        """What the API refuses, no run may send."""
+        for here, after in zip(messages, [*messages[1:], {"role": "user", "content": []}], strict=True):
+            uses = [block["id"] for block in here["content"] if block["type"] == "tool_use"]
+            results = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
+            if uses != results:
+                self._violated(f"sent to the model: tool_use {uses} followed by results {results}")
+
+    def _reply(self, request: ModelRequest) -> ModelReply:
+        texts = [str(message["content"]) for message in request.messages if message["role"] == "assistant"]
+        digest = hashlib.sha256(f"{self._seed}{request.messages[0]}{len(texts)}".encode()).digest()
+        choice = Random(digest)
+        ends = choice.random() < 0.3
+        content: list[dict[str, Any]]
+        if not ends:
+            content = [self._tool_use(choice, len(texts)) for _ in range(choice.choice([1, 1, 2, 3]))]
+        elif any(tool["name"] == "end_task" for tool in request.tools) and choice.random() < 0.8:
+            content = [self._use("end_task", {"status": "completed", "summary": "done"})]
+        else:
+            content = [{"type": "text", "text": "done"}]
+        usage = {
+            "input_tokens": self.count_tokens(request),
+            "output_tokens": min(choice.randint(1, 400), request.max_tokens),
+        }
+        stop = "tool_use" if content[0]["type"] == "tool_use" else "end_turn"
+        return ModelReply(f"msg_{self._count()}", "m", content, stop, usage, None)
+
+    def _tool_use(self, choice: Random, step: int) -> dict[str, Any]:
+        name = choice.choice(["look", "put", "pay", "pay", "nothing", "update_plan"])
+        if name == "update_plan":
+            return self._use(name, {"goal": "g", "items": [{"title": f"step {step}"}]})
+        return self._use(name, {"number": choice.randint(1, 10_000)})
+
+    def _use(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "tool_use", "id": f"toolu_{self._count()}", "name": name, "input": arguments}
+
+    def _count(self) -> int:
+        self._made += 1
+        return self._made
+
+
+class NoRedaction:
+    """A :class:`turnkeeper.ports.Redacts` that finds nothing to take out."""
+
+    def redact(self, value: Any, *, known: Any = ()) -> Any:
+        return value
+
+    def redact_text(self, text: str, *, known: Any = ()) -> str:
+        return text
+
+    def with_names(self, secret_names: Any, /) -> NoRedaction:
+        return self
+
+    def values(self, arguments: Any) -> tuple[str, ...]:
+        return ()
