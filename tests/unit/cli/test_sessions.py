@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,12 +125,15 @@ def test_a_cap_is_told_with_what_to_do(cli: Cli, api: FakeApi) -> None:
     assert (error["code"], error["status"], error["scope"]) == ("cost_cap_exceeded", 402, "task")
 
 
-def test_what_is_busy_is_asked_again_with_the_same_key(cli: Cli, api: FakeApi) -> None:
+def test_what_is_busy_is_asked_again_with_the_same_key(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("local.cli.api.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     left = [problem(503, "unavailable", "busy")]
     api.override = lambda request: left.pop() if left else None
     assert cli("run", "support", "hi", "--json").exit_code == 0
     first, second = api.asked("POST", "sessions")
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert slept == [1.0]
 
 
 def test_show_holds_the_whole_session(cli: Cli, api: FakeApi) -> None:

@@ -508,19 +508,19 @@ def test_a_drip_is_given_up_in_all(first: bytes, server: _Server, call: Call) ->
     server.pages["/"] = lambda request: _dripping(request, first, 0.1)
     started = time.monotonic()
     with pytest.raises(ToolError, match=r"longer than|not answer in HTTP"):
-        call(fetcher(server, timeout_seconds=1), url=f"http://127.0.0.1:{server.port}/")
+        call(fetcher(server, timeout_seconds=0.4), url=f"http://127.0.0.1:{server.port}/")
     assert time.monotonic() - started < 2
 
 
 def test_a_drip_over_redirects_counts_together(server: _Server, call: Call) -> None:
     def slow(request: _Request) -> None:
-        time.sleep(0.4)
+        time.sleep(0.15)
         redirect("/")(request)
 
     server.pages["/"] = slow
     started = time.monotonic()
     with pytest.raises(ToolError, match="longer than"):
-        call(fetcher(server, timeout_seconds=1), url=f"http://127.0.0.1:{server.port}/")
+        call(fetcher(server, timeout_seconds=0.4), url=f"http://127.0.0.1:{server.port}/")
     assert time.monotonic() - started < 2
 
 

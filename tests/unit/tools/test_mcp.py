@@ -172,9 +172,9 @@ def test_errors_are_words(mcp_url: str, call: Call) -> None:
 def test_time_is_cut(mcp_url: str, call: Call) -> None:
     started = time.monotonic()
     with pytest.raises(ToolError, match="longer than"):
-        call(named(mcp_tools(url=mcp_url, allow=["slow"], timeout_seconds=1), "slow"))
+        call(named(mcp_tools(url=mcp_url, allow=["slow"], timeout_seconds=0.3), "slow"))
     with pytest.raises(ToolError, match="longer than"):
-        call(named(mcp_tools(url=mcp_url, allow=["slow"]), "slow"), seconds=1)
+        call(named(mcp_tools(url=mcp_url, allow=["slow"]), "slow"), seconds=0.3)
     assert time.monotonic() - started < 8
 
 
@@ -290,7 +290,7 @@ def test_odd_servers(
     handler.answer = staticmethod(lambda h: _send(h, status, body, **headers))
     started = time.monotonic()
     with pytest.raises(ToolError):
-        call(named(mcp_tools(url=url, allow=["x"], timeout_seconds=2), "x"))
+        call(named(mcp_tools(url=url, allow=["x"], timeout_seconds=0.5), "x"))
     assert time.monotonic() - started < 5
 
 

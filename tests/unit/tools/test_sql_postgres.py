@@ -451,7 +451,7 @@ def test_functions_and_operators_of_the_database_do_not_shadow(tool: Tool) -> No
     ],
 )
 def test_time_is_cut(sql: str, url: str) -> None:
-    tool = sql_query(url, {"invoices": ["id"]}, timeout_seconds=1)
+    tool = sql_query(url, {"invoices": ["id"]}, timeout_seconds=0.4)
     started = time.monotonic()
     with pytest.raises(ToolError, match="longer than"):
         rows(tool, sql)
@@ -475,7 +475,7 @@ def test_a_lock_is_not_waited_for(url: str) -> None:
         other.execute("LOCK TABLE invoices IN ACCESS EXCLUSIVE MODE")
         started = time.monotonic()
         with pytest.raises(ToolError, match="longer than"):
-            rows(sql_query(url, {"invoices": ["id"]}, timeout_seconds=1), "SELECT id FROM invoices")
+            rows(sql_query(url, {"invoices": ["id"]}, timeout_seconds=0.4), "SELECT id FROM invoices")
         assert time.monotonic() - started < 3
 
 
