@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 #: A message with its attributes. A receive gives at most 10 and waits at most 20 s.
 MAX_MESSAGE_BYTES = 1024 * 1024
-_MOST_A_RECEIVE = 10
+_MAX_A_RECEIVE = 10
 _LONGEST_WAIT_SECONDS = 20
 _DETAIL_BYTES = 1024
 _REDRIVE_VISIBILITY_SECONDS = 60
@@ -61,7 +61,7 @@ class SqsQueue:
         with outages("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._queue_url,
-                MaxNumberOfMessages=min(most, _MOST_A_RECEIVE),
+                MaxNumberOfMessages=min(most, _MAX_A_RECEIVE),
                 WaitTimeSeconds=min(wait_seconds, _LONGEST_WAIT_SECONDS),
                 VisibilityTimeout=visibility_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
@@ -120,7 +120,7 @@ def redrive(client: SQSClient, *, dlq_url: str, queue_url: str, before: Callable
         with outages("SQS"):
             answer = client.receive_message(
                 QueueUrl=dlq_url,
-                MaxNumberOfMessages=_MOST_A_RECEIVE,
+                MaxNumberOfMessages=_MAX_A_RECEIVE,
                 # A short poll asks only some of SQS's servers and may find nothing where there is something.
                 WaitTimeSeconds=1,
                 VisibilityTimeout=_REDRIVE_VISIBILITY_SECONDS,

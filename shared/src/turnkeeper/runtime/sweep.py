@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
 
@@ -100,17 +101,19 @@ class Sweep:
             report.sessions.append(head.session_id)
 
     def _act(self, head: Head, report: Report) -> bool:
-        """False where there was nothing to do: the index lags behind."""
+        """False where there was nothing to do: the index lags behind, and somebody has looked after it meanwhile."""
         if head.status == "erased":
             self.erasure.finish(head)
             report.erased += 1
             return True
         if head.resting:
             return self._settle(head, report)
-        now_millis = self.clock.now().timestamp() * 1000
-        if head.lease.owner is not None and head.lease.expires_at + SKEW_MILLIS >= now_millis:
-            return False
+        now = self.clock.now()
         dead = head.lease.owner is not None
+        if dead and head.lease.expires_at + SKEW_MILLIS >= now.timestamp() * 1000:
+            return False
+        if (due := codec.due_at(head)) is None or due > iso(now):
+            return False
         # Written first: sent first, a failed write would send it anew each minute.
         on_its_way = self.sessions.send_again(head)
         if dead:

@@ -142,6 +142,18 @@ def test_an_erasure_is_finished(kit: MemoryKit) -> None:
     assert sweep(kit) == {}
 
 
+def test_what_another_sweep_has_sent_meanwhile_is_not_sent_again(
+    kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index lags: it still names a session whose head says that it is on its way since a moment ago."""
+    head = new(kit)
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resent": 1}
+    monkeypatch.setattr(kit.sessions, "due", lambda _now, shard: [kit.head(head.session_id)] if shard == 0 else [])
+    assert sweep(kit) == {}
+    assert len(kit.queue.bodies()) == 1
+
+
 def test_two_sweeps_at_once_send_once(kit: MemoryKit) -> None:
     for _ in range(20):
         new(kit)
