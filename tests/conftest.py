@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.emulator import ministack
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("turnkeeper", deadline=None)
+hypothesis.settings.load_profile("turnkeeper")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

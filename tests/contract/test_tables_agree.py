@@ -60,7 +60,7 @@ def answer(table: Table, pk: str, operations: list[tuple[str, str, Any]], alone:
 
 
 @pytest.mark.emulator
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.tuples(writes(), st.booleans()), min_size=1, max_size=8))
 def test_the_tables_agree(emulated_table: Table, history: list[tuple[Any, bool]]) -> None:
     memory = MemoryTable()

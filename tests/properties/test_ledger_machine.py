@@ -464,7 +464,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestLedger.settings = settings(max_examples=300, stateful_step_count=60)
 
 
 def test_shares_differ_by_at_most_one_unit_and_add_up() -> None:

@@ -453,4 +453,4 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 TestLifecycle: Any = LifecycleMachine.TestCase
-TestLifecycle.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestLifecycle.settings = settings(max_examples=300, stateful_step_count=60)

@@ -84,7 +84,7 @@ def _fresh(_: ModelRequest, content: list[dict[str, Any]], stop: str | None) -> 
     return reply(*content, stop=stop)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(REPLIES, max_size=8),
     st.lists(FATES, max_size=30),

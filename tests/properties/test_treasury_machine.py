@@ -396,4 +396,4 @@ class TreasuryMachine(RuleBasedStateMachine):
 
 
 TestTreasury: Any = TreasuryMachine.TestCase
-TestTreasury.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestTreasury.settings = settings(max_examples=120, stateful_step_count=30)

@@ -141,7 +141,7 @@ metadata = st.one_of(
 
 
 @given(inputs, mostly(st.none() | metadata, [], "x", 7))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_both_take_the_same_or_refuse_the_same(value: Any, kept: Any) -> None:
     body = {"input": value} if kept is None else {"input": value, "metadata": kept}
     made = by_http(body)

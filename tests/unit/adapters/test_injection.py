@@ -145,14 +145,14 @@ def test_reasons_hold_no_words_of_the_text() -> None:
     assert "4711" not in str(finding.reasons)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(st.sampled_from([*ATTACKS.values(), *HARMLESS.values()]).map(lambda t: t[:300]), st.text())))
 def test_any_text_is_answered_the_same_every_time(parts: list[str]) -> None:
     text = " ".join(parts)
     assert DETECTOR.check(text) == DETECTOR.check(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.characters(max_codepoint=127)))
 def test_folded_once_is_folded(text: str) -> None:
     assert fold(fold(text)) == fold(text)

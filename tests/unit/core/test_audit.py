@@ -149,7 +149,7 @@ def test_an_erased_chain_verifies_only_if_it_says_so() -> None:
     assert "I-1" not in str(as_stored(erased(GOOD[0])))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(0, 5), st.integers(0, 3))
 def test_any_single_change_is_found(rng: random.Random, index: int, how: int) -> None:
     records = list(GOOD)

@@ -44,7 +44,7 @@ moments = st.datetimes(FIRST.replace(tzinfo=None), LAST.replace(tzinfo=None), ti
 
 
 @given(st.sampled_from(NAMES), moments, st.integers(-36 * 60, 36 * 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_day_is_the_latest_that_the_calendar_has_shown_and_ends_when_told(
     name: str, chosen: datetime, minutes: int
 ) -> None:
@@ -62,7 +62,7 @@ def test_a_day_is_the_latest_that_the_calendar_has_shown_and_ends_when_told(
 
 
 @given(st.sampled_from(NAMES), moments, st.integers(-3 * 60, 3 * 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_month_ends_with_its_last_day(name: str, chosen: datetime, minutes: int) -> None:
     now = (chosen.replace(day=1, hour=0, minute=0) + minutes * MINUTE).astimezone(UTC)
     ends = next_period("month", now, name)

@@ -79,7 +79,7 @@ def test_a_wrapped_text_can_be_wrapped_again() -> None:
 parts = st.lists(st.one_of(st.sampled_from([*FORGED, "[data:]", NONCE, "\n", "<", "untrusted"]), st.text(max_size=8)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(parts.map("".join))
 def test_unwrap_gives_back_what_was_wrapped(data: str) -> None:
     text = only_text(wrapped(data, max_bytes=100_000))
@@ -89,7 +89,7 @@ def test_unwrap_gives_back_what_was_wrapped(data: str) -> None:
     assert re.findall(r"</untrusted_tool_result", text) == ["</untrusted_tool_result"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=40), max_size=5), st.integers(0, 60))
 def test_the_limit_holds_over_all_texts_and_the_note_is_honest(texts: list[str], limit: int) -> None:
     result = wrapped(*texts, max_bytes=limit)

@@ -77,7 +77,7 @@ def counted(request: ModelRequest) -> int:
     return standin.count(standin.segments(asked))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(texts, texts, st.lists(st.builds(text, texts), min_size=1, max_size=3), answers, results)
 def test_the_cheap_bound_is_an_upper_bound(system: str, description: str, first: Any, answer: Any, result: Any) -> None:
     frozen = spec(system, description)

@@ -566,7 +566,7 @@ sqlite_master load_extension ( 1 = || JOIN USING ORDER BY LIMIT NATURAL EXISTS N
 _TOKENS = st.sampled_from(_WORDS.split())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_TOKENS, max_size=14).map(" ".join))
 def test_whatever_is_put_together_reads_nothing_else(sql: str) -> None:
     tool = sql_query(f"sqlite:///{_FIXED}", {"invoices": ["id", "amount"], "plans": "*"})
