@@ -1,4 +1,4 @@
-"""What the Lambdas import when they start, and what only once it is needed."""
+"""What import-linter cannot see: what is imported when a process starts, and what only once it is needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from typing import Any
+
+import pytest
 
 from tests.support.kit import REPOSITORY
 
@@ -39,6 +41,14 @@ def call(name: str, event: Any, names: list[str]) -> Any:
         [sys.executable, "-c", code], env=ENVIRONMENT, cwd="/", capture_output=True, text=True, check=True, timeout=60
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("module", ["functions.api.handler", "functions.sweep.handler", "functions.observe.handler"])
+def test_only_runners_pay_for_importing_the_sdk(module: str) -> None:
+    """Its import costs more than everything else together."""
+    script = f"import {module}, sys; sys.exit(', '.join({{'anthropic', 'mcp', 'aws_cdk'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_front_door_never_imports_the_model() -> None:
