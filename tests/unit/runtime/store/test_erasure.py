@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from tests.support.kit import WHO, MemoryKit
+from tests.support.scripted import begin, reply, scripted_kit, use
+from turnkeeper import tool
 from turnkeeper.core import audit
 from turnkeeper.core.errors import LeaseLost
-from turnkeeper.core.session import Head
-from turnkeeper.ports import StoreBusy
+from turnkeeper.core.session import OUTCOME, Head, ToolOutcome
+from turnkeeper.ports import ConditionFailed, StoreBusy, Update
 from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.testing.faulty_table import Crash
 
 SECRET = "xyzzy-plugh"
 SCRIPT = f'[[tool write_note {{"text": "{SECRET}"}}]] [[tool read_note {{"title": "{SECRET}"}}]] [[say {SECRET}]]'
@@ -148,3 +152,86 @@ def test_a_queued_session_is_not_run_any_more() -> None:
     assert kit.work(allowance=Allowance(runner="fargate")) == 1
     assert kit.head(head.session_id).status == "erased"
     assert kit.sessions.calls(head.tenant_id, head.session_id) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status", "stopped"),
+        ("fencing_token", 8),
+        ("lease_owner", "another"),
+        ("last_seq", 8),
+        ("calls", 8),
+        ("pending", None),
+        ("cost_nanousd", 8),
+        ("audit_seq", 8),
+    ],
+)
+def test_what_was_written_meanwhile_is_looked_at_again(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the transaction builds on is as it was read, or it is not written."""
+    kit = MemoryKit(runner="none")
+    head = kit.intake.create(WHO, NewSession(agent="plain", input="[[say hello]]", metadata={}))
+    monkeypatch.setattr(kit.model, "call", lambda *_, **__: (_ for _ in ()).throw(Crash("dead")))
+    with pytest.raises(Crash):
+        kit.run(head)
+    head = kit.head(head.session_id)
+    assert head.account.pending is not None
+    write, attempts = kit.table.write, 0
+
+    def changed_before_the_first(operations: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            key = keys.head_key("acme", head.session_id)
+            kit.table.update(Update(key, remove=(name,)) if value is None else Update(key, set={name: value}))
+        write(operations)
+
+    monkeypatch.setattr(kit.table, "write", changed_before_the_first)
+    kit.erasure.erase(head, actor="ann")
+    assert attempts > 2, "the first attempt was not written"
+    after = kit.head(head.session_id)
+    assert after.status == "erased"
+
+
+def test_one_that_is_written_too_often_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = MemoryKit(runner="none")
+    head = kit.intake.create(WHO, NewSession(agent="plain", input="[[say hello]]", metadata={}))
+
+    def refused(_: Any) -> None:
+        raise ConditionFailed({0: None})
+
+    monkeypatch.setattr(kit.table, "write", refused)
+    with pytest.raises(StoreBusy, match="written too often"):
+        kit.erasure.erase(head, actor="ann")
+
+
+def test_calls_that_its_runner_may_be_making_leave_a_trace() -> None:
+    """One has put its result down already, of the other nobody knows: the arguments of both are taken away."""
+
+    @tool(effect="once", name="first")
+    def first(secret: str) -> str:
+        """Act."""
+        return "acted"
+
+    @tool(effect="once", name="second")
+    def second(secret: str) -> str:
+        """Act, while the session is erased."""
+        kit.sessions.put_result(head, calls[0]["id"], {"outcome": OUTCOME.dump_python(done, mode="json")})
+        kit.erasure.erase(kit.head(head.session_id), actor="ann")
+        return "acted"
+
+    calls = [use("first", secret=SECRET), use("second", secret=SECRET)]
+    done = ToolOutcome(tool_use_id=calls[0]["id"], tool="first", outcome="ok", duration_ms=7, result_bytes=5)
+    kit = scripted_kit(reply(*calls), tools=[first, second])
+    head = begin(kit)
+    with pytest.raises(LeaseLost):
+        kit.run(head)
+    after = kit.head(head.session_id)
+    records = [item for item in kit.sessions.audit("acme", head.session_id) if item["kind"] == "tool_call"]
+    assert [(item["tool"], item["tool_use_id"], item["outcome"]) for item in records] == [
+        ("first", calls[0]["id"], "ok"),
+        ("second", calls[1]["id"], "unknown"),
+    ]
+    assert records[0]["duration_ms"] == 7
+    assert SECRET not in everything(kit)
+    assert chain_problems(kit, after) == []

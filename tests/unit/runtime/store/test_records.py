@@ -1,0 +1,208 @@
+"""What can be read of sessions: by one query, by page, by user, and by when they are due."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.support.kit import WHO, MemoryKit
+from tests.support.scripted import begin, play, reply, say, scripted_kit, use
+from turnkeeper.core.errors import SessionNotFound
+from turnkeeper.core.kit_tools import update_plan
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Update
+from turnkeeper.runtime.intake import Identity
+from turnkeeper.runtime.store import keys
+from turnkeeper.testing.clock import ManualClock, SeededIds
+
+BOB = Identity("acme", "bob", "user")
+GLOBEX = Identity("globex", "ann", "user")
+
+
+@pytest.fixture
+def kit() -> MemoryKit:
+    return scripted_kit(ids=SeededIds())
+
+
+def several(kit: MemoryKit, number: int, who: Identity = WHO, agent: str = "plain") -> list[Head]:
+    """Sessions, oldest first."""
+    heads = []
+    for _ in range(number):
+        kit.clock.advance(1)  # type: ignore[attr-defined]
+        heads.append(begin(kit, agent, who=who))
+    return heads
+
+
+def ids_of(heads: list[Head]) -> list[str]:
+    return [head.session_id for head in heads]
+
+
+# ---- one session ----
+
+
+def test_a_session_that_is_not_there(kit: MemoryKit) -> None:
+    begin(kit, "plain")
+    for read in (kit.sessions.head, kit.sessions.load):
+        with pytest.raises(SessionNotFound) as missing:
+            read("acme", "ses_none")
+        assert missing.value.data == {"session_id": "ses_none"}
+
+
+def test_entries_are_read_from_behind_a_seq(kit: MemoryKit) -> None:
+    head = play(kit, "plain")
+    every = list(kit.entries(head.session_id))
+    assert [entry.seq for entry in every] == [1, 2, 3]
+    assert kit.sessions.entries("acme", head.session_id) == every
+    assert kit.sessions.entries("acme", head.session_id, after=1) == every[1:]
+    assert kit.sessions.entries("acme", head.session_id, after=1, limit=1) == every[1:2]
+    assert kit.sessions.entries("acme", head.session_id, after=3) == []
+    assert kit.sessions.entries("globex", head.session_id) == []
+
+
+def test_results_that_wait_are_no_entries_and_are_read_with_them(kit: MemoryKit) -> None:
+    head = begin(kit, "plain")
+    kit.sessions.put_result(head, "toolu_1", {"outcome": "ok"})
+    assert [entry.seq for entry in kit.sessions.entries("acme", head.session_id)] == [1]
+    loaded = kit.sessions.load("acme", head.session_id)
+    assert loaded.early_results == {"toolu_1": {"outcome": "ok"}}
+    assert (loaded.head, loaded.plan, len(loaded.entries)) == (head, None, 1)
+    assert loaded.spec.system.startswith("You talk.")
+
+
+def test_the_latest_answer_of_a_turn_is_found_however_far_back_it_is() -> None:
+    kit = scripted_kit(reply(say("first")), reply(use("nothing")), reply(say("second")))
+    head = play(kit, "plain")
+    first = kit.sessions.latest_answer("acme", head.session_id, since=1)
+    assert first is not None
+    assert (first.seq, first.content[0]["text"]) == (2, "first")
+    head = kit.run(kit.intake.post(kit.head(head.session_id), "more"))
+    second = kit.sessions.latest_answer("acme", head.session_id, since=head.turn.seq)
+    assert second is not None
+    assert second.content[0]["text"] == "second"
+    assert kit.sessions.latest_answer("acme", head.session_id, since=second.seq) == second
+    assert kit.sessions.latest_answer("acme", head.session_id, since=second.seq + 1) is None
+
+
+def test_an_answer_behind_many_other_entries_is_found(kit: MemoryKit) -> None:
+    head = play(kit, "plain")
+    for _ in range(9):
+        # Cancelled in the queue, each turn adds an input and a status and no answer.
+        head = kit.intake.post(kit.head(head.session_id), "more")
+        head = kit.run(kit.sessions.request_cancel(head))
+        kit.table.update(Update(keys.head_key("acme", head.session_id), set={"status": "idle"}))
+    found = kit.sessions.latest_answer("acme", head.session_id, since=1)
+    assert found is not None
+    assert found.seq == 2
+    assert kit.sessions.latest_answer("acme", head.session_id, since=3) is None
+
+
+def test_a_plan_is_read_by_itself_and_with_the_session() -> None:
+    items = [{"title": "one", "state": "done"}]
+    kit = scripted_kit(reply(use("update_plan", goal="all", items=items)), tools=[update_plan])
+    head = play(kit)
+    plan = kit.sessions.plan("acme", head.session_id)
+    assert plan is not None
+    assert (plan.goal, [item.title for item in plan.items]) == ("all", ["one"])
+    assert kit.sessions.load("acme", head.session_id).plan == plan
+    assert kit.sessions.plan("acme", "ses_none") is None
+
+
+def test_the_audit_of_a_tenant_is_not_that_of_its_sessions(kit: MemoryKit) -> None:
+    head = begin(kit, "plain")
+    kit.tenants.audit("acme", "operator_action", "operator:eve", {"action": "looked"})
+    kit.tenants.audit("acme", "operator_action", "operator:eve", {"action": "again"})
+    own = kit.sessions.audit("acme", None)
+    assert [(item["seq"], item["actor"], item["detail"]["action"]) for item in own] == [
+        (1, "operator:eve", "looked"),
+        (2, "operator:eve", "again"),
+    ]
+    assert [item["kind"] for item in kit.sessions.audit("acme", head.session_id)] == ["session_created", "grant"]
+    assert kit.sessions.audit("globex", None) == []
+
+
+# ---- lists ----
+
+
+def test_sessions_are_listed_newest_first_by_user_or_by_tenant(kit: MemoryKit) -> None:
+    anns, bobs, others = several(kit, 2), several(kit, 2, BOB), several(kit, 1, GLOBEX)
+
+    def listed(tenant_id: str, user_id: str | None) -> list[str]:
+        heads, cursor = kit.sessions.list(tenant_id, user_id, status=None, limit=20, cursor=None)
+        assert cursor is None
+        return ids_of(heads)
+
+    assert listed("acme", "ann") == ids_of(anns[::-1])
+    assert listed("acme", None) == ids_of([*bobs[::-1], *anns[::-1]])
+    assert listed("globex", None) == listed("globex", "ann") == ids_of(others)
+    assert listed("acme", "carol") == []
+    assert list(kit.sessions.ids("acme")) == listed("acme", None)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_pages_hold_every_session_once(kit: MemoryKit, limit: int) -> None:
+    every = ids_of(several(kit, 5)[::-1])
+    found: list[str] = []
+    cursor: str | None = None
+    for _ in range(6):
+        heads, cursor = kit.sessions.list("acme", "ann", status=None, limit=limit, cursor=cursor)
+        assert len(heads) <= limit
+        found += ids_of(heads)
+        if cursor is None:
+            break
+    assert found == every
+
+
+def test_a_page_is_filled_past_those_that_a_status_leaves_out(kit: MemoryKit) -> None:
+    heads = several(kit, 6)
+    kit.run(heads[0])
+    kit.run(heads[1])
+    found, _ = kit.sessions.list("acme", "ann", status="idle", limit=2, cursor=None)
+    assert ids_of(found) == ids_of([heads[1], heads[0]])
+    assert {head.status for head in found} == {"idle"}
+
+
+def test_a_search_ends_and_says_where_to_go_on(kit: MemoryKit) -> None:
+    heads = several(kit, 15)
+    kit.run(heads[0])
+    found, cursor = kit.sessions.list("acme", "ann", status="idle", limit=1, cursor=None)
+    assert found == []
+    assert cursor is not None
+    found, _ = kit.sessions.list("acme", "ann", status="idle", limit=1, cursor=cursor)
+    assert ids_of(found) == ids_of(heads[:1])
+
+
+# ---- the sweep ----
+
+
+def due(kit: MemoryKit) -> list[Head]:
+    return [head for shard in range(keys.DUE_SHARDS) for head in kit.sessions.due(kit.clock.now(), shard)]
+
+
+def test_what_nobody_looked_after_in_time_is_due(kit: MemoryKit) -> None:
+    lost, resting = begin(kit, "slow"), begin(kit, "plain")
+    kit.run(resting)
+    assert due(kit) == []
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    assert ids_of(due(kit)) == [lost.session_id]
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(kit: MemoryKit, caplog: pytest.LogCaptureFixture) -> None:
+    heads = several(kit, 8, agent="slow")
+    broken = heads[3].session_id
+    kit.table.update(Update(keys.head_key("acme", broken), set={"status": "dreaming"}))
+    kit.clock.advance(600)  # type: ignore[attr-defined]
+    with caplog.at_level(logging.ERROR):
+        found = due(kit)
+    assert sorted(ids_of(found)) == sorted(set(ids_of(heads)) - {broken})
+    assert broken in caplog.text
+    assert sorted(kit.sessions.ids("acme")) == sorted(ids_of(heads))
+
+
+def test_more_than_a_page_is_due() -> None:
+    kit = scripted_kit(ids=SeededIds(), clock=ManualClock())
+    heads = [begin(kit, "slow", who=Identity("acme", f"u{number}", "user")) for number in range(450)]
+    kit.clock.advance(61)  # type: ignore[attr-defined]
+    found: Any = due(kit)
+    assert sorted(ids_of(found)) == sorted(ids_of(heads))
