@@ -8,11 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnkeeper.core.agent import Limits, Placement
+from turnkeeper.core.branching import OnceCall
 from turnkeeper.core.caps import format_cap
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.scopes import Scope
-from turnkeeper.core.session import EntryType, Flag, Plan, RunnerKind, Status, Stop, Usage
+from turnkeeper.core.session import EntryType, Flag, ForkedFrom, LeftOut, Plan, RunnerKind, Status, Stop, Usage
 from turnkeeper.core.tools import Outcome
 
 
@@ -67,7 +68,14 @@ class SessionDocument(_Facts, TurnDocument, title="Session"):
     limits: Limits
     scores: list[dict[str, Any]]
     flags: list[Flag] = Field(description="Tool results that look as if they carried instructions.")
+    repairs: int = Field(description="Times that something was left out because the model API refused it.")
+    forked_from: ForkedFrom | None = Field(description="The session that it began as a copy of.")
     plan: Plan | None
+
+
+class RewoundDocument(SessionDocument, title="RewoundSession"):
+    left_out: list[int] = Field(description="Entries that the model is not sent any more, by seq.")
+    once_calls: list[OnceCall] = Field(description="What was done behind, and is not taken back.")
 
 
 class SessionList(Document):
@@ -107,6 +115,10 @@ class Event(Document):
     )
     results: list[ToolResult] | None = Field(default=None, description="tool_results")
     notes: list[str] | None = Field(default=None, description="tool_results: what the kit told the model beside them.")
+    left_out: list[LeftOut] | None = Field(
+        default=None, description="repair, rewind: what the model is not sent any more."
+    )
+    reason: str | None = Field(default=None, description="repair, rewind: why.")
     status: Status | None = Field(default=None, description="status: where the session went.")
     stop: Stop | None = Field(default=None, description="status: why, where it came to rest.")
     runner: RunnerKind | None = Field(default=None, description="status")

@@ -74,6 +74,8 @@ def _event(entry: Entry) -> Event:
             notes = [str(block["text"]) for block in entry.content if block.get("type") == "text"]
             results = [_result(block, outcome) for block, outcome in zip(blocks, entry.outcomes, strict=True)]
             more = {"results": results, "notes": notes or None}
+        case "repair" | "rewind":
+            more = {"left_out": list(entry.left_out), "reason": entry.reason}
         case "status":
             more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
             more["cost_usd"] = cost if entry.cost_nanousd else None

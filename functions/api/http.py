@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.runtime.intake import Identity
 
@@ -65,7 +66,8 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = 200) -> Response:
-        return cls(status, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        """A body of JSON. What UTF-8 cannot hold, such as half a character in an address, is replaced."""
+        return cls(status, without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
 
     def with_headers(self, headers: Mapping[str, str]) -> Response:
         return replace(self, headers={**self.headers, **headers})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functions.api import documents, events, sessions, spend
-from functions.api.bodies import ContinueSession, CreateSession, PostTurn
+from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn, Rewind
 from functions.api.http import Response
 from functions.api.openapi import openapi_document
 from functions.api.routing import Query, Route
@@ -68,6 +68,24 @@ ROUTES: tuple[Route, ...] = (
         "Stop at the next safe point",
         {200: documents.SessionDocument},
         problems=(404, 409),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/rewind",
+        sessions.rewind,
+        "rewindSession",
+        "Take the latest turns out of later requests; nothing is deleted",
+        {200: documents.RewoundDocument},
+        body=Rewind,
+        problems=(404, 409, 413, 422),
+    ),
+    turn_route(
+        "/v1/sessions/{session_id}/fork",
+        "forkSession",
+        "Begin a session with a copy of this one's conversation",
+        Fork,
+        begin.fork,
+        (402, 404, 409, 413, 422, 423),
     ),
     Route(
         "GET",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import typing
 
+from functions.api.bodies import Rewind
 from functions.api.documents import SessionList
 from functions.api.http import Request, Response
 from functions.api.stages import tell
-from functions.api.stages.read import number
+from functions.api.stages.begin import Begun
+from functions.api.stages.once import key_of, once
+from functions.api.stages.read import body_of, number
 from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.session import Head, Status
+from turnkeeper.runtime.store.idempotency import IdempotencyKey
 
 STATUSES: tuple[str, ...] = typing.get_args(Status)
 MAX_SESSIONS = 100
@@ -59,6 +63,18 @@ def cancel(kit: Kit, request: Request) -> Response:
 def erase(kit: Kit, request: Request) -> Response:
     kit.erasure.erase(owned(kit, request), actor=request.who.user_id)
     return Response(204)
+
+
+def rewind(kit: Kit, request: Request) -> Response:
+    body, sent = body_of(request, Rewind)
+
+    def begin(key: IdempotencyKey | None) -> Begun:
+        head = owned(kit, request)
+        after = kit.branching.rewind(request.who, head, turns=body.turns, to_seq=body.to_seq, key=key)
+        return Begun(after, after.turn.number)
+
+    begun = once(kit, request.who, key_of(request, sent), begin)
+    return tell.rewound(kit, request.who, begun.head)
 
 
 def owned(kit: Kit, request: Request) -> Head:

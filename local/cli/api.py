@@ -85,7 +85,15 @@ class Api:
             turn = self.go_on(turn["continuation_token"], wait=max(1, min(int(left), MAX_WAIT_SECONDS)))
         return turn
 
+    def fork(self, session_id: str, body: Document, *, wait: int = 0) -> Document:
+        return self._post(f"sessions/{session_id}/fork", body, wait=wait)
+
     # ---- sessions ----
+
+    def rewind(self, session_id: str, turns: int | None, to_seq: int | None) -> Document:
+        wished = {"turns": turns, "to_seq": to_seq}
+        body = {name: value for name, value in wished.items() if value is not None}
+        return self._post(f"sessions/{session_id}/rewind", body)
 
     def session(self, session_id: str) -> Document:
         return self._ask("GET", f"sessions/{session_id}")

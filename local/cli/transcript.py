@@ -42,6 +42,11 @@ class Transcript:
                 self._assistant(event)
             case "tool_results":
                 self._results(event)
+            case "repair" | "rewind":
+                seqs = sorted({mark["seq"] for mark in event.get("left_out") or ()})
+                entries = ", ".join(map(str, seqs)) or "nothing"
+                words = f"{event['type']}: the model is not sent entries {entries} any more, {event.get('reason')}"
+                self._print("↶ ", "yellow", Text(plain(words), style="yellow"))
             case "status":
                 self._console.print(status_line(event.get("status"), event.get("stop"), event.get("runner")))
 

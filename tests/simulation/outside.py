@@ -4,10 +4,13 @@ what they did."""
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
+from local.standin.errors import ApiError
+from local.standin.validate import validate_message
 from tests.support.scheduler import Scheduler
 from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
 from turnkeeper.core.errors import ProviderError
@@ -70,6 +73,9 @@ class SimulatedModel:
 
     def __init__(self, seed: int, scheduler: Scheduler, violated: Callable[[str], None]) -> None:
         self._seed = seed
+        #: Every other round of weather, it answers anything at all, and cannot process some of what it is sent.
+        self._odd = seed // 6 % 2 == 1
+        self._refused: set[str] = set()
         self._scheduler = scheduler
         self._violated = violated
         self._random = Random(seed * 7919 + 3)
@@ -77,7 +83,7 @@ class SimulatedModel:
 
     def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
         self._scheduler.effect("model call")
-        self._check_pairing(request.messages)
+        self._check(request)
         self._scheduler.sleep(self._random.choice([0.1, 1.0, 5.0, 25.0]))
         if self._random.random() < 0.08:
             certainty = self._random.choice(["unbilled", "known", "unknown"])
@@ -90,13 +96,30 @@ class SimulatedModel:
     def count_tokens(self, request: ModelRequest) -> int:
         return len(str(request.messages)) // 6 + 50
 
-    def _check_pairing(self, messages: list[dict[str, Any]]) -> None:
+    def _check(self, request: ModelRequest) -> None:
         """What the API refuses, no run may send."""
-        for here, after in zip(messages, [*messages[1:], {"role": "user", "content": []}], strict=True):
-            uses = [block["id"] for block in here["content"] if block["type"] == "tool_use"]
-            results = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
-            if uses != results:
-                self._violated(f"sent to the model: tool_use {uses} followed by results {results}")
+        body = {"model": "m", "max_tokens": request.max_tokens, "messages": request.messages, "tools": request.tools}
+        try:
+            validate_message(json.loads(json.dumps(body, allow_nan=False)), beta=False)
+            json.dumps(body, ensure_ascii=False).encode()
+        except (ApiError, ValueError) as refused:
+            self._violated(f"sent to the model: {refused}")
+        self._refuse(request.messages)
+
+    def _refuse(self, messages: list[dict[str, Any]]) -> None:
+        """A block that cannot be processed: refused for as long as it is sent. Text that the kit wrote is none."""
+        if not self._odd:
+            return
+        places = [(at, index) for at, message in enumerate(messages) for index in range(len(message["content"]))]
+        if self._random.random() < 0.1:
+            at, index = self._random.choice(places)
+            if messages[at]["content"][index]["type"] != "text":
+                self._refused.add(json.dumps(messages[at]["content"][index], sort_keys=True))
+        for at, index in places:
+            if json.dumps(messages[at]["content"][index], sort_keys=True) in self._refused:
+                refused = ProviderError("simulated", retryable=False, certainty="unbilled", status_code=400)
+                refused.data["at"] = (at, index)
+                raise refused
 
     def _reply(self, request: ModelRequest) -> ModelReply:
         texts = [str(message["content"]) for message in request.messages if message["role"] == "assistant"]
@@ -115,6 +138,8 @@ class SimulatedModel:
             "output_tokens": min(choice.randint(1, 400), request.max_tokens),
         }
         stop = "tool_use" if content[0]["type"] == "tool_use" else "end_turn"
+        if self._odd and choice.random() < 0.5:
+            content, stop = odd_answer(choice, content, stop)
         return ModelReply(f"msg_{self._count()}", "m", content, stop, usage, None)
 
     def _tool_use(self, choice: Random, step: int) -> dict[str, Any]:
@@ -129,6 +154,31 @@ class SimulatedModel:
     def _count(self) -> int:
         self._made += 1
         return self._made
+
+
+def odd_answer(choice: Random, content: list[dict[str, Any]], stop: str) -> tuple[list[dict[str, Any]], str]:
+    """The same answer, of a model that keeps no rules."""
+    odd = [_odd_call(choice, block) if block["type"] == "tool_use" else block for block in content]
+    extra: list[dict[str, Any]] = [
+        {"type": "text", "text": choice.choice(["", " ", "half \ud83d"])},
+        {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {}},
+        {"type": "web_search_tool_result", "tool_use_id": "srv_2", "content": []},
+        dict(odd[0]),
+    ]
+    odd += [block for block in extra if choice.random() < 0.2]
+    return odd, choice.choice([stop, stop, stop, "max_tokens", "refusal", "something new"])
+
+
+def _odd_call(choice: Random, call: dict[str, Any]) -> dict[str, Any]:
+    deep: dict[str, Any] = {}
+    for _ in range(40):
+        deep = {"a": deep}
+    ids = [call["id"], "toolu_same", "", "with space", "x" * 200, None]
+    names = [call["name"], call["name"], "pay", "get invoice!", "", "n" * 300, None, "half \ud83d"]
+    numbers = [1, float("inf"), "half \ud83d", deep, None]
+    inputs = [call["input"], {"number": choice.choice(numbers)}, {"number": 1, "": 1}, [1], "text", deep]
+    odd = {**call, "id": choice.choice(ids), "name": choice.choice(names), "input": choice.choice(inputs)}
+    return {**odd, "raw_input": "{broken"} if choice.random() < 0.1 else odd
 
 
 class NoRedaction:

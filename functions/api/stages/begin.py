@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from functions.api.bodies import ContinueSession, CreateSession, PostTurn
+from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn
 from functions.api.http import Request
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import may_go_on
@@ -55,6 +55,13 @@ def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey
     except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
         head = kit.sessions.head(head.tenant_id, head.session_id)
         return Begun(head, head.turn.number)
+
+
+def fork(kit: Kit, request: Request, body: Fork, key: IdempotencyKey | None) -> Begun:
+    """A copy of a session; it has a runner only where it has an input of its own."""
+    source = kit.intake.owned(request.who, request.parameters["session_id"])
+    head = kit.branching.fork(request.who, source, at_seq=body.at_seq, value=body.input, agent=body.agent, key=key)
+    return Begun(head, head.turn.number) if body.input is None else _sent(kit, head)
 
 
 def _sent(kit: Kit, head: Head) -> Begun:

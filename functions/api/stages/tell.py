@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from functions.api.documents import SessionDocument, SessionSummary, TurnDocument
+from functions.api.documents import RewoundDocument, SessionDocument, SessionSummary, TurnDocument
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.bootstrap import Kit
@@ -31,18 +31,32 @@ def turn(kit: Kit, head: Head, number: int) -> Response:
 
 def session(kit: Kit, who: Identity, head: Head) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
-    token = _token(kit, head) if head.user_id == who.user_id else None
-    document = SessionDocument(
-        **_turn(kit, head, token),
-        **_facts(head),
-        role=head.role,
-        granted_tools=list(head.granted_tools),
-        limits=head.limits,
-        scores=[],
-        flags=list(head.flags),
-        plan=kit.sessions.plan(head.tenant_id, head.session_id),
+    return Response.json(SessionDocument(**_session(kit, who, head)).dump())
+
+
+def rewound(kit: Kit, who: Identity, head: Head) -> Response:
+    """A session behind a rewind, with what the rewind took back."""
+    rewind = kit.branching.rewound(head)
+    document = RewoundDocument(
+        **_session(kit, who, head), left_out=list(rewind.left_out), once_calls=list(rewind.once_calls)
     )
     return Response.json(document.dump())
+
+
+def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
+    token = _token(kit, head) if head.user_id == who.user_id else None
+    return {
+        **_turn(kit, head, token),
+        **_facts(head),
+        "role": head.role,
+        "granted_tools": list(head.granted_tools),
+        "limits": head.limits,
+        "scores": [],
+        "flags": list(head.flags),
+        "repairs": head.repairs,
+        "forked_from": head.forked_from,
+        "plan": kit.sessions.plan(head.tenant_id, head.session_id),
+    }
 
 
 def summary(head: Head) -> SessionSummary:

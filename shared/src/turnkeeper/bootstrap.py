@@ -43,6 +43,7 @@ from turnkeeper.ports import (
     Turns,
 )
 from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.branching import Branching
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
@@ -178,6 +179,10 @@ class Kit:
             clock=self.clock,
             ids=self.ids,
         )
+
+    @cached_property
+    def branching(self) -> Branching:
+        return Branching(self.intake)
 
     @cached_property
     def erasure(self) -> Erasure:

@@ -21,6 +21,8 @@ CALLS = {
     ("get", "/v1/sessions"): {"200"},
     ("get", "/v1/sessions/{session_id}/events"): {"200"},
     ("post", "/v1/sessions/{session_id}/cancel"): {"200"},
+    ("post", "/v1/sessions/{session_id}/rewind"): {"200"},
+    ("post", "/v1/sessions/{session_id}/fork"): {"200", "202"},
     ("delete", "/v1/sessions/{session_id}"): {"204"},
     ("get", "/v1/spend"): {"200"},
     ("get", "/v1/health"): {"200"},

@@ -40,6 +40,8 @@ ROUTES: dict[str, Call] = {
     "events": lambda who, session, _: who.get(f"/v1/sessions/{session}/events"),
     "stream": lambda who, session, _: who.get(f"/v1/sessions/{session}/events?wait=0", accept="text/event-stream"),
     "cancel": lambda who, session, _: who.post(f"/v1/sessions/{session}/cancel"),
+    "rewind": lambda who, session, _: who.post(f"/v1/sessions/{session}/rewind", {"turns": 1}),
+    "fork": lambda who, session, _: who.post(f"/v1/sessions/{session}/fork", {"input": "x"}),
     "erase": lambda who, session, _: who.delete(f"/v1/sessions/{session}"),
     "spend": lambda who, session, _: who.get(f"/v1/spend?session_id={session}"),
     "continue": lambda who, _, token: who.post("/v1/continue", {"continuation_token": token}),

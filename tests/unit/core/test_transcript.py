@@ -1,4 +1,4 @@
-"""From entries to the messages of a model call."""
+"""Blocks of a transcript: calls, their answers, cache breakpoints."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
+from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import (
     all_text_of,
     answer,
-    messages_of,
     text_of,
-    tool_result,
     tool_uses,
     unanswered,
     with_cache_breakpoints,
@@ -32,57 +31,11 @@ def text(words: str) -> dict[str, Any]:
     return {"type": "text", "text": words}
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u00a0\u2003"])
-def test_what_says_nothing_is_left_out(blank: str) -> None:
-    entries = [entry("user", text("hi"), text(blank)), entry("assistant", text(blank)), entry("status")]
-    assert messages_of(entries) == [{"role": "user", "content": [text("hi")]}]
-
-
-def test_thinking_is_sent_back_as_it_came_in_its_order() -> None:
-    content = (THOUGHT, HIDDEN, text("so"), THOUGHT, CALL)
-    [message] = messages_of([entry("assistant", *content)])
-    assert message["content"] == list(content)
-
-
-def test_a_thought_without_words_keeps_its_signature() -> None:
-    silent = {**THOUGHT, "thinking": ""}
-    [message] = messages_of([entry("assistant", silent, CALL)])
-    assert message["content"] == [silent, CALL]
-
-
-def test_blocks_of_unknown_types_stay_as_they_are() -> None:
-    future = {"type": "from_the_future", "deep": [{"text": ""}], "n": 1}
-    [message] = messages_of([entry("assistant", future, text("x"))])
-    assert message["content"][0] == future
-
-
-def test_cache_breakpoints_of_others_are_taken_out() -> None:
-    marked = {**text("x"), "cache_control": {"type": "ephemeral"}}
-    result = tool_result("toolu_1", [dict(marked)], is_error=False)
-    messages = messages_of([entry("user", marked), entry("tool_results", {**result, "cache_control": {"type": "x"}})])
-    assert "cache_control" not in str(messages)
-
-
-def test_broken_characters_become_whole() -> None:
-    call = {**CALL, "input": {"a\udc00": ["half \ud83d"]}}
-    messages = messages_of([entry("user", text("x \ud800 y")), entry("assistant", call)])
-    assert messages[0]["content"][0]["text"] == "x \ufffd y"
-    assert messages[1]["content"][0]["input"] == {"a\ufffd": ["half \ufffd"]}
-    str(messages).encode()
-
-
-def test_entries_are_not_changed_by_being_sent() -> None:
-    block = {**text("x"), "cache_control": {"type": "ephemeral"}}
-    kept = entry("user", block)
-    with_cache_breakpoints(messages_of([kept]))
-    assert kept.content == (block,)
-
-
 def test_breakpoints_are_behind_the_last_two_user_messages() -> None:
-    said = [entry("user", text(str(n))) if n % 2 else entry("assistant", text("a"), THOUGHT) for n in range(1, 7)]
-    messages = messages_of(said)
+    said = [entry("user", text(str(n))) if n % 2 else entry("assistant", text("a"), THOUGHT) for n in range(1, 6)]
+    messages = project(said).messages
     marked = with_cache_breakpoints(messages)
-    assert ["cache_control" in str(message) for message in marked] == [False, False, True, False, True, False]
+    assert ["cache_control" in str(message) for message in marked] == [False, False, True, False, True]
     assert "cache_control" not in str(messages)
     assert with_cache_breakpoints([]) == []
 

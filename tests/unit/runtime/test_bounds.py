@@ -129,9 +129,11 @@ def test_a_small_file_may_be_a_large_image() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_bytes_do_not_tell_has_to_be_counted(source: dict[str, Any], nested: bool) -> None:
     block: dict[str, Any] = {"type": "document", "source": source}
-    if nested:
-        block = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [block]}
     entries = [entry(1, "user", [block])]
+    if nested:
+        call = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [block]}
+        entries = [entry(1, "user", [text("a")]), entry(2, "assistant", [call]), entry(3, "tool_results", [result])]
     request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
     assert requests.input_bound(HEAD, request, entries) is None
     later = head(granted_tools=("find",), context_tokens=500)

@@ -38,6 +38,9 @@ AuditKind = Literal[
     "erase",
     "policy_change",
     "operator_action",
+    "repair",
+    "rewind",
+    "fork",
 ]
 ProblemKind = Literal["altered", "missing", "reordered", "duplicated", "truncated", "foreign", "extra", "head"]
 

@@ -75,6 +75,18 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def readable(value: Any) -> Any:
+    """The same JSON in which every text can be written as UTF-8."""
+    match value:
+        case str():
+            return without_surrogates(value)
+        case dict():
+            return {readable(name): readable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [readable(item) for item in value]
+    return value
+
+
 def _ordered(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value

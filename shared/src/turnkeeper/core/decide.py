@@ -13,7 +13,7 @@ from typing import Any
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
 from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
-from turnkeeper.core.transcript import Block, answer, last_message, tool_uses, unanswered
+from turnkeeper.core.transcript import GO_ON, Block, answer, last_message, tool_uses, unanswered
 
 END_TASK = "end_task"
 UPDATE_PLAN = "update_plan"
@@ -23,7 +23,6 @@ NUDGE = (
     "If it is not, go on."
 )
 TASK_ENDED = "The task is ended."
-GO_ON = "Go on where you left off."
 
 #: Kept in the head of what ``end_task`` was called with; the transcript has all of it.
 MAX_DETAIL_CHARS = 8_000
@@ -284,5 +283,5 @@ def go_on_note(entries: Sequence[Entry]) -> str | None:
     last = last_message(entries)
     if last is None or last.type != "assistant" or tool_uses(last.content):
         return None
-    # A turn that the API paused goes on by being sent back as it is.
-    return None if last.stop_reason == "pause_turn" else GO_ON
+    # A turn that the API paused goes on by being sent back as it is; one that the model declined is asked again.
+    return None if last.stop_reason in {"pause_turn", "refusal"} else GO_ON

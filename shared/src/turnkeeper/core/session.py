@@ -34,7 +34,7 @@ StopReason = Literal[
     "provider_error",
     "internal_error",
 ]
-EntryType = Literal["user", "assistant", "tool_results", "status"]
+EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind"]
 
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
@@ -109,6 +109,14 @@ class Handoff(Frozen):
     sends: int = 1
     #: The next runner is asked for only after this long: the session waits for money in flight.
     delay_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedFrom:
+    """The session that one begins as a copy of, and the last entry that was copied."""
+
+    session_id: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +207,9 @@ class Head:
     unbegun: bool = False
     #: Milliseconds that the latest steps took, for the decision to hand off; at most eight.
     step_millis: tuple[int, ...] = ()
+    #: Times that something had to be left out because the model API refused it.
+    repairs: int = 0
+    forked_from: ForkedFrom | None = None
 
     flags: tuple[Flag, ...] = ()
     #: An operator let ``once`` tools go on after a flag, up to this seq.
@@ -237,6 +248,17 @@ class ToolOutcome:
         return self.outcome != "ok"
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What of the transcript the model is not sent any more: an entry, or one block of it."""
+
+    seq: int
+    #: ``None``: all of the entry.
+    index: int | None
+    #: In its place the model reads this, where a block of the user's or of a result was left out.
+    what: str
+
+
 #: Reads and writes an outcome as plain JSON.
 OUTCOME = TypeAdapter(ToolOutcome)
 
@@ -268,6 +290,9 @@ class Entry:
     runner: RunnerKind | None = None
     #: user: written by the kit itself (a nudge), not by the user.
     by_kit: bool = False
+    #: repair, rewind: what is left out of requests from here on, and why.
+    left_out: tuple[LeftOut, ...] = ()
+    reason: str | None = None
 
 
 class ToolDefinition(Frozen):

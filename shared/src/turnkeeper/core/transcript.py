@@ -1,4 +1,4 @@
-"""From entries to the messages of a model call, and what the last of them asks for."""
+"""What stands in a transcript: blocks, calls and their answers. What the model is sent of it: ``core/projection``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from turnkeeper.core.canonical import sorted_json, without_surrogates
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.session import Entry, ToolOutcome
 from turnkeeper.core.tools import Outcome
 
@@ -19,51 +19,24 @@ UNKNOWN_OUTCOME = (
     "twice. Find out with a tool that only reads whether it took effect, or ask the user, before you do it again."
 )
 
+#: What the kit says where the model has stopped and nothing else asks it to go on.
+GO_ON = "Go on where you left off."
+
 _EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 
 
-def messages_of(entries: Iterable[Entry]) -> list[Message]:
-    """The conversation as the Messages API takes it: status entries, blank texts and messages that are empty without
-    them left out; so are cache breakpoints, of which a request has few and all are ours.
-
-    The API joins consecutive user messages by itself; what said nothing it does not take back.
-    """
-    roles = {"user": "user", "tool_results": "user", "assistant": "assistant"}
-    messages = []
-    for entry in entries:
-        content = [_sendable(block) for block in entry.content if not _is_blank(block)]
-        if entry.type in roles and content:
-            messages.append({"role": roles[entry.type], "content": content})
-    return messages
+#: Entries that are part of the conversation; the others only say what became of it.
+MESSAGES = frozenset({"user", "assistant", "tool_results"})
 
 
 def says_nothing(content: Iterable[Block]) -> bool:
     """Blank words and thoughts alone: an answer that neither tells nor asks for anything."""
-    return all(_is_blank(block) or block.get("type") in {"thinking", "redacted_thinking"} for block in content)
+    return all(is_blank(block) or block.get("type") in {"thinking", "redacted_thinking"} for block in content)
 
 
-def _is_blank(block: Block) -> bool:
+def is_blank(block: Block) -> bool:
+    """Text that says nothing, which the API does not take."""
     return block.get("type") == "text" and not str(block.get("text") or "").strip()
-
-
-def _sendable(block: Block) -> Block:
-    """The block without cache breakpoints, and with broken characters (half a surrogate pair, which no UTF-8 can hold)
-    replaced."""
-    clean = {name: _whole(value) for name, value in block.items() if name != "cache_control"}
-    if block.get("type") == "tool_result" and isinstance(clean.get("content"), list):
-        clean["content"] = [_sendable(part) if isinstance(part, dict) else part for part in clean["content"]]
-    return clean
-
-
-def _whole(value: Any) -> Any:
-    match value:
-        case str():
-            return without_surrogates(value)
-        case dict():
-            return {_whole(key): _whole(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_whole(item) for item in value]
-    return value
 
 
 def with_cache_breakpoints(messages: Sequence[Message]) -> list[Message]:
@@ -94,16 +67,13 @@ def tool_uses(content: Iterable[Block]) -> list[Block]:
 
 def unanswered(entries: Sequence[Entry]) -> list[Block]:
     """The tool calls of the last message that no entry answers yet."""
-    for entry in reversed(entries):
-        if entry.type == "status":
-            continue
-        return tool_uses(entry.content) if entry.type == "assistant" else []
-    return []
+    last = last_message(entries)
+    return tool_uses(last.content) if last is not None and last.type == "assistant" else []
 
 
 def last_message(entries: Sequence[Entry]) -> Entry | None:
     """The last entry that is part of the conversation."""
-    return next((entry for entry in reversed(entries) if entry.type != "status"), None)
+    return next((entry for entry in reversed(entries) if entry.type in MESSAGES), None)
 
 
 def tool_result(tool_use_id: str, content: list[Block], *, is_error: bool) -> Block:

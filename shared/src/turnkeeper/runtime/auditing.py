@@ -8,12 +8,14 @@ from collections.abc import Collection
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.inputs import is_deeper
 from turnkeeper.core.session import Head, ToolOutcome
 from turnkeeper.core.transcript import Block
 from turnkeeper.ports import Clock, Ids, Redacts
 
 #: Arguments beyond this are cut: the record's hash of the result and the transcript hold the rest.
 MAX_ARGUMENT_CHARS = 4_000
+MAX_STORED_DEPTH = 28
 
 
 class Auditor:
@@ -44,12 +46,37 @@ class Auditor:
             detail={"flag": outcome.flag.model_dump(mode="json")} if outcome.flag else None,
         )
 
+    def lost_call(self, head: Head, outcome: ToolOutcome) -> AuditRecord:
+        """A call of which nothing can be said but how it ended."""
+        return AuditRecord(
+            tenant_id=head.tenant_id,
+            session_id=head.session_id,
+            user_id=head.user_id,
+            seq=1,
+            at=self._clock.now(),
+            kind="tool_call",
+            runner=head.runner,
+            tool_use_id=outcome.tool_use_id,
+            outcome=outcome.outcome,
+        )
+
     def arguments(self, arguments: Any, secret_arguments: Collection[str]) -> dict[str, Any]:
         """A call's arguments as they may be shown: without secrets, and not too long."""
         redactor = self._redactor.with_names(secret_arguments) if secret_arguments else self._redactor
         redacted = redactor.redact(arguments)
         shown = redacted if isinstance(redacted, dict) else {"input": redacted}
         text = json.dumps(shown, ensure_ascii=False, default=str)
-        if len(text) <= MAX_ARGUMENT_CHARS:
-            return shown
-        return {"cut": text[:MAX_ARGUMENT_CHARS], "characters": len(text)}
+        if len(text) > MAX_ARGUMENT_CHARS:
+            return {"cut": text[:MAX_ARGUMENT_CHARS], "characters": len(text)}
+        return shown if _can_be_stored(shown) else {"json": text}
+
+
+def _can_be_stored(value: Any) -> bool:
+    """Whether the table takes it as it is: maps without empty names, nested 32 deep at most, the record included."""
+    return not is_deeper(value, MAX_STORED_DEPTH) and _has_names(value)
+
+
+def _has_names(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(name and _has_names(item) for name, item in value.items())
+    return all(map(_has_names, value)) if isinstance(value, list) else True

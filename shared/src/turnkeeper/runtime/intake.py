@@ -24,7 +24,7 @@ from turnkeeper.core.errors import (
 )
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, taking
-from turnkeeper.core.lifecycle.change import Change, busy, ended
+from turnkeeper.core.lifecycle.change import busy, ended
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, TurnState
 from turnkeeper.core.transcript import Block, unanswered, user_content
@@ -88,19 +88,25 @@ class Intake:
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
         """
-        agent = self.catalog.get(request.agent)
+        agent, terms = self.admitted(who, request.agent, even_paused=even_paused)
+        head, spec = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
+        return self.sessions.create(taking.create(head, self.clock.now(), user_content(request.input)), spec, key)
+
+    def admitted(self, who: Identity, name: str, *, even_paused: bool = False) -> tuple[Agent, Terms]:
+        """An agent that this caller may use now, and under what terms; raises as :meth:`create` does."""
+        agent = self.catalog.get(name)
         terms = self.tenants.terms(who.tenant_id)
         if not may_use(agent.name, terms.plan):
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
         if terms.tenant.paused and not even_paused:
             raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
         self.prices.rates(agent.model, agent.model_options)
-        change, spec = self._compose(who, agent, terms, request, session_id or self.ids.session_id())
-        return self.sessions.create(change, spec, key)
+        return agent, terms
 
-    def _compose(
+    def compose(
         self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str
-    ) -> tuple[Change, Spec]:
+    ) -> tuple[Head, Spec]:
+        """A session as it would begin: what agent, plan and role make of it."""
         role = self.policy.role(who.role)
         tools = agent.all_tools()
         granted = compose_grant(tools, terms.plan, role)
@@ -127,7 +133,7 @@ class Intake:
             tools=definitions([tool for tool in tools if tool.name in granted], agent.done),
             model_options=agent.model_options,
         )
-        return taking.create(head, now, user_content(request.input)), spec
+        return head, spec
 
     # ---- turns ----
 

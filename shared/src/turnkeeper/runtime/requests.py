@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from turnkeeper.core.kit_tools import end_task_definition
+from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolDefinition
 from turnkeeper.core.tools import Tool
-from turnkeeper.core.transcript import Block, Message, messages_of, with_cache_breakpoints
+from turnkeeper.core.transcript import Block, Message, with_cache_breakpoints
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -64,7 +65,7 @@ def build(
         max_tokens=max_tokens,
         system=system,
         tools=tools,
-        messages=with_cache_breakpoints(messages_of(entries)),
+        messages=with_cache_breakpoints(project(entries, model=spec.model).messages),
         options={"metadata": {"user_id": head.session_id}, **_fitting(spec.model_options, max_tokens)},
     )
 
@@ -91,9 +92,9 @@ def input_bound(
     Args:
         remote: schemas of tools that live elsewhere: the last call may have gone without them.
     """
-    if not head.account.context_tokens:
-        return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
     since = _since_last_answer(entries)
+    if not head.account.context_tokens or since is None:
+        return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
     return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 
 
@@ -101,9 +102,12 @@ def _bound_of(parts: Sequence[Any], known: int) -> int | None:
     return None if _must_be_counted(parts) else known + sum(map(_bytes_of, parts)) + IMAGE_TOKENS * _images(parts)
 
 
-def _since_last_answer(entries: Sequence[Entry]) -> list[Message]:
+def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
+    """``None`` where something was left out since: then what the last call had read is not what this one reads."""
     since: list[Message] = []
     for entry in reversed(entries):
+        if entry.left_out:
+            return None
         since.append({"content": list(entry.content)})
         if entry.type == "assistant":
             break

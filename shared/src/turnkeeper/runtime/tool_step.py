@@ -56,8 +56,9 @@ class ToolStep:
         suspicious; a call that was denied did nothing, so its flag stands with it and holds nothing else back."""
         sheet = self.sheet
         answers = [self._suspect(call, reply) for call, reply in zip(calls, answers, strict=True)]
-        sheet.answers = list(answers)
+        # Recorded first: results whose records cannot be made are not kept either.
         self.audit(calls, answers)
+        sheet.answers = list(answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
             if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
                 sheet.plan = requests.plan_of_call(call) or sheet.plan
@@ -115,6 +116,12 @@ class ToolStep:
             early_answer(self.sheet.early, call) or answer(call, UNKNOWN_OUTCOME, "unknown")
             for call in unanswered(self.sheet.entries)
         )
+
+    def give_up(self) -> None:
+        """Answer and record the open calls without a look at what is in them."""
+        sheet = self.sheet
+        sheet.answers = [answer(call, UNKNOWN_OUTCOME, "unknown") for call in sheet.open_calls()] or None
+        sheet.audit.extend(self.auditor.lost_call(sheet.head, outcome) for _, outcome in sheet.answers or ())
 
     def _effects(self) -> dict[str, Effect]:
         return {definition.name: definition.effect for definition in self.sheet.spec.tools}

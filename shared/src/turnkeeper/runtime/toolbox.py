@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from turnkeeper.core.admission import call_problem
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
@@ -122,19 +123,15 @@ class Toolbox:
 
     def run(self, step: Step) -> Ran:
         """An answer to every call, in order. Never raises for what a tool does."""
-        answers: dict[str, Answer] = {}
-        to_run: list[tuple[Block, Tool]] = []
-        for index, call in enumerate(step.calls):
-            settled = self._without_running(step, index, call)
-            if settled is not None:
-                answers[call["id"]] = settled
-            else:
-                to_run.append((call, self._tools[call["name"]]))
-        given_up = False
-        for (call, _), ran in zip(to_run, self._run_all(step, to_run), strict=True):
-            answers[call["id"]] = ran.answer
-            given_up = given_up or ran.given_up
-        return Ran([answers[call["id"]] for call in step.calls], given_up)
+        settled = [self._without_running(step, index, call) for index, call in enumerate(step.calls)]
+        to_run = [
+            (call, self._tools[call["name"]])
+            for call, without_running in zip(step.calls, settled, strict=True)
+            if without_running is None
+        ]
+        ran = iter(ends := self._run_all(step, to_run))
+        answers = [next(ran).answer if one is None else one for one in settled]
+        return Ran(answers, given_up=any(end.given_up for end in ends))
 
     def _without_running(self, step: Step, index: int, call: Block) -> Answer | None:
         """The answer to a call that must not run, or has run; ``None`` where it is to run."""
@@ -142,6 +139,8 @@ class Toolbox:
             return early
         if index >= MAX_CALLS:
             return answer(call, f"Not run: at most {MAX_CALLS} calls in one answer. Ask for it again.")
+        if (problem := call_problem(call)) is not None:
+            return answer(call, f"Not run: {problem}")
         if call["name"] == END_TASK and self._done == "end_task":
             return answer(call, TASK_ENDED, "ok")
         tool = self._tools.get(call["name"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from turnkeeper.core import decide
+from turnkeeper.core import decide, repairs
+from turnkeeper.core.admission import admit
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
 from turnkeeper.core.errors import (
     CostCapExceeded,
@@ -25,9 +28,11 @@ from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.tool_step import ToolStep
-from turnkeeper.runtime.toolbox import Toolbox
+from turnkeeper.runtime.toolbox import Answer, Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance
+
+logger = logging.getLogger(__name__)
 
 #: Kept of a runner's hard end for writing down what happened.
 RESERVE_SECONDS = 10.0
@@ -38,6 +43,9 @@ MAX_BACKOFF_SECONDS = 60.0
 #: A worker puts a session that waits for money in flight back for this long, at most this many times in a row.
 PUT_BACK_SECONDS = 15
 PUT_BACKS = 20
+#: Things that one turn may leave out because the API refuses them.
+MAX_REPAIRS = 8
+WAYS_ON = "Take the latest turns out of the conversation (rewind), or go on in a copy of an earlier state (fork)."
 #: Runners that a session may cost in a row without anything coming of it: then it is what kills them.
 MAX_CLAIMS = 10
 
@@ -109,17 +117,9 @@ class Turn:
 
     def fail(self, error: Exception) -> Head:
         """End the turn after an error of our own, with everything done so far kept, as far as it can be written."""
-        detail = {"error": type(error).__name__}
         self._doubt("the runner failed")
-        if self.sheet.answers is None:
-            return self._give_up(detail)
-        try:
-            return self._finish(Stop(reason="internal_error", detail=detail))
-        except (LeaseLost, StoreBusy, Unavailable):
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it is in what waits to be written
-            self.sheet.drop_waiting()
-            return self._give_up(detail)
+        stop = Stop(reason="internal_error", detail={"error": type(error).__name__})
+        return self._finish(stop, self.tools.unknown() if self.sheet.answers is None else ())
 
     def _give_up(self, detail: Mapping[str, Any]) -> Head:
         """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
@@ -199,7 +199,7 @@ class Turn:
         except ProviderError as failed:
             self.model.book_failure(reservation, failed)
             return self._after_failure(failed)
-        content, dropped = decide.kept(reply.content)
+        content, dropped = decide.kept(admit(reply.content, self.sheet.call_ids()))
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
             self.sheet.head, reply.content, reply.stop_reason, hash_of=self.tools.hash_of, polls=self.toolbox.polls
@@ -223,6 +223,8 @@ class Turn:
             return None
         if failed.data.get("context_window"):
             return self._finish(Stop(reason="context_window"))
+        if self._repaired(failed):
+            return None
         head = self.sheet.head
         wait = self._backoff_seconds(head.turn.attempts, failed.retry_after_seconds)
         if failed.retryable and head.turn.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
@@ -237,7 +239,22 @@ class Turn:
             "error": self.redactor.redact_text(failed.detail)[:500],
             "retry_after_seconds": failed.retry_after_seconds,
         }
+        if failed.status_code == 400:
+            detail["hint"] = WAYS_ON
         return self._finish(Stop(reason="provider_error", detail=detail))
+
+    def _repaired(self, failed: ProviderError) -> bool:
+        """Whether the API refused something of the conversation that can be left out: then the call is made without it.
+        What was left out once and is refused again is no repair."""
+        sheet = self.sheet
+        before = [entry for entry in sheet.entries if entry.type == "repair" and entry.seq > sheet.head.turn.seq]
+        if failed.status_code != 400 or len(before) >= MAX_REPAIRS:
+            return False
+        why = self.redactor.redact_text(failed.detail)[:300]
+        left_out = repairs.left_out(sheet.entries, sheet.spec.model, failed.data.get("at"), why)
+        if left_out:
+            sheet.write(running.repair(sheet.head, sheet.now(), left_out, why))
+        return bool(left_out)
 
     def _backoff_seconds(self, attempts: int, retry_after: float | None) -> float:
         """Exponential with jitter; what the provider asks for comes first."""
@@ -273,19 +290,42 @@ class Turn:
 
     # ---- ends ----
 
-    def _finish(self, stop: Stop, answers: Sequence[tuple[Block, Any]] = ()) -> Head:
-        """The turn rests: what waits is written, the lease released.
+    def _finish(self, stop: Stop, answers: Sequence[Answer] = ()) -> Head:
+        """The turn rests: what waits is written, the lease released. What cannot be written must not keep the session
+        from that: then it is ended without it, at last with nothing but its status.
 
         Args:
             answers: to calls that will not run.
         """
+        ends = (partial(self._rest, stop, answers), self._rest_without_contents, self._rest_without_calls)
+        for end in ends:
+            try:
+                end()
+            except (LeaseLost, StoreBusy, Unavailable):
+                raise
+            except Exception:
+                logger.exception("session %s: its end cannot be written like this", self.sheet.head.session_id)
+                self.sheet.drop_waiting()
+            else:
+                return self.sheet.head
+        raise StoreBusy("the session's end cannot be written")
+
+    def _rest(self, stop: Stop, answers: Sequence[Answer]) -> None:
         sheet = self.sheet
         if answers:
             flags = self.tools.take(sheet.open_calls(), answers)
             sheet.head = running.flag(sheet.head, flags)
         actor = sheet.cancel_actor() if stop.reason == "cancelled" else None
         sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self._shown(stop), actor=actor))
-        return sheet.head
+
+    def _rest_without_contents(self) -> None:
+        """Every open call has an answer and a record, which say that nothing is known of it."""
+        self.tools.give_up()
+        self._rest_without_calls()
+
+    def _rest_without_calls(self) -> None:
+        stop = Stop(reason="internal_error", detail={"hint": "What was to be written could not be."})
+        self.sheet.write(leaving.rest(self.sheet.head, self.sheet.now(), self.sheet.waiting(), stop))
 
     def _shown(self, stop: Stop) -> Stop:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""

@@ -12,7 +12,7 @@ from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
-from turnkeeper.core.transcript import Block, last_message, text_block, tool_uses
+from turnkeeper.core.transcript import Block, text_block, tool_uses, unanswered
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store.sessions import Sessions
@@ -51,8 +51,11 @@ class Worksheet:
 
     def open_calls(self) -> list[Block]:
         """The calls of the last message that is part of the conversation."""
-        last = last_message(self.entries)
-        return tool_uses(last.content) if last is not None and last.type == "assistant" else []
+        return unanswered(self.entries)
+
+    def call_ids(self) -> set[str]:
+        """Ids of all calls that the session has made."""
+        return {str(call.get("id")) for entry in self.entries for call in tool_uses(entry.content)}
 
     def waiting(self) -> tuple[Entry, ...]:
         """The answers that wait, as the entry that they will be."""

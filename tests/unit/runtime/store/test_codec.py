@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.heads import NOW, head, reservation
 from turnkeeper.core.agent import Limits
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Plan, PlanItem, Spec, Stop, ToolDefinition, Usage
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.codec import INLINE_BYTES, Damaged
@@ -135,8 +136,10 @@ def test_a_head_comes_back_as_it_was() -> None:
     full = replace(FULL, role="writer")
     item = codec.head_item(full)
     json.dumps(item).encode()
-    assert codec.head_of(item) == full
-    assert codec.head_of({**item, "pk": "p", "sk": "HEAD", "due_at": "x"}) == full
+    # Half a character, which UTF-8 cannot hold, is the only thing that is not kept.
+    kept = replace(full, metadata={name: without_surrogates(value) for name, value in full.metadata.items()})
+    assert codec.head_of(item) == kept
+    assert codec.head_of({**item, "pk": "p", "sk": "HEAD", "due_at": "x"}) == kept
 
 
 def test_what_conditions_and_indexes_read_are_attributes_of_their_own() -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from turnkeeper.core.errors import SessionBusy
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, written
-from turnkeeper.core.session import Breakers, Entry, Flag, Head, LeaseState, RunnerKind, Usage
+from turnkeeper.core.session import Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind, Usage
 
 #: Flags and step times that a head remembers: it is written with every step.
 MAX_FLAGS = 20
@@ -123,6 +124,14 @@ def see_results(
 def flag(head: Head, flags: Sequence[Flag]) -> Head:
     """Results, or calls, of this turn look suspicious."""
     return replace(head, flags=(*head.flags, *flags)[-MAX_FLAGS:])
+
+
+def repair(head: Head, now: datetime, left_out: Sequence[LeftOut], reason: str) -> Change:
+    """The model API refused something of the conversation: it is left out of requests from now on."""
+    entry = Entry(type="repair", at=iso(now), left_out=tuple(left_out), reason=reason)
+    places = [{"seq": mark.seq, "index": mark.index} for mark in left_out]
+    record = record_of(head, now, "repair", left_out=places)
+    return written(replace(head, repairs=head.repairs + 1), now, entry, records=(record,))
 
 
 def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) -> Change:

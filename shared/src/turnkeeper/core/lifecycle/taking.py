@@ -9,7 +9,7 @@ from typing import Any
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, record_of, written
-from turnkeeper.core.session import Breakers, Entry, Head, TurnState
+from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
 from turnkeeper.core.stops import STOPS, resumable
 from turnkeeper.core.transcript import Block, text_block
 
@@ -108,6 +108,53 @@ def clear_flags(head: Head, now: datetime, operator: str) -> Change:
         raise busy(head)
     after = replace(head, flags_cleared_seq=head.last_seq)
     return written(after, now, records=(_operated(head, now, "clear_flags", operator, None, True),))
+
+
+def rewind(head: Head, now: datetime, left_out: tuple[LeftOut, ...], actor: str) -> Change:
+    """The latest part of the conversation is taken out of later requests. Nothing is deleted, and what it cost stays.
+
+    Raises:
+        SessionEnded: nothing can be said in it any more.
+        SessionBusy: a turn is running.
+    """
+    if head.ended:
+        raise ended(head)
+    if not head.resting:
+        raise busy(head)
+    turn = replace(head.turn, seq=head.last_seq + 1, attempts=0, breakers=Breakers(), nudged=False)
+    entry = Entry(type="rewind", at=iso(now), left_out=left_out, reason="withdrawn by its user")
+    record = record_of(head, now, "rewind", actor=actor, left_out=[mark.seq for mark in left_out])
+    return written(replace(head, status="idle", stop=None, turn=turn), now, entry, records=(record,))
+
+
+def fork(
+    head: Head, now: datetime, source: Head, copies: tuple[Entry, ...], content: tuple[Block, ...] | None
+) -> Change:
+    """A new session with a copy of another's conversation; with an input, on its way to a runner.
+
+    Args:
+        head: the new session as it would begin without the copy. Of its tools it keeps those that the other one has.
+    """
+    at_seq = copies[-1].seq if copies else 0
+    turns = sum(entry.type == "user" and not entry.by_kit for entry in copies)
+    base = replace(
+        head,
+        status="idle",
+        last_seq=at_seq,
+        turn=replace(head.turn, number=turns + (content is not None), seq=at_seq + 1),
+        granted_tools=tuple(name for name in head.granted_tools if name in source.granted_tools),
+        forked_from=ForkedFrom(source.session_id, at_seq),
+    )
+    records = (
+        record_of(base, now, "session_created", agent=base.agent, placement=base.placement, role=base.role),
+        record_of(base, now, "fork", forked_from=source.session_id, at_seq=at_seq),
+        record_of(base, now, "grant", tools=list(base.granted_tools), role=base.role),
+    )
+    if content is None:
+        change = written(base, now, records=records)
+    else:
+        change = written(asked_for(base, now), now, Entry(type="user", at=iso(now), content=content), records=records)
+    return replace(change, entries=(*copies, *change.entries))
 
 
 def _by(head: Head, now: datetime, role: str | None, actor: str | None) -> tuple[Head, tuple[AuditRecord, ...]]:

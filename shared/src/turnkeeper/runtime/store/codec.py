@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Account, Entry, Head, LeaseState, Plan, Spec, TurnState
@@ -37,7 +38,7 @@ class Damaged(TurnkeeperError):
 
 def pack(value: Any, blobs: Blobs, prefix: str) -> Item:
     """The attributes that hold a JSON value: ``data`` inline, or ``blob`` as a claim check."""
-    raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    raw = _json_text(value).encode()
     data = zlib.compress(raw, 6) if len(raw) >= _COMPRESS_FROM else raw
     if len(data) >= len(raw):
         data = raw
@@ -65,7 +66,7 @@ def unpack(item: Mapping[str, Any], blobs: Blobs) -> Any:
         return None
     # A compressed stream begins with 0x78; JSON never does.
     raw = _inflated(data) if data[:1] == b"\x78" else data
-    return json.loads(raw.decode("utf-8", "surrogatepass"))
+    return json.loads(without_surrogates(raw.decode("utf-8", "surrogatepass")))
 
 
 def _inflated(data: bytes) -> bytes:
@@ -81,7 +82,19 @@ def _inflated(data: bytes) -> bytes:
 
 #: Fields that are JSON text in the item; the others stay as they are, for conditions and indexes to read.
 _JSON_FIELDS = frozenset(
-    {"metadata", "stop", "handoff", "usage", "pending", "breakers", "flags", "step_millis", "granted_tools", "limits"}
+    {
+        "metadata",
+        "stop",
+        "handoff",
+        "forked_from",
+        "usage",
+        "pending",
+        "breakers",
+        "flags",
+        "step_millis",
+        "granted_tools",
+        "limits",
+    }
 )
 
 
@@ -115,12 +128,8 @@ def head_item(head: Head) -> Item:
 
 
 def _json_text(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # Half a surrogate pair: the table takes it as an escape only.
-        return json.dumps(value, separators=(",", ":"))
-    return text
+    """As JSON that UTF-8 can hold: half a character, which a model may write, is replaced."""
+    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _index_attributes(head: Head) -> Item:

@@ -22,6 +22,7 @@ from turnkeeper.ports import (
     Cond,
     Condition,
     ConditionFailed,
+    Operation,
     Put,
     Redacts,
     Table,
@@ -34,6 +35,9 @@ from turnkeeper.runtime.store.treasury import CountersRefused
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000
+#: What one transaction may hold, and how many entries one may hold that all could be as large as an item gets.
+MAX_OPERATIONS = 100
+ENTRIES_A_WRITE = 25
 
 
 class Sessions(Records):
@@ -54,6 +58,11 @@ class Sessions(Records):
         """
         made = self._writer.creation(change, spec)
         writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
+        while len(writes) > MAX_OPERATIONS:
+            # A copy of a long conversation. Entries without a head are nobody's: it begins with the last write.
+            first = [write for write in writes if _is_entry(write)][:ENTRIES_A_WRITE]
+            self._table.write(first)
+            writes = [write for write in writes if write not in first]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
@@ -211,6 +220,10 @@ class Sessions(Records):
         except ConditionFailed as failed:
             raise LeaseLost("somebody looks after it", session_id=head.session_id) from failed
         return made.head
+
+
+def _is_entry(operation: Operation) -> bool:
+    return operation.key.sk.startswith("ENTRY#")
 
 
 def _fence(head: Head) -> tuple[Condition, ...]:

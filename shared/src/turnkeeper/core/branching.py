@@ -1,0 +1,61 @@
+"""Taking the latest part of a conversation back, and going on from an earlier part of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from turnkeeper.core.projection import project
+from turnkeeper.core.session import Entry, LeftOut
+from turnkeeper.core.tools import Effect, Outcome
+from turnkeeper.core.transcript import MESSAGES, tool_uses
+
+
+@dataclass(frozen=True, slots=True)
+class OnceCall:
+    """A call that took effect, or may have, and that no rewind takes back."""
+
+    seq: int
+    tool: str
+    tool_use_id: str
+    outcome: Outcome
+
+
+def withdrawal(entries: Sequence[Entry], to_seq: int) -> tuple[LeftOut, ...]:
+    """What is left out so that the conversation ends with an entry; what is left out already is not named again."""
+    sent = _sent(entries)
+    return tuple(LeftOut(entry.seq, None, "withdrawn") for entry in entries if entry.seq > to_seq and entry.seq in sent)
+
+
+def before_turns(entries: Sequence[Entry], turns: int) -> int:
+    """The last entry before the latest so many turns; 0 where there are no more than these."""
+    sent = _sent(entries)
+    inputs = [entry.seq for entry in entries if entry.type == "user" and not entry.by_kit and entry.seq in sent]
+    return inputs[-turns] - 1 if turns <= len(inputs) else 0
+
+
+def once_calls(entries: Sequence[Entry], left_out: Sequence[LeftOut], effects: Mapping[str, Effect]) -> list[OnceCall]:
+    """Calls of ``once`` tools in what was left out, that ran or may have run."""
+    seqs = {mark.seq for mark in left_out}
+    return [
+        OnceCall(entry.seq, outcome.tool, outcome.tool_use_id, outcome.outcome)
+        for entry in entries
+        if entry.seq in seqs
+        for outcome in entry.outcomes
+        if effects.get(outcome.tool) == "once" and outcome.outcome != "denied"
+    ]
+
+
+def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
+    """The entries of a copy: as they were said, without what they cost, which the first session has paid. An answer
+    whose calls have no results yet is not copied: they would be made again."""
+    kept = [entry for entry in entries if entry.seq <= at_seq]
+    while (last := next((entry for entry in reversed(kept) if entry.type in MESSAGES), None)) is not None:
+        if last.type != "assistant" or not tool_uses(last.content):
+            break
+        kept = [entry for entry in kept if entry.seq < last.seq]
+    return tuple(replace(entry, cost_nanousd=0, usage=None, attempts=None) for entry in kept)
+
+
+def _sent(entries: Sequence[Entry]) -> set[int]:
+    return {place.seq for places in project(entries).places for place in places if place is not None}

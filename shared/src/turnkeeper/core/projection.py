@@ -1,0 +1,299 @@
+"""What of a transcript the model is sent: a pure function from entries to the messages of a request.
+
+A transcript keeps what was wrong as faithfully as what was right. What the API would not take back is mended here, each
+time that it is sent, and never in the transcript: ids that are not unique or not legal, names that no tool may have,
+calls without results and results without calls, text that UTF-8 cannot hold, blocks that were refused or withdrawn.
+
+For any entries that a transcript can hold, the messages satisfy the rules of the Messages API. Each block that is sent
+is known by its place in the transcript, so that a refusal that names it can be repaired.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnkeeper.core.canonical import sorted_json, without_surrogates
+from turnkeeper.core.session import Entry
+from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_block, tool_result
+
+#: Stands where a result is missing: a transcript that was cut, or an entry that was left out.
+NO_RESULT = "The result of this call is not in the conversation any more. Do not assume that it failed or worked."
+#: Stands before an answer whose question is left out: a conversation begins with the user.
+BEGINNING_GONE = "(The beginning of the conversation was left out.)"
+#: Beyond this a value is sent as JSON text: the API's parser takes about as much, and nobody means more.
+MAX_DEPTH = 32
+
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
+#: Of a stored block, what is the kit's own and is not sent.
+_OURS = frozenset({"cache_control", "raw_input"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A block of the transcript."""
+
+    seq: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """``places`` has, for each block of each message, where in the transcript it is; ``None`` for the kit's words."""
+
+    messages: list[Message]
+    places: list[list[Place | None]]
+
+    def at(self, message: int, block: int | None) -> tuple[Place, ...]:
+        """The blocks that a refusal is about, which names a message of the request and perhaps a block of it."""
+        if not 0 <= message < len(self.places):
+            return ()
+        places = self.places[message]
+        chosen = places if block is None else places[block : block + 1]
+        return tuple(place for place in chosen if place is not None)
+
+
+def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection:
+    """The conversation as the API takes it.
+
+    Args:
+        model: the one that is asked. Thoughts of another are left out: it could not check their signatures.
+    """
+    sendable = _Sendable.of(entries)
+    turns: list[_Message] = []
+    calls: dict[str, list[str]] = {}
+    for entry in sendable.kept:
+        if entry.type == "assistant":
+            calls = _answer(turns, calls)
+            calls = _assistant(turns, entry, sendable, model)
+        else:
+            calls = _user(turns, entry, sendable, calls)
+    _answer(turns, calls)
+    return _finished(turns, resumes=sendable.resumes)
+
+
+@dataclass
+class _Message:
+    role: str
+    blocks: list[tuple[Block, Place | None]] = field(default_factory=list)
+
+
+# ---- what is left out ----
+
+
+@dataclass
+class _Sendable:
+    """Entries that are part of the conversation, and what of them is not."""
+
+    kept: list[Entry]
+    #: Why, by place.
+    left_out: Mapping[tuple[int, int], str]
+    #: Names that were made unique, over the whole conversation.
+    ids: set[str]
+    #: Calls and results of server tools that belong together.
+    served: set[str]
+    #: The last message was paused by the API and goes on by being sent back.
+    resumes: bool
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> _Sendable:
+        marks = [mark for entry in entries for mark in entry.left_out]
+        whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
+        kept = [entry for entry in entries if entry.type in _ROLES and entry.seq not in whole]
+        last = kept[-1] if kept else None
+        resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
+        left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
+        return cls(kept, left_out, set(), _served(kept, resumes=resumes), resumes)
+
+    def unique(self, wanted: Any, place: Place) -> str:
+        """An id that no other call has: the call's own where it is legal and the first of its kind."""
+        legal = wanted if isinstance(wanted, str) and _ID.fullmatch(wanted) else "call"
+        unique = legal if legal == wanted and legal not in self.ids else f"{legal[:100]}_{place.seq}_{place.index}"
+        self.ids.add(unique)
+        return unique
+
+
+def _refused(entries: Sequence[Entry]) -> set[int]:
+    """What the model declined to answer. Once the user has said something else, the turn that it declined is withdrawn
+    with its answer: repeated, it would be declined again, and whatever is asked with it."""
+    withdrawn: set[int] = set()
+    turn: list[int] = []
+    refused = False
+    for entry in entries:
+        if entry.type == "user" and not entry.by_kit:
+            withdrawn |= set(turn) if refused else set()
+            turn, refused = [], False
+        turn.append(entry.seq)
+        if entry.type == "assistant" and entry.stop_reason == "refusal":
+            withdrawn.add(entry.seq)
+            refused = True
+        elif entry.type == "assistant":
+            refused = False
+    return withdrawn
+
+
+def _served(entries: Iterable[Entry], *, resumes: bool) -> set[str]:
+    """Ids of server tools' calls that have both the call and its result; one that the API paused in is on its way."""
+    calls: set[str] = set()
+    results: set[str] = set()
+    open_calls: set[str] = set()
+    for entry in entries:
+        open_calls = set()
+        for block in entry.content if entry.type == "assistant" else ():
+            if _is_server_call(block):
+                calls.add(str(block.get("id")))
+                open_calls.add(str(block.get("id")))
+            elif _is_server_result(block):
+                results.add(str(block.get("tool_use_id")))
+    return (calls & results) | (open_calls if resumes else set())
+
+
+def _is_server_call(block: Block) -> bool:
+    return block.get("type") in {"server_tool_use", "mcp_tool_use"}
+
+
+def _is_server_result(block: Block) -> bool:
+    kind = str(block.get("type"))
+    return kind != "tool_result" and kind.endswith("_tool_result")
+
+
+# ---- messages ----
+
+
+def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: str | None) -> dict[str, list[str]]:
+    """Adds an answer; the calls of it that want a result: stored id to the ids that are sent for it, in order."""
+    message = _Message("assistant")
+    calls: dict[str, list[str]] = {}
+    foreign = model is not None and entry.model is not None and not _same_model(entry.model, model)
+    for index, block in enumerate(entry.content):
+        place = Place(entry.seq, index)
+        kind = block.get("type")
+        if (place.seq, place.index) in sendable.left_out or is_blank(block):
+            continue
+        if kind in {"thinking", "redacted_thinking"} and foreign:
+            continue
+        name = "id" if _is_server_call(block) else "tool_use_id"
+        if (_is_server_call(block) or _is_server_result(block)) and str(block.get(name)) not in sendable.served:
+            continue
+        clean = _clean(block)
+        if kind == "tool_use":
+            clean["id"] = sendable.unique(block.get("id"), place)
+            clean["name"] = _NOT_IN_A_NAME.sub("_", str(block.get("name") or "unnamed"))[:128]
+            clean["input"] = clean["input"] if isinstance(clean.get("input"), dict) else {}
+            calls.setdefault(str(block.get("id")), []).append(clean["id"])
+        message.blocks.append((clean, place))
+    _add(turns, message)
+    return calls
+
+
+def _same_model(answered: str, asked: str) -> bool:
+    """The API answers with the dated name of a model that may be asked for without its date."""
+    return answered == asked or answered.startswith(f"{asked}-") or asked.startswith(f"{answered}-")
+
+
+def _user(
+    turns: list[_Message], entry: Entry, sendable: _Sendable, calls: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """Adds what was said to the model; results first, as the API wants them."""
+    results: list[tuple[Block, Place | None]] = []
+    others: list[tuple[Block, Place | None]] = []
+    for index, block in enumerate(entry.content):
+        place = Place(entry.seq, index)
+        why = sendable.left_out.get((place.seq, place.index))
+        if block.get("type") == "tool_result":
+            if not (sent := calls.get(str(block.get("tool_use_id")))):
+                continue  # Nothing asks for it any more.
+            shown = _clean(block) if why is None else {**_without_content(block), "content": [_note(why)]}
+            results.append(({**shown, "tool_use_id": sent.pop(0)}, place if why is None else None))
+        elif why is not None:
+            others.append((_note(why), None))
+        elif not is_blank(block):
+            others.append((_clean(block), place))
+    missing = _missing(calls)
+    _add(turns, _Message("user", [*results, *missing, *others]))
+    return {}
+
+
+def _answer(turns: list[_Message], calls: dict[str, list[str]]) -> dict[str, list[str]]:
+    """A message with results for calls that nothing else answers."""
+    _add(turns, _Message("user", _missing(calls)))
+    return {}
+
+
+def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:
+    ids = [one for sent in calls.values() for one in sent]
+    return [(tool_result(one, [text_block(NO_RESULT)], is_error=True), None) for one in ids]
+
+
+def _add(turns: list[_Message], message: _Message) -> None:
+    if message.blocks:
+        turns.append(message)
+
+
+def _finished(turns: list[_Message], *, resumes: bool) -> Projection:
+    if turns and turns[0].role == "assistant":
+        turns.insert(0, _Message("user", [(text_block(BEGINNING_GONE), None)]))
+    if turns and turns[-1].role == "assistant" and not resumes:
+        turns.append(_Message("user", [(text_block(GO_ON), None)]))
+    _cite_all([block for turn in turns for block, _ in turn.blocks])
+    return Projection(
+        [{"role": turn.role, "content": [block for block, _ in turn.blocks]} for turn in turns],
+        [[place for _, place in turn.blocks] for turn in turns],
+    )
+
+
+# ---- blocks ----
+
+
+def _note(why: str) -> Block:
+    return text_block(f"[{why}]")
+
+
+def _without_content(block: Block) -> Block:
+    return {name: value for name, value in _clean(block).items() if name != "content"}
+
+
+def _clean(block: Block) -> Block:
+    """The block without what is the kit's own, as JSON that any parser takes."""
+    clean = {str(name): _plain(value, 1) for name, value in block.items() if name not in _OURS}
+    if block.get("type") == "tool_result" and isinstance(parts := block.get("content"), list):
+        shown = [_clean(part) for part in parts if isinstance(part, dict) and not is_blank(part)]
+        clean["content"] = shown or [text_block("(empty)")]
+    return clean
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Without lone surrogates, numbers that JSON has no word for, and nesting that a parser would refuse."""
+    match value:
+        case str():
+            return without_surrogates(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict() | list() | tuple() if depth > MAX_DEPTH:
+            return without_surrogates(sorted_json(value).decode("utf-8", "replace"))
+        case dict():
+            return {without_surrogates(str(key)): _plain(item, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item, depth + 1) for item in value]
+    return value
+
+
+def _cite_all(blocks: Iterable[Block]) -> None:
+    """Citations are asked for in all documents of a request or in none: where one has them, all get them."""
+    sources = list(_sources(blocks))
+    if any((source.get("citations") or {}).get("enabled") for source in sources):
+        for source in sources:
+            source["citations"] = {"enabled": True}
+
+
+def _sources(blocks: Iterable[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if block.get("type") in {"document", "search_result"}:
+            yield block
+        elif block.get("type") == "tool_result" and isinstance(block.get("content"), list):
+            yield from _sources(block["content"])
