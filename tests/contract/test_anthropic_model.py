@@ -12,9 +12,13 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.scripted_api import Script, answer, one, reset, scripted, sse, stream
+from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.adapters.anthropic_model import AnthropicModel
+from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest
 
@@ -283,11 +287,76 @@ def test_thinking_that_was_cut_off_before_its_signature_is_kept_out() -> None:
     assert call(stream([sse(start(), *thought, *finish("max_tokens"))])).content == []
 
 
-def test_a_tool_call_that_makes_no_sense_is_a_billed_failure() -> None:
-    error = failure(stream([sse(start(), *tool(0, '{"a": '), *finish("tool_use"))]))
-    assert (error.retryable, error.certainty) == (True, "known")
-    assert error.usage is not None
-    assert error.usage["output_tokens"] == 42
+def content_of(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the adapter's own part makes of these events, without a server in between."""
+    message = PartialMessage()
+    for event in (start(), *events):
+        message.feed(event)
+    return message.content()
+
+
+_json_text = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+_numbers_that_do_not_fit = st.sampled_from(["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "9" * 5_000])
+_nested = st.builds(
+    lambda depth, shell: shell[0] * depth + shell[1] * depth,
+    st.integers(65, 5_000),
+    st.sampled_from(["[]", ('{"a":[', "]}")]),
+)
+_no_objects = (
+    st.text().filter(lambda text: text.strip() and not text.lstrip().startswith("{"))
+    | _json_text.filter(lambda value: not isinstance(value, dict)).map(json.dumps)
+    | _numbers_that_do_not_fit.map(lambda number: f'{{"a": [{number}]}}')
+    | _nested.map(lambda value: f'{{"a": {value}}}')
+    | st.dictionaries(st.text(), _json_text, min_size=1).map(lambda value: json.dumps(value)[:-1])
+)
+
+
+@given(_no_objects, st.sampled_from(["end_turn", "tool_use", "pause_turn"]))
+def test_an_input_that_is_no_json_object_comes_back_as_the_text_that_it_is(text: str, stop_reason: str) -> None:
+    events = [*tool(0, text[:3], text[3:]), *tool(1, '{"a": 1}'), *finish(stop_reason)]
+    first, second = content_of(*events)
+    assert first == {"type": "tool_use", "id": "toolu_0", "name": "look", "input": {}, "raw_input": text}
+    assert second == {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"a": 1}}
+
+
+@given(_no_objects)
+def test_the_same_in_an_answer_that_was_cut_off_is_left_out(text: str) -> None:
+    assert content_of(*tool(0, text), *finish("max_tokens")) == []
+
+
+@given(st.dictionaries(st.text(), _json_text))
+def test_an_input_that_is_a_json_object_is_read_streamed_or_whole(value: dict[str, Any]) -> None:
+    whole = block(1, {"type": "tool_use", "id": "toolu_1", "name": "look", "input": value})
+    first, second = content_of(*tool(0, json.dumps(value)), *whole, *finish("tool_use"))
+    assert (first["input"], second["input"]) == (value, value)
+    assert "raw_input" not in {*first, *second}
+
+
+@given(_json_text.filter(lambda value: value and not isinstance(value, dict)))
+def test_an_input_that_came_whole_and_is_no_object_is_kept_as_text(value: Any) -> None:
+    events = block(0, {"type": "tool_use", "id": "toolu_0", "name": "look", "input": value})
+    [raw] = content_of(*events, *finish("tool_use"))
+    assert (raw["input"], json.loads(raw["raw_input"])) == ({}, value)
+
+
+@pytest.mark.parametrize("field", ["id", "name"])
+@given(value=_json_text.filter(lambda value: not isinstance(value, str)), missing=st.booleans())
+def test_a_call_without_a_proper_id_or_name_comes_back(field: str, value: Any, missing: bool) -> None:
+    raw = {"type": "tool_use", "id": "toolu_0", "name": "look", "input": {}, field: value}
+    if missing:
+        del raw[field]
+    expected = {"type": "tool_use", "id": "toolu_0", "name": "look", "input": {}, field: ""}
+    assert content_of(*block(0, raw), *finish("tool_use")) == [expected]
+
+
+def test_a_call_that_makes_no_sense_is_an_answer_that_was_paid_for_once() -> None:
+    reply = call(stream([sse(start(), *tool(0, '{"a": '), *finish("tool_use"))]))
+    assert reply.content[0]["raw_input"] == '{"a": '
+    assert reply.usage["output_tokens"] == 42
 
 
 # ---- streams that break ----
@@ -473,6 +542,50 @@ def test_error_answers(status: int, error_type: str, retryable: bool) -> None:
 )
 def test_a_conversation_that_is_too_long_can_be_told(told: Script, too_long: bool) -> None:
     assert failure(told).data.get("context_window", False) is too_long
+
+
+@pytest.mark.parametrize(
+    ("message", "at"),
+    [
+        ("messages.1.content.0: `tool_use` ids must be unique", (1, 0)),
+        ("messages.3: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1.", (3, None)),
+        ("messages.0.content.1: unexpected `tool_use_id` found in `tool_result` blocks: toolu_1.", (0, 1)),
+        ("messages.12.content.3.tool_use.input: Input should be a valid dictionary", (12, 3)),
+        ("messages.1.content.0.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'", (1, 0)),
+        ("messages.5.content.0.tool_result.content.1.image.source.base64.data: Image does not match the type", (5, 0)),
+        ("messages.4.content.2.image.source.base64: image exceeds 5 MB maximum: 6 bytes > 5 bytes", (4, 2)),
+        ("messages.0.content.0.document.source.base64: The PDF specified was not valid.", (0, 0)),
+        ("messages.1.content.0: Invalid `signature` in `thinking` block", (1, 0)),
+        ("messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`.", (1, 0)),
+        ("messages.2.content: Input should be a valid list", (2, None)),
+        ("messages.2.role: Input should be 'user' or 'assistant'", (2, None)),
+        ("messages.7: all messages must have non-empty content", (7, None)),
+        ("messages.1.content.0: X; messages.2.content.1: Y", (1, 0)),
+        ("The model returned the following errors: messages.2.content.1.text.text: Field required", (2, 1)),
+        (
+            "Malformed input request: #/messages/1/content/2/type: bad, please reformat your input and try again.",
+            (1, 2),
+        ),
+        ("Malformed input request: #/messages/1/content: expected minimum item count: 1, found: 0", (1, None)),
+        ("messages[3].content[1].image: could not be read", (3, 1)),
+        ("Could not process image", None),
+        ("The PDF specified is password protected.", None),
+        ("messages: text content blocks must be non-empty", None),
+        ("messages: at least one message is required", None),
+        ("tools.0.custom.input_schema.type: Field required", None),
+        ("system.1.text: Field required", None),
+        ("A maximum of 4 blocks with cache_control may be provided. Found 5.", None),
+        # Amazon's own counting begins at 1; a place one off is worse than none.
+        ("Value at 'messages.1.member.content.2.member.toolUse.name' failed to satisfy constraint", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "shape", [lambda words: body("invalid_request_error", words), lambda words: {"message": words}]
+)
+def test_where_a_request_is_wrong_is_read_from_the_message(shape: Any, message: str, at: Any) -> None:
+    for status, expected in ((400, at), (500, None)):
+        error = status_error(status, shape(message), {}, certainty="unbilled", now=datetime.now(UTC))
+        assert error.data.get("at") == expected
 
 
 def test_what_to_do_is_said() -> None:

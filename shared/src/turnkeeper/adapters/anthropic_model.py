@@ -354,14 +354,10 @@ def _incomplete(why: str, answer: PartialMessage, headers: Mapping[str, str]) ->
 
 
 def _reply(answer: PartialMessage, headers: Mapping[str, str]) -> ModelReply:
-    try:
-        content = answer.content()
-    except MalformedAnswer as error:
-        raise _incomplete(str(error), answer, headers) from error
     return ModelReply(
         message_id=str(answer.message.get("id") or ""),
         model=str(answer.message.get("model") or ""),
-        content=content,
+        content=answer.content(),
         stop_reason=str(answer.stop_reason),
         usage=answer.usage or {},
         request_id=request_id(headers),

@@ -6,11 +6,13 @@ kept, so that the transcript holds what the API said, and can be sent back as it
 
 from __future__ import annotations
 
-import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+from turnkeeper.core.inputs import MAX_DEPTH, is_deeper
 
 #: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
 _WHOLE = frozenset({"end_turn", "tool_use", "stop_sequence", "pause_turn"})
@@ -27,6 +29,11 @@ class _Block:
     raw: dict[str, Any]
     partial_json: list[str] = field(default_factory=list)
     closed: bool = False
+
+    def input_text(self) -> str:
+        """A tool call's input as it was streamed; where nothing was, as it stood in the block from the start."""
+        streamed = "".join(self.partial_json)
+        return streamed if streamed.strip() else json.dumps(self.raw.get("input") or {})
 
 
 class PartialMessage:
@@ -51,10 +58,10 @@ class PartialMessage:
         kind = event.get("type") if isinstance(event, Mapping) else None
         try:
             if kind == "message_start":
-                self.message = copy.deepcopy(dict(event["message"]))
+                self.message = dict(event["message"])
                 self.usage = dict(self.message.get("usage") or {})
             elif kind == "content_block_start":
-                self._blocks[int(event["index"])] = _Block(copy.deepcopy(dict(event["content_block"])))
+                self._blocks[int(event["index"])] = _Block(dict(event["content_block"]))
             elif kind == "content_block_delta":
                 _apply(self._blocks[int(event["index"])], event["delta"])
             elif kind == "content_block_stop":
@@ -77,26 +84,27 @@ class PartialMessage:
         What a limit cut off in a way that could not be sent back is kept out: a tool call whose input does not parse,
         thinking without its signature. ``stop_reason`` (``max_tokens`` and the like) tells that there was more.
 
-        Raises:
-            MalformedAnswer: a tool call cannot be read although the answer was not cut off.
+        A tool call that the model meant to end there comes back whatever it is like. An input that is no JSON object
+        with finite numbers, or is nested deeper than the kit takes, is ``{}``, with the text that came as
+        ``raw_input``. An id or a name that is missing or no string is ``""``.
         """
         truncated = self.stop_reason not in _WHOLE
         last = max(self._blocks, default=-1)
         blocks = []
         for index in sorted(self._blocks):
             block = self._blocks[index]
-            cut_off = truncated and index == last
-            if block.partial_json:
-                text = "".join(block.partial_json)
-                value = _parsed(text) if text.strip() or cut_off else block.raw.get("input") or {}
-                if not isinstance(value, dict):
-                    if truncated:
-                        continue
-                    raise MalformedAnswer("a tool call whose input is not a JSON object")
-                block.raw["input"] = value
-            elif cut_off and _never_began(block.raw):
+            if truncated and index == last and _never_began(block):
                 continue
-            blocks.append(block.raw)
+            raw = block.raw
+            if block.partial_json or raw.get("type") == "tool_use":
+                text = block.input_text()
+                arguments = _json_object(text)
+                if arguments is None and truncated:
+                    continue
+                raw = {**raw, "input": arguments} if arguments is not None else {**raw, "input": {}, "raw_input": text}
+            if raw.get("type") == "tool_use":
+                raw |= {name: raw[name] if isinstance(raw.get(name), str) else "" for name in ("id", "name")}
+            blocks.append(raw)
         return blocks
 
     def _finish(self, event: Mapping[str, Any]) -> None:
@@ -110,16 +118,29 @@ class PartialMessage:
             self.usage_is_final = True
 
 
-def _never_began(raw: Mapping[str, Any]) -> bool:
-    needed = {"tool_use": "input", "thinking": "signature"}.get(str(raw.get("type")))
-    return needed is not None and not raw.get(needed)
+def _never_began(block: _Block) -> bool:
+    """Whether nothing came of a tool call's input, or nothing of the signature that thinking ends with."""
+    needed = {"tool_use": "input", "thinking": "signature"}.get(str(block.raw.get("type")))
+    return needed is not None and not block.raw.get(needed) and not "".join(block.partial_json).strip()
 
 
-def _parsed(text: str) -> Any:
+def _json_object(text: str) -> dict[str, Any] | None:
+    """``None`` where the text is no JSON object, or one that the kit cannot keep and send back."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_float=_finite, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) and not is_deeper(value, MAX_DEPTH) else None
+
+
+def _finite(digits: str) -> float:
+    """JSON has no largest number, and floats have: ``1e999`` would become infinite, which is no JSON."""
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number that can be kept")
 
 
 def _apply(block: _Block, delta: Mapping[str, Any]) -> None:
