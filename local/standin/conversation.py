@@ -11,13 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local.standin.directives import Script, parse
+from local.standin.directives import THINKING, Script, parse
 
 Message = Mapping[str, Any]
 Block = Mapping[str, Any]
-
-#: Blocks of an assistant message that no script asked for.
-_THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,12 @@ def text_of(content: object) -> str:
     return "\n".join(
         block["text"] for block in blocks(content) if block.get("type") == "text" and isinstance(block.get("text"), str)
     )
+
+
+def block_at(messages: Sequence[Message], message: int, block: int) -> Block | None:
+    """The block of these numbers, from 0; None where there is none."""
+    found = blocks(messages[message].get("content")) if message < len(messages) else []
+    return found[block] if block < len(found) else None
 
 
 def has_tool_results(content: object) -> bool:
@@ -77,7 +80,7 @@ def played(script: Script, messages: Iterable[Message]) -> int:
     for message in messages:
         if message.get("role") != "assistant":
             continue
-        left = sum(block.get("type") not in _THINKING for block in blocks(message.get("content")))
+        left = sum(block.get("type") not in THINKING for block in blocks(message.get("content")))
         while True:
             answer = script.answer_at(position)
             position += 1

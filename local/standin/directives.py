@@ -1,12 +1,14 @@
 """The script language inside a user's text. Pure: text in, ``Script`` out.
 
-An answer is ``[[say TEXT]]``, ``[[tool NAME {json}]]`` or ``[[tool A {...} & tool B {...}]]``. Modifiers stand
-before the answer that they act on::
+An answer is ``[[say TEXT]]``, ``[[tool NAME {json}]]`` or ``[[tool A {...} & tool B {...}]]``, or an odd one:
+``[[raw {content block} & {...}]]`` is made of these blocks, whatever they hold, and ``[[raw-input NAME TEXT]]`` is a
+tool call that streams TEXT as its input, JSON or not. Modifiers stand before the answer that they act on::
 
     [[sleep SECONDS]]    wait before the first byte          [[tokens OUT]]   output tokens to report
     [[trickle SECONDS]]  spread the stream over so long      [[stop REASON]]  stop_reason to report
     [[fail 529]]         one HTTP error of that status       [[cut]]          break the stream once
     [[fail 529 x3]]      three of them                       [[repeat N]]     play the next answer N times
+    [[refuse N.M WORDS]] HTTP 400, for as long as block M of message N of the request is as it was at first
 
 Promises, where the language leaves room:
 
@@ -14,22 +16,25 @@ Promises, where the language leaves room:
   ``[[sleeep 1]]`` in a text that does hold directives is an error, because it is a typing mistake.
 - Tool arguments are read by a JSON parser, so ``]]``, ``&`` and braces inside strings are just text. They may be
   left out: ``[[tool now]]`` is ``[[tool now {}]]``.
-- ``[[say]]`` ends at the first ``]]``, or at the last two of a longer row (``[[say a[0]]]`` says ``a[0]``); a TEXT
-  that is one JSON value ends where that ends. White space around TEXT is dropped.
-- Failures and cuts happen in the order written. Several sleeps or trickles add up, several repeats multiply, the
-  last ``tokens`` or ``stop`` wins. ``[[repeat]]`` may stand anywhere among the modifiers.
+- TEXT and WORDS end at the first ``]]``, or at the last two of a longer row (``[[say a[0]]]`` says ``a[0]``); where
+  they begin with a bracket they end behind the one that closes it, as JSON does. White space around them is dropped.
+- Refusals go before failures and cuts, and these happen in the order written. Several sleeps or trickles add up,
+  several repeats multiply, the last ``tokens`` or ``stop`` wins. ``[[repeat]]`` may stand anywhere among the modifiers.
 - Modifiers without an answer after them act on the closing ``done``.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
+from local.standin import strict_json
+
 DONE_TEXT = "done"
+#: Types of blocks that are thought and not said.
+THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 class DirectiveError(ValueError):
@@ -38,8 +43,11 @@ class DirectiveError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
+    """``input_text`` is what is streamed in place of the arguments' JSON."""
+
     name: str
     arguments: dict[str, Any]
+    input_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +69,24 @@ Fault = Failure | Cut
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """HTTP 400 for what stands at one place of the request, until something else stands there."""
+
+    message: int
+    block: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptedAnswer:
-    """One answer of the model: a text or tool calls, never both."""
+    """One answer of the model: a text, tool calls, or blocks as they are (``raw``); only one of these."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
+    raw: tuple[dict[str, Any], ...] = ()
     sleep_seconds: float = 0.0
     trickle_seconds: float = 0.0
+    refusals: tuple[Refusal, ...] = ()
     faults: tuple[Fault, ...] = ()
     output_tokens: int | None = None
     stop_reason: str | None = None
@@ -75,7 +94,8 @@ class ScriptedAnswer:
     @property
     def block_count(self) -> int:
         """Content blocks that this answer is made of, thinking aside."""
-        return len(self.calls) if self.calls else int(bool(self.text))
+        spoken = [block for block in self.raw if block.get("type") not in THINKING]
+        return len(self.calls) + len(spoken) + int(bool(self.text))
 
 
 DONE = ScriptedAnswer(text=DONE_TEXT)
@@ -113,21 +133,29 @@ def parse(text: str) -> Script | None:
     return reader.script()
 
 
-_OPEN = re.compile(r"\[\[\s*([A-Za-z]+)(?=\s|\])")
+_OPEN = re.compile(r"\[\[\s*([A-Za-z]+(?:-[A-Za-z]+)*)(?=\s|\])")
 _ARGUMENT = re.compile(r"([^\[\]]*)\]\]")
-_SAY_END = re.compile(r"\]{2,}")
-_JSON_BEGIN = re.compile(r"\s*[\[{]")
-_JSON_END = re.compile(r"\s*\]\](?!\])")
+_TEXT_END = re.compile(r"\]{2,}")
+_BRACKETED = re.compile(r"\s*(?=[\[{])")
+_BRACKETED_END = re.compile(r"\s*\]\](?!\])")
+_BRACKET_OR_STRING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _TOOL_NAME = re.compile(r"\s*([A-Za-z0-9_-]{1,128})(?![^\s{&\]])\s*")
 _TOOL_NEXT = re.compile(r"\s*(?:(\]\])|&\s*tool(?=\s))")
+_RAW_NEXT = re.compile(r"\s*(?:(\]\])|&\s*(?:raw\s*)?(?=\{))")
+_RAW_NAME = re.compile(r"\s*([^\s\[\]]{1,128})(?=\s|\])")
+_SPACE = re.compile(r"\s*")
 _SECONDS = re.compile(r"\d{1,6}(?:\.\d{1,9})?|\.\d{1,9}")
 _COUNT = re.compile(r"\d{1,9}")
 _FAIL = re.compile(r"([45]\d\d)(?:\s+x\s*(\d{1,9}))?")
+_REFUSED = re.compile(r"(\d{1,6})\.(\d{1,6})\s+(\S.*)", re.DOTALL)
 _REASON = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _FORMS = {
     "say": "[[say TEXT]]",
     "tool": "[[tool NAME {json args}]]",
+    "raw": "[[raw {json content block} & {...}]]",
+    "raw-input": "[[raw-input NAME TEXT]]",
+    "refuse": "[[refuse N.M WORDS]], with the numbers of a message and of a block in it, from 0",
     "sleep": "[[sleep SECONDS]]",
     "trickle": "[[trickle SECONDS]]",
     "fail": "[[fail STATUS]] or [[fail STATUS xTIMES]], with a status from 400 to 599",
@@ -138,12 +166,7 @@ _FORMS = {
 }
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-# Not strict: a line break typed into a string is what a person at a console does.
-_JSON = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
+_JSON = strict_json.decoder()
 
 
 @dataclass(slots=True)
@@ -175,43 +198,70 @@ class _Reader:
             start, meant = self.near_misses[0]
             self._refuse(start, f"unknown directive; did you mean {_FORMS[meant]}?")
         if self.modified:
-            self._play(DONE_TEXT, ())
+            self._play(text=DONE_TEXT)
         return Script(tuple(self.steps))
 
     def _directive(self, name: str, start: int, position: int) -> int:
         """Take in the directive whose name ends at ``position``; returns where the directive ends."""
-        if name == "say":
-            text, position = self._say(start, position)
-            self._play(text, ())
-            return position
-        if name == "tool":
-            calls, position = self._tools(start, position)
-            self._play("", calls)
-            return position
-        match = _ARGUMENT.match(self.text, position)
-        if match is None:
-            self._refuse(start, f"expected {_FORMS[name]}")
-        self._modify(name, match[1].strip(), start)
-        return match.end()
+        match name:
+            case "say":
+                text, position = self._text(name, start, position)
+                self._play(text=text)
+            case "tool":
+                calls, position = self._tools(start, position)
+                self._play(calls=calls)
+            case "raw":
+                blocks, position = self._blocks(start, position)
+                self._play(raw=blocks)
+            case "raw-input":
+                call, position = self._raw_input(start, position)
+                self._play(calls=(call,))
+            case "refuse":
+                text, position = self._text(name, start, position)
+                self._modify(name, text, start)
+            case _:
+                argument = _ARGUMENT.match(self.text, position)
+                if argument is None:
+                    self._refuse(start, f"expected {_FORMS[name]}")
+                self._modify(name, argument[1].strip(), start)
+                position = argument.end()
+        return position
 
-    def _play(self, text: str, calls: tuple[ToolCall, ...]) -> None:
-        self.steps.append(Step(replace(self.pending, text=text, calls=calls), self.repeat))
+    def _play(self, *, text: str = "", calls: tuple[ToolCall, ...] = (), raw: tuple[dict[str, Any], ...] = ()) -> None:
+        self.steps.append(Step(replace(self.pending, text=text, calls=calls, raw=raw), self.repeat))
         self.pending, self.repeat, self.modified = ScriptedAnswer(), 1, False
 
-    def _say(self, start: int, position: int) -> tuple[str, int]:
-        if value := _JSON_BEGIN.match(self.text, position):
-            begin = value.end() - 1
-            try:
-                _, end = _JSON.raw_decode(self.text, begin)
-            except (ValueError, RecursionError):
-                pass  # a text that only looks like JSON is still a text
-            else:
-                if close := _JSON_END.match(self.text, end):
-                    return self.text[begin:end], close.end()
-        closing = _SAY_END.search(self.text, position)
+    def _text(self, name: str, start: int, position: int) -> tuple[str, int]:
+        """A text to the end of its directive, and where that is."""
+        if bracketed := _BRACKETED.match(self.text, position):
+            end = _closing(self.text, bracketed.end())
+            if end is not None and (close := _BRACKETED_END.match(self.text, end)):
+                return self.text[bracketed.end() : end], close.end()
+        closing = _TEXT_END.search(self.text, position)
         if closing is None:
-            self._refuse(start, f"never closed; expected {_FORMS['say']}")
+            self._refuse(start, f"never closed; expected {_FORMS[name]}")
         return self.text[position : closing.end() - 2].strip(), closing.end()
+
+    def _raw_input(self, start: int, position: int) -> tuple[ToolCall, int]:
+        name = _RAW_NAME.match(self.text, position)
+        if name is None:
+            self._refuse(start, f"expected {_FORMS['raw-input']}")
+        text, position = self._text("raw-input", start, name.end())
+        return ToolCall(name[1], {}, text), position
+
+    def _blocks(self, start: int, position: int) -> tuple[tuple[dict[str, Any], ...], int]:
+        blocks: list[dict[str, Any]] = []
+        if space := _SPACE.match(self.text, position):
+            position = space.end()
+        while True:
+            block, position = self._object(start, position)
+            blocks.append(block)
+            following = _RAW_NEXT.match(self.text, position)
+            if following is None:
+                self._refuse(start, "expected ']]' or '& {...}' after a content block")
+            position = following.end()
+            if following[1]:
+                return tuple(blocks), position
 
     def _tools(self, start: int, position: int) -> tuple[tuple[ToolCall, ...], int]:
         calls: list[ToolCall] = []
@@ -222,7 +272,7 @@ class _Reader:
             position = name.end()
             arguments: dict[str, Any] = {}
             if self.text[position : position + 1] == "{":
-                arguments, position = self._arguments(start, position)
+                arguments, position = self._object(start, position)
             calls.append(ToolCall(name[1], arguments))
             following = _TOOL_NEXT.match(self.text, position)
             if following is None:
@@ -231,14 +281,13 @@ class _Reader:
             if following[1]:
                 return tuple(calls), position
 
-    def _arguments(self, start: int, position: int) -> tuple[dict[str, Any], int]:
+    def _object(self, start: int, position: int) -> tuple[dict[str, Any], int]:
         try:
             value, end = _JSON.raw_decode(self.text, position)
-            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot go out as UTF-8
-        except UnicodeEncodeError:
-            self._refuse(start, "the tool arguments hold half of a surrogate pair")
         except (ValueError, RecursionError) as error:
-            self._refuse(start, f"the tool arguments are not a JSON object: {error}")
+            self._refuse(start, f"expected a JSON object: {error}")
+        if not isinstance(value, dict):
+            self._refuse(start, "expected a JSON object")
         return value, end
 
     def _modify(self, name: str, argument: str, start: int) -> None:
@@ -252,6 +301,9 @@ class _Reader:
         elif name == "fail" and (match := _FAIL.fullmatch(argument)) and (match[2] is None or int(match[2])):
             fault = Failure(int(match[1]), int(match[2] or 1))
             self.pending = replace(pending, faults=(*pending.faults, fault))
+        elif name == "refuse" and (match := _REFUSED.fullmatch(argument)):
+            refusal = Refusal(int(match[1]), int(match[2]), match[3])
+            self.pending = replace(pending, refusals=(*pending.refusals, refusal))
         elif name == "cut" and not argument:
             self.pending = replace(pending, faults=(*pending.faults, Cut()))
         elif name == "tokens" and _COUNT.fullmatch(argument):
@@ -267,3 +319,20 @@ class _Reader:
         quoted = self.text[start : start + 60].replace("\n", " ")
         ellipsis = "…" if len(self.text) > start + 60 else ""
         raise DirectiveError(f"malformed directive at character {start}: {why}. Found: {quoted}{ellipsis}") from None
+
+
+def _closing(text: str, position: int) -> int | None:
+    """Behind the bracket that closes the one at ``position``; None where brackets do not match up to there.
+
+    Strings of JSON are passed over. No parser, since this may be no JSON, or nested deeper than a parser goes.
+    """
+    expected: list[str] = []
+    for token in _BRACKET_OR_STRING.finditer(text, position):
+        if (bracket := token[0]) in "[{":
+            expected.append("]" if bracket == "[" else "}")
+        elif bracket in "]}":
+            if expected.pop() != bracket:
+                return None
+            if not expected:
+                return token.end()
+    return None

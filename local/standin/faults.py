@@ -1,4 +1,4 @@
-"""Failures and cuts that have already happened, by conversation.
+"""Failures and cuts that have already happened, and what was refused at first, by conversation.
 
 The one thing a conversation cannot tell: an answer that failed leaves no trace in it. Kept in memory and lost on a
 restart, after which a scripted failure happens once more.
@@ -23,11 +23,20 @@ def conversation_key(*parts: object) -> str:
 
 
 class FaultLedger:
-    """Hands out each scripted fault once. Safe to share between threads."""
+    """Hands out each scripted fault once, and knows what was refused. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._used: OrderedDict[str, int] = OrderedDict()
+        self._refused: OrderedDict[str, str] = OrderedDict()
+
+    def is_refused(self, key: str, block: str) -> bool:
+        """Whether this block is the one that stood there when the refusal under ``key`` was first asked for."""
+        with self._lock:
+            first = self._refused.setdefault(key, block)
+            if len(self._refused) > _MAX_REMEMBERED:
+                self._refused.popitem(last=False)
+            return first == block
 
     def next_fault(self, key: str, faults: Sequence[Fault]) -> Fault | None:
         """The next fault due at this place, counted as used; None when they are spent."""

@@ -13,6 +13,7 @@ from local.standin import tokens
 from local.standin.cache import PromptCache
 from local.standin.conversation import (
     Prompt,
+    block_at,
     find_prompt,
     last_tool_result,
     played,
@@ -53,6 +54,7 @@ class _Turn:
     pace: Pace
     thinking: Thinking = NO_THINKING
     script: Script | None = None
+    script_text: str = ""
     index: int = 0
     position: int = 0
 
@@ -88,6 +90,7 @@ class StandIn:
             raise invalid(f"messages: {error}") from error
         if messages[-1]["role"] == "assistant" and not _continues(turn, messages[-1]):
             raise prefill_refused()
+        self._refuse(request, turn, identity)
         key = conversation_key(*_places(request, turn), identity)
         fault = self.faults.next_fault(key, turn.answer.faults)
         if isinstance(fault, Failure):
@@ -100,6 +103,20 @@ class StandIn:
             cut=isinstance(fault, Cut),
         )
 
+    def _refuse(self, request: Json, turn: _Turn, identity: str) -> None:
+        """Raise where a directive refuses a block that is still what it was.
+
+        The key holds nothing that a client may mend the request by leaving out: no earlier messages, no ids of calls.
+        """
+        for refusal in turn.answer.refusals:
+            block = block_at(request["messages"], refusal.message, refusal.block)
+            if block is None:
+                continue
+            at = f"messages.{refusal.message}.content.{refusal.block}"
+            key = conversation_key("refuse", at, turn.script_text, turn.position, _user_id(request), identity)
+            if self.faults.is_refused(key, tokens.canonical(block)):
+                raise invalid(f"{at}: {refusal.words}")
+
     def _turn(self, request: Json, prompt: Prompt | None) -> _Turn:
         messages: Sequence[Json] = request["messages"]
         if prompt is None:
@@ -107,16 +124,16 @@ class StandIn:
         if prompt.script is not None:
             position = played(prompt.script, messages[prompt.index + 1 :])
             answer = prompt.script.answer_at(position)
-            return _Turn(answer, self.scenario.pace, NO_THINKING, prompt.script, prompt.index, position)
+            return _Turn(answer, self.scenario.pace, NO_THINKING, prompt.script, prompt.text, prompt.index, position)
         found = self.scenario.find(text_of(request.get("system")), prompt.text)
         if found is None:
-            return _Turn(_echo(prompt.text), self.scenario.pace, index=prompt.index)
+            return _Turn(_echo(prompt.text), self.scenario.pace, script_text=prompt.text, index=prompt.index)
         rule, groups = found
         position = played(rule.script, messages[prompt.index + 1 :])
         built_in = {"user": shorten(prompt.text), "result": shorten(last_tool_result(messages))}
         answer = fill(rule.script.answer_at(position), {**built_in, **groups})
         pace = rule.pace or self.scenario.pace
-        return _Turn(answer, pace, rule.thinking, rule.script, prompt.index, position)
+        return _Turn(answer, pace, rule.thinking, rule.script, prompt.text, prompt.index, position)
 
 
 def _echo(text: str) -> ScriptedAnswer:
@@ -137,12 +154,15 @@ def _continues(turn: _Turn, last: Json) -> bool:
 def _places(request: Json, turn: _Turn) -> tuple[Any, ...]:
     """What names one place in one conversation, without anything that a retry or a later turn may change."""
     messages: Sequence[Json] = request["messages"]
-    script = messages[turn.index]["content"]
     return (
         text_of(messages[0]["content"]),
-        text_of(script),
+        turn.script_text,
         turn.index,
         turn.position,
         tool_use_ids(messages),
-        request.get("metadata", {}).get("user_id"),
+        _user_id(request),
     )
+
+
+def _user_id(request: Json) -> Any:
+    return request.get("metadata", {}).get("user_id")

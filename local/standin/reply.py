@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from local.standin import strict_json
 from local.standin.cache import InputSplit
-from local.standin.directives import ScriptedAnswer
+from local.standin.directives import ScriptedAnswer, ToolCall
 from local.standin.errors import new_message_id, new_tool_use_id
 from local.standin.signatures import redact, sign_thinking
 from local.standin.tokens import block_tokens, cut_to_tokens
@@ -57,6 +58,8 @@ class Reply:
     output_tokens: int
     thinking_tokens: int
     extras: Mapping[str, Any]
+    #: What is streamed as a tool call's input where that is not its JSON, by the index of the block.
+    input_texts: Mapping[int, str]
 
     @property
     def stop_details(self) -> dict[str, Any] | None:
@@ -106,11 +109,9 @@ def compose(answer: ScriptedAnswer, request: Mapping[str, Any], split: InputSpli
     thoughts = thinking.blocks(request.get("thinking"))
     thinking_tokens = sum(map(block_tokens, thoughts))
     text, stop_sequence = _until_stop_sequence(answer.text, request.get("stop_sequences", ()))
-    calls = [
-        {"type": "tool_use", "id": new_tool_use_id(), "name": call.name, "input": call.arguments}
-        for call in answer.calls
-    ]
-    content = [*thoughts, *_text_blocks(text), *calls]
+    before_calls = [*thoughts, *_text_blocks(text)]
+    content = [*before_calls, *map(_tool_use, answer.calls), *answer.raw]
+    calls = any(block.get("type") == "tool_use" for block in content)
     stop_reason = "tool_use" if calls else "stop_sequence" if stop_sequence else "end_turn"
     if answer.stop_reason is not None:
         stop_reason = answer.stop_reason
@@ -130,7 +131,23 @@ def compose(answer: ScriptedAnswer, request: Mapping[str, Any], split: InputSpli
         output_tokens=output_tokens,
         thinking_tokens=thinking_tokens,
         extras=_extras(request),
+        input_texts={
+            index: call.input_text
+            for index, call in enumerate(answer.calls, len(before_calls))
+            if call.input_text is not None and index < len(content)
+        },
     )
+
+
+def _tool_use(call: ToolCall) -> Block:
+    """The block as it stands in an answer that is not streamed: a text that is no JSON is there as a string."""
+    value: Any = call.arguments
+    if call.input_text is not None:
+        try:
+            value = strict_json.loads(call.input_text)
+        except ValueError:
+            value = call.input_text
+    return {"type": "tool_use", "id": new_tool_use_id(), "name": call.name, "input": value}
 
 
 def _extras(request: Mapping[str, Any]) -> dict[str, Any]:

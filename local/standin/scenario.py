@@ -33,7 +33,7 @@ from typing import Any
 
 import yaml
 
-from local.standin.directives import DirectiveError, Script, ScriptedAnswer, Step, ToolCall, parse
+from local.standin.directives import DirectiveError, Script, ScriptedAnswer, Step, parse
 from local.standin.reply import NO_THINKING, Thinking
 
 SHORT_CHARACTERS = 200
@@ -94,7 +94,7 @@ def fill(answer: ScriptedAnswer, values: Mapping[str, str]) -> ScriptedAnswer:
     return replace(
         answer,
         text=_fill_text(answer.text, values),
-        calls=tuple(ToolCall(call.name, _fill_value(call.arguments, values)) for call in answer.calls),
+        calls=tuple(replace(call, arguments=_fill_value(call.arguments, values)) for call in answer.calls),
     )
 
 

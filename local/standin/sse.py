@@ -1,4 +1,7 @@
-"""A reply as the API streams it: server-sent events, as bytes, each with whether to pause before it. Pure."""
+"""A reply as the API streams it: server-sent events, as bytes, each with whether to pause before it. Pure.
+
+``events`` are the same without the wire, for whoever calls the stand-in in process.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ _MAX_CHUNKS = 64
 _TRICKLE_CHUNK_SECONDS = 0.2
 _MAX_TRICKLE_CHUNKS = 500
 
+Event = dict[str, Any]
+_PING: Event = {"type": "ping"}
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -28,22 +34,22 @@ class Frame:
 
 def frames(reply: Reply, trickle_seconds: float = 0.0) -> list[Frame]:
     """The whole stream. At least one frame is paced, so that a trickle always has somewhere to go."""
-    found = [
-        _frame("message_start", message=_opening(reply)),
-        *_first_block_then_ping(reply, trickle_seconds),
-    ]
-    closing = _frame(
-        "message_delta",
-        delta={
-            "stop_reason": reply.stop_reason,
-            "stop_sequence": reply.stop_sequence,
-            "stop_details": reply.stop_details,
-        },
-        usage=reply.counts(reply.output_tokens),
-    )
-    if not any(frame.paced for frame in found):
-        closing = Frame(closing.name, closing.data, paced=True)
-    return [*found, closing, _frame("message_stop")]
+    told = list(events(reply, trickle_seconds))
+    paced = "content_block_delta" if any(event["type"] == "content_block_delta" for event in told) else "message_delta"
+    return [_frame(event, paced=event["type"] == paced) for event in told]
+
+
+def events(reply: Reply, trickle_seconds: float = 0.0) -> Iterator[Event]:
+    """What the frames hold: one JSON object for each."""
+    yield {"type": "message_start", "message": _opening(reply)}
+    yield from _first_block_then_ping(reply, trickle_seconds)
+    delta = {
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "stop_details": reply.stop_details,
+    }
+    yield {"type": "message_delta", "delta": delta, "usage": reply.counts(reply.output_tokens)}
+    yield {"type": "message_stop"}
 
 
 def broken(stream: list[Frame]) -> list[Frame]:
@@ -55,12 +61,12 @@ def broken(stream: list[Frame]) -> list[Frame]:
 
 
 def ping() -> bytes:
-    return _frame("ping").data
+    return _frame(_PING, paced=False).data
 
 
-def _frame(name: str, *, paced: bool = False, **fields: Any) -> Frame:
-    data = json.dumps({"type": name, **fields}, separators=(",", ":"))
-    return Frame(name, f"event: {name}\ndata: {data}\n\n".encode(), paced)
+def _frame(event: Event, *, paced: bool) -> Frame:
+    data = json.dumps(event, separators=(",", ":"))
+    return Frame(event["type"], f"event: {event['type']}\ndata: {data}\n\n".encode(), paced)
 
 
 def _opening(reply: Reply) -> dict[str, Any]:
@@ -71,41 +77,42 @@ def _opening(reply: Reply) -> dict[str, Any]:
     return {**message, "content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None, "usage": usage}
 
 
-def _first_block_then_ping(reply: Reply, trickle_seconds: float) -> Iterator[Frame]:
+def _first_block_then_ping(reply: Reply, trickle_seconds: float) -> Iterator[Event]:
     """The content, with the API's ping behind the first block's start."""
     pinged = False
     for index, block in enumerate(reply.content):
-        for frame in _block(index, block, trickle_seconds):
-            yield frame
+        for event in _block(index, block, reply.input_texts.get(index), trickle_seconds):
+            yield event
             if not pinged:
                 pinged = True
-                yield _frame("ping")
+                yield _PING
     if not pinged:
-        yield _frame("ping")
+        yield _PING
 
 
-def _block(index: int, block: dict[str, Any], trickle_seconds: float) -> Iterator[Frame]:
+def _block(index: int, block: dict[str, Any], input_text: str | None, trickle_seconds: float) -> Iterator[Event]:
+    """One block. What is not shaped as the API shapes it goes out whole, at its start."""
     start: dict[str, Any]
     deltas: list[dict[str, Any]]
-    match block["type"]:
-        case "text":
-            start = {"type": "text", "text": ""}
-            deltas = [{"type": "text_delta", "text": part} for part in _parts(block["text"], trickle_seconds)]
-        case "thinking":
-            start = {"type": "thinking", "thinking": "", "signature": ""}
-            deltas = [{"type": "thinking_delta", "thinking": part} for part in _parts(block["thinking"], 0)]
-            deltas.append({"type": "signature_delta", "signature": block["signature"]})
-        case "tool_use":
+    match block:
+        case {"type": "text", "text": str(text)}:
+            start = {**block, "text": ""}
+            deltas = [{"type": "text_delta", "text": part} for part in _parts(text, trickle_seconds)]
+        case {"type": "thinking", "thinking": str(text), "signature": str(signature)}:
+            start = {**block, "thinking": "", "signature": ""}
+            deltas = [{"type": "thinking_delta", "thinking": part} for part in _parts(text, 0)]
+            deltas.append({"type": "signature_delta", "signature": signature})
+        case {"type": "tool_use", "input": value}:
             start = {**block, "input": {}}
-            text = json.dumps(block["input"], ensure_ascii=False)
+            text = json.dumps(value, ensure_ascii=False) if input_text is None else input_text
             parts = ["", *_parts(text, trickle_seconds)]
             deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
         case _:
             start, deltas = block, []
-    yield _frame("content_block_start", index=index, content_block=start)
+    yield {"type": "content_block_start", "index": index, "content_block": start}
     for delta in deltas:
-        yield _frame("content_block_delta", paced=True, index=index, delta=delta)
-    yield _frame("content_block_stop", index=index)
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+    yield {"type": "content_block_stop", "index": index}
 
 
 def _parts(text: str, trickle_seconds: float) -> list[str]:

@@ -55,14 +55,14 @@ def json_tokens(value: object) -> int:
 
 def block_tokens(block: Json) -> int:
     """Tokens of one content block, as input and as output."""
-    match block.get("type"):
-        case "text" | "thinking":
-            return text_tokens(block[block["type"]])
-        case "tool_use":
-            return _TOOL_USE_TOKENS + text_tokens(block["name"]) + json_tokens(block["input"])
-        case "tool_result":
+    match block:
+        case {"type": "text", "text": str(text)} | {"type": "thinking", "thinking": str(text)}:
+            return text_tokens(text)
+        case {"type": "tool_use", "name": str(name), "input": value}:
+            return _TOOL_USE_TOKENS + text_tokens(name) + json_tokens(value)
+        case {"type": "tool_result"}:
             return _TOOL_RESULT_TOKENS + content_tokens(block.get("content", ""))
-        case "image" | "document":
+        case {"type": "image" | "document"}:
             return _media_tokens(block)
         case _:
             return json_tokens(block)
@@ -71,7 +71,8 @@ def block_tokens(block: Json) -> int:
 def content_tokens(content: object) -> int:
     if isinstance(content, str):
         return text_tokens(content)
-    return sum(block_tokens(block) for block in content) if isinstance(content, list) else 0
+    blocks = content if isinstance(content, list) else []
+    return sum(block_tokens(block) for block in blocks if isinstance(block, Mapping))
 
 
 def segments(request: Json) -> list[Segment]:
@@ -109,10 +110,18 @@ def _message_segments(message: Json) -> list[Segment]:
     return found
 
 
+def canonical(block: Json) -> str:
+    """The block as text: the same for equal blocks, wherever cache_control markers stand."""
+    return _canonical(_without_markers(block)[0])
+
+
+def _canonical(bare: Json) -> str:
+    return json.dumps(bare, sort_keys=True, separators=(",", ":"))
+
+
 def _segment(role: str, value: Json, tokens: int) -> Segment:
     bare, ttl = _without_markers(value)
-    canonical = json.dumps(bare, sort_keys=True, separators=(",", ":"))
-    return Segment(f"{role}:{canonical}".encode(), tokens, ttl)
+    return Segment(f"{role}:{_canonical(bare)}".encode(), tokens, ttl)
 
 
 def _without_markers(value: Json) -> tuple[dict[str, Any], str | None]:

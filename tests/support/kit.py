@@ -23,7 +23,10 @@ from typing import Any, Literal
 
 from local.standin.errors import ApiError, new_request_id
 from local.standin.model import StandIn
+from local.standin.sse import events
+from local.standin.validate import parse_body
 from turnkeeper.adapters.anthropic_errors import status_error
+from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.bootstrap import Kit
@@ -88,7 +91,7 @@ class StandInModel:
         self.requests.append(request)
         request_id = new_request_id()
         try:
-            delivery = self.standin.answer({**_body(request), "max_tokens": request.max_tokens, "stream": True})
+            delivery = self.standin.answer(_body(request, max_tokens=request.max_tokens, stream=True))
         except ApiError as error:
             headers = error.headers(request_id)
             raise status_error(
@@ -96,30 +99,26 @@ class StandInModel:
             ) from error
         takes = delivery.sleep_seconds + delivery.trickle_seconds
         self._clock.sleep(min(takes, timeout_seconds))
-        message = delivery.reply.message()
         if delivery.cut or takes > timeout_seconds:
-            raise ProviderError("the stream broke", retryable=True, certainty="unknown", usage=message["usage"])
-        return ModelReply(
-            message_id=message["id"],
-            model=message["model"],
-            content=message["content"],
-            stop_reason=message["stop_reason"],
-            usage=message["usage"],
-            request_id=request_id,
-        )
+            usage = delivery.reply.usage()
+            raise ProviderError("the stream broke", retryable=True, certainty="unknown", usage=usage)
+        answer = PartialMessage()
+        for event in events(delivery.reply):
+            answer.feed(event)
+        return answer.reply(request_id)
 
     def count_tokens(self, request: ModelRequest) -> int:
         return self.standin.count_tokens({name: value for name, value in _body(request).items() if name != "metadata"})
 
 
-def _body(request: ModelRequest) -> dict[str, Any]:
-    """As the adapter writes it; through JSON, so that nothing but JSON gets as far as the model."""
-    body = {**request.options, "model": request.model, "messages": request.messages}
+def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
+    """As the adapter writes it and the stand-in's server reads it: what is no JSON gets no further."""
+    body = {**request.options, "model": request.model, "messages": request.messages, **more}
     if request.system:
         body["system"] = request.system
     if request.tools:
         body["tools"] = request.tools
-    return dict(json.loads(json.dumps(body)))
+    return parse_body(json.dumps(body).encode())
 
 
 class MemoryKit(Kit):

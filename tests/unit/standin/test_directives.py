@@ -163,7 +163,6 @@ def test_modifiers_at_the_end_act_on_done() -> None:
         "[[tool t {} & tool]]",
         "[[tool t {}",
         "[[tool n.m {}]]",
-        '[[tool t {"a": "\\ud800"}]]',
         "[[tool t " + '{"a":' * 100_000 + "]]",
         "[[sleep]]",
         "[[sleep x]]",

@@ -107,7 +107,7 @@ class AnthropicModel:
         if not answer.complete:
             late = self._monotonic() >= deadline
             raise _incomplete(_LATE if late else "the stream ended before the answer did", answer, headers)
-        return _reply(answer, headers)
+        return answer.reply(request_id(headers))
 
     def count_tokens(self, request: ModelRequest) -> int:
         if self._provider == "bedrock":
@@ -349,16 +349,5 @@ def _incomplete(why: str, answer: PartialMessage, headers: Mapping[str, str]) ->
         retryable=True,
         certainty=_certainty(answer),
         usage=answer.usage,
-        request_id=request_id(headers),
-    )
-
-
-def _reply(answer: PartialMessage, headers: Mapping[str, str]) -> ModelReply:
-    return ModelReply(
-        message_id=str(answer.message.get("id") or ""),
-        model=str(answer.message.get("model") or ""),
-        content=answer.content(),
-        stop_reason=str(answer.stop_reason),
-        usage=answer.usage or {},
         request_id=request_id(headers),
     )

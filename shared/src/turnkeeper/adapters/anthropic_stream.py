@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from turnkeeper.core.inputs import MAX_DEPTH, is_deeper
+from turnkeeper.ports import ModelReply
 
 #: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
 _WHOLE = frozenset({"end_turn", "tool_use", "stop_sequence", "pause_turn"})
@@ -77,6 +78,17 @@ class PartialMessage:
     def complete(self) -> bool:
         """Everything of the answer is here, even if the stream breaks now."""
         return bool(self.message) and self.stop_reason is not None and all(b.closed for b in self._blocks.values())
+
+    def reply(self, request_id: str | None) -> ModelReply:
+        """The answer as the port has it, once it is complete."""
+        return ModelReply(
+            message_id=str(self.message.get("id") or ""),
+            model=str(self.message.get("model") or ""),
+            content=self.content(),
+            stop_reason=str(self.stop_reason),
+            usage=self.usage or {},
+            request_id=request_id,
+        )
 
     def content(self) -> list[dict[str, Any]]:
         """The blocks in their order, tool inputs parsed.
