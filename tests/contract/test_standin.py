@@ -17,6 +17,12 @@ import anthropic
 import httpx2
 import pytest
 
+from tests.support.kit import StandInModel
+from turnkeeper.adapters.anthropic_model import AnthropicModel
+from turnkeeper.adapters.system import SystemClock
+from turnkeeper.core.errors import ProviderError
+from turnkeeper.ports import ModelReply, ModelRequest
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "look", "description": "Look.", "input_schema": {"type": "object", "properties": {}}}
@@ -245,6 +251,61 @@ def test_refusals_and_pauses(client: anthropic.Anthropic, streaming: bool) -> No
     assert paused.stop_reason == "pause_turn"
     messages.append({"role": "assistant", "content": raw(paused)})
     assert ask(client, messages, streaming=streaming).content[0].text == "two"
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        '[[raw {"type": "tool_use", "id": "a b", "name": "n.o", "input": {"n": 1}} & {"type": "text", "text": "x"}]]',
+        '[[raw {"type": "tool_use", "id": 7, "input": [1]} & {"type": "new", "deep": {"a": [null]}}]]',
+        "[[raw-input look 1e999]]",
+        '[[raw-input look {"a": NaN}]]',
+        f"[[raw-input look {'[' * 2_000}{']' * 2_000}]]",
+        '[[raw-input look {"a": "\\ud800"}]]',
+        "[[raw-input look plain words]]",
+    ],
+)
+def test_odd_answers_are_the_same_over_http_and_in_process(base_url: str, directive: str) -> None:
+    asked = ModelRequest(
+        model=MODEL,
+        max_tokens=10_000,
+        system=[],
+        tools=[],
+        messages=[{"role": "user", "content": directive}],
+        options={},
+    )
+    outside = AnthropicModel(Key(), base_url).call(asked, timeout_seconds=10)
+    inside = StandInModel(SystemClock()).call(asked, timeout_seconds=10)
+    assert (shape(outside), outside.stop_reason) == (shape(inside), inside.stop_reason)
+    assert outside.stop_reason == "tool_use"
+
+
+class Key:
+    def __call__(self) -> str:
+        return "any"
+
+    def refresh(self) -> str:
+        return "any"
+
+
+def shape(reply: ModelReply) -> list[dict[str, Any]]:
+    """The content without ids that the stand-in makes up."""
+    return [
+        {**block, "id": "made up"} if str(block.get("id")).startswith("toolu_01") else block for block in reply.content
+    ]
+
+
+def test_a_refused_block_is_a_place_that_the_adapter_reads(base_url: str) -> None:
+    script = "[[refuse 0.1 The image is broken]] [[say ok]]"
+    content = [{"type": "text", "text": script}, {"type": "text", "text": "look"}]
+    for parts, at in ((content, (0, 1)), (content[:1], None)):
+        asked = ModelRequest(MODEL, 100, [], [], [{"role": "user", "content": parts}], {})
+        try:
+            reply = AnthropicModel(Key(), base_url).call(asked, timeout_seconds=10)
+        except ProviderError as error:
+            assert error.data["at"] == at
+        else:
+            assert (at, reply.content) == (None, [{"type": "text", "text": "ok"}])
 
 
 def test_what_the_api_refuses_is_refused(client: anthropic.Anthropic) -> None:

@@ -14,6 +14,7 @@ from local.standin.directives import (
     Cut,
     DirectiveError,
     Failure,
+    Refusal,
     Script,
     ScriptedAnswer,
     Step,
@@ -184,6 +185,20 @@ def test_modifiers_at_the_end_act_on_done() -> None:
         "[[repeat x]]",
         "[[repeat " + "9" * 5000 + "]]",
         "[[repeat 2 [[say a]]",
+        "[[raw]]",
+        "[[raw {}",
+        "[[raw [1]]]",
+        "[[raw {} {}]]",
+        "[[raw {} & tool t {}]]",
+        '[[raw {"a": 1e999}]]',
+        "[[raw " + '{"a":' * 100_000 + "]]",
+        "[[raw-input]]",
+        "[[raw-input look {",
+        "[[refuse]]",
+        "[[refuse 1.0]]",
+        "[[refuse 1 no]]",
+        "[[refuse a.b no]]",
+        "[[refuse -1.0 no]]",
         "[[say fine]] [[sleeep 1]]",
         "[[Say hi]] [[say hi]]",
     ],
@@ -200,6 +215,21 @@ def test_a_long_text_of_brackets_is_read_in_no_time() -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("depth", [2, 70, 2_000, 20_000])
+@pytest.mark.parametrize("shell", [("[", "]"), ('{"a":[', "]}"), ('{"]":', "}")])
+def test_a_text_in_brackets_ends_where_they_close_however_deep(depth: int, shell: tuple[str, str]) -> None:
+    text = shell[0] * depth + '"[[say ]] {"' + shell[1] * depth
+    expected = [ScriptedAnswer(calls=(ToolCall("look", {}, text),)), ScriptedAnswer(text=text)]
+    assert answers(f"[[raw-input look {text}]] [[say {text}]]") == expected
+
+
+def test_raw_blocks_are_read_as_they_are() -> None:
+    blocks = ({"type": "tool_use", "id": "a b", "name": 3, "input": [["]]"]]}, {}, {"type": "text"})
+    written = [json.dumps(block) for block in blocks]
+    for text in (" & ".join(written), "&".join(written), " & raw ".join(written)):
+        assert answers(f"[[raw {text}]]") == [ScriptedAnswer(raw=blocks)]
+
+
 _names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 _json = st.recursive(
     st.none()
@@ -214,19 +244,28 @@ _json = st.recursive(
     max_leaves=8,
 )
 _arguments = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), _json, max_size=4)
+_raw = st.lists(_arguments, min_size=1, max_size=3).map(tuple)
 _calls = st.lists(st.builds(ToolCall, _names, _arguments), min_size=1, max_size=3).map(tuple)
 _texts = st.text(st.characters(exclude_categories=["Cs"])).map(str.strip).filter(lambda text: "]]" not in text)
+_any_names = st.from_regex(r"[^\s\[\]]{1,20}", fullmatch=True).filter(lambda name: name.isascii())
+_raw_inputs = st.builds(lambda name, text: (ToolCall(name, {}, text),), _any_names, _texts | _json.map(json.dumps))
+_refusals = st.lists(st.builds(Refusal, st.integers(0, 99), st.integers(0, 99), _texts.filter(bool)), max_size=2).map(
+    tuple
+)
 _faults = st.lists(st.builds(Failure, st.integers(400, 599), st.integers(1, 9)) | st.just(Cut()), max_size=3).map(tuple)
 _modified = st.builds(
     ScriptedAnswer,
     sleep_seconds=st.integers(0, 9999).map(lambda n: n / 8),
     trickle_seconds=st.integers(0, 9999).map(lambda n: n / 8),
+    refusals=_refusals,
     faults=_faults,
     output_tokens=st.none() | st.integers(0, 10**6),
     stop_reason=st.none() | st.sampled_from(["end_turn", "pause_turn", "refusal"]),
 )
-_answers = st.builds(lambda answer, text: replace(answer, text=text), _modified, _texts) | st.builds(
-    lambda answer, made: replace(answer, calls=made), _modified, _calls
+_answers = (
+    st.builds(lambda answer, text: replace(answer, text=text), _modified, _texts)
+    | st.builds(lambda answer, made: replace(answer, calls=made), _modified, _calls | _raw_inputs)
+    | st.builds(lambda answer, made: replace(answer, raw=made), _modified, _raw)
 )
 _scripts = st.lists(st.builds(Step, _answers, st.integers(1, 99)), min_size=1, max_size=5)
 
@@ -234,13 +273,18 @@ _scripts = st.lists(st.builds(Step, _answers, st.integers(1, 99)), min_size=1, m
 def render(step: Step) -> str:
     answer = step.answer
     parts = [f"[[sleep {answer.sleep_seconds}]]", f"[[trickle {answer.trickle_seconds}]]", f"[[repeat {step.times}]]"]
+    parts += [f"[[refuse {each.message}.{each.block} {each.words}]]" for each in answer.refusals]
     for fault in answer.faults:
         parts.append("[[cut]]" if isinstance(fault, Cut) else f"[[fail {fault.status} x{fault.times}]]")
     if answer.output_tokens is not None:
         parts.append(f"[[tokens {answer.output_tokens}]]")
     if answer.stop_reason is not None:
         parts.append(f"[[stop {answer.stop_reason}]]")
-    if answer.calls:
+    if answer.raw:
+        parts.append(f"[[raw {' & '.join(json.dumps(block, ensure_ascii=False) for block in answer.raw)}]]")
+    elif answer.calls and answer.calls[0].input_text is not None:
+        parts.append(f"[[raw-input {answer.calls[0].name} {answer.calls[0].input_text}]]")
+    elif answer.calls:
         made = " & ".join(f"tool {call.name} {json.dumps(call.arguments, ensure_ascii=False)}" for call in answer.calls)
         parts.append(f"[[{made}]]")
     else:

@@ -1,5 +1,6 @@
 """The stand-in without HTTP: whole requests in, deliveries out."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from local.standin.errors import ApiError
 from local.standin.model import Delivery, StandIn
 from local.standin.scenario import ScenarioError, load
-from local.standin.sse import broken, frames
+from local.standin.sse import broken, events, frames
+from turnkeeper.adapters.anthropic_stream import PartialMessage
 
 
 def request(*messages: Any, **fields: Any) -> dict[str, Any]:
@@ -143,6 +145,87 @@ def test_faults_are_counted_right_under_threads(standin: StandIn) -> None:
     with ThreadPoolExecutor(8) as pool:
         seen = list(pool.map(lambda _: attempt(standin, "[[fail 503 x40]] [[say a]]"), range(100)))
     assert seen.count(503) == 40
+
+
+BLOCKS = st.lists(
+    st.builds(
+        lambda kind, fields: {"type": kind, **fields},
+        st.sampled_from(["text", "thinking", "tool_use", "from_the_future", "tool_result", "image"]),
+        st.dictionaries(
+            st.sampled_from(["id", "name", "input", "text", "thinking", "signature", "content", "source"]),
+            st.none() | st.integers() | st.text() | st.lists(st.integers()) | st.dictionaries(st.text(), st.text()),
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(BLOCKS)
+def test_raw_blocks_are_answered_as_they_are(blocks: list[dict[str, Any]]) -> None:
+    script = f"[[raw {' & '.join(map(json.dumps, blocks))}]]"
+    delivery = StandIn().answer(request(script, max_tokens=10_000))
+    assert delivery.reply.message()["content"] == blocks
+    calls = any(block["type"] == "tool_use" for block in blocks)
+    assert delivery.reply.stop_reason == ("tool_use" if calls else "end_turn")
+    answer = PartialMessage()
+    for event in events(delivery.reply):
+        answer.feed(event)
+    for came, block in zip(answer.content(), blocks, strict=True):
+        assert block["type"] == "tool_use" or came == block
+
+
+INPUTS = st.text() | st.sampled_from(
+    ["1e999", '{"a": NaN}', "[" * 2_000 + "]" * 2_000, '{"a": "\\ud800"}', "[1]", "words"]
+)
+
+
+@given(INPUTS.map(str.strip).filter(lambda text: "]]" not in text or text.startswith("[")))
+def test_an_input_is_streamed_as_it_was_written(text: str) -> None:
+    reply = StandIn().answer(request(f"[[raw-input look {text}]]", max_tokens=10_000)).reply
+    deltas = [event["delta"]["partial_json"] for event in events(reply) if event["type"] == "content_block_delta"]
+    assert ("".join(deltas), reply.stop_reason) == (text, "tool_use")
+    json.loads(json.dumps(reply.message(), allow_nan=False))
+
+
+def refused(standin: StandIn, *messages: Any, identity: str = "") -> str:
+    try:
+        standin.answer(request(*messages), identity=identity)
+    except ApiError as error:
+        assert (error.status, error.error_type) == (400, "invalid_request_error")
+        return error.message
+    return ""
+
+
+WORDS = "messages.1.content.0: Could not process it"
+ODD = [{"type": "text", "text": "odd"}]
+
+
+def test_a_refusal_stands_for_as_long_as_its_block_does(standin: StandIn) -> None:
+    script = "[[refuse 1.0 Could not process it]] [[say ok]]"
+    asked = [{"type": "text", "text": script, "cache_control": {"type": "ephemeral"}}]
+    for text in (script, asked, script):
+        assert refused(standin, "hi", ODD, text) == WORDS
+    assert refused(standin, "hi", ODD, text, identity="another") == WORDS
+    assert refused(standin, "hi", [{"type": "text", "text": "mended"}], script) == ""
+    assert refused(standin, "hi", [*ODD, {"type": "text", "text": "more"}], script) == WORDS
+    assert refused(standin, "hello", "odd", script) == WORDS, "a string is its text block"
+
+
+def test_a_refusal_is_over_when_its_message_is_left_out(standin: StandIn) -> None:
+    script = "[[refuse 1.0 no]] [[say ok]]"
+    assert refused(standin, "hi", ODD, script) == "messages.1.content.0: no"
+    assert refused(standin, script) == "", "there is no such message"
+    assert refused(standin, "hi", ODD, script) == "messages.1.content.0: no"
+
+
+def test_a_refusal_of_a_call_is_over_when_the_call_is_mended(standin: StandIn) -> None:
+    script = "[[tool t {}]] [[refuse 1.0 odd]] [[fail 529]] [[say ok]]"
+    use, result = {"type": "tool_use", "id": "a", "name": "t", "input": {}}, {"type": "tool_result", "tool_use_id": "a"}
+    assert refused(standin, script, [use], [result]) == "messages.1.content.0: odd"
+    mended = {**use, "id": "b"}, {**result, "tool_use_id": "b"}
+    assert attempt(standin, script, [mended[0]], [mended[1]]) == 529, "what stands behind it comes next"
+    assert attempt(standin, script, [mended[0]], [mended[1]]) == "ok"
 
 
 def test_scripted_errors_have_the_types_of_the_api(standin: StandIn) -> None:
