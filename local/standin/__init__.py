@@ -10,7 +10,8 @@ streams, and answers what the conversation's directives, a scenario file, or not
 ``validate*``       what the API answers 400 to; ``pairing`` for tool_use and tool_result
 ``tokens``          its own count of what it was sent; ``cache`` splits that into cached and fresh
 ``reply``           an answer becomes a message; ``sse`` a message becomes a stream
-``faults``          failures and cuts, counted by conversation: its only memory beside the prompt cache
+``faults``          failures, cuts and refusals, by conversation: its only memory beside the prompt cache
+``strict_json``     JSON as the API's parser takes it
 ``server``          HTTP: headers, routes, delays, broken streams
 ==================  =====================================================================================
 

@@ -1,7 +1,8 @@
 """Every tool_use has exactly one tool_result, in the very next turn, before anything else in it.
 
 The API joins consecutive messages of one role into one turn, and so does this; ``system`` messages in between do
-not separate what they stand between.
+not separate what they stand between. What a server tool did stands behind its call in the same turn, unless the turn
+is the last one (it was paused) or waits for a tool that the server tool has called.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 
 from local.standin.checks import Json
 from local.standin.errors import invalid
+
+_SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
 
 
 @dataclass(slots=True)
@@ -23,6 +26,47 @@ class _Turn:
 
 def check_pairing(messages: Sequence[Json]) -> None:
     """Check validated messages; raises the API's 400."""
+    _check_client_tools(messages)
+    _check_server_tools(messages)
+
+
+def _check_server_tools(messages: Sequence[Json]) -> None:
+    open_calls: dict[str, tuple[int, Json]] = {}
+    waiting: set[str] = set()
+    for turn in _turns(messages):
+        if turn.role == "user":
+            for name, (number, call) in open_calls.items():
+                if name not in waiting:
+                    raise invalid(
+                        f"messages.{number}: `{call['name']}` tool use with id `{name}` was found without a "
+                        f"corresponding `{_result_of(call)}` block"
+                    )
+            continue
+        waiting = set()
+        for index, position, block in turn.blocks:
+            kind = block["type"]
+            if kind in _SERVER_CALLS:
+                open_calls[block["id"]] = (index, block)
+            elif kind == "tool_use":
+                caller = block.get("caller")
+                waiting.add(str(caller.get("tool_id")) if isinstance(caller, dict) else "")
+            elif kind.endswith("_tool_result"):
+                name = block["tool_use_id"]
+                if open_calls.pop(name, None) is None:
+                    missing = "mcp_tool_use" if kind == "mcp_tool_result" else "server_tool_use"
+                    raise invalid(
+                        f"messages.{index}.content.{position}: unexpected `tool_use_id` found in `{kind}` blocks: "
+                        f"{name}. Each `{kind}` block must have a corresponding `{missing}` block before it."
+                    )
+
+
+def _result_of(call: Json) -> str:
+    if call["type"] == "mcp_tool_use":
+        return "mcp_tool_result"
+    return "tool_search_tool_result" if call["name"].startswith("tool_search_tool") else f"{call['name']}_tool_result"
+
+
+def _check_client_tools(messages: Sequence[Json]) -> None:
     seen: set[str] = set()
     open_calls: dict[str, None] = {}
     caller = 0

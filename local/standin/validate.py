@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from local.standin import checks
+from local.standin import checks, strict_json
 from local.standin.checks import Json
 from local.standin.errors import ApiError, invalid
 from local.standin.pairing import check_pairing
-from local.standin.validate_messages import validate_messages, validate_text_block
+from local.standin.validate_messages import check_citations, validate_messages, validate_text_block
 from local.standin.validate_tools import validate_tool_choice, validate_tools
 
 _SHARED = {
@@ -42,11 +41,10 @@ CONTEXT_WINDOW_TOKENS = 1_000_000
 
 
 def parse_body(body: bytes) -> Json:
-    """The body as a JSON object of which every string can be sent back as UTF-8."""
+    """The body as a JSON object that could be sent back as it came."""
     try:
-        value = json.loads(body)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+        value = strict_json.loads(body)
+    except ValueError as error:
         raise invalid(f"The request body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise invalid("The request body must be a JSON object")
@@ -110,6 +108,7 @@ def _prompt(request: Json, max_tokens: int | None) -> None:
         validate_tool_choice(request["tool_choice"], request.get("tools", []))
     validate_messages(checks.required(request, "messages", ""))
     check_pairing(request["messages"])
+    check_citations(request["messages"])
     checks.cache_control(request.get("cache_control"), "cache_control")
     _cache_markers(request)
 

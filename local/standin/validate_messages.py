@@ -1,12 +1,13 @@
 """What the API answers 400 to, inside ``messages``: roles, block types, and the fields of each block.
 
-Blocks that the kit never sends (server tools, files, citations) are checked for their type only.
+Of blocks that the kit never makes by itself (server tools, files) the names of their fields are checked, and the ids
+that tie them together; what is inside is taken as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from local.standin import checks
 from local.standin.checks import Json
@@ -17,23 +18,35 @@ _MAX_MESSAGES = 100_000
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_USE_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
-_SERVER_BLOCKS = frozenset(
-    {
-        "server_tool_use",
-        "web_search_tool_result",
-        "web_fetch_tool_result",
-        "code_execution_tool_result",
-        "bash_code_execution_tool_result",
-        "text_editor_code_execution_tool_result",
-        "tool_search_tool_result",
-        "mcp_tool_use",
-        "mcp_tool_result",
-        "mcp_tool_listing",
-        "advisor_tool_result",
-        "compaction",
-        "fallback",
-    }
-)
+_RESULT_FIELDS = ("tool_use_id", "content", "cache_control")
+#: Blocks that the API makes and takes back, with the fields that it knows beside ``type``.
+_SERVER_FIELDS: dict[str, tuple[str, ...]] = {
+    "server_tool_use": ("id", "name", "input", "caller", "cache_control"),
+    "web_search_tool_result": (*_RESULT_FIELDS, "caller"),
+    "web_fetch_tool_result": (*_RESULT_FIELDS, "caller"),
+    "code_execution_tool_result": _RESULT_FIELDS,
+    "bash_code_execution_tool_result": _RESULT_FIELDS,
+    "text_editor_code_execution_tool_result": _RESULT_FIELDS,
+    "tool_search_tool_result": _RESULT_FIELDS,
+    "mcp_tool_use": ("id", "name", "server_name", "input", "cache_control"),
+    "mcp_tool_result": (*_RESULT_FIELDS, "is_error"),
+    "mcp_tool_listing": ("mcp_server_name", "tools"),
+    "advisor_tool_result": _RESULT_FIELDS,
+    "compaction": ("content", "encrypted_content", "signature", "tool_changes", "cache_control"),
+    "fallback": ("from", "to", "trigger"),
+}
+_SERVER_BLOCKS = frozenset(_SERVER_FIELDS)
+#: Fields of a source, by the block that it belongs to and its own type.
+_SOURCE_FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("image", "base64"): ("media_type", "data"),
+    ("image", "url"): ("url",),
+    ("image", "file"): ("file_id",),
+    ("document", "base64"): ("media_type", "data"),
+    ("document", "text"): ("media_type", "data"),
+    ("document", "content"): ("content",),
+    ("document", "url"): ("url",),
+    ("document", "file"): ("file_id",),
+}
 _USER_ONLY = frozenset({"tool_result", "image", "document", "search_result"})
 _ASSISTANT_ONLY = frozenset({"tool_use", "thinking", "redacted_thinking", *_SERVER_BLOCKS})
 _BOTH = frozenset({"text", "container_upload"})
@@ -113,8 +126,42 @@ def _block(block: Json, role: str, at: str) -> None:
         raise invalid(f"{at}: `{kind}` blocks can only be in `assistant` messages")
     if kind == "text" and role == "user" and block.get("citations"):
         raise invalid(f"{at}.text.citations: citations are not allowed on text blocks in `user` messages")
+    if kind in _SERVER_FIELDS:
+        _server_block(block, kind, f"{at}.{kind}")
     if check := _CHECKS.get(kind):
         check(block, at)
+
+
+def check_citations(messages: Sequence[Json]) -> None:
+    """Documents of one request are cited all or not at all; so are its search results."""
+    for kind in ("document", "search_result"):
+        enabled = {bool((block.get("citations") or {}).get("enabled")) for block in _all_blocks(messages, kind)}
+        if len(enabled) > 1:
+            raise invalid(f"messages: citations must be enabled on all or none of the {kind} blocks in a request")
+
+
+def _all_blocks(messages: Sequence[Json], kind: str) -> Iterator[Json]:
+    """Blocks of this type, also those inside tool results."""
+    for message in messages:
+        for block in message["content"] if isinstance(message["content"], list) else ():
+            inner = block.get("content") if block["type"] == "tool_result" else ()
+            yield from (each for each in (block, *(inner if isinstance(inner, list) else ())) if each["type"] == kind)
+
+
+def _server_block(block: Json, kind: str, at: str) -> None:
+    checks.only(block, ("type", *_SERVER_FIELDS[kind]), at)
+    for name in ("id", "tool_use_id"):
+        if name in _SERVER_FIELDS[kind]:
+            _id(block, name, at)
+    if "input" in _SERVER_FIELDS[kind]:
+        checks.string(checks.required(block, "name", at), f"{at}.name")
+        checks.mapping(checks.required(block, "input", at), f"{at}.input")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _id(block: Json, name: str, at: str) -> None:
+    if not _ID.fullmatch(checks.string(checks.required(block, name, at), f"{at}.{name}")):
+        raise invalid(f"{at}.{name}: String should match pattern '^{_ID.pattern}$'")
 
 
 def _unexpected_tag(at: str, kind: object, known: Iterable[str]) -> ApiError:
@@ -125,8 +172,7 @@ def _unexpected_tag(at: str, kind: object, known: Iterable[str]) -> ApiError:
 def _tool_use(block: Json, at: str) -> None:
     at = f"{at}.tool_use"
     checks.only(block, ("type", "id", "name", "input", "cache_control", "caller", "toolset_name"), at)
-    if not _ID.fullmatch(checks.string(checks.required(block, "id", at), f"{at}.id")):
-        raise invalid(f"{at}.id: String should match pattern '^{_ID.pattern}$'")
+    _id(block, "id", at)
     if not _TOOL_USE_NAME.fullmatch(checks.string(checks.required(block, "name", at), f"{at}.name")):
         raise invalid(f"{at}.name: String should match pattern '^{_TOOL_USE_NAME.pattern}$'")
     checks.mapping(checks.required(block, "input", at), f"{at}.input")
@@ -136,8 +182,7 @@ def _tool_use(block: Json, at: str) -> None:
 def _tool_result(block: Json, at: str) -> None:
     at = f"{at}.tool_result"
     checks.only(block, ("type", "tool_use_id", "content", "is_error", "cache_control", "toolset_name"), at)
-    if not _ID.fullmatch(checks.string(checks.required(block, "tool_use_id", at), f"{at}.tool_use_id")):
-        raise invalid(f"{at}.tool_use_id: String should match pattern '^{_ID.pattern}$'")
+    _id(block, "tool_use_id", at)
     checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
     is_error = "is_error" in block and checks.boolean(block["is_error"], f"{at}.is_error")
     content = block.get("content", "")
@@ -177,30 +222,66 @@ def _redacted_thinking(block: Json, at: str) -> None:
 def _image(block: Json, at: str) -> None:
     at = f"{at}.image"
     checks.only(block, ("type", "source", "cache_control", "transformations"), at)
-    source = checks.mapping(checks.required(block, "source", at), f"{at}.source")
-    kind = checks.one_of(
-        checks.required(source, "type", f"{at}.source"), ("base64", "url", "file"), f"{at}.source.type"
-    )
-    if kind == "base64":
+    source = _source(block, "image", at)
+    if source["type"] == "base64":
         types = ("image/jpeg", "image/png", "image/gif", "image/webp")
-        checks.one_of(checks.required(source, "media_type", f"{at}.source"), types, f"{at}.source.media_type")
-        checks.string(checks.required(source, "data", f"{at}.source"), f"{at}.source.data")
+        checks.one_of(source["media_type"], types, f"{at}.source.media_type")
+        checks.string(source["data"], f"{at}.source.data")
     checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
 
 
 def _document(block: Json, at: str) -> None:
     at = f"{at}.document"
     checks.only(block, ("type", "source", "title", "context", "citations", "cache_control"), at)
-    source = checks.mapping(checks.required(block, "source", at), f"{at}.source")
-    kinds = ("base64", "text", "content", "url", "file")
-    checks.one_of(checks.required(source, "type", f"{at}.source"), kinds, f"{at}.source.type")
+    _source(block, "document", at)
+    _citations(block, at)
     checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _search_result(block: Json, at: str) -> None:
+    at = f"{at}.search_result"
+    checks.only(block, ("type", "source", "title", "content", "citations", "cache_control"), at)
+    for name in ("source", "title"):
+        checks.string(checks.required(block, name, at), f"{at}.{name}")
+    for index, part in enumerate(checks.array(checks.required(block, "content", at), f"{at}.content")):
+        validate_text_block(part, f"{at}.content.{index}")
+    _citations(block, at)
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _container_upload(block: Json, at: str) -> None:
+    at = f"{at}.container_upload"
+    checks.only(block, ("type", "file_id", "cache_control"), at)
+    checks.string(checks.required(block, "file_id", at), f"{at}.file_id")
+    checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
+
+
+def _source(block: Json, owner: str, at: str) -> Json:
+    at = f"{at}.source"
+    source = checks.mapping(checks.required(block, "source", at.removesuffix(".source")), at)
+    kinds = [kind for holder, kind in _SOURCE_FIELDS if holder == owner]
+    kind = checks.one_of(checks.required(source, "type", at), kinds, f"{at}.type")
+    fields = _SOURCE_FIELDS[owner, kind]
+    checks.only(source, ("type", *fields), f"{at}.{kind}")
+    for name in fields:
+        checks.required(source, name, f"{at}.{kind}")
+    return source
+
+
+def _citations(block: Json, at: str) -> None:
+    if block.get("citations") is not None:
+        config = checks.mapping(block["citations"], f"{at}.citations")
+        checks.only(config, ("enabled",), f"{at}.citations")
+        if "enabled" in config:
+            checks.boolean(config["enabled"], f"{at}.citations.enabled")
 
 
 _CHECKS: dict[str, Callable[[Json, str], None]] = {
     "text": validate_text_block,
     "image": _image,
     "document": _document,
+    "search_result": _search_result,
+    "container_upload": _container_upload,
     "tool_use": _tool_use,
     "tool_result": _tool_result,
     "thinking": _thinking,

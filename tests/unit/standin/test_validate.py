@@ -1,9 +1,14 @@
 """What is refused, and in which words."""
 
+import contextlib
 import copy
+import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local.standin.errors import ApiError
 from local.standin.signatures import redact, sign_thinking
@@ -17,6 +22,29 @@ TOOL = {
 USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "seen"}
 CACHE = {"type": "ephemeral"}
+
+
+SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+MCP_USE = {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "find", "server_name": "s", "input": {}}
+MCP_RESULT = {"type": "mcp_tool_result", "tool_use_id": "mcptoolu_1", "is_error": False, "content": []}
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}}
+CITED = {**DOCUMENT, "citations": {"enabled": True}}
+FOUND_HERE = {
+    "type": "search_result",
+    "source": "https://example.com",
+    "title": "t",
+    "content": [{"type": "text", "text": "words"}],
+    "citations": {"enabled": True},
+}
+IMAGE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def request(**fields: Any) -> dict[str, Any]:
@@ -75,6 +103,30 @@ GOOD = {
     "redacted": talk("hi", [{"type": "redacted_thinking", "data": redact("hm")}, text("ok")], "go"),
     "system message": request(messages=[{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]),
     "budget": request(max_tokens=2000, thinking={"type": "enabled", "budget_tokens": 1024}),
+    "a server tool": talk("hi", [SEARCH, FOUND, text("ok")], "go"),
+    "a server tool that goes on in the next message": request(
+        messages=[
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [SEARCH]},
+            {"role": "assistant", "content": [FOUND, text("ok")]},
+            {"role": "user", "content": "go"},
+        ]
+    ),
+    "a paused server tool": talk("hi", [SEARCH]),
+    "a server tool that waits for one of ours": talk(
+        "hi",
+        [
+            {**SEARCH, "name": "code_execution"},
+            {**USE, "caller": {"type": "code_execution_20260120", "tool_id": "srvtoolu_1"}},
+        ],
+        [RESULT],
+        [{**FOUND, "type": "code_execution_tool_result"}, text("ok")],
+        "go",
+    ),
+    "an mcp tool": talk("hi", [MCP_USE, MCP_RESULT], "go"),
+    "documents all cited": talk("hi", [USE], [{**RESULT, "content": [CITED]}, CITED]),
+    "documents not cited": talk([DOCUMENT, {**CITED, "citations": {"enabled": False}}, {**FOUND_HERE}]),
+    "nested as deep as it goes": talk("hi", [{**USE, "input": {"a": nested(190)}}], [RESULT]),
     "four markers": talk([text(str(n), cache_control={"type": "ephemeral", "ttl": "1h"}) for n in range(4)]),
 }
 
@@ -157,6 +209,26 @@ BAD = [
     (talk("hi", [USE], [{**RESULT, "content": [USE]}]), "Input tag 'tool_use'"),
     (talk("hi", [USE], [{**RESULT, "content": "", "is_error": True}]), "cannot be empty if `is_error`"),
     (
+        talk("hi", [SEARCH, text("ok")], "go"),
+        "messages.1: `web_search` tool use with id `srvtoolu_1` was found without a corresponding "
+        "`web_search_tool_result` block",
+    ),
+    (talk("hi", [MCP_USE], "go"), "without a corresponding `mcp_tool_result` block"),
+    (
+        talk("hi", [text("ok"), FOUND], "go"),
+        "messages.1.content.1: unexpected `tool_use_id` found in `web_search_tool_result` blocks: srvtoolu_1",
+    ),
+    (talk("hi", [FOUND, SEARCH], "go"), "must have a corresponding `server_tool_use` block before it"),
+    (talk("hi", [SEARCH, FOUND, FOUND], "go"), "unexpected `tool_use_id`"),
+    (talk("hi", [SEARCH, {**USE, "caller": {"type": "direct"}}], [RESULT], [FOUND], "go"), "without a corresponding"),
+    (talk("hi", [{**SEARCH, "id": "a b"}]), "server_tool_use.id: String should match pattern"),
+    (talk("hi", [{**SEARCH, "input": []}]), "server_tool_use.input: Input should be a valid dictionary"),
+    (talk([DOCUMENT, CITED]), "citations must be enabled on all or none"),
+    (talk("hi", [USE], [{**RESULT, "content": [CITED]}], "ok", [DOCUMENT]), "citations must be enabled on all or none"),
+    (talk([FOUND_HERE, {**FOUND_HERE, "citations": {"enabled": False}}]), "citations must be enabled on all or none"),
+    (talk([{**DOCUMENT, "citations": {"enabled": "yes"}}]), "citations.enabled: Input should be a valid boolean"),
+    (talk([{**DOCUMENT, "source": {"type": "text", "data": "x"}}]), "source.text.media_type: Field required"),
+    (
         talk("hi", [{"type": "thinking", "thinking": "hm!", "signature": sign_thinking("hm")}], "go"),
         "Invalid `signature`",
     ),
@@ -203,6 +275,63 @@ def test_refused(body: dict[str, Any], words: str) -> None:
     assert words in caught.value.message
 
 
+ANY_BLOCK = {
+    "text": lambda block: talk([block]),
+    "image": lambda block: talk([block]),
+    "document": lambda block: talk([block]),
+    "search_result": lambda block: talk([block]),
+    "container_upload": lambda block: talk([block]),
+    "tool_use": lambda block: talk("hi", [block], [RESULT]),
+    "tool_result": lambda block: talk("hi", [USE], [block]),
+    "server_tool_use": lambda block: talk("hi", [block, FOUND], "go"),
+    "web_search_tool_result": lambda block: talk("hi", [SEARCH, block], "go"),
+    "mcp_tool_use": lambda block: talk("hi", [block, MCP_RESULT], "go"),
+    "mcp_tool_result": lambda block: talk("hi", [MCP_USE, block], "go"),
+    "compaction": lambda block: talk("hi", [block, text("ok")], "go"),
+}
+BLOCKS = [
+    *(text("hi"), IMAGE, DOCUMENT, FOUND_HERE, {"type": "container_upload", "file_id": "file_1"}, USE, RESULT),
+    *(SEARCH, FOUND, MCP_USE, MCP_RESULT, {"type": "compaction", "content": "Summary"}),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["type"])
+@given(name=st.from_regex(r"x_[a-z]{1,9}|raw_input|parsed_output|outcome", fullmatch=True))
+def test_a_field_that_a_block_does_not_have_is_refused(block: dict[str, Any], name: str) -> None:
+    place = ANY_BLOCK[block["type"]]
+    validate_message(place(block), beta=False)
+    with pytest.raises(ApiError, match=rf"{block['type']}\.{name}: Extra inputs are not permitted"):
+        validate_message(place({**block, name: 1}), beta=False)
+
+
+@pytest.mark.parametrize("block", [IMAGE, DOCUMENT], ids=lambda block: block["type"])
+def test_a_field_that_a_source_does_not_have_is_refused(block: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match=r"source\..*Extra inputs"):
+        validate_message(talk([{**block, "source": {**block["source"], "size": 1}}]), beta=False)
+
+
+NAMES = st.text(max_size=3) | st.from_regex(r"[a-zA-Z0-9_-]{0,130}", fullmatch=True)
+
+
+@given(NAMES, NAMES)
+def test_ids_and_names_are_what_the_api_takes(identity: str, name: str) -> None:
+    body = talk("hi", [{**USE, "id": identity, "name": name}], [{**RESULT, "tool_use_id": identity}])
+    tool = request(tools=[{**TOOL, "name": name}])
+    right_name = bool(re.fullmatch("[a-zA-Z0-9_-]{1,128}", name))
+    right_id = bool(re.fullmatch("[a-zA-Z0-9_-]+", identity))
+    for each, right in ((body, right_name and right_id), (tool, right_name)):
+        with contextlib.nullcontext() if right else pytest.raises(ApiError, match="String should match pattern"):
+            validate_message(each, beta=False)
+
+
+@given(st.text(max_size=4) | st.from_regex(r"[a-zA-Z0-9_.-]{0,70}", fullmatch=True))
+def test_property_names_are_what_the_api_takes(name: str) -> None:
+    body = request(tools=[{**TOOL, "input_schema": {"type": "object", "properties": {name: {}}}}])
+    right = bool(re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", name))
+    with contextlib.nullcontext() if right else pytest.raises(ApiError, match="Property keys should match"):
+        validate_message(body, beta=False)
+
+
 def test_beta_fields_need_a_beta_request() -> None:
     validate_message(request(mcp_servers=[], context_management={}), beta=True)
 
@@ -213,7 +342,18 @@ def test_count_tokens_takes_no_max_tokens() -> None:
         validate_count(request(), beta=False)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"\xff", b'{"a": "\\ud800"}', b"[" * 100_000])
+NOT_JSON = [
+    *(b'{"a": %s}' % number for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999")),
+    *(b'{"a": ' + b"[" * depth + b"]" * depth + b"}" for depth in (200, 900, 5_000)),
+]
+
+
+@pytest.mark.parametrize("depth", [0, 10, 199])
+def test_bodies_are_read_as_deep_as_the_parser_goes(depth: int) -> None:
+    assert parse_body(json.dumps({"a": nested(depth)}).encode()) == {"a": nested(depth)}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"\xff", b'{"a": "\\ud800"}', b"[" * 100_000, *NOT_JSON])
 def test_bodies_that_are_no_json_object(body: bytes) -> None:
     with pytest.raises(ApiError):
         parse_body(body)
