@@ -10,7 +10,7 @@ from typing import Any, Literal
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.caps import Caps, format_cap
-from turnkeeper.core.ledger import Counter, Payer, Reservation, Resolution, iso
+from turnkeeper.core.ledger import Clamp, Counter, Payer, Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Policy, Terms, policy_of
@@ -21,7 +21,7 @@ from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
-from turnkeeper.runtime.store.treasury import Treasury, Want
+from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
 
 TENANT = "acme"
 #: A token in or out costs one nano-dollar.
@@ -65,6 +65,8 @@ class Till:
         self.ids = ids
         self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds)
         self.tenants = Tenants(table, policy, clock)
+        #: What made the latest call that was admitted smaller.
+        self.clamp: Clamp | None = None
         self.treasury = Treasury(table, self.tenants, clock, ids)
 
     def new_head(
@@ -114,8 +116,9 @@ class Till:
     def admit(self, head: Head, want: Want, *, terms: Terms | None = None, **more: Any) -> Head:
         terms = terms or self.tenants.terms(head.tenant_id)
 
-        def write(reservation: Reservation, terms: Terms) -> Head:
-            reserved = Reserved(reservation, terms.caps, "test")
+        def write(admitted: Admitted) -> Head:
+            self.clamp = admitted.clamp
+            reserved = Reserved(admitted.reservation, admitted.terms.caps, "test")
             change = running.begin_call(head, self.clock.now(), (), reserved, first_attempt=True)
             return self.sessions.commit(head, change)
 

@@ -14,7 +14,7 @@ from turnkeeper import tool
 from turnkeeper.adapters.system import SystemClock
 from turnkeeper.core.errors import LeaseLost, SessionEnded, Unavailable
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.turn import MAX_CLAIMS
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
@@ -399,7 +399,7 @@ def test_whatever_write_a_runner_dies_at_the_next_one_goes_on(at: int, after: bo
     assert (left.steps, left.turn.iterations) == (3, 3)
 
 
-@pytest.mark.parametrize("error", [StoreBusy("no"), Unavailable("no"), LeaseLost("no")])
+@pytest.mark.parametrize("error", [Unavailable("no"), LeaseLost("no")])
 def test_a_table_that_cannot_be_written_ends_the_runner_and_not_the_turn(error: Exception) -> None:
     kit = scripted_kit(reply(say("ok")))
     play(kit, "plain", "lay the counters out")

@@ -12,6 +12,7 @@ from typing import Any
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
+from turnkeeper.core.ledger import Clamp
 from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
 from turnkeeper.core.transcript import GO_ON, Block, answer, last_message, tool_uses, unanswered
 
@@ -158,18 +159,22 @@ def judge_reply(
     *,
     hash_of: Callable[[Block], str],
     polls: Callable[[str], bool],
+    clamp: Clamp | None = None,
 ) -> Judgement:
     """Does the turn go on after this answer of the model?
 
     Args:
         hash_of: hash of a tool call, without its tool's volatile arguments.
         polls: whether a tool is declared to poll; its calls are counted with their results.
+        clamp: the cap that made the call smaller than the agent's own ``max_tokens``: what it cuts off is its doing.
     """
     calls = tool_uses(content)
     if stop_reason in _CUT_SHORT:
-        reason = _CUT_SHORT[stop_reason]
+        stop = Stop(reason=_CUT_SHORT[stop_reason])
+        if stop.reason == "max_tokens" and clamp is not None:
+            stop = Stop(reason="cost_cap", detail=clamp.detail)
         answers = tuple(answer(call, "Not run: the answer that asked for it was cut off.") for call in calls)
-        return Judgement(Stop(reason=reason), head.turn.breakers, answers)
+        return Judgement(stop, head.turn.breakers, answers)
     if not calls:
         return _judge_words(head, stop_reason)
     others = [call for call in calls if not _ends(head, call)]

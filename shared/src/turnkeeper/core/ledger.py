@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from turnkeeper.core.errors import CostCapExceeded
 from turnkeeper.core.scopes import SCOPES, Scope
 
 Resolution = Literal["settled", "voided", "in_doubt"]
@@ -162,8 +163,23 @@ def refusing_scope(states: Sequence[ScopeState], needed: int) -> tuple[ScopeStat
     if not blocking:
         return None
     exhausted = [state for state in blocking if (state.unspent or 0) < needed]
-    worst = min(exhausted or blocking, key=lambda state: state.available or 0)
-    return worst, not exhausted
+    if exhausted:
+        return min(exhausted, key=lambda state: state.unspent or 0), False
+    return min(blocking, key=lambda state: state.available or 0), True
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """A cap made a call smaller than it wants to be. ``refusal`` is what the larger call would have met."""
+
+    refusal: CostCapExceeded
+    max_tokens: int
+    wanted: int
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The fields of a 402, and both numbers of tokens."""
+        return {**self.refusal.data, "clamped_max_tokens": self.max_tokens, "wanted_max_tokens": self.wanted}
 
 
 # ---- shards ----

@@ -56,9 +56,10 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
         case "cost_cap":
             return StopRow(
                 ("stopped",),
-                "A cap does not admit the next model call.",
+                "A cap does not admit the next model call, or cut its answer off (`clamped_max_tokens`).",
                 "Continue once the scope resets, or raise its cap (`turnkeeper tenant set`); where only calls in "
-                "flight are in the way (`contended`), continue after `retry_after_seconds`.",
+                "flight are in the way (`contended`), continue a little later. An answer that was cut off goes on "
+                "where it ended.",
                 goes_on_by="user",
                 audit="cap_trip",
                 alert="cap_trip",

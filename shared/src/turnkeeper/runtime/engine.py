@@ -87,7 +87,15 @@ class Engine:
             detector=world.detector,
             done=head.done,
         )
-        sheet = Worksheet(world.sessions, world.clock, lease, transcript)
+        began = world.clock.monotonic()
+        sheet = Worksheet(
+            world.sessions,
+            world.clock,
+            world.ids,
+            lease,
+            transcript,
+            time_is_up=lambda: allowance.is_up(world.clock.monotonic() - began),
+        )
         turn = Turn(
             sheet,
             ModelStep(

@@ -16,7 +16,7 @@ from turnkeeper.core.session import Entry, Usage
 from turnkeeper.core.transcript import says_nothing, text_block
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime import requests
-from turnkeeper.runtime.store.treasury import Treasury, Want
+from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
 from turnkeeper.runtime.threads import Parallel
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
@@ -38,8 +38,9 @@ class ModelStep:
     parallel: Parallel
     warn: Callable[[str], None]
 
-    def begin(self, *, wait_seconds: float, stop: Callable[[], bool]) -> tuple[ModelRequest, Reservation]:
-        """The write before the call: the input, the iteration, and the money in every scope.
+    def begin(self, *, wait_seconds: float, or_less: bool, stop: Callable[[], bool]) -> tuple[ModelRequest, Admitted]:
+        """The write before the call: the input, the iteration, and the money in every scope. See
+        :meth:`turnkeeper.runtime.store.treasury.Treasury.admit`.
 
         Raises:
             CostCapExceeded, TenantPaused, UnpricedModel: not admitted; nothing was written.
@@ -54,18 +55,21 @@ class ModelStep:
         request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, usable)
         want = self._want(rates, request, conversation, schemas, wanted)
 
-        def write(reservation: Reservation, terms: Terms) -> Reservation:
-            self.terms = terms  # Where they have changed, the next call starts from the new ones.
-            reserved = Reserved(reservation, terms.caps, rates.version)
+        def write(admitted: Admitted) -> Admitted:
+            self.terms = admitted.terms  # Where they have changed, the next call starts from the new ones.
+            reserved = Reserved(admitted.reservation, self.terms.caps, rates.version)
             # Not of the sheet's own head: it also counts attempts that failed before anything was written.
             first_attempt = sheet.stored.turn.attempts == 0
             sheet.write(
                 running.begin_call(sheet.head, sheet.now(), sheet.waiting(), reserved, first_attempt=first_attempt)
             )
-            return reservation
+            return admitted
 
-        reserved = self.treasury.admit(sheet.head, self.terms, want, wait_seconds=wait_seconds, stop=stop, write=write)
-        return requests.build(sheet.head, sheet.spec, conversation, schemas, reserved.max_tokens, usable), reserved
+        admitted = self.treasury.admit(
+            sheet.head, self.terms, want, wait_seconds=wait_seconds, or_less=or_less, stop=stop, write=write
+        )
+        max_tokens = admitted.reservation.max_tokens
+        return requests.build(sheet.head, sheet.spec, conversation, schemas, max_tokens, usable), admitted
 
     def _want(
         self,

@@ -179,8 +179,10 @@ class Turn:
     def _call_model(self) -> Head | None:
         self._step_started = self.clock.monotonic()
         try:
-            request, reservation = self.model.begin(
-                wait_seconds=self._contention_seconds(), stop=lambda: self._given_up() or self.allowance.draining()
+            request, admitted = self.model.begin(
+                wait_seconds=self._contention_seconds(),
+                or_less=not self._may_put_back(),
+                stop=lambda: self._given_up() or self.allowance.draining(),
             )
         except UnpricedModel as unpriced:
             return self._finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
@@ -197,19 +199,24 @@ class Turn:
                 request, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self._given_up
             )
         except ProviderError as failed:
-            self.model.book_failure(reservation, failed)
+            self.model.book_failure(admitted.reservation, failed)
             return self._after_failure(failed)
         content, dropped = decide.kept(admit(reply.content, self.sheet.call_ids()))
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
-            self.sheet.head, reply.content, reply.stop_reason, hash_of=self.tools.hash_of, polls=self.toolbox.polls
+            self.sheet.head,
+            reply.content,
+            reply.stop_reason,
+            hash_of=self.tools.hash_of,
+            polls=self.toolbox.polls,
+            clamp=admitted.clamp,
         )
         if judged.answers:
             self.tools.audit(tool_uses(reply.content), judged.answers)
         duration = int((self.clock.monotonic() - self._step_started) * 1000)
         if judged.stop is not None:
             judged = replace(judged, stop=self._shown(judged.stop))
-        self.model.settle(reservation, reply, judged, duration)
+        self.model.settle(admitted.reservation, reply, judged, duration)
         self.tools.own_calls = True
         self._warn(judged)
         if dropped and judged.stop is None:
@@ -275,13 +282,16 @@ class Turn:
         head = self.sheet.head
         if refused.contended and (self.lease.cancelled or self.allowance.draining()):
             return None  # It waited no longer because of that, which the loop sees to.
-        if refused.contended and self.allowance.runner == "fargate" and head.turn.put_backs < PUT_BACKS:
+        if refused.contended and self._may_put_back():
             self.sheet.head = running.put_back(head)
             return self._hand_off(delay_seconds=PUT_BACK_SECONDS)
         detail = {**refused.data, "before_first_call": head.turn.iterations == 0}
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
         return self._finish(Stop(reason="cost_cap", detail=detail))
+
+    def _may_put_back(self) -> bool:
+        return self.allowance.runner == "fargate" and self.sheet.head.turn.put_backs < PUT_BACKS
 
     def _contention_seconds(self) -> float:
         most = self.allowance.contention_seconds

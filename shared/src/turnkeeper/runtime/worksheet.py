@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,9 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
 from turnkeeper.core.transcript import Block, text_block, tool_uses, unanswered
-from turnkeeper.ports import Clock
+from turnkeeper.ports import Clock, Ids, StoreBusy
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store.sessions import Sessions
 
 
@@ -25,7 +26,15 @@ class Worksheet:
     two writes, and is written with the next one.
     """
 
-    def __init__(self, sessions: Sessions, clock: Clock, lease: Lease, transcript: Transcript) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        clock: Clock,
+        ids: Ids,
+        lease: Lease,
+        transcript: Transcript,
+        time_is_up: Callable[[], bool],
+    ) -> None:
         self.head: Head = transcript.head
         self.spec: Spec = transcript.spec
         self.entries: list[Entry] = list(transcript.entries)
@@ -38,7 +47,9 @@ class Worksheet:
         self._stored = transcript.head
         self._sessions = sessions
         self._clock = clock
+        self._ids = ids
         self._lease = lease
+        self._time_is_up = time_is_up
 
     @property
     def stored(self) -> Head:
@@ -80,18 +91,31 @@ class Worksheet:
         """One fenced transaction: the change, and all that waits. Believed only once it is written: where it raises,
         nothing has changed here either.
 
+        An answer is paid for and a tool's call was made, so a busy table is tried again for as long as the lease lasts.
+
         Raises:
             LeaseLost: another runner took the session, or our own lease is about to end.
             CountersRefused: a counter did not admit the reservation.
-            StoreBusy: the table cannot be written.
+            StoreBusy: the table could not be written until this runner's time was up.
         """
-        self.raise_if_lost()
         whole = replace(change, plan=self.plan, audit=(*self.audit, *change.audit))
-        self._stored = self.head = self._sessions.commit(self._stored, whole)
+        self._stored = self.head = self._commit(whole)
         self.entries.extend(change.entries)
         self.audit, self.plan = [], None
         if any(entry.type == "tool_results" for entry in change.entries):
             self.answers, self.warnings, self.early = None, [], {}
+
+    def _commit(self, change: Change) -> Head:
+        attempt = 0
+        while True:
+            self.raise_if_lost()
+            try:
+                return self._sessions.commit(self._stored, change)
+            except StoreBusy:
+                if self._time_is_up():
+                    raise
+            pause(self._clock, self._ids, attempt)
+            attempt += 1
 
     def drop_waiting(self) -> None:
         """Forget what waits for the next write, because it cannot be written."""

@@ -17,6 +17,9 @@ from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Parallel
 
+#: One write takes this long at most, with the adapter's own attempts.
+WRITE_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -32,6 +35,11 @@ class Allowance:
     expired: Callable[[], bool] = lambda: False
     #: How long a call may wait for money in flight before the turn is put back or refused.
     contention_seconds: float = 20.0
+
+    def is_up(self, elapsed_seconds: float) -> bool:
+        """A write that is tried once more now may not come to its end on this runner."""
+        near_the_end = self.hard_seconds is not None and elapsed_seconds > self.hard_seconds - WRITE_SECONDS
+        return near_the_end or self.expired()
 
 
 @dataclass(frozen=True)

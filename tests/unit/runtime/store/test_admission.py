@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tests.support.gate import Gate, at, capped, refused
 from tests.support.money import PLAIN_RATES, TENANT, Till, exactly, policy
@@ -133,22 +135,88 @@ def test_money_in_flight_is_waited_for() -> None:
     assert gate.waiting.slept == 3
 
 
-def test_a_smaller_call_goes_at_once_where_it_fits() -> None:
-    gate = capped(user_daily=2_000)
-    gate.admit(gate.session("holder"), exactly(900))
-    admitted = gate.admit(gate.session(), tokens(500, 8_000), wait_seconds=60.0)
+amounts = st.integers(0, 4_000)
+
+
+@given(cap=amounts, held=amounts, part=st.integers(0, 100), wanted=st.integers(1, 3_000))
+def test_a_call_that_waits_gets_all_that_the_unspent_money_affords(cap: int, held: int, part: int, wanted: int) -> None:
+    """While others hold some of it, it waits, although a smaller call would fit."""
+    spent = held * part // 100
+    affordable = min(wanted, cap - spent - 100)
+    assume(held <= cap and affordable >= min(wanted, 256))
+    gate = capped(user_daily=cap)
+    holder = gate.admit(gate.session("holder"), exactly(held))
+
+    def release() -> None:
+        gate.waiting.on_sleep = None
+        gate.settle(holder, spent)
+
+    gate.waiting.on_sleep = release
+    admitted = gate.admit(gate.session(), tokens(100, wanted), wait_seconds=60.0)
     assert admitted.account.pending is not None
-    assert admitted.account.pending.max_tokens == 600
-    assert gate.waiting.slept == 0
+    waited = gate.waiting.slept > 0
+    assert waited == (held > 0 and min(wanted, cap - 100) > cap - held - 100)
+    assert admitted.account.pending.max_tokens == (affordable if waited else min(wanted, cap - 100))
+    gate.books().check()
+
+
+@given(cap=amounts, spent=amounts, held=amounts, wanted=st.integers(1, 4_000), or_less=st.booleans())
+def test_a_wait_that_runs_out(cap: int, spent: int, held: int, wanted: int, *, or_less: bool) -> None:
+    """Then a call is refused, or goes on with what is left; a clamp says whether money in flight had a part in it."""
+    assume(spent + held <= cap)
+    gate = capped(user_daily=cap)
+    gate.settle(gate.admit(gate.session("spender"), exactly(spent)), spent)
+    gate.admit(gate.session("holder"), exactly(held))
+    least = min(wanted, 256)
+    unspent, left = (min(wanted, cap - taken - 100) for taken in (spent, spent + held))
+    contended = left < unspent and unspent >= least
+    try:
+        admitted = gate.admit(gate.session(), tokens(100, wanted), wait_seconds=5.0, or_less=or_less)
+    except CostCapExceeded as refused:
+        assert refused.contended == contended
+        assert unspent < least or left < least or not or_less
+    else:
+        assert admitted.account.pending is not None
+        assert admitted.account.pending.max_tokens == left >= least
+        assert left == unspent or or_less
+        clamp = gate.clamp
+        assert (clamp and (clamp.max_tokens, clamp.wanted)) == (None if left == wanted else (left, wanted))
+        assert clamp is None or clamp.refusal.contended == contended
+    assert (gate.waiting.monotonic() >= 5.0) == contended
 
 
 def test_after_a_wait_the_call_asks_for_all_again() -> None:
-    gate = capped(user_daily=2_000)
-    holder = gate.admit(gate.session("holder"), exactly(1_900))
-    gate.waiting.on_sleep = lambda: gate.settle(holder, 0, "voided") and None
-    admitted = gate.admit(gate.session(), tokens(500, 1_200), wait_seconds=60.0)
+    """Also where a scope whose money is spent had made it smaller before."""
+    gate = capped(user_daily=2_000, tenant_monthly=2_000)
+    spender = gate.settle(gate.admit(gate.session("spender"), exactly(500)), 500)
+    holder = gate.admit(gate.session("holder", "bob"), exactly(1_000))
+
+    def release() -> None:
+        gate.waiting.on_sleep = None
+        gate.settle(holder, 0, "voided")
+        gate.tenants.set(TENANT, actor="ops", caps={"user_daily": 9_000, "tenant_monthly": 9_000})
+
+    gate.waiting.on_sleep = release
+    admitted = gate.admit(spender, tokens(500, 1_200), wait_seconds=60.0)
     assert admitted.account.pending is not None
-    assert admitted.account.pending.max_tokens == 1_200
+    assert (admitted.account.pending.max_tokens, gate.clamp) == (1_200, None)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_many_that_wait_all_get_through_with_all_they_want(shards: int) -> None:
+    """Each waits in its turn and nobody is passed over; who waits holds nothing, so nobody waits for a waiter."""
+    gate = capped(tenant_monthly=6_000)
+    gate.tenants.set(TENANT, actor="ops", shards=shards)
+    running = [gate.admit(gate.session(f"s{n}"), tokens(0, 1_000)) for n in range(6)]
+    for n in range(6, 30):
+        gate.waiting.on_sleep = lambda: gate.settle(running.pop(0), 1, "settled") and None if running else None
+        running.append(gate.admit(gate.session(f"s{n}"), tokens(0, 900), wait_seconds=60.0))
+        pending = running[-1].account.pending
+        assert pending is not None and pending.max_tokens == 900
+        assert gate.books().committed("2026-03") <= 6_000
+    for head in running:
+        gate.settle(head, 1)
+    gate.books().check_at_rest()
 
 
 def test_a_wait_that_runs_out_refuses_as_contended() -> None:

@@ -2,20 +2,21 @@
 
 The caller's own write (the input, the iteration, the lease check) carries the reservation, so the common case costs no
 round trip of its own. Only where a condition fails does the treasury look at the counters: it moves budget between
-shards, asks for less, waits for money in flight, or refuses.
+shards, waits for money in flight, asks for less where money is spent, or refuses.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import (
+    Clamp,
     Counter,
     Move,
     Payer,
@@ -33,6 +34,7 @@ from turnkeeper.core.policy import Terms, task_cap
 from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, Table, Update
+from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store import counters, keys
 from turnkeeper.runtime.store.tenants import Tenants
 
@@ -74,11 +76,6 @@ class Want:
             budget, self.input_tokens, rates.input_nanousd, rates.output_nanousd, rates.fixed_nanousd
         )
 
-    @property
-    def least(self) -> int:
-        """What the smallest call worth making may cost."""
-        return self.amount(useful_tokens(self.max_tokens))
-
     def look_closer(self) -> bool:
         """Replace the cheap bound by the provider's count, once. True where that made it smaller."""
         if self.count is None:
@@ -86,6 +83,16 @@ class Want:
         before, self.input_tokens = self.input_tokens, min(self.input_tokens, self.count())
         self.count = None
         return self.input_tokens < before
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a call is let through with: the money, the terms that it was admitted under, and the cap that made it
+    smaller than it wants to be, where one did."""
+
+    reservation: Reservation
+    terms: Terms
+    clamp: Clamp | None
 
 
 class Treasury:
@@ -102,25 +109,30 @@ class Treasury:
         want: Want,
         *,
         wait_seconds: float,
+        or_less: bool = False,
         stop: Callable[[], bool] = lambda: False,
-        write: Callable[[Reservation, Terms], T],
+        write: Callable[[Admitted], T],
     ) -> T:
         """Reserve in every scope with the caller's write; what the write returns.
+
+        Money that is spent makes the call smaller at once. Money in flight, which may be free soon, makes it wait.
 
         Args:
             terms: as they were last known; where they have changed since, the admission goes by the new ones.
             write: commits the reservation with everything it belongs to, under the terms it is given; raises
                 CountersRefused.
             wait_seconds: how long it may wait for money in flight.
+            or_less: after that wait, take what is left where it is useful, rather than be refused.
             stop: it is not to wait any longer, whatever time it has.
 
         Raises:
-            CostCapExceeded: a cap does not admit even the smallest useful call; ``contended`` says whether only
-                money in flight stands in the way.
+            CostCapExceeded: ``contended`` where only money in flight stands in the way; else a cap does not admit even
+                the smallest useful call.
             TenantPaused: the kill switch is on.
             Unavailable: the terms keep changing under it.
         """
-        return _Admission(self, head, terms, want, wait_seconds=wait_seconds, stop=stop, write=write).run()
+        give_up_at = self.monotonic() + wait_seconds
+        return _Admission(self, head, terms, want, give_up_at, or_less, stop, write).run()
 
     # What an admission does to the world; here, so that it shares the ports.
 
@@ -131,8 +143,7 @@ class Treasury:
         return self._clock.monotonic()
 
     def pause(self, attempt: int) -> None:
-        """Wait a little, longer each time, never two waiters in step."""
-        self._clock.sleep((0.05 + 0.95 * self._ids.jitter()) * min(0.1 * 2 ** min(attempt, 5), 2.0))
+        pause(self._clock, self._ids, attempt)
 
     def one_of(self, shards: Sequence[Shard]) -> Shard:
         return shards[int(self._ids.jitter() * len(shards))]
@@ -202,34 +213,30 @@ def home_shard(session_id: str, shards: int) -> int:
     return int.from_bytes(hashlib.sha256(session_id.encode()).digest()[:4]) % shards
 
 
+@dataclass
 class _Admission(Generic[T]):
     """One call on its way through the gate."""
 
-    def __init__(
-        self,
-        treasury: Treasury,
-        head: Head,
-        terms: Terms,
-        want: Want,
-        *,
-        wait_seconds: float,
-        stop: Callable[[], bool],
-        write: Callable[[Reservation, Terms], T],
-    ) -> None:
-        self.treasury = treasury
-        self.head = head
-        self.terms = terms
-        self.want = want
-        self.stop = stop
-        self.write = write
-        self.give_up_at = treasury.monotonic() + wait_seconds
-        self.asked = want.max_tokens
-        #: Where to reserve instead of the session's own shard, which has too little left.
-        self.shard: int | None = None
-        self.renewed = False
-        self.waits = 0
-        self.repairs = 0
-        self.searches = 0
+    treasury: Treasury
+    head: Head
+    terms: Terms
+    want: Want
+    give_up_at: float
+    or_less: bool
+    stop: Callable[[], bool]
+    write: Callable[[Admitted], T]
+    #: What is asked for now, and what made it less than is wanted.
+    asked: int = field(init=False)
+    clamp: Clamp | None = None
+    #: Where to reserve instead of the session's own shard, which has too little left.
+    shard: int | None = None
+    renewed: bool = False
+    waits: int = 0
+    repairs: int = 0
+    searches: int = 0
+
+    def __post_init__(self) -> None:
+        self.ask_for_all()
 
     def run(self) -> T:
         if self.terms.tenant.paused:
@@ -238,7 +245,7 @@ class _Admission(Generic[T]):
             self.fit_task()
             reservation = self.reservation()
             try:
-                return self.write(reservation, self.terms)
+                return self.write(Admitted(reservation, self.terms, self.clamp))
             except CountersRefused as refused:
                 self.react(reservation, refused.items)
 
@@ -270,6 +277,7 @@ class _Admission(Generic[T]):
         """Make the next try differ from the one that was refused, or raise."""
         now, caps, agent = self.treasury.now(), self.terms.caps, self.head.agent
         if caps.periods(agent, now) != reservation.periods:
+            self.ask_for_all()
             return  # A new day has begun, with counters of its own.
         sharded = next((counter for counter in items if counter.scope == SHARDED.name), None)
         if sharded is not None and self.repair(items[sharded]):
@@ -287,36 +295,51 @@ class _Admission(Generic[T]):
             self.find_budget(reservation, shards, tenant)
 
     def fit(self, states: list[ScopeState]) -> bool:
-        """Ask for what these scopes afford; wait where that is nothing useful, or raise. False after waiting."""
-        available = [state.available for state in states if state.available is not None]
-        if not available:
-            return True
-        budget = min(available)
-        if self.want.amount(self.asked) <= budget:
+        """Ask for what the unspent money of these scopes affords; where money in flight is in the way of that, wait,
+        or raise. False after waiting."""
+        capped = [state for state in states if state.cap is not None]
+        available = min((state.available or 0 for state in capped), default=None)
+        if available is None or self.want.amount(self.asked) <= available:
             return True
         if self.want.look_closer():
             return self.fit(states)
-        affordable = self.want.affordable(budget)
-        if affordable >= useful_tokens(self.want.max_tokens):
-            self.asked = min(affordable, self.want.max_tokens)
+        least = useful_tokens(self.want.max_tokens)
+        unspent = self.want.affordable(min(state.unspent or 0 for state in capped))
+        if unspent < least:
+            raise self.refusal(capped, least)
+        if unspent < self.asked:
+            self.ask_for_less(unspent, capped)
+        if self.want.amount(self.asked) <= available:
             return True
-        refusal = refusing_scope(states, self.want.least)
-        assert refusal is not None
-        state, contended = refusal
-        if contended and self.treasury.monotonic() < self.give_up_at and not self.stop():
+        if self.treasury.monotonic() < self.give_up_at and not self.stop():
             self.treasury.pause(self.waits)
             self.waits += 1
-            self.asked = self.want.max_tokens
+            self.ask_for_all()
             return False
-        raise self.refusal(state, contended=contended)
+        left = self.want.affordable(available)
+        if left < least or not self.or_less or self.stop():
+            raise self.refusal(capped, self.asked)
+        self.ask_for_less(left, capped)
+        return True
 
-    def refusal(self, state: ScopeState, *, contended: bool) -> CostCapExceeded:
+    def ask_for_all(self) -> None:
+        self.asked, self.clamp = self.want.max_tokens, None
+
+    def ask_for_less(self, max_tokens: int, states: list[ScopeState]) -> None:
+        self.clamp = Clamp(self.refusal(states, self.asked), max_tokens, self.want.max_tokens)
+        self.asked = max_tokens
+
+    def refusal(self, states: list[ScopeState], max_tokens: int) -> CostCapExceeded:
+        """What is answered where these scopes do not admit so many tokens. Where together they would, it is the shards
+        that others keep emptying: which is contended as well."""
+        needed = self.want.amount(max_tokens)
+        state, contended = refusing_scope(states, needed) or (states[-1], True)
         return CostCapExceeded(
             scope=state.scope,
             limit_nanousd=state.cap or 0,
             spent_nanousd=state.spent,
             reserved_nanousd=state.reserved,
-            needed_nanousd=self.want.least,
+            needed_nanousd=needed,
             contended=contended,
             resets_at=state.resets_at,
         )
@@ -347,7 +370,7 @@ class _Admission(Generic[T]):
         took it away again meanwhile, reserve in any shard that has enough instead."""
         self.searches += 1
         if self.searches > _MAX_TRIES and self.treasury.monotonic() >= self.give_up_at:
-            raise self.refusal(state, contended=True)
+            raise self.refusal([state], self.asked)
         if self.searches > 2:
             self.treasury.pause(min(self.searches - 3, 3))
         amount = self.want.amount(self.asked)
@@ -369,8 +392,9 @@ class _Admission(Generic[T]):
         """
         self.terms = self.treasury.refresh(self.head.tenant_id)
         self.renewed = True
+        self.ask_for_all()
         if self.terms.tenant.paused:
             raise TenantPaused(f"tenant {self.head.tenant_id} is paused by its operator")
 
 
-__all__ = ["CountersRefused", "Treasury", "Want", "home_shard"]
+__all__ = ["Admitted", "CountersRefused", "Treasury", "Want", "home_shard"]
