@@ -208,8 +208,12 @@ def test_many_that_wait_all_get_through_with_all_they_want(shards: int) -> None:
     gate = capped(tenant_monthly=6_000)
     gate.tenants.set(TENANT, actor="ops", shards=shards)
     running = [gate.admit(gate.session(f"s{n}"), tokens(0, 1_000)) for n in range(6)]
+
+    def release() -> None:
+        gate.settle(running.pop(0), 1)
+
+    gate.waiting.on_sleep = release
     for n in range(6, 30):
-        gate.waiting.on_sleep = lambda: gate.settle(running.pop(0), 1, "settled") and None if running else None
         running.append(gate.admit(gate.session(f"s{n}"), tokens(0, 900), wait_seconds=60.0))
         pending = running[-1].account.pending
         assert pending is not None and pending.max_tokens == 900
