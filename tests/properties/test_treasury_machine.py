@@ -22,9 +22,10 @@ from turnkeeper.core.periods import next_period
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, Key, StoreBusy
+from turnkeeper.ports import Item, Key, Rates, StoreBusy
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.treasury import Want
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
@@ -58,6 +59,13 @@ class Admit:
     session: str
     amount: int
     stale: bool = False
+    #: It takes less where it must: where money is spent, or, with ``or_less``, after its wait.
+    clampable: bool = False
+    or_less: bool = False
+
+    @property
+    def want(self) -> Want:
+        return Want(Rates("model", "test", 0, 100_000), 0, 10 * self.amount) if self.clampable else exactly(self.amount)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ class Tick:
 
 Act = Admit | Settle | Set | Tick
 
-admits = st.builds(Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans())
+admits = st.builds(
+    Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans(), st.booleans(), or_less=st.booleans()
+)
 settles = st.builds(
     Settle,
     st.sampled_from(SESSIONS),
@@ -246,9 +256,22 @@ class TreasuryMachine(RuleBasedStateMachine):
         terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
         del self.heads[act.session]  # Whatever happens to this runner, it knows no more than that.
         try:
-            self.heads[act.session] = self.till.admit(head, exactly(act.amount), terms=terms, wait_seconds=wait_seconds)
+            self.heads[act.session] = self.till.admit(
+                head, act.want, terms=terms, wait_seconds=wait_seconds, or_less=act.or_less
+            )
+            self.check_clamp(act)
         except (CostCapExceeded, TenantPaused):
             self.heads[act.session] = head
+
+    def check_clamp(self, act: Admit) -> None:
+        """Only who takes less at last is ever made smaller by money in flight."""
+        pending, clamp = self.heads[act.session].account.pending, self.till.clamp
+        assert pending is not None
+        if clamp is None:
+            assert pending.max_tokens == act.want.max_tokens
+        else:
+            assert pending.max_tokens == clamp.max_tokens < clamp.wanted == act.want.max_tokens
+            assert act.or_less or not clamp.refusal.contended
 
     def settle(self, act: Settle) -> None:
         head = self.heads.get(act.session)
