@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.outside import (
+    PATIENCE_SECONDS,
     RESTING,
     Caller,
     Stack,
@@ -213,20 +214,42 @@ def a_cap_for(stack: Stack, calls: int) -> Decimal:
     )
 
 
+def jobs_done(stack: Stack, caller: Caller, count: int, text: str) -> list[dict[str, Any]]:
+    """That many jobs sent at once: their sessions, at rest."""
+    for n in range(count):
+        job = {"job_id": f"job-{n}", "tenant_id": caller.tenant, "user_id": caller.user, "agent": "handy"}
+        stack.send({"schema": "turnkeeper.job/v1", **job, "input": f"{text} [[say call {n}]]"}, group=caller.tenant)
+
+    def found() -> list[dict[str, Any]]:
+        page: dict[str, Any] = good(caller.get("/v1/sessions", limit=100))
+        sessions: list[dict[str, Any]] = page["sessions"]
+        while page["next_cursor"]:
+            page = good(caller.get("/v1/sessions", limit=100, cursor=page["next_cursor"]))
+            sessions += page["sessions"]
+        return sessions if len(sessions) == count and all(each["status"] in RESTING for each in sessions) else []
+
+    return eventually(found, "all of them rest", within_seconds=3 * PATIENCE_SECONDS)
+
+
 def test_a_burst_of_jobs_at_a_cap_gets_all_of_them_done(stack: Stack, caller: Caller, watched: list[Decimal]) -> None:
     """As many at once as the worker has slots: what others have in flight is waited for."""
     cap = a_cap_for(stack, 45)
     stack.set_caps(caller.tenant, tenant_monthly=f"{cap:f}")
-    for n in range(45):
-        job = {"job_id": f"job-{n}", "tenant_id": caller.tenant, "user_id": caller.user, "agent": "handy"}
-        stack.send({"schema": "turnkeeper.job/v1", **job, "input": f"[[say call {n}]]"}, group=caller.tenant)
-
-    def found() -> list[dict[str, Any]]:
-        page: list[dict[str, Any]] = good(caller.get("/v1/sessions", limit=100))["sessions"]
-        return page if len(page) == 45 and all(each["status"] in RESTING for each in page) else []
-
-    sessions = eventually(found, "all of them rest")
+    sessions = jobs_done(stack, caller, 45, "")
     assert [each["status"] for each in sessions] == ["idle"] * 45, [each["stop"] for each in sessions]
+    assert max(watched) <= cap
+    assert_books(caller, sessions)
+
+
+def test_no_answer_is_cut_off_by_money_in_flight(stack: Stack, caller: Caller, watched: list[Decimal]) -> None:
+    """More at once than a user's cap has room for, with answers so long that a call which took what fits would often be
+    cut."""
+    text, count = "[[tokens 1000]]", 120
+    # All that a call reserves, 8,192 tokens, is a little over eight answers: beside all answers there is room for six.
+    cap = (count + 50) * Decimal(stack.caller().turn("handy", f"{text} [[say rival]]")["cost_usd"])
+    stack.set_caps(caller.tenant, user_daily=f"{cap:f}")
+    sessions = jobs_done(stack, caller, count, text)
+    assert {(each["status"], each["stop"]["reason"]) for each in sessions} == {("idle", "end_turn")}
     assert max(watched) <= cap
     assert_books(caller, sessions)
 

@@ -33,7 +33,7 @@ from turnkeeper.core.ledger import (
 from turnkeeper.core.policy import Terms, task_cap
 from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, Table, Update
+from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, StoreBusy, Table, Update
 from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store import counters, keys
 from turnkeeper.runtime.store.tenants import Tenants
@@ -126,8 +126,7 @@ class Treasury:
             stop: it is not to wait any longer, whatever time it has.
 
         Raises:
-            CostCapExceeded: ``contended`` where only money in flight stands in the way; else a cap does not admit even
-                the smallest useful call.
+            CostCapExceeded: ``contended`` where only money in flight is in the way; else no useful call is admitted.
             TenantPaused: the kill switch is on.
             Unavailable: the terms keep changing under it.
         """
@@ -155,7 +154,7 @@ class Treasury:
         self._tenants.lay_out(terms)
 
     def move(self, tenant_id: str, period: str, move: Move, caps: Caps) -> bool:
-        """Move budget between two shards; False where the source has it no more."""
+        """Move budget between two shards; False where the source has it no more, or others write them all the time."""
         same = Cond("caps", "=", caps.fingerprint)
         take = Update(
             keys.shard_key(tenant_id, period, move.source),
@@ -169,7 +168,7 @@ class Treasury:
         )
         try:
             self._table.write([take, give])
-        except ConditionFailed:
+        except (ConditionFailed, StoreBusy):
             return False
         return True
 
