@@ -99,7 +99,66 @@ def test_what_is_allowed_is_answered(sql: str, tool: Tool) -> None:
     assert rows(tool, sql) == READS[sql]
 
 
+#: Operators of JSON, each with a right side that fits.
+JSON_OPERATORS = {
+    "->": "'seats'",
+    "->>": "'seats'",
+    "#>": "'{seats}'",
+    "#>>": "ARRAY['seats']",
+    "?": "'seats'",
+    "?|": "ARRAY['seats', 'x']",
+    "?&": "ARRAY['seats']",
+    "@>": "'{\"seats\": 1}'",
+    "<@": "('{\"seats\": 1}')",
+}
+AROUND = ("{}", "({})", "coalesce({}, NULL)", "count({})", "CASE WHEN TRUE THEN {} END", "array_agg(DISTINCT {})")
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("operator", JSON_OPERATORS)
+def test_json_is_looked_into_wherever_a_value_may_stand(operator: str, around: str, tool: Tool) -> None:
+    def query(column: str) -> str:
+        return f"SELECT {around.format(f'{column} {operator} {JSON_OPERATORS[operator]}')} FROM plans, invoices"
+
+    assert rows(tool, query("doc"))
+    for outside in ("card", "password", "plans", "invoices.card", "(SELECT card FROM invoices)", "evil('x')"):
+        with pytest.raises(ToolDenied):
+            rows(tool, query(outside))
+
+
+@pytest.mark.parametrize(
+    "array", ["ARRAY[1, 2]", "'{1,2}'::int[]", "SELECT id FROM invoices WHERE id < 3", "ARRAY[id]"]
+)
+@pytest.mark.parametrize("quantifier", ["ANY", "SOME", "all"])
+@pytest.mark.parametrize("comparison", ["=", "<>", "<", "<=", ">", ">="])
+def test_a_value_is_compared_with_all_or_any_of_several(
+    comparison: str, quantifier: str, array: str, tool: Tool
+) -> None:
+    numbers = {
+        number for [number] in rows(tool, f"SELECT id FROM invoices WHERE id {comparison} {quantifier}({array})")
+    }
+    compare = {"=": "__eq__", "<>": "__ne__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}[comparison]
+    over = all if quantifier == "all" else any
+    assert numbers == {
+        number
+        for number in (1, 2, 3)
+        if over(getattr(number, compare)(other) for other in ((number,) if "id]" in array else (1, 2)))
+    }
+    with pytest.raises(ToolDenied):
+        rows(tool, f"SELECT id FROM invoices WHERE card::text {comparison} {quantifier}({array})")
+
+
 OUTSIDE = """
+SELECT id FROM invoices WHERE id = ALL(ARRAY[length(card)])
+SELECT id FROM invoices WHERE id <> ALL(SELECT id FROM users)
+SELECT id FROM invoices WHERE id = SOME((SELECT array_agg(id) FROM users))
+SELECT id FROM invoices WHERE id = ALL(evil('x'))
+SELECT id FROM invoices WHERE id = "all"(ARRAY[1])
+SELECT '{invoices}'::regclass[]
+SELECT '{invoices}'::invoices[]
+SELECT coalesce(card -> 'a') FROM invoices
+SELECT coalesce((id, card) -> 'a') FROM invoices
+SELECT coalesce(id => card) FROM invoices
 SELECT card FROM invoices
 SELECT CARD FROM invoices
 SELECT "card" FROM invoices

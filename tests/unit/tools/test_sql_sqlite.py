@@ -100,6 +100,9 @@ READS = {
     "SELECT CASE WHEN id = 1 THEN 'one' ELSE 'more' END FROM invoices LIMIT 2": [["one"], ["more"]],
     "SELECT CAST(id AS TEXT) || 'x', -id, id % 2, NOT id FROM invoices LIMIT 1": [["1x", -1, 1, 0]],
     "SELECT name FROM plans WHERE json_extract(doc, '$.seats') > 5 AND doc ->> '$.seats' = 9": [["pro"]],
+    "SELECT max(doc -> '$.seats'), min(doc ->> 'seats'), coalesce(doc -> '$.a' -> '$.b', '{}') FROM plans": [
+        ["9", 1, "{}"]
+    ],
     "SELECT id FROM invoices WHERE customer LIKE 'a%' AND customer GLOB 'a*' AND customer NOT IN ('x')": [[1]],
     "SELECT id FROM invoices WHERE amount BETWEEN 3 AND 4 AND customer IS NOT NULL": [[2]],
     "SELECT strftime('%Y', '2026-02-03'), date('2026-02-03', '+1 day')": [["2026", "2026-02-04"]],
@@ -561,7 +564,8 @@ def test_wrong_arguments(tool: Tool, call: Call) -> None:
     assert tool.schema()["required"] == ["query"]
 
 
-_WORDS = """SELECT FROM WHERE card users invoices id amount * , ( ) . ; ' " ` [ ] -- /* */ UNION WITH AS IN main rowid
+_WORDS = """-> ->> ? all( some( coalesce(
+SELECT FROM WHERE card users invoices id amount * , ( ) . ; ' " ` [ ] -- /* */ UNION WITH AS IN main rowid
 sqlite_master load_extension ( 1 = || JOIN USING ORDER BY LIMIT NATURAL EXISTS NOT NULL CASE WHEN END OVER i x VALUES"""
 _TOKENS = st.sampled_from(_WORDS.split())
 

@@ -9,9 +9,11 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects import Postgres, SQLite
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
@@ -44,6 +46,19 @@ _IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f\"'`\[\]\\;]{1,128}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TABLE_PARTS = frozenset({"this", "db", "alias", "joins"})
 _IN_PARTS = frozenset({"this", "expressions", "query"})
+
+
+class _PostgresParser(Postgres.Parser):
+    """Neither dialect has lambdas, but sqlglot reads ``f(a -> 'x')`` as one in both."""
+
+    LAMBDAS: ClassVar = {}
+
+
+class _SQLiteParser(SQLite.Parser):
+    LAMBDAS: ClassVar = {}
+
+
+_PARSERS = {"postgres": _PostgresParser, "sqlite": _SQLiteParser}
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ def parse(sql: str, dialect: str) -> exp.Expression:
     if _nesting(sql) > MAX_NESTING:
         raise ToolDenied(f"A statement may nest at most {MAX_NESTING} parentheses.")
     try:
-        parsed = sqlglot.parse(sql, read=dialect)
+        parsed = _PARSERS[dialect](dialect=dialect).parse(sqlglot.tokenize(sql, read=dialect), sql)
         # A comment after the last semicolon comes as a Semicolon.
         statements = [part for part in parsed if part is not None and not isinstance(part, exp.Semicolon)]
         if len(statements) != 1:
@@ -154,9 +169,17 @@ def check(tree: exp.Expr) -> None:
 
 
 def _check_function_name(node: exp.Anonymous) -> None:
+    if _is_quantifier(node):
+        return
     # A quoted name arrives as an Identifier; no function on the list needs quotes.
     if not isinstance(node.this, str) or node.this.lower() not in words.FUNCTIONS:
         raise ToolDenied(f"The function {shown(node.name)} is not allowed. {_functions()}")
+
+
+def _is_quantifier(node: exp.Anonymous) -> bool:
+    """Whether this is ``x <> all(array)``, which arrives like a function; ``any`` has a node of its own."""
+    compared = isinstance(node.parent, exp.Predicate) and node.arg_key == "expression"
+    return compared and isinstance(node.this, str) and node.this.lower() in words.QUANTIFIERS
 
 
 def _functions() -> str:

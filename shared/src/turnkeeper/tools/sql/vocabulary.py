@@ -26,7 +26,8 @@ NODES = _words(
     JSONPath JSONPathRoot JSONPathKey JSONPathSubscript
     CurrentDate CurrentTime CurrentTimestamp Localtime Localtimestamp TsOrDsToTimestamp Extract
     StrPosition TimeToStr StrToDate StrToTime UnixToTime TimestampTrunc TimestampFromParts
-    Array Any ArrayContainsAll LimitOptions
+    JSONBContainsTopKey JSONBContainsAnyTopKeys JSONBContainsAllTopKeys
+    Array Any All ArrayContainsAll ArrayContainedBy LimitOptions
     """
 )
 
@@ -50,6 +51,9 @@ FUNCTIONS = _words(
     """
 )
 
+#: Words between a comparison and an array or a subquery.
+QUANTIFIERS = frozenset({"all", "some"})
+
 #: What SQLite's authorizer calls a function though it is written as an operator, or as another name.
 SQLITE_OPERATORS = frozenset({"like", "glob", "->", "->>", "current_date", "current_time", "current_timestamp"})
 
@@ -58,8 +62,8 @@ KEYWORDS = _words(
     """
     in and or not as from join on using where having by select values over exists case when then else distinct union
     all except intersect filter group within limit offset materialized between like ilike glob escape is rollup cube
-    sets any cast partition order with set similar to first next interval
-    + - * / % || = <> != < <= > >= & | ^ # ~ << >> -> ->> #> #>> , ( ~*
+    sets any some cast partition order with set similar to first next interval
+    + - * / % || = <> != < <= > >= & | ^ # ~ << >> -> ->> #> #>> ? ?| ?& @> <@ , ( ~*
     varchar char decimal numeric bpchar character varying time timestamp timestamptz timetz precision float
     """
 )
@@ -70,7 +74,7 @@ TYPES = _words(
     """
     BOOLEAN TINYINT SMALLINT INT BIGINT FLOAT DOUBLE DECIMAL BIGDECIMAL
     CHAR NCHAR VARCHAR NVARCHAR TEXT BPCHAR BLOB VARBINARY
-    DATE TIME TIMETZ TIMESTAMP TIMESTAMPTZ TIMESTAMPNTZ DATETIME INTERVAL UUID JSON JSONB
+    DATE TIME TIMETZ TIMESTAMP TIMESTAMPTZ TIMESTAMPNTZ DATETIME INTERVAL UUID JSON JSONB ARRAY
     """
 )
 
