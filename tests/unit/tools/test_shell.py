@@ -218,6 +218,27 @@ def test_no_argument_leads_out(argument: str, work: Path, call: Call) -> None:
             call(tool(work), command=command, args=[argument])
 
 
+#: Ways to write a path as an argument.
+FORMS = ("{}", "./{}", "sub/../{}", "{}/.", "--file={}", "-f{}", "-rf{}", "-f={}", "@{}", "x:{}", "a,{}", "r {}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("by", ["absolute", "relative", "another link", "a link to the folder", "a link in the middle"])
+def test_no_link_leads_out_though_a_pattern_names_its_folder(by: str, form: str, work: Path, call: Call) -> None:
+    link, secret = work / "sub" / "link.txt", work.parent / "secret.txt"
+    target = {
+        "absolute": secret,
+        "relative": Path("../../secret.txt"),
+        "another link": Path("../file"),
+        "a link to the folder": work.parent,
+        "a link in the middle": Path("../out/secret.txt"),
+    }[by]
+    link.symlink_to(target)
+    listed = shell({"cat": [r"([-\w=@:, ./]*)sub/[a-z]+\.txt(/\.)?"]}, work)
+    with pytest.raises(ToolDenied, match="Allowed are paths inside it"):
+        call(listed, command="cat", args=[form.format("sub/link.txt")])
+
+
 @pytest.mark.parametrize("argument", ["\n", "a\n", "a\0b", "\x1b[0m", "a\u2029b", "x" * 5000])
 def test_no_pattern_lets_line_ends_in(argument: str, work: Path, call: Call) -> None:
     with pytest.raises(ToolDenied, match="printable"):
