@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnkeeper.core.breakers import WINDOW, Call, Repetition, call_hash, poll_hash, see_calls, see_outcomes
+from turnkeeper.core.breakers import (
+    WINDOW,
+    Call,
+    Repetition,
+    call_hash,
+    poll_hash,
+    see_calls,
+    see_outcomes,
+    see_results,
+)
 from turnkeeper.core.session import Breakers
 
 
@@ -169,6 +179,73 @@ def test_a_poll_is_its_call_with_what_it_saw() -> None:
     call = call_hash("poll", {"id": 1})
     assert poll_hash(call, "10%") != poll_hash(call, "20%")
     assert poll_hash(call, "10%") == poll_hash(call, "10%")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of one answer: which, what it sees, and whether it changes something."""
+
+    name: str
+    result: str
+    changes: bool
+
+
+def trips_at(steps: list[Step], limit: int) -> tuple[int, str] | None:
+    """At which step the breaker trips, and whether before or after the call ran."""
+    state = Breakers()
+    for number, step in enumerate(steps):
+        call = Call(step.name, {}, step.name)
+        state, repetition = see_calls(state, [call], limit)
+        if repetition and repetition.final:
+            return number, "before"
+        changed = {call.hash} if step.changes else set()
+        state, repetition = see_results(state, [call], [step.result], limit, changed=changed)
+        if repetition and repetition.final:
+            return number, "after"
+    return None
+
+
+def should_trip_at(steps: list[Step], limit: int) -> tuple[int, str] | None:
+    """The same, from the words of the rule."""
+    for number, step in enumerate(steps):
+        same = [earlier for earlier in range(number + 1) if steps[earlier].name == step.name]
+        by_others = [at for at in range(number) if steps[at].changes and steps[at].name != step.name]
+        unchanged = [at for at in same if at > max(by_others, default=-1)]
+        if len(unchanged) >= limit or len(same) >= 2 * limit:
+            return number, "before"
+        if sum(steps[at].result == step.result for at in same) >= limit:
+            return number, "after"
+    return None
+
+
+STEPS = st.lists(st.builds(Step, st.sampled_from("AB"), st.sampled_from("123456789"), st.booleans()), max_size=WINDOW)
+
+
+@settings(max_examples=500)
+@given(STEPS, st.integers(2, 4))
+def test_a_call_is_repeated_where_nothing_changed_or_it_saw_the_same(steps: list[Step], limit: int) -> None:
+    assert trips_at(steps, limit) == should_trip_at(steps, limit)
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5])
+def test_reading_again_after_each_change_is_no_repetition_until_twice_the_strikes(limit: int) -> None:
+    steps = [
+        step
+        for number in range(20)
+        for step in (Step("balance", str(number), changes=False), Step(f"transfer {number}", "done", changes=True))
+    ]
+    assert trips_at(steps, limit) == (4 * limit - 2, "before")
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5])
+def test_reading_the_same_again_after_each_change_is_one(limit: int) -> None:
+    steps = [step for _ in range(20) for step in (Step("look", "x", changes=False), Step("act", "y", changes=True))]
+    assert trips_at(steps, limit) == (2 * limit - 2, "after")
+
+
+@given(st.integers(2, 5), st.lists(st.text(max_size=2), min_size=8, max_size=8))
+def test_what_changes_itself_only_is_repeated_like_any_other(limit: int, results: list[str]) -> None:
+    assert trips_at([Step("send", result, changes=True) for result in results], limit) == (limit - 1, "before")
 
 
 def test_error_streaks() -> None:

@@ -35,7 +35,7 @@ def judge_results(calls: list[Block], outcomes: list[Any], of: Head | None = Non
     results = [
         answer(call, f"r{number}", outcome) for number, (call, outcome) in enumerate(zip(calls, outcomes, strict=True))
     ]
-    return decide.judge_results(of or head(), calls, results, hash_of=lambda call: call["id"], polls=lambda _: False)
+    return decide.judge_results(of or head(), calls, results, hash_of=lambda call: call["id"], changes=lambda _: False)
 
 
 def ended(judged: Judgement) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import begin, check_session, play, reply, results, say, scripted_kit, use
-from turnkeeper import Agent, Limits, ToolError, tool
+from turnkeeper import Agent, Limits, ToolDenied, ToolError, tool
 from turnkeeper.core.errors import Forbidden, InvalidRequest
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.intake import MAX_ITERATIONS
@@ -113,6 +113,29 @@ def test_each_turn_has_a_window_of_its_own() -> None:
         head = kit.run(kit.intake.post(head, "again"))
         assert ended(head) == ("idle", "end_turn")
     check_session(kit, head)
+
+
+@pytest.mark.parametrize(("denied", "end"), [(False, ("idle", "end_turn")), (True, ("stopped", "repetition"))])
+def test_reading_again_is_no_repetition_where_something_was_changed(denied: bool, end: tuple[str, str]) -> None:
+    seen = itertools.count()
+
+    @tool
+    def balance(account: str) -> int:
+        """Read."""
+        return next(seen)
+
+    @tool(effect="once")
+    def transfer(number: int) -> str:
+        """Transfer."""
+        if denied:
+            raise ToolDenied("no")
+        return "done"
+
+    steps = [(use("balance", account="a"), use("transfer", number=number)) for number in range(4)]
+    kit = scripted_kit(*[reply(call) for step in steps for call in step], tools=[balance, transfer])
+    head = play(kit)
+    assert ended(head) == end
+    assert head.steps == (5 if denied else 9)
 
 
 # ---- polls ----

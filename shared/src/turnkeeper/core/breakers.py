@@ -1,7 +1,13 @@
 """What stops a runaway loop long before a cap does: repetition, error streaks, iterations, the wall clock.
 
 Repetition is seen over hashes of tool name and normalized arguments, so that neither the order of keys, nor the form of
-a number, nor white space hides it. A cycle (A B A B A B) shows as each of its calls coming back.
+a number, nor white space hides it. A cycle (A B A B A B) shows as each of its calls coming back. A call is repeated
+
+- where nothing was changed since it was made before, which is known before it runs;
+- where its result is the same as before, which is known afterwards;
+- where it comes back twice as often as that, whatever was changed and whatever it saw.
+
+So a balance may be read again after each transfer. A tool that is declared to poll is counted by its results only.
 """
 
 from __future__ import annotations
@@ -50,7 +56,7 @@ def call_hash(name: str, arguments: Mapping[str, Any], volatile: Collection[str]
 
 
 def poll_hash(call: str, result: Any) -> str:
-    """Hash of a declared poll: of the call with what it saw, so that only a poll that sees nothing new repeats."""
+    """Hash of a call with what it saw."""
     return _digest([call, result])
 
 
@@ -77,21 +83,46 @@ class Repetition:
 
 
 def see_calls(state: Breakers, calls: Sequence[Call], strikes: int) -> tuple[Breakers, Repetition | None]:
-    """Count the calls of one answer. The worst repetition among them, if any is worth telling: the strike before the
-    last is a warning, the last is final.
+    """Count the calls of one answer before they run, but for declared polls. The worst repetition among them, if any is
+    worth telling: the strike before the last is a warning, the last is final.
 
     Several same calls in one answer count each: a model that asks three times at once for the same is looping too.
-    Declared polls are counted when their results are in, by :func:`poll_hash`; all others before they run.
     """
-    window = list(state.window)
+    window, unchanged = _count(state.window, calls, [call.hash for call in calls], strikes, WINDOW)
+    made, whatever = _count(state.calls, calls, [call.hash for call in calls], 2 * strikes, 2 * WINDOW)
+    if unchanged is None or (whatever is not None and whatever.final):
+        unchanged = whatever
+    return replace(state, window=window, calls=made), unchanged
+
+
+def see_results(
+    state: Breakers, calls: Sequence[Call], results: Sequence[str], strikes: int, *, changed: Collection[str] = ()
+) -> tuple[Breakers, Repetition | None]:
+    """Count the calls of one answer by what they saw. The worst repetition that was not seen before they ran.
+
+    Args:
+        results: hash of each call's result.
+        changed: hashes of those calls that changed something: all others may well see something new now.
+    """
+    hashes = [poll_hash(call.hash, result) for call, result in zip(calls, results, strict=True)]
+    seen, repetition = _count(state.results, calls, hashes, strikes, WINDOW)
+    if repetition and state.window.count(repetition.call.hash) >= repetition.times:
+        repetition = None
+    window = tuple(call for call in state.window if call in changed) if changed else state.window
+    return replace(state, window=window, results=seen), repetition
+
+
+def _count(
+    window: tuple[str, ...], calls: Sequence[Call], hashes: Sequence[str], strikes: int, size: int
+) -> tuple[tuple[str, ...], Repetition | None]:
+    """The window with these hashes, one for each call, and which of them is in it most often, if often enough."""
     worst: Repetition | None = None
-    for call in calls:
-        window.append(call.hash)
-        times = window.count(call.hash)
+    for call, hashed in zip(calls, hashes, strict=True):
+        window = (*window, hashed)
+        times = window.count(hashed)
         if times >= max(2, strikes - 1) and (worst is None or times > worst.times):
             worst = Repetition(call=call, times=times, final=times >= strikes)
-    kept = tuple(window[-WINDOW:])
-    return replace(state, window=kept), worst
+    return window[-size:], worst
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:

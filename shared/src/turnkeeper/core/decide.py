@@ -186,7 +186,7 @@ def judge_reply(
         answers = tuple(answer(call, "Not run: the same call was made too often.") for call in calls)
         return Judgement(_repetition_stop(repetition), state, answers)
     warned = replace(state, warned=repetition.call.hash) if repetition else state
-    return Judgement(breakers=warned, nudged=head.turn.nudged, warning=_warning(repetition, head))
+    return Judgement(breakers=warned, nudged=head.turn.nudged, warning=_warning(repetition))
 
 
 def _ends(head: Head, call: Block) -> bool:
@@ -235,15 +235,27 @@ def judge_results(
     results: Sequence[tuple[Block, ToolOutcome]],
     *,
     hash_of: Callable[[Block], str],
-    polls: Callable[[str], bool],
+    changes: Callable[[str], bool],
 ) -> Judgement:
-    """Does the turn go on after these results?"""
-    polled = [
-        Call(call["name"], call["input"], breaking.poll_hash(hash_of(call), outcome.result_sha256))
-        for call, (_, outcome) in zip(calls, results, strict=True)
-        if polls(call["name"])
-    ]
-    state, repetition = breaking.see_calls(head.turn.breakers, polled, head.limits.repetition_strikes)
+    """Does the turn go on after these results?
+
+    Args:
+        hash_of: hash of a tool call, without its tool's volatile arguments.
+        changes: whether a tool may change something. One that failed or was denied has not.
+    """
+    seen = [Call(call["name"], call["input"], hash_of(call)) for call in calls if not _ends(head, call)]
+    outcomes = [outcome for call, (_, outcome) in zip(calls, results, strict=True) if not _ends(head, call)]
+    state, repetition = breaking.see_results(
+        head.turn.breakers,
+        seen,
+        [outcome.result_sha256 for outcome in outcomes],
+        head.limits.repetition_strikes,
+        changed={
+            call.hash
+            for call, outcome in zip(seen, outcomes, strict=True)
+            if outcome.outcome in ("ok", "unknown") and changes(call.tool)
+        },
+    )
     failed = sum(outcome.is_error for _, outcome in results)
     state = breaking.see_outcomes(state, failed=failed, total=len(results))
     ends = [
@@ -256,7 +268,7 @@ def judge_results(
     if state.error_streak >= head.limits.error_streak:
         detail: dict[str, Any] = {"steps": state.error_streak, "tools": sorted({call["name"] for call in calls})}
         return Judgement(Stop(reason="error_streak", detail=detail), state)
-    return Judgement(breakers=state, nudged=head.turn.nudged, warning=_warning(repetition, head))
+    return Judgement(breakers=state, nudged=head.turn.nudged, warning=_warning(repetition))
 
 
 def _repetition_stop(repetition: Repetition) -> Stop:
@@ -271,12 +283,12 @@ def _repetition_stop(repetition: Repetition) -> Stop:
     )
 
 
-def _warning(repetition: Repetition | None, head: Head) -> str | None:
+def _warning(repetition: Repetition | None) -> str | None:
     if repetition is None:
         return None
     return (
         f"You have called {repetition.call.tool} {repetition.times} times with the same arguments. Once more and the "
-        f"run is stopped ({head.limits.repetition_strikes} strikes). Do something else, or say what is in the way."
+        f"run is stopped. Do something else, or say what is in the way."
     )
 
 

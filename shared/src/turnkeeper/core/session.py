@@ -83,8 +83,12 @@ class Usage(Frozen):
 class Breakers:
     """What the breakers remember; survives a resume."""
 
-    #: Hashes of the latest tool calls with, for declared polls, the hash of the result: oldest first.
+    #: Hashes of the latest tool calls since something was changed, oldest first; without declared polls.
     window: tuple[str, ...] = ()
+    #: The same, whatever was changed.
+    calls: tuple[str, ...] = ()
+    #: Hashes of the latest tool calls, each with its result.
+    results: tuple[str, ...] = ()
     #: Hash of the call that the model has been warned about.
     warned: str | None = None
     #: Steps in a row whose every call failed.

@@ -79,7 +79,8 @@ class Tool:
     timeout_seconds: float = 30.0
     #: Argument names that differ between otherwise same calls (timestamps, request ids): not hashed for repetition.
     volatile: frozenset[str] = frozenset()
-    #: Declared to poll: the same call is no repetition as long as its result differs each time.
+    #: Declared to poll: the same call is no repetition as long as its result differs each time, however often it is
+    #: made, and though nothing was changed in between.
     polls: bool = False
     #: Argument names whose values never reach audit, logs or traces.
     secret_arguments: frozenset[str] = frozenset()

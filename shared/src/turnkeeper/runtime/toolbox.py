@@ -117,6 +117,10 @@ class Toolbox:
         tool = self._tools.get(name)
         return tool is not None and tool.polls
 
+    def changes(self, name: str) -> bool:
+        tool = self._tools.get(name)
+        return tool is not None and tool.effect != "read"
+
     def volatile(self, name: str) -> frozenset[str]:
         tool = self._tools.get(name)
         return tool.volatile if tool is not None else frozenset()

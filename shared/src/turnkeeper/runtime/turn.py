@@ -148,7 +148,7 @@ class Turn:
             return self._hand_off(open_calls=True)
         flags = self.tools.take(calls, ran.answers)
         judged = decide.judge_results(
-            sheet.head, calls, ran.answers, hash_of=self.tools.hash_of, polls=self.toolbox.polls
+            sheet.head, calls, ran.answers, hash_of=self.tools.hash_of, changes=self.toolbox.changes
         )
         took = int((self.clock.monotonic() - self._step_started) * 1000)
         sheet.head = running.see_results(

@@ -9,12 +9,14 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.dialects import Postgres, SQLite
 from sqlglot.errors import SqlglotError
+from sqlglot.parser import Parser
+from sqlglot.parsers.postgres import PostgresParser
+from sqlglot.parsers.sqlite import SQLiteParser
 from sqlglot.tokenizer_core import TokenType
 
 from turnkeeper.core.tools import ToolDenied, ToolError
@@ -48,17 +50,17 @@ _TABLE_PARTS = frozenset({"this", "db", "alias", "joins"})
 _IN_PARTS = frozenset({"this", "expressions", "query"})
 
 
-class _PostgresParser(Postgres.Parser):
+class _Postgres(PostgresParser):
     """Neither dialect has lambdas, but sqlglot reads ``f(a -> 'x')`` as one in both."""
 
-    LAMBDAS: ClassVar = {}
+    LAMBDAS: ClassVar[dict[TokenType, Any]] = {}
 
 
-class _SQLiteParser(SQLite.Parser):
-    LAMBDAS: ClassVar = {}
+class _SQLite(SQLiteParser):
+    LAMBDAS: ClassVar[dict[TokenType, Any]] = {}
 
 
-_PARSERS = {"postgres": _PostgresParser, "sqlite": _SQLiteParser}
+_PARSERS: Mapping[str, type[Parser]] = {"postgres": _Postgres, "sqlite": _SQLite}
 
 
 @dataclass(frozen=True)
