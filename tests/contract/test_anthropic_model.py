@@ -19,7 +19,7 @@ from tests.support.scripted_api import Script, answer, one, reset, scripted, sse
 from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.adapters.anthropic_model import AnthropicModel
 from turnkeeper.adapters.anthropic_stream import PartialMessage
-from turnkeeper.core.errors import ProviderError
+from turnkeeper.core.errors import ProviderError, Uncountable
 from turnkeeper.ports import ModelReply, ModelRequest
 
 KEY = "sk-test-not-a-key-2f6c"
@@ -756,6 +756,23 @@ def test_bedrock_sends_the_models_name_as_it_is_and_reads_its_event_stream(monke
     assert "model" not in seen.body
     assert "stream" not in seen.body
     assert (caught.value.retryable, caught.value.certainty) == (True, "unknown")
+
+
+def test_bedrock_is_sent_its_own_name_of_a_model_and_nothing_where_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    with scripted(stream([b"".join(_amazon_event(event) for event in HELLO)])) as api:
+        model = AnthropicModel(None, api.url, "bedrock")
+        model.call(request(model="claude-haiku-4-5"), timeout_seconds=10)
+        with pytest.raises(ProviderError, match="Bedrock has no claude-opus-4-1") as caught:
+            model.call(request(model="claude-opus-4-1"), timeout_seconds=10)
+        with pytest.raises(Uncountable):
+            model.count_tokens(request())
+        [seen] = api.seen
+    assert seen.line.split()[1].startswith("/model/global.anthropic.claude-haiku-4-5-20251001-v1:0/")
+    assert (caught.value.retryable, caught.value.certainty) == (False, "unbilled")
 
 
 def test_bedrock_refuses_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:

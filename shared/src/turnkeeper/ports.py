@@ -260,6 +260,7 @@ class Model(Protocol):
 
         Raises:
             ProviderError: could not be asked.
+            Uncountable: this provider cannot be asked at all.
         """
 
 

@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 
 from local.standin import tokens as standin
 from tests.support.heads import head
+from tests.support.kit import MODEL, POLICY, MemoryKit
+from tests.support.scripted import ScriptedModel, play
+from turnkeeper import Agent
+from turnkeeper.core.errors import Uncountable
 from turnkeeper.core.ledger import affordable_tokens, bound_nanousd
 from turnkeeper.core.session import Entry, Spec, ToolDefinition
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime import requests
+from turnkeeper.runtime.model_step import MOST_INPUT_TOKENS
+from turnkeeper.testing.clock import ManualClock
 
 HEAD = head(granted_tools=("find",))
 
@@ -138,6 +144,30 @@ def test_what_bytes_do_not_tell_has_to_be_counted(source: dict[str, Any], nested
     assert requests.input_bound(HEAD, request, entries) is None
     later = head(granted_tools=("find",), context_tokens=500)
     assert requests.input_bound(later, request, [entry(0, "assistant", [text("a")]), *entries]) is None
+
+
+class Countless(ScriptedModel):
+    """A provider that counts nothing, as Bedrock."""
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        raise Uncountable("no")
+
+
+@pytest.mark.parametrize(("task_usd", "end"), [("50.00", "end_turn"), ("1.00", "cost_cap")])
+def test_where_nobody_counts_a_document_is_reserved_for_in_full_or_refused_with_the_reason(
+    task_usd: str, end: str
+) -> None:
+    """The context window is the most that a call can read; a cap with less room than that refuses as it always does."""
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    plans = {"standard": {**POLICY["plans"]["standard"], "task_usd": task_usd, "user_daily_usd": "unlimited"}}
+    agent = Agent(name="reader", model=MODEL, system="You read.")
+    kit = MemoryKit([agent], model=Countless(), runner="none", clock=ManualClock(), policy={**POLICY, "plans": plans})
+    head = play(kit, "reader", [{"type": "document", "source": source}])
+    assert head.stop is not None
+    assert head.stop.reason == end
+    reserved = [call["amount_nanousd"] for call in kit.sessions.calls("acme", head.session_id)]
+    most = kit.prices.rates(MODEL, {}).input_nanousd * MOST_INPUT_TOKENS // 1_000_000
+    assert reserved == [] if end == "cost_cap" else min(reserved) > most
 
 
 def test_a_document_of_text_is_what_its_bytes_say() -> None:

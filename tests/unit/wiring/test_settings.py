@@ -256,7 +256,7 @@ ROWS: Mapping[str, Row] = {
         {
             "": ("/v1/messages", "Bearer"),
             "anthropic": ("/v1/messages", "Bearer"),
-            "bedrock": ("/model/claude-sonnet-5-5/invoke-with-response-stream", "AWS4-HMAC-SHA256"),
+            "bedrock": ("/model/global.anthropic.claude-sonnet-5-5/invoke-with-response-stream", "AWS4-HMAC-SHA256"),
         },
     ),
     "model_url": Row(

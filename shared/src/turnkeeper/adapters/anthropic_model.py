@@ -12,13 +12,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from turnkeeper.adapters.anthropic_errors import request_id, status_error
 from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage
+from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
-from turnkeeper.core.errors import Certainty, ProviderError
+from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
 from turnkeeper.ports import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class AnthropicModel:
     connection breaks right after. The first call, or :meth:`warm`, pays for importing the SDK.
 
     ``base_url`` ``None`` leaves the address to the SDK and its environment variables. Bedrock signs with the AWS
-    credentials at hand; model names are passed on as they are.
+    credentials at hand and has names of its own for models (:mod:`turnkeeper.adapters.bedrock_names`).
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class AnthropicModel:
         deadline = self._monotonic() + timeout_seconds
         if timeout_seconds <= 0:
             raise ProviderError("no time is left for a model call", retryable=True, certainty="unbilled")
+        request = self._named(request)
         client, key = self._connected()
         stream = self._open(client, key, request, timeout_seconds)
         answer = PartialMessage()
@@ -111,9 +114,7 @@ class AnthropicModel:
 
     def count_tokens(self, request: ModelRequest) -> int:
         if self._provider == "bedrock":
-            raise ProviderError(
-                "Bedrock counts no tokens for its inference profiles", retryable=False, certainty="unbilled"
-            )
+            raise Uncountable("Bedrock counts no tokens for its inference profiles")
         import anthropic
 
         client, key = self._connected()
@@ -134,6 +135,14 @@ class AnthropicModel:
             raise ProviderError(
                 "the answer to count_tokens holds no count", retryable=True, certainty="unbilled"
             ) from error
+
+    def _named(self, request: ModelRequest) -> ModelRequest:
+        if self._provider == "anthropic":
+            return request
+        try:
+            return replace(request, model=bedrock_name(request.model))
+        except ValueError as error:
+            raise ProviderError(str(error), retryable=False, certainty="unbilled") from error
 
     # ---- the SDK ----
 

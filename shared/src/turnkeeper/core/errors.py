@@ -190,3 +190,10 @@ class ProviderError(TurnkeeperError):
         self.usage = usage
         self.request_id = request_id
         self.asked = asked
+
+
+class Uncountable(ProviderError):
+    """This provider counts no tokens before a call, and never will."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retryable=False, certainty="unbilled")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.decide import Judgement
-from turnkeeper.core.errors import ProviderError, UnpricedModel
+from turnkeeper.core.errors import ProviderError, Uncountable, UnpricedModel
 from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
@@ -23,6 +23,9 @@ from turnkeeper.runtime.worksheet import Worksheet
 
 #: One model call may take this long at most.
 CALL_SECONDS = 1_200.0
+#: The largest context window that there is: no call reads more, whatever it is sent. Reserved for documents where
+#: nobody can count them.
+MOST_INPUT_TOKENS = 1_000_000
 
 
 @dataclass
@@ -81,7 +84,10 @@ class ModelStep:
     ) -> Want:
         bound = requests.input_bound(self.sheet.head, request, conversation, schemas)
         if bound is None:
-            return Want(rates, self._counted(request), wanted)
+            try:
+                return Want(rates, self._counted(request), wanted)
+            except Uncountable:
+                return Want(rates, MOST_INPUT_TOKENS, wanted)
 
         def count() -> int:
             try:
