@@ -59,6 +59,9 @@ class Grants:
         return self
 
     def read_claims(self) -> Grants:
+        """With the bucket's list, without which S3 calls a missing object a forbidden one. The condition of
+        :meth:`erase_claims` would not do: a read has no prefix."""
+        self._allow("TellMissingClaims", ["s3:ListBucket"], self._state.bucket.bucket_arn)
         return self._on_claims("ReadClaims", "s3:GetObject")
 
     def write_claims(self) -> Grants:

@@ -1,4 +1,5 @@
-"""Which ends of a turn on-call hears of, and what it is told: numbers, names and reasons, never contents."""
+"""Which ends of a turn, and which losses, on-call hears of, and what it is told: numbers, names and reasons, never
+contents."""
 
 from __future__ import annotations
 
@@ -30,6 +31,11 @@ class Alerting:
 
     def see(self, change: Changed) -> None:
         """Raises Unavailable where an entry's content cannot be had now."""
+        if change.inserted and change.sk.startswith("AUDIT#") and change.new.get("kind") == "content_lost":
+            subject = f"Contents of session {change.session_id} of tenant {change.tenant_id} are gone from the bucket"
+            data = {"tenant_id": change.tenant_id, "session_id": change.session_id, "audit": change.sk}
+            self.alerts.alert("content_lost", subject, data)
+            return
         if not (change.inserted and change.sk.startswith("ENTRY#") and change.new["type"] == "status"):
             return
         entry = codec.entry_of(change.new, self.blobs)

@@ -41,6 +41,7 @@ AuditKind = Literal[
     "repair",
     "rewind",
     "fork",
+    "content_lost",
 ]
 ProblemKind = Literal["altered", "missing", "reordered", "duplicated", "truncated", "foreign", "extra", "head"]
 

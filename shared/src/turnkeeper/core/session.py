@@ -219,6 +219,8 @@ class Head:
     #: An operator let ``once`` tools go on after a flag, up to this seq.
     flags_cleared_seq: int = 0
     granted_tools: tuple[str, ...] = ()
+    #: Stored contents that were found to be gone, as far as that was audited.
+    lost: int = 0
     limits: Limits = field(default_factory=Limits)
     done: DoneSignal = "end_turn"
 
@@ -297,6 +299,8 @@ class Entry:
     #: repair, rewind: what is left out of requests from here on, and why.
     left_out: tuple[LeftOut, ...] = ()
     reason: str | None = None
+    #: Never written: the content is gone from the store, and this stands in its place.
+    lost: bool = False
 
 
 class ToolDefinition(Frozen):
@@ -340,3 +344,5 @@ class Transcript:
     plan: Plan | None = None
     #: Results that a tool call left behind before its step was written, by tool_use_id.
     early_results: dict[str, Any] = field(default_factory=dict)
+    #: What of it was stored and is gone: sort keys of its items.
+    lost: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
+from turnkeeper.core.lifecycle import running
 from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
@@ -126,6 +127,8 @@ class Engine:
             agent_found=agent is not None,
         )
         turn.narrow(granted)
+        if len(transcript.lost) > head.lost:
+            sheet.keep(running.lose(sheet.head, world.clock.now(), transcript.lost))
         return turn
 
     def _agent(self, head: Head) -> Agent | None:

@@ -50,6 +50,12 @@ def narrow(head: Head, now: datetime, granted: tuple[str, ...]) -> Change:
     return Change(replace(head, granted_tools=granted), audit=(record,))
 
 
+def lose(head: Head, now: datetime, lost: Sequence[str]) -> Change:
+    """Contents of these items are gone from the store, more than was known. Their session goes on without them."""
+    record = record_of(head, now, "content_lost", items=list(lost[:50]), count=len(lost))
+    return Change(replace(head, lost=len(lost)), audit=(record,))
+
+
 def take_up_unbegun(head: Head, now: datetime) -> Change:
     """The open calls are about to run here. It is written before any does: if this runner dies now, nobody can know
     any more which of them began. Nothing has come of the turn yet, so the runner still counts as one that may be lost.

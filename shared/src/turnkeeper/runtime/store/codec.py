@@ -22,6 +22,7 @@ from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Account, Entry, Head, LeaseState, Plan, Spec, TurnState
+from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
 
@@ -34,6 +35,10 @@ MAX_CONTENT_BYTES = 512 * 1024 * 1024
 
 class Damaged(TurnkeeperError):
     """A stored content does not have the hash that it was stored with."""
+
+
+class Lost(TurnkeeperError):
+    """A stored content is gone from the blob store."""
 
 
 def pack(value: Any, blobs: Blobs, prefix: str) -> Item:
@@ -55,9 +60,13 @@ def unpack(item: Mapping[str, Any], blobs: Blobs) -> Any:
 
     Raises:
         Damaged: the blob is not what was stored.
+        Lost: the blob is gone.
     """
     if "blob" in item:
-        data = blobs.get(item["blob"])
+        try:
+            data = blobs.get(item["blob"])
+        except KeyError as missing:
+            raise Lost("a stored content is gone", key=item["blob"]) from missing
         if hashlib.sha256(data).hexdigest() != item["blob_sha256"]:
             raise Damaged("a stored content does not have its hash", key=item["blob"])
     elif "data" in item:
@@ -186,7 +195,11 @@ def entry_item(entry: Entry, blobs: Blobs, prefix: str) -> Item:
 
 
 def entry_of(item: Mapping[str, Any], blobs: Blobs) -> Entry:
-    value = unpack(item, blobs) or {}
+    """One whose content is gone holds words that say so, and is ``lost``."""
+    try:
+        value = unpack(item, blobs) or {}
+    except Lost:
+        value = {"content": [text_block(CONTENT_LOST)], "lost": True}
     return _ENTRY.validate_python({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
 
 

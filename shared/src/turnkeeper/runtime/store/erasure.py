@@ -8,6 +8,7 @@ finds out, and an erasure may die half way: the session stays due, and the sweep
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -124,8 +125,9 @@ class Erasure:
         records = []
         for call in unanswered(entries)[:MAX_KEPT_CALLS]:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
-            if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
-                outcome = OUTCOME.validate_python(put_down["outcome"])
+            with contextlib.suppress(codec.Lost):
+                if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
+                    outcome = OUTCOME.validate_python(put_down["outcome"])
             # Arguments would be taken away at once.
             records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
         return records

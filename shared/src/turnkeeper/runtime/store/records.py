@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import TypeVar
 
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Entry, Head, Plan, Transcript
+from turnkeeper.core.session import Entry, Head, Plan, Spec, Transcript
+from turnkeeper.core.transcript import without_gaps
 from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, keys
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +34,8 @@ class Records:
         return codec.head_of(item)
 
     def load(self, tenant_id: str, session_id: str) -> Transcript:
-        """Everything that a resume needs, in one query.
+        """Everything that a resume needs, in one query. What of it is gone from the blob store is left out, or has a
+        placeholder in its place, so that the rest can still be used.
 
         Raises:
             SessionNotFound: no such session of this tenant.
@@ -39,16 +44,26 @@ class Records:
         by_key = {item["sk"]: item for item in items}
         if "HEAD" not in by_key:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+        lost: list[str] = []
+
+        def kept(item: Item, read: Callable[[Item, Blobs], T]) -> T | None:
+            try:
+                return read(item, self._blobs)
+            except codec.Lost:
+                lost.append(item["sk"])
+                return None
+
+        spec, plan = by_key.get("SPEC"), by_key.get("PLAN")
+        early = {item["tool_use_id"]: kept(item, codec.unpack) for item in items if item["sk"].startswith("RESULT#")}
+        entries = [codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")]
+        lost.extend(keys.entry_key(tenant_id, session_id, entry.seq).sk for entry in entries if entry.lost)
         return Transcript(
             head=codec.head_of(by_key["HEAD"]),
-            spec=codec.spec_of(by_key.get("SPEC", {}), self._blobs),
-            entries=tuple(codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")),
-            plan=codec.plan_of(by_key["PLAN"], self._blobs) if "PLAN" in by_key else None,
-            early_results={
-                item["tool_use_id"]: codec.unpack(item, self._blobs)
-                for item in items
-                if item["sk"].startswith("RESULT#")
-            },
+            spec=(kept(spec, codec.spec_of) if spec else None) or Spec(model="", system="", tools=()),
+            entries=without_gaps(entries) if any(entry.lost for entry in entries) else tuple(entries),
+            plan=kept(plan, codec.plan_of) if plan else None,
+            early_results={call_id: result for call_id, result in early.items() if result is not None},
+            lost=tuple(lost),
         )
 
     def entries(self, tenant_id: str, session_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
@@ -80,8 +95,12 @@ class Records:
                 return None
 
     def plan(self, tenant_id: str, session_id: str) -> Plan | None:
+        """``None`` where there is none, or its content is gone."""
         item = self._table.get(keys.plan_key(tenant_id, session_id))
-        return codec.plan_of(item, self._blobs) if item is not None else None
+        try:
+            return codec.plan_of(item, self._blobs) if item is not None else None
+        except codec.Lost:
+            return None
 
     def calls(self, tenant_id: str, session_id: str) -> list[Item]:
         """The session's ledger: one record a reservation."""
