@@ -19,6 +19,7 @@ from tests.support.scripted_api import Script, answer, one, reset, scripted, sse
 from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.adapters.anthropic_model import AnthropicModel
 from turnkeeper.adapters.anthropic_stream import PartialMessage
+from turnkeeper.core.admission import MAX_DEPTH
 from turnkeeper.core.errors import ProviderError, Uncountable
 from turnkeeper.ports import ModelReply, ModelRequest
 
@@ -303,7 +304,7 @@ _json_text = st.recursive(
 _numbers_that_do_not_fit = st.sampled_from(["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "9" * 5_000])
 _nested = st.builds(
     lambda depth, shell: shell[0] * depth + shell[1] * depth,
-    st.integers(65, 5_000),
+    st.integers(MAX_DEPTH, 5_000),
     st.sampled_from(["[]", ('{"a":[', "]}")]),
 )
 _no_objects = (

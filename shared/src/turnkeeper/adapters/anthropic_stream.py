@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from turnkeeper.core.inputs import MAX_DEPTH, is_deeper
+from turnkeeper.core.admission import MAX_DEPTH
+from turnkeeper.core.inputs import is_deeper
 from turnkeeper.ports import ModelReply
 
 #: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
