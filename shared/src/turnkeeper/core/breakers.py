@@ -88,8 +88,8 @@ def see_calls(state: Breakers, calls: Sequence[Call], strikes: int) -> tuple[Bre
 
     Several same calls in one answer count each: a model that asks three times at once for the same is looping too.
     """
-    window, unchanged = _count(state.window, calls, [call.hash for call in calls], strikes, WINDOW)
-    made, whatever = _count(state.calls, calls, [call.hash for call in calls], 2 * strikes, 2 * WINDOW)
+    window, unchanged = _count(state.window, calls, [call.hash for call in calls], strikes)
+    made, whatever = _count(state.calls, calls, [call.hash for call in calls], 2 * strikes)
     if unchanged is None or (whatever is not None and whatever.final):
         unchanged = whatever
     return replace(state, window=window, calls=made), unchanged
@@ -105,7 +105,7 @@ def see_results(
         changed: hashes of those calls that changed something: all others may well see something new now.
     """
     hashes = [poll_hash(call.hash, result) for call, result in zip(calls, results, strict=True)]
-    seen, repetition = _count(state.results, calls, hashes, strikes, WINDOW)
+    seen, repetition = _count(state.results, calls, hashes, strikes)
     if repetition and state.window.count(repetition.call.hash) >= repetition.times:
         repetition = None
     window = tuple(call for call in state.window if call in changed) if changed else state.window
@@ -113,7 +113,7 @@ def see_results(
 
 
 def _count(
-    window: tuple[str, ...], calls: Sequence[Call], hashes: Sequence[str], strikes: int, size: int
+    window: tuple[str, ...], calls: Sequence[Call], hashes: Sequence[str], strikes: int
 ) -> tuple[tuple[str, ...], Repetition | None]:
     """The window with these hashes, one for each call, and which of them is in it most often, if often enough."""
     worst: Repetition | None = None
@@ -122,7 +122,7 @@ def _count(
         times = window.count(hashed)
         if times >= max(2, strikes - 1) and (worst is None or times > worst.times):
             worst = Repetition(call=call, times=times, final=times >= strikes)
-    return window[-size:], worst
+    return window[-WINDOW:], worst
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:
