@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import base64
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,13 +14,13 @@ from functions.observe.records import Changed
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import check_session, play, reply, say, scripted_kit, use
 from turnkeeper import Agent, tool
-from turnkeeper.core.session import Entry, Head
-from turnkeeper.core.transcript import CONTENT_LOST, messages_of, text_block, tool_result, without_gaps
+from turnkeeper.core.session import Head
+from turnkeeper.core.transcript import CONTENT_LOST
 from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.store import keys
 
 #: Does not compress to what an item may hold.
-LARGE = random.Random(1).randbytes(100_000).hex()
+LARGE = base64.b85encode(random.Random(1).randbytes(64_000)).decode()
 
 
 @tool
@@ -54,7 +53,7 @@ def test_each_message_of_the_session_is_an_object() -> None:
     check_session(kit, head)
 
 
-@settings(max_examples=16)
+@settings(max_examples=8)
 @given(st.sets(st.integers(0, 3), min_size=1))
 def test_whatever_is_gone_the_rest_is_read_and_the_session_goes_on(gone: set[int]) -> None:
     kit, head = played()
@@ -83,31 +82,6 @@ def test_a_plan_and_results_that_are_gone_are_left_out() -> None:
     assert (transcript.plan, transcript.early_results) == (None, {})
     assert set(transcript.lost) == {"PLAN", "RESULT#toolu_9"}
     assert kit.sessions.plan(head.tenant_id, head.session_id) is None
-
-
-def entry(kind: Any, *content: dict[str, Any], lost: bool = False) -> Entry:
-    return Entry(
-        type=kind, at="2026-03-02T08:00:00Z", content=(text_block(CONTENT_LOST),) if lost else content, lost=lost
-    )
-
-
-@given(st.lists(st.booleans(), min_size=6, max_size=6), st.lists(st.integers(0, 3), min_size=2, max_size=2))
-def test_every_call_has_its_result_and_every_result_its_call(lost: list[bool], numbers: list[int]) -> None:
-    gone = iter(lost)
-    entries = []
-    for step, calls in enumerate(numbers):
-        ids = [f"toolu_{step}_{number}" for number in range(calls)]
-        uses = [{"type": "tool_use", "id": one, "name": "look", "input": {}} for one in ids]
-        entries.append(entry("user", say("go"), lost=next(gone)))
-        entries.append(entry("assistant", say("I look"), *uses, lost=next(gone)))
-        results = [tool_result(one, [text_block("seen")], is_error=False) for one in ids]
-        entries.append(entry("tool_results", *results, text_block("noted"), lost=next(gone)))
-    messages = messages_of(without_gaps(entries))
-    assert len(messages) == 6
-    for before, after in itertools.pairwise(messages):
-        called = [block["id"] for block in before["content"] if block["type"] == "tool_use"]
-        answered = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
-        assert called == answered
 
 
 @pytest.mark.parametrize("kind", ["content_lost", "grant"])

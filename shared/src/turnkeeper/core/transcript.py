@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
@@ -72,32 +71,6 @@ def unanswered(entries: Sequence[Entry]) -> list[Block]:
     """The tool calls of the last message that no entry answers yet."""
     last = last_message(entries)
     return tool_uses(last.content) if last is not None and last.type == "assistant" else []
-
-
-def without_gaps(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The entries so that the API takes them though some have lost their content: lost results are an error for each
-    call, results of lost calls are words of the user's side."""
-    whole: list[Entry] = []
-    calls: list[Block] = []
-    for entry in entries:
-        whole.append(_paired(entry, calls) if entry.type == "tool_results" else entry)
-        if entry.type != "status":
-            calls = tool_uses(entry.content) if entry.type == "assistant" else []
-    return tuple(whole)
-
-
-def _paired(results: Entry, calls: Sequence[Block]) -> Entry:
-    if results.lost and calls:
-        lost = [tool_result(call["id"], [text_block(CONTENT_LOST)], is_error=True) for call in calls]
-        return replace(results, content=tuple(lost))
-    called = {call["id"] for call in calls}
-    return replace(results, content=tuple(_called(block, called) for block in results.content))
-
-
-def _called(block: Block, called: Collection[str]) -> Block:
-    if block.get("type") != "tool_result" or block["tool_use_id"] in called:
-        return block
-    return text_block(text_of(block["content"]) or CONTENT_LOST)
 
 
 def last_message(entries: Sequence[Entry]) -> Entry | None:

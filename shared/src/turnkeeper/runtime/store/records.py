@@ -10,7 +10,6 @@ from typing import TypeVar
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Entry, Head, Plan, Spec, Transcript
-from turnkeeper.core.transcript import without_gaps
 from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, keys
 
@@ -60,7 +59,7 @@ class Records:
         return Transcript(
             head=codec.head_of(by_key["HEAD"]),
             spec=(kept(spec, codec.spec_of) if spec else None) or Spec(model="", system="", tools=()),
-            entries=without_gaps(entries) if any(entry.lost for entry in entries) else tuple(entries),
+            entries=tuple(entries),
             plan=kept(plan, codec.plan_of) if plan else None,
             early_results={call_id: result for call_id, result in early.items() if result is not None},
             lost=tuple(lost),
