@@ -64,6 +64,9 @@ class SessionSummary(_Facts, _Progress):
 
 class SessionDocument(_Facts, TurnDocument, title="Session"):
     role: str
+    version: str | None = Field(
+        description="Of its agent: prompt, model and tool definitions that it runs on. Null in sessions of 0.1."
+    )
     granted_tools: list[str]
     limits: Limits
     scores: list[dict[str, Any]]

@@ -82,20 +82,31 @@ class Operator:
 
     # ---- sessions ----
 
-    def resume(self, tenant_id: str, session_id: str, *, max_iterations: int | None, clear_flags: bool) -> Head:
-        """Let a stopped session go on under other limits, and start its runner; one that waits for its user only has
-        its flags cleared. Goes onto the session's audit chain, with the deed."""
+    def resume(
+        self,
+        tenant_id: str,
+        session_id: str,
+        *,
+        max_iterations: int | None = None,
+        clear_flags: bool = False,
+        model: str | None = None,
+    ) -> Head:
+        """Let a stopped session go on under other limits or with another model, and start its runner; one that waits
+        for its user only has its flags cleared. Goes onto the session's audit chain, with the deed."""
         kit = self._kit
         head = kit.sessions.head(tenant_id, session_id)
         if (
             clear_flags
             and max_iterations is None
+            and model is None
             and head.resting
             and not head.ended
             and not resumable(head, "operator")
         ):
             return kit.intake.clear_flags(head, actor=self._name())
-        after = kit.intake.resume(head, max_iterations=max_iterations, clear_flags=clear_flags, actor=self._name())
+        after = kit.intake.resume(
+            head, max_iterations=max_iterations, clear_flags=clear_flags, model=model, actor=self._name()
+        )
         kit.dispatch.send(after)
         return after
 

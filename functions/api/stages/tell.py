@@ -49,6 +49,7 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
         **_turn(kit, head, token),
         **_facts(head),
         "role": head.role,
+        "version": head.version,
         "granted_tools": list(head.granted_tools),
         "limits": head.limits,
         "scores": [],

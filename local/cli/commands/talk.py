@@ -84,13 +84,16 @@ def resume(
     clear_flags: Annotated[
         bool, typer.Option("--clear-flags", help="Let tools that change something run again after a flagged result.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Go on with this model instead of the agent's.")
+    ] = None,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
     role: Role = None,
     json: Json = False,
 ) -> None:
-    """Let a stopped session go on where it stopped. The two limits are an operator's, and go onto the audit trail."""
+    """Let a stopped session go on where it stopped. Its options are an operator's, and go onto the audit trail."""
     with Output(json) as out:
         from local.cli.api import connect
         from local.cli.conversation import one_turn, resume_by_token
@@ -98,11 +101,13 @@ def resume(
 
         place = find(stack)
         api = connect(place, tenant=tenant, user=user, role=role)
-        if max_iterations is None and not clear_flags:
+        if max_iterations is None and not clear_flags and model is None:
             one_turn(out, api, lambda seconds: resume_by_token(api, session, seconds), wait_seconds=wait)
             return
         from local.cli.operator import connect as operate
 
         api.session(session)  # 404 where it is not this caller's
-        operate(place).resume(place.tenant(tenant), session, max_iterations=max_iterations, clear_flags=clear_flags)
+        operate(place).resume(
+            place.tenant(tenant), session, max_iterations=max_iterations, clear_flags=clear_flags, model=model
+        )
         one_turn(out, api, lambda _: api.session(session), wait_seconds=wait)

@@ -226,7 +226,8 @@ class Kit:
         what is warm may be kept in a snapshot of the process."""
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
-                self.prices.rates(agent.model, agent.model_options)
+                for model in (agent.model, *agent.fallback_models):
+                    self.prices.rates(model, agent.model_options)
         _ = self.intake, self.treasury, self.dispatch
 
     # ---- secrets ----

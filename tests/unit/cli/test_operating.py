@@ -168,6 +168,20 @@ def test_an_operator_raises_the_limit_and_starts_the_runner(cli: Cli, kit: Memor
     assert cli("audit", "verify", "--json").exit_code == 0
 
 
+def test_an_operator_lets_a_session_go_on_with_another_model(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
+    new_session(kit)
+    stopped(kit, "ses_1")
+    before = kit.sessions.head("local", "ses_1")
+    api.session("ses_1", status="idle")
+    assert cli("resume", "ses_1", "--model", "claude-haiku-4-5", "--json").exit_code == 0
+    head = kit.sessions.head("local", "ses_1")
+    assert head.version is not None
+    assert (head.status, kit.sessions.spec("local", head.version).model) == ("running", "claude-haiku-4-5")
+    changed, resumed = kit.sessions.audit("local", "ses_1")[-2:]
+    assert (changed["kind"], changed["actor"], resumed["kind"]) == ("version", "operator:test", "operator_action")
+    assert changed["detail"] == {"agent": head.agent, "before": before.version, "after": head.version}
+
+
 def test_a_session_that_runs_cannot_be_resumed(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
     new_session(kit)
     api.session("ses_1", status="running")

@@ -68,6 +68,15 @@ def test_two_agents_of_one_name_keep_the_first(tmp_path: Path) -> None:
     assert "already has an agent named 'same'" in catalog.broken["b"]
 
 
+def test_an_agent_is_found_by_the_names_it_had_unless_another_has_them_now(tmp_path: Path) -> None:
+    put(tmp_path, "a", GOOD.format(name="heir").replace("'heir'", "'heir', formerly=['old', 'taken']"))
+    put(tmp_path, "b", GOOD.format(name="taken"))
+    put(tmp_path, "c", GOOD.format(name="pretender").replace("'pretender'", "'pretender', formerly=['old']"))
+    catalog = load_agents([tmp_path])
+    assert [catalog.get(name).name for name in ("heir", "old", "taken")] == ["heir", "heir", "taken"]
+    assert catalog.broken == {"c": "ValueError: another agent was named old formerly as well"}
+
+
 def test_agents_may_have_modules_of_their_own_also_of_the_same_names(tmp_path: Path) -> None:
     text = "from turnkeeper import Agent\nfrom .words import SYSTEM\nagent = Agent(name={!r}, model='m', system=SYSTEM)"
     for name in ("one", "two"):

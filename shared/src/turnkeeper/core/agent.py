@@ -15,6 +15,7 @@ from turnkeeper.core.tools import Tool, ToolSet
 
 Placement = Literal["auto", "interactive", "background"]
 DoneSignal = Literal["end_turn", "end_task"]
+Pin = Literal["latest", "session"]
 
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -67,16 +68,32 @@ class Agent:
     model_options: dict[str, Any] = field(default_factory=dict)
     #: After a flagged tool result, calls of ``once`` tools are denied until an operator lets the session go on.
     block_once_after_flag: bool = False
+    #: Models that answer instead, in this order, for the rest of a turn in which its own is gone or stays overloaded.
+    #: ``model_options`` have to suit them as well.
+    fallback_models: Sequence[str] = ()
+    #: Names that it had before: it is found by them, in requests and by the sessions that were made with them.
+    formerly: Sequence[str] = ()
+    #: ``latest``: each turn of an open session begins with the agent as it is deployed then. ``session``: a session
+    #: keeps the prompt, the model and the tool definitions that it was made with.
+    pin: Pin = "latest"
 
     def __post_init__(self) -> None:
-        if not AGENT_NAME.fullmatch(self.name):
-            raise ValueError(f"agent name {self.name!r}: lower case letters, digits, '-' and '_', at most 63")
+        if isinstance(self.formerly, str):
+            raise ValueError(f"agent {self.name!r}: formerly is a list of names")
+        for name in (self.name, *self.formerly):
+            if not AGENT_NAME.fullmatch(name):
+                raise ValueError(f"agent name {name!r}: lower case letters, digits, '-' and '_', at most 63")
         if not self.system.strip():
             raise ValueError(f"agent {self.name!r} needs a system prompt")
         if self.placement not in ("auto", "interactive", "background"):
             raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
         if self.done not in ("end_turn", "end_task"):
             raise ValueError(f"agent {self.name!r}: done is end_turn or end_task")
+        models = (self.model, *self.fallback_models)
+        if isinstance(self.fallback_models, str) or len(set(models)) < len(models):
+            raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
+        if self.pin not in ("latest", "session"):
+            raise ValueError(f"agent {self.name!r}: pin is latest or session")
         names = [tool.name for tool in self.all_tools()]
         for name in names:
             if not TOOL_NAME.fullmatch(name):

@@ -32,6 +32,7 @@ AuditKind = Literal[
     "tool_call",
     "session_created",
     "grant",
+    "version",
     "cap_trip",
     "breaker_trip",
     "cancel",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json, without_surrogates
+from turnkeeper.core.fallbacks import answered_by
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_block, tool_result
 
@@ -169,7 +170,7 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
     """Adds an answer; the calls of it that want a result: stored id to the ids that are sent for it, in order."""
     message = _Message("assistant")
     calls: dict[str, list[str]] = {}
-    foreign = model is not None and entry.model is not None and not _same_model(entry.model, model)
+    foreign = model is not None and not answered_by(entry, model)
     for index, block in enumerate(entry.content):
         place = Place(entry.seq, index)
         kind = block.get("type")
@@ -189,11 +190,6 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
         message.blocks.append((clean, place))
     _add(turns, message)
     return calls
-
-
-def _same_model(answered: str, asked: str) -> bool:
-    """The API answers with the dated name of a model that may be asked for without its date."""
-    return answered == asked or answered.startswith(f"{asked}-") or asked.startswith(f"{answered}-")
 
 
 def _user(

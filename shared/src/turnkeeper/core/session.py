@@ -1,4 +1,4 @@
-"""The state of a session: its head, its transcript's entries, and what is frozen when it is created.
+"""The state of a session: its head, its transcript's entries, and what the model is sent around them.
 
 The transcript is the truth. The head holds what a runner needs to go on without reading it all again: counters,
 the lease, the money in flight, the breakers' window. Both change only in one transaction together.
@@ -134,6 +134,8 @@ class TurnState:
     started_at: str
     #: Role of whoever began it, where it is not the session's: the turn has the tools that both may use.
     role: str | None = None
+    #: The model that answers instead of the version's own, which is gone or overloaded.
+    model: str | None = None
     #: Model calls that were begun.
     iterations: int = 0
     #: Attempts that failed since the last answer.
@@ -165,7 +167,8 @@ class Account:
     """What the whole session has used and cost."""
 
     usage: Usage = field(default_factory=Usage)
-    #: Input tokens of the latest answered call, cached or not; 0 before the first.
+    #: Input tokens of the latest answered call, cached or not; 0 before the first, and where the next call is sent
+    #: something else around the transcript.
     context_tokens: int = 0
     #: Settled and in_doubt.
     cost_nanousd: int = 0
@@ -190,6 +193,8 @@ class Head:
     user_id: str
     role: str
     agent: str
+    #: The version that it runs on; ``None`` where that is frozen into the session itself, as it once was.
+    version: str | None = None
     placement: Placement
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: str
@@ -281,6 +286,8 @@ class Entry:
     content: tuple[dict[str, Any], ...] = ()
     #: assistant: what the call reported and cost.
     model: str | None = None
+    #: assistant: the model that was asked for, where the API calls it otherwise.
+    requested_model: str | None = None
     usage: dict[str, Any] | None = None
     cost_nanousd: int = 0
     stop_reason: str | None = None
@@ -314,12 +321,13 @@ class ToolDefinition(Frozen):
 
 
 class Spec(Frozen):
-    """Frozen into the session when it is created: what the model is sent around the transcript."""
+    """What the model is sent around the transcript. Never changed once stored: see :mod:`turnkeeper.core.versions`."""
 
     model: str
     system: str
     tools: tuple[ToolDefinition, ...]
     model_options: dict[str, Any] = Field(default_factory=dict)
+    fallback_models: tuple[str, ...] = ()
 
 
 class PlanItem(Frozen):
@@ -339,7 +347,8 @@ class Transcript:
     """Everything of one session as a resume reads it, in one query."""
 
     head: Head
-    spec: Spec
+    #: Of a session whose head names no version.
+    spec: Spec | None = None
     entries: tuple[Entry, ...]
     plan: Plan | None = None
     #: Results that a tool call left behind before its step was written, by tool_use_id.

@@ -146,7 +146,7 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
             return StopRow(
                 ("stopped",),
                 "The model API failed, also after further attempts; nothing was lost.",
-                "Continue later.",
+                "Continue later, or with another model (`turnkeeper resume --model`).",
                 goes_on_by="user",
                 alert="provider_error",
             )

@@ -58,7 +58,7 @@ class Branching:
         transcript = self.intake.sessions.load(head.tenant_id, head.session_id)
         latest = next((entry for entry in reversed(transcript.entries) if entry.type == "rewind"), None)
         marks = latest.left_out if latest else ()
-        effects = {definition.name: definition.effect for definition in transcript.spec.tools}
+        effects = {definition.name: definition.effect for definition in self.intake.sessions.spec_of(transcript).tools}
         calls = branching.once_calls(transcript.entries, marks, effects)
         return Rewound(tuple(mark.seq for mark in marks), tuple(calls))
 
@@ -91,8 +91,8 @@ class Branching:
         intake = self.intake
         definition, terms = intake.admitted(who, agent or source.agent)
         request = NewSession(definition.name, value or "", source.metadata)
-        head, spec = intake.compose(who, definition, terms, request, intake.ids.session_id())
+        head = intake.compose(who, definition, terms, request, intake.ids.session_id())
         entries = intake.sessions.load(source.tenant_id, source.session_id).entries
         copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
         content = None if value is None else user_content(value)
-        return intake.sessions.create(taking.fork(head, intake.clock.now(), source, copies, content), spec, key)
+        return intake.sessions.create(taking.fork(head, intake.clock.now(), source, copies, content), key)

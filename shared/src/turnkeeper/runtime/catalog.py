@@ -30,9 +30,16 @@ class Catalog:
     broken: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> Agent:
-        """Raises AgentNotFound; for a broken one it says so, without the details."""
+        """The agent of this name or, where there is none now, the one that had it before.
+
+        Raises:
+            AgentNotFound: for a broken one it says so, without the details.
+        """
         if name in self.agents:
             return self.agents[name]
+        for agent in self.agents.values():
+            if name in agent.formerly:
+                return agent
         if name in self.broken:
             raise AgentNotFound(f"agent {name!r} is deployed but broken; its operator sees why in the logs", agent=name)
         raise AgentNotFound(f"there is no agent {name!r}", agent=name)
@@ -56,6 +63,8 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                 agent = _load(package, name)
                 if agent.name in agents:
                     raise ValueError(f"another folder already has an agent named {agent.name!r}")
+                if taken := {name for other in agents.values() for name in other.formerly}.intersection(agent.formerly):
+                    raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an agent's module does, it is its own
                 broken[name] = f"{type(error).__name__}: {error}"

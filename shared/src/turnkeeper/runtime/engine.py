@@ -15,6 +15,7 @@ from turnkeeper.core.lifecycle import running
 from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
+from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
@@ -25,6 +26,9 @@ from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance, World
 
 logger = logging.getLogger(__name__)
+
+#: Of a session of which nothing can be read but its head.
+_UNREAD = Spec(model="", system="", tools=())
 
 
 class Engine:
@@ -62,7 +66,7 @@ class Engine:
             transcript = self.world.sessions.load(head.tenant_id, head.session_id)
             if transcript.head.lease.fencing_token != head.lease.fencing_token:
                 raise LeaseLost("another runner took the session", session_id=head.session_id)
-            turn = self._turn(transcript, allowance, lease)
+            turn = self._turn(transcript, self._spec(transcript), allowance, lease)
             return turn.drive()
         except (LeaseLost, StoreBusy, Unavailable):
             raise
@@ -70,11 +74,17 @@ class Engine:
             logger.exception("session %s: the turn failed", head.session_id)
             if turn is None:
                 # It cannot even be read. What was claimed is enough to end it.
-                unread = Transcript(head=head, spec=Spec(model="", system="", tools=()), entries=())
-                turn = self._turn(unread, allowance, lease)
+                turn = self._turn(Transcript(head=head, entries=()), _UNREAD, allowance, lease)
             return turn.fail(error)
 
-    def _turn(self, transcript: Transcript, allowance: Allowance, lease: Lease) -> Turn:
+    def _spec(self, transcript: Transcript) -> Spec:
+        """What the session's version says. It is read only where it is not the one that is deployed here."""
+        head = transcript.head
+        if (agent := self._agent(head)) is not None and version_of(spec := spec_of(agent)) == head.version:
+            return spec
+        return self.world.sessions.spec_of(transcript)
+
+    def _turn(self, transcript: Transcript, spec: Spec, allowance: Allowance, lease: Lease) -> Turn:
         world, head = self.world, transcript.head
         terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
@@ -95,6 +105,7 @@ class Engine:
             world.ids,
             lease,
             transcript,
+            spec,
             time_is_up=lambda: allowance.is_up(world.clock.monotonic() - began),
         )
         turn = Turn(

@@ -26,11 +26,11 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import busy, ended
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
-from turnkeeper.core.session import Head, Spec, TurnState
+from turnkeeper.core.session import Head, Spec, Transcript, TurnState
 from turnkeeper.core.transcript import Block, unanswered, user_content
+from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.requests import definitions
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -84,13 +84,13 @@ class Intake:
         Raises:
             AgentNotFound: no such agent, or the tenant's plan does not hold it.
             TenantPaused: the kill switch is on.
-            UnpricedModel: nobody can price its model; nothing was spent.
+            UnpricedModel: nobody can price its model, or one of those that fall back for it; nothing was spent.
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
         """
         agent, terms = self.admitted(who, request.agent, even_paused=even_paused)
-        head, spec = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
-        return self.sessions.create(taking.create(head, self.clock.now(), user_content(request.input)), spec, key)
+        head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
+        return self.sessions.create(taking.create(head, self.clock.now(), user_content(request.input)), key)
 
     def admitted(self, who: Identity, name: str, *, even_paused: bool = False) -> tuple[Agent, Terms]:
         """An agent that this caller may use now, and under what terms; raises as :meth:`create` does."""
@@ -100,47 +100,39 @@ class Intake:
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
         if terms.tenant.paused and not even_paused:
             raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
-        self.prices.rates(agent.model, agent.model_options)
+        for model in (agent.model, *agent.fallback_models):
+            self.prices.rates(model, agent.model_options)
         return agent, terms
 
-    def compose(
-        self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str
-    ) -> tuple[Head, Spec]:
-        """A session as it would begin: what agent, plan and role make of it."""
+    def compose(self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str) -> Head:
+        """A session as it would begin: what agent, plan and role make of it, on a version that is in the table."""
         role = self.policy.role(who.role)
-        tools = agent.all_tools()
-        granted = compose_grant(tools, terms.plan, role)
         now = self.clock.now()
-        head = Head(
+        return Head(
             tenant_id=who.tenant_id,
             session_id=session_id,
             user_id=who.user_id,
             role=who.role,
             agent=agent.name,
+            version=self.sessions.keep_version(who.tenant_id, spec_of(agent)),
             placement=request.placement or agent.placement,
             metadata=dict(request.metadata),
             created_at=iso(now),
             updated_at=iso(now),
             status="queued",
             turn=TurnState(started_at=iso(now)),
-            granted_tools=granted,
+            granted_tools=compose_grant(agent.all_tools(), terms.plan, role),
             limits=limits_of(agent, terms.plan, role),
             done=agent.done,
         )
-        spec = Spec(
-            model=agent.model,
-            system=agent.system,
-            tools=definitions([tool for tool in tools if tool.name in granted], agent.done),
-            model_options=agent.model_options,
-        )
-        return head, spec
 
     # ---- turns ----
 
     def post(
         self, head: Head, value: str | list[Block], *, who: Identity | None = None, key: IdempotencyKey | None = None
     ) -> Head:
-        """A user's next input to a session at rest.
+        """A user's next input to a session at rest. The turn begins with the agent as it is deployed now, unless that
+        is pinned; the grant stays as it is.
 
         Args:
             who: whoever says it. With a lesser role than the session was made with, the turn has fewer tools.
@@ -151,8 +143,22 @@ class Intake:
             AlreadyDone: the idempotency key was used.
         """
         role, actor = (who.role, who.user_id) if who is not None else (None, None)
-        change = taking.begin_turn(head, self.clock.now(), user_content(value), role=role, actor=actor)
+        deployed = self._deployed(head) if head.resting and not head.ended else None
+        change = taking.begin_turn(
+            head, self.clock.now(), user_content(value), role=role, actor=actor, deployed=deployed
+        )
         return self.sessions.write_at_rest(head, change, key)
+
+    def _deployed(self, head: Head) -> Deployed | None:
+        """The agent as it is deployed now, with its version in the table; ``None`` where the session stays with the
+        version that it has."""
+        try:
+            agent = self.catalog.get(head.agent)
+        except AgentNotFound:
+            return None
+        if agent.pin == "session":
+            return None
+        return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec_of(agent)), agent.done)
 
     def resume(
         self,
@@ -160,6 +166,7 @@ class Intake:
         *,
         max_iterations: int | None = None,
         clear_flags: bool = False,
+        model: str | None = None,
         actor: str | None = None,
         who: Identity | None = None,
         key: IdempotencyKey | None = None,
@@ -168,6 +175,8 @@ class Intake:
         raised and flags that are cleared go onto the session's audit chain, in the same write.
 
         Args:
+            model: what answers from now on, instead of the model of the session's version. It becomes a version of its
+                own, which the session has until a turn begins on what is deployed.
             actor: the operator whose word it is; ``None`` where it is the session's own user.
             who: as for :meth:`post`.
 
@@ -175,6 +184,7 @@ class Intake:
             SessionBusy: somebody else did so first, or it is running.
             SessionEnded: there is nothing to go on with.
             InvalidRequest: fewer iterations than one.
+            UnpricedModel: nobody can price the model.
             Forbidden: more iterations than the tenant's plan and the session's role allow.
             AlreadyDone: the idempotency key was used.
         """
@@ -187,6 +197,7 @@ class Intake:
             if max_iterations > most:
                 raise Forbidden(f"max_iterations is at most {most} for this session")
         role, user = (who.role, who.user_id) if who is not None else (None, None)
+        transcript = self.sessions.load(head.tenant_id, head.session_id)
         change = taking.go_on(
             head,
             self.clock.now(),
@@ -195,9 +206,24 @@ class Intake:
             operator=actor,
             max_iterations=max_iterations,
             clear_flags=clear_flags,
-            note=go_on_note(self.sessions.load(head.tenant_id, head.session_id).entries),
+            deployed=self._with_model(transcript, model) if model is not None else None,
+            note=go_on_note(transcript.entries),
         )
         return self.sessions.write_at_rest(head, change, key)
+
+    def _with_model(self, transcript: Transcript, model: str) -> Deployed:
+        """The session's version with another model, in the table."""
+        head = transcript.head
+        spec = self.sessions.spec_of(transcript)
+        self.prices.rates(model, spec.model_options)
+        other = Spec(
+            model=model,
+            system=spec.system,
+            tools=spec.tools,
+            model_options=spec.model_options,
+            fallback_models=tuple(name for name in spec.fallback_models if name != model),
+        )
+        return Deployed(head.agent, self.sessions.keep_version(head.tenant_id, other), head.done)
 
     def clear_flags(self, head: Head, *, actor: str) -> Head:
         """Let ``once`` tools run again in a session that rests and may be spoken to: nothing else changes.

@@ -8,6 +8,7 @@ from typing import Any
 
 from turnkeeper.core.decide import Judgement
 from turnkeeper.core.errors import ProviderError, Uncountable, UnpricedModel
+from turnkeeper.core.fallbacks import model_of
 from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
@@ -52,7 +53,7 @@ class ModelStep:
         sheet = self.sheet
         conversation = sheet.conversation()
         schemas = self._remote_schemas()
-        rates = self.prices.rates(sheet.spec.model, sheet.spec.model_options)
+        rates = self.prices.rates(self._model(), sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
         usable = self.toolbox.names
         request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, usable)
@@ -73,6 +74,9 @@ class ModelStep:
         )
         max_tokens = admitted.reservation.max_tokens
         return requests.build(sheet.head, sheet.spec, conversation, schemas, max_tokens, usable), admitted
+
+    def _model(self) -> str:
+        return model_of(self.sheet.head, self.sheet.spec)
 
     def _want(
         self,
@@ -165,6 +169,7 @@ class ModelStep:
             at=iso(self.sheet.now()),
             content=tuple(reply.content),
             model=reply.model,
+            requested_model=requested if (requested := self._model()) != reply.model else None,
             usage=dict(reply.usage),
             stop_reason=reply.stop_reason,
             duration_ms=duration_ms,
@@ -189,9 +194,8 @@ class ModelStep:
 
     def _cost(self, usage: Mapping[str, Any], reservation: Reservation) -> tuple[Resolution, int]:
         """What the usage costs; where the answer names something that nobody can price, all that was reserved."""
-        spec = self.sheet.spec
         try:
-            return "settled", self.prices.cost_nanousd(spec.model, usage, spec.model_options)
+            return "settled", self.prices.cost_nanousd(self._model(), usage, self.sheet.spec.model_options)
         except UnpricedModel:
             return "in_doubt", reservation.amount_nanousd
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.projection import project
-from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolDefinition
-from turnkeeper.core.tools import Tool
+from turnkeeper.core.session import Entry, Head, Plan, Spec
 from turnkeeper.core.transcript import Block, Message, with_cache_breakpoints
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
@@ -18,20 +18,6 @@ from turnkeeper.ports import ModelRequest
 FRAME_TOKENS = 1_500
 #: The most that one image counts: by its size in pixels, which a few bytes can hold.
 IMAGE_TOKENS = 5_000
-
-
-def definitions(tools: Sequence[Tool], done: str) -> tuple[ToolDefinition, ...]:
-    """The granted tools as they are frozen into a session; one that lives elsewhere is asked for its schema later."""
-    frozen = [
-        ToolDefinition(
-            name=tool.name,
-            description=tool.description,
-            input_schema=None if callable(tool.input_schema) else dict(tool.input_schema),
-            effect=tool.effect,
-        )
-        for tool in tools
-    ]
-    return (*frozen, end_task_definition) if done == "end_task" else tuple(frozen)
 
 
 def build(
@@ -59,14 +45,18 @@ def build(
     ]
     if tools:
         tools[-1] = {**tools[-1], "cache_control": {"type": "ephemeral"}}
+    model = model_of(head, spec)
+    options = _fitting(spec.model_options, max_tokens)
+    if not may_think(entries, model):
+        options.pop("thinking", None)
     system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}", "cache_control": {"type": "ephemeral"}}]
     return ModelRequest(
-        model=spec.model,
+        model=model,
         max_tokens=max_tokens,
         system=system,
         tools=tools,
-        messages=with_cache_breakpoints(project(entries, model=spec.model).messages),
-        options={"metadata": {"user_id": head.session_id}, **_fitting(spec.model_options, max_tokens)},
+        messages=with_cache_breakpoints(project(entries, model=model).messages),
+        options={"metadata": {"user_id": head.session_id}, **options},
     )
 
 
@@ -85,15 +75,18 @@ def _fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
 def input_bound(
     head: Head, request: ModelRequest, entries: Sequence[Entry], remote: Mapping[str, Mapping[str, Any]] | None = None
 ) -> int | None:
-    """An upper bound of the request's input tokens, without asking: what the last call had read is known exactly, what
-    came since is at most a token a byte, and an image what images may count. ``None`` where something is named by its
-    address only, or is a document, whose pages count however few bytes they have: then the provider has to be asked.
+    """An upper bound of the request's input tokens, without asking: what the last call had read is known exactly where
+    it was one of the same model, what came since is at most a token a byte, and an image what images may count.
+    ``None`` where something is named by its address only, or is a document, whose pages count however few bytes they
+    have: then the provider has to be asked.
 
     Args:
         remote: schemas of tools that live elsewhere: the last call may have gone without them.
     """
+    last = next((entry for entry in reversed(entries) if entry.type == "assistant"), None)
     since = _since_last_answer(entries)
-    if not head.account.context_tokens or since is None:
+    same_model = last is not None and answered_by(last, request.model)
+    if not head.account.context_tokens or since is None or not same_model:
         return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
     return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 

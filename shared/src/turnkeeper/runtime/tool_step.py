@@ -124,7 +124,9 @@ class ToolStep:
         sheet.audit.extend(self.auditor.lost_call(sheet.head, outcome) for _, outcome in sheet.answers or ())
 
     def _effects(self) -> dict[str, Effect]:
-        return {definition.name: definition.effect for definition in self.sheet.spec.tools}
+        """Of the tools that could be called when this runner took the session up: their calls may have been made."""
+        granted = self.sheet.granted_before
+        return {tool.name: tool.effect for tool in self.sheet.spec.tools if tool.name in granted}
 
     def _once_blocked(self) -> str | None:
         head = self.sheet.head

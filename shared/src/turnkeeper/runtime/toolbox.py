@@ -271,7 +271,7 @@ class Toolbox:
             case ToolError():
                 return self._said(head, call, tool, shown(_words_of(error)) or "The tool failed.", "error")
             case ValidationError():
-                return answer(call, shown(_invalid_arguments(error)))
+                return answer(call, shown(_invalid_arguments(tool, error)))
         logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))
         text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
         return self._told(head, call, tool, [text_block(text)], "error")
@@ -352,9 +352,13 @@ def _traceback_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _invalid_arguments(invalid: ValidationError) -> str:
-    """Where and why, in words that the model can act on; without the values, which may be secret."""
+def _invalid_arguments(tool: Tool, invalid: ValidationError) -> str:
+    """Where and why, and what the tool takes instead, in words that the model can act on; without the values, which may
+    be secret."""
     problems = "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in invalid.errors()[:10]
     )
-    return f"The arguments do not fit: {problems}. Nothing was run."
+    text = f"The arguments do not fit: {problems}. Nothing was run."
+    if callable(tool.input_schema):
+        return text
+    return f"{text} It takes: {', '.join(tool.input_schema.get('properties', ())) or 'no arguments'}."

@@ -20,6 +20,7 @@ from turnkeeper.core.errors import (
     Unavailable,
     UnpricedModel,
 )
+from turnkeeper.core.fallbacks import model_of, next_model
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
@@ -233,6 +234,9 @@ class Turn:
         if self._repaired(failed):
             return None
         head = self.sheet.head
+        if (model := next_model(head, self.sheet.spec, failed)) is not None:
+            self.sheet.head = running.fall_back(head, model)
+            return None
         wait = self._backoff_seconds(head.turn.attempts, failed.retry_after_seconds)
         if failed.retryable and head.turn.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self.allowance.turn_seconds)
@@ -258,7 +262,7 @@ class Turn:
         if failed.status_code != 400 or len(before) >= MAX_REPAIRS:
             return False
         why = self.redactor.redact_text(failed.detail)[:300]
-        left_out = repairs.left_out(sheet.entries, sheet.spec.model, failed.data.get("at"), why)
+        left_out = repairs.left_out(sheet.entries, model_of(sheet.head, sheet.spec), failed.data.get("at"), why)
         if left_out:
             sheet.write(running.repair(sheet.head, sheet.now(), left_out, why))
         return bool(left_out)

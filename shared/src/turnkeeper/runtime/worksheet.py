@@ -33,10 +33,13 @@ class Worksheet:
         ids: Ids,
         lease: Lease,
         transcript: Transcript,
+        spec: Spec,
         time_is_up: Callable[[], bool],
     ) -> None:
         self.head: Head = transcript.head
-        self.spec: Spec = transcript.spec
+        self.spec: Spec = spec
+        #: The grant as this runner found it.
+        self.granted_before = frozenset(transcript.head.granted_tools)
         self.entries: list[Entry] = list(transcript.entries)
         self.early: Mapping[str, Any] = transcript.early_results
         #: Answers to the last message's calls, not yet written, and what the kit tells the model beside them.

@@ -35,7 +35,7 @@ def stopped(reason: Any = "cost_cap", **fields: Any) -> Any:
     [("auto", "running", "function"), ("interactive", "running", "function"), ("background", "queued", "queue")],
 )
 def test_a_session_is_created_on_its_way_to_a_runner(placement: Any, status: str, to: str) -> None:
-    change = taking.create(head(placement=placement, granted_tools=("add", "fail")), NOW, INPUT)
+    change = taking.create(head(placement=placement, version="v1", granted_tools=("add", "fail")), NOW, INPUT)
     after = change.head
     assert (after.status, after.handoff) == (status, Handoff(to=to, at=iso(NOW), sends=1, delay_seconds=0))
     assert (after.last_seq, after.updated_at, after.lease.owner) == (1, iso(NOW), None)
@@ -44,7 +44,7 @@ def test_a_session_is_created_on_its_way_to_a_runner(placement: Any, status: str
     created, grant = change.audit
     assert (created.kind, created.detail) == (
         "session_created",
-        {"agent": "plain", "placement": placement, "role": "user"},
+        {"agent": "plain", "version": "v1", "placement": placement, "role": "user"},
     )
     assert (grant.kind, grant.detail) == ("grant", {"tools": ["add", "fail"], "role": "user"})
     assert {(record.user_id, record.actor, record.at) for record in change.audit} == {("ann", None, NOW)}

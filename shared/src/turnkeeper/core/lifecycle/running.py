@@ -151,6 +151,11 @@ def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) 
     return book(replace(head, turn=replace(head.turn, attempts=attempts)), now, resolved, claims=0)
 
 
+def fall_back(head: Head, model: str) -> Head:
+    """Another model answers for the rest of the turn."""
+    return replace(head, turn=replace(head.turn, model=model))
+
+
 def miss_attempt(head: Head, *, asked: bool) -> Head:
     """An attempt failed before anything was written for it."""
     return replace(head, turn=replace(head.turn, attempts=head.turn.attempts + asked))

@@ -12,25 +12,41 @@ from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, rec
 from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
 from turnkeeper.core.stops import STOPS, resumable
 from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.versions import Deployed
 
 
 def create(head: Head, now: datetime, content: tuple[Block, ...]) -> Change:
     """A new session, with its first input, on its way to a runner."""
     records = (
-        record_of(head, now, "session_created", agent=head.agent, placement=head.placement, role=head.role),
+        record_of(
+            head,
+            now,
+            "session_created",
+            agent=head.agent,
+            placement=head.placement,
+            role=head.role,
+            version=head.version,
+        ),
         record_of(head, now, "grant", tools=list(head.granted_tools), role=head.role),
     )
     return written(asked_for(head, now), now, Entry(type="user", at=iso(now), content=content), records=records)
 
 
 def begin_turn(
-    head: Head, now: datetime, content: tuple[Block, ...], *, role: str | None = None, actor: str | None = None
+    head: Head,
+    now: datetime,
+    content: tuple[Block, ...],
+    *,
+    role: str | None = None,
+    actor: str | None = None,
+    deployed: Deployed | None = None,
 ) -> Change:
     """A user's next input to a session at rest.
 
     Args:
         role, actor: of whoever says it, where it is not the session itself. With another role than the session's the
             turn has the tools of both only.
+        deployed: the agent as it is now, which the turn begins with; ``None`` for the version that the session has.
 
     Raises:
         SessionEnded: nothing can be said in it any more.
@@ -42,8 +58,10 @@ def begin_turn(
         raise busy(head)
     at, seq = iso(now), head.last_seq + 1
     turn = TurnState(number=head.turn.number + 1, seq=seq, started_at=at, role=head.turn.role)
-    after, records = _by(replace(head, turn=turn, stop=None), now, role, actor)
-    return written(asked_for(after, now), now, Entry(type="user", at=at, content=content), records=records)
+    moved, moves = _moved(head, now, deployed) if deployed is not None else (head, ())
+    after, records = _by(replace(moved, turn=turn, stop=None), now, role, actor)
+    entry = Entry(type="user", at=at, content=content)
+    return written(asked_for(after, now), now, entry, records=(*moves, *records))
 
 
 def go_on(
@@ -55,6 +73,7 @@ def go_on(
     operator: str | None = None,
     max_iterations: int | None = None,
     clear_flags: bool = False,
+    deployed: Deployed | None = None,
     note: str | None = None,
 ) -> Change:
     """A stopped turn goes on. It is somebody's explicit word, so what the breakers had against it is forgotten;
@@ -66,6 +85,7 @@ def go_on(
         operator: whose word it is, where it is no user's.
         max_iterations: the limit of iterations from now on; ``None`` for what it was.
         clear_flags: let ``once`` tools run again after a flag.
+        deployed: what it runs on from now on; ``None`` for the version that it has.
         note: what the kit says to the model, where it would otherwise have nothing to answer.
 
     Raises:
@@ -79,6 +99,7 @@ def go_on(
     row = STOPS[head.stop.reason] if head.stop else None
     turn = replace(
         head.turn,
+        model=None,
         attempts=0,
         cancel_requested=False,
         cancel_actor=None,
@@ -89,6 +110,9 @@ def go_on(
     cleared = head.last_seq if clear_flags else head.flags_cleared_seq
     after = replace(head, turn=turn, limits=limits, flags_cleared_seq=cleared, stop=None)
     after, records = (after, ()) if role is None else _by(after, now, role, actor)
+    if deployed is not None:
+        after, moves = _moved(after, now, deployed, operator)
+        records = (*records, *moves)
     if operator is not None or max_iterations is not None or clear_flags:
         records = (*records, _operated(head, now, "resume", operator, max_iterations, clear_flags))
     entries = [Entry(type="user", at=iso(now), content=(text_block(note),), by_kit=True)] if note else []
@@ -146,7 +170,15 @@ def fork(
         forked_from=ForkedFrom(source.session_id, at_seq),
     )
     records = (
-        record_of(base, now, "session_created", agent=base.agent, placement=base.placement, role=base.role),
+        record_of(
+            base,
+            now,
+            "session_created",
+            agent=base.agent,
+            placement=base.placement,
+            role=base.role,
+            version=base.version,
+        ),
         record_of(base, now, "fork", forked_from=source.session_id, at_seq=at_seq),
         record_of(base, now, "grant", tools=list(base.granted_tools), role=base.role),
     )
@@ -155,6 +187,21 @@ def fork(
     else:
         change = written(asked_for(base, now), now, Entry(type="user", at=iso(now), content=content), records=records)
     return replace(change, entries=(*copies, *change.entries))
+
+
+def _moved(
+    head: Head, now: datetime, deployed: Deployed, operator: str | None = None
+) -> tuple[Head, tuple[AuditRecord, ...]]:
+    """The session on its agent as it is now, and a record where that is another version or another name. What the
+    latest call read says nothing then about what the next one reads. Money that was left set aside is counted under the
+    agent's name, so that changes only where there is none."""
+    agent = head.agent if head.account.pending is not None else deployed.agent
+    if (head.agent, head.version) == (agent, deployed.version):
+        return head, ()
+    account = replace(head.account, context_tokens=0)
+    after = replace(head, agent=agent, version=deployed.version, done=deployed.done, account=account)
+    detail = {"agent": agent, "before": head.version, "after": deployed.version}
+    return after, (record_of(head, now, "version", actor=operator, **detail),)
 
 
 def _by(head: Head, now: datetime, role: str | None, actor: str | None) -> tuple[Head, tuple[AuditRecord, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.ledger import Counter, Movement, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, chain
-from turnkeeper.core.session import Head, Spec
+from turnkeeper.core.session import Head
 from turnkeeper.ports import ABSENT, Blobs, Condition, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
@@ -32,21 +32,11 @@ class Writer:
     blobs: Blobs
     redactor: Redacts
 
-    def creation(self, change: Change, spec: Spec) -> Transaction:
+    def creation(self, change: Change) -> Transaction:
         """A session that comes into being."""
         head, records = self._chained(change)
         key = keys.head_key(head.tenant_id, head.session_id)
-        prefix = keys.blob_prefix(head.tenant_id, head.session_id)
-        frozen = codec.pack(spec.model_dump(mode="json"), self.blobs, prefix)
-        return Transaction(
-            head,
-            [
-                Put(key, codec.head_item(head), (ABSENT,)),
-                Put(keys.spec_key(head.tenant_id, head.session_id), frozen),
-                *self._documents(change, records),
-            ],
-            {},
-        )
+        return Transaction(head, [Put(key, codec.head_item(head), (ABSENT,)), *self._documents(change, records)], {})
 
     def transaction(self, before: Head, change: Change, conditions: tuple[Condition, ...]) -> Transaction:
         """A session that moves on, where the conditions hold for its head as it is stored."""

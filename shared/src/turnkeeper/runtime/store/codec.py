@@ -110,7 +110,13 @@ _JSON_FIELDS = frozenset(
 #: Parts of a head that are spread over attributes of the item, which conditions and indexes read: the names of those
 #: that are not the fields' own.
 _PARTS: Mapping[str, Mapping[str, str]] = {
-    "turn": {"number": "turn", "seq": "turn_seq", "started_at": "turn_started_at", "role": "turn_role"},
+    "turn": {
+        "number": "turn",
+        "seq": "turn_seq",
+        "started_at": "turn_started_at",
+        "role": "turn_role",
+        "model": "turn_model",
+    },
     "lease": {"owner": "lease_owner", "expires_at": "lease_expires_at"},
     "account": {},
 }
@@ -203,8 +209,10 @@ def entry_of(item: Mapping[str, Any], blobs: Blobs) -> Entry:
     return _ENTRY.validate_python({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
 
 
-def spec_of(item: Mapping[str, Any], blobs: Blobs) -> Spec:
-    return Spec.model_validate(unpack(item, blobs) or {"model": "", "system": "", "tools": ()})
+def spec_of(item: Mapping[str, Any], blobs: Blobs) -> Spec | None:
+    """``None`` where it was erased."""
+    value = unpack(item, blobs)
+    return Spec.model_validate(value) if value else None
 
 
 def plan_of(item: Mapping[str, Any], blobs: Blobs) -> Plan | None:

@@ -4,7 +4,7 @@
 ``pk``                                ``sk``              what
 ====================================  ==================  ===========================================================
 ``T#tenant#S#session``                ``HEAD``            the session's head
-..                                    ``SPEC``            what is frozen into it at creation
+..                                    ``SPEC``            of sessions that name no version: what is frozen into them
 ..                                    ``PLAN``            the task's plan
 ..                                    ``ENTRY#seq``       the transcript
 ..                                    ``RESULT#id``       a tool result put down before its step was written
@@ -12,6 +12,7 @@
 ..                                    ``AUDIT#seq``       the audit chain
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
+..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
 ``T#tenant#U#user``                   ``DAY#date``        spent and reserved of one user's day
 ..                                    ``MONTH#month``     and month
 ``T#tenant#A#agent``                  ``DAY#date``        and of one agent's day, where that has a cap
@@ -66,8 +67,8 @@ def head_key(tenant_id: str, session_id: str) -> Key:
     return Key(session_pk(tenant_id, session_id), "HEAD")
 
 
-def spec_key(tenant_id: str, session_id: str) -> Key:
-    return Key(session_pk(tenant_id, session_id), "SPEC")
+def version_key(tenant_id: str, version: str) -> Key:
+    return Key(tenant_pk(tenant_id), f"VERSION#{version}")
 
 
 def plan_key(tenant_id: str, session_id: str) -> Key:
@@ -138,3 +139,8 @@ def due_shard(session_id: str) -> str:
 
 def blob_prefix(tenant_id: str, session_id: str) -> str:
     return f"claims/{_part(tenant_id)}/{_part(session_id)}/"
+
+
+def version_blob_prefix(tenant_id: str) -> str:
+    """Beside those of all sessions, whose names cannot begin like this: nobody's erasure takes it away."""
+    return f"claims/{_part(tenant_id)}/!versions/"

@@ -58,12 +58,35 @@ class Records:
         lost.extend(keys.entry_key(tenant_id, session_id, entry.seq).sk for entry in entries if entry.lost)
         return Transcript(
             head=codec.head_of(by_key["HEAD"]),
-            spec=(kept(spec, codec.spec_of) if spec else None) or Spec(model="", system="", tools=()),
+            spec=kept(spec, codec.spec_of) if spec else None,
             entries=tuple(entries),
             plan=kept(plan, codec.plan_of) if plan else None,
             early_results={call_id: result for call_id, result in early.items() if result is not None},
             lost=tuple(lost),
         )
+
+    def spec(self, tenant_id: str, version: str) -> Spec:
+        """What a version of the tenant's says.
+
+        Raises:
+            Lost: it is gone.
+        """
+        item = self._table.get(keys.version_key(tenant_id, version))
+        spec = codec.spec_of(item, self._blobs) if item is not None else None
+        if spec is None:
+            raise codec.Lost("a version that a session names is gone", version=version)
+        return spec
+
+    def spec_of(self, transcript: Transcript) -> Spec:
+        """What a session's version says, or what is frozen into the session; nothing where that is gone.
+
+        Raises:
+            Lost: the version is gone.
+        """
+        head = transcript.head
+        if head.version is not None:
+            return self.spec(head.tenant_id, head.version)
+        return transcript.spec or Spec(model="", system="", tools=())
 
     def entries(self, tenant_id: str, session_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Entries behind a seq, in order; at most one page."""

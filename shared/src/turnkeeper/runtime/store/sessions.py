@@ -6,12 +6,14 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, RunnerKind, Spec
+from turnkeeper.core.versions import version_of
 from turnkeeper.ports import (
     ABSENT,
     EXISTS,
@@ -38,6 +40,8 @@ SKEW_MILLIS = 3_000
 #: What one transaction may hold, and how many entries one may hold that all could be as large as an item gets.
 MAX_OPERATIONS = 100
 ENTRIES_A_WRITE = 25
+#: Versions that a process remembers to have written.
+_KEPT_VERSIONS = 10_000
 
 
 class Sessions(Records):
@@ -46,17 +50,32 @@ class Sessions(Records):
         self._clock = clock
         self._writer = Writer(blobs, redactor)
         self.lease_seconds = lease_seconds
+        #: Tenant and version of those that are known to be in the table.
+        self._kept_versions: set[tuple[str, str]] = set()
 
     # ---- at rest ----
 
-    def create(self, change: Change, spec: Spec, key: IdempotencyKey | None = None) -> Head:
+    def keep_version(self, tenant_id: str, spec: Spec) -> str:
+        """Have a version in the table, before a head names it; its name. Each is written once for a tenant, and tried
+        once by a process."""
+        version = version_of(spec)
+        if (tenant_id, version) not in self._kept_versions:
+            item = codec.pack(spec.model_dump(mode="json"), self._blobs, keys.version_blob_prefix(tenant_id))
+            with suppress(ConditionFailed):
+                self._table.write([Put(keys.version_key(tenant_id, version), item, (ABSENT,))])
+            if len(self._kept_versions) >= _KEPT_VERSIONS:
+                self._kept_versions.clear()
+            self._kept_versions.add((tenant_id, version))
+        return version
+
+    def create(self, change: Change, key: IdempotencyKey | None = None) -> Head:
         """A new session with its first input, all at once.
 
         Raises:
             SessionBusy: a session of this id exists already.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
-        made = self._writer.creation(change, spec)
+        made = self._writer.creation(change)
         writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
         while len(writes) > MAX_OPERATIONS:
             # A copy of a long conversation. Entries without a head are nobody's: it begins with the last write.
