@@ -61,7 +61,7 @@ class Reader:
             raise Rejected("invalid_job", str(error)) from error
 
     def was_cut_off(self, work: Work) -> bool:
-        """A runner had the session and is gone without a word, so its lease still stands there."""
+        """A runner has the session, or had it and is gone without a word: its lease still stands there."""
         head = self.intake.sessions.head(work.tenant_id, work.session_id)
         return head.status == "running" and head.lease.owner is not None
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A Lambda that was just asked for, or has just died, may still be counted on by those who looked before.
 DEAD_SECONDS = 120.0
+#: How often a worker keeps its messages and looks at the sessions that it follows.
+BESIDE_SECONDS = 5.0
 #: A worker process without work goes after this long.
 IDLE_SECONDS = 20.0
 
@@ -102,27 +104,30 @@ class Workers:
         self._processes.discard(process)
 
     def _run(self, process: Process) -> None:
-        """The process's main thread: the steps that threads of their own do in production, one after the other."""
-        scheduler, random = self._scheduler, self._simulation.random
-        worker = self._worker(process)
-        stops_at = scheduler.now + random.choice([5.0, 60.0, 1e9, 1e9])
+        """From start to end, with the steps beside that have threads of their own in production."""
+        worker, beside = self._worker(process), self._scheduler.beside
+        with beside(BESIDE_SECONDS, worker.holding.keep), beside(BESIDE_SECONDS, worker.followers.look):
+            self._receive(worker)
+            worker.stop()
+            worker.drain()
+        self._simulation.queue.process_ends(process, dies=False)
+        self._scheduler.kill(process)
+
+    def _receive(self, worker: Worker) -> None:
+        """Until it is told to stop, or had nothing to do for a while."""
+        scheduler = self._scheduler
+        stops_at = scheduler.now + self._simulation.random.choice([5.0, 60.0, 1e9, 1e9])
         idle_since = scheduler.now
         while scheduler.now < stops_at and scheduler.now - idle_since < IDLE_SECONDS:
-            if worker.running() < worker.options.concurrency:
-                try:
+            try:
+                if worker.running() < worker.options.concurrency:
                     worker.receive()
-                except Unavailable:
-                    scheduler.sleep(1.0)
-            else:
-                scheduler.sleep(worker.options.look_seconds)
-            worker.holding.keep()
-            worker.followers.look()
+                else:
+                    scheduler.sleep(BESIDE_SECONDS)
+            except Unavailable:
+                scheduler.sleep(1.0)
             if self._is_busy(worker):
                 idle_since = scheduler.now
-        worker.stop()
-        worker.drain()
-        self._simulation.queue.process_ends(process, dies=False)
-        scheduler.kill(process)
 
     def _worker(self, process: Process) -> Worker:
         simulation = self._simulation
