@@ -48,7 +48,7 @@ def outlook(head: Head, turn: int | None, fencing_token: int, now: datetime) -> 
         return "take" if now >= sent + timedelta(seconds=head.handoff.delay_seconds + GRACE_SECONDS) else "wait"
     if head.lease.expires_at + SKEW_MILLIS < now.timestamp() * 1000:
         return "take"
-    # A later claim was made for another message, or by a Lambda, behind which the sweep stands.
+    # A later claim was not made for this message. Where it comes to nothing, the session is due to the sweep.
     return "over" if head.lease.fencing_token > fencing_token else "wait"
 
 

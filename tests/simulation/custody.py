@@ -105,8 +105,8 @@ class Custody:
 
     def deleted(self, message: Message, left: list[str], lost: set[str]) -> None:
         """A message is deleted only when its session rests, its turn is over, or something else carries it on: a
-        message that is ``left``, a Lambda, or a request that the queue took and ``lost``, for which the sweep stands
-        in."""
+        message that is ``left``, a Lambda, another runner that took the session since, or a request that the queue took
+        and ``lost``. Where one of those comes to nothing, the session is due."""
         work, held = self.read(message.body), self._in_hand.get(message.receipt)
         if work is None or held is None:
             return
@@ -116,6 +116,7 @@ class Custody:
             or session_id in lost
             or self._simulation.functions.alive(session_id)
             or heads.rested_since(session_id, held.since)
+            or heads.claimed_since(session_id, held.since, but_for=message.message_id)
             or heads.turn(session_id) > work.turn
         )
         if not carried_on:

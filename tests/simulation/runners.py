@@ -16,12 +16,12 @@ from turnkeeper.runtime.world import Allowance
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
 
-#: A Lambda that was just asked for, or has just died, may still be counted on by those who looked before.
-DEAD_SECONDS = 120.0
+#: A runner that has just died may still be counted on by those who looked before that, and stalled since.
+JUST_NOW_SECONDS = 120.0
 #: How often a worker keeps its messages and looks at the sessions that it follows.
 BESIDE_SECONDS = 5.0
 #: A worker process without work goes after this long.
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 10.0
 
 
 class Functions:
@@ -67,8 +67,10 @@ class Functions:
 
     def alive(self, session_id: str) -> bool:
         """A Lambda has been asked for, and runs or died only just now."""
-        now = self._simulation.scheduler.now
-        return session_id in self._runs.values() or now - self._ended_at.get(session_id, -DEAD_SECONDS) < DEAD_SECONDS
+        if session_id in self._runs.values():
+            return True
+        ended_at = self._ended_at.get(session_id)
+        return ended_at is not None and self._simulation.scheduler.now - ended_at < JUST_NOW_SECONDS
 
 
 class Workers:

@@ -7,15 +7,16 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
 from tests.simulation.outside import NoRedaction, Prices, SimulatedModel, Tools
 from tests.simulation.queue import SimulatedQueue
-from tests.simulation.runners import Functions, Sweeps, Workers
+from tests.simulation.runners import JUST_NOW_SECONDS, Functions, Sweeps, Workers
 from tests.simulation.users import Users
-from tests.support.scheduler import Faults, Process, ScheduledClock, ScheduledJobs, ScheduledLease, Scheduler
+from tests.support.scheduler import Faults, Process, ScheduledClock, ScheduledJobs, ScheduledLease, Scheduler, Task
 from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable
@@ -42,8 +43,8 @@ from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.recorders import RecordedAlerts
 
 LEASE_SECONDS = 30.0
-#: A lease beats every other second in production. What happens in between is the same.
-BEAT_SECONDS = 5.0
+#: A lease beats every other second in production; here less often, for each beat takes time to simulate.
+BEAT_SECONDS = 7.5
 SWEEP_SECONDS = 60.0
 #: By then everything has to rest.
 LIMIT_SECONDS = 40_000.0
@@ -114,6 +115,8 @@ class Simulation:
     def _table_fault(self, when: Literal["before", "after"], call: Call) -> None:
         if when == "after" and call.writes:
             self.heads.written(call.argument if call.method == "write" else [call.argument])
+        if not call.argument:
+            return  # Of nothing, nobody is asked.
         self.scheduler.effect(f"{when} {call.method}")
         if not call.writes:
             return
@@ -164,6 +167,16 @@ class Simulation:
         return self.heads.session_ids()
 
 
+@dataclass
+class Claim:
+    """A runner's claim of a session."""
+
+    task: Task | None
+    at: float
+    #: When it let go of the session, if it did.
+    ended_at: float | None = None
+
+
 class Heads:
     """What the writes of the heads tell: which sessions there are, in which turn each is, and when it rested."""
 
@@ -171,7 +184,7 @@ class Heads:
         self._simulation = simulation
         self._turns: dict[str, int] = {}
         self._rested_until: dict[str, float] = {}
-        self._owned: set[str] = set()
+        self._claims: dict[str, Claim] = {}
         #: How often each left its rest.
         self.departures: Counter[str] = Counter()
 
@@ -188,11 +201,12 @@ class Heads:
 
     def _changed(self, session_id: str, values: Mapping[str, Any], removed: Collection[str]) -> None:
         if "lease_owner" in values:
-            if session_id in self._owned:
+            before = self._claims.get(session_id)
+            if before is not None and before.ended_at is None:
                 self._simulation.queue.session_taken_over(session_id)
-            self._owned.add(session_id)
-        elif "lease_owner" in removed:
-            self._owned.discard(session_id)
+            self._claims[session_id] = Claim(self._simulation.scheduler.current, self._simulation.scheduler.now)
+        elif "lease_owner" in removed and session_id in self._claims:
+            self._claims[session_id].ended_at = self._simulation.scheduler.now
         self._turns[session_id] = values.get("turn", self.turn(session_id))
         if values.get("status") in RESTING:
             self._rested_until[session_id] = math.inf
@@ -211,3 +225,11 @@ class Heads:
 
     def rested_since(self, session_id: str, when: float) -> bool:
         return self._rested_until.get(session_id, -1.0) >= when
+
+    def claimed_since(self, session_id: str, when: float, *, but_for: str) -> bool:
+        """A runner took it since, other than the one of that message, and has it still, or had it until just now."""
+        claim = self._claims.get(session_id)
+        if claim is None or claim.at < when or claim.task is None or claim.task.name.endswith(f"/{but_for}"):
+            return False
+        ended_at = claim.ended_at if claim.ended_at is not None else claim.task.process.died_at
+        return ended_at is None or self._simulation.scheduler.now - ended_at < JUST_NOW_SECONDS

@@ -59,7 +59,7 @@ class Process:
     skew: float = 0.0
     stalled_at: float = -1.0
     stalled_until: float = 0.0
-    dead: bool = False
+    died_at: float | None = None
 
 
 @dataclass(eq=False)
@@ -169,7 +169,7 @@ class Scheduler:
             task.give_up = before
 
     def _hand_back(self, task: Task) -> None:
-        if task.process.dead:
+        if task.process.died_at is not None:
             raise Crash(task.name)
         outside = task.body.parent
         assert outside is not None
@@ -239,7 +239,7 @@ class Scheduler:
     def kill(self, process: Process) -> None:
         """Nothing of the process runs any more; whatever its tasks would do on their way out comes to nothing."""
         self.on_death(process)
-        process.dead = True
+        process.died_at = self.now
         for task in [task for task in self.tasks if task.process is process and task is not self.current]:
             self._switch(task, Crash(task.name))
 
