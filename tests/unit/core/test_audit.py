@@ -146,6 +146,9 @@ def test_an_erased_chain_verifies_only_if_it_says_so() -> None:
     assert problems([*map(erased, GOOD), erase], 7, str(erase.hash)) == []
     assert problems(list(map(erased, GOOD))) == [f"altered {seq}-{seq}" for seq in range(1, 7)]
     assert hash_of(erased(GOOD[0])) == GOOD[0].hash
+    # Records whose arguments are gone do not hide what is wrong with those behind them.
+    altered = [*map(erased, GOOD[:4]), replace(GOOD[4], outcome="denied"), erased(GOOD[5]), erase]
+    assert problems(altered, 7, str(erase.hash)) == ["altered 5-5"]
     assert "I-1" not in str(as_stored(erased(GOOD[0])))
 
 

@@ -199,6 +199,14 @@ def test_texts_inside_documents_and_search_results_are_wrapped() -> None:
     assert unwrap(search["content"][0]["text"]) == forged
     assert search["content"][1]["text"].startswith("[left out")
     assert result.forged_ends == 1
+    empty, _ = check_one({"type": "search_result", "content": "no list", "title": 7})
+    assert {name: empty[name] for name in ("type", "source", "title")} == {
+        "type": "search_result",
+        "source": "unknown",
+        "title": "untitled",
+    }
+    [part] = empty["content"]
+    assert (part["type"], unwrap(part["text"])) == ("text", "")
     nested, _ = check_one({"type": "document", "source": {"type": "content", "content": forged}})
     assert unwrap(nested["source"]["content"][0]["text"]) == forged
 
