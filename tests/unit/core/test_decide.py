@@ -270,6 +270,9 @@ def test_a_runner_hands_off_while_it_still_can() -> None:
     slow = head(step_millis=(1_000, 100_000, 2_000))
     assert isinstance(act(slow, entries, left_seconds=150.0), HandOff)
     assert act(slow, entries, left_seconds=160.0) == CallModel()
+    # Exactly enough is enough.
+    assert decide.step_estimate_seconds(slow.step_millis, 840.0) == 155.0
+    assert act(slow, entries, left_seconds=155.0, turn_seconds=840.0) == CallModel()
     # With hardly any time at all there is still a guess that lets a first step be made.
     assert act(head(), entries, left_seconds=4.0, turn_seconds=5.0) == CallModel()
 

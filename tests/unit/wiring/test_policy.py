@@ -86,7 +86,7 @@ USD = 1_000_000_000
 
 
 @pytest.fixture
-def kit(deployed: Folder) -> Kit:
+def wired(deployed: Folder) -> Kit:
     deployed.policy(POLICY)
     deployed.agent("desk")
     deployed.agent("lab", model="house-model")
@@ -221,8 +221,8 @@ def test_every_field_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.policy.__name__}.{row.field}")
-def test_the_field_arrives(row: Row, kit: Kit) -> None:
-    assert {who: row.ask(kit, who) for who in row.expected} == row.expected
+def test_the_field_arrives(row: Row, wired: Kit) -> None:
+    assert {who: row.ask(wired, who) for who in row.expected} == row.expected
 
 
 # ---- prices of one's own ----
