@@ -5,7 +5,8 @@
     python -m tests.support.mutants 'turnkeeper.core.ledger.*'   # all of one module; a function or one mutant as well
 
 mutmut makes the changes and runs the tests. It wants the package at src/, so it works in a folder of its own, on links
-to this tree. What it traced there once (which test comes through which function) is kept; ``make clean`` takes it away.
+to this tree. A sample traces anew which test comes through which function; where mutants are named, what was traced
+last is used again, and only new tests are traced.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> int:
     parser.add_argument("--floor", type=float, default=90.0, help="the percentage that has to be noticed")
     arguments = parser.parse_args()
 
-    lay_out()
+    lay_out(anew=not arguments.names)
     os.chdir(FOLDER)
     every = sorted(mutants())
     if arguments.names:
@@ -66,8 +67,10 @@ def main() -> int:
     return tell(outcomes, arguments.floor)
 
 
-def lay_out() -> None:
+def lay_out(*, anew: bool) -> None:
     """The folder that mutmut works in: links to what it copies, and nothing that an earlier run copied."""
+    if anew:
+        shutil.rmtree(FOLDER, ignore_errors=True)
     also = settings()["also_copy"]
     for name in [*also, "tests"]:
         copy = FOLDER / "mutants" / name
