@@ -96,8 +96,6 @@ class _Sendable:
     left_out: Mapping[tuple[int, int], str]
     #: Names that were made unique, over the whole conversation.
     ids: set[str]
-    #: Calls and results of server tools that belong together.
-    served: set[str]
     #: The last message was paused by the API and goes on by being sent back.
     resumes: bool
 
@@ -109,7 +107,7 @@ class _Sendable:
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
-        return cls(kept, left_out, set(), _served(kept, resumes=resumes), resumes)
+        return cls(kept, left_out, set(), resumes)
 
     def unique(self, wanted: Any, place: Place) -> str:
         """An id that no other call has: the call's own where it is legal and the first of its kind."""
@@ -138,22 +136,6 @@ def _refused(entries: Sequence[Entry]) -> set[int]:
     return withdrawn
 
 
-def _served(entries: Iterable[Entry], *, resumes: bool) -> set[str]:
-    """Ids of server tools' calls that have both the call and its result; one that the API paused in is on its way."""
-    calls: set[str] = set()
-    results: set[str] = set()
-    open_calls: set[str] = set()
-    for entry in entries:
-        open_calls = set()
-        for block in entry.content if entry.type == "assistant" else ():
-            if _is_server_call(block):
-                calls.add(str(block.get("id")))
-                open_calls.add(str(block.get("id")))
-            elif _is_server_result(block):
-                results.add(str(block.get("tool_use_id")))
-    return (calls & results) | (open_calls if resumes else set())
-
-
 def _is_server_call(block: Block) -> bool:
     return block.get("type") in {"server_tool_use", "mcp_tool_use"}
 
@@ -177,9 +159,6 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
         if (place.seq, place.index) in sendable.left_out or is_blank(block):
             continue
         if kind in {"thinking", "redacted_thinking"} and foreign:
-            continue
-        name = "id" if _is_server_call(block) else "tool_use_id"
-        if (_is_server_call(block) or _is_server_result(block)) and str(block.get(name)) not in sendable.served:
             continue
         clean = _clean(block)
         if kind == "tool_use":
@@ -231,7 +210,38 @@ def _add(turns: list[_Message], message: _Message) -> None:
         turns.append(message)
 
 
+def _without_orphans(turns: Sequence[_Message], *, resumes: bool) -> list[_Message]:
+    """Without what server tools left unfinished: a call that was cut off before its result, a result without its call.
+    A call stays where the API paused in it, and while it waits for a tool that it has called itself."""
+    orphans: set[tuple[int, int]] = set()
+    open_calls: dict[str, tuple[int, int]] = {}
+    waiting: set[str] = set()
+    for at, turn in enumerate(turns):
+        if turn.role == "user":
+            gone = [name for name in open_calls if name not in waiting]
+            orphans |= {open_calls.pop(name) for name in gone}
+            continue
+        if at and turns[at - 1].role == "user":
+            waiting = set()
+        for index, (block, _) in enumerate(turn.blocks):
+            if _is_server_call(block):
+                name = str(block.get("id"))
+                orphans |= {open_calls[name]} if name in open_calls else set()
+                open_calls[name] = (at, index)
+            elif _is_server_result(block) and open_calls.pop(str(block.get("tool_use_id")), None) is None:
+                orphans.add((at, index))
+            elif block.get("type") == "tool_use" and isinstance(caller := block.get("caller"), dict):
+                waiting.add(str(caller.get("tool_id")))
+    orphans |= set() if resumes else set(open_calls.values())
+    kept = [
+        _Message(turn.role, [each for index, each in enumerate(turn.blocks) if (at, index) not in orphans])
+        for at, turn in enumerate(turns)
+    ]
+    return [turn for turn in kept if turn.blocks]
+
+
 def _finished(turns: list[_Message], *, resumes: bool) -> Projection:
+    turns = _without_orphans(turns, resumes=resumes)
     if turns and turns[0].role == "assistant":
         turns.insert(0, _Message("user", [(text_block(BEGINNING_GONE), None)]))
     if turns and turns[-1].role == "assistant" and not resumes:
