@@ -51,7 +51,7 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
             return StopRow(
                 ("completed", "failed"),
                 "The model called `end_task`: the task is done, or could not be done.",
-                "Nothing more can be said in this session; begin another.",
+                "Nothing more can be said in this session; begin another, or go on in a copy of it (`fork`).",
             )
         case "cost_cap":
             return StopRow(
@@ -137,7 +137,7 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
             return StopRow(
                 ("stopped",),
                 "The conversation is longer than the model can read.",
-                "Begin another session with what matters.",
+                "Take turns back (`rewind`), or go on in a copy of an earlier state (`fork`).",
                 goes_on_by="user",
             )
         case "cancelled":
@@ -210,10 +210,10 @@ STATUSES: dict[Status, tuple[str, str]] = {
     "idle": ("The model has answered and waits for the user.", "Post the next input."),
     "running": ("A runner works on it, or the turn Lambda was asked to.", "Wait, or cancel."),
     "queued": ("It is on its way to the worker.", "Wait, or cancel."),
-    "completed": ("The model said that the task is done.", "Nothing: it has ended."),
+    "completed": ("The model said that the task is done.", "It has ended; `fork` goes on in a copy."),
     "stopped": ("A limit or a failure ended the turn; everything done so far is kept.", "See its stop reason."),
-    "failed": ("The task could not be done.", "Nothing: it has ended."),
-    "cancelled": ("Somebody cancelled it.", "Nothing: it has ended."),
+    "failed": ("The task could not be done.", "It has ended; `fork` goes on in a copy."),
+    "cancelled": ("Somebody cancelled it.", "It has ended; `fork` goes on in a copy."),
     "erased": ("Its contents were taken away; what it cost and the skeleton of its audit trail stay.", "Nothing."),
 }
 
