@@ -141,9 +141,15 @@ def test_thoughts_of_another_model_are_left_out() -> None:
 # ---- what is left out ----
 
 
-def test_a_declined_turn_is_asked_again_until_the_user_says_something_else() -> None:
+def test_a_declined_turn_is_withdrawn_once_the_user_says_something_else() -> None:
     declined = [HELLO, entry("assistant", text("no"), seq=2, stop_reason="refusal")]
-    assert project(declined).messages == [{"role": "user", "content": [text("hello")]}]
+    # One that goes on, goes on from there.
+    note = entry("user", text(GO_ON), seq=3, by_kit=True)
+    assert [message["content"] for message in project([*declined, note]).messages] == [
+        [text("hello")],
+        [text("no")],
+        [text(GO_ON)],
+    ]
     assert project([*declined, entry("user", text("what else?"), seq=3)]).messages == [
         {"role": "user", "content": [text("what else?")]}
     ]

@@ -131,7 +131,7 @@ def test_a_paused_tenants_job_is_kept_as_stopped_and_can_be_resumed(bench: Bench
 
 def test_a_token_of_a_stopped_session_resumes_it_once(bench: Bench) -> None:
     kit = bench.kit
-    session_id = bench.job("stopped", "[[stop max_tokens]][[say no]]")
+    session_id = bench.job("stopped", "[[stop refusal]][[say no]]")
     bench.worker()
     bench.empty()
     stopped = kit.head(session_id)

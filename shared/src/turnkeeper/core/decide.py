@@ -300,5 +300,5 @@ def go_on_note(entries: Sequence[Entry]) -> str | None:
     last = last_message(entries)
     if last is None or last.type != "assistant" or tool_uses(last.content):
         return None
-    # A turn that the API paused goes on by being sent back as it is; one that the model declined is asked again.
-    return None if last.stop_reason in {"pause_turn", "refusal"} else GO_ON
+    # A turn that the API paused goes on by being sent back as it is.
+    return None if last.stop_reason == "pause_turn" else GO_ON

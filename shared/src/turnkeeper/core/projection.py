@@ -128,11 +128,8 @@ def _refused(entries: Sequence[Entry]) -> set[int]:
             withdrawn |= set(turn) if refused else set()
             turn, refused = [], False
         turn.append(entry.seq)
-        if entry.type == "assistant" and entry.stop_reason == "refusal":
-            withdrawn.add(entry.seq)
-            refused = True
-        elif entry.type == "assistant":
-            refused = False
+        if entry.type == "assistant":
+            refused = entry.stop_reason == "refusal"
     return withdrawn
 
 
