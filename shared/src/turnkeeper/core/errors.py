@@ -19,6 +19,7 @@
     ├── Unavailable               503  unavailable            (retryable)
     ├── LeaseLost                      the runner may write nothing any more
     └── ProviderError                  the model API failed; see ``certainty``
+        └── Uncountable                it counts no tokens before a call, and never will
 """
 
 from __future__ import annotations
