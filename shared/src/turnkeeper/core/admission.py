@@ -16,12 +16,12 @@ from turnkeeper.core.canonical import readable
 from turnkeeper.core.inputs import is_deeper
 from turnkeeper.core.transcript import Block
 
+#: Ids of calls that the API takes.
+CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 #: Arguments that are nested deeper are no arguments: neither the table nor every tool's parser takes them.
 MAX_DEPTH = 32
 #: Of broken arguments, what is kept and shown to the model.
 MAX_RAW_CHARS = 2_000
-
-_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
 def admit(content: Sequence[Block], taken: Collection[str]) -> list[Block]:
@@ -50,7 +50,7 @@ def call_problem(call: Block) -> str | None:
 
 
 def _unique(wanted: Any, index: int, ids: Collection[str]) -> str:
-    legal = wanted if isinstance(wanted, str) and _ID.fullmatch(wanted) else f"call_{index}"
+    legal = wanted if isinstance(wanted, str) and CALL_ID.fullmatch(wanted) else f"call_{index}"
     unique, number = legal, 1
     while unique in ids:
         number += 1

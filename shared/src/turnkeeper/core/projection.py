@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from turnkeeper.core.admission import CALL_ID, MAX_DEPTH
 from turnkeeper.core.canonical import sorted_json, without_surrogates
 from turnkeeper.core.fallbacks import answered_by
 from turnkeeper.core.session import Entry
@@ -25,10 +26,7 @@ from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_blo
 NO_RESULT = "The result of this call is not in the conversation any more. Do not assume that it failed or worked."
 #: Stands before an answer whose question is left out: a conversation begins with the user.
 BEGINNING_GONE = "(The beginning of the conversation was left out.)"
-#: Beyond this a value is sent as JSON text: the API's parser takes about as much, and nobody means more.
-MAX_DEPTH = 32
 
-_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
 #: Of a stored block, what is the kit's own and is not sent.
@@ -70,11 +68,12 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
     calls: dict[str, list[str]] = {}
     for entry in sendable.kept:
         if entry.type == "assistant":
-            calls = _answer(turns, calls)
+            _add(turns, _Message("user", _missing(calls)))
             calls = _assistant(turns, entry, sendable, model)
         else:
-            calls = _user(turns, entry, sendable, calls)
-    _answer(turns, calls)
+            _user(turns, entry, sendable, calls)
+            calls = {}
+    _add(turns, _Message("user", _missing(calls)))
     return _finished(turns, resumes=sendable.resumes)
 
 
@@ -111,7 +110,7 @@ class _Sendable:
 
     def unique(self, wanted: Any, place: Place) -> str:
         """An id that no other call has: the call's own where it is legal and the first of its kind."""
-        legal = wanted if isinstance(wanted, str) and _ID.fullmatch(wanted) else "call"
+        legal = wanted if isinstance(wanted, str) and CALL_ID.fullmatch(wanted) else "call"
         unique = legal if legal == wanted and legal not in self.ids else f"{legal[:100]}_{place.seq}_{place.index}"
         self.ids.add(unique)
         return unique
@@ -168,10 +167,8 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
     return calls
 
 
-def _user(
-    turns: list[_Message], entry: Entry, sendable: _Sendable, calls: dict[str, list[str]]
-) -> dict[str, list[str]]:
-    """Adds what was said to the model; results first, as the API wants them."""
+def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mapping[str, list[str]]) -> None:
+    """Adds what was said to the model; results first, as the API wants them: one for each of the calls before it."""
     results: list[tuple[Block, Place | None]] = []
     others: list[tuple[Block, Place | None]] = []
     for index, block in enumerate(entry.content):
@@ -186,18 +183,11 @@ def _user(
             others.append((_note(why), None))
         elif not is_blank(block):
             others.append((_clean(block), place))
-    missing = _missing(calls)
-    _add(turns, _Message("user", [*results, *missing, *others]))
-    return {}
-
-
-def _answer(turns: list[_Message], calls: dict[str, list[str]]) -> dict[str, list[str]]:
-    """A message with results for calls that nothing else answers."""
-    _add(turns, _Message("user", _missing(calls)))
-    return {}
+    _add(turns, _Message("user", [*results, *_missing(calls), *others]))
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:
+    """Results for calls that nothing else answers."""
     ids = [one for sent in calls.values() for one in sent]
     return [(tool_result(one, [text_block(NO_RESULT)], is_error=True), None) for one in ids]
 
@@ -278,6 +268,7 @@ def _plain(value: Any, depth: int) -> Any:
         case float() if not math.isfinite(value):
             return str(value)
         case dict() | list() | tuple() if depth > MAX_DEPTH:
+            # As text: the API's parser takes about as much, and nobody means more.
             return without_surrogates(sorted_json(value).decode("utf-8", "replace"))
         case dict():
             return {without_surrogates(str(key)): _plain(item, depth + 1) for key, item in value.items()}

@@ -67,6 +67,19 @@ def busy(head: Head) -> SessionBusy:
     return SessionBusy("a turn is running", session_id=head.session_id, status=head.status)
 
 
+def must_take_input(head: Head) -> None:
+    """A session that something may be said in: one at rest that has not ended.
+
+    Raises:
+        SessionEnded: nothing can be said in it any more.
+        SessionBusy: a turn is running.
+    """
+    if head.ended:
+        raise ended(head)
+    if not head.resting:
+        raise busy(head)
+
+
 def asked_for(
     head: Head, now: datetime, *, worker_unless_interactive: bool = False, sends: int = 1, delay_seconds: int = 0
 ) -> Head:
@@ -112,7 +125,7 @@ def written(
 
 
 def record_of(head: Head, now: datetime, kind: AuditKind, *, actor: str | None = None, **detail: Any) -> AuditRecord:
-    """Anything but a tool call. ``detail`` holds limits, reasons and names, never contents."""
+    """``detail`` holds limits, reasons and names, never contents."""
     return AuditRecord(
         tenant_id=head.tenant_id,
         session_id=head.session_id,

@@ -8,7 +8,7 @@ from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, record_of, written
+from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, must_take_input, record_of, written
 from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
 from turnkeeper.core.stops import STOPS, resumable
 from turnkeeper.core.transcript import Block, text_block
@@ -17,19 +17,7 @@ from turnkeeper.core.versions import Deployed
 
 def create(head: Head, now: datetime, content: tuple[Block, ...]) -> Change:
     """A new session, with its first input, on its way to a runner."""
-    records = (
-        record_of(
-            head,
-            now,
-            "session_created",
-            agent=head.agent,
-            placement=head.placement,
-            role=head.role,
-            version=head.version,
-        ),
-        record_of(head, now, "grant", tools=list(head.granted_tools), role=head.role),
-    )
-    return written(asked_for(head, now), now, Entry(type="user", at=iso(now), content=content), records=records)
+    return written(asked_for(head, now), now, _said(now, content), records=(_created(head, now), _granted(head, now)))
 
 
 def begin_turn(
@@ -52,16 +40,11 @@ def begin_turn(
         SessionEnded: nothing can be said in it any more.
         SessionBusy: a turn is running.
     """
-    if head.ended:
-        raise ended(head)
-    if not head.resting:
-        raise busy(head)
-    at, seq = iso(now), head.last_seq + 1
-    turn = TurnState(number=head.turn.number + 1, seq=seq, started_at=at, role=head.turn.role)
+    must_take_input(head)
+    turn = TurnState(number=head.turn.number + 1, seq=head.last_seq + 1, started_at=iso(now), role=head.turn.role)
     moved, moves = _moved(head, now, deployed) if deployed is not None else (head, ())
     after, records = _by(replace(moved, turn=turn, stop=None), now, role, actor)
-    entry = Entry(type="user", at=at, content=content)
-    return written(asked_for(after, now), now, entry, records=(*moves, *records))
+    return written(asked_for(after, now), now, _said(now, content), records=(*moves, *records))
 
 
 def go_on(
@@ -126,10 +109,7 @@ def clear_flags(head: Head, now: datetime, operator: str) -> Change:
         SessionEnded: nothing can be said in it any more.
         SessionBusy: a turn is running.
     """
-    if head.ended:
-        raise ended(head)
-    if not head.resting:
-        raise busy(head)
+    must_take_input(head)
     after = replace(head, flags_cleared_seq=head.last_seq)
     return written(after, now, records=(_operated(head, now, "clear_flags", operator, None, True),))
 
@@ -141,10 +121,7 @@ def rewind(head: Head, now: datetime, left_out: tuple[LeftOut, ...], actor: str)
         SessionEnded: nothing can be said in it any more.
         SessionBusy: a turn is running.
     """
-    if head.ended:
-        raise ended(head)
-    if not head.resting:
-        raise busy(head)
+    must_take_input(head)
     turn = replace(head.turn, seq=head.last_seq + 1, attempts=0, breakers=Breakers(), nudged=False)
     entry = Entry(type="rewind", at=iso(now), left_out=left_out, reason="withdrawn by its user")
     record = record_of(head, now, "rewind", actor=actor, left_out=[mark.seq for mark in left_out])
@@ -170,23 +147,28 @@ def fork(
         forked_from=ForkedFrom(source.session_id, at_seq),
     )
     records = (
-        record_of(
-            base,
-            now,
-            "session_created",
-            agent=base.agent,
-            placement=base.placement,
-            role=base.role,
-            version=base.version,
-        ),
+        _created(base, now),
         record_of(base, now, "fork", forked_from=source.session_id, at_seq=at_seq),
-        record_of(base, now, "grant", tools=list(base.granted_tools), role=base.role),
+        _granted(base, now),
     )
     if content is None:
         change = written(base, now, records=records)
     else:
-        change = written(asked_for(base, now), now, Entry(type="user", at=iso(now), content=content), records=records)
+        change = written(asked_for(base, now), now, _said(now, content), records=records)
     return replace(change, entries=(*copies, *change.entries))
+
+
+def _said(now: datetime, content: tuple[Block, ...]) -> Entry:
+    return Entry(type="user", at=iso(now), content=content)
+
+
+def _created(head: Head, now: datetime) -> AuditRecord:
+    detail = {"agent": head.agent, "placement": head.placement, "role": head.role, "version": head.version}
+    return record_of(head, now, "session_created", **detail)
+
+
+def _granted(head: Head, now: datetime) -> AuditRecord:
+    return record_of(head, now, "grant", tools=list(head.granted_tools), role=head.role)
 
 
 def _moved(
