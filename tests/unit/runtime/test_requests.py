@@ -7,13 +7,18 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.support.heads import head
 from tests.support.kit import MODEL, POLICY
 from tests.support.scripted import ScriptedModel, begin, check_session, play, reply, results, say, scripted_kit, use
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.policy import policy_of
+from turnkeeper.core.session import Entry, Spec
 from turnkeeper.core.tools import Tool
 from turnkeeper.ports import ModelRequest
+from turnkeeper.runtime import requests
 from turnkeeper.runtime.world import Allowance
 
 
@@ -161,6 +166,19 @@ def test_a_thinking_budget_stays_below_what_may_be_asked_for(max_tokens: int, bu
     [request] = requests_of(reply(say("ok")), model_options=options, limits=Limits(max_tokens=max_tokens))
     thinking = request.options.get("thinking")
     assert (thinking and thinking["budget_tokens"]) == budget
+
+
+@given(st.integers(256, 6_000), st.integers(256, 6_000), st.none() | st.integers(1_024, 6_000), st.booleans())
+def test_a_call_that_is_shortened_is_the_call_that_was_built_so(
+    wanted: int, less: int, budget: int | None, thought: bool
+) -> None:
+    options = {"temperature": 1} | ({"thinking": {"type": "enabled", "budget_tokens": budget}} if budget else {})
+    spec = Spec(model=MODEL, system="You act.", tools=(), model_options=options)
+    said = Entry(seq=1, type="user", at="", content=(say("go"),))
+    called = Entry(seq=2, type="assistant", at="", model=MODEL if thought else "another", content=(use("look", at=1),))
+    wanted, less = max(wanted, less), min(wanted, less)
+    request = requests.build(head(), spec, [said, called], {}, wanted)
+    assert requests.shortened(request, spec, less) == requests.build(head(), spec, [said, called], {}, less)
 
 
 def test_the_task_cap_clamps_what_is_asked_for() -> None:

@@ -55,8 +55,7 @@ class ModelStep:
         schemas = self._remote_schemas()
         rates = self.prices.rates(self._model(), sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
-        usable = self.toolbox.names
-        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, usable)
+        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self.toolbox.names)
         want = self._want(rates, request, conversation, schemas, wanted)
 
         def write(admitted: Admitted) -> Admitted:
@@ -72,8 +71,7 @@ class ModelStep:
         admitted = self.treasury.admit(
             sheet.head, self.terms, want, wait_seconds=wait_seconds, or_less=or_less, stop=stop, write=write
         )
-        max_tokens = admitted.reservation.max_tokens
-        return requests.build(sheet.head, sheet.spec, conversation, schemas, max_tokens, usable), admitted
+        return requests.shortened(request, sheet.spec, admitted.reservation.max_tokens), admitted
 
     def _model(self) -> str:
         return model_of(self.sheet.head, self.sheet.spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
@@ -58,6 +59,15 @@ def build(
         messages=with_cache_breakpoints(project(entries, model=model).messages),
         options={"metadata": {"user_id": head.session_id}, **options},
     )
+
+
+def shortened(request: ModelRequest, spec: Spec, max_tokens: int) -> ModelRequest:
+    """The same call with less room for its answer."""
+    if max_tokens == request.max_tokens:
+        return request
+    # Where it thinks, with as much of the agent's own budget as there is room for now.
+    own = {"thinking": spec.model_options["thinking"]} if "thinking" in request.options else {}
+    return replace(request, max_tokens=max_tokens, options=_fitting({**request.options, **own}, max_tokens))
 
 
 def _fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -121,20 +121,20 @@ _PARTS: Mapping[str, Mapping[str, str]] = {
     "account": {},
 }
 _PART_TYPES: Mapping[str, type] = {"turn": TurnState, "lease": LeaseState, "account": Account}
+#: Field and attribute of everything in a part.
+_ATTRIBUTES: Mapping[str, Sequence[tuple[str, str]]] = {
+    part: [(field.name, names.get(field.name, field.name)) for field in fields(_PART_TYPES[part])]
+    for part, names in _PARTS.items()
+}
 _HEAD = TypeAdapter(Head)
-
-
-def _attributes(part: str) -> list[tuple[str, str]]:
-    """Field and attribute of everything in a part."""
-    return [(field.name, _PARTS[part].get(field.name, field.name)) for field in fields(_PART_TYPES[part])]
 
 
 def head_item(head: Head) -> Item:
     """All attributes of the head's item but its key; ``None`` is left out."""
     values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head)}
-    for part in _PARTS:
+    for part, names in _ATTRIBUTES.items():
         state = values.pop(part)
-        values |= {attribute: getattr(state, name) for name, attribute in _attributes(part)}
+        values |= {attribute: getattr(state, name) for name, attribute in names}
     item: Item = {name: value for name, value in values.items() if value is not None}
     for name in _JSON_FIELDS & item.keys():
         item[name] = _json_text(to_jsonable_python(item[name]))
@@ -185,8 +185,8 @@ def head_of(item: Mapping[str, Any]) -> Head:
     """Raises ValueError where it is no head of this version or an earlier one."""
     values = {name: json.loads(value) if name in _JSON_FIELDS else value for name, value in item.items()}
     head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
-    for part in _PARTS:
-        head[part] = {name: values[attribute] for name, attribute in _attributes(part) if attribute in values}
+    for part, names in _ATTRIBUTES.items():
+        head[part] = {name: values[attribute] for name, attribute in names if attribute in values}
     return _HEAD.validate_python(head)
 
 
