@@ -7,7 +7,7 @@ Two questions are asked over and over. :func:`next_action`: given the transcript
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core import breakers as breaking
@@ -185,8 +185,7 @@ def judge_reply(
     if repetition and repetition.final:
         answers = tuple(answer(call, "Not run: the same call was made too often.") for call in calls)
         return Judgement(_repetition_stop(repetition), state, answers)
-    warned = replace(state, warned=repetition.call.hash) if repetition else state
-    return Judgement(breakers=warned, nudged=head.turn.nudged, warning=_warning(repetition))
+    return Judgement(breakers=state, nudged=head.turn.nudged, warning=_warning(repetition))
 
 
 def _ends(head: Head, call: Block) -> bool:

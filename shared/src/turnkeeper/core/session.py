@@ -89,8 +89,6 @@ class Breakers:
     calls: tuple[str, ...] = ()
     #: Hashes of the latest tool calls, each with its result.
     results: tuple[str, ...] = ()
-    #: Hash of the call that the model has been warned about.
-    warned: str | None = None
     #: Steps in a row whose every call failed.
     error_streak: int = 0
 

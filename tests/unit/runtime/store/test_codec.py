@@ -102,7 +102,7 @@ FULL = head(
     role="reader",
     iterations=4,
     attempts=1,
-    breakers=Breakers(window=("a", "b"), warned="b", error_streak=2),
+    breakers=Breakers(window=("a", "b"), error_streak=2),
     nudged=True,
     put_backs=2,
     cancel_requested=True,
