@@ -33,7 +33,7 @@ def body_of(request: Request, model: type[B]) -> tuple[B, Any]:
     try:
         value = parse_json(sent.decode())
     except ValueError as error:
-        raise invalid("The body is not JSON.", "body", "not JSON") from error
+        raise invalid("The body is not JSON.", "body", f"not JSON: {error}") from error
     body = read(model, value)
     if b"\\ud" in sent.lower():
         text = json.dumps(value, ensure_ascii=False)

@@ -65,6 +65,7 @@ def test_a_body_that_does_not_fit(ann: Caller, kit: MemoryKit, body: Any, where:
         "agent=plain",
         "\x00",
         '{"agent": NaN}',
+        '{"agent": "plain", "input": "x", "metadata": {"number": 1e999}}',
         "[" * 100_000,
         '{"agent": "plain", "input": "\\ud800"}',
         "1" * 9_999,

@@ -156,6 +156,7 @@ def test_metadata_is_bounded_in_bytes() -> None:
         ("{", "Expecting property name"),
         ("NaN", "NaN is not JSON"),
         ('{"a": -Infinity}', "-Infinity is not JSON"),
+        ('{"a": [1e999]}', "1e999 is too large a number"),
         ("[" * 200_000, "nested too deep"),
     ],
 )

@@ -7,13 +7,12 @@ kept, so that the transcript holds what the API said, and can be sent back as it
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from turnkeeper.core.admission import MAX_DEPTH
-from turnkeeper.core.inputs import is_deeper
+from turnkeeper.core.inputs import is_deeper, parse_json
 from turnkeeper.ports import ModelReply
 
 #: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
@@ -140,20 +139,10 @@ def _never_began(block: _Block) -> bool:
 def _json_object(text: str) -> dict[str, Any] | None:
     """``None`` where the text is no JSON object, or one that the kit cannot keep and send back."""
     try:
-        value = json.loads(text, parse_float=_finite, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, dict) and not is_deeper(value, MAX_DEPTH) else None
-
-
-def _finite(digits: str) -> float:
-    """JSON has no largest number, and floats have: ``1e999`` would become infinite, which is no JSON."""
-    value = float(digits)
-    return value if math.isfinite(value) else _refuse(digits)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number that can be kept")
 
 
 def _apply(block: _Block, delta: Mapping[str, Any]) -> None:

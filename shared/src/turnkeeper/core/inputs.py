@@ -8,6 +8,7 @@ its own; it is dropped).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -178,9 +179,10 @@ B = TypeVar("B", bound=Body)
 
 
 def parse_json(text: str) -> Any:
-    """Raises ValueError for what is no JSON, NaN and infinities among it."""
+    """Raises ValueError for what is no JSON or cannot be written as such again: NaN, infinities, and numbers so large
+    that they would become one, as ``1e999``."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_float=_finite, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -217,6 +219,13 @@ def is_deeper(value: Any, most: int) -> bool:
             return False
         level = [item for each in holders for item in (each.values() if isinstance(each, dict) else each)]
     return True
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
 
 
 def _no_constant(name: str) -> Any:
