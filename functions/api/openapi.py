@@ -46,7 +46,7 @@ _PREFER = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same key gives the same turn, for a day; with another body it is refused.",
+    "description": "For a day, the same key finds what it began; with another body it is refused.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 
@@ -98,7 +98,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         {"name": query.name, "in": "query", "schema": dict(query.schema), "description": query.about}
         for query in route.query
     ]
-    return [*found, _PREFER, _IDEMPOTENCY_KEY] if route.turn else found
+    found += [_PREFER] if route.turn else []
+    return [*found, _IDEMPOTENCY_KEY] if route.body is not None else found
 
 
 def _answer(route: Route, status: int) -> dict[str, Any]:

@@ -47,13 +47,14 @@ class Route:
     summary: str
     #: Answers by status: a model, or ``None`` for no body.
     answers: Mapping[int, type[BaseModel] | None]
+    #: With one, the call takes an Idempotency-Key.
     body: type[Body] | None = None
     query: Sequence[Query] = ()
     #: Statuses of the problems that are its own; those that every call may have come on top.
     problems: Sequence[int] = ()
     #: Answered without an identity.
     public: bool = False
-    #: Takes Prefer and Idempotency-Key.
+    #: Begins a turn, or goes on with one: takes Prefer.
     turn: bool = False
     #: Other content types of a 200 answer, on request.
     also: Sequence[str] = ()

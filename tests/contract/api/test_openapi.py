@@ -70,6 +70,17 @@ def _references(value: Any) -> list[str]:
     return [each for item in value for each in _references(item)] if isinstance(value, list) else []
 
 
+def test_headers_of_a_call(document: Any) -> None:
+    taking: dict[str, set[str]] = {"Prefer": set(), "Idempotency-Key": set()}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "header":
+                    taking[parameter["name"]].add(operation["operationId"])
+    turns = {"createSession", "postTurn", "continueSession", "forkSession"}
+    assert taking == {"Prefer": turns, "Idempotency-Key": turns | {"rewindSession"}}
+
+
 def test_a_public_call_needs_nobody(ann: Caller, kit: MemoryKit) -> None:
     nobody = ann.but(tenant=None, user=None, role=None)
     assert nobody.get("/v1/health").ok()["status"] == "ok"
