@@ -14,6 +14,7 @@ Stack = Annotated[
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="Tenant; `local` on the local kit.")]
 User = Annotated[str | None, typer.Option("--user", metavar="U", help="User; `dev` on the local kit.")]
 Role = Annotated[str | None, typer.Option("--role", metavar="R", help="Role; `admin` on the local kit.")]
+Wait = Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Wait this many seconds for the turn to rest.")]
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id: ses_...", show_default=False)]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="Name of an agent.", show_default=False)]

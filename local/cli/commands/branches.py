@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from local.cli.options import Json, Role, SessionId, Stack, Tenant, User
+from local.cli.options import Json, Role, SessionId, Stack, Tenant, User, Wait
 from local.cli.output import Output
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def fork(
         int | None, typer.Option("--at-seq", metavar="N", min=0, help="The last entry to copy; all by default.")
     ] = None,
     agent: Annotated[str | None, typer.Option("--agent", metavar="A", help="Go on with another agent.")] = None,
-    wait: Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Seconds to wait for its turn.")] = 120,
+    wait: Wait = 120,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from local.cli.options import AgentName, Json, Role, SessionId, Stack, Tenant, User
+from local.cli.options import AgentName, Json, Role, SessionId, Stack, Tenant, User, Wait
 from local.cli.output import Output
-
-Wait = Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Wait this many seconds for the turn to rest.")]
 
 
 def register(app: typer.Typer) -> None:
