@@ -119,14 +119,14 @@ class Operator:
         settings = self._kit.settings
         assert settings.queue_url is not None
         assert settings.dlq_url is not None
-        told: set[str] = set()
+        recorded: set[str] = set()
 
         def record(body: str) -> None:
             """First the record, then the deed: the queue cannot take part in a transaction of the table."""
             tenant_id = self._tenant_of(body)
-            if tenant_id is not None and tenant_id not in told:
+            if tenant_id is not None and tenant_id not in recorded:
                 self._kit.tenants.audit(tenant_id, "operator_action", self._name(), {"action": "redrive"})
-                told.add(tenant_id)
+                recorded.add(tenant_id)
 
         return redrive(self._kit.aws.sqs, dlq_url=settings.dlq_url, queue_url=settings.queue_url, before=record)
 

@@ -34,9 +34,9 @@ class Frame:
 
 def frames(reply: Reply, trickle_seconds: float = 0.0) -> list[Frame]:
     """The whole stream. At least one frame is paced, so that a trickle always has somewhere to go."""
-    told = list(events(reply, trickle_seconds))
-    paced = "content_block_delta" if any(event["type"] == "content_block_delta" for event in told) else "message_delta"
-    return [_frame(event, paced=event["type"] == paced) for event in told]
+    sent = list(events(reply, trickle_seconds))
+    paced = "content_block_delta" if any(event["type"] == "content_block_delta" for event in sent) else "message_delta"
+    return [_frame(event, paced=event["type"] == paced) for event in sent]
 
 
 def events(reply: Reply, trickle_seconds: float = 0.0) -> Iterator[Event]:

@@ -20,7 +20,7 @@ from turnkeeper.core.ledger import affordable_tokens, bound_nanousd
 from turnkeeper.core.session import Entry, Spec, ToolDefinition
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime import requests
-from turnkeeper.runtime.model_step import MOST_INPUT_TOKENS
+from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS
 from turnkeeper.testing.clock import ManualClock
 
 HEAD = head(granted_tools=("find",))
@@ -166,7 +166,7 @@ def test_where_nobody_counts_a_document_is_reserved_for_in_full_or_refused_with_
     assert head.stop is not None
     assert head.stop.reason == end
     reserved = [call["amount_nanousd"] for call in kit.sessions.calls("acme", head.session_id)]
-    most = kit.prices.rates(MODEL, {}).input_nanousd * MOST_INPUT_TOKENS // 1_000_000
+    most = kit.prices.rates(MODEL, {}).input_nanousd * MAX_INPUT_TOKENS // 1_000_000
     assert reserved == [] if end == "cost_cap" else min(reserved) > most
 
 

@@ -26,7 +26,7 @@ from turnkeeper.runtime.worksheet import Worksheet
 CALL_SECONDS = 1_200.0
 #: The largest context window that there is: no call reads more, whatever it is sent. Reserved for documents where
 #: nobody can count them.
-MOST_INPUT_TOKENS = 1_000_000
+MAX_INPUT_TOKENS = 1_000_000
 
 
 @dataclass
@@ -89,7 +89,7 @@ class ModelStep:
             try:
                 return Want(rates, self._counted(request), wanted)
             except Uncountable:
-                return Want(rates, MOST_INPUT_TOKENS, wanted)
+                return Want(rates, MAX_INPUT_TOKENS, wanted)
 
         def count() -> int:
             try:
