@@ -45,7 +45,8 @@ def one(event: dict[str, Any] | bytes) -> bytes:
 
 
 def head(status: int = 200, headers: dict[str, str] | None = None, content_type: str = "text/event-stream") -> bytes:
-    lines = [f"HTTP/1.1 {status} Said", f"content-type: {content_type}", "request-id: req_1"]
+    # It is closed after the answer. A client that did not know might send its next request just then.
+    lines = [f"HTTP/1.1 {status} Said", f"content-type: {content_type}", "request-id: req_1", "connection: close"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return ("\r\n".join(lines) + "\r\n").encode()
 
