@@ -37,7 +37,7 @@ def find(kit: Kit, request: Request) -> Response:
     limit = number(request, "limit", least=1, most=MAX_SESSIONS, default=20)
     who = request.who
     user = None if kit.policy.role(who.role).admin else who.user_id
-    heads, cursor = kit.sessions.list(
+    heads, cursor = kit.sessions.lists.page(
         who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
     )
     return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())

@@ -120,6 +120,7 @@ def test_table(templates: Templates) -> None:
     assert {name: tuple(key["AttributeName"] for key in index["KeySchema"]) for name, index in indexes.items()} == {
         "by_user": ("user_key", "created_key"),
         "by_tenant": ("tenant_key", "created_key"),
+        "by_status": ("status_key", "created_key"),
         "due": ("due_shard", "due_at"),
     }
     assert {index["Projection"]["ProjectionType"] for index in indexes.values()} == {"KEYS_ONLY"}

@@ -110,10 +110,11 @@ class StoreBusy(TurnkeeperError):
 
 
 class Table(Protocol):
-    """One table: string keys ``pk`` and ``sk``, items of JSON values (no floats; bytes allowed), three indexes.
+    """One table: string keys ``pk`` and ``sk``, items of JSON values (no floats; bytes allowed), four indexes.
 
     Indexes project keys only and may lag: ``by_user`` (user_key, created_key), ``by_tenant`` (tenant_key,
-    created_key), ``due`` (due_shard, due_at). Everything else reads its own writes.
+    created_key), ``by_status`` (status_key, created_key), ``due`` (due_shard, due_at). Everything else reads its own
+    writes.
     """
 
     def get(self, key: Key) -> Item | None: ...

@@ -113,6 +113,25 @@ def test_admins_see_the_tenant_and_others_themselves(ann: Caller) -> None:
     assert listed(ann.but(user="boss", role="nobody-described-this")) == set()
 
 
+@pytest.mark.parametrize("caller", [{}, {"user": "boss", "role": "admin"}], ids=["user", "admin"])
+def test_a_list_by_status_is_full_while_there_is_something_to_fill_it(
+    ann: Caller, kit: MemoryKit, caller: dict[str, str]
+) -> None:
+    stopped = [create(ann, "[[stop max_tokens]] [[say cut]]").ok()["session_id"] for _ in range(3)]
+    kit.runner = "none"
+    for _ in range(230):
+        create(ann, wait=0).ok(202)
+    who = ann.but(**caller)
+    page = who.get("/v1/sessions?status=stopped&limit=2").ok()
+    assert [each["session_id"] for each in page["sessions"]] == [stopped[2], stopped[1]]
+    rest = who.get(f"/v1/sessions?status=stopped&limit=2&cursor={page['next_cursor']}").ok()
+    assert ([each["session_id"] for each in rest["sessions"]], rest["next_cursor"]) == ([stopped[0]], None)
+    assert {each["status"] for each in (*page["sessions"], *rest["sessions"])} == {"stopped"}
+    for other in ("status=running&", "status=idle&", ""):
+        problem = who.get(f"/v1/sessions?{other}limit=2&cursor={page['next_cursor']}").problem(400, "invalid_request")
+        assert "not one of this list" in problem["detail"]
+
+
 def test_a_cursor_is_of_use_to_its_owner_only(ann: Caller) -> None:
     for n in range(3):
         create(ann, f"[[say {n}]]").ok()
