@@ -44,6 +44,7 @@ from turnkeeper.ports import (
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
+from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
@@ -195,25 +196,32 @@ class Kit:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(
-            World(
-                sessions=self.sessions,
-                tenants=self.tenants,
-                treasury=self.treasury,
-                policy=self.policy,
-                catalog=self.catalog,
-                model=self.model,
-                prices=self.prices,
-                dispatch=self.dispatch,
-                auditor=self.auditor,
-                redactor=self.redactor,
-                detector=self.detector,
-                clock=self.clock,
-                ids=self.ids,
-                parallel=self.parallel,
-                warn=logger.warning,
-                keep_lease=self.keep_lease,
-            )
+        return Engine(self._world(self.model, self.detector))
+
+    @cached_property
+    def cancelling(self) -> Cancelling:
+        # Neither model nor detector: it only ends turns, also where there is no permission to read the model's key.
+        nobody = Nobody()
+        return Cancelling(self.sessions, Engine(self._world(nobody, nobody)), self.clock)
+
+    def _world(self, model: Model, detector: InjectionDetector) -> World:
+        return World(
+            sessions=self.sessions,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            policy=self.policy,
+            catalog=self.catalog,
+            model=model,
+            prices=self.prices,
+            dispatch=self.dispatch,
+            auditor=self.auditor,
+            redactor=self.redactor,
+            detector=detector,
+            clock=self.clock,
+            ids=self.ids,
+            parallel=self.parallel,
+            warn=logger.warning,
+            keep_lease=self.keep_lease,
         )
 
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:

@@ -27,6 +27,8 @@ from turnkeeper.runtime.world import Allowance, World
 
 logger = logging.getLogger(__name__)
 
+#: What a cancel that ends a turn itself has for that, in a request that somebody waits for.
+TO_END = Allowance(runner="lambda", hard_seconds=20.0)
 #: Of a session of which nothing can be read but its head.
 _UNREAD = Spec(model="", system="", tools=())
 
@@ -58,6 +60,22 @@ class Engine:
             left = self._drive(head, allowance, lease)
         self.send(left)
         return left
+
+    def cancel(self, tenant_id: str, session_id: str, actor: str) -> Head:
+        """Take a session that no runner holds and end its turn: what was begun is booked and answered as after any
+        runner that was lost, and nothing else is begun.
+
+        Raises:
+            SessionBusy: a runner has it.
+            SessionEnded, SessionNotFound, LeaseLost, StoreBusy, Unavailable: as for :meth:`run`.
+        """
+        world = self.world
+        held_since = world.clock.monotonic()
+        head = world.sessions.claim(tenant_id, session_id, world.ids.token(), TO_END.runner)
+        if not head.turn.cancel_requested:
+            head = world.sessions.request_cancel(head, actor)
+        with world.keep_lease(head, held_since, lambda: None) as lease:
+            return self._drive(head, TO_END, lease)
 
     def _drive(self, head: Head, allowance: Allowance, lease: Lease) -> Head:
         """Drive the turn. One that cannot be driven is ended, or every runner to come would fail at it alike."""

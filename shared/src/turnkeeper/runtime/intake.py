@@ -1,4 +1,4 @@
-"""Taking work in: new sessions, new inputs, sessions that go on, cancels. Used by the front door and by the worker.
+"""Taking work in: new sessions, new inputs, sessions that go on. Used by the front door and by the worker.
 
 What a session is given is composed here, once: agent, plan and role make the grant and the limits. Nothing in a
 request's body can widen either.
@@ -17,17 +17,15 @@ from turnkeeper.core.errors import (
     AgentNotFound,
     Forbidden,
     InvalidRequest,
-    SessionBusy,
-    SessionEnded,
     SessionNotFound,
     TenantPaused,
 )
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle import leaving, taking
-from turnkeeper.core.lifecycle.change import busy, ended
+from turnkeeper.core.lifecycle import taking
+from turnkeeper.core.lifecycle.change import busy
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Transcript, TurnState
-from turnkeeper.core.transcript import Block, unanswered, user_content
+from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
@@ -262,26 +260,3 @@ class Intake:
         if (token.tenant_id, token.user_id) != (who.tenant_id, who.user_id):
             raise SessionNotFound("there is no such session")
         return self.sessions.head(token.tenant_id, token.session_id)
-
-    # ---- cancel ----
-
-    def cancel(self, head: Head, *, actor: str) -> Head:
-        """Ask a running session to stop at the next safe point; one that needs no runner for it is cancelled at once.
-
-        Raises:
-            SessionEnded: it has ended already.
-        """
-        while not head.ended:
-            try:
-                if head.resting or self._can_end_in_queue(head):
-                    return self.sessions.write_at_rest(head, leaving.cancel(head, self.clock.now(), actor))
-                return self.sessions.request_cancel(head, actor)
-            except (SessionBusy, SessionEnded):  # A runner took it, or it came to rest, between the two.
-                head = self.sessions.head(head.tenant_id, head.session_id)
-        raise ended(head)
-
-    def _can_end_in_queue(self, head: Head) -> bool:
-        """No runner has it, and it was put back at a safe point: nothing waits for an answer or for its money."""
-        if head.status != "queued" or head.lease.owner is not None or head.account.pending is not None:
-            return False
-        return not unanswered(self.sessions.load(head.tenant_id, head.session_id).entries)

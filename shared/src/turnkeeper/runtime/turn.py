@@ -311,7 +311,11 @@ class Turn:
         Args:
             answers: to calls that will not run.
         """
-        ends = (partial(self._rest, stop, answers), self._rest_without_contents, self._rest_without_calls)
+        ends = (
+            partial(self._rest, stop, answers),
+            partial(self._rest_without_contents, stop),
+            partial(self._rest_without_calls, stop),
+        )
         for end in ends:
             try:
                 end()
@@ -332,14 +336,18 @@ class Turn:
         actor = sheet.cancel_actor() if stop.reason == "cancelled" else None
         sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self._shown(stop), actor=actor))
 
-    def _rest_without_contents(self) -> None:
+    def _rest_without_contents(self, stop: Stop) -> None:
         """Every open call has an answer and a record, which say that nothing is known of it."""
         self.tools.give_up()
-        self._rest_without_calls()
+        self._rest_without_calls(stop)
 
-    def _rest_without_calls(self) -> None:
-        stop = Stop(reason="internal_error", detail={"hint": "What was to be written could not be."})
-        self.sheet.write(leaving.rest(self.sheet.head, self.sheet.now(), self.sheet.waiting(), stop))
+    def _rest_without_calls(self, stop: Stop) -> None:
+        """What was asked for stays what became of it: a cancel is one, also where it cannot tell all."""
+        hint = "What was to be written could not be."
+        if stop.reason == "cancelled":
+            self._rest(Stop(reason="cancelled", detail={"hint": hint}), ())
+        else:
+            self._rest(Stop(reason="internal_error", detail={"hint": hint}), ())
 
     def _shown(self, stop: Stop) -> Stop:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""

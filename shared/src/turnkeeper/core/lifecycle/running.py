@@ -25,16 +25,20 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
     """
     if head.resting:
         raise ended(head)
-    millis = int(now.timestamp() * 1000)
-    if head.lease.owner is not None and head.lease.expires_at >= millis - skew_millis:
+    if is_held(head, now, skew_millis=skew_millis):
         raise SessionBusy("another runner has it", session_id=head.session_id, status=head.status)
     lease = LeaseState(
         owner=owner,
         fencing_token=head.lease.fencing_token + 1,
-        expires_at=millis + int(lease_seconds * 1000),
+        expires_at=int(now.timestamp() * 1000) + int(lease_seconds * 1000),
         claims=head.lease.claims + 1,
     )
     return replace(head, status="running", runner=runner, handoff=None, lease=lease)
+
+
+def is_held(head: Head, now: datetime, *, skew_millis: int) -> bool:
+    """A runner has it, or may believe so by its own clock."""
+    return head.lease.owner is not None and head.lease.expires_at >= int(now.timestamp() * 1000) - skew_millis
 
 
 def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
