@@ -102,7 +102,15 @@ class Deadline:
         seconds = min(timeout_seconds, (ends - datetime.now(UTC)).total_seconds())
         if seconds <= 0:
             raise ToolError("No time is left for this call.")
+        return cls.after(seconds)
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
         return cls(time.monotonic() + seconds, seconds)
+
+    def sooner(self, seconds: float) -> Deadline:
+        """One that ends so many seconds from now, at the end of this one at the latest."""
+        return min(self, Deadline.after(seconds), key=lambda deadline: deadline.at)
 
     def left(self) -> float:
         return self.at - time.monotonic()
