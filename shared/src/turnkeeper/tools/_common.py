@@ -84,6 +84,10 @@ def positive(what: str, value: float) -> None:
         raise ValueError(f"{what} must be above zero")
 
 
+class Unreachable(ToolError):
+    """Nobody there answers now: no such host, no connection, one that broke or took too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """One end for a whole call, however many steps it takes. Monotonic, so a clock that is set does not move it."""

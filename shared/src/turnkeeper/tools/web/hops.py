@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnkeeper.core.tools import ToolDenied, ToolError
-from turnkeeper.tools._common import Deadline, plain
+from turnkeeper.tools._common import Deadline, Unreachable, plain
 from turnkeeper.tools.web import body
 from turnkeeper.tools.web.address import AddressPolicy
 from turnkeeper.tools.web.url import Target, follow
@@ -121,7 +121,6 @@ def _sent(guard: Guard, request: Outgoing) -> Iterator[httpcore2.Response]:
     import httpcore2
 
     from turnkeeper.tools.web import network
-    from turnkeeper.tools.web.network import Unreachable
 
     target, deadline = request.target, guard.deadline
     reaching = deadline if guard.reach_seconds is None else deadline.sooner(guard.reach_seconds)

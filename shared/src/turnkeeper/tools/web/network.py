@@ -19,8 +19,7 @@ from typing import Any
 
 import httpcore2
 
-from turnkeeper.core.tools import ToolError
-from turnkeeper.tools._common import Deadline
+from turnkeeper.tools._common import Deadline, Unreachable
 from turnkeeper.tools.web.address import Address, normal
 from turnkeeper.tools.web.url import Target
 
@@ -51,10 +50,6 @@ def resolve(target: Target, deadline: Deadline) -> list[Address]:
     if not isinstance(answer, list) or not answer:
         raise Unreachable(f"The host {target.host} could not be found.")
     return list(dict.fromkeys(normal(text) for text in answer))
-
-
-class Unreachable(ToolError):
-    """Nobody there answers now: no such host, no connection, one that broke or took too long."""
 
 
 class TlsError(httpcore2.ConnectError):
