@@ -59,7 +59,10 @@ class Contents:
         total = sum(len(one.data) for each in places if isinstance(one := found.get(_of(each)), Download))
         if total > MAX_TOTAL_BYTES:
             raise _unusable("body.input", f"what stands behind its addresses has more than {MAX_TOTAL_BYTES} bytes")
-        return exchanged(content, partial(_kept, found))
+        content = exchanged(content, partial(_kept, found))
+        if staying := named(content):
+            logger.warning("%d of %d addresses of an input stay: nobody answers there now", len(staying), len(places))
+        return content
 
     def _fetched(self, addresses: Sequence[_Address]) -> dict[_Address, Download | NotFetched]:
         """What came of each; those that are not in it took too long."""
@@ -107,7 +110,6 @@ def _kept(found: dict[_Address, Download | NotFetched], each: Named, block: Bloc
             raise _unusable(each.where, f"{_host(each)}: {why}") from why
     if one is not None and not one.retryable:
         raise _unusable(each.where, f"{_host(each)}: {one.detail}") from one
-    logger.warning("%s stays an address: %s", each.where, one.detail if one else "it took too long")
     return block
 
 
