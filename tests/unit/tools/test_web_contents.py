@@ -96,7 +96,8 @@ def test_a_redirect_to_what_is_not_public_is_refused(server: PageServer, get: Ge
         "https://2130706433/",
         "https://user:s3cret@example.com/",
         "http://example.com/",
-        "https://example.com/\\..",
+        "https://example.com/s3cret\\..",
+        "https:example.com?s3cret",
         "https://example.com/" + "x" * contents.MAX_URL_CHARS,
     ],
 )

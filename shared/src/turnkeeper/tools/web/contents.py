@@ -7,7 +7,7 @@ from collections.abc import Callable
 from turnkeeper.core.contents import Download
 from turnkeeper.core.errors import NotFetched
 from turnkeeper.core.tools import ToolDenied, ToolError
-from turnkeeper.tools._common import Deadline, Unreachable
+from turnkeeper.tools._common import Deadline, Unreachable, shown
 from turnkeeper.tools.web import body
 from turnkeeper.tools.web.address import AddressPolicy
 from turnkeeper.tools.web.hops import Answer, Guard, Outgoing, answered
@@ -37,7 +37,11 @@ class GuardedWeb:
         largest = max(most(""), most("text/plain"))
         guard = Guard(self._admit, self._addresses, Deadline.after(timeout_seconds), largest, REACH_SECONDS)
         try:
-            request = Outgoing("GET", parse(url, MAX_URL_CHARS), {})
+            target = parse(url, MAX_URL_CHARS)
+        except ToolError as error:
+            raise NotFetched(str(error).replace(shown(url), "The address"), retryable=False) from error
+        try:
+            request = Outgoing("GET", target, {})
             with answered(guard, request) as answer:
                 return _download(answer, most)
         except Unreachable as error:
