@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 Handler = Callable[["PageRequest"], None]
 
@@ -56,7 +56,7 @@ class PageServer(http.server.ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        return cast(int, self.server_address[1])
+        return self.server_address[1]
 
 
 def page(data: bytes, **keywords: Any) -> Handler:

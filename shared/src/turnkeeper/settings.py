@@ -46,7 +46,7 @@ class Settings(BaseModel):
     health_port: int = Field(default=8080, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
 
-    #: Whether what inputs name by address is fetched, once, when they come in. Without it the model API does so, at each
+    #: Whether what inputs name by address is fetched once, when they come in. Without it the model API does so, with each
     #: request.
     fetch_contents: bool = True
 

@@ -15,7 +15,7 @@ class MemoryWeb:
         self.pages = dict(pages or {})
         self.asked: list[str] = []
 
-    def get(self, url: str, *, most: Callable[[str], int], timeout_seconds: float) -> Download:
+    def get(self, url: str, *, most: Callable[[str], int], timeout_seconds: float) -> Download:  # noqa: ARG002
         self.asked.append(url)
         page = self.pages.get(url)
         if page is None:
