@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.pages import PageServer, page, redirect
+from tests.support.pages import PageRequest, PageServer, page, redirect
 from turnkeeper.core.contents import MAX_IMAGE_BYTES, Download, Kind, most_bytes
 from turnkeeper.core.errors import NotFetched
 from turnkeeper.tools.web import contents
@@ -124,7 +124,11 @@ def test_where_nobody_answers_it_may_work_later(server: PageServer, get: Get, na
             assert refused(get, url).retryable
         slow = refused(get, f"http://127.0.0.1:{silent.getsockname()[1]}/", "image", 0.2)
         assert slow.retryable and "longer than 0.2 s" in slow.detail
-    server.pages["/broken"] = lambda request: request.wfile.write(b"nonsense\r\n\r\n")
+
+    def nonsense(request: PageRequest) -> None:
+        request.wfile.write(b"nonsense\r\n\r\n")
+
+    server.pages["/broken"] = nonsense
     assert refused(get, "/broken").retryable
 
 
