@@ -61,6 +61,8 @@ class Config:
     worker_max_tasks: int = 10
     nat_gateways: int = 1
     """0 puts the worker's tasks into public subnets with an address each (cheaper, no inbound either way)."""
+    fetch_contents: bool = True
+    """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
     log_level: str = "INFO"
     log_retention_days: int = 90
@@ -106,6 +108,7 @@ class Config:
             worker_concurrency=read.number("worker_concurrency", defaults.worker_concurrency),
             worker_max_tasks=read.number("worker_max_tasks", defaults.worker_max_tasks),
             nat_gateways=read.number("nat_gateways", defaults.nat_gateways, at_least=0),
+            fetch_contents=read.switch("fetch_contents", defaults.fetch_contents),
             agents=read.text("agents", ""),
             log_level=read.text("log_level", defaults.log_level),
             log_retention_days=read.number("log_retention_days", defaults.log_retention_days),
@@ -143,6 +146,12 @@ class _Reader:
 
     def flag(self, key: str) -> bool:
         return str(self._node.try_get_context(key) or "").lower() in {"1", "true", "yes"}
+
+    def switch(self, key: str, default: bool) -> bool:
+        value = self.text(key, str(default)).lower()
+        if value not in {"true", "false"}:
+            raise ConfigError(f"{key} must be true or false, not {value!r}")
+        return value == "true"
 
     def one_of(self, key: str, allowed: tuple[str, ...], default: str) -> str:
         value = self.text(key, default)

@@ -12,6 +12,7 @@ from functions.api.http import Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.contents import without_data
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block
@@ -64,7 +65,7 @@ def _event(entry: Entry) -> Event:
     cost = format_usd(entry.cost_nanousd)
     match entry.type:
         case "user":
-            more: dict[str, Any] = {"content": list(entry.content), "by_kit": entry.by_kit or None}
+            more: dict[str, Any] = {"content": without_data(entry.content), "by_kit": entry.by_kit or None}
         case "assistant":
             names = ("model", "usage", "stop_reason", "duration_ms", "request_id", "attempts")
             more = {name: getattr(entry, name) for name in names}

@@ -90,13 +90,18 @@ class Transcript:
 
 
 def text_of(content: Sequence[Document] | str) -> str:
-    """The text blocks of a message; other blocks by their type."""
+    """The text blocks of a message; other blocks by their type, and by where the kit has them from."""
     if isinstance(content, str):
         return plain(content)
-    parts = [
-        str(block.get("text", "")) if block.get("type") == "text" else f"[{block.get('type')}]" for block in content
-    ]
-    return plain("\n".join(parts))
+    return plain(
+        "\n".join(str(block.get("text", "")) if block.get("type") == "text" else _named(block) for block in content)
+    )
+
+
+def _named(block: Document) -> str:
+    fetched = block.get("fetched") or {}
+    origin = f" from {short(str(fetched['from']), 200)}, {fetched.get('bytes'):,} bytes" if "from" in fetched else ""
+    return f"[{block.get('type')}{origin}]"
 
 
 def spent_line(event: Document) -> str:

@@ -221,9 +221,15 @@ def test_worker_scales_from_nothing_and_back(templates: Templates) -> None:
 
 def test_jwt_and_bedrock_as_chosen_by_context(synthesize: Synthesize) -> None:
     folder = synthesize(
-        jwt_issuer="https://issuer.example", jwt_audience="turnkeeper", model_provider="bedrock", stage="dev"
+        jwt_issuer="https://issuer.example",
+        jwt_audience="turnkeeper",
+        model_provider="bedrock",
+        stage="dev",
+        fetch_contents="false",
     )
     api = json.loads((folder / "TurnkeeperApi.template.json").read_text())
+    told = [one["Environment"]["Variables"] for one in resources(api, "AWS::Lambda::Function").values()]
+    assert {one.get("TURNKEEPER_FETCH_CONTENTS") for one in told} == {"false"}
     routes = resources(api, "AWS::ApiGatewayV2::Route").values()
     assert {one["RouteKey"]: one["AuthorizationType"] for one in routes}["$default"] == "JWT"
     (authorizer,) = resources(api, "AWS::ApiGatewayV2::Authorizer").values()
@@ -237,6 +243,11 @@ def test_jwt_and_bedrock_as_chosen_by_context(synthesize: Synthesize) -> None:
 def test_a_context_value_that_makes_no_sense_is_refused_by_name(synthesize: Synthesize) -> None:
     from infra.config import ConfigError
 
-    for context in ({"stage": "production"}, {"turn_seconds": "1000"}, {"jwt_issuer": "https://issuer.example"}):
+    for context in (
+        {"stage": "production"},
+        {"turn_seconds": "1000"},
+        {"fetch_contents": "no"},
+        {"jwt_issuer": "https://issuer.example"},
+    ):
         with pytest.raises(ConfigError, match=next(iter(context))):
             synthesize(**context)

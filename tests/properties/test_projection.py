@@ -66,8 +66,15 @@ DOCUMENTS = st.builds(
     },
     st.sampled_from([True, False, None]),
 )
+#: Contents that were fetched, alone and inside a document.
+PICTURE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"},
+    "fetched": {"from": "https://example.com/a", "sha256": "0" * 64, "bytes": 6},
+}
+KEPT = st.sampled_from([PICTURE, {"type": "document", "source": {"type": "content", "content": [PICTURE]}}])
 ANSWERS = st.lists(st.one_of(TEXT, CALLS, THOUGHTS, SERVED), max_size=4)
-INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS), max_size=3)
+INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS, KEPT), max_size=3)
 
 
 @st.composite

@@ -41,11 +41,13 @@ from turnkeeper.ports import (
     Table,
     Tokens,
     Turns,
+    Web,
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
 from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog, load_agents
+from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
@@ -159,6 +161,12 @@ class Kit:
 
         return RuleDetector()
 
+    @cached_property
+    def web(self) -> Web:
+        from turnkeeper.tools.web.contents import GuardedWeb
+
+        return GuardedWeb()
+
     # ---- services ----
 
     @cached_property
@@ -179,7 +187,12 @@ class Kit:
             prices=self.prices,
             clock=self.clock,
             ids=self.ids,
+            contents=self.contents,
         )
+
+    @cached_property
+    def contents(self) -> Contents | None:
+        return Contents(self.web, self.parallel, self.clock) if self.settings.fetch_contents else None
 
     @cached_property
     def branching(self) -> Branching:

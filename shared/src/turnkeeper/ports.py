@@ -5,11 +5,12 @@ Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Usage
@@ -215,6 +216,24 @@ class Turns(Protocol):
 class Alerts(Protocol):
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Tell on-call. Never raises: an alert that cannot be sent is logged."""
+
+
+# ---- the web ----
+
+
+class Web(Protocol):
+    """What stands behind public addresses. Everything else is out of reach, whatever name leads to it."""
+
+    def get(self, url: str, *, most: Callable[[str], int], timeout_seconds: float) -> Download:
+        """The content, fetched anew. Called from several threads at once.
+
+        Args:
+            most: bytes that are taken of a content of this media type; 0 for none.
+            timeout_seconds: for everything together, redirects included.
+
+        Raises:
+            NotFetched: there is none, or none that is taken; or, ``retryable``, nobody there answers now.
+        """
 
 
 # ---- the model ----

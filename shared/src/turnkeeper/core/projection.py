@@ -18,6 +18,7 @@ from typing import Any
 
 from turnkeeper.core.admission import CALL_ID, MAX_DEPTH
 from turnkeeper.core.canonical import sorted_json, without_surrogates
+from turnkeeper.core.contents import FETCHED
 from turnkeeper.core.fallbacks import answered_by
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_block, tool_result
@@ -30,7 +31,7 @@ BEGINNING_GONE = "(The beginning of the conversation was left out.)"
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
 #: Of a stored block, what is the kit's own and is not sent.
-_OURS = frozenset({"cache_control", "raw_input"})
+_OURS = frozenset({"cache_control", "raw_input", FETCHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,9 @@ def _clean(block: Block) -> Block:
     if block.get("type") == "tool_result" and isinstance(parts := block.get("content"), list):
         shown = [_clean(part) for part in parts if isinstance(part, dict) and not is_blank(part)]
         clean["content"] = shown or [text_block("(empty)")]
+    source = block.get("source")
+    if block.get("type") == "document" and isinstance(source, dict) and isinstance(source.get("content"), list):
+        clean["source"]["content"] = [_clean(part) for part in source["content"] if isinstance(part, dict)]
     return clean
 
 

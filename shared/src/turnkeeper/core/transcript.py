@@ -134,6 +134,6 @@ def all_text_of(value: Any) -> str:
 _TEXT_FIELDS = frozenset({"text", "title", "context", "content", "source", "data"})
 
 
-def user_content(value: str | list[Block]) -> tuple[Block, ...]:
+def user_content(value: str | Sequence[Block]) -> tuple[Block, ...]:
     """A user's input as content blocks."""
     return ({"type": "text", "text": value},) if isinstance(value, str) else tuple(value)

@@ -6,11 +6,12 @@ request's body can widen either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.agent import Agent, Placement
+from turnkeeper.core.contents import named
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.decide import go_on_note
 from turnkeeper.core.errors import (
@@ -22,13 +23,14 @@ from turnkeeper.core.errors import (
 )
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import taking
-from turnkeeper.core.lifecycle.change import busy
+from turnkeeper.core.lifecycle.change import busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Transcript, TurnState
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -62,6 +64,8 @@ class Intake:
     prices: Prices
     clock: Clock
     ids: Ids
+    #: Fetches what inputs name by address; ``None`` where addresses stay as they are.
+    contents: Contents | None = None
 
     # ---- new sessions ----
 
@@ -83,12 +87,33 @@ class Intake:
             AgentNotFound: no such agent, or the tenant's plan does not hold it.
             TenantPaused: the kill switch is on.
             UnpricedModel: nobody can price its model, or one of those that fall back for it; nothing was spent.
+            ContentUnusable: as :meth:`content_of` does.
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
         """
         agent, terms = self.admitted(who, request.agent, even_paused=even_paused)
+        # Of a job that is delivered twice nothing is fetched twice.
+        if session_id is not None and named(user_content(request.input)) and self._exists(who.tenant_id, session_id):
+            raise SessionBusy("the session exists already", session_id=session_id)
+        content = self.content_of(request.input)
         head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
-        return self.sessions.create(taking.create(head, self.clock.now(), user_content(request.input)), key)
+        return self.sessions.create(taking.create(head, self.clock.now(), content), key)
+
+    def content_of(self, value: str | Sequence[Block]) -> tuple[Block, ...]:
+        """An input as it is written down: with the contents that it names by address, which are fetched now.
+
+        Raises:
+            ContentUnusable: an address gives nothing that can be used.
+        """
+        content = user_content(value)
+        return content if self.contents is None else self.contents.keep(content)
+
+    def _exists(self, tenant_id: str, session_id: str) -> bool:
+        try:
+            self.sessions.head(tenant_id, session_id)
+        except SessionNotFound:
+            return False
+        return True
 
     def admitted(self, who: Identity, name: str, *, even_paused: bool = False) -> tuple[Agent, Terms]:
         """An agent that this caller may use now, and under what terms; raises as :meth:`create` does."""
@@ -138,13 +163,13 @@ class Intake:
         Raises:
             SessionBusy: a turn is running.
             SessionEnded: it has ended; ``status`` says how.
+            ContentUnusable: as :meth:`content_of` does.
             AlreadyDone: the idempotency key was used.
         """
         role, actor = (who.role, who.user_id) if who is not None else (None, None)
-        deployed = self._deployed(head) if head.resting and not head.ended else None
-        change = taking.begin_turn(
-            head, self.clock.now(), user_content(value), role=role, actor=actor, deployed=deployed
-        )
+        must_take_input(head)  # before anything is fetched or written for it
+        content, deployed = self.content_of(value), self._deployed(head)
+        change = taking.begin_turn(head, self.clock.now(), content, role=role, actor=actor, deployed=deployed)
         return self.sessions.write_at_rest(head, change, key)
 
     def _deployed(self, head: Head) -> Deployed | None:
