@@ -57,7 +57,7 @@ class ModelStep:
         schemas = self._remote_schemas()
         rates = self.prices.rates(self._model(), sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
-        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self._usable)
+        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self._usable, now=sheet.now())
         want = self._want(rates, request, conversation, schemas, wanted)
 
         def write(admitted: Admitted) -> Admitted:
@@ -192,6 +192,7 @@ class ModelStep:
             stop_reason=reply.stop_reason,
             duration_ms=duration_ms,
             request_id=reply.request_id,
+            container=reply.container,
         )
 
     def book_failure(self, reservation: Reservation, failed: ProviderError) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from turnkeeper.core import cache_markers
+from turnkeeper.core.containers import container_of
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.projection import project
@@ -29,11 +31,14 @@ def build(
     schemas: Mapping[str, Mapping[str, Any]],
     max_tokens: int,
     usable: Collection[str] | None = None,
+    *,
+    now: datetime | None = None,
 ) -> ModelRequest:
     """One call: system prompt, granted tools and conversation, each marked for the cache.
 
     Args:
         usable: of the granted tools, those that this turn has; ``None`` for all of them.
+        now: a container is named until it expires; none is where nobody says what time it is.
     """
     granted = {name for name in head.granted_tools if usable is None or name in usable} | {end_task_definition.name}
     tools = [
@@ -50,14 +55,20 @@ def build(
     if not may_think(entries, model):
         options.pop("thinking", None)
     system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}"}]
-    parts = cache_markers.marked(tools, system, project(entries, model=model).messages, options)
+    projection = project(entries, model=model)
+    parts = cache_markers.marked(tools, system, projection.messages, options)
+    container = container_of(entries, projection.seqs, now) if now is not None else None
     return ModelRequest(
         model=model,
         max_tokens=max_tokens,
         system=parts.system,
         tools=parts.tools,
         messages=parts.messages,
-        options={"metadata": {"user_id": head.session_id}, **options},
+        options={
+            "metadata": {"user_id": head.session_id},
+            **({"container": container} if container else {}),
+            **options,
+        },
     )
 
 

@@ -121,8 +121,8 @@ class _Remote:
         self._lock = threading.Lock()
 
     def schema(self, tool: str) -> Mapping[str, Any]:
-        """The tool's schema, asked for once in the life of the process: a server cannot change it under way. The API may
-        still not take it.
+        """The tool's schema, asked for once in the life of the process: a server cannot change it under way. It may
+        be none that the API takes.
 
         Raises:
             ToolError: the server cannot be reached, has no such tool, or says too much about it.
