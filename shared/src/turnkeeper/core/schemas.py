@@ -99,15 +99,15 @@ def _keyword_problem(schema: Any) -> Problem:
     return None
 
 
-def _inside(name: str, value: Any) -> Iterable[Any]:
+def _inside(name: str, value: Any) -> list[Any]:
     """The schemas in a keyword's value, once it has the right form."""
     if name in _ONE_SCHEMA:
-        return (value,)
+        return [value]
     if name in _SCHEMAS:
-        return value
+        return list(value)
     if name in _NAMED_SCHEMAS:
-        return value.values()
-    return (item for item in value.values() if isinstance(item, Mapping)) if name == "dependencies" else ()
+        return list(value.values())
+    return [item for item in value.values() if isinstance(item, Mapping)] if name == "dependencies" else []
 
 
 def _texts(value: Any) -> bool:
