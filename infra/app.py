@@ -22,6 +22,7 @@ from cdk_nag import AwsSolutionsChecks
 from infra.api import ApiStack
 from infra.config import Config
 from infra.observe import ObserveStack
+from infra.preflight import check_models
 from infra.state import StateStack
 from infra.worker import WorkerStack
 
@@ -29,6 +30,8 @@ from infra.worker import WorkerStack
 def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
     """Add the stacks that `config` (by default the app's context) asks for; return them, state first."""
     config = config or Config.from_context(app.node)
+    for number, warning in enumerate(check_models(config)):
+        cdk.Annotations.of(app).add_warning_v2(f"turnkeeper:agent{number}", warning)
     state = StateStack(app, f"{config.name}State", config=config)
     api = ApiStack(app, f"{config.name}Api", config=config, state=state)
     stacks: list[cdk.Stack] = [state, api]

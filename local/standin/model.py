@@ -11,6 +11,7 @@ from typing import Any
 
 from local.standin import tokens
 from local.standin.cache import PromptCache
+from local.standin.containers import Containers
 from local.standin.conversation import (
     Prompt,
     block_at,
@@ -64,6 +65,7 @@ class StandIn:
     scenario: Scenario = field(default_factory=Scenario)
     cache: PromptCache = field(default_factory=PromptCache)
     faults: FaultLedger = field(default_factory=FaultLedger)
+    containers: Containers = field(default_factory=Containers)
 
     def count_tokens(self, request: Json, *, beta: bool = False) -> int:
         """Its count of a request, the same that usage reports for it.
@@ -81,6 +83,7 @@ class StandIn:
             ApiError: 400, as the API would, or the failure that a directive asks for.
         """
         validate_message(request, beta=beta)
+        self.containers.check(request)
         prompt = tokens.segments(request)
         check_context_window(tokens.count(prompt))
         messages: Sequence[Json] = request["messages"]
@@ -95,7 +98,8 @@ class StandIn:
         fault = self.faults.next_fault(key, turn.answer.faults)
         if isinstance(fault, Failure):
             raise scripted_failure(fault.status)
-        reply = compose(turn.answer, request, self.cache.split(request["model"], prompt), turn.thinking)
+        split = self.cache.split(request["model"], prompt)
+        reply = compose(turn.answer, request, split, turn.thinking, self.containers.used(request))
         return Delivery(
             reply=reply,
             sleep_seconds=turn.answer.sleep_seconds + turn.pace.first_byte_seconds,

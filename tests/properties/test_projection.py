@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from local.standin.signatures import redact, sign_thinking
 from local.standin.validate import validate_message
 from turnkeeper.core.admission import admit, call_problem
+from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.projection import project
 from turnkeeper.core.repairs import left_out
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import tool_uses, with_cache_breakpoints
+from turnkeeper.core.transcript import tool_uses
 
 NOW = "2026-03-02T09:30:00.000Z"
 WORDS = st.sampled_from(["", " ", "words", "half \ud800", "[[say x]]"])
@@ -114,7 +115,7 @@ def check(entries: list[Entry]) -> None:
     assert [len(places) for places in projection.places] == [len(m["content"]) for m in projection.messages]
     if not projection.messages:
         return  # Everything was left out: there is nothing to ask.
-    body = {"model": "m", "max_tokens": 5, "messages": with_cache_breakpoints(projection.messages)}
+    body = {"model": "m", "max_tokens": 5, "messages": marked([], [], projection.messages, {}).messages}
     written = json.dumps(body, ensure_ascii=False, allow_nan=False)
     written.encode()
     validate_message(json.loads(written), beta=False)

@@ -117,8 +117,8 @@ def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
     body = {**request.options, "model": request.model, "messages": request.messages, **more}
     if request.system:
         body["system"] = request.system
-    if request.tools:
-        body["tools"] = request.tools
+    if tools := [*request.tools, *request.options.get("tools", ())]:
+        body["tools"] = tools
     return parse_body(json.dumps(body).encode())
 
 

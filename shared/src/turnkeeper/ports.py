@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.core.session import Usage
+from turnkeeper.core.session import Container, Usage
 from turnkeeper.core.suspicion import Finding
 
 # ---- the table ----
@@ -261,6 +261,8 @@ class ModelReply:
     stop_reason: str
     usage: dict[str, Any]
     request_id: str | None
+    #: The one that the provider ran code in, if any.
+    container: Container | None = None
 
     @property
     def tokens(self) -> Usage:

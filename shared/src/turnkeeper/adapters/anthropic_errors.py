@@ -41,6 +41,7 @@ _PLACE = re.compile(
     r"""(?:^|(?<=[\s"'`(/]))messages[./\[](?P<message>\d{1,9})\b\]?(?!\.member\b)"""
     r"""(?:[./]content[./\[](?P<block>\d{1,9})\b\]?)?"""
 )
+_CONTAINER = re.compile(r"\bcontainer\b", re.I)
 _ADVICE = {
     401: "The model API refused the key: check that it is valid, and where it is read from.",
     402: "The model API refuses for billing: check the account's payment details.",
@@ -62,7 +63,8 @@ def status_error(
     """For an error answer (``unbilled``), or an ``error`` event inside a stream (with what the stream had shown).
 
     ``data`` holds ``error_type``, ``context_window`` = True where the conversation is too long for the model, and
-    ``at`` = (message, block or None), counted from 0, where the request is refused for what stands in that place.
+    ``at`` = (message, block or None), counted from 0, where the request is refused for what stands in that place, and
+    ``container`` = True where it is refused for its container.
     """
     error_type, message = _told(body)
     in_stream = 200 <= status_code < 300
@@ -91,6 +93,8 @@ def status_error(
     if status_code == 400 and (place := _PLACE.search(message)):
         block = place["block"]
         error.data["at"] = (int(place["message"]), None if block is None else int(block))
+    elif status_code in (400, 404) and _CONTAINER.search(message):
+        error.data["container"] = True
     return error
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field, field_validator
 
+from turnkeeper.core import cache_markers
 from turnkeeper.core.money import parse_usd
+from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.tools import Tool, ToolSet
 
 Placement = Literal["auto", "interactive", "background"]
@@ -53,7 +55,8 @@ class Agent:
     """A named definition of an agent. Immutable; checked when it is made.
 
     Raises:
-        ValueError: a bad name, two tools of one name, or a value outside its range; the text says which.
+        ValueError: a bad name, two tools of one name, what the model API would refuse (a tool's schema, its own cache
+            markers), or a value outside its range; the text says which.
     """
 
     name: str
@@ -94,10 +97,28 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
         if self.pin not in ("latest", "session"):
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
-        names = [tool.name for tool in self.all_tools()]
-        for name in names:
-            if not TOOL_NAME.fullmatch(name):
-                raise ValueError(f"agent {self.name!r}: tool name {name!r} is not one that the API takes")
+        self._check_what_is_sent()
+        self._check_tools()
+
+    def _check_what_is_sent(self) -> None:
+        options = self.model_options
+        if (problem := json_problem(self.system)) is not None:
+            raise ValueError(f"agent {self.name!r} has a system prompt that cannot be sent: {problem}")
+        if (problem := json_problem(options) or cache_markers.options_problem(options)) is not None:
+            raise ValueError(f"agent {self.name!r}: in model_options: {problem}")
+
+    def _check_tools(self) -> None:
+        """One that the API does not take would make it refuse every request of the agent. Tools that live elsewhere are
+        looked at when they are asked for."""
+        tools = self.all_tools()
+        for tool in tools:
+            if not TOOL_NAME.fullmatch(tool.name):
+                raise ValueError(f"agent {self.name!r}: tool name {tool.name!r} is not one that the API takes")
+            schema = EMPTY_SCHEMA if callable(tool.input_schema) else tool.input_schema
+            if (problem := tool_problem(tool.description, schema)) is not None:
+                raise ValueError(f"agent {self.name!r}: tool {tool.name!r} {problem}")
+        providers = [tool.get("name") for tool in self.model_options.get("tools") or () if isinstance(tool, Mapping)]
+        names = [*(tool.name for tool in tools), *filter(None, providers)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"agent {self.name!r} has two tools named {', '.join(twice)}")
         if "end_task" in names:

@@ -49,6 +49,11 @@ class Projection:
     messages: list[Message]
     places: list[list[Place | None]]
 
+    @property
+    def seqs(self) -> frozenset[int]:
+        """The entries of which anything is sent."""
+        return frozenset(place.seq for message in self.places for place in message if place is not None)
+
     def at(self, message: int, block: int | None) -> tuple[Place, ...]:
         """The blocks that a refusal is about, which names a message of the request and perhaps a block of it."""
         if not 0 <= message < len(self.places):

@@ -268,6 +268,14 @@ class LeftOut:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Where the provider ran code for an answer, and until when it is kept (ISO 8601)."""
+
+    id: str
+    expires_at: str
+
+
 #: Reads and writes an outcome as plain JSON.
 OUTCOME = TypeAdapter(ToolOutcome)
 
@@ -293,6 +301,8 @@ class Entry:
     request_id: str | None = None
     #: Attempts it took, when more than one.
     attempts: int | None = None
+    #: assistant: see :mod:`turnkeeper.core.containers`.
+    container: Container | None = None
     #: tool_results: one outcome for each result, in the same order.
     outcomes: tuple[ToolOutcome, ...] = ()
     #: status: where the session went, and why.
@@ -301,7 +311,7 @@ class Entry:
     runner: RunnerKind | None = None
     #: user: written by the kit itself (a nudge), not by the user.
     by_kit: bool = False
-    #: repair, rewind: what is left out of requests from here on, and why.
+    #: repair, rewind: what is left out of requests from here on, and why. A repair of no block left out the container.
     left_out: tuple[LeftOut, ...] = ()
     reason: str | None = None
     #: Never written: the content is gone from the store, and this stands in its place.

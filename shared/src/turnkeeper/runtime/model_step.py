@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from turnkeeper.core.decide import Judgement
@@ -13,6 +14,7 @@ from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
+from turnkeeper.core.schemas import tool_problem
 from turnkeeper.core.session import Entry, Usage
 from turnkeeper.core.transcript import says_nothing, text_block
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
@@ -55,7 +57,7 @@ class ModelStep:
         schemas = self._remote_schemas()
         rates = self.prices.rates(self._model(), sheet.spec.model_options)
         wanted = sheet.head.limits.max_tokens
-        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self.toolbox.names)
+        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self._usable, now=sheet.now())
         want = self._want(rates, request, conversation, schemas, wanted)
 
         def write(admitted: Admitted) -> Admitted:
@@ -105,16 +107,34 @@ class ModelStep:
         return counted + counted // 50 + 64
 
     def _remote_schemas(self) -> Mapping[str, Mapping[str, Any]]:
-        """Schemas of tools that live elsewhere. One that cannot be had now is left out of this call."""
+        """Schemas of tools that live elsewhere. One that cannot be had now, or that the API would refuse the whole
+        request for, is left out of this call."""
         schemas: dict[str, Mapping[str, Any]] = {}
         for definition in self.sheet.spec.tools:
             tool = self.toolbox.get(definition.name)
             if definition.input_schema is None and tool is not None:
                 try:
-                    schemas[definition.name] = tool.schema()
+                    schema = tool.schema()
+                    problem = tool_problem(definition.description, schema)
                 except Exception as error:  # noqa: BLE001 - somebody else's server
                     self.warn(f"tool {definition.name} is left out: {type(error).__name__}")
+                    continue
+                if problem is None:
+                    schemas[definition.name] = schema
+                else:
+                    self.warn(f"tool {definition.name} is left out: it {problem}")
         return schemas
+
+    @cached_property
+    def _usable(self) -> frozenset[str]:
+        """Tools of this turn but those whose stored definition the API does not take: an agent of today has none, but a
+        session may keep the version that it was made with."""
+        definitions = [each for each in self.sheet.spec.tools if each.input_schema is not None]
+        odd = {each.name: tool_problem(each.description, each.input_schema) for each in definitions}
+        for name, problem in odd.items():
+            if problem is not None:
+                self.warn(f"tool {name} is left out: it {problem}")
+        return frozenset(name for name in self.toolbox.names if odd.get(name) is None)
 
     def call(self, request: ModelRequest, *, left_seconds: float | None, stop: Callable[[], bool]) -> ModelReply:
         """One attempt, given up where ``stop`` says so or this runner's time runs out.
@@ -172,6 +192,7 @@ class ModelStep:
             stop_reason=reply.stop_reason,
             duration_ms=duration_ms,
             request_id=reply.request_id,
+            container=reply.container,
         )
 
     def book_failure(self, reservation: Reservation, failed: ProviderError) -> None:

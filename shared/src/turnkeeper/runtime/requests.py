@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+from turnkeeper.core import cache_markers
+from turnkeeper.core.containers import container_of
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, Head, Plan, Spec
-from turnkeeper.core.transcript import Block, Message, with_cache_breakpoints
+from turnkeeper.core.transcript import Block, Message
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -28,11 +31,14 @@ def build(
     schemas: Mapping[str, Mapping[str, Any]],
     max_tokens: int,
     usable: Collection[str] | None = None,
+    *,
+    now: datetime | None = None,
 ) -> ModelRequest:
-    """One call: system prompt, granted tools and conversation, with cache breakpoints behind each of the three.
+    """One call: system prompt, granted tools and conversation, each marked for the cache.
 
     Args:
         usable: of the granted tools, those that this turn has; ``None`` for all of them.
+        now: a container is named until it expires; none is where nobody says what time it is.
     """
     granted = {name for name in head.granted_tools if usable is None or name in usable} | {end_task_definition.name}
     tools = [
@@ -44,20 +50,25 @@ def build(
         for definition in spec.tools
         if definition.name in granted and (definition.input_schema or definition.name in schemas)
     ]
-    if tools:
-        tools[-1] = {**tools[-1], "cache_control": {"type": "ephemeral"}}
     model = model_of(head, spec)
     options = _fitting(spec.model_options, max_tokens)
     if not may_think(entries, model):
         options.pop("thinking", None)
-    system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}", "cache_control": {"type": "ephemeral"}}]
+    system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}"}]
+    projection = project(entries, model=model)
+    parts = cache_markers.marked(tools, system, projection.messages, options)
+    container = container_of(entries, projection.seqs, now) if now is not None else None
     return ModelRequest(
         model=model,
         max_tokens=max_tokens,
-        system=system,
-        tools=tools,
-        messages=with_cache_breakpoints(project(entries, model=model).messages),
-        options={"metadata": {"user_id": head.session_id}, **options},
+        system=parts.system,
+        tools=parts.tools,
+        messages=parts.messages,
+        options={
+            "metadata": {"user_id": head.session_id},
+            **({"container": container} if container else {}),
+            **options,
+        },
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from turnkeeper.core import decide, repairs
 from turnkeeper.core.admission import admit
+from turnkeeper.core.containers import container_of
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
 from turnkeeper.core.errors import (
     CostCapExceeded,
@@ -22,6 +23,7 @@ from turnkeeper.core.errors import (
 )
 from turnkeeper.core.fallbacks import model_of, next_model
 from turnkeeper.core.lifecycle import leaving, running
+from turnkeeper.core.projection import project
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
 from turnkeeper.ports import Clock, Ids, Redacts, StoreBusy
@@ -259,13 +261,16 @@ class Turn:
         What was left out once and is refused again is no repair."""
         sheet = self.sheet
         before = [entry for entry in sheet.entries if entry.type == "repair" and entry.seq > sheet.head.turn.seq]
-        if failed.status_code != 400 or len(before) >= MAX_REPAIRS:
+        model = model_of(sheet.head, sheet.spec)
+        sent = project(sheet.entries, model=model).seqs
+        container = failed.data.get("container") and container_of(sheet.entries, sent, sheet.now())
+        if not (failed.status_code == 400 or container) or len(before) >= MAX_REPAIRS:
             return False
         why = self.redactor.redact_text(failed.detail)[:300]
-        left_out = repairs.left_out(sheet.entries, model_of(sheet.head, sheet.spec), failed.data.get("at"), why)
-        if left_out:
+        left_out = [] if container else repairs.left_out(sheet.entries, model, failed.data.get("at"), why)
+        if left_out or container:
             sheet.write(running.repair(sheet.head, sheet.now(), left_out, why))
-        return bool(left_out)
+        return bool(left_out or container)
 
     def _backoff_seconds(self, attempts: int, retry_after: float | None) -> float:
         """Exponential with jitter; what the provider asks for comes first."""

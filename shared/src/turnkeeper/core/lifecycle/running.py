@@ -137,7 +137,8 @@ def flag(head: Head, flags: Sequence[Flag]) -> Head:
 
 
 def repair(head: Head, now: datetime, left_out: Sequence[LeftOut], reason: str) -> Change:
-    """The model API refused something of the conversation: it is left out of requests from now on."""
+    """The model API refused something of the conversation: it is left out of requests from now on. Where no block is
+    named, that is the container."""
     entry = Entry(type="repair", at=iso(now), left_out=tuple(left_out), reason=reason)
     places = [{"seq": mark.seq, "index": mark.index} for mark in left_out]
     record = record_of(head, now, "repair", left_out=places)
