@@ -18,6 +18,7 @@ from turnkeeper.core.errors import (
     AgentNotFound,
     Forbidden,
     InvalidRequest,
+    SessionBusy,
     SessionNotFound,
     TenantPaused,
 )
