@@ -3,6 +3,7 @@
 A transcript keeps what was wrong as faithfully as what was right. What the API would not take back is mended here, each
 time that it is sent, and never in the transcript: ids that are not unique or not legal, names that no tool may have,
 calls without results and results without calls, text that UTF-8 cannot hold, blocks that were refused or withdrawn.
+What was left out to save room is not sent either; a summary stands where it was.
 
 For any entries that a transcript can hold, the messages satisfy the rules of the Messages API. Each block that is sent
 is known by its place in the transcript, so that a refusal that names it can be repaired.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,8 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
         if entry.type == "assistant":
             _add(turns, _Message("user", _missing(calls)))
             calls = _assistant(turns, entry, sendable, model)
+        elif entry.type == "compaction":
+            _summary(turns, entry)
         else:
             _user(turns, entry, sendable, calls)
             calls = {}
@@ -100,9 +103,17 @@ class _Sendable:
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> _Sendable:
-        marks = [mark for entry in entries for mark in entry.left_out]
+        withdrawn = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
+        # What a summary was made of comes back where the summary itself is taken back.
+        marks = [
+            mark
+            for entry in entries
+            if entry.type != "compaction" or entry.seq not in withdrawn
+            for mark in entry.left_out
+        ]
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
         kept = [entry for entry in entries if entry.type in _ROLES and entry.seq not in whole]
+        kept = _with_summary(kept, [each for each in entries if each.type == "compaction"], whole)
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
@@ -114,6 +125,17 @@ class _Sendable:
         unique = legal if legal == wanted and legal not in self.ids else f"{legal[:100]}_{place.seq}_{place.index}"
         self.ids.add(unique)
         return unique
+
+
+def _with_summary(kept: list[Entry], compactions: Sequence[Entry], whole: Collection[int]) -> list[Entry]:
+    """The latest summary in its place: behind all that it was made of, before what came after that."""
+    summary = next((each for each in reversed(compactions) if each.content and each.seq not in whole), None)
+    if summary is None:
+        return kept
+    earlier = {each.seq for each in compactions}
+    last = max((mark.seq for mark in summary.left_out if mark.seq not in earlier), default=0)
+    at = next((index for index, entry in enumerate(kept) if entry.seq > last), len(kept))
+    return [*kept[:at], summary, *kept[at:]]
 
 
 def _refused(entries: Sequence[Entry]) -> set[int]:
@@ -184,6 +206,13 @@ def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mappi
         elif not is_blank(block):
             others.append((_clean(block), place))
     _add(turns, _Message("user", [*results, *_missing(calls), *others]))
+
+
+def _summary(turns: list[_Message], entry: Entry) -> None:
+    """What the older part came down to, beside the user's words that were said before."""
+    if not turns or turns[-1].role != "user":
+        turns.append(_Message("user"))
+    turns[-1].blocks += [(_clean(block), Place(entry.seq, index)) for index, block in enumerate(entry.content)]
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:

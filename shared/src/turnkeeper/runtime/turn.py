@@ -24,10 +24,12 @@ from turnkeeper.core.fallbacks import model_of, next_model
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
-from turnkeeper.ports import Clock, Ids, Redacts, StoreBusy
+from turnkeeper.ports import Clock, Ids, ModelReply, Redacts, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
 from turnkeeper.runtime.leases import Lease
-from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.model_step import ModelStep, Waits
+from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.toolbox import Answer, Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
@@ -55,6 +57,7 @@ MAX_CLAIMS = 10
 class Turn:
     sheet: Worksheet
     model: ModelStep
+    compacting: Compacting
     tools: ToolStep
     toolbox: Toolbox
     allowance: Allowance
@@ -180,10 +183,20 @@ class Turn:
     def _call_model(self) -> Head | None:
         self._step_started = self.clock.monotonic()
         try:
-            request, admitted = self.model.begin(
-                wait_seconds=self._contention_seconds(),
-                or_less=not self._may_put_back(),
-                stop=lambda: self._given_up() or self.allowance.draining(),
+            compaction = self.compacting.due()
+        except TooLong:
+            return self._finish(Stop(reason="context_window"))
+        if compaction is not None and not compaction.summarized:
+            self.compacting.clear(compaction)
+            return None
+        waits = Waits(
+            seconds=self._contention_seconds(),
+            or_less=not self._may_put_back(),
+            stop=lambda: self._given_up() or self.allowance.draining(),
+        )
+        try:
+            request, admitted = (
+                self.model.begin(waits) if compaction is None else self.compacting.begin(compaction, waits)
             )
         except UnpricedModel as unpriced:
             return self._finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
@@ -201,7 +214,17 @@ class Turn:
             )
         except ProviderError as failed:
             self.model.book_failure(admitted.reservation, failed)
+            if compaction is not None and is_refused(failed):
+                self.compacting.go_without(compaction)
+                return None
             return self._after_failure(failed)
+        if compaction is not None:
+            self.compacting.settle(compaction, admitted.reservation, reply)
+            return None
+        return self._take(reply, admitted)
+
+    def _take(self, reply: ModelReply, admitted: Admitted) -> Head | None:
+        """The model's answer: what it means for the turn, written with its money."""
         content, dropped = decide.kept(admit(reply.content, self.sheet.call_ids()))
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
@@ -211,6 +234,7 @@ class Turn:
             hash_of=self.tools.hash_of,
             polls=self.toolbox.polls,
             clamp=admitted.clamp,
+            compacts=self.model.context is not None,
         )
         if judged.answers:
             self.tools.audit(tool_uses(reply.content), judged.answers)
@@ -230,7 +254,7 @@ class Turn:
         if self.lease.cancelled or self.allowance.draining():
             return None
         if failed.data.get("context_window"):
-            return self._finish(Stop(reason="context_window"))
+            return self._too_long(failed)
         if self._repaired(failed):
             return None
         head = self.sheet.head
@@ -253,6 +277,14 @@ class Turn:
         if failed.status_code == 400:
             detail["hint"] = WAYS_ON
         return self._finish(Stop(reason="provider_error", detail=detail))
+
+    def _too_long(self, failed: ProviderError) -> Head | None:
+        """The API refused the request for its length: room is made, as long as there is something to leave out."""
+        if self.model.context is None:
+            return self._finish(Stop(reason="context_window"))
+        self.model.learned_window = failed.data.get("window") or self.model.learned_window
+        self.compacting.refused = True
+        return None
 
     def _repaired(self, failed: ProviderError) -> bool:
         """Whether the API refused something of the conversation that can be left out: then the call is made without it.
