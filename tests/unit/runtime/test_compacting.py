@@ -34,7 +34,7 @@ from turnkeeper.testing.faulty_table import Crash
 
 GOAL = "Reconcile ledger LDG-2041 with the bank, and say what is left over."
 
-RICH = {**POLICY, "plans": {"standard": {name: "unlimited" for name in POLICY["plans"]["standard"]}}}
+RICH = {**POLICY, "plans": {"standard": dict.fromkeys(POLICY["plans"]["standard"], "unlimited")}}
 
 
 @tool(effect="read")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from turnkeeper.core.agent import Context
-from turnkeeper.core.projection import Place, project
+from turnkeeper.core.projection import Place, in_order, project
 from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import MESSAGES, Block
 
@@ -143,13 +143,7 @@ def _passages(entries: Sequence[Entry]) -> list[Passage]:
         if entry.type == "tool_results" and before is not None and before.seq in found:
             found.setdefault(entry.seq, [])
         before = entry if entry.type in MESSAGES else before
-    sent = sorted((entry for entry in entries if entry.seq in found), key=_order)
-    return [Passage(entry, tuple(found[entry.seq])) for entry in sent]
-
-
-def _order(entry: Entry) -> bool:
-    """A summary is older than all that it is followed by, however late it was written."""
-    return entry.type != "compaction"
+    return [Passage(entry, tuple(found[entry.seq])) for entry in in_order(entries) if entry.seq in found]
 
 
 def _clear(passages: Sequence[Passage], keep: int) -> Compaction | None:
@@ -172,13 +166,11 @@ def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int,
     for passage in [*spoken[:1], *reversed(spoken[1:])]:
         words.take(passage)
     others = [passage for passage in older if passage not in spoken]
-    if not others and not words.marks:
-        return None
-    shortened = {mark.seq for mark in words.marks}
+    if not words.marks and all(passage.entry.type == "compaction" for passage in others):
+        return None  # A summary of the summary would say the same.
     gone = [passage.entry.seq for passage in others] + _shortened_before(entries, {each.entry.seq for each in spoken})
     marks = [LeftOut(seq, None, SUMMARIZED) for seq in gone]
-    summarized = [passage for passage in older if passage in others or passage.entry.seq in shortened]
-    return Compaction((*marks, *words.marks), tuple(summarized))
+    return Compaction((*marks, *words.marks), tuple(older))
 
 
 def _shortened_before(entries: Sequence[Entry], sent: set[int]) -> list[int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ NO_RESULT = "The result of this call is not in the conversation any more. Do not
 BEGINNING_GONE = "(The beginning of the conversation was left out.)"
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
+_ROLES = frozenset({"user", "tool_results", "assistant", "compaction"})
 #: Of a stored block, what is the kit's own and is not sent.
 _OURS = frozenset({"cache_control", "raw_input"})
 
@@ -72,7 +72,9 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
             _add(turns, _Message("user", _missing(calls)))
             calls = _assistant(turns, entry, sendable, model)
         elif entry.type == "compaction":
-            _summary(turns, entry)
+            _add(turns, _Message("user", _missing(calls)))
+            calls = {}
+            _summary(turns, entry, sendable)
         else:
             _user(turns, entry, sendable, calls)
             calls = {}
@@ -112,8 +114,7 @@ class _Sendable:
             for mark in entry.left_out
         ]
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
-        kept = [entry for entry in entries if entry.type in _ROLES and entry.seq not in whole]
-        kept = _with_summary(kept, [each for each in entries if each.type == "compaction"], whole)
+        kept = [each for each in in_order(entries) if each.type in _ROLES and each.content and each.seq not in whole]
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
@@ -127,15 +128,15 @@ class _Sendable:
         return unique
 
 
-def _with_summary(kept: list[Entry], compactions: Sequence[Entry], whole: Collection[int]) -> list[Entry]:
-    """The latest summary in its place: behind all that it was made of, before what came after that."""
-    summary = next((each for each in reversed(compactions) if each.content and each.seq not in whole), None)
-    if summary is None:
-        return kept
-    earlier = {each.seq for each in compactions}
-    last = max((mark.seq for mark in summary.left_out if mark.seq not in earlier), default=0)
-    at = next((index for index, entry in enumerate(kept) if entry.seq > last), len(kept))
-    return [*kept[:at], summary, *kept[at:]]
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """As they are sent: a summary stands behind all that it was made of, and before what came after that."""
+    summaries = {entry.seq for entry in entries if entry.type == "compaction"}
+    made_of = {
+        entry.seq: max((mark.seq for mark in entry.left_out if mark.seq not in summaries), default=0)
+        for entry in entries
+        if entry.type == "compaction"
+    }
+    return sorted(entries, key=lambda entry: (made_of.get(entry.seq, entry.seq), entry.seq))
 
 
 def _refused(entries: Sequence[Entry]) -> set[int]:
@@ -208,11 +209,17 @@ def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mappi
     _add(turns, _Message("user", [*results, *_missing(calls), *others]))
 
 
-def _summary(turns: list[_Message], entry: Entry) -> None:
+def _summary(turns: list[_Message], entry: Entry, sendable: _Sendable) -> None:
     """What the older part came down to, beside the user's words that were said before."""
-    if not turns or turns[-1].role != "user":
-        turns.append(_Message("user"))
-    turns[-1].blocks += [(_clean(block), Place(entry.seq, index)) for index, block in enumerate(entry.content)]
+    blocks: list[tuple[Block, Place | None]] = [
+        (_clean(block), Place(entry.seq, index))
+        for index, block in enumerate(entry.content)
+        if not is_blank(block) and (entry.seq, index) not in sendable.left_out
+    ]
+    if turns and turns[-1].role == "user":
+        turns[-1].blocks += blocks
+    else:
+        _add(turns, _Message("user", blocks))
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:
