@@ -15,7 +15,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.contents import without_data
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
-from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import unwrap_blocks
 
 EVENT_STREAM = "text/event-stream"
@@ -77,6 +77,9 @@ def _event(entry: Entry) -> Event:
             more = {"results": results, "notes": notes or None}
         case "repair" | "rewind":
             more = {"left_out": list(entry.left_out), "reason": entry.reason}
+        case "compaction":
+            more = {"left_out": list(entry.left_out), "reason": entry.reason, "summary": text_of(entry.content) or None}
+            more |= {"model": entry.model, "usage": entry.usage, "cost_usd": cost}
         case "status":
             more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
             more["cost_usd"] = cost if entry.cost_nanousd else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -74,15 +75,16 @@ PICTURE = {
     "fetched": {"from": "https://example.com/a", "sha256": "0" * 64, "bytes": 6},
 }
 KEPT = st.sampled_from([PICTURE, {"type": "document", "source": {"type": "content", "content": [PICTURE]}}])
+KINDS = ["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
 ANSWERS = st.lists(st.one_of(TEXT, CALLS, THOUGHTS, SERVED), max_size=4)
 INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS, KEPT), max_size=3)
 
 
 @st.composite
-def transcripts(draw: st.DrawFn) -> list[Entry]:
+def transcripts(draw: st.DrawFn, kinds: Sequence[str] = KINDS) -> list[Entry]:
     entries: list[Entry] = []
     for seq in range(1, draw(st.integers(1, 10)) + 1):
-        kind = draw(st.sampled_from(["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind"]))
+        kind = draw(st.sampled_from(kinds))
         content: list[dict[str, Any]] = []
         marks: tuple[LeftOut, ...] = ()
         if kind == "user":
@@ -91,8 +93,11 @@ def transcripts(draw: st.DrawFn) -> list[Entry]:
             content = draw(ANSWERS)
         elif kind == "tool_results":
             content = [*draw(st.lists(RESULTS, max_size=3)), *draw(st.lists(TEXT, max_size=1))]
-        elif kind in ("repair", "rewind"):
-            index = st.integers(0, 3) if kind == "repair" else st.none()
+        elif kind in ("repair", "rewind", "compaction"):
+            content = draw(st.lists(TEXT, max_size=1)) if kind == "compaction" else []
+            index = {"repair": st.integers(0, 3), "rewind": st.none()}.get(
+                kind, st.one_of(st.none(), st.integers(0, 3))
+            )
             marks = tuple(
                 draw(st.lists(st.builds(LeftOut, st.integers(1, seq), index, st.just("refused")), max_size=2))
             )

@@ -297,6 +297,8 @@ class Rates:
     output_nanousd: int
     #: Added once a call, for server tools at their maximum.
     fixed_nanousd: int = 0
+    #: Tokens that a request of the model may have; ``None`` where it is not known.
+    window: int | None = None
 
 
 class Prices(Protocol):

@@ -35,6 +35,8 @@ _STATUS_OF_TYPE = {
 _TOO_LONG = re.compile(
     r"prompt is too long|input is too long|exceeds? (the )?(context|model'?s? maximum)|context (window|limit)", re.I
 )
+#: ``prompt is too long: 210000 tokens > 200000 maximum``
+_WINDOW = re.compile(r"\d+ tokens > (\d{1,9})\b")
 #: A wrong place in a request: ``messages.3.content.1.image...``, ``messages.3: ...``, ``#/messages/3/content/1``.
 #: Amazon's own checks (``messages.3.member...``) count from 1 and are passed over.
 _PLACE = re.compile(
@@ -62,9 +64,10 @@ def status_error(
 ) -> ProviderError:
     """For an error answer (``unbilled``), or an ``error`` event inside a stream (with what the stream had shown).
 
-    ``data`` holds ``error_type``, ``context_window`` = True where the conversation is too long for the model, and
-    ``at`` = (message, block or None), counted from 0, where the request is refused for what stands in that place, and
-    ``container`` = True where it is refused for its container.
+    ``data`` holds ``error_type``; ``context_window`` = True where the conversation is too long for the model, with
+    ``window``, the tokens that it may have, where the error says so; ``at`` = (message, block or None), counted from 0,
+    where the request is refused for what stands in that place; and ``container`` = True where it is refused for its
+    container.
     """
     error_type, message = _told(body)
     in_stream = 200 <= status_code < 300
@@ -90,6 +93,8 @@ def status_error(
         error.data["error_type"] = error_type
     if status_code == 413 or (status_code == 400 and _TOO_LONG.search(message)):
         error.data["context_window"] = True
+        if window := _WINDOW.search(message):
+            error.data["window"] = int(window[1])
     if status_code == 400 and (place := _PLACE.search(message)):
         block = place["block"]
         error.data["at"] = (int(place["message"]), None if block is None else int(block))

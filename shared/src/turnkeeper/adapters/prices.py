@@ -49,7 +49,10 @@ class BundledPrices:
         if self._version is None:
             source = f"genai-prices-{version('genai-prices')}"
             if self._overrides or self._default_geo != "global":
-                own: dict[str, Any] = {name: entry.model_dump(mode="json") for name, entry in self._overrides.items()}
+                own: dict[str, Any] = {
+                    name: entry.model_dump(mode="json", exclude={"context_window"})
+                    for name, entry in self._overrides.items()
+                }
                 text = sorted_json([self._default_geo, own], ascii=True, spaced=True)
                 source += f"+{hashlib.sha256(text).hexdigest()[:12]}"
             self._version = source
@@ -61,6 +64,7 @@ class BundledPrices:
         asked = CallOptions.read(model, options)
         row: Row | None = None
         search_nanousd: int | None = None
+        window: int | None = None
         # Fast calls may fall back to standard speed; never assume that that is cheaper.
         for speed in {"standard", asked.speed}:
             for ahead in (timedelta(0), _FORESIGHT):
@@ -68,6 +72,7 @@ class BundledPrices:
                 row = tariff.dearest() if row is None else row.dearest(tariff.dearest())
                 if tariff.search_nanousd is not None:
                     search_nanousd = max(search_nanousd or 0, tariff.search_nanousd)
+                window = tariff.window
         assert row is not None
         input_nanousd = max(row.fresh, row.cache_read, row.write_5m, row.write_1h if asked.one_hour_cache else 0)
         return Rates(
@@ -76,6 +81,7 @@ class BundledPrices:
             input_nanousd=input_nanousd,
             output_nanousd=row.output,
             fixed_nanousd=sum(_at_most(model, tool, search_nanousd, input_nanousd) for tool in asked.server_tools),
+            window=window,
         )
 
     def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:

@@ -50,6 +50,26 @@ class Limits:
         return value
 
 
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Context:
+    """How long a conversation may get, as the model is sent it. The transcript itself keeps everything.
+
+    Towards the end of the window old results of tools are left out first, which is free. Then the oldest part gives way
+    to a summary that the model writes: a call like any other, under the same caps.
+    """
+
+    #: Tokens that a request may have. ``None``: as many as the model reads, as the price list or the API says.
+    window: int | None = Field(default=None, ge=2_000)
+    #: From this share of the window on, old results are left out where that makes room.
+    clear_at: float = Field(default=0.6, gt=0, le=1)
+    #: From this share on, the oldest part is summarized.
+    summarize_at: float = Field(default=0.8, gt=0, le=1)
+    #: The newest part that stays as it is, as a share of the window.
+    keep: float = Field(default=0.3, gt=0, le=0.9)
+    #: What a summary may have, in tokens.
+    summary_tokens: int = Field(default=4_000, ge=256, le=64_000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named definition of an agent. Immutable; checked when it is made.
@@ -79,6 +99,8 @@ class Agent:
     #: ``latest``: each turn of an open session begins with the agent as it is deployed then. ``session``: a session
     #: keeps the prompt, the model and the tool definitions that it was made with.
     pin: Pin = "latest"
+    #: What happens before a conversation is too long for the model. ``None``: nothing, it stops as ``context_window``.
+    context: Context | None = field(default_factory=Context)
 
     def __post_init__(self) -> None:
         if isinstance(self.formerly, str):
@@ -97,6 +119,8 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
         if self.pin not in ("latest", "session"):
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
+        if self.context is not None and not isinstance(self.context, Context):
+            raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
         self._check_what_is_sent()
         self._check_tools()
 

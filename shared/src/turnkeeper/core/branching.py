@@ -22,7 +22,9 @@ class OnceCall:
 
 
 def withdrawal(entries: Sequence[Entry], to_seq: int) -> tuple[LeftOut, ...]:
-    """What is left out so that the conversation ends with an entry; what is left out already is not named again."""
+    """What is left out so that the conversation ends with an entry; what is left out already is not named again.
+
+    A summary that was written later goes too, and what it was made of comes back up to there."""
     sent = _sent(entries)
     return tuple(LeftOut(entry.seq, None, "withdrawn") for entry in entries if entry.seq > to_seq and entry.seq in sent)
 
@@ -59,4 +61,7 @@ def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
 
 
 def _sent(entries: Sequence[Entry]) -> set[int]:
-    return set(project(entries).seqs)
+    """What the model was sent at any time and was not taken back: also what is only summarized now, and summaries."""
+    taken_back = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
+    compactions = {entry.seq for entry in entries if entry.type == "compaction"} - taken_back
+    return compactions | set(project([entry for entry in entries if entry.type != "compaction"]).seqs)

@@ -3,6 +3,7 @@
 A transcript keeps what was wrong as faithfully as what was right. What the API would not take back is mended here, each
 time that it is sent, and never in the transcript: ids that are not unique or not legal, names that no tool may have,
 calls without results and results without calls, text that UTF-8 cannot hold, blocks that were refused or withdrawn.
+What was left out to save room is not sent either; a summary stands where it was.
 
 For any entries that a transcript can hold, the messages satisfy the rules of the Messages API. Each block that is sent
 is known by its place in the transcript, so that a refusal that names it can be repaired.
@@ -29,7 +30,7 @@ NO_RESULT = "The result of this call is not in the conversation any more. Do not
 BEGINNING_GONE = "(The beginning of the conversation was left out.)"
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
+_ROLES = frozenset({"user", "tool_results", "assistant", "compaction"})
 #: Of a stored block, what is the kit's own and is not sent.
 _OURS = frozenset({"cache_control", "raw_input", FETCHED})
 
@@ -76,6 +77,10 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
         if entry.type == "assistant":
             _add(turns, _Message("user", _missing(calls)))
             calls = _assistant(turns, entry, sendable, model)
+        elif entry.type == "compaction":
+            _add(turns, _Message("user", _missing(calls)))
+            calls = {}
+            _summary(turns, entry, sendable)
         else:
             _user(turns, entry, sendable, calls)
             calls = {}
@@ -106,9 +111,16 @@ class _Sendable:
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> _Sendable:
-        marks = [mark for entry in entries for mark in entry.left_out]
+        withdrawn = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
+        # What a summary was made of comes back where the summary itself is taken back.
+        marks = [
+            mark
+            for entry in entries
+            if entry.type != "compaction" or entry.seq not in withdrawn
+            for mark in entry.left_out
+        ]
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
-        kept = [entry for entry in entries if entry.type in _ROLES and entry.seq not in whole]
+        kept = [each for each in in_order(entries) if each.type in _ROLES and each.content and each.seq not in whole]
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
@@ -120,6 +132,17 @@ class _Sendable:
         unique = legal if legal == wanted and legal not in self.ids else f"{legal[:100]}_{place.seq}_{place.index}"
         self.ids.add(unique)
         return unique
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """As they are sent: a summary stands behind all that it was made of, and before what came after that."""
+    summaries = {entry.seq for entry in entries if entry.type == "compaction"}
+    made_of = {
+        entry.seq: max((mark.seq for mark in entry.left_out if mark.seq not in summaries), default=0)
+        for entry in entries
+        if entry.type == "compaction"
+    }
+    return sorted(entries, key=lambda entry: (made_of.get(entry.seq, entry.seq), entry.seq))
 
 
 def _refused(entries: Sequence[Entry]) -> set[int]:
@@ -190,6 +213,19 @@ def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mappi
         elif not is_blank(block):
             others.append((_clean(block), place))
     _add(turns, _Message("user", [*results, *_missing(calls), *others]))
+
+
+def _summary(turns: list[_Message], entry: Entry, sendable: _Sendable) -> None:
+    """What the older part came down to, beside the user's words that were said before."""
+    blocks: list[tuple[Block, Place | None]] = [
+        (_clean(block), Place(entry.seq, index))
+        for index, block in enumerate(entry.content)
+        if not is_blank(block) and (entry.seq, index) not in sendable.left_out
+    ]
+    if turns and turns[-1].role == "user":
+        turns[-1].blocks += blocks
+    else:
+        _add(turns, _Message("user", blocks))
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:

@@ -17,6 +17,7 @@ from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import StoreBusy
+from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.tool_step import ToolStep
@@ -126,19 +127,22 @@ class Engine:
             spec,
             time_is_up=lambda: allowance.is_up(world.clock.monotonic() - began),
         )
+        model = ModelStep(
+            sheet,
+            toolbox,
+            terms,
+            model=world.model,
+            prices=world.prices,
+            treasury=world.treasury,
+            redactor=world.redactor,
+            parallel=world.parallel,
+            warn=world.warn,
+            context=agent.context if agent is not None else None,
+        )
         turn = Turn(
             sheet,
-            ModelStep(
-                sheet,
-                toolbox,
-                terms,
-                model=world.model,
-                prices=world.prices,
-                treasury=world.treasury,
-                redactor=world.redactor,
-                parallel=world.parallel,
-                warn=world.warn,
-            ),
+            model,
+            Compacting(sheet, model, world.ids),
             ToolStep(
                 sheet,
                 toolbox,

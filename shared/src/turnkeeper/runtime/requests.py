@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from turnkeeper.core import cache_markers
+from turnkeeper.core.compaction import tokens_of
 from turnkeeper.core.containers import container_of
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
@@ -112,8 +113,22 @@ def input_bound(
     return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 
 
+def estimate(head: Head, entries: Sequence[Entry], model: str) -> int | None:
+    """About how many tokens the next request has; ``None`` where the last call says nothing about it."""
+    last = next((entry for entry in reversed(entries) if entry.type == "assistant"), None)
+    since = _since_last_answer(entries)
+    if not head.account.context_tokens or since is None or last is None or not answered_by(last, model):
+        return None
+    return head.account.context_tokens + sum(tokens_of(block) for message in since for block in message["content"])
+
+
+def estimate_of(*parts: Sequence[Block]) -> int:
+    """About how many tokens these blocks have."""
+    return sum(tokens_of(block) for blocks in parts for block in blocks)
+
+
 def _bound_of(parts: Sequence[Any], known: int) -> int | None:
-    return None if _must_be_counted(parts) else known + sum(map(_bytes_of, parts)) + IMAGE_TOKENS * _images(parts)
+    return None if _must_be_counted(parts) else known + bytes_of(*parts) + IMAGE_TOKENS * _images(parts)
 
 
 def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
@@ -126,6 +141,11 @@ def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
         if entry.type == "assistant":
             break
     return since
+
+
+def bytes_of(*values: Any) -> int:
+    """As JSON, in UTF-8: a token is never less than one of them."""
+    return sum(map(_bytes_of, values))
 
 
 def _bytes_of(value: Any) -> int:
