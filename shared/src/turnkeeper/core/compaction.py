@@ -138,11 +138,12 @@ def _passages(entries: Sequence[Entry]) -> list[Passage]:
         for block, place in zip(message["content"], places, strict=True):
             if place is not None:
                 found.setdefault(place.seq, []).append((place, block))
-    before: Entry | None = None
+    before: int | None = None
     for entry in entries:
-        if entry.type == "tool_results" and before is not None and before.seq in found:
+        if entry.type == "tool_results" and before in found:
             found.setdefault(entry.seq, [])
-        before = entry if entry.type in MESSAGES else before
+        if entry.type in MESSAGES:
+            before = entry.seq if entry.type == "assistant" else None
     return [Passage(entry, tuple(found[entry.seq])) for entry in in_order(entries) if entry.seq in found]
 
 
@@ -166,7 +167,7 @@ def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int,
     for passage in [*spoken[:1], *reversed(spoken[1:])]:
         words.take(passage)
     others = [passage for passage in older if passage not in spoken]
-    if not words.marks and all(passage.entry.type == "compaction" for passage in others):
+    if not words.marks and not any(passage.blocks for passage in others if passage.entry.type != "compaction"):
         return None  # A summary of the summary would say the same.
     gone = [passage.entry.seq for passage in others] + _shortened_before(entries, {each.entry.seq for each in spoken})
     marks = [LeftOut(seq, None, SUMMARIZED) for seq in gone]

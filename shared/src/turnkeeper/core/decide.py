@@ -14,7 +14,7 @@ from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
 from turnkeeper.core.ledger import Clamp
 from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
-from turnkeeper.core.transcript import GO_ON, Block, answer, last_message, tool_uses, unanswered
+from turnkeeper.core.transcript import GO_ON, PAUSES, Block, answer, last_message, tool_uses, unanswered
 
 END_TASK = "end_task"
 UPDATE_PLAN = "update_plan"
@@ -203,7 +203,7 @@ _CUT_SHORT: dict[str, StopReason] = {"max_tokens": "max_tokens", "refusal": "ref
 
 def _judge_words(head: Head, stop_reason: str) -> Judgement:
     """An answer that calls no tool."""
-    if stop_reason == "pause_turn":
+    if stop_reason in PAUSES:
         return Judgement(breakers=head.turn.breakers, nudged=head.turn.nudged)
     if head.done == "end_turn":
         detail = {} if stop_reason == "end_turn" else {"stop_reason": stop_reason}
@@ -302,4 +302,4 @@ def go_on_note(entries: Sequence[Entry]) -> str | None:
     if last is None or last.type != "assistant" or tool_uses(last.content):
         return None
     # A turn that the API paused goes on by being sent back as it is.
-    return None if last.stop_reason == "pause_turn" else GO_ON
+    return None if last.stop_reason in PAUSES else GO_ON

@@ -22,7 +22,7 @@ from turnkeeper.core.canonical import sorted_json, without_surrogates
 from turnkeeper.core.contents import FETCHED
 from turnkeeper.core.fallbacks import answered_by
 from turnkeeper.core.session import Entry
-from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_block, tool_result
+from turnkeeper.core.transcript import GO_ON, PAUSES, Block, Message, is_blank, text_block, tool_result
 
 #: Stands where a result is missing: a transcript that was cut, or an entry that was left out.
 NO_RESULT = "The result of this call is not in the conversation any more. Do not assume that it failed or worked."
@@ -122,7 +122,7 @@ class _Sendable:
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
         kept = [each for each in in_order(entries) if each.type in _ROLES and each.content and each.seq not in whole]
         last = kept[-1] if kept else None
-        resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
+        resumes = last is not None and last.type == "assistant" and last.stop_reason in PAUSES
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
         return cls(kept, left_out, set(), resumes)
 

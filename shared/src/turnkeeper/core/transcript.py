@@ -21,6 +21,8 @@ UNKNOWN_OUTCOME = (
 
 #: What the kit says where the model has stopped and nothing else asks it to go on.
 GO_ON = "Go on where you left off."
+#: The API goes on with an answer that is sent back as it is: with a server tool, or after it has summarized.
+PAUSES = frozenset({"pause_turn", "compaction"})
 #: What stands in the place of a content that the store has lost.
 CONTENT_LOST = "(The content of this message was lost from storage.)"
 

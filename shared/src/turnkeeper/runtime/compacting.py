@@ -13,7 +13,7 @@ from turnkeeper.core.lifecycle import running
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import wrap
-from turnkeeper.ports import Ids, ModelReply, ModelRequest
+from turnkeeper.ports import Ids, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS, ModelStep, Waits
 from turnkeeper.runtime.store.treasury import Admitted, Want
@@ -21,6 +21,9 @@ from turnkeeper.runtime.worksheet import Worksheet
 
 #: Of the window, what the text to be summarized may take: the estimate by bytes may be short.
 _READ_SHARE = 0.6
+#: A summary takes one part of so many of the window at most, and so many tokens at least.
+_SUMMARY_PART = 8
+_LEAST_TOKENS = 128
 WHY = "to save room"
 _REFUSALS = frozenset({400, 413})
 
@@ -102,7 +105,7 @@ class Compacting:
     def begin(self, compaction: Compaction, waits: Waits) -> tuple[ModelRequest, Admitted]:
         """The write before the call that summarizes. Raises what :meth:`ModelStep.begin` raises."""
         rates = self.model.rates()
-        most = self._summary_tokens()
+        most = self._summary_tokens(rates)
         room = int((self.model.window(rates) or MAX_INPUT_TOKENS) * _READ_SHARE) - most
         text = summary.render(compaction.summarized, room)
         wrapped = wrap(
@@ -120,9 +123,11 @@ class Compacting:
         admitted = self.model.reserve(Want(rates, bound, most, lambda: self._count(request, bound)), waits)
         return replace(request, max_tokens=admitted.reservation.max_tokens), admitted
 
-    def _summary_tokens(self) -> int:
-        context = self.model.context
-        return min(context.summary_tokens if context else 0, self.sheet.head.limits.max_tokens)
+    def _summary_tokens(self, rates: Rates) -> int:
+        """As the agent says, but no more than a small part of what can be read, nor than an answer may have."""
+        own = self.model.context.summary_tokens if self.model.context else 0
+        window = self.model.window(rates) or MAX_INPUT_TOKENS
+        return max(_LEAST_TOKENS, min(own, self.sheet.head.limits.max_tokens, window // _SUMMARY_PART))
 
     def _count(self, request: ModelRequest, bound: int) -> int:
         try:
@@ -143,7 +148,8 @@ class Compacting:
         self._leave_out(compaction, self._content(compaction, None))
 
     def _content(self, compaction: Compaction, words: str | None) -> tuple[Block, ...]:
-        return summary.content(words, compaction.summarized, self.sheet.kept_plan, self._summary_tokens())
+        most = self._summary_tokens(self.model.rates())
+        return summary.content(words, compaction.summarized, self.sheet.kept_plan, most // 2)
 
     def _leave_out(self, compaction: Compaction, content: tuple[Block, ...] = ()) -> None:
         now = self.sheet.now()
