@@ -120,7 +120,9 @@ class _Sendable:
             for mark in entry.left_out
         ]
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
-        kept = [each for each in in_order(entries) if each.type in _ROLES and each.content and each.seq not in whole]
+        kept = [each for each in in_order(entries) if each.type in _ROLES and each.seq not in whole]
+        # One without a summary only says what is left out.
+        kept = [each for each in kept if each.content or each.type != "compaction"]
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason in PAUSES
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
@@ -135,14 +137,16 @@ class _Sendable:
 
 
 def in_order(entries: Sequence[Entry]) -> list[Entry]:
-    """As they are sent: a summary stands behind all that it was made of, and before what came after that."""
-    summaries = {entry.seq for entry in entries if entry.type == "compaction"}
-    made_of = {
-        entry.seq: max((mark.seq for mark in entry.left_out if mark.seq not in summaries), default=0)
-        for entry in entries
-        if entry.type == "compaction"
-    }
-    return sorted(entries, key=lambda entry: (made_of.get(entry.seq, entry.seq), entry.seq))
+    """As they are sent: a summary stands behind all that it was made of, and before what came after that. All else stays
+    where it is; what is not written yet has no seq."""
+    summaries = [entry for entry in entries if entry.type == "compaction"]
+    ordered = [entry for entry in entries if entry.type != "compaction"]
+    known = {entry.seq for entry in summaries}
+    for summary in summaries:
+        last = max((mark.seq for mark in summary.left_out if mark.seq not in known), default=0)
+        later = (at for at, entry in enumerate(ordered) if entry.seq > last and entry.seq not in known)
+        ordered.insert(next(later, len(ordered)), summary)
+    return ordered
 
 
 def _refused(entries: Sequence[Entry]) -> set[int]:
