@@ -23,9 +23,14 @@ _IMAGE_TOKENS = 1_600
 #: A result that is smaller is not worth leaving out.
 _SMALL_TOKENS = 100
 #: What is left out has to make room for this share of the window at least: it costs the cache, or a call.
-_WORTH = 0.1
+_WORTH = 0.15
 #: The share of the window that the user's own words may keep in front of a summary.
 _USER_SHARE = 0.25
+#: A summary takes one part of so many of the window at most, and so many tokens at least.
+_SUMMARY_PART = 8
+_LEAST_SUMMARY = 128
+#: The share of the window that the text to be summarized may have.
+_READ_SHARE = 0.6
 #: Words that were cut to less than this say nothing any more.
 _LEAST_CHARS = 200
 
@@ -57,6 +62,17 @@ class Room:
         return min(int(self.window * self.context.summarize_at), answer_fits)
 
     @property
+    def summary_tokens(self) -> int:
+        """What a summary may have: as the agent says, but a small part of the window, and no more than an answer."""
+        most = min(self.context.summary_tokens, self.max_tokens, self.window // _SUMMARY_PART)
+        return max(_LEAST_SUMMARY, most)
+
+    @property
+    def read_tokens(self) -> int:
+        """What may be shown to whoever summarizes: less than fits, since it is known about only."""
+        return int(self.window * _READ_SHARE)
+
+    @property
     def keep(self) -> int:
         return int(max(0, self.window - self.around) * self.context.keep)
 
@@ -72,6 +88,9 @@ class Compaction:
     left_out: tuple[LeftOut, ...]
     #: What the summary has to say, in order; empty where none is needed.
     summarized: tuple[Passage, ...] = ()
+    #: What the summary may have, and what may be read to write it, in tokens.
+    summary_tokens: int = 0
+    read_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +120,16 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
             or _summarize(entries, passages, 0, room)
             or _shorten(passages)
         )
+    if tokens <= room.clear_from:
+        return None
     worth = int(room.window * _WORTH)
-    if tokens > room.clear_from and (cleared := _clear(passages, room.keep)) and _gain(passages, cleared) >= worth:
-        return cleared
-    if tokens > room.summarize_from and (summarized := _summarize(entries, passages, room.keep, room)):
-        gain = _gain(passages, summarized) - room.context.summary_tokens
-        return summarized if gain >= worth else None
-    return None
+    cleared = _clear(passages, room.keep)
+    gain = _gain(passages, cleared)
+    if tokens <= room.summarize_from or tokens - gain <= room.clear_from:
+        return cleared if gain >= worth else None
+    # Old results alone would not make room for long.
+    summarized = _summarize(entries, passages, room.keep, room)
+    return summarized if _gain(passages, summarized) - room.summary_tokens >= worth else None
 
 
 def tokens_of(block: Block) -> int:
@@ -171,7 +193,7 @@ def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int,
         return None  # A summary of the summary would say the same.
     gone = [passage.entry.seq for passage in others] + _shortened_before(entries, {each.entry.seq for each in spoken})
     marks = [LeftOut(seq, None, SUMMARIZED) for seq in gone]
-    return Compaction((*marks, *words.marks), tuple(older))
+    return Compaction((*marks, *words.marks), tuple(older), room.summary_tokens, room.read_tokens)
 
 
 def _shortened_before(entries: Sequence[Entry], sent: set[int]) -> list[int]:
@@ -205,8 +227,10 @@ def _boundary(passages: Sequence[Passage], keep: int) -> int:
     return at
 
 
-def _gain(passages: Iterable[Passage], compaction: Compaction) -> int:
+def _gain(passages: Iterable[Passage], compaction: Compaction | None) -> int:
     """About how many tokens it saves."""
+    if compaction is None:
+        return 0
     whole = {mark.seq for mark in compaction.left_out if mark.index is None}
     parts = {(mark.seq, mark.index) for mark in compaction.left_out if mark.index is not None}
     return sum(

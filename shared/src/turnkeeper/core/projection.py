@@ -137,8 +137,8 @@ class _Sendable:
 
 
 def in_order(entries: Sequence[Entry]) -> list[Entry]:
-    """As they are sent: a summary stands behind all that it was made of, and before what came after that. All else stays
-    where it is; what is not written yet has no seq."""
+    """As they are sent: a summary stands behind all that it was made of, and before what came after that. All else is
+    in the order that it has; what is not written yet has no seq."""
     summaries = [entry for entry in entries if entry.type == "compaction"]
     ordered = [entry for entry in entries if entry.type != "compaction"]
     known = {entry.seq for entry in summaries}

@@ -13,17 +13,14 @@ from turnkeeper.core.lifecycle import running
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import wrap
-from turnkeeper.ports import Ids, ModelReply, ModelRequest, Rates
+from turnkeeper.ports import Ids, ModelReply, ModelRequest
 from turnkeeper.runtime import requests
-from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS, ModelStep, Waits
+from turnkeeper.runtime.model_step import ModelStep, Waits
 from turnkeeper.runtime.store.treasury import Admitted, Want
 from turnkeeper.runtime.worksheet import Worksheet
 
-#: Of the window, what the text to be summarized may take: the estimate by bytes may be short.
-_READ_SHARE = 0.6
-#: A summary takes one part of so many of the window at most, and so many tokens at least.
-_SUMMARY_PART = 8
-_LEAST_TOKENS = 128
+#: Options of the agent's that say where a call is made: what it summarizes is not to be read elsewhere.
+_PLACES = frozenset({"inference_geo", "service_tier"})
 WHY = "to save room"
 _REFUSALS = frozenset({400, 413})
 
@@ -61,8 +58,9 @@ class Compacting:
             return None
         request = self.model.built()
         around = requests.estimate_of(request.system, request.tools)
-        room = Room(context, window or 0, around, self.sheet.head.limits.max_tokens)
-        tokens = self._tokens(request) if about is None and not refused else about or 0
+        tokens = about or self._tokens(request)
+        # Where nobody knows the window, it is a little smaller than what was refused.
+        room = Room(context, window or tokens * 9 // 10, around, self.sheet.head.limits.max_tokens)
         compaction = next_compaction(self._numbered(), room, tokens=tokens, refused=refused)
         if refused and compaction is None:
             raise TooLong("the conversation is longer than the model can read")
@@ -105,9 +103,8 @@ class Compacting:
     def begin(self, compaction: Compaction, waits: Waits) -> tuple[ModelRequest, Admitted]:
         """The write before the call that summarizes. Raises what :meth:`ModelStep.begin` raises."""
         rates = self.model.rates()
-        most = self._summary_tokens(rates)
-        room = int((self.model.window(rates) or MAX_INPUT_TOKENS) * _READ_SHARE) - most
-        text = summary.render(compaction.summarized, room)
+        most = compaction.summary_tokens
+        text = summary.render(compaction.summarized, compaction.read_tokens)
         wrapped = wrap(
             [text_block(text)], tool="conversation", nonce=self.ids.token(), max_bytes=len(text.encode()) + 1_000
         )
@@ -117,17 +114,14 @@ class Compacting:
             system=[text_block(summary.SYSTEM)],
             tools=[],
             messages=[{"role": "user", "content": [*wrapped.content, text_block(summary.ASK)]}],
-            options={"metadata": {"user_id": self.sheet.head.session_id}},
+            options={
+                "metadata": {"user_id": self.sheet.head.session_id},
+                **{name: value for name, value in self.sheet.spec.model_options.items() if name in _PLACES},
+            },
         )
         bound = requests.bytes_of(request.system, request.messages) + requests.FRAME_TOKENS
         admitted = self.model.reserve(Want(rates, bound, most, lambda: self._count(request, bound)), waits)
         return replace(request, max_tokens=admitted.reservation.max_tokens), admitted
-
-    def _summary_tokens(self, rates: Rates) -> int:
-        """As the agent says, but no more than a small part of what can be read, nor than an answer may have."""
-        own = self.model.context.summary_tokens if self.model.context else 0
-        window = self.model.window(rates) or MAX_INPUT_TOKENS
-        return max(_LEAST_TOKENS, min(own, self.sheet.head.limits.max_tokens, window // _SUMMARY_PART))
 
     def _count(self, request: ModelRequest, bound: int) -> int:
         try:
@@ -148,8 +142,7 @@ class Compacting:
         self._leave_out(compaction, self._content(compaction, None))
 
     def _content(self, compaction: Compaction, words: str | None) -> tuple[Block, ...]:
-        most = self._summary_tokens(self.model.rates())
-        return summary.content(words, compaction.summarized, self.sheet.kept_plan, most // 2)
+        return summary.content(words, compaction.summarized, self.sheet.kept_plan, compaction.summary_tokens // 2)
 
     def _leave_out(self, compaction: Compaction, content: tuple[Block, ...] = ()) -> None:
         now = self.sheet.now()

@@ -13,7 +13,7 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lifecycle.change import Resolved
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, Usage
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut, Usage
 
 NOW = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 MILLIS = int(NOW.timestamp() * 1000)
@@ -219,3 +219,43 @@ def test_a_booking_keeps_the_claims_that_it_is_told() -> None:
 def test_a_session_that_is_put_back_is_counted() -> None:
     before = head(put_backs=2, iterations=1)
     assert running.put_back(before) == replace(before, turn=replace(before.turn, put_backs=3))
+
+
+# ---- room is made ----
+
+MARKS = (LeftOut(2, None, "summarized"), LeftOut(1, 0, "left out"))
+
+
+def test_a_summary_is_booked_and_belongs_to_the_iteration_that_it_makes_room_for() -> None:
+    before = head(
+        last_seq=4, steps=3, iterations=4, cost_nanousd=100, untold_nanousd=20, pending=reservation(), claims=2
+    )
+    entry = Entry(type="compaction", at=iso(NOW), left_out=MARKS, model="m")
+    resolved = Resolved(reservation(), "settled", 30)
+    change = running.summarize(before, NOW, entry, resolved, Usage(input_tokens=7))
+    [written] = change.entries
+    assert (written.seq, written.type, written.cost_nanousd, written.left_out) == (5, "compaction", 50, MARKS)
+    account = change.head.account
+    assert (account.cost_nanousd, account.untold_nanousd, account.pending) == (130, 0, None)
+    assert account.usage.input_tokens == 7
+    assert (change.head.steps, change.head.turn.iterations, change.head.turn.attempts) == (3, 4, 1)
+    assert (change.head.left_out, change.head.lease.claims, change.resolved) == (2, 0, resolved)
+    [record] = change.audit
+    assert (record.kind, record.detail) == ("compaction", {"left_out": 2, "summary": True, "model": "m"})
+    again = running.summarize(head(attempts=3, pending=reservation()), NOW, entry, resolved, Usage())
+    assert again.head.turn.attempts == 3
+
+
+def test_old_results_are_left_out_behind_those_that_wait() -> None:
+    entry = Entry(type="compaction", at=iso(NOW), left_out=MARKS)
+    change = running.clear(head(last_seq=4, cost_nanousd=100), NOW, entry, RESULTS)
+    assert [(each.seq, each.type) for each in change.entries] == [(5, "tool_results"), (6, "compaction")]
+    assert (change.head.account.cost_nanousd, change.head.left_out, change.resolved) == (100, 2, None)
+    assert [record.detail for record in change.audit] == [{"left_out": 2, "summary": False}]
+
+
+def test_a_head_remembers_the_window_as_it_was_last_known() -> None:
+    known = running.begin_call(head(), NOW, (), reserved(), first_attempt=True, window=200_000)
+    assert known.head.window == 200_000
+    later = running.begin_call(known.head, NOW, (), reserved(), first_attempt=True)
+    assert later.head.window == 200_000
