@@ -141,6 +141,7 @@ class ApiStack(cdk.Stack):
             ),
         ).node.add_dependency(function.kit_role)
         undeliverable.grant_send_messages(function.kit_role)
+        self.observer_failures = undeliverable
         Grants(self._state, function.kit_role).read_stream().read_sessions().write_sessions().read_claims().alert()
         return function
 

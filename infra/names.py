@@ -27,5 +27,8 @@ OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 LIVE_ALIAS: Final = "live"
 
+METRIC_NAMESPACE: Final = "Turnkeeper"
+"""Of the metrics that `functions.observe.metering` emits."""
+
 PUBLIC_PATHS: Final = ("/v1/health", "/v1/openapi.json")
 """Answered without an identity."""

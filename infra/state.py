@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sns as sns
@@ -171,6 +172,16 @@ class StateStack(cdk.Stack):
 
     def _alert_topic(self, config: Config) -> sns.Topic:
         topic = sns.Topic(self, "Alerts", enforce_ssl=True)
+        # A topic without a policy lets its account's alarms publish. Enforcing TLS gives it one that only denies.
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="AlarmsOfThisAccount",
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+            )
+        )
         if config.alert_email:
             topic.add_subscription(subscriptions.EmailSubscription(config.alert_email))
         acknowledge(

@@ -213,7 +213,8 @@ class Turns(Protocol):
 
 class Alerts(Protocol):
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        """Tell on-call. Never raises: an alert that cannot be sent is logged."""
+        """Tell on-call, at least once. Raises Unavailable where nobody could be told now: whoever can, tries again, and
+        whoever cannot does first what it tells of. It is logged in any case."""
 
 
 # ---- the model ----

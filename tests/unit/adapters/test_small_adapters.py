@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from tests.support.clients import Client, refusal
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.s3 import S3Blobs
@@ -19,27 +20,6 @@ from turnkeeper.adapters.system import SystemClock, SystemIds, session_id_of
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
-
-
-class Client:
-    def __init__(self, answer: Any = None) -> None:
-        self.answer = answer
-        self.requests: list[dict[str, Any]] = []
-
-    def __getattr__(self, method: str) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.requests.append(arguments)
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            return self.answer
-
-        return call
-
-
-def refusal(code: str, status: int = 400) -> ClientError:
-    response: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "Operation")
-
 
 # ---- clock and ids ----
 
@@ -130,10 +110,18 @@ def test_an_alert_is_published_in_one_line_of_ascii(caplog: pytest.LogCaptureFix
     assert "cost" in caplog.text
 
 
-def test_an_alert_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    client: Any = Client(refusal("AuthorizationError", 403))
-    SnsAlerts(client, "arn").alert("cost", "subject", {"strange": object()})
-    assert "was not sent" in caplog.text
+@pytest.mark.parametrize("code", [("AuthorizationError", 403), ("NotFound", 404), ("Throttling", 400), ("Oops", 500)])
+def test_an_alert_that_is_not_taken_is_logged_and_comes_again(
+    code: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = Client(refusal(*code))
+    with caplog.at_level(logging.WARNING), pytest.raises(Unavailable) as raised:
+        SnsAlerts(client, "arn").alert("cost", "subject", {"strange": object()})
+    assert raised.value.retryable
+    assert "alert cost: subject" in caplog.text
+
+
+def test_an_alert_in_the_log_takes_anything() -> None:
     LogAlerts().alert("cost", "subject", {"strange": object()})
 
 

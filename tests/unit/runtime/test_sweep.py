@@ -3,10 +3,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from tests.support.kit import WHO, MemoryKit
+from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.session import Head
@@ -190,6 +193,17 @@ def test_money_left_at_rest_is_found_and_settled(kit: MemoryKit) -> None:
     states = kit.treasury.states(terms, "ann", [])
     assert {(state.reserved, state.spent) for state in states} == {(0, head.account.cost_nanousd)}
     assert [alert.kind for alert in kit.alerts.alerts] == ["stale_reservation"]
+    assert sweep(kit) == {}
+
+
+def test_money_left_at_rest_is_settled_though_nobody_can_be_told(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit))
+    at_rest = replace(dead, status="stopped", lease=replace(dead.lease, owner=None))
+    kit.table.write([Put(keys.head_key("acme", dead.session_id), codec.head_item(at_rest))])
+    refused: Any = Mock(publish=Mock(side_effect=EndpointConnectionError(endpoint_url="https://sns")))
+    report = replace(kit.sweep, alerts=SnsAlerts(refused, "arn")).run(lambda: 10.0)
+    assert (report.settled, report.failed) == (1, 1)
+    assert kit.head(dead.session_id).account.pending is None
     assert sweep(kit) == {}
 
 

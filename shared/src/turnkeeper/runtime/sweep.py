@@ -128,7 +128,10 @@ class Sweep:
         return True
 
     def _settle(self, head: Head, report: Report) -> bool:
-        """Money of a session at rest: nobody knows what became of the call, so its full amount counts."""
+        """Money of a session at rest: nobody knows what became of the call, so its full amount counts.
+
+        Booked first: money must not wait for an alert. Raises Unavailable where that could not be sent.
+        """
         change = leaving.settle_left_behind(head, self.clock.now())
         if change is None or change.resolved is None:
             return False
