@@ -74,7 +74,7 @@ class ApiStack(cdk.Stack):
             snap_start=not self._config.local,
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions().write_sessions().read_claims().write_claims()
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
         grants.send_jobs().sign_tokens().call_model(self._config)
         return function
 
@@ -140,9 +140,8 @@ class ApiStack(cdk.Stack):
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),
         ).node.add_dependency(function.kit_role)
-        undeliverable.grant_send_messages(function.kit_role)
         self.observer_failures = undeliverable
-        Grants(self._state, function.kit_role).read_stream().read_sessions().write_sessions().read_claims().alert()
+        Grants(self._state, function.kit_role).read_stream().set_changes_aside(undeliverable).read_claims().alert()
         return function
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:
@@ -156,7 +155,7 @@ class ApiStack(cdk.Stack):
             settings={setting_keys.TURN_FUNCTION: turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions("due").write_sessions().read_claims().erase_claims()
+        grants.find_sessions("due").write_sessions().erase_claims()
         grants.send_jobs().sign_tokens().start_turns(turn).alert()
         events.Rule(
             self,

@@ -4,6 +4,9 @@ The table is written with `PutItem` and `UpdateItem` only. No role has `DeleteIt
 nothing of the kit can remove an item; entries and audit records go by TTL or with the table. IAM has no condition on
 sort keys, so it cannot tell an audit record from an entry: that both are written once is held by the
 `attribute_not_exists` condition in the store (docs/decisions/0032 says what remains by convention).
+
+`tests/infra/test_roles.py` holds each role against what its code can come to call: an action that is missing here fails
+it, and so does one that nothing calls.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ from collections.abc import Sequence
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sqs as sqs
 
 from infra import names
 from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.state import StateStack
 
-READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
-WRITE_ITEMS = ("dynamodb:ConditionCheckItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+FIND_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:Query")
+READ_ITEMS = (*FIND_ITEMS, "dynamodb:GetItem")
+WRITE_ITEMS = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 
 
 class Grants:
@@ -32,15 +38,22 @@ class Grants:
 
     def read_sessions(self, *indexes: str) -> Grants:
         """Read items by key, and through the named indexes."""
-        table_arn = self._state.table.table_arn
-        self._allow("ReadSessions", READ_ITEMS, table_arn)
-        if indexes:
-            self._allow("ReadIndexes", ["dynamodb:Query"], *(f"{table_arn}/index/{name}" for name in indexes))
-        return self
+        self._allow("ReadSessions", READ_ITEMS, self._state.table.table_arn)
+        return self._read_indexes(*indexes)
+
+    def find_sessions(self, *indexes: str) -> Grants:
+        """Read what the named indexes lead to, and all that belongs to it."""
+        self._allow("FindSessions", FIND_ITEMS, self._state.table.table_arn)
+        return self._read_indexes(*indexes)
 
     def write_sessions(self) -> Grants:
         """Append and update items, alone or in a transaction; never remove one."""
         self._allow("WriteSessions", WRITE_ITEMS, self._state.table.table_arn)
+        return self
+
+    def check_items(self) -> Grants:
+        """Write on the condition that an item which is not written is as it was read."""
+        self._allow("CheckItems", ["dynamodb:ConditionCheckItem"], self._state.table.table_arn)
         return self
 
     def read_stream(self) -> Grants:
@@ -87,25 +100,23 @@ class Grants:
         """Receive, extend and finish jobs; set aside what can never work."""
         self._allow(
             "TakeJobs",
-            ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+            ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"],
             self._state.queue.queue_arn,
         )
         self._allow("SetJobsAside", ["sqs:SendMessage"], self._state.dead_letters.queue_arn)
         return self
 
     def sign_tokens(self) -> Grants:
-        self._state.signing_secret.grant_read(self._role)
-        return self
+        return self._read_secret("ReadSigningKeys", self._state.signing_secret)
 
     def call_model(self, config: Config) -> Grants:
         """Read the Anthropic key, or call Claude on Bedrock; never both."""
         if config.model_provider == "anthropic":
-            self._state.model_secret.grant_read(self._role)
-            return self
+            return self._read_secret("ReadModelKey", self._state.model_secret)
         # An inference profile spreads calls over regions, and AWS wants the model allowed in each of them.
         models = "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.*"
         profiles = "arn:<AWS::Partition>:bedrock:<AWS::Region>:<AWS::AccountId>:inference-profile/*anthropic.*"
-        actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
+        actions = ["bedrock:InvokeModelWithResponseStream"]
         self._allow("CallModel", actions, *(_substituted(arn) for arn in (models, profiles)))
         for arn in (models, profiles):
             acknowledge(
@@ -119,6 +130,21 @@ class Grants:
 
     def alert(self) -> Grants:
         self._allow("Alert", ["sns:Publish"], self._state.alerts.topic_arn)
+        return self
+
+    def set_changes_aside(self, undeliverable: sqs.IQueue) -> Grants:
+        """For the stream: Lambda puts there, with the function's role, what it gave up on."""
+        self._allow("SetChangesAside", ["sqs:SendMessage"], undeliverable.queue_arn)
+        return self
+
+    def _read_indexes(self, *indexes: str) -> Grants:
+        if indexes:
+            table_arn = self._state.table.table_arn
+            self._allow("ReadIndexes", ["dynamodb:Query"], *(f"{table_arn}/index/{name}" for name in indexes))
+        return self
+
+    def _read_secret(self, sid: str, secret: secretsmanager.ISecret) -> Grants:
+        self._allow(sid, ["secretsmanager:GetSecretValue"], secret.secret_arn)
         return self
 
     def _on_claims(self, sid: str, action: str) -> Grants:

@@ -81,7 +81,7 @@ class WorkerStack(cdk.Stack):
             description="What the worker may do",
         )
         grants = Grants(self._state, role)
-        grants.read_sessions().write_sessions().read_claims().write_claims()
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
         grants.take_jobs().send_jobs().sign_tokens().call_model(self._config)
         role.add_to_principal_policy(
             iam.PolicyStatement(
