@@ -21,6 +21,7 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from infra.grants import Grants
+from infra.releases import publish
 from infra.state import StateStack
 
 FRONT_DOOR_SECONDS = 29
@@ -51,11 +52,13 @@ class ApiStack(cdk.Stack):
         self._packaging = Packaging(self, config)
 
         self.turn = self._turn_runner()
-        live = self._publish(self.turn)
+        live = self._publish_turn(self.turn)
         self.front_door = self._front_door(live)
         self.observer = self._observer()
         self.sweep = self._sweep(live)
-        self.http_api = self._http_api(self.front_door)
+        # The emulator's gateway calls the function itself.
+        answering = self.front_door if config.local else publish(self.front_door, config=config, alerts=state.alerts)
+        self.http_api = self._http_api(answering)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
@@ -78,9 +81,9 @@ class ApiStack(cdk.Stack):
         grants.send_jobs().sign_tokens().call_model(self._config)
         return function
 
-    def _publish(self, function: KitFunction) -> lambda_.Alias:
+    def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
         """What callers are given is a published version: SnapStart works for those only."""
-        alias = lambda_.Alias(self, "TurnLive", alias_name=names.LIVE_ALIAS, version=function.current_version)
+        alias = publish(function, config=self._config, alerts=self._state.alerts)
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
         # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits

@@ -122,6 +122,11 @@ class KitFunction(lambda_.Function):
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            # A version that a template no longer names would be removed as soon as the alias has moved on, with events
+            # on their way to it, and nothing to go back to. `turnkeeper versions prune` removes them in time.
+            current_version_options=lambda_.VersionOptions(
+                removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
+            ),
             environment={key: packaging.parameters.get(key, value) for key, value in environment.items()},
         )
         self.kit_role = role

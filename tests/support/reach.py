@@ -1,9 +1,9 @@
 """What a function may come to call, told from the types: a call graph over what is deployed, made by mypy.
 
 An edge leads from where something is named to what it is: a function, a class (with what runs when it is made, and the
-methods that Python calls by itself), a variable of a module (with what its value names). What is named through a port or
-a base leads to each class that fits. So more can be reached than is ever called, and nothing is missed, but for what is
-looked up by a name that is only text, or has no type.
+methods that Python calls by itself), a variable of a module (with what its value names). What is named through a port
+leads to each class that fits, through a base to each class that is derived. So more can be reached than is ever called,
+and nothing is missed, but for what is looked up by a name that is only text, or has no type.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,6 +84,35 @@ def test_a_lambda_that_takes_no_event_is_unavailable() -> None:
     client: Any = Client(refusal("TooManyRequestsException", 429))
     with pytest.raises(Unavailable):
         LambdaTurns(client, "turn").start("acme", "ses_1")
+
+
+MOVING = ["ResourceNotFoundException", "ResourceConflictException", "SnapStartNotReadyException"]
+
+
+@pytest.mark.parametrize("code", MOVING)
+@pytest.mark.parametrize("refusals", range(6))
+def test_a_function_that_is_not_found_while_its_alias_moves_is_asked_again(code: str, refusals: int) -> None:
+    client: Any = Client({})
+    answers = iter([refusal(code, 404)] * refusals)
+    taken: list[dict[str, Any]] = []
+
+    def invoke(**arguments: Any) -> None:
+        if (answer := next(answers, None)) is not None:
+            raise answer
+        taken.append(arguments)
+
+    client.invoke = invoke
+    turns = LambdaTurns(client, "turn", ManualClock())
+    with pytest.raises(Unavailable) if refusals > 3 else nullcontext():
+        turns.start("acme", "ses_1")
+    assert len(taken) == (0 if refusals > 3 else 1)
+
+
+def test_a_start_that_is_forbidden_is_not_asked_again() -> None:
+    client: Any = Client(refusal("AccessDeniedException", 403))
+    with pytest.raises(ClientError):
+        LambdaTurns(client, "turn", ManualClock()).start("acme", "ses_1")
+    assert len(client.requests) == 1
 
 
 def test_recorders_take_note() -> None:
