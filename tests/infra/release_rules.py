@@ -62,4 +62,3 @@ def _on_errors(deployment: Deployment, alarm: Resource | None, alias: Resource) 
     resource = {one["Name"]: one["Value"] for one in alarm.properties["Dimensions"]}.get("Resource")
     function = deployment.text(alias.stack, alias.properties["FunctionName"])
     return deployment.text(alarm.stack, resource) == f"{function}:{alias.properties['Name']}"
-
