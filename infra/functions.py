@@ -170,7 +170,8 @@ def identity_settings(config: Config) -> dict[str, str]:
             setting_keys.JWT_ROLE_CLAIM: config.jwt_role_claim,
         }
     if config.identity == "iam" and config.trusted_principals:
-        return {setting_keys.TRUSTED_PRINCIPALS: ",".join(config.trusted_principals)}
+        named = ",".join(config.trusted_principals)
+        return {setting_keys.TRUSTED_PRINCIPALS: cdk.Fn.sub(named) if "${" in named else named}
     return {}
 
 
