@@ -17,6 +17,7 @@ from aws_cdk import aws_lambda as lambda_
 from infra import names
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.runners import read_with_key
 from infra.state import StateStack
 
 READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
@@ -101,6 +102,7 @@ class Grants:
         """Read the Anthropic key, or call Claude on Bedrock; never both."""
         if config.model_provider == "anthropic":
             self._state.model_secret.grant_read(self._role)
+            read_with_key(self._role, "ModelSecretKey", config.model_secret_kms_key_arn)
             return self
         # An inference profile spreads calls over regions, and AWS wants the model allowed in each of them.
         models = "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.*"
