@@ -20,6 +20,7 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from infra.grants import Grants
+from infra.keys import key_of
 from infra.logs import log_group
 from infra.network import Network
 from infra.runners import equip
@@ -120,11 +121,13 @@ class ApiStack(cdk.Stack):
             timeout_seconds=60,
             memory_mb=512,
         )
+        key = key_of(self, "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
             "ObserverFailures",
             retention_period=cdk.Duration.days(14),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=key,
             enforce_ssl=True,
         )
         acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
@@ -146,8 +149,8 @@ class ApiStack(cdk.Stack):
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),
         ).node.add_dependency(function.kit_role)
-        undeliverable.grant_send_messages(function.kit_role)
-        Grants(self._state, function.kit_role).read_stream().read_sessions().write_sessions().read_claims().alert()
+        grants = Grants(self._state, function.kit_role).set_aside(undeliverable)
+        grants.read_stream().read_sessions().write_sessions().read_claims().alert()
         return function
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:

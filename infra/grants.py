@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sqs as sqs
 
-from infra import names
+from infra import keys, names
 from infra.acknowledge import acknowledge
 from infra.config import Config
-from infra.runners import read_with_key
+from infra.keys import use_key
 from infra.state import StateStack
 
 READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
@@ -35,6 +36,7 @@ class Grants:
         """Read items by key, and through the named indexes."""
         table_arn = self._state.table.table_arn
         self._allow("ReadSessions", READ_ITEMS, table_arn)
+        self._use_key("dynamodb", keys.READ)
         if indexes:
             self._allow("ReadIndexes", ["dynamodb:Query"], *(f"{table_arn}/index/{name}" for name in indexes))
         return self
@@ -42,6 +44,7 @@ class Grants:
     def write_sessions(self) -> Grants:
         """Append and update items, alone or in a transaction; never remove one."""
         self._allow("WriteSessions", WRITE_ITEMS, self._state.table.table_arn)
+        self._use_key("dynamodb", keys.WRITE_ITEMS)
         return self
 
     def read_stream(self) -> Grants:
@@ -52,6 +55,7 @@ class Grants:
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
             stream_arn,
         )
+        self._use_key("dynamodb", keys.READ)
         # AWS offers no resource for this action.
         self._allow("ListStreams", ["dynamodb:ListStreams"], "*")
         acknowledge(
@@ -63,9 +67,11 @@ class Grants:
         """With the bucket's list, without which S3 calls a missing object a forbidden one. The condition of
         :meth:`erase_claims` would not do: a read has no prefix."""
         self._allow("TellMissingClaims", ["s3:ListBucket"], self._state.bucket.bucket_arn)
+        self._use_key("s3", keys.READ)
         return self._on_claims("ReadClaims", "s3:GetObject")
 
     def write_claims(self) -> Grants:
+        self._use_key("s3", keys.WRITE)
         return self._on_claims("WriteClaims", "s3:PutObject")
 
     def erase_claims(self) -> Grants:
@@ -82,6 +88,7 @@ class Grants:
 
     def send_jobs(self) -> Grants:
         self._allow("SendJobs", ["sqs:SendMessage"], self._state.queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
         return self
 
     def take_jobs(self) -> Grants:
@@ -92,17 +99,26 @@ class Grants:
             self._state.queue.queue_arn,
         )
         self._allow("SetJobsAside", ["sqs:SendMessage"], self._state.dead_letters.queue_arn)
+        self._use_key("sqs", keys.WRITE)
+        return self
+
+    def set_aside(self, queue: sqs.IQueue) -> Grants:
+        """For what comes of a stream and cannot be worked on: Lambda sends it there with the function's role."""
+        self._allow("SetAside", ["sqs:SendMessage"], queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
         return self
 
     def sign_tokens(self) -> Grants:
         self._state.signing_secret.grant_read(self._role)
+        self._use_key("secretsmanager", keys.READ)
         return self
 
     def call_model(self, config: Config) -> Grants:
         """Read the Anthropic key, or call Claude on Bedrock; never both."""
         if config.model_provider == "anthropic":
             self._state.model_secret.grant_read(self._role)
-            read_with_key(self._role, "ModelSecretKey", config.model_secret_kms_key_arn)
+            own = None if config.model_secret_arn else config.kms_key_arn
+            use_key(self._role, "secretsmanager", keys.READ, config.model_secret_kms_key_arn, own)
             return self
         # An inference profile spreads calls over regions, and AWS wants the model allowed in each of them.
         models = "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.*"
@@ -121,6 +137,7 @@ class Grants:
 
     def alert(self) -> Grants:
         self._allow("Alert", ["sns:Publish"], self._state.alerts.topic_arn)
+        self._use_key("sns", keys.WRITE)
         return self
 
     def _on_claims(self, sid: str, action: str) -> Grants:
@@ -134,6 +151,9 @@ class Grants:
             "S3 objects are named by a prefix; it covers the claim checks and nothing else.",
         )
         return self
+
+    def _use_key(self, service: str, actions: Sequence[str]) -> None:
+        use_key(self._role, service, actions, self._state.kms_key_arn)
 
     def _allow(self, sid: str, actions: Sequence[str], *resources: str) -> None:
         self._role.add_to_principal_policy(

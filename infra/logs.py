@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.config import Config
+from infra.keys import key_of
 
 _RETENTIONS = {
     7: logs.RetentionDays.ONE_WEEK,
@@ -25,5 +25,5 @@ def log_group(scope: Construct, id: str, config: Config) -> logs.LogGroup:
         id,
         retention=_RETENTIONS[config.log_retention_days],
         removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY,
-        encryption_key=kms.Key.from_key_arn(scope, f"{id}Key", config.kms_key_arn) if config.kms_key_arn else None,
+        encryption_key=key_of(scope, f"{id}Key", config.kms_key_arn),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aws_cdk import aws_iam as iam
 
+from infra import keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.keys import use_key
 
 
 def runner_variables(config: Config) -> dict[str, str]:
@@ -31,24 +33,4 @@ def equip(role: iam.Role, config: Config) -> None:
                 resources=[secret.arn for secret in secrets],
             )
         )
-    read_with_key(role, "ToolSecretKeys", *(secret.kms_key_arn for secret in secrets))
-
-
-def read_with_key(role: iam.IRole, sid: str, *key_arns: str | None) -> None:
-    """Let a role read secrets that are encrypted with these keys, through Secrets Manager only."""
-    named = sorted({arn for arn in key_arns if arn})
-    if not named:
-        return
-    role.add_to_principal_policy(
-        iam.PolicyStatement(
-            sid=sid,
-            actions=["kms:Decrypt"],
-            resources=named,
-            conditions={"StringEquals": {"kms:ViaService": sorted({_secrets_manager(arn) for arn in named})}},
-        )
-    )
-
-
-def _secrets_manager(key_arn: str) -> str:
-    """Secrets Manager in the key's region, by the name that KMS gives it in conditions."""
-    return f"secretsmanager.{key_arn.split(':')[3]}.amazonaws.com"
+    use_key(role, "secretsmanager", keys.READ, *(secret.kms_key_arn for secret in secrets))

@@ -14,6 +14,7 @@ from constructs import Construct
 from infra import names
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.keys import key_of
 
 MAX_RECEIVE_COUNT = 3
 """How often a message is tried before it goes to the dead-letter queue."""
@@ -33,6 +34,9 @@ class StateStack(cdk.Stack):
             description="Turnkeeper: sessions, money, claim checks, queues",
         )
         keep = cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
+        self.kms_key_arn = config.kms_key_arn
+        """The customer's key, where it is one that encrypts all this."""
+        self._key = key_of(self, "Key", config.kms_key_arn)
         own_table, own_model_secret = self._table(config, keep), self._model_secret(keep)
         self.table = self._adopted_table(config) or own_table
         self.bucket = self._bucket(config, keep)
@@ -98,6 +102,8 @@ class StateStack(cdk.Stack):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED if self._key else None,
+            encryption_key=self._key,
             deletion_protection=config.keeps_data,
             removal_policy=keep,
         )
@@ -117,7 +123,9 @@ class StateStack(cdk.Stack):
             "Claims",
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.KMS if self._key else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=self._key,
+            bucket_key_enabled=True if self._key else None,
             enforce_ssl=True,
             removal_policy=keep,
             # A bucket with something in it cannot be deleted, and keeps its stack from going.
@@ -160,7 +168,8 @@ class StateStack(cdk.Stack):
             self,
             "DeadLetters",
             retention_period=cdk.Duration.days(DEAD_LETTER_DAYS),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=sqs.QueueEncryption.KMS if self._key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=self._key,
             enforce_ssl=True,
         )
 
@@ -177,7 +186,8 @@ class StateStack(cdk.Stack):
             visibility_timeout=cdk.Duration.seconds(visibility),
             receive_message_wait_time=cdk.Duration.seconds(20),
             retention_period=cdk.Duration.days(QUEUE_DAYS),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=sqs.QueueEncryption.KMS if self._key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=self._key,
             enforce_ssl=True,
             max_message_size_bytes=1_048_576,
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
@@ -194,6 +204,7 @@ class StateStack(cdk.Stack):
                 password_length=64,
                 exclude_punctuation=True,
             ),
+            encryption_key=self._key,
             removal_policy=keep,
         )
         acknowledge(
@@ -213,6 +224,7 @@ class StateStack(cdk.Stack):
             self,
             "ModelKey",
             description="The Anthropic API key; put it in after the first deploy (docs/deploy.md)",
+            encryption_key=self._key,
             removal_policy=keep,
         )
         acknowledge(
@@ -221,7 +233,7 @@ class StateStack(cdk.Stack):
         return secret
 
     def _alert_topic(self, config: Config) -> sns.Topic:
-        topic = sns.Topic(self, "Alerts", enforce_ssl=True)
+        topic = sns.Topic(self, "Alerts", enforce_ssl=True, master_key=self._key)
         if config.alert_email:
             topic.add_subscription(subscriptions.EmailSubscription(config.alert_email))
         acknowledge(
