@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -14,7 +15,7 @@ from constructs import Construct
 
 from infra import bundle, setting_keys
 from infra.acknowledge import acknowledge
-from infra.config import Config
+from infra.config import REPOSITORY, Config
 from infra.logs import log_group
 from infra.network import Network
 from infra.runners import runner_variables
@@ -28,11 +29,12 @@ class Packaging:
 
     def __init__(self, stack: cdk.Stack, config: Config) -> None:
         self._stack = stack
+        self._interpreter = _interpreter(config)
         version = _host_version() if config.local else bundle.LAMBDA_PYTHON
         self.code = self._built_code(
             "Code",
             bundle.code_hash(config.source_root, version),
-            ["code", str(config.source_root), version],
+            ["code", _from_repository(config.source_root), version],
         )
         self.layers: list[lambda_.ILayerVersion] = []
         self.environment: dict[str, str] = {}
@@ -61,7 +63,7 @@ class Packaging:
     def _built_code(self, id: str, source_hash: str, command: Sequence[str]) -> lambda_.Code:
         """An asset that the CDK builds, by `infra.bundle`, when it publishes it."""
         location = self._stack.synthesizer.add_file_asset(
-            source_hash=source_hash, executable=[sys.executable, "-m", "infra.bundle", *command]
+            source_hash=source_hash, executable=[self._interpreter, "-m", "infra.bundle", *command]
         )
         bucket = s3.Bucket.from_bucket_name(self._stack, f"{id}Bucket", location.bucket_name)
         acknowledge(
@@ -213,6 +215,18 @@ def _stand_in_network(scope: Construct, id: str, role: iam.Role) -> iam.Policy:
     policy = iam.Policy(scope, f"{id}InNetwork", roles=[role], statements=[statement])
     acknowledge(policy, "AwsSolutions-IAM5[Resource::*]", "Lambda asks for these on every resource.")
     return policy
+
+
+def _interpreter(config: Config) -> str:
+    """Who builds an asset when it is published, from the repository that the CDK is called in: its own environment, by
+    a path that holds on every machine. A local kit may run from another one, and its assembly stays on the machine."""
+    own = Path(".venv", "bin", "python")
+    return str(own) if not config.local and (REPOSITORY / own).exists() else sys.executable
+
+
+def _from_repository(path: Path) -> str:
+    """A path that holds wherever the repository is; what is outside of it keeps its whole path."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
 
 
 def _host_version() -> str:

@@ -6,7 +6,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -16,6 +15,7 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import common_settings, model_settings
 from infra.grants import Grants
+from infra.image import worker_image
 from infra.logs import log_group
 from infra.network import Network
 from infra.runners import equip
@@ -27,9 +27,6 @@ STOP_SECONDS = 120
 HEALTH_PORT = 8080
 SPOT_SHARE = 3
 """Of four tasks three run on spot: sessions survive an interruption, and the two minutes' notice is the drain."""
-
-IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements/runtime.txt", "shared/src")
-"""What the image is built from; everything else in the repository stays out of the build context."""
 
 
 class WorkerStack(cdk.Stack):
@@ -92,13 +89,7 @@ class WorkerStack(cdk.Stack):
         )
         task.add_container(
             "worker",
-            image=ecs.ContainerImage.from_asset(
-                str(self._config.source_root),
-                file="fargate_worker/Dockerfile",
-                platform=ecr_assets.Platform.LINUX_ARM64,
-                ignore_mode=cdk.IgnoreMode.DOCKER,
-                exclude=["*", *(f"!{part}" for part in IMAGE_CONTENTS), "**/__pycache__", "**/*.pyc"],
-            ),
+            image=worker_image(self, self._config),
             # Names and addresses only. The process fetches both secrets itself, so that neither is in the task
             # definition and a rotated signing key is seen without a deployment.
             environment={
