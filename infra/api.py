@@ -12,7 +12,6 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -21,7 +20,11 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from infra.grants import Grants
+from infra.keys import key_of
+from infra.logs import log_group
+from infra.network import Network
 from infra.releases import publish
+from infra.runners import equip
 from infra.state import StateStack
 
 FRONT_DOOR_SECONDS = 29
@@ -50,6 +53,8 @@ class ApiStack(cdk.Stack):
         self._config = config
         self._state = state
         self._packaging = Packaging(self, config)
+        # Only into a network that is there already: one of the kit's own holds nothing that a tool could want.
+        self._network = Network(self, "Network", config=config) if config.vpc_id else None
 
         self.turn = self._turn_runner()
         live = self._publish_turn(self.turn)
@@ -75,10 +80,12 @@ class ApiStack(cdk.Stack):
             memory_mb=1769,  # one whole core: importing the SDK and parsing a stream are processor time
             settings=model_settings(self._config, self._state),
             snap_start=not self._config.local,
+            runs_tools=True,
         )
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
         grants.send_jobs().sign_tokens().call_model(self._config)
+        equip(function.kit_role, self._config)
         return function
 
     def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
@@ -117,11 +124,13 @@ class ApiStack(cdk.Stack):
             timeout_seconds=60,
             memory_mb=512,
         )
+        key = key_of(self, "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
             "ObserverFailures",
             retention_period=cdk.Duration.days(14),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=key,
             enforce_ssl=True,
         )
         acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
@@ -144,7 +153,7 @@ class ApiStack(cdk.Stack):
             ),
         ).node.add_dependency(function.kit_role)
         self.observer_failures = undeliverable
-        Grants(self._state, function.kit_role).read_stream().set_changes_aside(undeliverable).read_claims().alert()
+        Grants(self._state, function.kit_role).read_stream().set_aside(undeliverable).read_claims().alert()
         return function
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:
@@ -188,12 +197,7 @@ class ApiStack(cdk.Stack):
                 integration=integration,
                 authorizer=apigw.HttpNoneAuthorizer(),
             )
-        access_log = logs.LogGroup(
-            self,
-            "AccessLog",
-            retention=logs.RetentionDays.ONE_MONTH,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        access_log = log_group(self, "AccessLog", self._config)
         stage = apigw.HttpStage(
             self,
             "DefaultStage",
@@ -236,7 +240,9 @@ class ApiStack(cdk.Stack):
         memory_mb: int,
         settings: dict[str, str] | None = None,
         snap_start: bool = False,
+        runs_tools: bool = False,
     ) -> KitFunction:
+        where = self._config.vpc_functions
         return KitFunction(
             self,
             id,
@@ -250,4 +256,5 @@ class ApiStack(cdk.Stack):
             memory_mb=memory_mb,
             settings=settings or {},
             snap_start=snap_start,
+            network=self._network if where == "all" or (where == "runners" and runs_tools) else None,
         )

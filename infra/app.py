@@ -22,13 +22,14 @@ from cdk_nag import AwsSolutionsChecks
 from infra.api import ApiStack
 from infra.config import Config
 from infra.observe import ObserveStack
+from infra.stages import from_context
 from infra.state import StateStack
 from infra.worker import WorkerStack
 
 
 def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
-    """Add the stacks that `config` (by default the app's context) asks for; return them, state first."""
-    config = config or Config.from_context(app.node)
+    """Add the stacks that `config` asks for, by default the stage's file and flags; return them, state first."""
+    config = config or from_context(app.node)
     state = StateStack(app, f"{config.name}State", config=config)
     api = ApiStack(app, f"{config.name}Api", config=config, state=state)
     stacks: list[cdk.Stack] = [state, api]

@@ -19,9 +19,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 
-from infra import names
+from infra import keys, names
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.keys import use_key
 from infra.state import StateStack
 
 FIND_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:Query")
@@ -39,16 +40,19 @@ class Grants:
     def read_sessions(self, *indexes: str) -> Grants:
         """Read items by key, and through the named indexes."""
         self._allow("ReadSessions", READ_ITEMS, self._state.table.table_arn)
+        self._use_key("dynamodb", keys.READ)
         return self._read_indexes(*indexes)
 
     def find_sessions(self, *indexes: str) -> Grants:
         """Read what the named indexes lead to, and all that belongs to it."""
         self._allow("FindSessions", FIND_ITEMS, self._state.table.table_arn)
+        self._use_key("dynamodb", keys.READ)
         return self._read_indexes(*indexes)
 
     def write_sessions(self) -> Grants:
         """Append and update items, alone or in a transaction; never remove one."""
         self._allow("WriteSessions", WRITE_ITEMS, self._state.table.table_arn)
+        self._use_key("dynamodb", keys.WRITE_ITEMS)
         return self
 
     def check_items(self) -> Grants:
@@ -64,6 +68,7 @@ class Grants:
             ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
             stream_arn,
         )
+        self._use_key("dynamodb", keys.READ)
         # AWS offers no resource for this action.
         self._allow("ListStreams", ["dynamodb:ListStreams"], "*")
         acknowledge(
@@ -75,9 +80,11 @@ class Grants:
         """With the bucket's list, without which S3 calls a missing object a forbidden one. The condition of
         :meth:`erase_claims` would not do: a read has no prefix."""
         self._allow("TellMissingClaims", ["s3:ListBucket"], self._state.bucket.bucket_arn)
+        self._use_key("s3", keys.READ)
         return self._on_claims("ReadClaims", "s3:GetObject")
 
     def write_claims(self) -> Grants:
+        self._use_key("s3", keys.WRITE)
         return self._on_claims("WriteClaims", "s3:PutObject")
 
     def erase_claims(self) -> Grants:
@@ -94,6 +101,7 @@ class Grants:
 
     def send_jobs(self) -> Grants:
         self._allow("SendJobs", ["sqs:SendMessage"], self._state.queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
         return self
 
     def take_jobs(self) -> Grants:
@@ -104,14 +112,24 @@ class Grants:
             self._state.queue.queue_arn,
         )
         self._allow("SetJobsAside", ["sqs:SendMessage"], self._state.dead_letters.queue_arn)
+        self._use_key("sqs", keys.WRITE)
+        return self
+
+    def set_aside(self, queue: sqs.IQueue) -> Grants:
+        """For what comes of a stream and cannot be worked on: Lambda sends it there with the function's role."""
+        self._allow("SetAside", ["sqs:SendMessage"], queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
         return self
 
     def sign_tokens(self) -> Grants:
+        self._use_key("secretsmanager", keys.READ)
         return self._read_secret("ReadSigningKeys", self._state.signing_secret)
 
     def call_model(self, config: Config) -> Grants:
         """Read the Anthropic key, or call Claude on Bedrock; never both."""
         if config.model_provider == "anthropic":
+            own = None if config.model_secret_arn else config.kms_key_arn
+            use_key(self._role, "secretsmanager", keys.READ, config.model_secret_kms_key_arn, own)
             return self._read_secret("ReadModelKey", self._state.model_secret)
         # An inference profile spreads calls over regions, and AWS wants the model allowed in each of them.
         models = "arn:<AWS::Partition>:bedrock:*::foundation-model/anthropic.*"
@@ -130,11 +148,7 @@ class Grants:
 
     def alert(self) -> Grants:
         self._allow("Alert", ["sns:Publish"], self._state.alerts.topic_arn)
-        return self
-
-    def set_changes_aside(self, undeliverable: sqs.IQueue) -> Grants:
-        """For the stream: Lambda puts there, with the function's role, what it gave up on."""
-        self._allow("SetChangesAside", ["sqs:SendMessage"], undeliverable.queue_arn)
+        self._use_key("sns", keys.WRITE)
         return self
 
     def _read_indexes(self, *indexes: str) -> Grants:
@@ -158,6 +172,9 @@ class Grants:
             "S3 objects are named by a prefix; it covers the claim checks and nothing else.",
         )
         return self
+
+    def _use_key(self, service: str, actions: Sequence[str]) -> None:
+        use_key(self._role, service, actions, self._state.kms_key_arn)
 
     def _allow(self, sid: str, actions: Sequence[str], *resources: str) -> None:
         self._role.add_to_principal_policy(

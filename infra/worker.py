@@ -6,11 +6,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_ec2 as ec2
-from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra import setting_keys
@@ -18,6 +15,10 @@ from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import common_settings, model_settings
 from infra.grants import Grants
+from infra.image import worker_image
+from infra.logs import log_group
+from infra.network import Network
+from infra.runners import equip
 from infra.state import StateStack
 
 STOP_SECONDS = 120
@@ -27,9 +28,6 @@ HEALTH_PORT = 8080
 SPOT_SHARE = 3
 """Of four tasks three run on spot: sessions survive an interruption, and the two minutes' notice is the drain."""
 
-IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements/runtime.txt", "shared/src")
-"""What the image is built from; everything else in the repository stays out of the build context."""
-
 
 class WorkerStack(cdk.Stack):
     """Network, cluster, service, scaling."""
@@ -38,40 +36,19 @@ class WorkerStack(cdk.Stack):
         super().__init__(scope, id, description="Turnkeeper: the worker for long tasks")
         self._config = config
         self._state = state
-        self._public = config.nat_gateways == 0
-        vpc = self._network()
+        network = Network(self, "Network", config=config)
+        network.add_endpoints()
         cluster = ecs.Cluster(
             self,
             "Cluster",
-            vpc=vpc,
+            vpc=network.vpc,
             container_insights_v2=ecs.ContainerInsights.ENABLED,
             enable_fargate_capacity_providers=True,
         )
-        self.service = self._service(vpc, cluster, self._task(cluster))
+        self.service = self._service(network, cluster, self._task(cluster))
         self._scale(self.service)
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=self.service.service_name)
-
-    def _network(self) -> ec2.Vpc:
-        subnets = [ec2.SubnetConfiguration(name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24)]
-        if not self._public:
-            subnets.append(
-                ec2.SubnetConfiguration(name="worker", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=22)
-            )
-        vpc = ec2.Vpc(
-            self,
-            "Network",
-            max_azs=2,
-            nat_gateways=self._config.nat_gateways,
-            subnet_configuration=subnets,
-            # Table and bucket are reached without leaving AWS's network, and without paying the NAT for it.
-            gateway_endpoints={
-                "Table": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.DYNAMODB),
-                "Claims": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3),
-            },
-        )
-        vpc.add_flow_log("Rejected", traffic_type=ec2.FlowLogTrafficType.REJECT)
-        return vpc
 
     def _task(self, cluster: ecs.Cluster) -> ecs.FargateTaskDefinition:
         role = iam.Role(
@@ -83,6 +60,7 @@ class WorkerStack(cdk.Stack):
         grants = Grants(self._state, role)
         grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
         grants.take_jobs().send_jobs().sign_tokens().call_model(self._config)
+        equip(role, self._config)
         role.add_to_principal_policy(
             iam.PolicyStatement(
                 sid="ProtectOwnTask",
@@ -109,21 +87,9 @@ class WorkerStack(cdk.Stack):
                 operating_system_family=ecs.OperatingSystemFamily.LINUX,
             ),
         )
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=cdk.RemovalPolicy.RETAIN if self._config.keeps_data else cdk.RemovalPolicy.DESTROY,
-        )
         task.add_container(
             "worker",
-            image=ecs.ContainerImage.from_asset(
-                str(self._config.source_root),
-                file="fargate_worker/Dockerfile",
-                platform=ecr_assets.Platform.LINUX_ARM64,
-                ignore_mode=cdk.IgnoreMode.DOCKER,
-                exclude=["*", *(f"!{part}" for part in IMAGE_CONTENTS), "**/__pycache__", "**/*.pyc"],
-            ),
+            image=worker_image(self, self._config),
             # Names and addresses only. The process fetches both secrets itself, so that neither is in the task
             # definition and a rotated signing key is seen without a deployment.
             environment={
@@ -134,7 +100,9 @@ class WorkerStack(cdk.Stack):
                 setting_keys.SERVICE_NAME: "worker",
             },
             logging=ecs.LogDrivers.aws_logs(
-                stream_prefix="worker", log_group=log_group, mode=ecs.AwsLogDriverMode.NON_BLOCKING
+                stream_prefix="worker",
+                log_group=log_group(self, "Logs", self._config),
+                mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
             stop_timeout=cdk.Duration.seconds(STOP_SECONDS),
             linux_parameters=ecs.LinuxParameters(self, "Init", init_process_enabled=True),
@@ -155,21 +123,16 @@ class WorkerStack(cdk.Stack):
         acknowledge(execution_role, "AwsSolutions-IAM5[Resource::*]", "ecr:GetAuthorizationToken takes no resource.")
         return task
 
-    def _service(self, vpc: ec2.Vpc, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
-        outbound_only = ec2.SecurityGroup(
-            self, "OutboundOnly", vpc=vpc, description="The worker answers nobody", allow_all_outbound=True
-        )
+    def _service(self, network: Network, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
         return ecs.FargateService(
             self,
             "Service",
             cluster=cluster,
             task_definition=task,
             desired_count=0,
-            assign_public_ip=self._public,
-            vpc_subnets=ec2.SubnetSelection(
-                subnet_type=ec2.SubnetType.PUBLIC if self._public else ec2.SubnetType.PRIVATE_WITH_EGRESS
-            ),
-            security_groups=[outbound_only],
+            assign_public_ip=network.public_addresses,
+            vpc_subnets=network.subnets,
+            security_groups=network.outbound_only(self),
             capacity_provider_strategies=[
                 ecs.CapacityProviderStrategy(capacity_provider="FARGATE", weight=1),
                 ecs.CapacityProviderStrategy(capacity_provider="FARGATE_SPOT", weight=SPOT_SHARE),

@@ -48,7 +48,7 @@ class FrontDoor:
         route, request = find(ROUTES, request)
         line["call"] = route.name
         if not route.public:
-            who = identify(request, self._kit.settings, self._kit.policy.default_role)
+            who = identify(request, self._kit.settings, self._kit.policy)
             line |= {"tenant_id": who.tenant_id, "user_id": who.user_id}
             request = replace(request, identity=who)
         if (session_id := request.parameters.get("session_id")) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.kit.home import REPOSITORY
-from tests.infra.variants import Synthesize, Variants, synthesize_all
+from tests.infra.variants import IAM, Synthesize, Variants, synthesize_all
 from tests.support.trees import make_tree
 
 __all__ = ["Synthesize"]
@@ -22,7 +22,7 @@ def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> Synthesize:
-    """Synthesize the app with this context on top of cdk.json's; returns the cloud assembly's folder."""
+    """Synthesize the app with this context on top of cdk.json's, without a stage's file; returns the assembly."""
     import aws_cdk as cdk
 
     from infra.app import build  # jsii starts with this import
@@ -30,7 +30,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> S
     def run(**context: str) -> Path:
         common = json.loads((REPOSITORY / "cdk.json").read_text())["context"]
         folder = tmp_path_factory.mktemp("assembly")
-        app = cdk.App(outdir=str(folder), context={**common, "source_root": str(source_root), "nag": "true", **context})
+        usual = {"stage_file": "", "source_root": str(source_root), "nag": "true"}
+        app = cdk.App(outdir=str(folder), context={**common, **usual, **context})
         build(app)
         app.synth()
         return folder
@@ -40,8 +41,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> S
 
 @pytest.fixture(scope="session")
 def assembly(synthesize: Synthesize) -> Path:
-    """The app with nothing but its defaults: production, IAM identity, Anthropic's API."""
-    return synthesize()
+    """The app with little but its defaults: production, IAM identity, Anthropic's API."""
+    return synthesize(**IAM)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from infra import names
@@ -18,6 +18,9 @@ ENTRIES: Final[Mapping[str, str]] = {
     "SweepRole": names.SWEEP_HANDLER,
     "TaskRole": "fargate_worker.__main__.main",
 }
+
+#: Those that run tools, which a team's file may give more to.
+RUNNERS: Final = ("TurnRole", "TaskRole")
 
 #: What calls AWS, with what it has to be allowed. A call that is not listed fails the test that reads this.
 CALLS: Final[Mapping[str, frozenset[str]]] = {
@@ -89,8 +92,9 @@ def needed(graph: CallGraph, role: str, provider: str) -> set[str]:
     return found | _BY_LAMBDA.get(role, set())
 
 
-def allowed(deployment: Deployment) -> dict[str, set[str]]:
-    """What the policies of each role of `ENTRIES` allow, but for what every function does for its log and network."""
+def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, set[str]]:
+    """What the policies of each role of `ENTRIES` allow, but for what every function does for its log and network, and
+    for what a stage's file gives to the tools of runners: the resources `given`."""
     found: dict[str, set[str]] = {role: set() for role in ENTRIES}
     for policy in deployment.all("AWS::IAM::Policy"):
         for reference in policy.properties["Roles"]:
@@ -98,7 +102,7 @@ def allowed(deployment: Deployment) -> dict[str, set[str]]:
             role = _plain(holder.id) if holder is not None else ""
             if role in found:
                 for statement in policy.properties["PolicyDocument"]["Statement"]:
-                    found[role] |= set(_allows(deployment, policy, statement))
+                    found[role] |= set(_allows(deployment, policy, statement, given if role in RUNNERS else ()))
     return found
 
 
@@ -117,9 +121,12 @@ _CLIENT_METHOD = re.compile(r"mypy_boto3_\w+\.(client|paginator|waiter)\.\w+\.\w
 _ROUTINE = re.compile(r"(logs:(CreateLogStream|PutLogEvents)|ec2:\w*(NetworkInterface|PrivateIp|Subnet)\w*|kms:.*)@.*")
 
 
-def _allows(deployment: Deployment, policy: Resource, statement: Mapping[str, Any]) -> Iterator[str]:
+def _allows(
+    deployment: Deployment, policy: Resource, statement: Mapping[str, Any], given: Collection[str]
+) -> Iterator[str]:
+    resources = [one for one in as_list(statement["Resource"]) if not (isinstance(one, str) and one in given)]
     for action in as_list(statement["Action"]):
-        for resource in as_list(statement["Resource"]):
+        for resource in resources:
             one = f"{action}@{_label(deployment.text(policy.stack, resource))}"
             if not _ROUTINE.fullmatch(one):
                 yield one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
@@ -17,9 +18,16 @@ def graph() -> CallGraph:
     return call_graph()
 
 
+def given_to_runners(variant: Variant) -> set[str]:
+    """The resources that the stage's file names for tools."""
+    runners = json.loads(variant.settings.get("runners", "{}"))
+    statements = runners.get("policies", [])
+    return {secret["arn"] for secret in runners.get("secrets", [])}.union(*(one["resources"] for one in statements))
+
+
 def differences(graph: CallGraph, variant: Variant, templates: object = None) -> dict[str, set[str]]:
     """What is missing, with `-`, and what is too much, with `+`, by role."""
-    may = allowed(Deployment(templates or variant.templates))  # type: ignore[arg-type]
+    may = allowed(Deployment(templates or variant.templates), given_to_runners(variant))  # type: ignore[arg-type]
     found = {}
     for role in ENTRIES:
         needs = needed(graph, role, variant.settings.get("model_provider", "anthropic"))

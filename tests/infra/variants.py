@@ -27,20 +27,37 @@ KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-123456789
 SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:anthropic-AbCdEf"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/turnkeeper-worker@sha256:{'0123456789abcdef' * 4}"
 
+SECRET_KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/aaaabbbb-12ab-34cd-56ef-1234567890ab"
+TOOL_SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:orders-GhIjKl"
+
 JWT = {"identity": "jwt", "jwt_issuer": "https://issuer.example", "jwt_audience": "turnkeeper"}
 IAM = {"identity": "iam", "trusted_principals": f"arn:aws:iam::{ACCOUNT}:role/Backend"}
 PRIVATE_NETWORK = {
     "vpc_id": "vpc-0123456789abcdef0",
     "vpc_subnet_ids": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+    "vpc_cidr": "10.20.0.0/16",
+    "vpc_endpoints": "sqs,bedrock-runtime,com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0",
+    "vpc_security_group_ids": "sg-0123456789abcdef0",
+}
+RUNNERS = {
+    "variables": {"ORDERS_HOST": "orders.internal"},
+    "secrets": [{"variable": "ORDERS_LOGIN", "arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}],
+    "policies": [
+        {
+            "sid": "ReadOrders",
+            "actions": ["dynamodb:GetItem", "dynamodb:Query"],
+            "resources": [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders", "arn:aws:s3:::orders/*"],
+        }
+    ],
 }
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-jwt": {**JWT},
     "prod-iam": {**IAM},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
-    "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN},
+    "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
-    "prod-existing-vpc": {**IAM, **PRIVATE_NETWORK, "model_provider": "bedrock"},
+    "prod-existing-vpc": {**IAM, **PRIVATE_NETWORK, "model_provider": "bedrock", "runners": json.dumps(RUNNERS)},
     "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
     "prod-image": {**IAM, "worker_image": IMAGE},
     "dev-jwt": {"stage": "dev", **JWT},
