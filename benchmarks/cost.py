@@ -1,8 +1,9 @@
 """What a kit costs at list prices: while nothing happens, and for a million turns.
 
 What is there by the month is counted in the synthesized templates. What a turn does is measured: the engine runs it
-over the table in memory, which tells each item that is written and each change of an index. Prices, with the pages that they
-are from, stand in `prices.toml`; what nobody can measure here is in `ASSUMED`. `make docs` writes it into docs/cost.md.
+over the table in memory, which tells each item that is written and each change of an index. Prices, with the pages that
+they are from, stand in `prices.toml`; what nobody can measure here is in `ASSUMED`. `make docs` writes it all into
+docs/cost.md.
 """
 
 from __future__ import annotations
