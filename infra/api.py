@@ -81,6 +81,8 @@ class ApiStack(cdk.Stack):
             settings=model_settings(self._config, self._state),
             snap_start=not self._config.local,
             runs_tools=True,
+            # A burst of turns must leave room for front door, sweep and observer.
+            most_at_once=None if self._config.local else self._config.turn_concurrency or None,
         )
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
@@ -189,7 +191,16 @@ class ApiStack(cdk.Stack):
             default_integration=integration,
             default_authorizer=self._authorizer(),
             create_default_stage=False,
+            cors_preflight=self._cors(),
         )
+        if self._config.cors_origins:
+            # $default takes OPTIONS too, and its authorizer would refuse a preflight, which carries no identity.
+            api.add_routes(
+                path="/{proxy+}",
+                methods=[apigw.HttpMethod.OPTIONS],
+                integration=integration,
+                authorizer=apigw.HttpNoneAuthorizer(),
+            )
         for path in names.PUBLIC_PATHS:
             api.add_routes(
                 path=path,
@@ -219,6 +230,18 @@ class ApiStack(cdk.Stack):
             acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers.")
         return api
 
+    def _cors(self) -> apigw.CorsPreflightOptions | None:
+        """What pages of the named origins may send and read. No cookies: an identity is in a header."""
+        if not self._config.cors_origins:
+            return None
+        return apigw.CorsPreflightOptions(
+            allow_origins=list(self._config.cors_origins),
+            allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
+            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
+            expose_headers=["preference-applied", "retry-after"],
+            max_age=cdk.Duration.hours(1),
+        )
+
     def _authorizer(self) -> apigw.IHttpRouteAuthorizer:
         if self._config.identity == "jwt":
             assert self._config.jwt_issuer is not None
@@ -241,6 +264,7 @@ class ApiStack(cdk.Stack):
         settings: dict[str, str] | None = None,
         snap_start: bool = False,
         runs_tools: bool = False,
+        most_at_once: int | None = None,
     ) -> KitFunction:
         where = self._config.vpc_functions
         return KitFunction(
@@ -256,5 +280,6 @@ class ApiStack(cdk.Stack):
             memory_mb=memory_mb,
             settings=settings or {},
             snap_start=snap_start,
+            most_at_once=most_at_once,
             network=self._network if where == "all" or (where == "runners" and runs_tools) else None,
         )

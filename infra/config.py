@@ -200,11 +200,13 @@ class Config(BaseModel):
     kms_key_arn: KeyArn | None = None
     """A customer's key for table, bucket, queues, topic, logs and secrets. Its policy has to let the services in
     (docs/deploy.md)."""
-    table_arn: Annotated[str, _shaped(_ARN.format(service="dynamodb"), "a table's ARN")] | None = None
+    table_name: Annotated[str, _shaped(r"[\w.-]{3,255}", "a table's name")] | None = None
     """A table to work on instead of the stack's own: one that a backup was restored into
     (docs/operations/restore.md)."""
-    table_stream_arn: Annotated[str, _shaped(_ARN.format(service="dynamodb"), "a stream's ARN")] | None = None
-    """The stream of `table_arn`."""
+    table_stream_arn: (
+        Annotated[str, _shaped(r"arn:[^:\s]+:dynamodb:[^:\s]+:\d{12}:table/\S+/stream/\S+", "a stream's ARN")] | None
+    ) = None
+    """The stream of `table_name`, which a restored table has only once it is given one."""
     permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
     agents: str = ""
@@ -251,8 +253,10 @@ class Config(BaseModel):
             raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
         if self.model_secret_kms_key_arn and not self.model_secret_arn:
             raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
-        if bool(self.table_arn) != bool(self.table_stream_arn):
-            raise ValueError("table_arn and table_stream_arn go together: the observer reads the stream")
+        if bool(self.table_name) != bool(self.table_stream_arn):
+            raise ValueError("table_name and table_stream_arn go together: the observer reads the stream")
+        if self.table_stream_arn and f":table/{self.table_name}/stream/" not in self.table_stream_arn:
+            raise ValueError(f"table_stream_arn is not of the table {self.table_name}")
         return self
 
 

@@ -92,6 +92,7 @@ class KitFunction(lambda_.Function):
         memory_mb: int,
         settings: Mapping[str, str],
         snap_start: bool = False,
+        most_at_once: int | None = None,
         network: Network | None = None,
     ) -> None:
         log = log_group(scope, f"{id}Logs", config)
@@ -120,6 +121,7 @@ class KitFunction(lambda_.Function):
             timeout=cdk.Duration.seconds(timeout_seconds),
             memory_size=memory_mb,
             role=role,
+            reserved_concurrent_executions=most_at_once,
             log_group=log,
             logging_format=lambda_.LoggingFormat.JSON,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,

@@ -81,12 +81,12 @@ class StateStack(cdk.Stack):
             self.export_value(value)
 
     def _adopted_table(self, config: Config) -> dynamodb.ITable | None:
-        if config.table_arn is None:
+        if config.table_stream_arn is None:
             return None
         return dynamodb.Table.from_table_attributes(
             self,
             "AdoptedTable",
-            table_arn=config.table_arn,
+            table_arn=config.table_stream_arn.partition("/stream/")[0],
             table_stream_arn=config.table_stream_arn,
             global_indexes=list(names.INDEXES),
         )

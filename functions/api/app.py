@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from functions.api.http import Request, Response, check_session_id
+from functions.api.http import Request, Response, check_session_id, is_preflight
 from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import find
@@ -45,6 +45,9 @@ class FrontDoor:
 
     def _answer(self, request: Request, line: dict[str, Any]) -> Response:
         """Adds to ``line`` what the request turns out to be."""
+        if is_preflight(request):
+            line["call"] = "preflight"
+            return Response(204)
         route, request = find(ROUTES, request)
         line["call"] = route.name
         if not route.public:

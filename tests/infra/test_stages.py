@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infra import stages
 from infra.config import REPOSITORY, Config, ConfigError
 from infra.stages import from_context
-from tests.infra.variants import IAM, JWT, PRIVATE_NETWORK, SECRET_ARN
+from tests.infra.variants import IAM, JWT, PRIVATE_NETWORK, RESTORED, SECRET_ARN
 
 Read = Callable[..., Config]
 
@@ -149,7 +149,8 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
         ({**JWT, **PRIVATE_NETWORK, "vpc_cidr": ""}, "vpc_endpoints in an existing network need vpc_cidr"),
         ({**JWT, "cors_origins": "*"}, r"cors_origins\.0 must be an origin"),
         ({**JWT, "log_retention_days": "8"}, "log_retention_days must be one of"),
-        ({**JWT, "table_arn": "arn:aws:dynamodb:eu-central-1:111122223333:table/restored"}, "go together"),
+        ({**JWT, "table_name": "restored"}, "table_name and table_stream_arn go together"),
+        ({**JWT, **RESTORED, "table_name": "another"}, "table_stream_arn is not of the table another"),
         ({**JWT, "runners": '{"variables": {"AWS_REGION": "x"}}'}, "belongs to the kit or to AWS"),
         ({**JWT, "runners": '{"variables": {"ORDERS_PASSWORD": "x"}}'}, "looks like a secret"),
         (

@@ -29,6 +29,11 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/turnkeeper-worker@sha256:{'01
 
 SECRET_KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/aaaabbbb-12ab-34cd-56ef-1234567890ab"
 TOOL_SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:orders-GhIjKl"
+BOUNDARY_ARN = f"arn:aws:iam::{ACCOUNT}:policy/Boundary"
+RESTORED = {
+    "table_name": "turnkeeper-restored",
+    "table_stream_arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/turnkeeper-restored/stream/2026-11-25T00:00:00.000",
+}
 
 JWT = {"identity": "jwt", "jwt_issuer": "https://issuer.example", "jwt_audience": "turnkeeper"}
 IAM = {"identity": "iam", "trusted_principals": f"arn:aws:iam::{ACCOUNT}:role/Backend"}
@@ -59,7 +64,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
     "prod-existing-vpc": {**IAM, **PRIVATE_NETWORK, "model_provider": "bedrock", "runners": json.dumps(RUNNERS)},
     "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
-    "prod-image": {**IAM, "worker_image": IMAGE},
+    "prod-image": {**IAM, "worker_image": IMAGE, "permissions_boundary_arn": BOUNDARY_ARN},
+    "prod-browser": {**JWT, "cors_origins": "https://app.example.com,http://localhost:3000", "turn_concurrency": "300"},
+    "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1"},
     "dev-bedrock-vpc-key-image": {
@@ -69,6 +76,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "model_provider": "bedrock",
         "kms_key_arn": KEY_ARN,
         "worker_image": IMAGE,
+        "permissions_boundary_arn": BOUNDARY_ARN,
     },
 }
 """What each variant chooses, by its name: settings as `cdk -c key=value` gives them."""
