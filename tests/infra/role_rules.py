@@ -136,6 +136,9 @@ def _label(resource: str) -> str:
     """A resource as people call it: the table, the queue, an index of the table."""
     if found := re.match(r"\$\{\w+/(\w+?)[0-9A-F]{8}(?:\.\w+)?\}(?:/index/(\w+))?", resource):
         return f"{found[1]}/{found[2]}" if found[2] else found[1]
+    # A restored table that the stage's file names, its indexes and its stream.
+    if found := re.match(r"arn:[\w-]+:dynamodb:[^:]*:[^:]*:table/[^/]+(?:/index/(\w+)|/stream/.*)?$", resource):
+        return f"Table/{found[1]}" if found[1] else "Table"
     for label, mark in {"ModelKey": ":secret:", "models": ":bedrock:", "tasks": ":ecs:"}.items():
         if mark in resource:
             return label
