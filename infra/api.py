@@ -169,7 +169,7 @@ class ApiStack(cdk.Stack):
             settings={setting_keys.TURN_FUNCTION: turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)
-        grants.find_sessions("due").write_sessions().erase_claims()
+        grants.find_sessions("due").write_sessions().read_claims().erase_claims()
         grants.send_jobs().sign_tokens().start_turns(turn).alert()
         events.Rule(
             self,

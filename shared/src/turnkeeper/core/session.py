@@ -217,6 +217,8 @@ class Head:
     #: Times that something had to be left out because the model API refused it.
     repairs: int = 0
     forked_from: ForkedFrom | None = None
+    #: Days of rest after which its contents are erased, by the plan that it was begun under.
+    retention_days: int | None = None
 
     flags: tuple[Flag, ...] = ()
     #: An operator let ``once`` tools go on after a flag, up to this seq.
