@@ -18,6 +18,7 @@ from constructs import Construct
 from infra import names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.edge import Edge
 from infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from infra.grants import Grants
 from infra.keys import key_of
@@ -67,6 +68,7 @@ class ApiStack(cdk.Stack):
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
+        self._edge(config)
         cdk.CfnOutput(self, "TurnFunction", value=live.function_arn)
         cdk.CfnOutput(self, "SweepFunction", value=self.sweep.function_name)
 
@@ -229,6 +231,19 @@ class ApiStack(cdk.Stack):
         if self._config.local:
             acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers.")
         return api
+
+    def _edge(self, config: Config) -> None:
+        if config.domain_name is None or config.certificate_arn is None:
+            return
+        edge = Edge(
+            self,
+            "Edge",
+            api=self.http_api,
+            domain_name=config.domain_name,
+            certificate_arn=config.certificate_arn,
+            web_acl_arn=config.web_acl_arn,
+        )
+        cdk.CfnOutput(self, "EdgeTarget", value=edge.distribution.distribution_domain_name)
 
     def _cors(self) -> apigw.CorsPreflightOptions | None:
         """What pages of the named origins may send and read. No cookies: an identity is in a header."""

@@ -207,6 +207,22 @@ class Config(BaseModel):
         Annotated[str, _shaped(r"arn:[^:\s]+:dynamodb:[^:\s]+:\d{12}:table/\S+/stream/\S+", "a stream's ARN")] | None
     ) = None
     """The stream of `table_name`, which a restored table has only once it is given one."""
+    domain_name: Annotated[str, _shaped(r"([a-z0-9-]+\.)+[a-z]{2,}", "a host's name")] | None = None
+    """A name of one's own for the API, through CloudFront. For tokens only: a signature names the API's own host."""
+    certificate_arn: (
+        Annotated[
+            str, _shaped(r"arn:[^:\s]+:acm:us-east-1:\d{12}:certificate/\S+", "a certificate's ARN, in us-east-1")
+        ]
+        | None
+    ) = None
+    web_acl_arn: (
+        Annotated[
+            str,
+            _shaped(r"arn:[^:\s]+:wafv2:us-east-1:\d{12}:global/webacl/\S+", "a web ACL's ARN, of CloudFront's scope"),
+        ]
+        | None
+    ) = None
+    """What looks at requests before the API does."""
     permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
     agents: str = ""
@@ -249,6 +265,7 @@ class Config(BaseModel):
     def _fits_together(self) -> Self:
         _check_identity(self)
         _check_network(self)
+        _check_edge(self)
         if self.turn_seconds >= self.turn_timeout_seconds:
             raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
         if self.model_secret_kms_key_arn and not self.model_secret_arn:
@@ -291,6 +308,15 @@ def _check_network(config: Config) -> None:
         raise ValueError("nat_gateways is about a network of the kit's own; leave it out with vpc_id")
     if config.vpc_endpoints and not config.vpc_cidr:
         raise ValueError("vpc_endpoints in an existing network need vpc_cidr: who may call them?")
+
+
+def _check_edge(config: Config) -> None:
+    if bool(config.domain_name) != bool(config.certificate_arn):
+        raise ValueError("domain_name and certificate_arn go together: the certificate is of that name")
+    if config.web_acl_arn and not config.domain_name:
+        raise ValueError("web_acl_arn needs domain_name: it stands at CloudFront, not at the API")
+    if config.domain_name and config.identity != "jwt":
+        raise ValueError('domain_name needs identity = "jwt": a signed request names the API\'s own host')
 
 
 def _told(problem: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,29 @@ def examine_account(client: Client, *, deployed: bool) -> Iterator[Check]:
     yield _looked("ecs role", _ecs_role, client)
     if not deployed:  # afterwards the reservation is the kit's own
         yield _looked("concurrency", _concurrency, client)
+
+
+def examine_alerts(client: Client, topic_arn: str) -> Check:
+    """Whether alarms reach the topic: under a customer's key CloudWatch has to be let in by the key's own policy, and
+    where it is not, nothing says so."""
+    return _looked("alerts", lambda made: _alerts(made, topic_arn), client)
+
+
+def _alerts(client: Client, topic_arn: str) -> Check:
+    key = client("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"].get("KmsMasterKeyId")
+    if not key:
+        return Check("alerts", True, topic_arn)
+    policy = json.loads(client("kms").get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    let_in = any(_lets_cloudwatch_in(statement) for statement in policy["Statement"])
+    hint = None if let_in else "add the statement for cloudwatch.amazonaws.com to the key's policy (docs/deploy.md)"
+    return Check("alerts", let_in, f"the key {key} {'lets' if let_in else 'does not let'} CloudWatch in", hint)
+
+
+def _lets_cloudwatch_in(statement: dict[str, Any]) -> bool:
+    principal = statement.get("Principal")
+    services = principal.get("Service", []) if isinstance(principal, dict) else []
+    named = [services] if isinstance(services, str) else services
+    return statement["Effect"] == "Allow" and "cloudwatch.amazonaws.com" in named
 
 
 def _looked(name: str, look: Callable[[Client], Check], client: Client) -> Check:

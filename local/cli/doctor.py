@@ -102,17 +102,19 @@ def _model_key() -> Check:
 
 
 def _account(place: Place) -> Iterator[Check]:
-    from local.cli.account import examine_account
+    from local.cli.account import examine_account, examine_alerts
 
     def client(service: str) -> Any:
         make: Any = place.session.client
         return make(service)
 
     try:
-        deployed = bool(place.outputs)
+        outputs = place.outputs
     except Exception:  # noqa: BLE001 - told by the check of the stacks
-        deployed = False
-    return examine_account(client, deployed=deployed)
+        outputs = {}
+    yield from examine_account(client, deployed=bool(outputs))
+    if outputs:
+        yield examine_alerts(client, outputs["AlertTopicArn"])
 
 
 # ---- the kit ----

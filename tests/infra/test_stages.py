@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infra import stages
 from infra.config import REPOSITORY, Config, ConfigError
 from infra.stages import from_context
-from tests.infra.variants import IAM, JWT, PRIVATE_NETWORK, RESTORED, SECRET_ARN
+from tests.infra.variants import EDGE, IAM, JWT, PRIVATE_NETWORK, RESTORED, SECRET_ARN
 
 Read = Callable[..., Config]
 
@@ -148,6 +148,9 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
         ({**JWT, **PRIVATE_NETWORK, "nat_gateways": "2"}, "nat_gateways is about a network of the kit's own"),
         ({**JWT, **PRIVATE_NETWORK, "vpc_cidr": ""}, "vpc_endpoints in an existing network need vpc_cidr"),
         ({**JWT, "cors_origins": "*"}, r"cors_origins\.0 must be an origin"),
+        ({**JWT, "domain_name": "api.example.com"}, "domain_name and certificate_arn go together"),
+        ({**JWT, "web_acl_arn": EDGE["web_acl_arn"]}, "web_acl_arn needs domain_name"),
+        ({**IAM, **EDGE}, 'domain_name needs identity = "jwt"'),
         ({**JWT, "log_retention_days": "8"}, "log_retention_days must be one of"),
         ({**JWT, "table_name": "restored"}, "table_name and table_stream_arn go together"),
         ({**JWT, **RESTORED, "table_name": "another"}, "table_stream_arn is not of the table another"),

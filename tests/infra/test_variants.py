@@ -13,6 +13,11 @@ def test_every_variant_has_every_stack(variants: Variants) -> None:
         assert {"State", "Api", "Worker", "Observe"} <= set(variant.templates), variant.name
 
 
+def test_no_two_variants_are_the_same(variants: Variants) -> None:
+    written = [json.dumps(variant.templates, sort_keys=True) for variant in variants.values()]
+    assert len(set(written)) == len(written)
+
+
 def test_cdk_nag_finds_nothing_in_any_variant(variants: Variants) -> None:
     for variant in variants.values():
         report = json.loads((variant.assembly / "validation-report.json").read_text())

@@ -34,6 +34,11 @@ RESTORED = {
     "table_name": "turnkeeper-restored",
     "table_stream_arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/turnkeeper-restored/stream/2026-11-25T00:00:00.000",
 }
+EDGE = {
+    "domain_name": "api.example.com",
+    "certificate_arn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1234abcd-12ab-34cd-56ef-1234567890ab",
+    "web_acl_arn": f"arn:aws:wafv2:us-east-1:{ACCOUNT}:global/webacl/turnkeeper/1234abcd-12ab-34cd-56ef-1234567890ab",
+}
 
 JWT = {"identity": "jwt", "jwt_issuer": "https://issuer.example", "jwt_audience": "turnkeeper"}
 IAM = {"identity": "iam", "trusted_principals": f"arn:aws:iam::{ACCOUNT}:role/Backend"}
@@ -65,7 +70,12 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-existing-vpc": {**IAM, **PRIVATE_NETWORK, "model_provider": "bedrock", "runners": json.dumps(RUNNERS)},
     "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
     "prod-image": {**IAM, "worker_image": IMAGE, "permissions_boundary_arn": BOUNDARY_ARN},
-    "prod-browser": {**JWT, "cors_origins": "https://app.example.com,http://localhost:3000", "turn_concurrency": "300"},
+    "prod-browser": {
+        **JWT,
+        **EDGE,
+        "cors_origins": "https://app.example.com,http://localhost:3000",
+        "turn_concurrency": "300",
+    },
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1"},

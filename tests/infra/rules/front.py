@@ -9,6 +9,9 @@ from infra import names
 from tests.infra.rules.rule import Found, Rule, Templates, first, handler_of, turn_of
 from tests.infra.variants import Variant
 
+# Of AWS's managed policies, by the ids that its documentation gives.
+_CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+_ALL_VIEWER_EXCEPT_HOST_HEADER = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
 _OPEN = {*(f"GET {path}" for path in names.PUBLIC_PATHS)}
 
 
@@ -49,6 +52,29 @@ def every_role_has_the_boundary(variant: Variant) -> Found:
             yield f"{stack}: {id} has no boundary"
 
 
+def the_edge_hands_on_and_keeps_nothing(variant: Variant) -> Found:
+    """Encrypted on both sides, looked at by the web ACL, never cached: an answer is its caller's own."""
+    [(_, _, distribution)] = variant.resources("AWS::CloudFront::Distribution")
+    config = distribution["Properties"]["DistributionConfig"]
+    behavior, [origin] = config["DefaultCacheBehavior"], config["Origins"]
+    held = {
+        "its name": config["Aliases"] == [variant.settings["domain_name"]],
+        "the web ACL": config.get("WebACLId") == variant.settings["web_acl_arn"],
+        "TLS 1.2": config["ViewerCertificate"]["MinimumProtocolVersion"] == "TLSv1.2_2021",
+        "no caching": behavior["CachePolicyId"] == _CACHING_DISABLED,
+        "identity handed on": behavior["OriginRequestPolicyId"] == _ALL_VIEWER_EXCEPT_HOST_HEADER,
+        "encryption": (behavior["ViewerProtocolPolicy"], origin["CustomOriginConfig"]["OriginProtocolPolicy"])
+        == ("https-only", "https-only"),
+        "more patience than the API": origin["CustomOriginConfig"]["OriginReadTimeout"] > 30,
+    }
+    yield from (f"the edge lacks {what}" for what, well in held.items() if not well)
+
+
+def _edge_of(templates: Templates) -> dict[str, Any]:
+    config: dict[str, Any] = first(templates, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    return config
+
+
 def _route(templates: Templates, key: str) -> dict[str, Any]:
     [found] = [
         resource["Properties"]
@@ -77,6 +103,13 @@ RULES = (
         a_burst_of_turns_leaves_room,
         lambda t: turn_of(t)["Properties"].pop("ReservedConcurrentExecutions"),
         about=lambda variant: variant.keeps_data,
+    ),
+    *(
+        Rule(the_edge_hands_on_and_keeps_nothing, plant, about=lambda variant: "domain_name" in variant.settings)
+        for plant in (
+            lambda t: _edge_of(t).pop("WebACLId"),
+            lambda t: _edge_of(t)["DefaultCacheBehavior"].update(CachePolicyId="658327ea-f89d-4fab-a63d-7e88639e58f6"),
+        )
     ),
     Rule(
         every_role_has_the_boundary,

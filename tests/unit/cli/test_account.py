@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
@@ -9,19 +10,23 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from local.cli.account import examine_account
+from local.cli.account import examine_account, examine_alerts
 from local.cli.checks import Check
 from local.cli.doctor import examine
 
 REGION = "eu-central-1"
 
 
+def client(service: str) -> Any:
+    make: Any = boto3.client
+    return make(service, region_name=REGION)
+
+
 def found(unreserved: int = 1000, *, deployed: bool = False) -> dict[str, Check]:
     """The checks by name, of what moto's account has; it knows nothing of Lambda's quota."""
 
-    def client(service: str) -> Any:
-        make: Any = boto3.client
-        made = make(service, region_name=REGION)
+    def with_quota(service: str) -> Any:
+        made = client(service)
         if service == "lambda":
             stubber = Stubber(made)
             stubber.add_response(
@@ -30,7 +35,7 @@ def found(unreserved: int = 1000, *, deployed: bool = False) -> dict[str, Check]
             stubber.activate()
         return made
 
-    return {check.name: check for check in examine_account(client, deployed=deployed)}
+    return {check.name: check for check in examine_account(with_quota, deployed=deployed)}
 
 
 @mock_aws
@@ -88,3 +93,33 @@ def test_the_doctor_looks_at_the_account_before_anything_is_deployed(monkeypatch
     assert list(checks)[:3] == ["bootstrap", "ecs role", "concurrency"]
     assert not checks["ecs role"].ok
     assert "not deployed yet" in str(checks["stacks"].hint)
+
+
+LOGS_ONLY = {"Effect": "Allow", "Principal": {"Service": "logs.eu-central-1.amazonaws.com"}}
+ADMIN = {"Effect": "Allow", "Principal": {"AWS": "*"}}
+ONE, MANY = "cloudwatch.amazonaws.com", ["events.amazonaws.com", "cloudwatch.amazonaws.com"]
+
+
+@mock_aws
+@pytest.mark.parametrize(
+    ("statements", "well"),
+    [
+        ([ADMIN, LOGS_ONLY], False),
+        ([ADMIN, {"Effect": "Deny", "Principal": {"Service": ONE}}], False),
+        ([ADMIN, {"Effect": "Allow", "Principal": "*"}], False),
+        ([ADMIN, {"Effect": "Allow", "Principal": {"Service": ONE}}], True),
+        ([ADMIN, {"Effect": "Allow", "Principal": {"Service": MANY}}], True),
+    ],
+)
+def test_a_key_that_keeps_alarms_out_is_found(statements: list[dict[str, Any]], well: bool) -> None:
+    policy = {"Statement": [{**one, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"]} for one in statements]}
+    key = client("kms").create_key(Policy=json.dumps(policy))["KeyMetadata"]["Arn"]
+    made = client("sns").create_topic(Name="alerts", Attributes={"KmsMasterKeyId": key})["TopicArn"]
+    check = examine_alerts(client, made)
+    assert (check.name, check.ok) == ("alerts", well)
+    assert (check.hint is None) == well
+
+
+@mock_aws
+def test_without_a_customers_key_nothing_keeps_alarms_out() -> None:
+    assert examine_alerts(client, client("sns").create_topic(Name="alerts")["TopicArn"]).ok
