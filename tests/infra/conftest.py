@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.kit.home import REPOSITORY
+from tests.infra.variants import Synthesize, Variants, synthesize_all
 from tests.support.trees import make_tree
 
-Synthesize = Callable[..., Path]
+__all__ = ["Synthesize"]
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +50,9 @@ def templates(assembly: Path) -> dict[str, dict[str, Any]]:
         path.name.removesuffix(".template.json"): json.loads(path.read_text())
         for path in sorted(assembly.glob("*.template.json"))
     }
+
+
+@pytest.fixture(scope="session")
+def variants(synthesize: Synthesize) -> Variants:
+    """Every variant of `tests/infra/variants.py`, by name, with its templates by stack."""
+    return synthesize_all(synthesize)
