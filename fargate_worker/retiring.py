@@ -1,7 +1,8 @@
 """Seeing that this task was replaced by another deployment.
 
-A deployment ends when the last task of the one before is gone. ECS stops those, but not one that is protected, and while
-the queue is busy a task that goes on receiving is protected for ever: the deployment would hang, and scaling in with it.
+A deployment ends when the last task of the one before is gone. ECS stops those, but not one that is protected, and
+while the queue is busy a task that goes on receiving is protected for ever: the deployment would hang, and with it all
+scaling in.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ class Worker:
         self.stopping.begin()
 
     def retire(self) -> None:
-        """Receive no more, and hand on what runs, because another task has taken the place of this one. Nobody waits for
-        it: a model call that runs is given the time that one takes. ``stop`` may still cut that short."""
+        """Receive no more, and hand on what runs, because another task has taken the place of this one. Nobody waits
+        for it: a model call that runs is given the time that one takes. ``stop`` may still cut that short."""
         self.stopping.begin(RETIRE_SECONDS)
         self.followers.close()
 

@@ -25,6 +25,10 @@ GROW_COOLDOWN_SECONDS = 180
 REST_MINUTES = 10
 """Tasks that had nothing to do for so long are ended."""
 
+REST_COOLDOWN_SECONDS = 300
+"""The alarm goes on for some minutes after the tasks have ended, by what is known of the minutes before, and would end
+one that is woken meanwhile."""
+
 MOST_STEPS = 20
 """A policy takes so many."""
 
@@ -76,11 +80,15 @@ class WorkerScaling(Construct):
     def _rest(self, service: ecs.FargateService, queue: sqs.IQueue) -> None:
         """Tasks that run while nothing waits and nothing is in hand.
 
-        The value is the number of those tasks. So there is none once they are ended, and the alarm is over: while it
-        goes on, it ends tasks each minute, also one that was woken since.
+        The value is the number of those tasks. So there is none once they are ended, and the alarm is over soon: while
+        it goes on, it ends tasks each minute, also one that was woken since.
         """
         policy = autoscaling.StepScalingAction(
-            self, "Rest", scaling_target=self._target, adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY
+            self,
+            "Rest",
+            scaling_target=self._target,
+            adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
+            cooldown=cdk.Duration.seconds(REST_COOLDOWN_SECONDS),
         )
         policy.add_adjustment(adjustment=0, lower_bound=0)
         idle = cloudwatch.MathExpression(
@@ -91,9 +99,7 @@ class WorkerScaling(Construct):
             period=_MINUTE,
             using_metrics={
                 "waiting": self._waiting,
-                "in_hand": queue.metric_approximate_number_of_messages_not_visible(
-                    period=_MINUTE, statistic="Maximum"
-                ),
+                "in_hand": queue.metric_approximate_number_of_messages_not_visible(period=_MINUTE, statistic="Maximum"),
                 # Each running task reports once a minute.
                 "tasks": service.metric_cpu_utilization(period=_MINUTE, statistic="SampleCount"),
             },

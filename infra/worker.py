@@ -190,8 +190,8 @@ class WorkerStack(cdk.Stack):
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-        # The cluster is given its capacity providers by a resource of its own, without which the service cannot be made,
-        # and which cannot be taken away while the service uses it.
+        # The cluster is given its capacity providers by a resource of its own, without which the service cannot be
+        # made, and which cannot be taken away while the service uses it.
         service.node.add_dependency(cluster)
         return service
 

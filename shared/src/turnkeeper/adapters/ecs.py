@@ -13,7 +13,7 @@ from turnkeeper.ports import Clock
 
 logger = logging.getLogger(__name__)
 
-#: A process that has looked at the service leaves it alone for so long: ECS takes few requests a second from an account.
+#: A process that has looked at the service leaves it alone for so long: ECS takes few requests a second of an account.
 QUIET_SECONDS = 10.0
 
 
@@ -23,7 +23,7 @@ class EcsClient(Protocol):
 
     def describe_services(self, *, cluster: str, services: list[str]) -> dict[str, Any]: ...
 
-    def update_service(self, *, cluster: str, service: str, desiredCount: int) -> dict[str, Any]: ...  # noqa: N803
+    def update_service(self, *, cluster: str, service: str, desiredCount: int) -> dict[str, Any]: ...
 
     def describe_tasks(self, *, cluster: str, tasks: list[str]) -> dict[str, Any]: ...
 
