@@ -132,7 +132,9 @@ class Kit:
     @cached_property
     def wakes(self) -> Wakes | None:
         service = self.settings.worker_service
-        return EcsWakes(self.aws.ecs, service, self.settings.worker_max_tasks, self.clock) if service else None
+        if not service:
+            return None
+        return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self.clock)
 
     @cached_property
     def turns(self) -> Turns | None:

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import urllib.request
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from turnkeeper.core.errors import Unavailable
@@ -35,8 +36,9 @@ class EcsWakes:
     wishes; the next look mends that.
     """
 
-    def __init__(self, client: EcsClient, service: str, most_tasks: int, clock: Clock) -> None:
-        """``service`` is ``cluster/service``; ``most_tasks`` the most that is ever asked for."""
+    def __init__(self, client: Callable[[], EcsClient], service: str, most_tasks: int, clock: Clock) -> None:
+        """``client`` is made when it is first needed: many a process only reads. ``service`` is ``cluster/service``;
+        ``most_tasks`` the most that is ever asked for."""
         self._client = client
         self._cluster, self._service = service.split("/")
         self._most_tasks = most_tasks
@@ -63,17 +65,21 @@ class EcsWakes:
             with self._lock:
                 self.failures += 1
             logger.warning(
-                "the worker could not be woken: %s: %s", type(error).__name__, error, extra={"code": "wake_failed"}
+                "the worker could not be woken: %s: %s",
+                type(error).__name__,
+                error,
+                extra={"code": "wake_failed", "failures": self.failures},
             )
             return
         with self._lock:
             self._known = max(self._known, found)
 
     def _raise(self, wanted: int) -> int:
-        found = int(_service(self._client, self._cluster, self._service)["desiredCount"])
+        client = self._client()
+        found = int(_service(client, self._cluster, self._service)["desiredCount"])
         if found >= wanted:
             return found
-        self._client.update_service(cluster=self._cluster, service=self._service, desiredCount=wanted)
+        client.update_service(cluster=self._cluster, service=self._service, desiredCount=wanted)
         logger.info("the worker is woken: %d tasks instead of %d", wanted, found)
         return wanted
 
