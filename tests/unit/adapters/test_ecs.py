@@ -11,6 +11,8 @@ from typing import Any
 
 import boto3
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from moto import mock_aws
 
 from turnkeeper.adapters.ecs import QUIET_SECONDS, EcsTask, EcsWakes, own_task_arn
@@ -129,6 +131,38 @@ def test_a_failed_look_is_not_repeated_by_each_sender() -> None:
     clock.advance(QUIET_SECONDS + 0.1)
     wakes.at_least(1)
     assert client.desired == 1
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("ask"), st.integers(1, 15)),
+            st.tuples(st.just("wait"), st.integers(0, 12)),
+            st.tuples(st.just("others set"), st.integers(0, 12)),
+            st.tuples(st.just("fails"), st.booleans()),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_happens_it_only_raises_and_is_heard_after_a_while(events: list[tuple[str, Any]]) -> None:
+    client = Script()
+    wakes, clock = wakes_on(client, most=10)
+    for what, value in events:
+        before = client.desired
+        match what:
+            case "ask":
+                wakes.at_least(value)
+                assert client.desired in {before, max(before, min(value, 10))}
+            case "wait":
+                clock.advance(value)
+            case "others set":
+                client.desired = value
+            case "fails":
+                client.error = TimeoutError() if value else None
+    client.error = None
+    clock.advance(QUIET_SECONDS + 0.1)
+    wakes.at_least(4)
+    assert client.desired >= 4
 
 
 # ---- a task and its deployment ----
