@@ -100,7 +100,7 @@ class ScaledKit(MemoryKit):
         clock = UnhurriedClock(scheduler, exact=True)
         policy = {**POLICY, "plans": {"standard": NO_CAPS}}
         super().__init__(policy=policy, clock=clock, lease_seconds=60, runner="none")
-        self.parallel = ScheduledJobs(scheduler)  # type: ignore[assignment]
+        self.parallel = ScheduledJobs(scheduler)
         self.watched = WatchedQueue(clock, poll_seconds=1.0)
         self._scheduler = scheduler
 
