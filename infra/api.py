@@ -88,7 +88,7 @@ class ApiStack(cdk.Stack):
         )
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
-        grants.send_jobs().sign_tokens().call_model(self._config)
+        grants.send_jobs().wake_worker(self._config).sign_tokens().call_model(self._config)
         equip(function.kit_role, self._config)
         return function
 
@@ -116,7 +116,7 @@ class ApiStack(cdk.Stack):
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("by_user", "by_tenant").write_sessions()
         grants.read_claims().write_claims().erase_claims()
-        grants.send_jobs().sign_tokens().start_turns(turn)
+        grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
         return function
 
     def _observer(self) -> KitFunction:
@@ -172,7 +172,7 @@ class ApiStack(cdk.Stack):
         )
         grants = Grants(self._state, function.kit_role)
         grants.find_sessions("due").write_sessions().read_claims().erase_claims()
-        grants.send_jobs().sign_tokens().start_turns(turn).alert()
+        grants.send_jobs().count_jobs().wake_worker(self._config).sign_tokens().start_turns(turn).alert()
         events.Rule(
             self,
             "SweepEachMinute",

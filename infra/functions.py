@@ -13,7 +13,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra import bundle, setting_keys
+from infra import bundle, names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import REPOSITORY, Config
 from infra.logs import log_group
@@ -161,7 +161,18 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
     }
     if config.agents:
         settings[setting_keys.AGENTS] = config.agents
-    return settings
+    return settings | worker_settings(config)
+
+
+def worker_settings(config: Config) -> dict[str, str]:
+    """What the worker can hold, and which service it is, for those who wake it; locally somebody else runs it."""
+    if config.local:
+        return {}
+    return {
+        setting_keys.WORKER_SERVICE: names.worker_service(config.name),
+        setting_keys.WORKER_CONCURRENCY: str(config.worker_concurrency),
+        setting_keys.WORKER_MAX_TASKS: str(config.worker_max_tasks),
+    }
 
 
 def model_settings(config: Config, state: StateStack) -> dict[str, str]:

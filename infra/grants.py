@@ -104,6 +104,19 @@ class Grants:
         self._use_key("sqs", keys.WRITE)
         return self
 
+    def wake_worker(self, config: Config) -> Grants:
+        """See how many tasks the worker's service is to have, and ask for more."""
+        if not config.local:
+            service = cdk.Stack.of(self._role).format_arn(
+                service="ecs", resource="service", resource_name=names.worker_service(config.name)
+            )
+            self._allow("WakeWorker", ["ecs:DescribeServices", "ecs:UpdateService"], service)
+        return self
+
+    def count_jobs(self) -> Grants:
+        self._allow("CountJobs", ["sqs:GetQueueAttributes"], self._state.queue.queue_arn)
+        return self
+
     def take_jobs(self) -> Grants:
         """Receive, extend and finish jobs; set aside what can never work."""
         self._allow(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from infra import setting_keys
+from infra import names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import common_settings, model_settings
@@ -18,7 +15,9 @@ from infra.grants import Grants
 from infra.image import worker_image
 from infra.logs import log_group
 from infra.network import Network
+from infra.proving import ProvenImage
 from infra.runners import equip
+from infra.scaling import WorkerScaling
 from infra.state import StateStack
 
 STOP_SECONDS = 120
@@ -26,7 +25,8 @@ STOP_SECONDS = 120
 
 HEALTH_PORT = 8080
 SPOT_SHARE = 3
-"""Of four tasks three run on spot: sessions survive an interruption, and the two minutes' notice is the drain."""
+"""Of four tasks after the first three run on Spot: sessions survive an interruption, and its two minutes' notice is the
+drain. The first is on demand, since Spot may have no room, and then nobody would work."""
 
 
 class WorkerStack(cdk.Stack):
@@ -41,12 +41,23 @@ class WorkerStack(cdk.Stack):
         cluster = ecs.Cluster(
             self,
             "Cluster",
+            # Named, so that those who wake the service know it before it is made (`infra.names.worker_service`).
+            cluster_name=config.name,
             vpc=network.vpc,
             container_insights_v2=ecs.ContainerInsights.ENABLED,
             enable_fargate_capacity_providers=True,
         )
-        self.service = self._service(network, cluster, self._task(cluster))
-        self._scale(self.service)
+        task = self._task(cluster)
+        self.service = self._service(network, cluster, task)
+        ProvenImage(self, "ProvenImage", config=config, task=task, service=self.service)
+        WorkerScaling(
+            self,
+            "Scaling",
+            service=self.service,
+            queue=state.queue,
+            most_tasks=config.worker_max_tasks,
+            slots=config.worker_concurrency,
+        )
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=self.service.service_name)
 
@@ -59,12 +70,12 @@ class WorkerStack(cdk.Stack):
         )
         grants = Grants(self._state, role)
         grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
-        grants.take_jobs().send_jobs().sign_tokens().call_model(self._config)
+        grants.take_jobs().send_jobs().wake_worker(self._config).sign_tokens().call_model(self._config)
         equip(role, self._config)
         role.add_to_principal_policy(
             iam.PolicyStatement(
                 sid="ProtectOwnTask",
-                actions=["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"],
+                actions=["ecs:DescribeTasks", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection"],
                 resources=[self.format_arn(service="ecs", resource="task", resource_name=f"{cluster.cluster_name}/*")],
             )
         )
@@ -95,7 +106,6 @@ class WorkerStack(cdk.Stack):
             environment={
                 **common_settings(self._config, self._state),
                 **model_settings(self._config, self._state),
-                setting_keys.WORKER_CONCURRENCY: str(self._config.worker_concurrency),
                 setting_keys.HEALTH_PORT: str(HEALTH_PORT),
                 setting_keys.SERVICE_NAME: "worker",
             },
@@ -124,17 +134,18 @@ class WorkerStack(cdk.Stack):
         return task
 
     def _service(self, network: Network, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
-        return ecs.FargateService(
+        service = ecs.FargateService(
             self,
             "Service",
+            service_name=names.WORKER_SERVICE,
             cluster=cluster,
             task_definition=task,
-            desired_count=0,
+            # No desired count: each update would set it back, whatever runs. A new service begins with one task.
             assign_public_ip=network.public_addresses,
             vpc_subnets=network.subnets,
             security_groups=network.outbound_only(self),
             capacity_provider_strategies=[
-                ecs.CapacityProviderStrategy(capacity_provider="FARGATE", weight=1),
+                ecs.CapacityProviderStrategy(capacity_provider="FARGATE", weight=1, base=1),
                 ecs.CapacityProviderStrategy(capacity_provider="FARGATE_SPOT", weight=SPOT_SHARE),
             ],
             min_healthy_percent=100,
@@ -142,81 +153,10 @@ class WorkerStack(cdk.Stack):
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-
-    def _scale(self, service: ecs.FargateService) -> None:
-        """Steps on the backlog: waiting and running messages together.
-
-        Not target tracking: that refuses a metric expression, and cannot tell 0 from 1. Running messages count too, or
-        the last session would lose its task as soon as it is taken. ECS task protection guards the rest.
-        """
-        target = service.auto_scale_task_count(min_capacity=0, max_capacity=self._config.worker_max_tasks)
-        backlog = self._backlog()
-        per_task = self._config.worker_concurrency
-        grow = autoscaling.StepScalingAction(
-            self,
-            "Grow",
-            scaling_target=target,
-            adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
-            metric_aggregation_type=autoscaling.MetricAggregationType.MAXIMUM,
-        )
-        # Bounds are relative to the alarm's threshold of one message.
-        steps = _doubling(self._config.worker_max_tasks)
-        for tasks, following in zip(steps, [*steps[1:], None], strict=True):
-            grow.add_adjustment(
-                adjustment=tasks,
-                lower_bound=(tasks - 1) * per_task if tasks > 1 else 0,
-                upper_bound=None if following is None else (following - 1) * per_task,
-            )
-        self._alarm("BacklogToWorkOn", backlog, minutes=1, at_least_one=True).add_alarm_action(
-            actions.ApplicationScalingAction(grow)
-        )
-        rest = autoscaling.StepScalingAction(
-            self, "Rest", scaling_target=target, adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY
-        )
-        rest.add_adjustment(adjustment=0, upper_bound=0)
-        self._alarm("NothingToDo", backlog, minutes=10, at_least_one=False).add_alarm_action(
-            actions.ApplicationScalingAction(rest)
-        )
-
-    def _backlog(self) -> cloudwatch.MathExpression:
-        minute = cdk.Duration.minutes(1)
-        queue = self._state.queue
-        return cloudwatch.MathExpression(
-            expression="waiting + running",
-            label="Backlog",
-            period=minute,
-            using_metrics={
-                "waiting": queue.metric_approximate_number_of_messages_visible(period=minute, statistic="Maximum"),
-                "running": queue.metric_approximate_number_of_messages_not_visible(period=minute, statistic="Maximum"),
-            },
-        )
-
-    def _alarm(
-        self, id: str, backlog: cloudwatch.MathExpression, *, minutes: int, at_least_one: bool
-    ) -> cloudwatch.Alarm:
-        comparison = cloudwatch.ComparisonOperator
-        return cloudwatch.Alarm(
-            self,
-            id,
-            metric=backlog,
-            threshold=1 if at_least_one else 0,
-            comparison_operator=(
-                comparison.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-                if at_least_one
-                else comparison.LESS_THAN_OR_EQUAL_TO_THRESHOLD
-            ),
-            evaluation_periods=minutes,
-            treat_missing_data=cloudwatch.TreatMissingData.IGNORE,
-            alarm_description="Scales the worker; not an alert",
-        )
-
-
-def _doubling(most: int) -> list[int]:
-    """1, 2, 4 ... up to `most`: a policy takes at most 20 steps, and halving the wait is what counts."""
-    steps = [1]
-    while steps[-1] * 2 < most:
-        steps.append(steps[-1] * 2)
-    return steps if steps[-1] == most else [*steps, most]
+        # The cluster is given its capacity providers by a resource of its own, without which the service cannot be
+        # made, and which cannot be taken away while the service uses it.
+        service.node.add_dependency(cluster)
+        return service
 
 
 _HEALTH_PROBE = (

@@ -39,6 +39,11 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.sqs.SqsQueue.extend": "sqs:ChangeMessageVisibility@Queue",
         "turnkeeper.adapters.sqs.SqsQueue.delete": "sqs:DeleteMessage@Queue",
         "turnkeeper.adapters.sqs.SqsQueue.reject": "sqs:SendMessage@DeadLetters",
+        "turnkeeper.adapters.sqs.SqsQueue.backlog": "sqs:GetQueueAttributes@Queue",
+        "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
+        "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
+        "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
+        "turnkeeper.adapters.ecs.own_task_arn": "",  # asks the task's own metadata, which is no call of AWS
         "turnkeeper.adapters.sns.SnsAlerts.alert": "sns:Publish@Alerts",
         "turnkeeper.adapters.lambda_turns.LambdaTurns.start": "lambda:InvokeFunction@TurnLive",
         "turnkeeper.bootstrap.Kit._keys": "secretsmanager:GetSecretValue@SigningKeys",
@@ -139,7 +144,12 @@ def _label(resource: str) -> str:
     # A restored table that the stage's file names, its indexes and its stream.
     if found := re.match(r"arn:[\w-]+:dynamodb:[^:]*:[^:]*:table/[^/]+(?:/index/(\w+)|/stream/.*)?$", resource):
         return f"Table/{found[1]}" if found[1] else "Table"
-    for label, mark in {"ModelKey": ":secret:", "models": ":bedrock:", "tasks": ":ecs:"}.items():
+    for label, mark in {
+        "ModelKey": ":secret:",
+        "models": ":bedrock:",
+        "tasks": ":task/",
+        "service": ":service/",
+    }.items():
         if mark in resource:
             return label
     return resource

@@ -201,22 +201,6 @@ def test_worker(templates: Templates) -> None:
     assert not resources(worker, "AWS::EC2::SecurityGroupIngress")
 
 
-def test_worker_scales_from_nothing_and_back(templates: Templates) -> None:
-    worker = templates["TurnkeeperWorker"]
-    (target,) = resources(worker, "AWS::ApplicationAutoScaling::ScalableTarget").values()
-    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 10)
-    policies = {
-        id: one["StepScalingPolicyConfiguration"]["StepAdjustments"]
-        for id, one in resources(worker, "AWS::ApplicationAutoScaling::ScalingPolicy").items()
-    }
-    (grow,) = [steps for id, steps in policies.items() if id.startswith("Grow")]
-    assert [step["ScalingAdjustment"] for step in grow] == [1, 2, 4, 8, 10]
-    assert [step.get("MetricIntervalLowerBound") for step in grow] == [0, 16, 48, 112, 144]
-    assert "MetricIntervalUpperBound" not in grow[-1]
-    (rest,) = [steps for id, steps in policies.items() if id.startswith("Rest")]
-    assert rest == [{"MetricIntervalUpperBound": 0, "ScalingAdjustment": 0}]
-
-
 def test_jwt_and_bedrock_as_chosen_by_context(synthesize: Synthesize) -> None:
     folder = synthesize(
         jwt_issuer="https://issuer.example", jwt_audience="turnkeeper", model_provider="bedrock", stage="dev"

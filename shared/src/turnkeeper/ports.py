@@ -203,6 +203,18 @@ class Queue(Protocol):
     def reject(self, message: Message, *, error_code: str, detail: str) -> None:
         """To the dead-letter queue with the reason as message attribute ``error_code``, then off the queue."""
 
+    def backlog(self) -> int:
+        """How many messages can be received now or are in somebody's hand; approximate. Delayed ones do not count
+        before their time."""
+
+
+class Wakes(Protocol):
+    """The service that works on the queue."""
+
+    def at_least(self, tasks: int) -> None:
+        """Ask for at least so many tasks, as far as there may be so many. Never asks for fewer than there are, and
+        never raises: what could not be asked is logged, and the sweep asks again."""
+
 
 class Turns(Protocol):
     """Starts the turn Lambda."""
