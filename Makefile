@@ -6,7 +6,7 @@ CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly mutants up down check docs bench synth deploy lock clean
+.PHONY: help setup demo test nightly mutants up down check docs bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,11 +43,19 @@ docs: setup  ## the parts of docs/ that are made from the code
 bench: setup  ## measure, against peers and against the floor
 	$(BIN)/python -m benchmarks
 
-synth: setup  ## all stacks, checked by cdk-nag; needs no network, no account, no Docker
-	$(CDK) synth --quiet --context nag=true
+synth: STAGE ?= dev
+synth: setup  ## all stacks of a stage (STAGE=dev), checked by cdk-nag; needs no network, no account, no Docker
+	$(CDK) synth --quiet --context nag=true --context stage_file=stages/$(STAGE).toml $(CONTEXT)
 
-deploy: setup  ## all stacks, into the account of the AWS credentials; CONTEXT="-c key=value" for settings
-	$(CDK) deploy --all --outputs-file cdk.out/outputs.json $(CONTEXT)
+diff: STAGE ?= prod
+diff: setup  ## what a deploy of a stage (STAGE=prod) would change in the account of the AWS credentials
+	$(CDK) diff --method template --context stage_file=stages/$(STAGE).toml $(CONTEXT)
+
+# Without a terminal nobody can be asked; what a deploy widens is then approved where its diff is read.
+deploy: STAGE ?= prod
+deploy: setup  ## STACKS (all) of a stage (STAGE=prod) into the account of the AWS credentials; CONTEXT="-c key=value"
+	$(CDK) deploy $(or $(STACKS),--all) --outputs-file cdk.out/outputs.json \
+		--context stage_file=stages/$(STAGE).toml $(CONTEXT) $(if $(CI),--require-approval never)
 
 # Setting up ---------------------------------------------------------------------------------------------------------
 # A stamp file stands for each environment, and is older than the lock file it was made from once that changed.

@@ -26,7 +26,7 @@ from turnkeeper.adapters.table_values import item_size, item_to_wire
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, ModelReply, ModelRequest, Rates
+from turnkeeper.ports import Clock, Ids, Item, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -107,10 +107,10 @@ class Held:
 class Bench:
     """An engine whose model begins a new tally with each call."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, clock: Clock | None = None, ids: Ids | None = None) -> None:
         self.steps = steps
         self.tallies: list[Tally] = [Tally()]
-        clock, ids = SystemClock(), SystemIds()
+        clock, ids = clock or SystemClock(), ids or SystemIds()
         table = MemoryTable(
             on_change=self._changed,
             on_request=lambda name: self.tallies[-1].requests.update([name]),

@@ -11,10 +11,12 @@ from types import FrameType
 from fargate_worker.health import HealthServer
 from fargate_worker.protection import TaskProtection
 from fargate_worker.reading import Reader
+from fargate_worker.retiring import Retiring
 from fargate_worker.worker import Options, Worker
+from turnkeeper.adapters.ecs import EcsTask, own_task_arn
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
-from turnkeeper.ports import Key
+from turnkeeper.ports import Clock, Key
 from turnkeeper.settings import Settings
 
 logger = logging.getLogger("fargate_worker")
@@ -53,6 +55,32 @@ def worker_of(kit: Kit) -> Worker:
     )
 
 
+def retiring_of(kit: Kit) -> Retiring | None:
+    """Where this is a task of the service that is named, the one who sees that it was replaced; already looking."""
+    metadata_uri, service = os.environ.get("ECS_CONTAINER_METADATA_URI_V4"), kit.settings.worker_service
+    if not metadata_uri or not service:
+        return None
+    try:
+        task = EcsTask(kit.aws.ecs, service, own_task_arn(metadata_uri))
+    except (OSError, ValueError, KeyError) as error:
+        logger.warning("this task cannot tell which one it is, and works until it is stopped: %s", error)
+        return None
+    retiring = Retiring(task.is_replaced, kit.clock)
+    retiring.start()
+    return retiring
+
+
+def wait_for_the_end(worker: Worker, signals: Signals, retiring: Retiring | None, clock: Clock) -> None:
+    """Until it is told to stop; or was replaced, and has handed on what ran."""
+    while not signals.stop:
+        if retiring is not None and retiring.due and not worker.draining:
+            logger.info("another deployment has taken over: %d sessions are handed on", worker.running())
+            worker.retire()
+        if worker.is_retired():
+            return
+        clock.sleep(0.1)
+
+
 def main() -> int:
     signals = Signals()
     settings = Settings.from_environment()
@@ -73,8 +101,7 @@ def main() -> int:
     health.start()
     worker.start()
     logger.info("ready: %d slots, health on port %d", settings.worker_concurrency, health.port)
-    while not signals.stop:
-        kit.clock.sleep(0.1)
+    wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
     clean = worker.drain()

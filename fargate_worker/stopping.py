@@ -1,4 +1,4 @@
-"""From the signal to the end of the process."""
+"""From the word to stop to the end of the process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ class Stopping:
         """``stop_seconds``: from the signal until somebody kills the process."""
         self._clock = clock
         self._stop_seconds = stop_seconds
-        self._began_at: float | None = None
+        self._ends_at = math.inf
 
-    def begin(self) -> None:
-        """Only takes note, so that a signal's handler may call it at any moment, and again."""
-        if self._began_at is None:
-            self._began_at = self._clock.monotonic()
+    def begin(self, seconds: float | None = None) -> None:
+        """Only takes note, so that a signal's handler may call it at any moment, and again. ``seconds`` is for one who
+        asks for nothing but that the process ends some day; a later call may leave less time, never more."""
+        seconds = self._stop_seconds if seconds is None else seconds
+        self._ends_at = min(self._ends_at, self._clock.monotonic() + seconds)
 
     @property
     def draining(self) -> bool:
         """Nothing is begun any more, and what runs goes to its next safe point."""
-        return self._began_at is not None
+        return self._ends_at < math.inf
 
     @property
     def expired(self) -> bool:
@@ -36,6 +37,4 @@ class Stopping:
         return self._seconds_left() - min(2.0, 0.1 * self._stop_seconds)
 
     def _seconds_left(self) -> float:
-        if self._began_at is None:
-            return math.inf
-        return self._stop_seconds - (self._clock.monotonic() - self._began_at)
+        return self._ends_at - self._clock.monotonic()

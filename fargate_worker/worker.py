@@ -28,6 +28,8 @@ from turnkeeper.runtime.world import Allowance
 logger = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 30.0
+#: How long a task that was replaced waits for its sessions' next safe points: for longer than a model call takes.
+RETIRE_SECONDS = 900.0
 #: How often somebody who waits for something in this process looks again.
 LOOK_AGAIN_SECONDS = 0.1
 
@@ -109,6 +111,16 @@ class Worker:
     def stop(self) -> None:
         """Receive no more and bring what runs to the next safe point. May be called at any moment, and again."""
         self.stopping.begin()
+
+    def retire(self) -> None:
+        """Receive no more, and hand on what runs, because another task has taken the place of this one. Nobody waits
+        for it: a model call that runs is given the time that one takes. ``stop`` may still cut that short."""
+        self.stopping.begin(RETIRE_SECONDS)
+        self.followers.close()
+
+    def is_retired(self) -> bool:
+        """Whether nothing is left to wait for, after ``retire``."""
+        return self.draining and (self.running() == 0 or self.stopping.expired)
 
     def drain(self) -> bool:
         """After ``stop``: hand everything back. True where every session came to a safe point in time; where not, its

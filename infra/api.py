@@ -12,15 +12,20 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra import names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
+from infra.edge import Edge
 from infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from infra.grants import Grants
+from infra.keys import key_of
+from infra.logs import log_group
+from infra.network import Network
+from infra.releases import publish
+from infra.runners import equip
 from infra.state import StateStack
 
 FRONT_DOOR_SECONDS = 29
@@ -49,16 +54,21 @@ class ApiStack(cdk.Stack):
         self._config = config
         self._state = state
         self._packaging = Packaging(self, config)
+        # Only into a network that is there already: one of the kit's own holds nothing that a tool could want.
+        self._network = Network(self, "Network", config=config) if config.vpc_id else None
 
         self.turn = self._turn_runner()
-        live = self._publish(self.turn)
+        live = self._publish_turn(self.turn)
         self.front_door = self._front_door(live)
         self.observer = self._observer()
         self.sweep = self._sweep(live)
-        self.http_api = self._http_api(self.front_door)
+        # The emulator's gateway calls the function itself.
+        answering = self.front_door if config.local else publish(self.front_door, config=config, alerts=state.alerts)
+        self.http_api = self._http_api(answering)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
+        self._edge(config)
         cdk.CfnOutput(self, "TurnFunction", value=live.function_arn)
         cdk.CfnOutput(self, "SweepFunction", value=self.sweep.function_name)
 
@@ -72,15 +82,19 @@ class ApiStack(cdk.Stack):
             memory_mb=1769,  # one whole core: importing the SDK and parsing a stream are processor time
             settings=model_settings(self._config, self._state),
             snap_start=not self._config.local,
+            runs_tools=True,
+            # A burst of turns must leave room for front door, sweep and observer.
+            most_at_once=None if self._config.local else self._config.turn_concurrency or None,
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions().write_sessions().read_claims().write_claims()
-        grants.send_jobs().sign_tokens().call_model(self._config)
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
+        grants.send_jobs().wake_worker(self._config).sign_tokens().call_model(self._config)
+        equip(function.kit_role, self._config)
         return function
 
-    def _publish(self, function: KitFunction) -> lambda_.Alias:
+    def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
         """What callers are given is a published version: SnapStart works for those only."""
-        alias = lambda_.Alias(self, "TurnLive", alias_name=names.LIVE_ALIAS, version=function.current_version)
+        alias = publish(function, config=self._config, alerts=self._state.alerts)
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
         # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits
@@ -102,7 +116,7 @@ class ApiStack(cdk.Stack):
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
         grants.read_claims().write_claims().erase_claims()
-        grants.send_jobs().sign_tokens().start_turns(turn)
+        grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
         return function
 
     def _observer(self) -> KitFunction:
@@ -114,11 +128,13 @@ class ApiStack(cdk.Stack):
             timeout_seconds=60,
             memory_mb=512,
         )
+        key = key_of(self, "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
             "ObserverFailures",
             retention_period=cdk.Duration.days(14),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=key,
             enforce_ssl=True,
         )
         acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
@@ -140,8 +156,8 @@ class ApiStack(cdk.Stack):
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),
         ).node.add_dependency(function.kit_role)
-        undeliverable.grant_send_messages(function.kit_role)
-        Grants(self._state, function.kit_role).read_stream().read_sessions().write_sessions().read_claims().alert()
+        self.observer_failures = undeliverable
+        Grants(self._state, function.kit_role).read_stream().set_aside(undeliverable).read_claims().alert()
         return function
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:
@@ -155,8 +171,8 @@ class ApiStack(cdk.Stack):
             settings={setting_keys.TURN_FUNCTION: turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions("due").write_sessions().read_claims().erase_claims()
-        grants.send_jobs().sign_tokens().start_turns(turn).alert()
+        grants.find_sessions("due").write_sessions().read_claims().erase_claims()
+        grants.send_jobs().count_jobs().wake_worker(self._config).sign_tokens().start_turns(turn).alert()
         events.Rule(
             self,
             "SweepEachMinute",
@@ -177,7 +193,16 @@ class ApiStack(cdk.Stack):
             default_integration=integration,
             default_authorizer=self._authorizer(),
             create_default_stage=False,
+            cors_preflight=self._cors(),
         )
+        if self._config.cors_origins:
+            # $default takes OPTIONS too, and its authorizer would refuse a preflight, which carries no identity.
+            api.add_routes(
+                path="/{proxy+}",
+                methods=[apigw.HttpMethod.OPTIONS],
+                integration=integration,
+                authorizer=apigw.HttpNoneAuthorizer(),
+            )
         for path in names.PUBLIC_PATHS:
             api.add_routes(
                 path=path,
@@ -185,12 +210,7 @@ class ApiStack(cdk.Stack):
                 integration=integration,
                 authorizer=apigw.HttpNoneAuthorizer(),
             )
-        access_log = logs.LogGroup(
-            self,
-            "AccessLog",
-            retention=logs.RetentionDays.ONE_MONTH,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        access_log = log_group(self, "AccessLog", self._config)
         stage = apigw.HttpStage(
             self,
             "DefaultStage",
@@ -211,6 +231,31 @@ class ApiStack(cdk.Stack):
         if self._config.local:
             acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers.")
         return api
+
+    def _edge(self, config: Config) -> None:
+        if config.domain_name is None or config.certificate_arn is None:
+            return
+        edge = Edge(
+            self,
+            "Edge",
+            api=self.http_api,
+            domain_name=config.domain_name,
+            certificate_arn=config.certificate_arn,
+            web_acl_arn=config.web_acl_arn,
+        )
+        cdk.CfnOutput(self, "EdgeTarget", value=edge.distribution.distribution_domain_name)
+
+    def _cors(self) -> apigw.CorsPreflightOptions | None:
+        """What pages of the named origins may send and read. No cookies: an identity is in a header."""
+        if not self._config.cors_origins:
+            return None
+        return apigw.CorsPreflightOptions(
+            allow_origins=list(self._config.cors_origins),
+            allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
+            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
+            expose_headers=["preference-applied", "retry-after"],
+            max_age=cdk.Duration.hours(1),
+        )
 
     def _authorizer(self) -> apigw.IHttpRouteAuthorizer:
         if self._config.identity == "jwt":
@@ -233,7 +278,10 @@ class ApiStack(cdk.Stack):
         memory_mb: int,
         settings: dict[str, str] | None = None,
         snap_start: bool = False,
+        runs_tools: bool = False,
+        most_at_once: int | None = None,
     ) -> KitFunction:
+        where = self._config.vpc_functions
         return KitFunction(
             self,
             id,
@@ -247,4 +295,6 @@ class ApiStack(cdk.Stack):
             memory_mb=memory_mb,
             settings=settings or {},
             snap_start=snap_start,
+            most_at_once=most_at_once,
+            network=self._network if where == "all" or (where == "runners" and runs_tools) else None,
         )

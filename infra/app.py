@@ -19,29 +19,18 @@ os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.api import ApiStack
 from infra.config import Config
-from infra.observe import ObserveStack
-from infra.preflight import check_models
-from infra.state import StateStack
-from infra.worker import WorkerStack
+from infra.kit import Kit
+from infra.stages import from_context
 
 
 def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
-    """Add the stacks that `config` (by default the app's context) asks for; return them, state first."""
-    config = config or Config.from_context(app.node)
-    for number, warning in enumerate(check_models(config)):
-        cdk.Annotations.of(app).add_warning_v2(f"turnkeeper:agent{number}", warning)
-    state = StateStack(app, f"{config.name}State", config=config)
-    api = ApiStack(app, f"{config.name}Api", config=config, state=state)
-    stacks: list[cdk.Stack] = [state, api]
-    if not config.local:
-        worker = WorkerStack(app, f"{config.name}Worker", config=config, state=state)
-        stacks += [worker, ObserveStack(app, f"{config.name}Observe", config=config, state=state, api=api)]
-        cdk.Tags.of(app).add("turnkeeper:deployment", config.name)
+    """Add the stacks that `config` asks for, by default the stage's file and flags; return them, state first."""
+    config = config or from_context(app.node)
+    kit = Kit(app, config)
     if config.nag:
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    return stacks
+    return kit.stacks
 
 
 if __name__ == "__main__":

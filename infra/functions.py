@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -12,9 +13,12 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra import bundle, setting_keys
+from infra import bundle, names, setting_keys
 from infra.acknowledge import acknowledge
-from infra.config import Config
+from infra.config import REPOSITORY, Config
+from infra.logs import log_group
+from infra.network import Network
+from infra.runners import runner_variables
 from infra.state import StateStack
 
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -25,11 +29,12 @@ class Packaging:
 
     def __init__(self, stack: cdk.Stack, config: Config) -> None:
         self._stack = stack
+        self._interpreter = _interpreter(config)
         version = _host_version() if config.local else bundle.LAMBDA_PYTHON
         self.code = self._built_code(
             "Code",
             bundle.code_hash(config.source_root, version),
-            ["code", str(config.source_root), version],
+            ["code", _from_repository(config.source_root), version],
         )
         self.layers: list[lambda_.ILayerVersion] = []
         self.environment: dict[str, str] = {}
@@ -58,7 +63,7 @@ class Packaging:
     def _built_code(self, id: str, source_hash: str, command: Sequence[str]) -> lambda_.Code:
         """An asset that the CDK builds, by `infra.bundle`, when it publishes it."""
         location = self._stack.synthesizer.add_file_asset(
-            source_hash=source_hash, executable=[sys.executable, "-m", "infra.bundle", *command]
+            source_hash=source_hash, executable=[self._interpreter, "-m", "infra.bundle", *command]
         )
         bucket = s3.Bucket.from_bucket_name(self._stack, f"{id}Bucket", location.bucket_name)
         acknowledge(
@@ -87,20 +92,17 @@ class KitFunction(lambda_.Function):
         memory_mb: int,
         settings: Mapping[str, str],
         snap_start: bool = False,
+        most_at_once: int | None = None,
+        network: Network | None = None,
     ) -> None:
-        log_group = logs.LogGroup(
-            scope,
-            f"{id}Logs",
-            retention=_retention(config),
-            removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY,
-        )
+        log = log_group(scope, f"{id}Logs", config)
         role = iam.Role(
             scope,
             f"{id}Role",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"What {service} may do",
         )
-        _write_own_log(role, log_group)
+        _write_own_log(role, log)
         environment = {
             **common_settings(config, state),
             setting_keys.SERVICE_NAME: service,
@@ -119,12 +121,23 @@ class KitFunction(lambda_.Function):
             timeout=cdk.Duration.seconds(timeout_seconds),
             memory_size=memory_mb,
             role=role,
-            log_group=log_group,
+            reserved_concurrent_executions=most_at_once,
+            log_group=log,
             logging_format=lambda_.LoggingFormat.JSON,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            # A version that a template no longer names would be removed as soon as the alias has moved on, with events
+            # on their way to it, and nothing to go back to. `turnkeeper versions prune` removes them in time.
+            current_version_options=lambda_.VersionOptions(
+                removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
+            ),
             environment={key: packaging.parameters.get(key, value) for key, value in environment.items()},
+            vpc=network.vpc if network else None,
+            vpc_subnets=network.subnets if network else None,
+            security_groups=network.outbound_only(network, id) if network else None,
         )
         self.kit_role = role
+        if network is not None:
+            self.node.add_dependency(_stand_in_network(scope, id, role))
         acknowledge(self, "AwsSolutions-L1", "SnapStart and the wheels that we lock are proven on this Python.")
         acknowledge(
             self, "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", "A version is published behind an alias."
@@ -149,14 +162,26 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
     }
     if config.agents:
         settings[setting_keys.AGENTS] = config.agents
-    return settings
+    return settings | worker_settings(config)
+
+
+def worker_settings(config: Config) -> dict[str, str]:
+    """What the worker can hold, and which service it is, for those who wake it; locally somebody else runs it."""
+    if config.local:
+        return {}
+    return {
+        setting_keys.WORKER_SERVICE: names.worker_service(config.name),
+        setting_keys.WORKER_CONCURRENCY: str(config.worker_concurrency),
+        setting_keys.WORKER_MAX_TASKS: str(config.worker_max_tasks),
+    }
 
 
 def model_settings(config: Config, state: StateStack) -> dict[str, str]:
-    """For the two that call the model; only their roles can read the secret that is named here."""
+    """For the two that call the model and run tools; only their roles can read the secrets that are named here."""
+    settings = runner_variables(config)
     if config.model_provider == "bedrock":
-        return {}
-    settings = {setting_keys.MODEL_SECRET_ID: state.model_secret.secret_arn}
+        return settings
+    settings[setting_keys.MODEL_SECRET_ID] = state.model_secret.secret_arn
     if config.model_url or config.local:
         settings[setting_keys.MODEL_URL] = config.model_url or ANTHROPIC_URL
     return settings
@@ -171,7 +196,8 @@ def identity_settings(config: Config) -> dict[str, str]:
             setting_keys.JWT_ROLE_CLAIM: config.jwt_role_claim,
         }
     if config.identity == "iam" and config.trusted_principals:
-        return {setting_keys.TRUSTED_PRINCIPALS: ",".join(config.trusted_principals)}
+        named = ",".join(config.trusted_principals)
+        return {setting_keys.TRUSTED_PRINCIPALS: cdk.Fn.sub(named) if "${" in named else named}
     return {}
 
 
@@ -180,22 +206,46 @@ def parameter(stack: cdk.Stack, name: str, default: str) -> str:
     return cdk.CfnParameter(stack, name, default=default).value_as_string
 
 
-def _write_own_log(role: iam.Role, log_group: logs.LogGroup) -> None:
+def _write_own_log(role: iam.Role, log: logs.LogGroup) -> None:
     role.add_to_principal_policy(
         iam.PolicyStatement(
             sid="WriteOwnLog",
             actions=["logs:CreateLogStream", "logs:PutLogEvents"],
             # The group's own ARN ends in ":*", which is how IAM names the streams of one group.
-            resources=[log_group.log_group_arn],
+            resources=[log.log_group_arn],
         )
     )
 
 
-def _retention(config: Config) -> logs.RetentionDays:
-    if config.log_retention_days not in _RETENTIONS:
-        days = ", ".join(map(str, _RETENTIONS))
-        raise ValueError(f"log_retention_days must be one of {days}, not {config.log_retention_days}")
-    return _RETENTIONS[config.log_retention_days]
+def _stand_in_network(scope: Construct, id: str, role: iam.Role) -> iam.Policy:
+    """Lambda makes the function's network interfaces with the function's role, and looks whether it may beforehand."""
+    statement = iam.PolicyStatement(
+        sid="StandInNetwork",
+        actions=[
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:CreateNetworkInterface",
+            "ec2:DeleteNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:UnassignPrivateIpAddresses",
+        ],
+        resources=["*"],
+    )
+    policy = iam.Policy(scope, f"{id}InNetwork", roles=[role], statements=[statement])
+    acknowledge(policy, "AwsSolutions-IAM5[Resource::*]", "Lambda asks for these on every resource.")
+    return policy
+
+
+def _interpreter(config: Config) -> str:
+    """Who builds an asset when it is published, from the repository that the CDK is called in: its own environment, by
+    a path that holds on every machine. A local kit may run from another one, and its assembly stays on the machine."""
+    own = Path(".venv", "bin", "python")
+    return str(own) if not config.local and (REPOSITORY / own).exists() else sys.executable
+
+
+def _from_repository(path: Path) -> str:
+    """A path that holds wherever the repository is; what is outside of it keeps its whole path."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
 
 
 def _host_version() -> str:
@@ -203,10 +253,3 @@ def _host_version() -> str:
 
 
 _RUNTIME = lambda_.Runtime.PYTHON_3_13
-_RETENTIONS = {
-    7: logs.RetentionDays.ONE_WEEK,
-    30: logs.RetentionDays.ONE_MONTH,
-    90: logs.RetentionDays.THREE_MONTHS,
-    365: logs.RetentionDays.ONE_YEAR,
-    731: logs.RetentionDays.TWO_YEARS,
-}

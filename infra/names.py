@@ -28,5 +28,16 @@ OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 LIVE_ALIAS: Final = "live"
 
+METRIC_NAMESPACE: Final = "Turnkeeper"
+"""Of the metrics that `functions.observe.metering` emits."""
+
+WORKER_SERVICE: Final = "worker"
+
+
+def worker_service(name: str) -> str:
+    """The worker's ECS service as `cluster/service`; the cluster is called like the deployment."""
+    return f"{name}/{WORKER_SERVICE}"
+
+
 PUBLIC_PATHS: Final = ("/v1/health", "/v1/openapi.json")
 """Answered without an identity."""

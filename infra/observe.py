@@ -1,19 +1,26 @@
-"""Alarms that a person should hear about, and one dashboard to look at when they ring."""
+"""What a person should hear about, and one dashboard to look at when they do.
+
+CloudWatch takes an alarm on a metric that nobody publishes, and the alarm then waits for ever:
+`tests/infra/test_alarms.py` holds each metric here against what AWS documents and what the kit emits.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
+from infra import names
 from infra.api import ApiStack
 from infra.config import Config
-from infra.functions import KitFunction
 from infra.state import StateStack
 
 _MINUTE = cdk.Duration.minutes(1)
 _FIVE_MINUTES = cdk.Duration.minutes(5)
+_JOBS_WAIT_MINUTES = 15
 
 
 class ObserveStack(cdk.Stack):
@@ -22,59 +29,117 @@ class ObserveStack(cdk.Stack):
     def __init__(self, scope: Construct, id: str, *, config: Config, state: StateStack, api: ApiStack) -> None:
         super().__init__(scope, id, description="Turnkeeper: alarms and dashboard")
         self._state = state
-        functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}
+        self._api = api
+        self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}
+        self._watch_queue()
+        self._watch_functions()
+        self._watch_observer()
+        self._watch_table()
+        self._server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
+        self._alarm("ApiErrors", self._server_errors, 5, "The API answers with server errors")
+        self._dashboard(config.name)
 
-        dead_letters = state.dead_letters.metric_approximate_number_of_messages_visible(
+    def _watch_queue(self) -> None:
+        self._dead_letters = self._state.dead_letters.metric_approximate_number_of_messages_visible(
             period=_MINUTE, statistic="Maximum"
         )
-        # Messages received three times or more drop out of this metric; the dead-letter alarm sees those.
-        oldest = state.queue.metric_approximate_age_of_oldest_message(period=_MINUTE, statistic="Maximum")
-        self._alarm("JobsSetAside", dead_letters, 1, "Jobs that cannot work: `turnkeeper redrive` after a look")
-        self._alarm("JobsWaiting", oldest, 15 * 60, "Jobs wait over 15 minutes: is the worker running?", periods=5)
-        for name, function in functions.items():
-            self._watch(name, function)
-        iterator_age = api.observer.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum")
+        self._alarm("JobsSetAside", self._dead_letters, 1, "Jobs that cannot work: `turnkeeper redrive` after a look")
+        # Not the age of the oldest message: a job stays on the queue while it is worked on, for hours if it has to.
+        self._waiting = self._state.queue.metric_approximate_number_of_messages_visible(
+            period=_MINUTE, statistic="Minimum"
+        )
+        what = f"For {_JOBS_WAIT_MINUTES} minutes there were always jobs that nobody took: does the worker run?"
+        self._alarm("JobsWaiting", self._waiting, 1, what, periods=_JOBS_WAIT_MINUTES)
+
+    def _watch_functions(self) -> None:
+        for name, function in self._functions.items():
+            errors = function.metric_errors(period=_FIVE_MINUTES, statistic="Sum")
+            throttles = function.metric_throttles(period=_FIVE_MINUTES, statistic="Sum")
+            self._alarm(f"{name}Errors", errors, 3, f"{name} fails outside of what it handles")
+            self._alarm(
+                f"{name}Throttled", throttles, 5, f"{name} is throttled: raise its or the account's concurrency"
+            )
+        sweeps = self._api.sweep.metric_invocations(period=_FIVE_MINUTES, statistic="Sum")
+        self._alarm(
+            "SweepStopped",
+            sweeps,
+            1,
+            "No sweep for 10 minutes: dead runners and lost handoffs are not found",
+            periods=2,
+            below=True,
+        )
+
+    def _watch_observer(self) -> None:
+        iterator_age = self._api.observer.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum")
         self._alarm("ObserverBehind", iterator_age, 10 * 60_000, "The stream's consumer is 10 minutes behind")
-        server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
-        self._alarm("ApiErrors", server_errors, 5, "The API answers with server errors")
-        table_throttles = cloudwatch.Metric(
-            namespace="AWS/DynamoDB",
-            metric_name="ThrottledRequests",
-            dimensions_map={"TableName": state.table.table_name},
-            period=_FIVE_MINUTES,
-            statistic="Sum",
+        set_aside = self._api.observer_failures.metric_approximate_number_of_messages_visible(
+            period=_FIVE_MINUTES, statistic="Maximum"
         )
-        self._alarm("TableThrottled", table_throttles, 10, "The table throttles: is one key hot?")
+        self._alarm("ObserverFailures", set_aside, 1, "Changes that were not looked at, nor alerted: see the queue")
 
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=config.name)
+    def _watch_table(self) -> None:
+        """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""
+        table = {"TableName": self._state.table.table_name}
+        self._alarm("TableReadsThrottled", _throttles("Read", table), 10, "Reads are throttled: is one key hot?")
+        self._alarm("TableWritesThrottled", _throttles("Write", table), 10, "Writes are throttled: is one key hot?")
+        for index in names.INDEXES:
+            throttles = _throttles("Write", {**table, "GlobalSecondaryIndexName": index})
+            id = "".join(word.capitalize() for word in index.split("_"))
+            self._alarm(f"{id}IndexThrottled", throttles, 10, f"The index {index} holds up writes: is one key hot?")
+
+    def _dashboard(self, name: str) -> None:
+        api, functions = self._api.http_api, self._functions.items()
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=name)
         dashboard.add_widgets(
-            _graph("Queue", [state.queue.metric_approximate_number_of_messages_visible(period=_MINUTE), oldest]),
-            _graph("Dead letters", [dead_letters]),
-            _graph("API", [api.http_api.metric_count(), api.http_api.metric_client_error(), server_errors]),
+            _graph("Turns", [_of_the_kit("turns", "agent", "reason")]),
+            _graph("Cost in nano-dollars", [_of_the_kit("cost_nanousd", "agent")]),
+            _graph("Handoffs", [_of_the_kit("handoffs", "agent"), _of_the_kit("leases_taken_over", "agent")]),
         )
         dashboard.add_widgets(
-            _graph("Errors", [f.metric_errors(label=name) for name, f in functions.items()]),
-            _graph("Throttles", [f.metric_throttles(label=name) for name, f in functions.items()]),
-            _graph("Duration", [f.metric_duration(label=name, statistic="p95") for name, f in functions.items()]),
+            _graph("Queue", [self._waiting]),
+            _graph("Dead letters", [self._dead_letters]),
+            _graph("API", [api.metric_count(), api.metric_client_error(), self._server_errors]),
+        )
+        dashboard.add_widgets(
+            _graph("Errors", [f.metric_errors(label=name) for name, f in functions]),
+            _graph("Throttles", [f.metric_throttles(label=name) for name, f in functions]),
+            _graph("Duration", [f.metric_duration(label=name, statistic="p95") for name, f in functions]),
         )
 
-    def _watch(self, name: str, function: KitFunction) -> None:
-        errors = function.metric_errors(period=_FIVE_MINUTES, statistic="Sum")
-        throttles = function.metric_throttles(period=_FIVE_MINUTES, statistic="Sum")
-        self._alarm(f"{name}Errors", errors, 3, f"{name} fails outside of what it handles")
-        self._alarm(f"{name}Throttled", throttles, 5, f"{name} is throttled: raise its or the account's concurrency")
-
-    def _alarm(self, id: str, metric: cloudwatch.IMetric, threshold: int, what: str, *, periods: int = 1) -> None:
+    def _alarm(
+        self, id: str, metric: cloudwatch.IMetric, threshold: int, what: str, *, periods: int = 1, below: bool = False
+    ) -> None:
+        """Rings at the threshold and above it, or ``below`` it, where silence counts as nothing at all."""
+        comparison, missing = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
         cloudwatch.Alarm(
             self,
             id,
             metric=metric,
             threshold=threshold,
             evaluation_periods=periods,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            comparison_operator=(
+                comparison.LESS_THAN_THRESHOLD if below else comparison.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+            ),
+            treat_missing_data=missing.BREACHING if below else missing.NOT_BREACHING,
             alarm_description=what,
         ).add_alarm_action(actions.SnsAction(self._state.alerts))
+
+
+def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace="AWS/DynamoDB",
+        metric_name=f"{kind}ThrottleEvents",
+        dimensions_map=dict(dimensions),
+        period=_FIVE_MINUTES,
+        statistic="Sum",
+    )
+
+
+def _of_the_kit(metric: str, *dimensions: str) -> cloudwatch.MathExpression:
+    """A metric that `functions.observe` emits, one line for each agent (and whatever else it is split by)."""
+    schema = ",".join((names.METRIC_NAMESPACE, *dimensions, "service"))
+    search = f"""SEARCH('{{{schema}}} MetricName="{metric}"', 'Sum', 300)"""
+    return cloudwatch.MathExpression(expression=search, using_metrics={}, label="", period=_FIVE_MINUTES)
 
 
 def _graph(title: str, metrics: list[cloudwatch.IMetric]) -> cloudwatch.GraphWidget:

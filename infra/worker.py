@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_applicationautoscaling as autoscaling
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_ec2 as ec2
-from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra import setting_keys
+from infra import names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import Config
 from infra.functions import common_settings, model_settings
 from infra.grants import Grants
+from infra.image import worker_image
+from infra.logs import log_group
+from infra.network import Network
+from infra.proving import ProvenImage
+from infra.runners import equip
+from infra.scaling import WorkerScaling
 from infra.state import StateStack
 
 STOP_SECONDS = 120
@@ -25,10 +25,8 @@ STOP_SECONDS = 120
 
 HEALTH_PORT = 8080
 SPOT_SHARE = 3
-"""Of four tasks three run on spot: sessions survive an interruption, and the two minutes' notice is the drain."""
-
-IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements/runtime.txt", "shared/src")
-"""What the image is built from; everything else in the repository stays out of the build context."""
+"""Of four tasks after the first three run on Spot: sessions survive an interruption, and its two minutes' notice is the
+drain. The first is on demand, since Spot may have no room, and then nobody would work."""
 
 
 class WorkerStack(cdk.Stack):
@@ -38,40 +36,30 @@ class WorkerStack(cdk.Stack):
         super().__init__(scope, id, description="Turnkeeper: the worker for long tasks")
         self._config = config
         self._state = state
-        self._public = config.nat_gateways == 0
-        vpc = self._network()
+        network = Network(self, "Network", config=config)
+        network.add_endpoints()
         cluster = ecs.Cluster(
             self,
             "Cluster",
-            vpc=vpc,
+            # Named, so that those who wake the service know it before it is made (`infra.names.worker_service`).
+            cluster_name=config.name,
+            vpc=network.vpc,
             container_insights_v2=ecs.ContainerInsights.ENABLED,
             enable_fargate_capacity_providers=True,
         )
-        self.service = self._service(vpc, cluster, self._task(cluster))
-        self._scale(self.service)
+        task = self._task(cluster)
+        self.service = self._service(network, cluster, task)
+        ProvenImage(self, "ProvenImage", config=config, task=task, service=self.service)
+        WorkerScaling(
+            self,
+            "Scaling",
+            service=self.service,
+            queue=state.queue,
+            most_tasks=config.worker_max_tasks,
+            slots=config.worker_concurrency,
+        )
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=self.service.service_name)
-
-    def _network(self) -> ec2.Vpc:
-        subnets = [ec2.SubnetConfiguration(name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24)]
-        if not self._public:
-            subnets.append(
-                ec2.SubnetConfiguration(name="worker", subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS, cidr_mask=22)
-            )
-        vpc = ec2.Vpc(
-            self,
-            "Network",
-            max_azs=2,
-            nat_gateways=self._config.nat_gateways,
-            subnet_configuration=subnets,
-            # Table and bucket are reached without leaving AWS's network, and without paying the NAT for it.
-            gateway_endpoints={
-                "Table": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.DYNAMODB),
-                "Claims": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3),
-            },
-        )
-        vpc.add_flow_log("Rejected", traffic_type=ec2.FlowLogTrafficType.REJECT)
-        return vpc
 
     def _task(self, cluster: ecs.Cluster) -> ecs.FargateTaskDefinition:
         role = iam.Role(
@@ -81,12 +69,13 @@ class WorkerStack(cdk.Stack):
             description="What the worker may do",
         )
         grants = Grants(self._state, role)
-        grants.read_sessions().write_sessions().read_claims().write_claims()
-        grants.take_jobs().send_jobs().sign_tokens().call_model(self._config)
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
+        grants.take_jobs().send_jobs().wake_worker(self._config).sign_tokens().call_model(self._config)
+        equip(role, self._config)
         role.add_to_principal_policy(
             iam.PolicyStatement(
                 sid="ProtectOwnTask",
-                actions=["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"],
+                actions=["ecs:DescribeTasks", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection"],
                 resources=[self.format_arn(service="ecs", resource="task", resource_name=f"{cluster.cluster_name}/*")],
             )
         )
@@ -109,32 +98,21 @@ class WorkerStack(cdk.Stack):
                 operating_system_family=ecs.OperatingSystemFamily.LINUX,
             ),
         )
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=cdk.RemovalPolicy.RETAIN if self._config.keeps_data else cdk.RemovalPolicy.DESTROY,
-        )
         task.add_container(
             "worker",
-            image=ecs.ContainerImage.from_asset(
-                str(self._config.source_root),
-                file="fargate_worker/Dockerfile",
-                platform=ecr_assets.Platform.LINUX_ARM64,
-                ignore_mode=cdk.IgnoreMode.DOCKER,
-                exclude=["*", *(f"!{part}" for part in IMAGE_CONTENTS), "**/__pycache__", "**/*.pyc"],
-            ),
+            image=worker_image(self, self._config),
             # Names and addresses only. The process fetches both secrets itself, so that neither is in the task
             # definition and a rotated signing key is seen without a deployment.
             environment={
                 **common_settings(self._config, self._state),
                 **model_settings(self._config, self._state),
-                setting_keys.WORKER_CONCURRENCY: str(self._config.worker_concurrency),
                 setting_keys.HEALTH_PORT: str(HEALTH_PORT),
                 setting_keys.SERVICE_NAME: "worker",
             },
             logging=ecs.LogDrivers.aws_logs(
-                stream_prefix="worker", log_group=log_group, mode=ecs.AwsLogDriverMode.NON_BLOCKING
+                stream_prefix="worker",
+                log_group=log_group(self, "Logs", self._config),
+                mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
             stop_timeout=cdk.Duration.seconds(STOP_SECONDS),
             linux_parameters=ecs.LinuxParameters(self, "Init", init_process_enabled=True),
@@ -155,23 +133,19 @@ class WorkerStack(cdk.Stack):
         acknowledge(execution_role, "AwsSolutions-IAM5[Resource::*]", "ecr:GetAuthorizationToken takes no resource.")
         return task
 
-    def _service(self, vpc: ec2.Vpc, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
-        outbound_only = ec2.SecurityGroup(
-            self, "OutboundOnly", vpc=vpc, description="The worker answers nobody", allow_all_outbound=True
-        )
-        return ecs.FargateService(
+    def _service(self, network: Network, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
+        service = ecs.FargateService(
             self,
             "Service",
+            service_name=names.WORKER_SERVICE,
             cluster=cluster,
             task_definition=task,
-            desired_count=0,
-            assign_public_ip=self._public,
-            vpc_subnets=ec2.SubnetSelection(
-                subnet_type=ec2.SubnetType.PUBLIC if self._public else ec2.SubnetType.PRIVATE_WITH_EGRESS
-            ),
-            security_groups=[outbound_only],
+            # No desired count: each update would set it back, whatever runs. A new service begins with one task.
+            assign_public_ip=network.public_addresses,
+            vpc_subnets=network.subnets,
+            security_groups=network.outbound_only(self),
             capacity_provider_strategies=[
-                ecs.CapacityProviderStrategy(capacity_provider="FARGATE", weight=1),
+                ecs.CapacityProviderStrategy(capacity_provider="FARGATE", weight=1, base=1),
                 ecs.CapacityProviderStrategy(capacity_provider="FARGATE_SPOT", weight=SPOT_SHARE),
             ],
             min_healthy_percent=100,
@@ -179,81 +153,10 @@ class WorkerStack(cdk.Stack):
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-
-    def _scale(self, service: ecs.FargateService) -> None:
-        """Steps on the backlog: waiting and running messages together.
-
-        Not target tracking: that refuses a metric expression, and cannot tell 0 from 1. Running messages count too, or
-        the last session would lose its task as soon as it is taken. ECS task protection guards the rest.
-        """
-        target = service.auto_scale_task_count(min_capacity=0, max_capacity=self._config.worker_max_tasks)
-        backlog = self._backlog()
-        per_task = self._config.worker_concurrency
-        grow = autoscaling.StepScalingAction(
-            self,
-            "Grow",
-            scaling_target=target,
-            adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
-            metric_aggregation_type=autoscaling.MetricAggregationType.MAXIMUM,
-        )
-        # Bounds are relative to the alarm's threshold of one message.
-        steps = _doubling(self._config.worker_max_tasks)
-        for tasks, following in zip(steps, [*steps[1:], None], strict=True):
-            grow.add_adjustment(
-                adjustment=tasks,
-                lower_bound=(tasks - 1) * per_task if tasks > 1 else 0,
-                upper_bound=None if following is None else (following - 1) * per_task,
-            )
-        self._alarm("BacklogToWorkOn", backlog, minutes=1, at_least_one=True).add_alarm_action(
-            actions.ApplicationScalingAction(grow)
-        )
-        rest = autoscaling.StepScalingAction(
-            self, "Rest", scaling_target=target, adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY
-        )
-        rest.add_adjustment(adjustment=0, upper_bound=0)
-        self._alarm("NothingToDo", backlog, minutes=10, at_least_one=False).add_alarm_action(
-            actions.ApplicationScalingAction(rest)
-        )
-
-    def _backlog(self) -> cloudwatch.MathExpression:
-        minute = cdk.Duration.minutes(1)
-        queue = self._state.queue
-        return cloudwatch.MathExpression(
-            expression="waiting + running",
-            label="Backlog",
-            period=minute,
-            using_metrics={
-                "waiting": queue.metric_approximate_number_of_messages_visible(period=minute, statistic="Maximum"),
-                "running": queue.metric_approximate_number_of_messages_not_visible(period=minute, statistic="Maximum"),
-            },
-        )
-
-    def _alarm(
-        self, id: str, backlog: cloudwatch.MathExpression, *, minutes: int, at_least_one: bool
-    ) -> cloudwatch.Alarm:
-        comparison = cloudwatch.ComparisonOperator
-        return cloudwatch.Alarm(
-            self,
-            id,
-            metric=backlog,
-            threshold=1 if at_least_one else 0,
-            comparison_operator=(
-                comparison.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-                if at_least_one
-                else comparison.LESS_THAN_OR_EQUAL_TO_THRESHOLD
-            ),
-            evaluation_periods=minutes,
-            treat_missing_data=cloudwatch.TreatMissingData.IGNORE,
-            alarm_description="Scales the worker; not an alert",
-        )
-
-
-def _doubling(most: int) -> list[int]:
-    """1, 2, 4 ... up to `most`: a policy takes at most 20 steps, and halving the wait is what counts."""
-    steps = [1]
-    while steps[-1] * 2 < most:
-        steps.append(steps[-1] * 2)
-    return steps if steps[-1] == most else [*steps, most]
+        # The cluster is given its capacity providers by a resource of its own, without which the service cannot be
+        # made, and which cannot be taken away while the service uses it.
+        service.node.add_dependency(cluster)
+        return service
 
 
 _HEALTH_PROBE = (

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from functions.api.http import Request, Response, check_session_id
+from functions.api.http import Request, Response, check_session_id, is_preflight
 from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import find
@@ -45,10 +45,13 @@ class FrontDoor:
 
     def _answer(self, request: Request, line: dict[str, Any]) -> Response:
         """Adds to ``line`` what the request turns out to be."""
+        if is_preflight(request):
+            line["call"] = "preflight"
+            return Response(204)
         route, request = find(ROUTES, request)
         line["call"] = route.name
         if not route.public:
-            who = identify(request, self._kit.settings, self._kit.policy.default_role)
+            who = identify(request, self._kit.settings, self._kit.policy)
             line |= {"tenant_id": who.tenant_id, "user_id": who.user_id}
             request = replace(request, identity=who)
         if (session_id := request.parameters.get("session_id")) is not None:

@@ -49,6 +49,12 @@ class Request:
         return min(wanted, self.ends_at - time.monotonic() - _MARGIN_SECONDS)
 
 
+def is_preflight(request: Request) -> bool:
+    """Whether a browser asks if a page of another origin may make a call. Which origins may is for the server in front
+    to add to the answer; without its headers there, the browser takes it for a no."""
+    return request.method == "OPTIONS" and {"origin", "access-control-request-method"} <= request.headers.keys()
+
+
 def check_session_id(text: str) -> str:
     """What names a session, in a path or a query. Raises SessionNotFound for what can name none."""
     if not _SESSION_ID.fullmatch(text):

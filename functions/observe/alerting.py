@@ -30,7 +30,7 @@ class Alerting:
     blobs: Blobs
 
     def see(self, change: Changed) -> None:
-        """Raises Unavailable where an entry's content cannot be had now."""
+        """Raises Unavailable where an entry's content cannot be had now, or nobody could be told."""
         if change.inserted and change.sk.startswith("AUDIT#") and change.new.get("kind") == "content_lost":
             subject = f"Contents of session {change.session_id} of tenant {change.tenant_id} are gone from the bucket"
             data = {"tenant_id": change.tenant_id, "session_id": change.session_id, "audit": change.sk}

@@ -19,6 +19,23 @@ from turnkeeper.core.session import RESTING, Usage
 
 NAMESPACE = "Turnkeeper"
 
+#: Every metric that is emitted, with what it is split by. All have the dimension ``service`` besides, as the library
+#: that prints them adds it.
+METRICS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(Usage.model_fields, ("agent",)),
+    "steps": ("agent",),
+    "cost_nanousd": ("agent",),
+    "model_calls": ("agent",),
+    "handoffs": ("agent",),
+    "handoffs_sent_again": ("agent",),
+    "leases_taken_over": ("agent",),
+    "turns": ("agent", "reason"),
+    "turn_duration": ("agent",),
+    "tool_calls": ("outcome",),
+    "reservations": ("state",),
+    "in_doubt_nanousd": ("state",),
+}
+
 Dimensions = tuple[tuple[str, str], ...]
 
 
@@ -56,7 +73,7 @@ class Tally:
             stop = json.loads(new["stop"]) if "stop" in new else {}
             self._count("turns", agent=agent, reason=str(stop.get("reason")))
             seconds = _moment(new["updated_at"]) - _moment(new["turn_started_at"])
-            self.times[_dimensions(agent=agent)]["turn_duration"].append(max(0, round(seconds * 1000)))
+            self.times[_dimensions("turn_duration", agent=agent)]["turn_duration"].append(max(0, round(seconds * 1000)))
 
     def _call(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         if old.get("state") != "pending" or new.get("state") == "pending":
@@ -67,7 +84,7 @@ class Tally:
 
     def _count(self, name: str, by: int = 1, **dimensions: str) -> None:
         if by > 0:
-            self.counts[_dimensions(**dimensions)][name] += by
+            self.counts[_dimensions(name, **dimensions)][name] += by
 
     def flush(self) -> None:
         """Print what was counted, one line for each set of dimensions."""
@@ -85,8 +102,8 @@ class Tally:
         self.times.clear()
 
 
-def _dimensions(**dimensions: str) -> Dimensions:
-    return tuple(sorted(dimensions.items()))
+def _dimensions(metric: str, **values: str) -> Dimensions:
+    return tuple((name, values[name]) for name in METRICS[metric])
 
 
 def _sends(head: Mapping[str, Any]) -> int:

@@ -27,9 +27,11 @@ def _kit() -> Kit:
 
 
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """One sweep; what it did, also in the log."""
+    """One sweep; what it did, also in the log. Before it, the worker is given as many tasks as the queue needs: a sweep
+    may take all of its time."""
     kit = _kit()
     started = kit.clock.monotonic()
+    kit.capacity.look()
 
     def seconds_left() -> float:
         if hasattr(context, "get_remaining_time_in_millis"):

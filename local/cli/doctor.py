@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from local.cli.checks import Check
 from local.cli.place import REPOSITORY, Place, find, local_place
 
 if TYPE_CHECKING:
@@ -24,20 +24,9 @@ _TOOL_SECONDS = 20
 _DEFAULT_FIRST_PORT = 8700
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    name: str
-    ok: bool
-    detail: str
-    #: What to do about it.
-    hint: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def examine(stack: str | None) -> list[Check]:
-    """All checks, in the order in which one would repair what is missing. A local kit that is down fails none."""
+    """All checks, in the order in which one would repair what is missing. A local kit that is down fails none. With the
+    stacks of a deployed kit (or of one to be deployed) the account is looked at first."""
     place = find(stack) if stack else local_place()
     checks: list[Check] = []
     if stack is None:
@@ -45,6 +34,8 @@ def examine(stack: str | None) -> list[Check]:
         checks.append(_agents("anthropic"))
         if place is None:
             checks.append(Check("kit", True, "not up", "`turnkeeper up` brings it up"))
+    if place is not None and not place.local:
+        checks += _account(place)
     return [*checks, *(_kit(place) if place is not None else ())]
 
 
@@ -121,6 +112,25 @@ def _agents(provider: str) -> Check:
     return Check("agents", True, ", ".join(found.agents))
 
 
+# ---- the account ----
+
+
+def _account(place: Place) -> Iterator[Check]:
+    from local.cli.account import examine_account, examine_alerts
+
+    def client(service: str) -> Any:
+        make: Any = place.session.client
+        return make(service)
+
+    try:
+        outputs = place.outputs
+    except Exception:  # noqa: BLE001 - told by the check of the stacks
+        outputs = {}
+    yield from examine_account(client, deployed=bool(outputs))
+    if outputs:
+        yield examine_alerts(client, outputs["AlertTopicArn"])
+
+
 # ---- the kit ----
 
 
@@ -130,7 +140,7 @@ def _kit(place: Place) -> Iterator[Check]:
     try:
         stacks = place.outputs
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the doctor was asked to find
-        yield Check("stacks", False, str(error), _START_AGAIN if place.local else "which region, which account?")
+        yield Check("stacks", False, str(error), _START_AGAIN if place.local else _NOT_DEPLOYED)
         return
     yield Check("stacks", True, f"{place.stacks}State and {place.stacks}Api are deployed")
     well = api_answers(place)
@@ -142,6 +152,7 @@ def _kit(place: Place) -> Iterator[Check]:
     yield from _with_operator(place, stacks["TableName"])
 
 
+_NOT_DEPLOYED = "not deployed yet (`make deploy STAGE=...`), or another region or account?"
 _START_AGAIN = "`turnkeeper down` and `turnkeeper up`; the logs are in .turnkeeper/logs"
 
 

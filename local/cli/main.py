@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants
+from local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants, versions
 
 app = typer.Typer(
     name="turnkeeper",
@@ -24,6 +24,9 @@ app.add_typer(
     name="audit",
     rich_help_panel="Operating",
     help="The audit trail: who did what, and whether anybody touched it.",
+)
+app.add_typer(
+    versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
 )
 
 

@@ -63,7 +63,7 @@ class Place:
                 raise CliError(
                     f"there is no stack {stack} in {where}: {error}",
                     code="stack_not_found",
-                    hint="--stack takes the prefix that was deployed with `-c name=...`, by default Turnkeeper",
+                    hint="--stack takes the `name` in the stage's file (stages/*.toml), by default Turnkeeper",
                 ) from error
             found.update({item["OutputKey"]: item["OutputValue"] for item in described.get("Outputs", [])})
         return found

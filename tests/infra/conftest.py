@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.kit.home import REPOSITORY
+from tests.infra.variants import IAM, Synthesize, Variants, synthesize_all
 from tests.support.trees import make_tree
 
-Synthesize = Callable[..., Path]
+__all__ = ["Synthesize"]
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> Synthesize:
-    """Synthesize the app with this context on top of cdk.json's; returns the cloud assembly's folder."""
+    """Synthesize the app with this context on top of cdk.json's, without a stage's file; returns the assembly."""
     import aws_cdk as cdk
 
     from infra.app import build  # jsii starts with this import
@@ -30,7 +30,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> S
     def run(**context: str) -> Path:
         common = json.loads((REPOSITORY / "cdk.json").read_text())["context"]
         folder = tmp_path_factory.mktemp("assembly")
-        app = cdk.App(outdir=str(folder), context={**common, "source_root": str(source_root), "nag": "true", **context})
+        usual = {"stage_file": "", "source_root": str(source_root), "nag": "true"}
+        app = cdk.App(outdir=str(folder), context={**common, **usual, **context})
         build(app)
         app.synth()
         return folder
@@ -40,8 +41,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> S
 
 @pytest.fixture(scope="session")
 def assembly(synthesize: Synthesize) -> Path:
-    """The app with nothing but its defaults: production, IAM identity, Anthropic's API."""
-    return synthesize()
+    """The app with little but its defaults: production, IAM identity, Anthropic's API."""
+    return synthesize(**IAM)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +51,9 @@ def templates(assembly: Path) -> dict[str, dict[str, Any]]:
         path.name.removesuffix(".template.json"): json.loads(path.read_text())
         for path in sorted(assembly.glob("*.template.json"))
     }
+
+
+@pytest.fixture(scope="session")
+def variants(synthesize: Synthesize) -> Variants:
+    """Every variant of `tests/infra/variants.py`, by name, with its templates by stack."""
+    return synthesize_all(synthesize)

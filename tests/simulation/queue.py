@@ -106,6 +106,9 @@ class SimulatedQueue:
 
         self._call(f"reject {message.message_id} {error_code}", reject, message)
 
+    def backlog(self) -> int:
+        return self._memory.backlog()
+
     def _call(
         self, what: str, act: Callable[[], None], message: Message | None = None, body: str | None = None
     ) -> None:

@@ -19,6 +19,16 @@ def generated() -> dict[Path, str]:
     return {page: _with_part(page.read_text(), *part) for page, part in parts.items()}
 
 
+def cost_page() -> str:
+    """docs/cost.md as it should be. Apart from the others, because it takes a synthesis."""
+    from benchmarks.cost import documentation
+
+    text = (DOCS / "cost.md").read_text()
+    for name, part in documentation().items():
+        text = _with_part(text, name, part)
+    return text
+
+
 def _with_part(text: str, name: str, part: str) -> str:
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -29,3 +39,4 @@ def _with_part(text: str, name: str, part: str) -> str:
 if __name__ == "__main__":
     for path, text in generated().items():
         path.write_text(text)
+    (DOCS / "cost.md").write_text(cost_page())

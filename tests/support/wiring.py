@@ -90,7 +90,7 @@ class Process:
         self.environment = dict(environment)
         self.kit = Kit(Settings.from_environment(self.environment))
         self.secrets = Client(_secret)
-        self.aws: dict[str, Client] = {name: Client() for name in ("dynamodb", "s3", "sqs", "sns", "lambda_")}
+        self.aws: dict[str, Client] = {name: Client() for name in ("dynamodb", "s3", "sqs", "sns", "lambda_", "ecs")}
         vars(self.kit.aws).update({**self.aws, "secretsmanager": self.secrets})
 
     def in_memory(self) -> MemoryTable:

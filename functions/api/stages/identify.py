@@ -17,6 +17,7 @@ from typing import Any
 from functions.api.http import Request
 from turnkeeper.core.errors import Forbidden, Unauthenticated
 from turnkeeper.core.inputs import invalid
+from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -30,8 +31,9 @@ _ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[\w-]+):sts::(?P<account>\d{12}):
 _ROLE = re.compile(r"arn:(?P<partition>[\w-]+):iam::(?P<account>\d{12}):role/(?:[^/]+/)*(?P<role>[^/]+)")
 
 
-def identify(request: Request, settings: Settings, default_role: str) -> Identity:
-    """The caller of a request.
+def identify(request: Request, settings: Settings, policy: Policy) -> Identity:
+    """The caller of a request. A role that is not said is the policy's default; of several that a token says, it is the
+    one that the policy describes.
 
     Raises:
         Unauthenticated: nobody vouches for it, or tenant or user are not said.
@@ -40,10 +42,10 @@ def identify(request: Request, settings: Settings, default_role: str) -> Identit
     """
     match settings.identity:
         case "jwt":
-            who = _from_claims(request.claims, settings, default_role)
+            who = _from_claims(request.claims, settings, policy)
         case "iam":
             _check_principal(request.principal, settings)
-            who = _from_headers(request.headers, default_role)
+            who = _from_headers(request.headers, policy.default_role)
         case "local":
             local = {"x-tenant-id": "local", "x-user-id": "dev"}
             who = _from_headers({**local, **request.headers}, "admin")
@@ -52,18 +54,46 @@ def identify(request: Request, settings: Settings, default_role: str) -> Identit
     return who
 
 
-def _from_claims(claims: Mapping[str, Any], settings: Settings, default_role: str) -> Identity:
+def _from_claims(claims: Mapping[str, Any], settings: Settings, policy: Policy) -> Identity:
     tenant = _claim(claims, settings.jwt_tenant_claim)
     user = _claim(claims, settings.jwt_user_claim)
-    role = _claim(claims, settings.jwt_role_claim) if settings.jwt_role_claim in claims else default_role
-    return Identity(tenant, user, role)
+    named = settings.jwt_role_claim
+    return Identity(tenant, user, _role(claims, named, policy) if named in claims else policy.default_role)
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> str:
+    """A claim that says one thing. A list is refused also where it has one entry: as text it cannot be told from a name
+    in brackets, and then two callers could be one."""
     value = claims.get(name)
-    if not isinstance(value, str) or not _CLAIM.fullmatch(value):
+    if _listed(value) is not None or not isinstance(value, str) or not _CLAIM.fullmatch(value):
         raise Unauthenticated(f"The token says no {name} that can be used.")
     return value
+
+
+def _role(claims: Mapping[str, Any], name: str, policy: Policy) -> str:
+    """The role that a claim says, alone or in a list, as groups come. Of several it is the one that policy.toml
+    describes, if that is one: which of two would count is not ours to guess."""
+    listed = _listed(claims[name])
+    if listed is None:
+        return _claim(claims, name)
+    roles = list(dict.fromkeys(listed))
+    if len(roles) > 1:
+        roles = [role for role in roles if role in policy.roles]
+    if len(roles) != 1 or not _CLAIM.fullmatch(roles[0]):
+        which = "more than one" if len(roles) > 1 else "none"
+        raise Unauthenticated(
+            f"Of the roles that the token lists in {name}, {which} can be used: exactly one has to be."
+        )
+    return roles[0]
+
+
+def _listed(value: object) -> list[str] | None:
+    """The entries of a claim that is a list, which API Gateway's authorizer hands on as text: ``[admin user]``."""
+    if isinstance(value, list):
+        return [str(entry) for entry in value]
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        return value[1:-1].split()
+    return None
 
 
 def _check_principal(arn: str | None, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
@@ -41,6 +42,7 @@ from turnkeeper.ports import (
     Table,
     Tokens,
     Turns,
+    Wakes,
     Web,
 )
 from turnkeeper.runtime.auditing import Auditor
@@ -59,6 +61,7 @@ from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
+from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
 
@@ -126,7 +129,15 @@ class Kit:
     @cached_property
     def queue(self) -> Queue:
         queue_url = self._needed("queue_url", self.settings.queue_url)
-        return SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
+        queue = SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
+        return WakingQueue(queue, self.wakes) if self.wakes else queue
+
+    @cached_property
+    def wakes(self) -> Wakes | None:
+        service = self.settings.worker_service
+        if not service:
+            return None
+        return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self.clock)
 
     @cached_property
     def turns(self) -> Turns | None:
@@ -206,6 +217,10 @@ class Kit:
     @cached_property
     def sweep(self) -> Sweep:
         return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock)
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        return Capacity(self.queue, self.wakes, self.settings.worker_concurrency)
 
     @cached_property
     def engine(self) -> Engine:

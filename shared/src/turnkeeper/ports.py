@@ -205,6 +205,18 @@ class Queue(Protocol):
     def reject(self, message: Message, *, error_code: str, detail: str) -> None:
         """To the dead-letter queue with the reason as message attribute ``error_code``, then off the queue."""
 
+    def backlog(self) -> int:
+        """How many messages can be received now or are in somebody's hand; approximate. Delayed ones do not count
+        before their time."""
+
+
+class Wakes(Protocol):
+    """The service that works on the queue."""
+
+    def at_least(self, tasks: int) -> None:
+        """Ask for at least so many tasks, as far as there may be so many. Never asks for fewer than there are, and
+        never raises: what could not be asked is logged, and the sweep asks again."""
+
 
 class Turns(Protocol):
     """Starts the turn Lambda."""
@@ -215,7 +227,8 @@ class Turns(Protocol):
 
 class Alerts(Protocol):
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        """Tell on-call. Never raises: an alert that cannot be sent is logged."""
+        """Tell on-call, at least once. Raises Unavailable where nobody could be told now: whoever can, tries again, and
+        whoever cannot does first what it tells of. It is logged in any case."""
 
 
 # ---- the web ----

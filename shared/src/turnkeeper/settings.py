@@ -41,6 +41,9 @@ class Settings(BaseModel):
     turn_seconds: float = Field(default=840, gt=0, le=870)
     lease_seconds: float = Field(default=60, ge=1, le=43_200)
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
+    #: The worker's ECS service as ``cluster/service``. Where it is named, whoever sends to the queue wakes it.
+    worker_service: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
+    worker_max_tasks: int = Field(default=10, ge=1, le=5_000)
     #: How long the worker may take between SIGTERM and its end; below the stop timeout of whoever kills it then.
     stop_seconds: float = Field(default=110, gt=0, lt=120)
     health_port: int = Field(default=8080, ge=0, le=65_535)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from tests.support.clients import Client, refusal
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.s3 import S3Blobs
@@ -19,27 +21,6 @@ from turnkeeper.adapters.system import SystemClock, SystemIds, session_id_of
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
-
-
-class Client:
-    def __init__(self, answer: Any = None) -> None:
-        self.answer = answer
-        self.requests: list[dict[str, Any]] = []
-
-    def __getattr__(self, method: str) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.requests.append(arguments)
-            if isinstance(self.answer, Exception):
-                raise self.answer
-            return self.answer
-
-        return call
-
-
-def refusal(code: str, status: int = 400) -> ClientError:
-    response: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "Operation")
-
 
 # ---- clock and ids ----
 
@@ -105,6 +86,35 @@ def test_a_lambda_that_takes_no_event_is_unavailable() -> None:
         LambdaTurns(client, "turn").start("acme", "ses_1")
 
 
+MOVING = ["ResourceNotFoundException", "ResourceConflictException", "SnapStartNotReadyException"]
+
+
+@pytest.mark.parametrize("code", MOVING)
+@pytest.mark.parametrize("refusals", range(6))
+def test_a_function_that_is_not_found_while_its_alias_moves_is_asked_again(code: str, refusals: int) -> None:
+    client: Any = Client({})
+    answers = iter([refusal(code, 404)] * refusals)
+    taken: list[dict[str, Any]] = []
+
+    def invoke(**arguments: Any) -> None:
+        if (answer := next(answers, None)) is not None:
+            raise answer
+        taken.append(arguments)
+
+    client.invoke = invoke
+    turns = LambdaTurns(client, "turn", ManualClock())
+    with pytest.raises(Unavailable) if refusals > 3 else nullcontext():
+        turns.start("acme", "ses_1")
+    assert len(taken) == (0 if refusals > 3 else 1)
+
+
+def test_a_start_that_is_forbidden_is_not_asked_again() -> None:
+    client: Any = Client(refusal("AccessDeniedException", 403))
+    with pytest.raises(ClientError):
+        LambdaTurns(client, "turn", ManualClock()).start("acme", "ses_1")
+    assert len(client.requests) == 1
+
+
 def test_recorders_take_note() -> None:
     heard: list[str] = []
     turns, alerts = RecordedTurns(lambda _, session_id: heard.append(session_id)), RecordedAlerts()
@@ -130,10 +140,18 @@ def test_an_alert_is_published_in_one_line_of_ascii(caplog: pytest.LogCaptureFix
     assert "cost" in caplog.text
 
 
-def test_an_alert_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    client: Any = Client(refusal("AuthorizationError", 403))
-    SnsAlerts(client, "arn").alert("cost", "subject", {"strange": object()})
-    assert "was not sent" in caplog.text
+@pytest.mark.parametrize("code", [("AuthorizationError", 403), ("NotFound", 404), ("Throttling", 400), ("Oops", 500)])
+def test_an_alert_that_is_not_taken_is_logged_and_comes_again(
+    code: tuple[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = Client(refusal(*code))
+    with caplog.at_level(logging.WARNING), pytest.raises(Unavailable) as raised:
+        SnsAlerts(client, "arn").alert("cost", "subject", {"strange": object()})
+    assert raised.value.retryable
+    assert "alert cost: subject" in caplog.text
+
+
+def test_an_alert_in_the_log_takes_anything() -> None:
     LogAlerts().alert("cost", "subject", {"strange": object()})
 
 

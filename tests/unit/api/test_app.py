@@ -104,3 +104,13 @@ def test_a_turn_that_another_one_followed_is_answered_as_it_ended(monkeypatch: p
     turn = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say one]]"}).ok()
     assert (turn["output_text"], turn["turn"], turn["status"]) == ("one", 1, "idle")
     assert ann.get(f"/v1/sessions/{turn['session_id']}").ok()["output_text"] == "two"
+
+
+def test_a_browsers_preflight_needs_no_identity_and_promises_nothing() -> None:
+    """Which origins may call is for API Gateway to say; an OPTIONS that is no preflight is a method like any other."""
+    kit = MemoryKit(identity="jwt")
+    asked = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "POST"}
+    answer = answered(FrontDoor(kit), event("OPTIONS", "/v1/sessions", headers=asked))
+    assert answer.status == 204
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    answered(FrontDoor(kit), event("OPTIONS", "/v1/sessions")).problem(405, "method_not_allowed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from functions.api.app import FrontDoor
 from tests.support.http import Response, answered, event
@@ -89,15 +91,52 @@ def test_the_names_of_the_claims_are_settings() -> None:
         claims(tenant_id="", sub="ann"),
         claims(tenant_id="acme", sub="a b"),
         claims(tenant_id=["acme"], sub="ann"),
+        claims(tenant_id="[acme]", sub="ann"),
+        claims(tenant_id="acme", sub="[ann]"),
+        claims(tenant_id="acme", sub="[ann bob]"),
         claims(tenant_id="acme", sub="x" * 129),
         claims(tenant_id="acme", sub="ann", role=""),
         claims(tenant_id="acme", sub="ann", role="[admin user]"),
+        claims(tenant_id="acme", sub="ann", role="[staff sales]"),
+        claims(tenant_id="acme", sub="ann", role="[]"),
+        claims(tenant_id="acme", sub="ann", role=f"[{'x' * 65}]"),
+        claims(tenant_id="acme", sub="ann", role={"admin": True}),
         claims(tenant_id="acme", sub="ann", role="x" * 65),
         {"iam": {"userArn": USER}},
     ],
 )
 def test_a_jwt_that_does_not_say_it(authorizer: Any) -> None:
     spend(MemoryKit(identity="jwt"), NAMED, authorizer).problem(401, "unauthenticated")
+
+
+DESCRIBED = {"user", "writer", "admin"}
+OTHERS = st.lists(st.text("abcxyz-_:.", min_size=1, max_size=12).filter(lambda name: name not in DESCRIBED), max_size=4)
+
+
+@given(described=st.sampled_from(sorted(DESCRIBED)), others=OTHERS, place=st.integers(0, 4), as_text=st.booleans())
+def test_of_several_roles_it_is_the_one_that_the_policy_describes(
+    described: str, others: list[str], place: int, as_text: bool
+) -> None:
+    """Groups come as a list, and through API Gateway as its text."""
+    listed = [*others[:place], described, *others[place:], described]
+    claim = f"[{' '.join(listed)}]" if as_text else listed
+    kit = MemoryKit(identity="jwt")
+    assert role(kit, None, claims(tenant_id="acme", sub="ann", role=claim)) == described
+
+
+@given(names=st.lists(st.sampled_from(sorted(DESCRIBED)), min_size=2, max_size=3, unique=True), others=OTHERS)
+def test_of_two_that_it_describes_neither_is_guessed(names: list[str], others: list[str]) -> None:
+    known = claims(tenant_id="acme", sub="ann", role=f"[{' '.join([*others, *names])}]")
+    problem = spend(MemoryKit(identity="jwt"), None, known).problem(401, "unauthenticated")
+    assert "more than one" in problem["detail"]
+
+
+def test_a_role_alone_in_a_list_is_that_role() -> None:
+    kit = MemoryKit(identity="jwt")
+    assert role(kit, None, claims(tenant_id="acme", sub="ann", role="[admin]")) == "admin"
+    assert role(kit, None, claims(tenant_id="acme", sub="ann", role="[stranger]")) == "stranger", (
+        "as text would have it"
+    )
 
 
 # ---- iam ----

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,54 +9,16 @@ import pytest
 from functions.observe import handler as module
 from functions.observe.alerting import Alerting
 from functions.observe.records import Changed
+from tests.support.clients import Client, refusal
 from tests.support.kit import WHO, MemoryKit
-from turnkeeper.adapters.table_values import item_to_wire
+from tests.unit.observe.conftest import Stream, image
+from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.session import Entry, Stop
 from turnkeeper.ports import Item
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.world import Allowance
-
-
-def image(item: Item) -> dict[str, Any]:
-    """As Lambda hands it over: bytes are base64."""
-
-    def plain(value: Any) -> Any:
-        match value:
-            case {"B": bytes() as raw}:
-                return {"B": base64.b64encode(raw).decode()}
-            case dict():
-                return {name: plain(inner) for name, inner in value.items()}
-            case list():
-                return [plain(inner) for inner in value]
-        return value
-
-    return {name: plain(value) for name, value in item_to_wire(item).items()}
-
-
-class Stream:
-    """What the table's changes look like as the Lambda's event."""
-
-    def __init__(self, kit: MemoryKit) -> None:
-        self.records: list[dict[str, Any]] = []
-        kit.table.on_change = self._on_change
-
-    def _on_change(self, old: Item | None, new: Item | None) -> None:
-        number = str(len(self.records) + 1)
-        images = {"SequenceNumber": number}
-        record: dict[str, Any] = {"eventID": f"event {number}", "dynamodb": images}
-        record["eventName"] = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
-        if old is not None:
-            images["OldImage"] = image(old)  # type: ignore[assignment]
-        if new is not None:
-            images["NewImage"] = image(new)  # type: ignore[assignment]
-        self.records.append(json.loads(json.dumps(record)))
-
-    def event(self) -> dict[str, Any]:
-        event = {"Records": list(self.records)}
-        self.records.clear()
-        return event
 
 
 @pytest.fixture
@@ -223,6 +184,30 @@ def test_a_record_that_cannot_be_read_now_comes_again_with_those_behind_it(
     assert kit.alerts.alerts == []
     assert module.handler({"Records": event["Records"][at:]}, None) == {"batchItemFailures": []}
     assert [alert.data["reason"] for alert in kit.alerts.alerts] == ["iteration_limit"]
+
+
+@pytest.mark.parametrize("answer", [refusal("AuthorizationError", 403), refusal("InternalError", 500)])
+def test_an_alert_that_cannot_be_sent_comes_again_with_its_record(
+    kit: MemoryKit, stream: Stream, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    record = {"pk": "T#acme#S#ses_1", "sk": "AUDIT#000001", "text": "as it was"}
+    stream.records.append(
+        {
+            "eventName": "MODIFY",
+            "dynamodb": {
+                "SequenceNumber": "7",
+                "OldImage": image(record),
+                "NewImage": image({**record, "text": "as somebody wants it"}),
+            },
+        }
+    )
+    event = stream.event()
+    topic: Any = Client(answer)
+    with monkeypatch.context() as patched:
+        patched.setattr(kit, "alerts", SnsAlerts(topic, "arn"))
+        assert module.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "7"}]}
+    assert module.handler(event, None) == {"batchItemFailures": []}
+    assert [alert.kind for alert in kit.alerts.alerts] == ["audit_tampering"]
 
 
 def test_a_removed_item_and_other_items_are_nothing(kit: MemoryKit, observe: Any, stream: Stream) -> None:

@@ -3,17 +3,22 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from tests.support.kit import WHO, MemoryKit
+from tests.support.kit import POLICY, WHO, MemoryKit
+from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import LeaseLost, Unavailable
+from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import tool
 from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.tenants import Tenants, audit_records
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
@@ -193,6 +198,17 @@ def test_money_left_at_rest_is_found_and_settled(kit: MemoryKit) -> None:
     assert sweep(kit) == {}
 
 
+def test_money_left_at_rest_is_settled_though_nobody_can_be_told(kit: MemoryKit) -> None:
+    dead = die_in_the_model(kit, new(kit))
+    at_rest = replace(dead, status="stopped", lease=replace(dead.lease, owner=None))
+    kit.table.write([Put(keys.head_key("acme", dead.session_id), codec.head_item(at_rest))])
+    refused: Any = Mock(publish=Mock(side_effect=EndpointConnectionError(endpoint_url="https://sns")))
+    report = replace(kit.sweep, alerts=SnsAlerts(refused, "arn")).run(lambda: 10.0)
+    assert (report.settled, report.failed) == (1, 1)
+    assert kit.head(dead.session_id).account.pending is None
+    assert sweep(kit) == {}
+
+
 def test_a_session_whose_agent_is_gone_is_ended_with_its_money_settled(kit: MemoryKit) -> None:
     dead = die_in_the_model(kit, new(kit, agent="helper"))
     kit.catalog.agents.pop("helper")  # type: ignore[attr-defined]
@@ -316,3 +332,69 @@ def test_a_sweep_that_read_before_a_runner_claimed_writes_nothing(kit: MemoryKit
     kit.sessions.claim("acme", head.session_id, "runner", "fargate")
     with pytest.raises(LeaseLost):
         kit.sessions.send_again(head)
+
+
+# ---- what was kept long enough ----
+
+
+def rested(kit: MemoryKit, text: str = "[[say hello]]", days: int | None = 30) -> Head:
+    plans = {"standard": {**POLICY["plans"]["standard"], **({"retention_days": days} if days else {})}}
+    kit.intake = replace(kit.intake, tenants=Tenants(kit.table, policy_of({**POLICY, "plans": plans}), kit.clock))
+    head = new(kit, text=text)
+    return kit.engine.run("acme", head.session_id, Allowance(runner="fargate"))
+
+
+def days(kit: MemoryKit, number: float) -> None:
+    kit.clock.advance(number * 86_400)  # type: ignore[attr-defined]
+
+
+def test_a_session_is_erased_once_it_has_rested_long_enough(kit: MemoryKit) -> None:
+    short, long, for_good = rested(kit, "[[say secret]]", 30), rested(kit, days=60), rested(kit, days=None)
+    days(kit, 29)
+    assert sweep(kit) == {}
+    days(kit, 2)
+    assert sweep(kit) == {"expired": 1}
+    assert [kit.head(one.session_id).status for one in (short, long, for_good)] == ["erased", "idle", "idle"]
+    assert all("secret" not in str(entry.content) for entry in kit.entries(short.session_id))
+    [record] = [one for one in audit_records(kit.sessions.audit("acme", short.session_id)) if one["kind"] == "erase"]
+    assert record["actor"] == "retention"
+    assert kit.head(short.session_id).account.cost_nanousd == short.account.cost_nanousd > 0
+    days(kit, 1)
+    assert sweep(kit) == {"erased": 1}, "and what a runner could have left behind"
+    days(kit, 400)
+    assert sweep(kit) == {"expired": 1}
+    assert sweep(kit).keys() <= {"erased"}
+    assert kit.head(for_good.session_id).status == "idle"
+
+
+def test_a_session_that_goes_on_is_kept_from_its_next_rest_on(kit: MemoryKit) -> None:
+    head = rested(kit)
+    days(kit, 29)
+    kit.intake.post(head, "go on")
+    kit.engine.run("acme", head.session_id, Allowance(runner="fargate"))
+    days(kit, 29)
+    assert sweep(kit) == {}
+    days(kit, 2)
+    assert sweep(kit) == {"expired": 1}
+
+
+def test_a_session_that_was_written_meanwhile_is_not_erased(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = rested(kit)
+    days(kit, 31)
+    kit.intake.post(head, "go on")
+    # The index and the head as they were a moment ago.
+    monkeypatch.setattr(kit.sessions, "kept_long_enough", lambda _now, shard: [head] if shard == 0 else [])
+    assert sweep(kit) == {"alive": 1}
+    assert kit.head(head.session_id).status == "queued"
+
+
+def test_one_sweep_erases_a_few(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnkeeper.runtime.sweep._MAX_EXPIRED", 3)
+    heads = [rested(kit) for _ in range(5)]
+    dead = die_in_the_model(kit, new(kit))
+    days(kit, 31)
+    done = sweep(kit)
+    assert (done["expired"], done["resumed"]) == (3, 1), "whoever waits comes first"
+    assert kit.head(dead.session_id).lease.owner is None
+    assert sweep(kit)["expired"] == 2
+    assert {kit.head(head.session_id).status for head in heads} == {"erased"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -30,6 +30,7 @@ from turnkeeper.core.session import Head
 from turnkeeper.ports import Message
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import SCHEMA
+from turnkeeper.runtime.store import codec
 
 POLICY = """
 default_plan = "free"
@@ -46,6 +47,7 @@ tenant_monthly_usd = "4.00"
 agent_daily_usd = { desk = "5.00", lab = "6.00" }
 tools = ["look"]
 agents = ["desk"]
+retention_days = 36
 limits = { max_iterations = 11, max_tokens = 12, max_seconds = 13 }
 
 [plans.gold]
@@ -156,6 +158,13 @@ def sees(kit: Kit, who: Identity) -> object:
     return called(kit, who, "GET", f"/v1/sessions/{other}").status, bool(listed)
 
 
+def kept(kit: Kit, who: Identity) -> object:
+    """The day on which a session that came to rest on 27 November is erased."""
+    rests = replace(session(kit, who), status="idle", updated_at="2026-11-27T12:00:00.000Z")
+    until = codec.kept_until(rests)
+    return until and until[:10]
+
+
 def roles(kit: Kit, who: Identity) -> object:
     """The role that the worker takes a job for, and the front door a caller."""
     body = {"agent": "desk", "input": "hello"}
@@ -202,6 +211,7 @@ ROWS = (
     Row(PlanPolicy, "tenant_monthly_usd", cap("tenant_monthly"), {FREE_CLERK: 4, GOLD_CLERK: 40}),
     Row(PlanPolicy, "agent_daily_usd", cap("agent_daily"), {FREE_CLERK: 5, GOLD_CLERK: 50}),
     Row(PlanPolicy, "timezone", midnight, {FREE_CLERK: "00:00:00.000Z", GOLD_CLERK: "15:00:00.000Z"}),
+    Row(PlanPolicy, "retention_days", kept, {FREE_CLERK: "2027-01-02", GOLD_CLERK: None}),
     Row(PlanPolicy, "limits", limits, {FREE_CLERK: (11, 12, 13), GOLD_CLERK: (25, 8192, 21600)}),
     Row(PlanPolicy, "tools", granted, {FREE_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
     Row(PlanPolicy, "agents", usable, {FREE_CLERK: {"desk"}, GOLD_CLERK: {"desk", "lab"}}),

@@ -82,6 +82,20 @@ def turn_function(process: Process) -> object:
     return process.aws["lambda_"].calls[0]["FunctionName"]
 
 
+def woken_service(process: Process) -> object:
+    """The service that a message wakes."""
+    process.kit.queue.send("{}", group="acme")
+    return [(call["cluster"], *call["services"]) for call in process.aws["ecs"].calls]
+
+
+def most_tasks(process: Process) -> object:
+    """How many tasks a long queue is given."""
+    process.aws["ecs"].answer = lambda _: {"services": [{"desiredCount": 0}]}
+    process.aws["sqs"].answer = lambda _: {"Attributes": {"ApproximateNumberOfMessages": "1600"}}
+    process.kit.capacity.look()
+    return process.aws["ecs"].calls[-1]["desiredCount"]
+
+
 def alert_topic(process: Process) -> object:
     process.kit.alerts.alert("kind", "subject", {})
     return [call["TopicArn"] for call in process.aws["sns"].calls]
@@ -133,7 +147,7 @@ def lease_seconds(process: Process) -> object:
 
 
 def worker_concurrency(process: Process) -> object:
-    return worker_options(process).concurrency, process.kit.aws.max_pool_connections
+    return worker_options(process).concurrency, process.kit.aws.max_pool_connections, process.kit.capacity.slots
 
 
 def stop_seconds(process: Process) -> object:
@@ -281,7 +295,11 @@ ROWS: Mapping[str, Row] = {
     "alert_topic_arn": Row(alert_topic, {"arn:one": ["arn:one"], "arn:two": ["arn:two"], "": []}),
     "turn_seconds": Row(turn_seconds, {"5": 5.0, "600": 600.0}),
     "lease_seconds": Row(lease_seconds, {"7": (7.0, 7.0, 74.0), "70": (70.0, 70.0, 200.0)}),
-    "worker_concurrency": Row(worker_concurrency, {"3": (3, 16), "30": (30, 70)}),
+    "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
+    "worker_service": Row(
+        woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}
+    ),
+    "worker_max_tasks": Row(most_tasks, {"3": 3, "30": 30, "": 10}, {"worker_service": "here/worker"}),
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
+    from turnkeeper.adapters.ecs import EcsClient
+
 _THROTTLES = {
     "RequestThrottled",
     "SlowDown",
@@ -76,6 +78,12 @@ class Aws:
     @cached_property
     def lambda_(self) -> LambdaClient:
         client: LambdaClient = self._client("lambda")
+        return client
+
+    @cached_property
+    def ecs(self) -> EcsClient:
+        # A request waits for it, and can do without.
+        client: EcsClient = self._client("ecs", timeout=2.0, attempts=2)
         return client
 
     @cached_property

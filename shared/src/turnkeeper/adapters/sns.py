@@ -7,6 +7,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from turnkeeper.adapters.aws import code_of, outages
+from turnkeeper.core.errors import Unavailable
+
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
@@ -25,7 +30,11 @@ class LogAlerts:
 
 class SnsAlerts:
     """A :class:`turnkeeper.ports.Alerts`: every alert is logged and published as JSON ``{"kind", "subject", "data"}``,
-    with ``kind`` as a message attribute to filter by."""
+    with ``kind`` as a message attribute to filter by.
+
+    Raises Unavailable where SNS did not take it, for whatever reason: an operator mends a topic that refuses, and the
+    alert is still to be sent then. It is in the log all the same.
+    """
 
     def __init__(self, client: SNSClient, topic_arn: str) -> None:
         self._client = client
@@ -33,16 +42,17 @@ class SnsAlerts:
         self._log = LogAlerts()
 
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        self._log.alert(kind, subject, data)
         try:
-            self._log.alert(kind, subject, data)
-            self._client.publish(
-                TopicArn=self._topic_arn,
-                Subject=_subject(f"[{kind}] {subject}"),
-                Message=_message(kind, subject, data),
-                MessageAttributes={"kind": {"DataType": "String", "StringValue": kind}},
-            )
-        except Exception:  # an alert that cannot be sent must not stop what it tells of
-            _logger.exception("alert %s was not sent", kind)
+            with outages("SNS"):
+                self._client.publish(
+                    TopicArn=self._topic_arn,
+                    Subject=_subject(f"[{kind}] {subject}"),
+                    Message=_message(kind, subject, data),
+                    MessageAttributes={"kind": {"DataType": "String", "StringValue": kind}},
+                )
+        except ClientError as error:
+            raise Unavailable(f"SNS refused the alert {kind}: {code_of(error)}", retry_after_seconds=60) from error
 
 
 def _subject(text: str) -> str:

@@ -105,6 +105,14 @@ class SqsQueue:
             )
         self.delete(message)
 
+    def backlog(self) -> int:
+        with outages("SQS"):
+            answer = self._client.get_queue_attributes(
+                QueueUrl=self._queue_url,
+                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+            )
+        return sum(int(count) for count in answer["Attributes"].values())
+
 
 def redrive(client: SQSClient, *, dlq_url: str, queue_url: str, before: Callable[[str], None] = lambda _: None) -> int:
     """Give the dead letters that are there now back to the queue, bodies as they were, without the reasons; how many.

@@ -51,6 +51,8 @@ class PlanPolicy(BaseModel):
     #: IANA name of the zone in which days and months begin and end.
     timezone: Annotated[str, AfterValidator(_checked_zone)] = UTC_NAME
     limits: PlanLimits = PlanLimits()
+    #: Days after which the contents of a session at rest are erased; ``None`` keeps them until somebody erases them.
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
     #: Names of the agents' tools that tenants of this plan may be granted; ``None`` leaves it to the roles.
     tools: frozenset[str] | None = None
     #: Names of the agents that tenants of this plan may use; ``None`` for all.

@@ -221,6 +221,8 @@ class Head:
     #: Tokens that a request may have, as far as is known; 0 where it is not.
     window: int = 0
     forked_from: ForkedFrom | None = None
+    #: Days of rest after which its contents are erased, by the plan that it was begun under.
+    retention_days: int | None = None
 
     flags: tuple[Flag, ...] = ()
     #: An operator let ``once`` tools go on after a flag, up to this seq.

@@ -147,6 +147,7 @@ class Intake:
             turn=TurnState(started_at=iso(now)),
             granted_tools=compose_grant(agent.all_tools(), terms.plan, role),
             limits=limits_of(agent, terms.plan, role),
+            retention_days=terms.plan.retention_days,
             done=agent.done,
         )
 

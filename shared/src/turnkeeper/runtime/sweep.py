@@ -1,4 +1,5 @@
-"""Sessions that nobody looks after: dead runners, lost handoffs, money left set aside, erasures left half done.
+"""Sessions that nobody looks after: dead runners, lost handoffs, money left set aside, erasures left half done; and
+those whose contents were kept long enough.
 
 Everything is found through the ``due`` index, acted on by conditional writes against the head as it was read: two
 sweeps at once, or a runner that turns out to be alive, make a write fail, which is no error.
@@ -7,8 +8,10 @@ sweeps at once, or a runner that turns out to be alive, make a write fail, which
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
@@ -36,6 +39,8 @@ class Report:
     settled: int = 0
     #: Erased sessions whose last contents were taken away.
     erased: int = 0
+    #: Sessions whose contents were kept as long as their plan says, and are erased.
+    expired: int = 0
     #: Looked after by somebody else meanwhile.
     alive: int = 0
     #: Written down as on their way, but the queue or the Lambda could not be asked: the next sweep does.
@@ -51,6 +56,8 @@ class Report:
 
 #: Session ids that a report names at most.
 _MAX_NAMED = 50
+#: Sessions that one sweep erases at most because they were kept long enough: 36,000 a day.
+_MAX_EXPIRED = 25
 
 
 @dataclass(frozen=True)
@@ -64,17 +71,22 @@ class Sweep:
     def run(self, seconds_left: Callable[[], float]) -> Report:
         """Look after everything that is due, as far as time allows: what is left is due the next time."""
         report = Report()
-        for head in self._due():
+        for head in self._each(self.sessions.due):
             if seconds_left() <= 0:
                 report.complete = False
                 break
-            self._look_after(head, report)
+            self._look_after(head, report, self._act)
+        # Last, and a few: nobody waits for it, and the next sweep is a minute away.
+        for head in islice(self._each(self.sessions.kept_long_enough), _MAX_EXPIRED):
+            if seconds_left() <= 0:
+                break
+            self._look_after(head, report, self._expire)
         return report
 
-    def _due(self) -> Iterator[Head]:
+    def _each(self, found: Callable[[datetime, int], Iterable[Head]]) -> Iterator[Head]:
         """The shards take turns, so that a long one does not starve the others."""
         now = self.clock.now()
-        shards = [iter(self.sessions.due(now, shard)) for shard in range(keys.DUE_SHARDS)]
+        shards = [iter(found(now, shard)) for shard in range(keys.DUE_SHARDS)]
         while shards:
             for shard in list(shards):
                 head = next(shard, None)
@@ -83,9 +95,9 @@ class Sweep:
                 else:
                     yield head
 
-    def _look_after(self, head: Head, report: Report) -> None:
+    def _look_after(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
         try:
-            done = self._act(head, report)
+            done = act(head, report)
         except (LeaseLost, SessionBusy):
             report.alive += 1
             return
@@ -124,8 +136,20 @@ class Sweep:
             logger.warning("session %s could not be sent: %s", head.session_id, error)
         return True
 
+    def _expire(self, head: Head, report: Report) -> bool:
+        """False where it was written in meanwhile: the index lags behind."""
+        until = codec.kept_until(head)
+        if until is None or until > iso(self.clock.now()):
+            return False
+        self.erasure.expire(head)
+        report.expired += 1
+        return True
+
     def _settle(self, head: Head, report: Report) -> bool:
-        """Money of a session at rest: nobody knows what became of the call, so its full amount counts."""
+        """Money of a session at rest: nobody knows what became of the call, so its full amount counts.
+
+        Booked first: money must not wait for an alert. Raises Unavailable where that could not be sent.
+        """
         change = leaving.settle_left_behind(head, self.clock.now())
         if change is None or change.resolved is None:
             return False

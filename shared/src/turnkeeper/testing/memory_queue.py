@@ -85,6 +85,11 @@ class MemoryQueue:
             self.dead_letters.append(DeadLetter(message.message_id, message.body, message.group, error_code, detail))
         self.delete(message)
 
+    def backlog(self) -> int:
+        with self._lock:
+            now = self._now()
+            return sum(held.visible_at <= now or held.receive_count > 0 for held in self._held.values())
+
     def redrive(self) -> int:
         """All dead letters back to the queue; how many."""
         with self._lock:

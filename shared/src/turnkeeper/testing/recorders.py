@@ -20,6 +20,16 @@ class RecordedTurns:
             self.on_start(tenant_id, session_id)
 
 
+@dataclass
+class RecordedWakes:
+    """A :class:`turnkeeper.ports.Wakes`."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def at_least(self, tasks: int) -> None:
+        self.asked.append(tasks)
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     kind: str

@@ -198,6 +198,25 @@ def test_a_session_that_does_not_rest_is_due(fields: dict[str, Any], due: str | 
     assert (item.get("due_at"), item.get("due_shard")) == (due, due and keys.due_shard("ses_1"))
 
 
+@pytest.mark.parametrize("status", ["idle", "stopped", "completed", "failed", "cancelled"])
+def test_a_session_at_rest_is_kept_for_so_many_days(status: Any) -> None:
+    item = codec.head_item(head(status=status, updated_at=NOW, retention_days=30))
+    assert (item["due_at"], item["due_shard"]) == ("2026-04-01T09:30:00.000Z", keys.kept_shard("ses_1"))
+    assert item["due_shard"].startswith("KEPT#")
+
+
+@pytest.mark.parametrize("fields", [{"status": "erased"}, {"status": "idle", "retention_days": None}])
+def test_a_session_that_is_erased_or_kept_for_good_is_not(fields: dict[str, Any]) -> None:
+    assert "due_at" not in codec.head_item(head(**{"retention_days": 30, "updated_at": NOW, **fields}))
+
+
+def test_what_is_due_comes_before_what_is_kept() -> None:
+    running = head(owner="me", expires_at=1_772_443_830_000, retention_days=1)
+    left_behind = head(status="stopped", updated_at=NOW, pending=reservation(), retention_days=1)
+    for session in (running, left_behind):
+        assert codec.head_item(session)["due_shard"] == keys.due_shard("ses_1")
+
+
 def test_a_lease_is_due_when_it_ends() -> None:
     moment = datetime(2026, 3, 2, 9, 30, 0, 250_000, UTC)
     assert codec.lease_due(int(moment.timestamp() * 1000)) == "2026-03-02T09:30:00.250Z"

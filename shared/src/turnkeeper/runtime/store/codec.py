@@ -152,6 +152,9 @@ def _index_attributes(head: Head) -> Item:
     if (due := due_at(head)) is not None:
         attributes["due_shard"] = keys.due_shard(head.session_id)
         attributes["due_at"] = due
+    elif (until := kept_until(head)) is not None:
+        attributes["due_shard"] = keys.kept_shard(head.session_id)
+        attributes["due_at"] = until
     return attributes
 
 
@@ -185,6 +188,13 @@ def due_at(head: Head) -> str | None:
     since = head.handoff.at if head.handoff else head.updated_at
     wait = min(60 * 2 ** (sends - 1), 900) + (head.handoff.delay_seconds if head.handoff else 0)
     return iso(datetime.fromisoformat(since) + timedelta(seconds=wait))
+
+
+def kept_until(head: Head) -> str | None:
+    """When the contents of a session at rest have been kept long enough; ``None`` where nobody says."""
+    if not head.resting or head.status == "erased" or head.retention_days is None:
+        return None
+    return iso(datetime.fromisoformat(head.updated_at) + timedelta(days=head.retention_days))
 
 
 def lease_due(expires_at_millis: int) -> str:

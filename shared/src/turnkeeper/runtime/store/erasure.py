@@ -15,6 +15,7 @@ from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.decide import MAX_KEPT_CALLS
+from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import OUTCOME, Head
@@ -47,6 +48,8 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "CALL#": ("error",),
     "AUDIT#": ("arguments_redacted", "arguments_salt"),
 }
+#: Who erases what was kept long enough, for the audit trail.
+RETENTION = "retention"
 _BATCH = 25
 #: The sweep looks at an erased session this long after its lease could have ended.
 _LOOK_AGAIN_SECONDS = 60
@@ -90,6 +93,19 @@ class Erasure:
         else:
             raise StoreBusy("the session is written too often to be taken away; try again")
         self._empty(head)
+
+    def expire(self, head: Head) -> None:
+        """Erase a session at rest, unless somebody wrote in it since its head was read.
+
+        Raises:
+            SessionBusy: somebody did: it is not what was kept for too long.
+            StoreBusy, Unavailable: not all is gone; the sweep goes on with it.
+        """
+        try:
+            erased = self._take_away(head, RETENTION)
+        except ConditionFailed as failed:
+            raise SessionBusy("the session was written meanwhile") from failed
+        self._empty(erased)
 
     def finish(self, head: Head) -> None:
         """For the sweep, when an erased session is due: take away what was left, and let go of it."""

@@ -146,6 +146,11 @@ def due_shard(session_id: str) -> str:
     return f"DUE#{hashlib.sha256(session_id.encode()).digest()[0] % DUE_SHARDS}"
 
 
+def kept_shard(session_id: str) -> str:
+    """Apart from what is due: however much has been kept long enough at once, no dead runner waits behind it."""
+    return due_shard(session_id).replace("DUE", "KEPT")
+
+
 def blob_prefix(tenant_id: str, session_id: str) -> str:
     return f"claims/{_part(tenant_id)}/{_part(session_id)}/"
 

@@ -138,9 +138,16 @@ class Records:
     def due(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
         index may lag, so some of them may be looked after by now."""
+        return self._by_time(f"DUE#{shard}", now)
+
+    def kept_long_enough(self, now: datetime, shard: int) -> Iterator[Head]:
+        """Heads of sessions whose contents have rested for as long as they are kept, longest first; as :meth:`due`."""
+        return self._by_time(f"KEPT#{shard}", now)
+
+    def _by_time(self, place: str, now: datetime) -> Iterator[Head]:
         cursor: str | None = None
         while True:
-            page = self._table.query(f"DUE#{shard}", index="due", last=iso(now), limit=100, cursor=cursor)
+            page = self._table.query(place, index="due", last=iso(now), limit=100, cursor=cursor)
             for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
                 try:
                     head = codec.head_of(item)

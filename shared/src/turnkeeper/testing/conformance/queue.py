@@ -87,6 +87,17 @@ class QueueConformance:
         self.sleep(1.2)
         assert self.take_one().body == "a"
 
+    def test_the_backlog_is_what_waits_and_what_is_in_hand(self) -> None:
+        assert self.queue.backlog() == 0
+        for n in range(3):
+            self.queue.send(str(n), group="g")
+        self.queue.send("later", group="g", delay_seconds=900)
+        eventually(self.queue.backlog, 3)
+        taken = self.take_one()
+        assert self.queue.backlog() == 3
+        self.queue.delete(taken)
+        eventually(self.queue.backlog, 2)
+
     def test_any_tenant_can_be_a_group(self) -> None:
         for group in ("with space", "ü", "x" * 200, "a/b:c@d"):
             self.queue.send(group, group=group)

@@ -1,0 +1,59 @@
+"""How a new version of a function takes over: a part of the calls first, and back at once when it fails."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_codedeploy as codedeploy
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sns as sns
+
+from infra import names
+from infra.acknowledge import acknowledge
+from infra.config import Config
+from infra.functions import KitFunction
+
+ERRORS_TO_ROLL_BACK = 3
+
+
+def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> lambda_.Alias:
+    """The alias `live` of a function, which callers are given. In production a deployment moves a tenth of the calls to
+    the new version and the rest after five minutes, and rolls back when calls of the alias fail meanwhile."""
+    scope, id = function.stack, function.node.id
+    alias = lambda_.Alias(scope, f"{id}Live", alias_name=names.LIVE_ALIAS, version=function.current_version)
+    if config.local:  # the emulator has no CodeDeploy
+        return alias
+    minute = cdk.Duration.minutes(1)
+    failing = cloudwatch.Alarm(
+        scope,
+        f"{id}LiveErrors",
+        metric=alias.metric_errors(period=minute, statistic="Sum"),
+        threshold=ERRORS_TO_ROLL_BACK,
+        evaluation_periods=1,
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        alarm_description=f"{id} fails; a deployment that is under way is rolled back",
+    )
+    failing.add_alarm_action(actions.SnsAction(alerts))
+    group = codedeploy.LambdaDeploymentGroup(
+        scope,
+        f"{id}Releases",
+        alias=alias,
+        deployment_config=(
+            codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES
+            if config.stage == "prod"
+            else codedeploy.LambdaDeploymentConfig.ALL_AT_ONCE
+        ),
+        alarms=[failing],
+        auto_rollback=codedeploy.AutoRollbackConfig(
+            failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True
+        ),
+    )
+    assert group.role is not None
+    acknowledge(
+        group.role,
+        "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSCodeDeployRoleForLambdaLimited]",
+        "AWS's own policy for moving an alias; it changes with what CodeDeploy needs, and calls no function of ours.",
+    )
+    return alias

@@ -1,0 +1,117 @@
+"""What is watched exists, what rings is heard: on the templates, and on templates with a fault planted in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.infra import alarm_rules
+from tests.infra.alarm_rules import ALARM, RULES, watched
+from tests.infra.reading import Deployment
+from tests.infra.variants import Variants
+
+Rule = Callable[[Deployment], list[str]]
+Plant = Callable[[dict[str, Any]], None]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_deployment_keeps_the_rule(rule: Rule, variants: Variants) -> None:
+    for name, variant in variants.items():
+        assert rule(Deployment(variant.templates)) == [], name
+
+
+def test_there_is_something_to_watch(variants: Variants) -> None:
+    deployment = Deployment(variants["prod-iam"].templates)
+    namespaces = {one.namespace for one in watched(deployment)}
+    assert namespaces >= {"AWS/Lambda", "AWS/SQS", "AWS/DynamoDB", "AWS/ApiGateway", "Turnkeeper"}
+    assert len(list(deployment.all(ALARM))) > 15
+
+
+def resources(templates: dict[str, Any], stack: str, kind: str) -> list[dict[str, Any]]:
+    return [one for one in templates[stack]["Resources"].values() if one["Type"] == kind]
+
+
+def alarm(templates: dict[str, Any], id: str) -> dict[str, Any]:
+    (found,) = [
+        one for name, one in templates["Observe"]["Resources"].items() if one["Type"] == ALARM and name.startswith(id)
+    ]
+    properties: dict[str, Any] = found["Properties"]
+    return properties
+
+
+def throttled_without_its_operation(templates: dict[str, Any]) -> None:
+    alarm(templates, "TableReadsThrottled")["MetricName"] = "ThrottledRequests"
+
+
+def a_misspelled_metric(templates: dict[str, Any]) -> None:
+    alarm(templates, "ApiErrors")["MetricName"] = "5XXError"  # a REST API calls it that
+
+
+def an_unknown_namespace(templates: dict[str, Any]) -> None:
+    alarm(templates, "TurnErrors")["Namespace"] = "AWS/Lamda"
+
+
+def a_graph_of_what_is_not_emitted(templates: dict[str, Any]) -> None:
+    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
+    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
+    assert any("cost_nanousd" in part for part in parts if isinstance(part, str))
+    parts[:] = [part.replace("cost_nanousd", "cost_usd") if isinstance(part, str) else part for part in parts]
+
+
+def a_graph_without_a_dimension(templates: dict[str, Any]) -> None:
+    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
+    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
+    parts[:] = [part.replace(",service}", "}") if isinstance(part, str) else part for part in parts]
+
+
+def an_alarm_on_the_age_of_messages(templates: dict[str, Any]) -> None:
+    alarm(templates, "JobsWaiting")["MetricName"] = "ApproximateAgeOfOldestMessage"
+
+
+def no_statement_for_cloudwatch(templates: dict[str, Any]) -> None:
+    (policy,) = resources(templates, "State", "AWS::SNS::TopicPolicy")
+    statements = policy["Properties"]["PolicyDocument"]["Statement"]
+    statements[:] = [one for one in statements if one["Effect"] == "Deny"]
+    assert statements
+
+
+def any_account_may_ring(templates: dict[str, Any]) -> None:
+    (policy,) = resources(templates, "State", "AWS::SNS::TopicPolicy")
+    for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+        if statement["Effect"] == "Allow":
+            del statement["Condition"]
+
+
+def an_alarm_without_an_action(templates: dict[str, Any]) -> None:
+    del alarm(templates, "JobsSetAside")["AlarmActions"]
+
+
+def nobody_hears_of_what_the_observer_sets_aside(templates: dict[str, Any]) -> None:
+    observe = templates["Observe"]["Resources"]
+    (id,) = [name for name in observe if name.startswith("ObserverFailures")]
+    del observe[id]
+
+
+@pytest.mark.parametrize(
+    ("plant", "rule"),
+    [
+        (throttled_without_its_operation, alarm_rules.metrics_that_do_not_exist),
+        (a_misspelled_metric, alarm_rules.metrics_that_do_not_exist),
+        (an_unknown_namespace, alarm_rules.metrics_that_do_not_exist),
+        (a_graph_of_what_is_not_emitted, alarm_rules.metrics_that_do_not_exist),
+        (a_graph_without_a_dimension, alarm_rules.metrics_that_do_not_exist),
+        (an_alarm_on_the_age_of_messages, alarm_rules.alarms_on_the_age_of_jobs),
+        (no_statement_for_cloudwatch, alarm_rules.alarms_that_reach_nobody),
+        (any_account_may_ring, alarm_rules.alarms_that_reach_nobody),
+        (an_alarm_without_an_action, alarm_rules.alarms_that_reach_nobody),
+        (nobody_hears_of_what_the_observer_sets_aside, alarm_rules.dead_letters_without_an_alarm),
+    ],
+)
+def test_a_planted_fault_is_found(plant: Plant, rule: Rule, variants: Variants) -> None:
+    broken = copy.deepcopy(variants["prod-iam"].templates)
+    plant(broken)
+    assert rule(Deployment(broken))
+    assert [other(Deployment(broken)) for other in RULES if other is not rule] == [[]] * (len(RULES) - 1)

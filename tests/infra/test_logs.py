@@ -1,0 +1,34 @@
+"""Logs are kept for as long as the stage says, all of them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tests.infra.reading import Deployment
+from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
+
+
+def kept_otherwise(deployment: Deployment, days: int) -> list[str]:
+    groups = list(deployment.all("AWS::Logs::LogGroup"))
+    assert groups
+    return [str(one) for one in groups if one.properties.get("RetentionInDays") != days]
+
+
+@pytest.mark.parametrize("days", [7, 365])
+def test_every_log_is_kept_as_long_as_the_stage_says(synthesize: Synthesize, days: int) -> None:
+    for name in ("prod-jwt", "dev-jwt"):
+        settings = {**SETTINGS[name], "log_retention_days": str(days)}
+        variant = Variant(name, settings, synthesize(**settings))
+        assert kept_otherwise(Deployment(variant.templates), days) == [], name
+
+
+def test_a_log_with_a_mind_of_its_own_is_found(variants: Variants) -> None:
+    templates = copy.deepcopy(variants["prod-jwt"].templates)
+    for template in templates.values():
+        for id, resource in template["Resources"].items():
+            if resource["Type"] == "AWS::Logs::LogGroup" and id.startswith("AccessLog"):
+                resource["Properties"]["RetentionInDays"] = 30
+    (found,) = kept_otherwise(Deployment(templates), 90)
+    assert found.startswith("Api/AccessLog")
