@@ -111,7 +111,7 @@ class ApiStack(cdk.Stack):
             settings={setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)},
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions("by_user", "by_tenant").write_sessions()
+        grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
         grants.read_claims().write_claims().erase_claims()
         grants.send_jobs().sign_tokens().start_turns(turn)
         return function

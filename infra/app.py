@@ -21,12 +21,15 @@ from cdk_nag import AwsSolutionsChecks
 
 from infra.config import Config
 from infra.kit import Kit
+from infra.preflight import check_models
 from infra.stages import from_context
 
 
 def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
     """Add the stacks that `config` asks for, by default the stage's file and flags; return them, state first."""
     config = config or from_context(app.node)
+    for number, warning in enumerate(check_models(config)):
+        cdk.Annotations.of(app).add_warning_v2(f"turnkeeper:agent{number}", warning)
     kit = Kit(app, config)
     if config.nag:
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -48,6 +48,13 @@ def _parsed(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _switch(value: object) -> object:
+    """True or false, and on the command line these words: what else might mean a no would mean it by luck."""
+    if isinstance(value, str) and value.lower() not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
 def _shaped(pattern: str, what: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -225,6 +232,8 @@ class Config(BaseModel):
     """What looks at requests before the API does."""
     permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
+    fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
+    """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90

@@ -153,6 +153,7 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
         setting_keys.IDENTITY: config.identity,
         setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
         setting_keys.LOG_LEVEL: config.log_level,
+        setting_keys.FETCH_CONTENTS: str(config.fetch_contents).lower(),
     }
     if config.agents:
         settings[setting_keys.AGENTS] = config.agents

@@ -14,6 +14,7 @@ TTL_ATTRIBUTE: Final = "expires_at_epoch"
 INDEXES: Final[dict[str, tuple[str, str]]] = {
     "by_user": ("user_key", "created_key"),
     "by_tenant": ("tenant_key", "created_key"),
+    "by_status": ("status_key", "created_key"),
     "due": ("due_shard", "due_at"),
 }
 """Index name to its partition and sort attribute; all are strings, all indexes hold keys only."""

@@ -62,6 +62,14 @@ class SessionSummary(_Facts, _Progress):
     pass
 
 
+class ContextDocument(Document, title="Context"):
+    """How much of its window the conversation takes."""
+
+    tokens: int = Field(description="What the latest answered call had read.")
+    window: int | None = Field(description="What a call may read, as far as is known.")
+    left_out: int = Field(description="Entries, and blocks of entries, that were ever left out of requests.")
+
+
 class SessionDocument(_Facts, TurnDocument, title="Session"):
     role: str
     version: str | None = Field(
@@ -72,6 +80,7 @@ class SessionDocument(_Facts, TurnDocument, title="Session"):
     scores: list[dict[str, Any]]
     flags: list[Flag] = Field(description="Tool results that look as if they carried instructions.")
     repairs: int = Field(description="Times that something was left out because the model API refused it.")
+    context: ContextDocument
     forked_from: ForkedFrom | None = Field(description="The session that it began as a copy of.")
     plan: Plan | None
 
@@ -107,21 +116,25 @@ class Event(Document):
     at: str
     content: list[dict[str, Any]] | None = Field(default=None, description="user, assistant: the content blocks.")
     by_kit: bool | None = Field(default=None, description="user: written by the kit itself, not by the user.")
-    model: str | None = Field(default=None, description="assistant")
-    usage: dict[str, Any] | None = Field(default=None, description="assistant: as the provider reported it.")
+    model: str | None = Field(default=None, description="assistant, compaction")
+    usage: dict[str, Any] | None = Field(
+        default=None, description="assistant, compaction: as the provider reported it."
+    )
     stop_reason: str | None = Field(default=None, description="assistant")
     duration_ms: int | None = Field(default=None, description="assistant")
     request_id: str | None = Field(default=None, description="assistant: the provider's.")
     attempts: int | None = Field(default=None, description="assistant: where it took more than one.")
     cost_usd: str | None = Field(
-        default=None, description="assistant; also status, for calls that no answer came of. All of them add up."
+        default=None,
+        description="assistant, compaction; also status, for calls that no answer came of. All of them add up.",
     )
     results: list[ToolResult] | None = Field(default=None, description="tool_results")
     notes: list[str] | None = Field(default=None, description="tool_results: what the kit told the model beside them.")
     left_out: list[LeftOut] | None = Field(
-        default=None, description="repair, rewind: what the model is not sent any more."
+        default=None, description="repair, rewind, compaction: what the model is not sent any more."
     )
-    reason: str | None = Field(default=None, description="repair, rewind: why.")
+    summary: str | None = Field(default=None, description="compaction: what the model is sent in its place.")
+    reason: str | None = Field(default=None, description="repair, rewind, compaction: why.")
     status: Status | None = Field(default=None, description="status: where the session went.")
     stop: Stop | None = Field(default=None, description="status: why, where it came to rest.")
     runner: RunnerKind | None = Field(default=None, description="status")

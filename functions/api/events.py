@@ -12,9 +12,10 @@ from functions.api.http import Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.contents import without_data
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
-from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import unwrap_blocks
 
 EVENT_STREAM = "text/event-stream"
@@ -64,7 +65,7 @@ def _event(entry: Entry) -> Event:
     cost = format_usd(entry.cost_nanousd)
     match entry.type:
         case "user":
-            more: dict[str, Any] = {"content": list(entry.content), "by_kit": entry.by_kit or None}
+            more: dict[str, Any] = {"content": without_data(entry.content), "by_kit": entry.by_kit or None}
         case "assistant":
             names = ("model", "usage", "stop_reason", "duration_ms", "request_id", "attempts")
             more = {name: getattr(entry, name) for name in names}
@@ -76,6 +77,9 @@ def _event(entry: Entry) -> Event:
             more = {"results": results, "notes": notes or None}
         case "repair" | "rewind":
             more = {"left_out": list(entry.left_out), "reason": entry.reason}
+        case "compaction":
+            more = {"left_out": list(entry.left_out), "reason": entry.reason, "summary": text_of(entry.content) or None}
+            more |= {"model": entry.model, "usage": entry.usage, "cost_usd": cost}
         case "status":
             more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
             more["cost_usd"] = cost if entry.cost_nanousd else None

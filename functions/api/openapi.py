@@ -28,7 +28,7 @@ _PROBLEMS: dict[int, tuple[str, type[BaseModel]]] = {
     409: ("session_busy, session_ended", documents.ConflictProblem),
     410: ("continuation_expired", documents.Problem),
     413: ("input_too_large", documents.InputTooLargeProblem),
-    422: ("idempotency_mismatch, unpriced_model", documents.Problem),
+    422: ("idempotency_mismatch, unpriced_model, content_unusable", documents.Problem),
     423: ("tenant_paused", documents.Problem),
     500: ("internal_error", documents.Problem),
     503: ("unavailable", documents.Problem),

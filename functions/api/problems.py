@@ -19,6 +19,7 @@ _TITLES = {
     "continuation_expired": "Continuation token expired",
     "idempotency_mismatch": "Idempotency key used for another request",
     "unpriced_model": "Model without a price",
+    "content_unusable": "A content that cannot be used",
     "unavailable": "Temporarily unavailable",
 }
 

@@ -37,7 +37,7 @@ def find(kit: Kit, request: Request) -> Response:
     limit = number(request, "limit", least=1, most=MAX_SESSIONS, default=20)
     who = request.who
     user = None if kit.policy.role(who.role).admin else who.user_id
-    heads, cursor = kit.sessions.list(
+    heads, cursor = kit.sessions.lists.page(
         who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
     )
     return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())
@@ -48,14 +48,17 @@ def cancel(kit: Kit, request: Request) -> Response:
     give_up_at = kit.clock.monotonic() + request.spare_seconds(_CANCEL_SECONDS)
     while head.status != "cancelled":
         try:
-            head = kit.intake.cancel(head, actor=request.who.user_id)
+            head = kit.cancelling.cancel(head, actor=request.who.user_id)
         except SessionEnded:
             # It ended by itself meanwhile, or was cancelled before: asking twice is no mistake.
             head = kit.sessions.head(head.tenant_id, head.session_id)
             if head.status != "cancelled":
                 raise
-        head = until(kit, head, lambda now: now.resting, give_up_at - kit.clock.monotonic())
-        if not head.resting:
+        # A runner that is asked and found dead meanwhile is not waited for: then the session can be ended here.
+        head = until(
+            kit, head, lambda now: now.resting or not kit.sessions.is_held(now), give_up_at - kit.clock.monotonic()
+        )
+        if not head.resting and kit.sessions.is_held(head):
             break
     return tell.session(kit, request.who, head)
 

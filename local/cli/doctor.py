@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from local.cli.checks import Check
@@ -30,6 +31,7 @@ def examine(stack: str | None) -> list[Check]:
     checks: list[Check] = []
     if stack is None:
         checks += [_python(), _node(), _npm(), _cdk(), _ports(up=place is not None), _model_key()]
+        checks.append(_agents("anthropic"))
         if place is None:
             checks.append(Check("kit", True, "not up", "`turnkeeper up` brings it up"))
     if place is not None and not place.local:
@@ -98,6 +100,18 @@ def _model_key() -> Check:
     return Check("key", True, "no ANTHROPIC_API_KEY: the stand-in model answers")
 
 
+def _agents(provider: str) -> Check:
+    """Those of this clone, as they are deployed from it, with further folders that the environment names."""
+    from turnkeeper.preflight import examine as look
+
+    folders = [Path(part) for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part]
+    found = look(REPOSITORY, provider, folders)
+    problems = [*found.problems, *(f"agent {name} cannot be loaded: {why}" for name, why in found.broken.items())]
+    if problems:
+        return Check("agents", False, "\n".join(problems), "in agents/ and policy.toml")
+    return Check("agents", True, ", ".join(found.agents))
+
+
 # ---- the account ----
 
 
@@ -154,6 +168,15 @@ def _with_operator(place: Place, table_name: str) -> Iterator[Check]:
     operator = connect(place)
     yield looked("table", lambda one: Check("table", bool(one.tenant("doctor")), table_name))
     yield looked("queues", _queues)
+    if not place.local:
+        yield looked("agents", lambda _: _agents(_provider(place)))
+
+
+def _provider(place: Place) -> str:
+    """Whose models the deployed kit calls."""
+    client: Any = place.session.client("lambda")
+    deployed = client.get_function_configuration(FunctionName=place.outputs["TurnFunction"])
+    return str(deployed["Environment"]["Variables"].get("TURNKEEPER_MODEL_PROVIDER", "anthropic"))
 
 
 def _queues(operator: Operator) -> Check:

@@ -80,6 +80,9 @@ class Operator:
         )
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
+    def index_tenant(self, tenant_id: str) -> Document:
+        return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
+
     # ---- sessions ----
 
     def resume(
@@ -191,13 +194,13 @@ class Operator:
         """The tenant's own chain, then those of all its sessions, newest first. One that cannot be read stops none of
         the others."""
         yield self.verify(tenant_id, None)
-        for session_id in self._kit.sessions.ids(tenant_id):
+        for session_id in self._kit.sessions.lists.ids(tenant_id):
             yield self.verify(tenant_id, session_id)
 
     def heads(self, tenant_id: str) -> Iterator[Head]:
         cursor = None
         while True:
-            heads, cursor = self._kit.sessions.list(tenant_id, None, status=None, limit=100, cursor=cursor)
+            heads, cursor = self._kit.sessions.lists.page(tenant_id, None, status=None, limit=100, cursor=cursor)
             yield from heads
             if cursor is None:
                 return

@@ -47,8 +47,21 @@ class Transcript:
                 entries = ", ".join(map(str, seqs)) or "nothing"
                 words = f"{event['type']}: the model is not sent entries {entries} any more, {event.get('reason')}"
                 self._print("↶ ", "yellow", Text(plain(words), style="yellow"))
+            case "compaction":
+                self._compaction(event)
             case "status":
                 self._console.print(status_line(event.get("status"), event.get("stop"), event.get("runner")))
+
+    def _compaction(self, event: Document) -> None:
+        """What the model no longer sees, and what it sees instead."""
+        marks = event.get("left_out") or ()
+        whole = [mark["seq"] for mark in marks if mark.get("index") is None]
+        what = f"entries {min(whole)} to {max(whole)}" if whole else f"{len(marks)} old results"
+        instead = ", but this summary:" if event.get("summary") else ""
+        self._print("↶ ", "yellow", Text(f"compaction: the model is not sent {what} any more{instead}", style="yellow"))
+        if event.get("summary"):
+            self._print("  ", "", Text(plain(str(event["summary"])), style="dim"))
+            self._console.print(Text(f"  {spent_line(event)}", style="dim"))
 
     def _user(self, event: Document) -> None:
         by_kit = bool(event.get("by_kit"))
@@ -90,13 +103,18 @@ class Transcript:
 
 
 def text_of(content: Sequence[Document] | str) -> str:
-    """The text blocks of a message; other blocks by their type."""
+    """The text blocks of a message; other blocks by their type, and by where the kit has them from."""
     if isinstance(content, str):
         return plain(content)
-    parts = [
-        str(block.get("text", "")) if block.get("type") == "text" else f"[{block.get('type')}]" for block in content
-    ]
-    return plain("\n".join(parts))
+    return plain(
+        "\n".join(str(block.get("text", "")) if block.get("type") == "text" else _named(block) for block in content)
+    )
+
+
+def _named(block: Document) -> str:
+    fetched = block.get("fetched") or {}
+    origin = f" from {short(str(fetched['from']), 200)}, {fetched.get('bytes'):,} bytes" if "from" in fetched else ""
+    return f"[{block.get('type')}{origin}]"
 
 
 def spent_line(event: Document) -> str:

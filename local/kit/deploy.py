@@ -82,6 +82,7 @@ def _assembly(home: Home, settings: KitSettings, dependencies: Path) -> Path:
         "local_dependencies": str(dependencies),
         "source_root": str(settings.source_root),
         "agents": settings.agents,
+        "fetch_contents": str(settings.fetch_contents).lower(),
         "log_level": settings.log_level,
     }
     kept = CACHE / "assemblies"

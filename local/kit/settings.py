@@ -23,6 +23,7 @@ class KitSettings:
     turn_seconds: float = 840
     lease_seconds: int = 60
     worker_concurrency: int = 16
+    fetch_contents: bool = True
     agents: str = ""
     scenario: str | None = None
     log_level: str = "INFO"
@@ -53,6 +54,7 @@ class KitSettings:
             turn_seconds=_seconds(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 870),
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
+            fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
             agents=os.pathsep.join(agents),
             scenario=str(Path(scenario).resolve()) if scenario else None,
             log_level=environment.get("TURNKEEPER_LOG_LEVEL", cls.log_level),
@@ -67,6 +69,13 @@ class KitSettings:
 
 def _words(value: str | None) -> list[str]:
     return [part for part in (value or "").split(":") if part]
+
+
+def _switch(environment: Mapping[str, str], key: str, default: bool) -> bool:
+    text = environment.get(key, "").strip().lower() or str(default).lower()
+    if text not in {"true", "false"}:
+        raise KitError(f"{key} must be true or false, not {text!r}")
+    return text == "true"
 
 
 def _number(environment: Mapping[str, str], key: str, default: int, at_least: int, at_most: int) -> int:

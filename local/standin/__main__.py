@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -66,7 +67,7 @@ def _scenario(arguments: argparse.Namespace) -> Scenario:
     scenario = load(Path(path)) if path else Scenario()
     first = scenario.pace.first_byte_seconds if arguments.slow is None else arguments.slow
     token = scenario.pace.token_seconds if arguments.slow_per_token is None else arguments.slow_per_token
-    return Scenario(Pace(first, token), scenario.rules)
+    return replace(scenario, pace=Pace(first, token))
 
 
 def _listen(host: str, port: int) -> socket.socket:

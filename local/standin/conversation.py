@@ -70,13 +70,14 @@ def find_prompt(messages: Sequence[Message]) -> Prompt | None:
     return None
 
 
-def played(script: Script, messages: Iterable[Message]) -> int:
-    """How many answers of ``script`` stand in ``messages``, the part of the conversation after it.
+def played(script: Script, messages: Iterable[Message], before: int = 0) -> int:
+    """How many answers of ``script`` were given: those that stand in ``messages``, the part of the conversation after
+    it, and ``before`` these.
 
     Each assistant message is one answer. Only a paused turn may hold several: a client goes on with it by sending
     it back, and may put what follows into the same message.
     """
-    position = 0
+    position = before
     for message in messages:
         if message.get("role") != "assistant":
             continue

@@ -11,6 +11,7 @@ from typing import Any
 
 from local.standin import tokens
 from local.standin.cache import PromptCache
+from local.standin.containers import Containers
 from local.standin.conversation import (
     Prompt,
     block_at,
@@ -25,6 +26,7 @@ from local.standin.errors import invalid, scripted_failure
 from local.standin.faults import FaultLedger, conversation_key
 from local.standin.reply import NO_THINKING, Reply, Thinking, compose
 from local.standin.scenario import Pace, Scenario, fill, shorten
+from local.standin.summaries import played_before, summary_of
 from local.standin.validate import (
     check_context_window,
     prefill_refused,
@@ -64,6 +66,7 @@ class StandIn:
     scenario: Scenario = field(default_factory=Scenario)
     cache: PromptCache = field(default_factory=PromptCache)
     faults: FaultLedger = field(default_factory=FaultLedger)
+    containers: Containers = field(default_factory=Containers)
 
     def count_tokens(self, request: Json, *, beta: bool = False) -> int:
         """Its count of a request, the same that usage reports for it.
@@ -81,8 +84,9 @@ class StandIn:
             ApiError: 400, as the API would, or the failure that a directive asks for.
         """
         validate_message(request, beta=beta)
+        self.containers.check(request)
         prompt = tokens.segments(request)
-        check_context_window(tokens.count(prompt))
+        check_context_window(tokens.count(prompt), self.scenario.context_window)
         messages: Sequence[Json] = request["messages"]
         try:
             turn = self._turn(request, find_prompt(messages))
@@ -95,7 +99,8 @@ class StandIn:
         fault = self.faults.next_fault(key, turn.answer.faults)
         if isinstance(fault, Failure):
             raise scripted_failure(fault.status)
-        reply = compose(turn.answer, request, self.cache.split(request["model"], prompt), turn.thinking)
+        split = self.cache.split(request["model"], prompt)
+        reply = compose(turn.answer, request, split, turn.thinking, self.containers.used(request))
         return Delivery(
             reply=reply,
             sleep_seconds=turn.answer.sleep_seconds + turn.pace.first_byte_seconds,
@@ -119,17 +124,19 @@ class StandIn:
 
     def _turn(self, request: Json, prompt: Prompt | None) -> _Turn:
         messages: Sequence[Json] = request["messages"]
+        if (summary := summary_of(request)) is not None:
+            return _Turn(ScriptedAnswer(text=summary), self.scenario.pace)
         if prompt is None:
             return _Turn(_echo(""), self.scenario.pace)
         if prompt.script is not None:
-            position = played(prompt.script, messages[prompt.index + 1 :])
+            position = played(prompt.script, messages[prompt.index + 1 :], played_before(prompt.text))
             answer = prompt.script.answer_at(position)
             return _Turn(answer, self.scenario.pace, NO_THINKING, prompt.script, prompt.text, prompt.index, position)
         found = self.scenario.find(text_of(request.get("system")), prompt.text)
         if found is None:
             return _Turn(_echo(prompt.text), self.scenario.pace, script_text=prompt.text, index=prompt.index)
         rule, groups = found
-        position = played(rule.script, messages[prompt.index + 1 :])
+        position = played(rule.script, messages[prompt.index + 1 :], played_before(prompt.text))
         built_in = {"user": shorten(prompt.text), "result": shorten(last_tool_result(messages))}
         answer = fill(rule.script.answer_at(position), {**built_in, **groups})
         pace = rule.pace or self.scenario.pace

@@ -60,6 +60,7 @@ class Reply:
     extras: Mapping[str, Any]
     #: What is streamed as a tool call's input where that is not its JSON, by the index of the block.
     input_texts: Mapping[int, str]
+    container: Mapping[str, str] | None = None
 
     @property
     def stop_details(self) -> dict[str, Any] | None:
@@ -77,6 +78,7 @@ class Reply:
             "stop_reason": self.stop_reason,
             "stop_sequence": self.stop_sequence,
             "stop_details": self.stop_details,
+            "container": self.container,
             "usage": self.usage(),
         }
 
@@ -103,7 +105,13 @@ class Reply:
         return counts
 
 
-def compose(answer: ScriptedAnswer, request: Mapping[str, Any], split: InputSplit, thinking: Thinking) -> Reply:
+def compose(
+    answer: ScriptedAnswer,
+    request: Mapping[str, Any],
+    split: InputSplit,
+    thinking: Thinking,
+    container: Mapping[str, str] | None = None,
+) -> Reply:
     """The reply that plays ``answer`` to a validated request."""
     limit: int = request["max_tokens"]
     thoughts = thinking.blocks(request.get("thinking"))
@@ -136,6 +144,7 @@ def compose(answer: ScriptedAnswer, request: Mapping[str, Any], split: InputSpli
             for index, call in enumerate(answer.calls, len(before_calls))
             if call.input_text is not None and index < len(content)
         },
+        container=container,
     )
 
 

@@ -2,6 +2,7 @@
 
     slow: 0.3                     # seconds before the first byte of every answer (default 0)
     slow_per_token: 0.01          # seconds for every output token, spread over the stream (default 0)
+    context_window: 50000         # tokens that a request may have (default 1000000)
     rules:                        # the first rule that fits decides; none fits: the user is echoed
       - name: look an invoice up  # for the reader
         system: billing           # text within the system prompt, upper and lower case alike
@@ -37,6 +38,7 @@ from local.standin.directives import DirectiveError, Script, ScriptedAnswer, Ste
 from local.standin.reply import NO_THINKING, Thinking
 
 SHORT_CHARACTERS = 200
+CONTEXT_WINDOW_TOKENS = 1_000_000
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _BUILT_IN = frozenset({"user", "result"})
 
@@ -76,6 +78,7 @@ class Rule:
 class Scenario:
     pace: Pace = Pace()
     rules: tuple[Rule, ...] = ()
+    context_window: int = CONTEXT_WINDOW_TOKENS
 
     def find(self, system: str, user: str) -> tuple[Rule, dict[str, str]] | None:
         """The first rule that fits, with the values of its groups."""
@@ -115,11 +118,14 @@ def load(path: Path) -> Scenario:
 
 
 def _scenario(value: Any) -> Scenario:
-    fields = _mapping(value, "the file", ("slow", "slow_per_token", "rules"))
+    fields = _mapping(value, "the file", ("slow", "slow_per_token", "context_window", "rules"))
     rules = fields.get("rules") or []
     if not isinstance(rules, list):
         raise ScenarioError("rules: must be a list")
-    return Scenario(_pace(fields, "the file"), tuple(_rule(rule, index) for index, rule in enumerate(rules)))
+    window = fields.get("context_window", CONTEXT_WINDOW_TOKENS)
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ScenarioError("context_window: must be a number of tokens")
+    return Scenario(_pace(fields, "the file"), tuple(_rule(rule, index) for index, rule in enumerate(rules)), window)
 
 
 def _rule(value: Any, index: int) -> Rule:

@@ -25,8 +25,9 @@ from starlette.types import Receive, Scope, Send
 
 from local.standin.errors import ApiError, new_request_id
 from local.standin.model import Delivery, StandIn
+from local.standin.scenario import CONTEXT_WINDOW_TOKENS
 from local.standin.sse import Frame, broken, frames, ping
-from local.standin.validate import CONTEXT_WINDOW_TOKENS, parse_body
+from local.standin.validate import parse_body
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 #: An oversized body is read to its end before it is refused, or the client would see a broken pipe, not the answer.

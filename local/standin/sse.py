@@ -47,6 +47,7 @@ def events(reply: Reply, trickle_seconds: float = 0.0) -> Iterator[Event]:
         "stop_reason": reply.stop_reason,
         "stop_sequence": reply.stop_sequence,
         "stop_details": reply.stop_details,
+        "container": reply.container,
     }
     yield {"type": "message_delta", "delta": delta, "usage": reply.counts(reply.output_tokens)}
     yield {"type": "message_stop"}
@@ -74,7 +75,8 @@ def _opening(reply: Reply) -> dict[str, Any]:
     started = min(1, reply.output_tokens)
     usage = {**message["usage"], "output_tokens": started}
     usage.pop("output_tokens_details", None)
-    return {**message, "content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None, "usage": usage}
+    unknown_yet = dict.fromkeys(("stop_reason", "stop_sequence", "stop_details", "container"))
+    return {**message, "content": [], **unknown_yet, "usage": usage}
 
 
 def _first_block_then_ping(reply: Reply, trickle_seconds: float) -> Iterator[Event]:

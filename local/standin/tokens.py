@@ -20,6 +20,8 @@ _TOOL_TOKENS = 8
 _TOOL_USE_TOKENS = 8
 _TOOL_RESULT_TOKENS = 4
 _MEDIA_TOKENS = 1600
+#: Of base64, in which a file is taken to have as much to read as in a picture.
+_MEDIA_CHARS = 100_000
 
 Json = Mapping[str, Any]
 
@@ -143,4 +145,6 @@ def _media_tokens(block: Json) -> int:
         return _MEDIA_TOKENS  # by address or file id: the size is not known here
     if source and source.get("type") == "text":
         return text_tokens(data)
-    return min(_MEDIA_TOKENS, text_tokens(data)) if block["type"] == "image" else text_tokens(data)
+    if block["type"] == "image":
+        return min(_MEDIA_TOKENS, text_tokens(data[:_MEDIA_CHARS]))
+    return _MEDIA_TOKENS * (1 + len(data) // _MEDIA_CHARS)

@@ -37,7 +37,6 @@ _NULLABLE = {
 
 _MAX_CACHE_MARKERS = 4
 _MAX_OUTPUT_TOKENS = 128_000
-CONTEXT_WINDOW_TOKENS = 1_000_000
 
 
 def parse_body(body: bytes) -> Json:
@@ -79,9 +78,9 @@ def validate_count(request: Json, *, beta: bool) -> None:
     _prompt(request, None)
 
 
-def check_context_window(tokens: int) -> None:
-    if tokens > CONTEXT_WINDOW_TOKENS:
-        raise invalid(f"prompt is too long: {tokens} tokens > {CONTEXT_WINDOW_TOKENS} maximum")
+def check_context_window(tokens: int, window: int) -> None:
+    if tokens > window:
+        raise invalid(f"prompt is too long: {tokens} tokens > {window} maximum")
 
 
 def _known_fields(request: Json, known: set[str]) -> None:

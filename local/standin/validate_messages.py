@@ -233,7 +233,17 @@ def _image(block: Json, at: str) -> None:
 def _document(block: Json, at: str) -> None:
     at = f"{at}.document"
     checks.only(block, ("type", "source", "title", "context", "citations", "cache_control"), at)
-    _source(block, "document", at)
+    source = _source(block, "document", at)
+    parts = source.get("content")
+    for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        inside = f"{at}.source.content.{index}"
+        kind = checks.required(checks.mapping(part, inside), "type", inside)
+        if kind == "image":
+            _image(part, inside)
+        elif kind == "text":
+            validate_text_block(part, inside, blank_allowed=True)
+        else:
+            raise _unexpected_tag(inside, kind, ("text", "image"))
     _citations(block, at)
     checks.cache_control(block.get("cache_control"), f"{at}.cache_control")
 

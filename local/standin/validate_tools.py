@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from local.standin import checks
 from local.standin.checks import Json
@@ -18,6 +20,8 @@ _API_TOOLS = (
     *("tool_search_tool_", "web_fetch_", "web_search_", "mcp_toolset", "advisor_"),
 )
 _NAMELESS = ("browser_toolset_", "computer_toolset_", "mcp_toolset")
+
+_NULLABLE = frozenset({"properties", "required"})
 
 _FIELDS = (
     *("type", "name", "description", "input_schema", "cache_control", "allowed_callers", "defer_loading"),
@@ -82,13 +86,29 @@ def _schema(schema: Json, tool: Json, at: str) -> None:
     if any(key in schema for key in ("oneOf", "anyOf", "allOf")):
         raise invalid(f"{at}: input_schema does not support oneOf, allOf, or anyOf at the top level")
     properties = schema.get("properties")
-    if properties is not None:
-        for key, value in checks.mapping(properties, f"{at}.properties").items():
-            if not _PROPERTY.fullmatch(key):
-                raise invalid(f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'")
-            if not isinstance(value, dict | bool):
-                raise invalid(f"{at}.properties.{key}: JSON schema is invalid. It must match JSON Schema draft 2020-12")
+    for key in checks.mapping(properties, f"{at}.properties") if properties is not None else ():
+        if not _PROPERTY.fullmatch(key):
+            raise invalid(f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'")
     for index, name in enumerate(checks.array(schema.get("required") or [], f"{at}.required")):
         checks.string(name, f"{at}.required.{index}")
+    # As the SDK's types have it, these two may be null at the root.
+    rest = {key: value for key, value in schema.items() if key not in _NULLABLE or value is not None}
+    if not _is_schema(json.dumps(rest)):
+        raise invalid(
+            f"{at}: JSON schema is invalid. It must match JSON Schema draft 2020-12 "
+            "(https://json-schema.org/draft/2020-12)."
+        )
     if tool.get("strict") and schema.get("additionalProperties") is not False:
         raise invalid(f"{at}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+
+
+@lru_cache(maxsize=4096)
+def _is_schema(text: str) -> bool:
+    """Whether this is a schema of draft 2020-12. Formats (patterns, addresses) are not looked into."""
+    import jsonschema
+
+    try:
+        jsonschema.Draft202012Validator.check_schema(json.loads(text), format_checker=jsonschema.FormatChecker(()))
+    except (jsonschema.SchemaError, RecursionError):
+        return False
+    return True

@@ -94,6 +94,29 @@ def test_a_plain_answer() -> None:
     assert (reply.tokens.input_tokens, reply.tokens.output_tokens) == (25, 42)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (None, {"id": "c_1", "expires_at": "2026-03-02T10:00:00Z"}, "c_1"),
+        ({"id": "c_1", "expires_at": "2026-03-02T10:00:00Z"}, None, "c_1"),
+        (
+            {"id": "c_1", "expires_at": "2026-03-02T10:00:00Z"},
+            {"id": "c_2", "expires_at": "2026-03-02T10:05:00Z", "skills": []},
+            "c_2",
+        ),
+        (None, None, None),
+        (None, {"id": "c_1"}, None),
+        (None, "c_1", None),
+    ],
+)
+def test_the_container_is_told_at_the_beginning_or_the_end(first: Any, last: Any, expected: str | None) -> None:
+    begun, [told, stopped] = start(), finish()
+    begun = {**begun, "message": {**begun["message"], "container": first}}
+    told = {**told, "delta": {**told["delta"], "container": last}}
+    reply = call(stream([sse(begun, *text(0, "x"), told, stopped)]))
+    assert (reply.container.id if reply.container else None) == expected
+
+
 def test_final_usage_replaces_and_null_does_not() -> None:
     final = {"input_tokens": 30, "cache_read_input_tokens": None, "server_tool_use": {"web_search_requests": 2}}
     reply = call(stream([sse(start(), *text(0, "x"), *finish(**final))]))

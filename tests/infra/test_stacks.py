@@ -120,6 +120,7 @@ def test_table(templates: Templates) -> None:
     assert {name: tuple(key["AttributeName"] for key in index["KeySchema"]) for name, index in indexes.items()} == {
         "by_user": ("user_key", "created_key"),
         "by_tenant": ("tenant_key", "created_key"),
+        "by_status": ("status_key", "created_key"),
         "due": ("due_shard", "due_at"),
     }
     assert {index["Projection"]["ProjectionType"] for index in indexes.values()} == {"KEYS_ONLY"}
@@ -220,9 +221,15 @@ def test_worker_scales_from_nothing_and_back(templates: Templates) -> None:
 
 def test_jwt_and_bedrock_as_chosen_by_context(synthesize: Synthesize) -> None:
     folder = synthesize(
-        jwt_issuer="https://issuer.example", jwt_audience="turnkeeper", model_provider="bedrock", stage="dev"
+        jwt_issuer="https://issuer.example",
+        jwt_audience="turnkeeper",
+        model_provider="bedrock",
+        stage="dev",
+        fetch_contents="false",
     )
     api = json.loads((folder / "TurnkeeperApi.template.json").read_text())
+    told = [one["Environment"]["Variables"] for one in resources(api, "AWS::Lambda::Function").values()]
+    assert {one.get("TURNKEEPER_FETCH_CONTENTS") for one in told} == {"false"}
     routes = resources(api, "AWS::ApiGatewayV2::Route").values()
     assert {one["RouteKey"]: one["AuthorizationType"] for one in routes}["$default"] == "JWT"
     (authorizer,) = resources(api, "AWS::ApiGatewayV2::Authorizer").values()

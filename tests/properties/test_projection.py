@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from local.standin.signatures import redact, sign_thinking
 from local.standin.validate import validate_message
 from turnkeeper.core.admission import admit, call_problem
+from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.projection import project
 from turnkeeper.core.repairs import left_out
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import tool_uses, with_cache_breakpoints
+from turnkeeper.core.transcript import tool_uses
 
 NOW = "2026-03-02T09:30:00.000Z"
 WORDS = st.sampled_from(["", " ", "words", "half \ud800", "[[say x]]"])
@@ -66,15 +68,23 @@ DOCUMENTS = st.builds(
     },
     st.sampled_from([True, False, None]),
 )
+#: Contents that were fetched, alone and inside a document.
+PICTURE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"},
+    "fetched": {"from": "https://example.com/a", "sha256": "0" * 64, "bytes": 6},
+}
+KEPT = st.sampled_from([PICTURE, {"type": "document", "source": {"type": "content", "content": [PICTURE]}}])
+KINDS = ["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
 ANSWERS = st.lists(st.one_of(TEXT, CALLS, THOUGHTS, SERVED), max_size=4)
-INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS), max_size=3)
+INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS, KEPT), max_size=3)
 
 
 @st.composite
-def transcripts(draw: st.DrawFn) -> list[Entry]:
+def transcripts(draw: st.DrawFn, kinds: Sequence[str] = KINDS) -> list[Entry]:
     entries: list[Entry] = []
     for seq in range(1, draw(st.integers(1, 10)) + 1):
-        kind = draw(st.sampled_from(["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind"]))
+        kind = draw(st.sampled_from(kinds))
         content: list[dict[str, Any]] = []
         marks: tuple[LeftOut, ...] = ()
         if kind == "user":
@@ -83,8 +93,11 @@ def transcripts(draw: st.DrawFn) -> list[Entry]:
             content = draw(ANSWERS)
         elif kind == "tool_results":
             content = [*draw(st.lists(RESULTS, max_size=3)), *draw(st.lists(TEXT, max_size=1))]
-        elif kind in ("repair", "rewind"):
-            index = st.integers(0, 3) if kind == "repair" else st.none()
+        elif kind in ("repair", "rewind", "compaction"):
+            content = draw(st.lists(TEXT, max_size=1)) if kind == "compaction" else []
+            index = {"repair": st.integers(0, 3), "rewind": st.none()}.get(
+                kind, st.one_of(st.none(), st.integers(0, 3))
+            )
             marks = tuple(
                 draw(st.lists(st.builds(LeftOut, st.integers(1, seq), index, st.just("refused")), max_size=2))
             )
@@ -107,7 +120,7 @@ def check(entries: list[Entry]) -> None:
     assert [len(places) for places in projection.places] == [len(m["content"]) for m in projection.messages]
     if not projection.messages:
         return  # Everything was left out: there is nothing to ask.
-    body = {"model": "m", "max_tokens": 5, "messages": with_cache_breakpoints(projection.messages)}
+    body = {"model": "m", "max_tokens": 5, "messages": marked([], [], projection.messages, {}).messages}
     written = json.dumps(body, ensure_ascii=False, allow_nan=False)
     written.encode()
     validate_message(json.loads(written), beta=False)

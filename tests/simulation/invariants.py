@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 
+from local.standin.validate import validate_message
 from tests.simulation.world import Simulation
 from tests.support.checks import check_ledger, check_totals, check_transcript
 from turnkeeper.core import audit
 from turnkeeper.core.ledger import Reservation
+from turnkeeper.core.lifecycle.change import must_take_input
+from turnkeeper.core.projection import project
 from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Entry, Head, Transcript
+from turnkeeper.core.transcript import text_block
 from turnkeeper.ports import Item, Key
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import payer_of
@@ -54,6 +59,7 @@ def check_session(simulation: Simulation, transcript: Transcript, calls: list[It
         check_transcript(entries)
         check_inputs(entries, simulation.users.accepted.get(head.session_id, []))
         check_totals(head, entries, calls)
+        check_way_on(head, entries)
         audited = check_audit(simulation, head)
         assert audited == [outcome.tool_use_id for entry in entries for outcome in entry.outcomes]
 
@@ -62,6 +68,16 @@ def check_end(head: Head, *, damaged: bool) -> None:
     """No turn ends by an error of our own, but where too many runners in a row were lost."""
     if head.stop is not None and head.stop.reason == "internal_error" and not damaged:
         assert "runners in a row" in str(head.stop.detail), f"an error of our own: {head.stop.detail}"
+
+
+def check_way_on(head: Head, entries: tuple[Entry, ...]) -> None:
+    """Unless it has ended, the session takes an input, and with it what is sent is what the API takes."""
+    if head.ended:
+        return
+    must_take_input(head)
+    said = Entry(seq=head.last_seq + 1, type="user", at=head.updated_at, content=(text_block("and now?"),))
+    body = {"model": "m", "max_tokens": 5, "messages": project([*entries, said]).messages}
+    validate_message(json.loads(json.dumps(body, allow_nan=False)), beta=False)
 
 
 def check_inputs(entries: tuple[Entry, ...], texts: list[str]) -> None:

@@ -13,6 +13,7 @@ from local.standin.errors import ApiError
 from local.standin.validate import validate_message
 from tests.support.scheduler import Scheduler
 from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
+from turnkeeper.core import summary
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest, Rates
 
@@ -68,6 +69,10 @@ class Tools:
         return number
 
 
+#: About three steps of the simulated agent.
+WINDOW_TOKENS = 450
+
+
 class SimulatedModel:
     """A :class:`turnkeeper.ports.Model`: what it answers depends on the seed and on what it is sent."""
 
@@ -76,6 +81,8 @@ class SimulatedModel:
         #: Every other round of weather, it answers anything at all, and cannot process some of what it is sent.
         self._odd = seed // 6 % 2 == 1
         self._refused: set[str] = set()
+        #: In every third seed it reads little, so that conversations have to be shortened.
+        self._window = WINDOW_TOKENS if seed % 3 == 1 else None
         self._scheduler = scheduler
         self._violated = violated
         self._random = Random(seed * 7919 + 3)
@@ -104,6 +111,11 @@ class SimulatedModel:
             json.dumps(body, ensure_ascii=False).encode()
         except (ApiError, ValueError) as refused:
             self._violated(f"sent to the model: {refused}")
+        tokens = self.count_tokens(request)
+        if self._window is not None and tokens > self._window:
+            refused = ProviderError("too long", retryable=False, certainty="unbilled", status_code=400)
+            refused.data |= {"context_window": True, "window": self._window}
+            raise refused
         self._refuse(request.messages)
 
     def _refuse(self, messages: list[dict[str, Any]]) -> None:
@@ -127,7 +139,9 @@ class SimulatedModel:
         choice = Random(digest)
         ends = choice.random() < 0.3
         content: list[dict[str, Any]]
-        if not ends:
+        if is_summary(request):
+            content = [{"type": "text", "text": "so far so good"}]
+        elif not ends:
             content = [self._tool_use(choice, len(texts)) for _ in range(choice.choice([1, 1, 2, 3]))]
         elif any(tool["name"] == "end_task" for tool in request.tools) and choice.random() < 0.8:
             content = [self._use("end_task", {"status": "completed", "summary": "done"})]
@@ -154,6 +168,10 @@ class SimulatedModel:
     def _count(self) -> int:
         self._made += 1
         return self._made
+
+
+def is_summary(request: ModelRequest) -> bool:
+    return request.system[0]["text"] == summary.SYSTEM
 
 
 def odd_answer(choice: Random, content: list[dict[str, Any]], stop: str) -> tuple[list[dict[str, Any]], str]:

@@ -168,7 +168,7 @@ class Users:
                 continue
             chance = self._random.random()
             if chance < 0.005:
-                self._quietly(lambda head=head: self._simulation.intake.cancel(head, actor=name))  # type: ignore[misc]
+                self._quietly(lambda head=head: self._simulation.cancelling.cancel(head, actor=name))  # type: ignore[misc]
             elif chance < 0.01:
                 self._quietly(lambda head=head: self._erase(head, name))  # type: ignore[misc]
             elif head.resting:

@@ -7,7 +7,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.ports import Operation, Put, StoreBusy, Update
 from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
@@ -102,6 +103,9 @@ class Simulation:
                 keep_lease=self._keep_lease,
             )
         )
+        # As in a front door, by a world without a model.
+        ending = replace(self.engine.world, model=Nobody(), detector=Nobody())
+        self.cancelling = Cancelling(self.sessions, Engine(ending), clock)
         self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock))
         self.users = Users(self)
         self._clock = clock

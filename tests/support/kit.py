@@ -45,6 +45,7 @@ from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper.testing.memory_web import MemoryWeb
 from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -116,8 +117,8 @@ def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
     body = {**request.options, "model": request.model, "messages": request.messages, **more}
     if request.system:
         body["system"] = request.system
-    if request.tools:
-        body["tools"] = request.tools
+    if tools := [*request.tools, *request.options.get("tools", ())]:
+        body["tools"] = tools
     return parse_body(json.dumps(body).encode())
 
 
@@ -188,6 +189,10 @@ class MemoryKit(Kit):
     @cached_property
     def tokens(self) -> SignedTokens:
         return SignedTokens(lambda: self.signing_keys)
+
+    @cached_property
+    def web(self) -> MemoryWeb:
+        return MemoryWeb()
 
     @cached_property
     def model(self) -> Model:

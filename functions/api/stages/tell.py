@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from functions.api.documents import RewoundDocument, SessionDocument, SessionSummary, TurnDocument
+from functions.api.documents import ContextDocument, RewoundDocument, SessionDocument, SessionSummary, TurnDocument
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.bootstrap import Kit
@@ -55,6 +55,9 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
         "scores": [],
         "flags": list(head.flags),
         "repairs": head.repairs,
+        "context": ContextDocument(
+            tokens=head.account.context_tokens, window=head.window or None, left_out=head.left_out
+        ),
         "forked_from": head.forked_from,
         "plan": kit.sessions.plan(head.tenant_id, head.session_id),
     }
@@ -138,9 +141,9 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
             if turn > number:
                 break
             answer, ended = None, None
-        last_seq, cost = entry.seq, cost + entry.cost_nanousd
+        last_seq, cost, usage = entry.seq, cost + entry.cost_nanousd, usage + Usage.of(entry.usage)
         if entry.type == "assistant":
-            answer, steps, usage = entry, steps + 1, usage + Usage.of(entry.usage)
+            answer, steps = entry, steps + 1
         elif entry.type == "status":
             ended = entry
     stop = ended.stop if ended else None

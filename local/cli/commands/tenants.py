@@ -79,6 +79,16 @@ def unpause(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
         _answer(out, _operator(stack).set_tenant(tenant, paused=False))
 
 
+@app.command()
+def index(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
+    """Once after an upgrade from 0.1, when none of its processes runs any more: put the tenant's old sessions into the
+    index by status, so that lists need not look through them."""
+    with Output(json) as out:
+        taken = _operator(stack).index_tenant(tenant)
+        summary = f"{taken['sessions']} sessions of 0.1 were put into the index."
+        out.answer(taken, lambda console: console.print(summary))
+
+
 def _operator(stack: str | None) -> Operator:
     from local.cli.operator import connect
     from local.cli.place import find

@@ -3,12 +3,13 @@
 What an agent's author needs is here; see ``agents/`` for agents to copy from.
 """
 
-from turnkeeper.core.agent import Agent, Limits
+from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 
 __all__ = [
     "Agent",
+    "Context",
     "ForeignToolError",
     "Limits",
     "Tool",

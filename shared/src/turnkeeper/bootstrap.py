@@ -26,7 +26,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
-from turnkeeper.core.policy import Policy, policy_of
+from turnkeeper.core.policy import Policy, misnamed_caps, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.ports import (
     Alerts,
@@ -41,10 +41,13 @@ from turnkeeper.ports import (
     Table,
     Tokens,
     Turns,
+    Web,
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
+from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog, load_agents
+from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
@@ -158,6 +161,12 @@ class Kit:
 
         return RuleDetector()
 
+    @cached_property
+    def web(self) -> Web:
+        from turnkeeper.tools.web.contents import GuardedWeb
+
+        return GuardedWeb()
+
     # ---- services ----
 
     @cached_property
@@ -178,7 +187,12 @@ class Kit:
             prices=self.prices,
             clock=self.clock,
             ids=self.ids,
+            contents=self.contents,
         )
+
+    @cached_property
+    def contents(self) -> Contents | None:
+        return Contents(self.web, self.parallel, self.clock) if self.settings.fetch_contents else None
 
     @cached_property
     def branching(self) -> Branching:
@@ -195,25 +209,32 @@ class Kit:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(
-            World(
-                sessions=self.sessions,
-                tenants=self.tenants,
-                treasury=self.treasury,
-                policy=self.policy,
-                catalog=self.catalog,
-                model=self.model,
-                prices=self.prices,
-                dispatch=self.dispatch,
-                auditor=self.auditor,
-                redactor=self.redactor,
-                detector=self.detector,
-                clock=self.clock,
-                ids=self.ids,
-                parallel=self.parallel,
-                warn=logger.warning,
-                keep_lease=self.keep_lease,
-            )
+        return Engine(self._world(self.model, self.detector))
+
+    @cached_property
+    def cancelling(self) -> Cancelling:
+        # Neither model nor detector: it only ends turns, also where there is no permission to read the model's key.
+        nobody = Nobody()
+        return Cancelling(self.sessions, Engine(self._world(nobody, nobody)), self.clock)
+
+    def _world(self, model: Model, detector: InjectionDetector) -> World:
+        return World(
+            sessions=self.sessions,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            policy=self.policy,
+            catalog=self.catalog,
+            model=model,
+            prices=self.prices,
+            dispatch=self.dispatch,
+            auditor=self.auditor,
+            redactor=self.redactor,
+            detector=detector,
+            clock=self.clock,
+            ids=self.ids,
+            parallel=self.parallel,
+            warn=logger.warning,
+            keep_lease=self.keep_lease,
         )
 
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
@@ -224,6 +245,8 @@ class Kit:
     def warm(self) -> None:
         """Make now what the first request would wait for, but for the model. Reads no secret and opens no connection:
         what is warm may be kept in a snapshot of the process."""
+        for problem in misnamed_caps(self.policy, self.catalog.agents.values(), self.catalog.broken):
+            logger.error("an agent has no cap: %s", problem)
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
                 for model in (agent.model, *agent.fallback_models):

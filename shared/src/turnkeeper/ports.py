@@ -5,14 +5,15 @@ Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.core.session import Usage
+from turnkeeper.core.session import Container, Usage
 from turnkeeper.core.suspicion import Finding
 
 # ---- the table ----
@@ -110,10 +111,11 @@ class StoreBusy(TurnkeeperError):
 
 
 class Table(Protocol):
-    """One table: string keys ``pk`` and ``sk``, items of JSON values (no floats; bytes allowed), three indexes.
+    """One table: string keys ``pk`` and ``sk``, items of JSON values (no floats; bytes allowed), four indexes.
 
     Indexes project keys only and may lag: ``by_user`` (user_key, created_key), ``by_tenant`` (tenant_key,
-    created_key), ``due`` (due_shard, due_at). Everything else reads its own writes.
+    created_key), ``by_status`` (status_key, created_key), ``due`` (due_shard, due_at). Everything else reads its own
+    writes.
     """
 
     def get(self, key: Key) -> Item | None: ...
@@ -216,6 +218,24 @@ class Alerts(Protocol):
         """Tell on-call. Never raises: an alert that cannot be sent is logged."""
 
 
+# ---- the web ----
+
+
+class Web(Protocol):
+    """What stands behind public addresses. Everything else is out of reach, whatever name leads to it."""
+
+    def get(self, url: str, *, most: Callable[[str], int], timeout_seconds: float) -> Download:
+        """The content, fetched anew. Called from several threads at once.
+
+        Args:
+            most: bytes that are taken of a content of this media type; 0 for none.
+            timeout_seconds: for everything together, redirects included.
+
+        Raises:
+            NotFetched: there is none, or none that is taken; or, ``retryable``, nobody there answers now.
+        """
+
+
 # ---- the model ----
 
 
@@ -241,6 +261,8 @@ class ModelReply:
     stop_reason: str
     usage: dict[str, Any]
     request_id: str | None
+    #: The one that the provider ran code in, if any.
+    container: Container | None = None
 
     @property
     def tokens(self) -> Usage:
@@ -275,6 +297,8 @@ class Rates:
     output_nanousd: int
     #: Added once a call, for server tools at their maximum.
     fixed_nanousd: int = 0
+    #: Tokens that a request of the model may have; ``None`` where it is not known.
+    window: int | None = None
 
 
 class Prices(Protocol):

@@ -46,6 +46,9 @@ class Settings(BaseModel):
     health_port: int = Field(default=8080, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
 
+    #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
+    fetch_contents: bool = True
+
     #: Folders of agents beside ``agents/``.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.

@@ -8,7 +8,10 @@ import pytest
 
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
+from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.money import parse_usd
+from turnkeeper.ports import Update
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.world import Allowance
 
 SESSION = {
@@ -113,6 +116,25 @@ def test_admins_see_the_tenant_and_others_themselves(ann: Caller) -> None:
     assert listed(ann.but(user="boss", role="nobody-described-this")) == set()
 
 
+@pytest.mark.parametrize("caller", [{}, {"user": "boss", "role": "admin"}], ids=["user", "admin"])
+def test_a_list_by_status_is_full_while_there_is_something_to_fill_it(
+    ann: Caller, kit: MemoryKit, caller: dict[str, str]
+) -> None:
+    stopped = [create(ann, "[[stop max_tokens]] [[say cut]]").ok()["session_id"] for _ in range(3)]
+    kit.runner = "none"
+    for _ in range(230):
+        create(ann, wait=0).ok(202)
+    who = ann.but(**caller)
+    page = who.get("/v1/sessions?status=stopped&limit=2").ok()
+    assert [each["session_id"] for each in page["sessions"]] == [stopped[2], stopped[1]]
+    rest = who.get(f"/v1/sessions?status=stopped&limit=2&cursor={page['next_cursor']}").ok()
+    assert ([each["session_id"] for each in rest["sessions"]], rest["next_cursor"]) == ([stopped[0]], None)
+    assert {each["status"] for each in (*page["sessions"], *rest["sessions"])} == {"stopped"}
+    for other in ("status=running&", "status=idle&", ""):
+        problem = who.get(f"/v1/sessions?{other}limit=2&cursor={page['next_cursor']}").problem(400, "invalid_request")
+        assert "not one of this list" in problem["detail"]
+
+
 def test_a_cursor_is_of_use_to_its_owner_only(ann: Caller) -> None:
     for n in range(3):
         create(ann, f"[[say {n}]]").ok()
@@ -202,6 +224,35 @@ def test_a_session_that_moves_to_the_worker_is_cancelled_there(ann: Caller, kit:
     turn = create(ann, '[[tool add {"a": 1, "b": 2}]] [[say done]]', "helper", wait=2).ok(202)
     assert turn["status"] == "queued"
     assert ann.post(f"/v1/sessions/{turn['session_id']}/cancel").ok()["status"] == "cancelled"
+
+
+def test_a_session_whose_runner_is_dead_is_cancelled_at_once(ann: Caller, kit: MemoryKit) -> None:
+    turn = create(ann, agent="slow", wait=0).ok(202)
+    kit.sessions.claim("acme", turn["session_id"], "a dead runner", "fargate")
+    kit.table.update(Update(keys.head_key("acme", turn["session_id"]), set={"lease_expires_at": 1}))
+    cancelled = ann.post(f"/v1/sessions/{turn['session_id']}/cancel").ok()
+    assert (cancelled["status"], cancelled["stop"]["reason"]) == ("cancelled", "cancelled")
+    with pytest.raises(SessionEnded):
+        kit.run(kit.head(turn["session_id"]))
+
+
+def test_a_runner_that_dies_while_a_cancel_waits_for_it_is_not_waited_for(ann: Caller, kit: MemoryKit) -> None:
+    turn = create(ann, agent="slow", wait=0).ok(202)
+    session_id = turn["session_id"]
+    held = kit.sessions.claim("acme", session_id, "a runner", "fargate")
+    clock = kit.clock
+
+    class Sleeps:
+        """The lease runs out while the call waits."""
+
+        now, monotonic = clock.now, clock.monotonic
+
+        def sleep(self, _: float) -> None:
+            kit.table.update(Update(keys.head_key("acme", session_id), set={"lease_expires_at": 1}))
+
+    kit.clock = Sleeps()
+    assert kit.sessions.is_held(held)
+    assert ann.post(f"/v1/sessions/{session_id}/cancel").ok()["status"] == "cancelled"
 
 
 def test_a_session_at_rest_is_cancelled(ann: Caller) -> None:

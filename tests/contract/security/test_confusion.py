@@ -100,7 +100,7 @@ def test_an_admins_key_in_a_users_session_is_the_admins(ann: Caller) -> None:
     admin.but(role="user").post(f"/v1/sessions/{session}/turns", body, key="k").problem(404, "session_not_found")
 
 
-@pytest.mark.parametrize("alter", ["tenant", "index", "other list", "junk", "keys"])
+@pytest.mark.parametrize("alter", ["tenant", "index", "other list", "junk", "deep", "keys"])
 def test_cursors_of_others_lead_nowhere(ann: Caller, alter: str) -> None:
     for _ in range(2):
         ann.post("/v1/sessions", {"agent": "plain", "input": PRIVATE}).ok()
@@ -110,8 +110,9 @@ def test_cursors_of_others_lead_nowhere(ann: Caller, alter: str) -> None:
     sent = {
         "tenant": cursor,
         "index": cursor,
-        "other list": base64.urlsafe_b64encode(json.dumps({**place, "user_key": "T#acme"}).encode()).decode(),
+        "other list": base64.urlsafe_b64encode(json.dumps({**place, "list": "T#acme#S"}).encode()).decode(),
         "junk": "x" * 5000,
+        "deep": base64.urlsafe_b64encode(b"[" * 3000).decode(),
         "keys": base64.urlsafe_b64encode(b'{"pk": "T#acme", "sk": "TENANT"}').decode(),
     }[alter]
     answer = stranger.get(f"/v1/sessions?cursor={sent}")

@@ -17,6 +17,7 @@ from turnkeeper.core.money import nano_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MTOK = 1_000_000
+COMPACTS = {"context_management": {"edits": [{"type": "compact_20260112"}]}}
 OWN = {
     "house-model": {"input_usd_per_mtok": "3.00", "output_usd_per_mtok": "15.00"},
     "arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc": {
@@ -311,7 +312,8 @@ def test_rates_look_ahead_to_a_price_that_changes_tomorrow() -> None:
         ("claude-sonnet-5-5", {"made_up": 1}),
         ("claude-sonnet-5-5", {"mcp_servers": []}),
         ("claude-sonnet-5-5", {"fallbacks": ["claude-opus-5-5"]}),
-        ("claude-sonnet-5-5", {"context_management": {"edits": [{"type": "compact_20260112"}]}}),
+        ("claude-sonnet-5-5", {"context_management": {"edits": [{"type": "new_20270101"}]}}),
+        ("claude-sonnet-5-5", {**COMPACTS, "tools": [{"type": "web_search_20250305", "max_uses": 1}]}),
         ("claude-sonnet-5-5", {"context_management": 1}),
         ("claude-sonnet-5-5", {"tools": [{"type": "web_search_20250305"}]}),
         ("claude-sonnet-5-5", {"tools": [{"type": "web_search_20250305", "max_uses": True}]}),
@@ -355,12 +357,32 @@ def test_options_that_cost_nothing_are_taken() -> None:
         {"service_tier": "flex"},
         {"inference_geo": "mars"},
         {"server_tool_use": {"code_execution_requests": 1}},
-        {"iterations": [{"type": "message"}, {"type": "compaction"}]},
+        {"iterations": [{"type": "message"}, {"type": "advisor"}]},
     ],
 )
 def test_usage_that_cannot_be_priced_is_refused(usage: dict[str, Any]) -> None:
     with pytest.raises(UnpricedModel):
         prices().cost_nanousd("claude-opus-5-5", usage, {})
+
+
+def test_a_compaction_by_the_api_is_reserved_for_and_booked() -> None:
+    """It reads all that was sent and writes a summary, beside the counts of the answer itself."""
+    plain, compacting = prices().rates("claude-opus-5-5", {}), prices().rates("claude-opus-5-5", COMPACTS)
+    assert (compacting.input_nanousd, compacting.output_nanousd) == (plain.input_nanousd * 2, plain.output_nanousd * 2)
+    answer = {"input_tokens": 23_000, "output_tokens": 1_000}
+    summary = {"input_tokens": 180_000, "output_tokens": 3_500}
+    usage = {**answer, "iterations": [{"type": "compaction", **summary}, {"type": "message", **answer}]}
+    booked = prices().cost_nanousd("claude-opus-5-5", usage, COMPACTS)
+    parts = [prices().cost_nanousd("claude-opus-5-5", part, {}) for part in (answer, summary)]
+    assert booked == sum(parts)
+
+
+def test_what_a_model_reads_is_known() -> None:
+    assert prices().rates("claude-haiku-4-5", {}).window == 200_000
+    assert prices().rates("claude-sonnet-5-5", {}).window == 1_000_000
+    assert prices(OWN).rates("house-model", {}).window is None
+    windowed = {"house-model": {**OWN["house-model"], "context_window": 32_000}}
+    assert prices(windowed).rates("house-model", {}).window == 32_000
 
 
 # ---- a deployment's own prices ----

@@ -96,6 +96,14 @@ def test_pause_and_unpause(cli: Cli, kit: MemoryKit) -> None:
     assert cli("tenant", "unpause", "acme", "--json").document["paused"] is False
 
 
+def test_sessions_of_0_1_are_put_into_the_index(cli: Cli, kit: MemoryKit) -> None:
+    key = keys.head_key("local", new_session(kit))
+    kit.table.update(Update(key, set={"tenant_key": keys.tenant_pk("local")}, remove=("status_key",)))
+    assert cli("tenant", "index", "local", "--json").document == {"tenant_id": "local", "sessions": 1}
+    assert "0 sessions" in cli("tenant", "index", "local").stdout
+    assert len(kit.table.query(keys.by_status("local", "running"), index="by_status").items) == 1
+
+
 # ---- audit ----
 
 
@@ -292,7 +300,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         *(["demo"], ["up"], ["down"], ["status"], ["doctor"], ["chat"], ["run"], ["submit"], ["watch"], ["sessions"]),
         *(["show"], ["cancel"], ["resume"], ["erase"], ["spend"], ["redrive"]),
-        *(["tenant", verb] for verb in ("set", "show", "pause", "unpause")),
+        *(["tenant", verb] for verb in ("set", "show", "pause", "unpause", "index")),
         *(["audit", verb] for verb in ("show", "verify")),
     ],
     ids=" ".join,

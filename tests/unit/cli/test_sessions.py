@@ -146,6 +146,17 @@ def test_show_holds_the_whole_session(cli: Cli, api: FakeApi) -> None:
         assert text in shown
 
 
+def test_files_are_shown_by_where_they_came_from(cli: Cli, api: FakeApi) -> None:
+    fetched = {"from": "https://example.com/a.png\x1b[2J", "sha256": "0" * 64, "bytes": 3_000_000}
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png"}, "fetched": fetched}
+    own = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0=" * 999}}
+    api.session("ses_1", {**user("Look."), "content": [{"type": "text", "text": "Look."}, picture, own]})
+    shown = cli("show", "ses_1").stdout
+    assert "[image from https://example.com/a.png\ufffd[2J, 3,000,000 bytes]" in shown
+    assert "[document]" in shown
+    assert "JVBERi0=" not in shown
+
+
 def test_nothing_of_a_transcript_reaches_the_terminal_as_a_command(cli: Cli, api: FakeApi) -> None:
     evil = "\x1b]0;owned\x07[bold red]x[/] \x9b31m \u202e"
     api.session(

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.projection import NO_RESULT, Place, project
 from turnkeeper.core.repairs import left_out
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import GO_ON, tool_result, with_cache_breakpoints
+from turnkeeper.core.transcript import GO_ON, tool_result
 
 NOW = "2026-03-02T09:30:00.000Z"
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2lnbmF0dXJl"}
@@ -81,7 +82,7 @@ def test_broken_characters_become_whole() -> None:
 def test_entries_are_not_changed_by_being_sent() -> None:
     block = {**text("x"), "cache_control": {"type": "ephemeral"}}
     kept = entry("user", block)
-    with_cache_breakpoints(project([kept]).messages)
+    marked([], [], project([kept]).messages, {})
     assert kept.content == (block,)
 
 

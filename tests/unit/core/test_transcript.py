@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import (
     all_text_of,
@@ -14,7 +13,6 @@ from turnkeeper.core.transcript import (
     text_of,
     tool_uses,
     unanswered,
-    with_cache_breakpoints,
 )
 
 NOW = "2026-03-02T09:30:00.000Z"
@@ -29,22 +27,6 @@ def entry(kind: Any, *content: dict[str, Any], seq: int = 1) -> Entry:
 
 def text(words: str) -> dict[str, Any]:
     return {"type": "text", "text": words}
-
-
-def test_breakpoints_are_behind_the_last_two_user_messages() -> None:
-    said = [entry("user", text(str(n))) if n % 2 else entry("assistant", text("a"), THOUGHT) for n in range(1, 6)]
-    messages = project(said).messages
-    marked = with_cache_breakpoints(messages)
-    assert ["cache_control" in str(message) for message in marked] == [False, False, True, False, True]
-    assert "cache_control" not in str(messages)
-    assert with_cache_breakpoints([]) == []
-
-
-def test_a_block_that_cannot_carry_a_breakpoint_is_passed_over() -> None:
-    odd = {"type": "search_result", "source": "s", "title": "t", "content": []}
-    marked = with_cache_breakpoints([{"role": "user", "content": [text("a"), odd]}])
-    assert ["cache_control" in block for block in marked[0]["content"]] == [True, False]
-    assert with_cache_breakpoints([{"role": "user", "content": [odd]}])[0]["content"] == [odd]
 
 
 def test_calls_are_open_until_an_entry_answers_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -122,6 +123,38 @@ def test_a_small_file_may_be_a_large_image() -> None:
     request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
     bound = requests.input_bound(HEAD, request, entries)
     assert bound is not None and bound > 4_800
+
+
+def seen(block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "document", "source": {"type": "content", "content": [block]}}
+
+
+def returned(block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "toolu_1", "content": [block]}
+
+
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {}}
+
+
+@pytest.mark.parametrize("shaped", [lambda block: block, seen, returned], ids=["alone", "in a document", "in a result"])
+@pytest.mark.parametrize("later", [False, True], ids=["first", "since the last answer"])
+def test_a_large_file_is_an_image_too_and_no_text(shaped: Callable[[Any], Any], later: bool) -> None:
+    """Megabytes of it, as they are kept of an address, reserve what an image may count and not a token a byte."""
+    large = {**image(b"x" * 3_000_000), "fetched": {"from": "https://example.com/a", "sha256": "0", "bytes": 3_000_000}}
+    entries = [entry(1, "user", [text("look")]), entry(2, "assistant", [CALL]), entry(3, "user", [shaped(large)])]
+    request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
+    state = head(granted_tools=("find",), context_tokens=500) if later else HEAD
+    bound = requests.input_bound(state, request, entries)
+    assert bound is not None and 4_800 < bound < 10_000
+
+
+@given(st.integers(0, 5_000))
+def test_what_only_looks_like_an_image_is_text(size: int) -> None:
+    call = {**CALL, "input": image(b"x" * size)}
+    entries = [entry(1, "user", [text("look")]), entry(2, "assistant", [call])]
+    request = requests.build(HEAD, spec("Be.", "Find."), entries, {}, 100)
+    bound = requests.input_bound(HEAD, request, entries)
+    assert bound is not None and bound >= max(counted(request), len(call["input"]["source"]["data"]))
 
 
 @pytest.mark.parametrize(

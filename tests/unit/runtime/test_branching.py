@@ -84,7 +84,7 @@ def test_a_session_that_runs_or_has_ended_is_not_rewound() -> None:
     head = begin(kit)
     with pytest.raises(SessionBusy):
         kit.branching.rewind(WHO, head)
-    cancelled = kit.intake.cancel(head, actor="ann")
+    cancelled = kit.cancelling.cancel(head, actor="ann")
     kit.run(head) if not cancelled.ended else None
     with pytest.raises(SessionEnded):
         kit.branching.rewind(WHO, kit.head(head.session_id))
@@ -115,7 +115,7 @@ def test_a_copy_has_no_more_tools_than_either() -> None:
 
 def test_a_copy_of_a_session_that_has_ended_is_its_way_on() -> None:
     kit, head = talked()
-    cancelled = kit.intake.cancel(head, actor="ann")
+    cancelled = kit.cancelling.cancel(head, actor="ann")
     forked = kit.branching.fork(WHO, cancelled, value="go on")
     assert kit.run(forked).status == "idle"
     kit.erasure.erase(kit.head(head.session_id), actor="ann")

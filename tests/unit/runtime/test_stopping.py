@@ -61,7 +61,7 @@ def test_a_cancel_ends_a_running_model_call_within_seconds(allowance: Allowance)
     thread, left = running(kit, head, allowance)
     assert held.began.wait(5)
     started = time.monotonic()
-    kit.intake.cancel(kit.head(head.session_id), actor="ann")
+    kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
     thread.join(10)
     assert time.monotonic() - started < 5
     assert ended(left[0]) == ("cancelled", "cancelled")
@@ -89,7 +89,7 @@ def test_a_cancel_ends_a_running_tool_within_seconds(effect: Any, outcome: str) 
     head = begin(kit)
     thread, left = running(kit, head, RUNNERS[1])
     assert held.began.wait(5)
-    kit.intake.cancel(kit.head(head.session_id), actor="ann")
+    kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
     thread.join(10)
     held.let_go.set()
     assert ended(left[0]) == ("cancelled", "cancelled")
@@ -104,7 +104,7 @@ def test_a_cancel_does_not_wait_for_a_back_off() -> None:
     head = begin(kit, "plain")
     thread, left = running(kit, head, RUNNERS[0])
     kit.wait_for(head.session_id, lambda each: each.turn.attempts == 1)
-    kit.intake.cancel(kit.head(head.session_id), actor="ann")
+    kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
     thread.join(8)
     assert ended(left[0]) == ("cancelled", "cancelled")
     check_session(kit, left[0])
@@ -118,7 +118,7 @@ def test_a_cancel_between_steps() -> None:
         return "done"
 
     def cancelling(_: ModelRequest) -> ModelReply:
-        kit.intake.cancel(kit.head(head.session_id), actor="ann")
+        kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
         return reply(use("slow"))
 
     kit = scripted_kit(cancelling, reply(use("slow")), tools=[slow], lease_seconds=1, clock=SystemClock())
@@ -133,7 +133,7 @@ def test_a_cancel_while_it_waits_for_a_runner() -> None:
     for agent in ("plain", "slow"):
         kit = scripted_kit()
         head = begin(kit, agent)
-        kit.intake.cancel(head, actor="ann")
+        kit.cancelling.cancel(head, actor="ann")
         if not kit.head(head.session_id).resting:
             kit.run(head)
         left = kit.head(head.session_id)
@@ -145,10 +145,10 @@ def test_a_cancel_while_it_waits_for_a_runner() -> None:
 def test_a_cancel_at_rest_and_afterwards() -> None:
     kit = scripted_kit(reply(say("ok")))
     head = play(kit, "plain")
-    head = kit.intake.cancel(head, actor="ann")
+    head = kit.cancelling.cancel(head, actor="ann")
     check_session(kit, head)
     assert ended(head) == ("cancelled", "cancelled")
-    for act in (lambda: kit.intake.cancel(head, actor="ann"), lambda: kit.intake.post(head, "x")):
+    for act in (lambda: kit.cancelling.cancel(head, actor="ann"), lambda: kit.intake.post(head, "x")):
         with pytest.raises(SessionEnded):
             act()
     with pytest.raises(SessionEnded):
@@ -158,7 +158,7 @@ def test_a_cancel_at_rest_and_afterwards() -> None:
 def test_a_cancel_is_audited_once_with_who_asked() -> None:
     kit = scripted_kit()
     head = begin(kit, "slow")
-    kit.intake.cancel(head, actor="ops@example.com")
+    kit.cancelling.cancel(head, actor="ops@example.com")
     records = [record for record in kit.sessions.audit("acme", head.session_id) if record["kind"] == "cancel"]
     assert [record["actor"] for record in records] == ["ops@example.com"]
 

@@ -444,8 +444,7 @@ def test_a_tool_that_is_gone_since_is_an_error_and_what_it_may_have_done_unknown
 @pytest.mark.parametrize(("effect", "outcome"), [("read", "error"), ("idempotent", "unknown"), ("once", "unknown")])
 def test_a_cancel_does_not_claim_that_a_dead_runners_calls_never_ran(effect: Any, outcome: str) -> None:
     kit, head, ran = stopped_in_the_middle(effect)
-    kit.intake.cancel(kit.head(head.session_id), actor="ann")
-    left = kit.run(head)
+    left = kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
     check_session(kit, left)
     assert left.status == "cancelled"
     assert [each for _, each, _ in results(kit, left)] == [outcome, "error"]
@@ -454,8 +453,7 @@ def test_a_cancel_does_not_claim_that_a_dead_runners_calls_never_ran(effect: Any
 
 def test_a_cancel_keeps_what_was_put_down() -> None:
     kit, head, _ = stopped_in_the_middle("once", early=True)
-    kit.intake.cancel(kit.head(head.session_id), actor="ann")
-    left = kit.run(head)
+    left = kit.cancelling.cancel(kit.head(head.session_id), actor="ann")
     check_session(kit, left)
     assert results(kit, left)[0][1] == "ok"
 

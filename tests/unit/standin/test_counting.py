@@ -69,6 +69,8 @@ def test_every_kind_of_block_counts() -> None:
     document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "four" * 10}}
     assert block_tokens(result) > block_tokens(image) > 1000
     assert block_tokens(document) == 10
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "A" * 4_000_000}}
+    assert block_tokens(image) < block_tokens(pdf) < 200_000, "a file is not read as text"
     assert block_tokens({"type": "search_result", "title": "x"}) > 0
 
 

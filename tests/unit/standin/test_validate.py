@@ -125,6 +125,7 @@ GOOD = {
     ),
     "an mcp tool": talk("hi", [MCP_USE, MCP_RESULT], "go"),
     "documents all cited": talk("hi", [USE], [{**RESULT, "content": [CITED]}, CITED]),
+    "a document of parts": talk([{**DOCUMENT, "source": {"type": "content", "content": [IMAGE]}}]),
     "documents not cited": talk([DOCUMENT, {**CITED, "citations": {"enabled": False}}, {**FOUND_HERE}]),
     "nested as deep as it goes": talk("hi", [{**USE, "input": {"a": nested(190)}}], [RESULT]),
     "four markers": talk([text(str(n), cache_control={"type": "ephemeral", "ttl": "1h"}) for n in range(4)]),
@@ -188,6 +189,8 @@ BAD = [
     (talk([USE]), "can only be in `assistant` messages"),
     (talk("hi", [RESULT], "go"), "can only be in `user` messages"),
     (talk("hi", [{"type": "document", "source": {}}], "go"), "can only be in `user` messages"),
+    (talk([{**DOCUMENT, "source": {"type": "content", "content": [{**IMAGE, "x": 1}]}}]), "x: Extra inputs"),
+    (talk([{**DOCUMENT, "source": {"type": "content", "content": [DOCUMENT]}}]), "expected tags: 'text', 'image'"),
     (
         talk("hi", [USE]),
         "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1",

@@ -1,4 +1,4 @@
-"""What the tests of the guarded tools share: a call's context, and a PostgreSQL of their own."""
+"""What the tests of the guarded tools share: a call's context, a web server, names, and a PostgreSQL of their own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.pages import PageServer, serving
 from turnkeeper.core.tools import Tool, ToolContext
 
 Call = Callable[..., Any]
@@ -39,6 +40,32 @@ def call() -> Call:
         return tool.body(context(seconds, session), arguments)
 
     return run
+
+
+@pytest.fixture
+def server() -> Iterator[PageServer]:
+    with serving(PageServer({})) as running:
+        yield running
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Names to their addresses, or to a function that gives them; counts how often each was asked for."""
+    table: dict[str, Any] = {"asked": []}
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, port: Any, *args: Any, **keywords: Any) -> Any:
+        if host not in table:
+            return real(host, port, *args, **keywords)
+        table["asked"].append(host)
+        found = table[host]
+        addresses = found() if callable(found) else found
+        return [
+            (socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return table
 
 
 def free_port() -> int:

@@ -3,106 +3,27 @@
 from __future__ import annotations
 
 import gzip
-import http.server
 import ipaddress
 import json
 import socket
 import ssl
 import struct
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from tests.support.pages import Handler, PageRequest, PageServer, page, redirect, serving
 from tests.unit.tools.conftest import Call
 from turnkeeper.core.tools import Tool, ToolDenied, ToolError, content_of
 from turnkeeper.tools import http_fetch
 
-Handler = Callable[["_Request"], None]
 
-
-class _Request(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def handle_any(self) -> None:
-        self.server.seen.append((self.command, self.path, dict(self.headers.items())))
-        length = int(self.headers.get("content-length") or 0)
-        self.server.bodies.append(self.rfile.read(length) if length else b"")
-        self.close_connection = True
-        page = self.server.pages.get(self.path.split("?")[0])
-        if page is None:
-            self.answer(b"not here", status=404)
-        else:
-            page(self)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = handle_any
-
-    def answer(self, data: bytes, status: int = 200, content_type: str | None = "text/plain", **headers: str) -> None:
-        self.send_response(status)
-        if content_type:
-            self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(data)))
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, pages: dict[str, Handler]) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.pages = pages
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
-        self.bodies: list[bytes] = []
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
-
-    @property
-    def port(self) -> int:
-        return cast(int, self.server_address[1])
-
-
-def page(data: bytes, **keywords: Any) -> Handler:
-    return lambda request: request.answer(data, **keywords)
-
-
-def redirect(to: str, status: int = 302) -> Handler:
-    return lambda request: request.answer(b"", status=status, Location=to)
-
-
-@pytest.fixture
-def server() -> Iterator[_Server]:
-    with _serving(_Server({})) as running:
-        yield running
-
-
-class _serving:
-    def __init__(self, server: _Server) -> None:
-        self.server = server
-
-    def __enter__(self) -> _Server:
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self.server
-
-    def __exit__(self, *error: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def fetcher(server: _Server, **keywords: Any) -> Tool:
+def fetcher(server: PageServer, **keywords: Any) -> Tool:
     defaults: dict[str, Any] = {
         "domains": ["127.0.0.1", "localhost"],
         "ports": [server.port],
@@ -112,27 +33,7 @@ def fetcher(server: _Server, **keywords: Any) -> Tool:
     return http_fetch(**{**defaults, **keywords})
 
 
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Names to their addresses, or to a function that gives them; counts how often each was asked for."""
-    table: dict[str, Any] = {"asked": []}
-    real = socket.getaddrinfo
-
-    def resolve(host: Any, port: Any, *args: Any, **keywords: Any) -> Any:
-        if host not in table:
-            return real(host, port, *args, **keywords)
-        table["asked"].append(host)
-        found = table[host]
-        addresses = found() if callable(found) else found
-        return [
-            (socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return table
-
-
-def test_a_page(server: _Server, call: Call) -> None:
+def test_a_page(server: PageServer, call: Call) -> None:
     server.pages["/a"] = page("Grüße".encode(), content_type="text/html; charset=utf-8")
     answer = call(fetcher(server), url=f"http://127.0.0.1:{server.port}/a?b=c#d")
     assert answer == {
@@ -147,7 +48,7 @@ def test_a_page(server: _Server, call: Call) -> None:
     assert (method, path, headers["Host"]) == ("GET", "/a?b=c", f"127.0.0.1:{server.port}")
 
 
-def test_status_is_told_not_raised(server: _Server, call: Call) -> None:
+def test_status_is_told_not_raised(server: PageServer, call: Call) -> None:
     answer = call(fetcher(server), url=f"http://127.0.0.1:{server.port}/none")
     assert (answer["status"], answer["text"]) == (404, "not here")
 
@@ -288,9 +189,9 @@ def test_a_listed_private_address_needs_to_be_opened_too(host: str, call: Call) 
         call(http_fetch(domains=[host]), url=f"http://{host}/")
 
 
-def test_rebinding_finds_the_checked_address(server: _Server, names: dict[str, Any], call: Call) -> None:
+def test_rebinding_finds_the_checked_address(server: PageServer, names: dict[str, Any], call: Call) -> None:
     """The name's second answer would be another server: it is never asked for."""
-    with _serving(_Server({"/": page(b"the inside")})) as _inside:
+    with serving(PageServer({"/": page(b"the inside")})) as _inside:
         answers = iter([["127.0.0.1"], ["127.0.0.2"], ["169.254.169.254"]])
         names["rebind.example.com"] = lambda: next(answers)
         server.pages["/"] = page(b"the outside")
@@ -303,7 +204,7 @@ def test_rebinding_finds_the_checked_address(server: _Server, names: dict[str, A
             call(tool, url=f"http://rebind.example.com:{server.port}/")
 
 
-def test_a_redirect_is_resolved_and_checked_again(server: _Server, names: dict[str, Any], call: Call) -> None:
+def test_a_redirect_is_resolved_and_checked_again(server: PageServer, names: dict[str, Any], call: Call) -> None:
     answers = iter([["127.0.0.1"], ["169.254.169.254"]])
     names["rebind.example.com"] = lambda: next(answers)
     server.pages["/"] = redirect("/next")
@@ -311,7 +212,7 @@ def test_a_redirect_is_resolved_and_checked_again(server: _Server, names: dict[s
         call(fetcher(server, domains=["rebind.example.com"]), url=f"http://rebind.example.com:{server.port}/")
 
 
-def test_redirects_are_followed_within_what_is_allowed(server: _Server, call: Call) -> None:
+def test_redirects_are_followed_within_what_is_allowed(server: PageServer, call: Call) -> None:
     server.pages["/1"] = redirect("2", 301)
     server.pages["/2"] = redirect(f"http://localhost:{server.port}/3", 307)
     server.pages["/3"] = page(b"there")
@@ -339,20 +240,20 @@ def test_redirects_are_followed_within_what_is_allowed(server: _Server, call: Ca
         "javascript:alert(1)",
     ],
 )
-def test_a_redirect_out_is_refused(to: str, server: _Server, call: Call) -> None:
+def test_a_redirect_out_is_refused(to: str, server: PageServer, call: Call) -> None:
     server.pages["/"] = redirect(to)
     with pytest.raises(ToolDenied):
         call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")
 
 
-def test_redirects_end(server: _Server, call: Call) -> None:
+def test_redirects_end(server: PageServer, call: Call) -> None:
     server.pages["/"] = redirect("/")
     with pytest.raises(ToolError, match="more than 5"):
         call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")
     assert len(server.seen) == 6
 
 
-def test_what_is_posted(server: _Server, call: Call) -> None:
+def test_what_is_posted(server: PageServer, call: Call) -> None:
     tool = fetcher(server, methods=["GET", "POST", "DELETE"])
     server.pages["/"] = page(b"ok")
     call(tool, url=f"http://127.0.0.1:{server.port}/", method="post", body="{}", headers={"Content-Type": "a/b"})
@@ -365,7 +266,7 @@ def test_what_is_posted(server: _Server, call: Call) -> None:
 
 
 @pytest.mark.parametrize(("status", "method", "body"), [(302, "GET", b""), (303, "GET", b""), (307, "POST", b"hi")])
-def test_a_post_that_is_redirected(status: int, method: str, body: bytes, server: _Server, call: Call) -> None:
+def test_a_post_that_is_redirected(status: int, method: str, body: bytes, server: PageServer, call: Call) -> None:
     server.pages["/"] = redirect("/x", status)
     server.pages["/x"] = page(b"ok")
     call(fetcher(server, methods=["GET", "POST"]), url=f"http://127.0.0.1:{server.port}/", method="POST", body="hi")
@@ -376,7 +277,7 @@ def test_a_post_that_is_redirected(status: int, method: str, body: bytes, server
 
 
 def test_nothing_of_ours_goes_along(
-    server: _Server, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: PageServer, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """No proxy, no netrc, no cookie that an earlier answer set."""
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
@@ -392,7 +293,7 @@ def test_nothing_of_ours_goes_along(
         assert {key.lower() for key in headers} == {"host", "user-agent", "accept", "accept-encoding"}
 
 
-def test_size_is_cut(server: _Server, call: Call) -> None:
+def test_size_is_cut(server: PageServer, call: Call) -> None:
     server.pages["/"] = page(b"x" * 1001)
     server.pages["/fits"] = page(b"x" * 1000)
     server.pages["/umlauts"] = page("ä".encode("latin-1") * 800, content_type="text/plain; charset=ISO-8859-1")
@@ -411,7 +312,7 @@ def _bomb(wrap: int) -> bytes:
 
 
 @pytest.mark.parametrize(("encoding", "wrap"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15), ("deflate", -15)])
-def test_a_decompression_bomb_is_cut(encoding: str, wrap: int, server: _Server, call: Call) -> None:
+def test_a_decompression_bomb_is_cut(encoding: str, wrap: int, server: PageServer, call: Call) -> None:
     import tracemalloc
 
     server.pages["/"] = page(_bomb(wrap), Content_Encoding=encoding)
@@ -423,7 +324,7 @@ def test_a_decompression_bomb_is_cut(encoding: str, wrap: int, server: _Server, 
     assert peak < 8_000_000
 
 
-def test_bombs_in_many_members_and_of_nothing(server: _Server, call: Call) -> None:
+def test_bombs_in_many_members_and_of_nothing(server: PageServer, call: Call) -> None:
     server.pages["/"] = page(gzip.compress(b"ab") * 3 + gzip.compress(b""), Content_Encoding="gzip")
     assert call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")["text"] == "ababab"
     server.pages["/"] = page(gzip.compress(b"") * 100_000, Content_Encoding="gzip")
@@ -432,7 +333,7 @@ def test_bombs_in_many_members_and_of_nothing(server: _Server, call: Call) -> No
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "utf-7"])
-def test_an_encoding_that_was_not_asked_for(encoding: str, server: _Server, call: Call) -> None:
+def test_an_encoding_that_was_not_asked_for(encoding: str, server: PageServer, call: Call) -> None:
     server.pages["/"] = page(b"x", Content_Encoding=encoding)
     with pytest.raises(ToolError, match="gzip"):
         call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")
@@ -458,7 +359,7 @@ def test_an_encoding_that_was_not_asked_for(encoding: str, server: _Server, call
         ("multipart/mixed", False),
     ],
 )
-def test_content_types(content_type: str, ok: bool, server: _Server, call: Call) -> None:
+def test_content_types(content_type: str, ok: bool, server: PageServer, call: Call) -> None:
     server.pages["/"] = page(b"<x/>", content_type=content_type)
     tool = fetcher(server, methods=["GET", "HEAD"])
     if ok:
@@ -469,7 +370,7 @@ def test_content_types(content_type: str, ok: bool, server: _Server, call: Call)
     assert call(tool, url=f"http://127.0.0.1:{server.port}/", method="HEAD")["status"] == 200
 
 
-def test_a_missing_content_type(server: _Server, call: Call) -> None:
+def test_a_missing_content_type(server: PageServer, call: Call) -> None:
     server.pages["/"] = page("täxt".encode(), content_type=None)
     assert call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")["content_type"] == "text/plain"
     with pytest.raises(ToolDenied):
@@ -482,17 +383,17 @@ def test_a_missing_content_type(server: _Server, call: Call) -> None:
 @pytest.mark.parametrize(
     "charset", ["utf-7", "idna", "punycode", "unicode_escape", "zlib", "nonsense", "utf-8", '"UTF-8"']
 )
-def test_odd_charsets_are_read_as_utf8(charset: str, server: _Server, call: Call) -> None:
+def test_odd_charsets_are_read_as_utf8(charset: str, server: PageServer, call: Call) -> None:
     server.pages["/"] = page("ä+AG8-".encode(), content_type=f"text/plain; charset={charset}")
     assert call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")["text"] == "ä+AG8-"
 
 
-def test_control_characters_do_not_reach_the_model(server: _Server, call: Call) -> None:
+def test_control_characters_do_not_reach_the_model(server: PageServer, call: Call) -> None:
     server.pages["/"] = page(b"a\x1b[31m\x00\x07b\n\xff")
     assert call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")["text"] == "a\ufffd[31m\ufffd\ufffdb\n\ufffd"
 
 
-def _dripping(request: _Request, first: bytes, every: float) -> None:
+def _dripping(request: PageRequest, first: bytes, every: float) -> None:
     request.wfile.write(first)
     for _ in range(200):
         request.wfile.write(b"x")
@@ -504,7 +405,7 @@ def _dripping(request: _Request, first: bytes, every: float) -> None:
     "first",
     [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-", b"HTT"],
 )
-def test_a_drip_is_given_up_in_all(first: bytes, server: _Server, call: Call) -> None:
+def test_a_drip_is_given_up_in_all(first: bytes, server: PageServer, call: Call) -> None:
     server.pages["/"] = lambda request: _dripping(request, first, 0.1)
     started = time.monotonic()
     with pytest.raises(ToolError, match=r"longer than|not answer in HTTP"):
@@ -512,8 +413,8 @@ def test_a_drip_is_given_up_in_all(first: bytes, server: _Server, call: Call) ->
     assert time.monotonic() - started < 2
 
 
-def test_a_drip_over_redirects_counts_together(server: _Server, call: Call) -> None:
-    def slow(request: _Request) -> None:
+def test_a_drip_over_redirects_counts_together(server: PageServer, call: Call) -> None:
+    def slow(request: PageRequest) -> None:
         time.sleep(0.15)
         redirect("/")(request)
 
@@ -524,7 +425,7 @@ def test_a_drip_over_redirects_counts_together(server: _Server, call: Call) -> N
     assert time.monotonic() - started < 2
 
 
-def test_the_calls_own_deadline_counts(server: _Server, call: Call) -> None:
+def test_the_calls_own_deadline_counts(server: PageServer, call: Call) -> None:
     server.pages["/"] = lambda request: time.sleep(3)
     started = time.monotonic()
     with pytest.raises(ToolError, match="longer than"):
@@ -547,7 +448,7 @@ def test_a_resolver_that_hangs_is_left_behind(names: dict[str, Any], call: Call)
 
 
 def _raw(answer: bytes) -> Handler:
-    def write(request: _Request) -> None:
+    def write(request: PageRequest) -> None:
         request.wfile.write(answer)
 
     return write
@@ -568,13 +469,13 @@ def _raw(answer: bytes) -> Handler:
         b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,
     ],
 )
-def test_broken_answers_are_errors_in_words(answer: bytes, server: _Server, call: Call) -> None:
+def test_broken_answers_are_errors_in_words(answer: bytes, server: PageServer, call: Call) -> None:
     server.pages["/"] = _raw(answer)
     with pytest.raises(ToolError, match=r"HTTP|protocols|longer"):
         call(fetcher(server, max_bytes=1000, timeout_seconds=3), url=f"http://127.0.0.1:{server.port}/")
 
 
-def test_nobody_there(server: _Server, call: Call, names: dict[str, Any]) -> None:
+def test_nobody_there(server: PageServer, call: Call, names: dict[str, Any]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -585,7 +486,7 @@ def test_nobody_there(server: _Server, call: Call, names: dict[str, Any]) -> Non
         call(fetcher(server, domains=["nowhere.example.com"]), url=f"http://nowhere.example.com:{server.port}/")
 
 
-def test_the_second_address_is_tried(server: _Server, call: Call, names: dict[str, Any]) -> None:
+def test_the_second_address_is_tried(server: PageServer, call: Call, names: dict[str, Any]) -> None:
     server.pages["/"] = page(b"ok")
     names["two.example.com"] = ["127.0.0.2", "127.0.0.1"]
     tool = fetcher(server, domains=["two.example.com"], allow_private=["127.0.0.0/24"])
@@ -634,7 +535,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Server, list[str | None]]]:
+def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PageServer, list[str | None]]]:
     from turnkeeper.tools.web import network
 
     trusting = ssl.create_default_context(cafile=str(certificate))
@@ -643,14 +544,14 @@ def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     context.load_cert_chain(certificate)
     indications: list[str | None] = []
     context.sni_callback = lambda sock, name, _: indications.append(name)
-    server = _Server({"/": page(b"safe")})
+    server = PageServer({"/": page(b"safe")})
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    with _serving(server) as running:
+    with serving(server) as running:
         yield running, indications
 
 
 def test_tls_checks_and_names_the_host(
-    secure: tuple[_Server, list[str | None]], names: dict[str, Any], call: Call
+    secure: tuple[PageServer, list[str | None]], names: dict[str, Any], call: Call
 ) -> None:
     server, indications = secure
     names["secure.example.com"] = names["other.example.com"] = ["127.0.0.1"]
@@ -667,7 +568,7 @@ def test_tls_checks_and_names_the_host(
 
 
 def test_a_certificate_of_nobody_we_know(
-    secure: tuple[_Server, list[str | None]], names: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
+    secure: tuple[PageServer, list[str | None]], names: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from turnkeeper.tools.web import network
 
@@ -678,7 +579,7 @@ def test_a_certificate_of_nobody_we_know(
         call(fetcher(server, domains=["secure.example.com"]), url=f"https://secure.example.com:{server.port}/")
 
 
-def test_a_handshake_that_hangs(call: Call, server: _Server) -> None:
+def test_a_handshake_that_hangs(call: Call, server: PageServer) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -689,7 +590,7 @@ def test_a_handshake_that_hangs(call: Call, server: _Server) -> None:
         assert time.monotonic() - started < 2
 
 
-def test_forms_of_loopback_never_connect(server: _Server, call: Call) -> None:
+def test_forms_of_loopback_never_connect(server: PageServer, call: Call) -> None:
     """A server that listens on loopback, a tool without allow_private: no way of writing it gets there."""
     server.pages["/"] = page(b"the inside")
     packed = struct.unpack("!I", ipaddress.IPv4Address("127.0.0.1").packed)[0]

@@ -18,6 +18,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, TextContent
 
 from tests.unit.tools.conftest import Call, context, free_port
+from turnkeeper.core.schemas import schema_problem
 from turnkeeper.core.tools import Tool, ToolError, ToolSet, content_of
 from turnkeeper.tools import mcp_tools
 
@@ -81,6 +82,20 @@ def mcp_url(seen: _Seen) -> Iterator[str]:
         odd = ImageContent(type="image", data=PIXEL, mime_type="image/tiff")
         return CallToolResult(content=[TextContent(type="text", text="a\x1b[31m"), image, odd])
 
+    # Schemas that no function here would have.
+    kit._tool_manager.get_tool("erase").parameters = {  # type: ignore[union-attr]
+        "type": "object",
+        "properties": {"what": {"type": "string"}, "all": {"type": "boolean"}},
+        "anyOf": [{"required": ["what"]}, {"required": ["all"]}],
+    }
+    kit._tool_manager.get_tool("numbers").parameters = {  # type: ignore[union-attr]
+        "type": "object",
+        "properties": {"how many": {"type": "integer"}},
+    }
+    kit._tool_manager.get_tool("slow").parameters = {  # type: ignore[union-attr]
+        "type": "object",
+        "properties": {"a": {"description": "x" * 60_000}},
+    }
     app = kit.streamable_http_app()
 
     async def recorded(scope: Any, receive: Any, send: Any) -> None:
@@ -147,6 +162,33 @@ def test_a_pinned_schema_asks_nobody() -> None:
     pinned = {"type": "object", "properties": {}}
     tool = named(mcp_tools(url="http://127.0.0.1:9/mcp", allow=["search"], schemas={"search": pinned}), "search")
     assert tool.schema() == pinned
+
+
+def test_a_union_at_the_root_is_folded(mcp_url: str, call: Call) -> None:
+    tool = named(mcp_tools(url=mcp_url, allow=["erase"]), "erase")
+    schema = tool.schema()
+    assert schema_problem(schema) is None
+    assert set(schema["properties"]) == {"what", "all"} and schema["required"] == []
+    told, union = schema["description"].split(": ", 1)
+    assert told == "At least one of these has to fit as well"
+    assert json.loads(union) == [{"required": ["what"]}, {"required": ["all"]}]
+    assert call(tool, what="hay") == [{"type": "text", "text": "erased hay"}]
+
+
+def test_a_schema_that_the_api_does_not_take_is_asked_for_once(mcp_url: str, seen: _Seen) -> None:
+    tool = named(mcp_tools(url=mcp_url, allow=["numbers"]), "numbers")
+    assert "how many" in str(schema_problem(tool.schema()))
+    asked = len(seen.headers)
+    tool.schema()
+    assert len(seen.headers) == asked
+    with pytest.raises(ToolError, match="more than 50000 bytes"):
+        named(mcp_tools(url=mcp_url, allow=["slow"]), "slow").schema()
+
+
+def test_a_given_schema_is_folded_too() -> None:
+    given = {"oneOf": [{"type": "object", "properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}]}
+    tool = named(mcp_tools(url="http://127.0.0.1:9/mcp", allow=["x"], schemas={"x": given}), "x")
+    assert tool.schema()["properties"] == {"a": {}, "b": {}} and tool.schema()["required"] == []
 
 
 def test_a_tool_that_the_server_does_not_have(mcp_url: str, call: Call) -> None:
@@ -315,6 +357,8 @@ def test_nobody_there(call: Call) -> None:
         {"url": "http://x/", "allow": ["a" * 70]},
         {"url": "http://x/", "allow": ["a b"]},
         {"url": "http://x/", "allow": [""]},
+        {"url": "http://x/", "allow": ["a"], "schemas": {"a": {"type": "string"}}},
+        {"url": "http://x/", "allow": ["a"], "schemas": {"a": {"type": "object", "properties": {"a b": {}}}}},
         {"url": "http://x/", "allow": ["a"], "max_bytes": 0},
         {"url": "http://x/", "allow": ["a"], "timeout_seconds": 0},
     ],

@@ -29,7 +29,7 @@ from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
 from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import Unauthenticated
+from turnkeeper.core.errors import ContentUnusable, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.settings import PREFIX, Settings
@@ -147,6 +147,17 @@ def health_server(argument: str) -> Callable[[Process], object]:
         return server.call_args.kwargs[argument]
 
     return ask
+
+
+def guards_contents(process: Process) -> object:
+    """Whether an address that an input names is looked at, or left to the model API."""
+    process.in_memory()
+    block = {"type": "image", "source": {"type": "url", "url": "https://127.0.0.1/a.png"}}
+    try:
+        process.kit.intake.create(WHO, NewSession(agent="desk", input=[block], metadata={}))
+    except ContentUnusable:
+        return True
+    return False
 
 
 def agents(process: Process) -> object:
@@ -274,6 +285,7 @@ ROWS: Mapping[str, Row] = {
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
+    "fetch_contents": Row(guards_contents, {"": True, "true": True, "false": False}),
     "agents": Row(
         agents,
         {"{root}/more:{root}/yet-more": {"desk", "lab", "shop"}, "{root}/more": {"desk", "lab"}, "": {"desk"}},

@@ -12,7 +12,9 @@ from fargate_worker.reading import Reader, Rejected
 from tests.support.kit import WHO
 from tests.support.scripted import check_session
 from tests.unit.worker.conftest import LEASE_SECONDS, Bench
+from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import continuation_of
+from turnkeeper.core.errors import NotFetched
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Message, StoreBusy, Update
 from turnkeeper.runtime.intake import NewSession
@@ -73,6 +75,22 @@ def test_what_can_never_work_is_a_dead_letter_at_once_with_its_reason(bench: Ben
     found = {letter.body: letter.error_code for letter in bench.kit.queue.dead_letters}
     assert found == bodies
     assert bench.kit.head(head.session_id).status == "queued"
+
+
+def test_a_job_that_names_a_content_that_is_gone_is_a_dead_letter(bench: Bench) -> None:
+    gone, here = "https://example.com/gone", "https://example.com/here"
+    bench.kit.web.pages = {
+        gone: NotFetched("The server answers 404.", retryable=False),
+        here: Download("text/plain", b"words"),
+    }
+    for url in (gone, here):
+        text = {"type": "text", "text": "[[say read]]"}
+        bench.job(url, [text, {"type": "document", "source": {"type": "url", "url": url}}])
+    bench.worker()
+    bench.empty()
+    assert bench.error_codes() == ["content_unusable"]
+    [entry, *_] = bench.kit.entries(session_id_of_job("acme", here))
+    assert entry.content[1]["source"]["data"] == "words"
 
 
 def test_a_token_that_is_too_old_or_of_no_session_is_rejected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,12 +35,15 @@ _STATUS_OF_TYPE = {
 _TOO_LONG = re.compile(
     r"prompt is too long|input is too long|exceeds? (the )?(context|model'?s? maximum)|context (window|limit)", re.I
 )
+#: ``prompt is too long: 210000 tokens > 200000 maximum``
+_WINDOW = re.compile(r"\d+ tokens > (\d{1,9})\b")
 #: A wrong place in a request: ``messages.3.content.1.image...``, ``messages.3: ...``, ``#/messages/3/content/1``.
 #: Amazon's own checks (``messages.3.member...``) count from 1 and are passed over.
 _PLACE = re.compile(
     r"""(?:^|(?<=[\s"'`(/]))messages[./\[](?P<message>\d{1,9})\b\]?(?!\.member\b)"""
     r"""(?:[./]content[./\[](?P<block>\d{1,9})\b\]?)?"""
 )
+_CONTAINER = re.compile(r"\bcontainer\b", re.I)
 _ADVICE = {
     401: "The model API refused the key: check that it is valid, and where it is read from.",
     402: "The model API refuses for billing: check the account's payment details.",
@@ -61,8 +64,10 @@ def status_error(
 ) -> ProviderError:
     """For an error answer (``unbilled``), or an ``error`` event inside a stream (with what the stream had shown).
 
-    ``data`` holds ``error_type``, ``context_window`` = True where the conversation is too long for the model, and
-    ``at`` = (message, block or None), counted from 0, where the request is refused for what stands in that place.
+    ``data`` holds ``error_type``; ``context_window`` = True where the conversation is too long for the model, with
+    ``window``, the tokens that it may have, where the error says so; ``at`` = (message, block or None), counted from 0,
+    where the request is refused for what stands in that place; and ``container`` = True where it is refused for its
+    container.
     """
     error_type, message = _told(body)
     in_stream = 200 <= status_code < 300
@@ -88,9 +93,13 @@ def status_error(
         error.data["error_type"] = error_type
     if status_code == 413 or (status_code == 400 and _TOO_LONG.search(message)):
         error.data["context_window"] = True
+        if window := _WINDOW.search(message):
+            error.data["window"] = int(window[1])
     if status_code == 400 and (place := _PLACE.search(message)):
         block = place["block"]
         error.data["at"] = (int(place["message"]), None if block is None else int(block))
+    elif status_code in (400, 404) and _CONTAINER.search(message):
+        error.data["container"] = True
     return error
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core.admission import MAX_DEPTH
+from turnkeeper.core.containers import container_told
 from turnkeeper.core.inputs import is_deeper, parse_json
 from turnkeeper.ports import ModelReply
 
@@ -48,6 +49,7 @@ class PartialMessage:
         #: A ``message_delta`` told the final usage.
         self.usage_is_final = False
         self.stopped = False
+        self._container: Any = None
         self._blocks: dict[int, _Block] = {}
 
     def feed(self, event: Any) -> None:
@@ -61,6 +63,7 @@ class PartialMessage:
             if kind == "message_start":
                 self.message = dict(event["message"])
                 self.usage = dict(self.message.get("usage") or {})
+                self._container = self.message.get("container")
             elif kind == "content_block_start":
                 self._blocks[int(event["index"])] = _Block(dict(event["content_block"]))
             elif kind == "content_block_delta":
@@ -88,6 +91,7 @@ class PartialMessage:
             stop_reason=str(self.stop_reason),
             usage=self.usage or {},
             request_id=request_id,
+            container=container_told(self._container),
         )
 
     def content(self) -> list[dict[str, Any]]:
@@ -123,6 +127,7 @@ class PartialMessage:
         delta = event.get("delta") or {}
         if delta.get("stop_reason") is not None:
             self.stop_reason = str(delta["stop_reason"])
+        self._container = delta.get("container") or self._container
         if event.get("usage"):
             # Counts are totals so far; what is left out or null keeps its value from message_start.
             known = {name: value for name, value in event["usage"].items() if value is not None}

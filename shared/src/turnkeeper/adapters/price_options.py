@@ -56,6 +56,8 @@ class CallOptions:
     inference_geo: str | None
     one_hour_cache: bool
     server_tools: tuple[ServerTool, ...]
+    #: The API may summarize the conversation within the call: that is a further sampling over all that was sent.
+    compacts: bool = False
 
     @classmethod
     def read(cls, model: str, options: Mapping[str, Any]) -> CallOptions:
@@ -68,25 +70,41 @@ class CallOptions:
                 raise UnpricedModel(
                     f"{model}: nobody here can price the option {name!r} = {_short(value)}.", model=model, option=name
                 )
+        tools = [found for tool in options.get("tools", ()) if (found := _server_tool(model, tool)) is not None]
+        compacts = any(_is_compaction(edit) for edit in _edits(options.get("context_management")))
+        if compacts and tools:
+            raise UnpricedModel(
+                f"{model}: nobody can say how often the API summarizes a call in which it runs tools itself.",
+                model=model,
+            )
         return cls(
             speed=str(options.get("speed") or "standard"),
             inference_geo=options.get("inference_geo"),
             one_hour_cache=_mentions_one_hour(options),
-            server_tools=tuple(
-                found for tool in options.get("tools", ()) if (found := _server_tool(model, tool)) is not None
-            ),
+            server_tools=tuple(tools),
+            compacts=compacts,
         )
 
 
 def _judged(model: str, name: str, value: Any) -> bool:
     if name == "context_management":
-        # Clearing old contents is free; compaction is a call of its own.
-        edits = value.get("edits", ()) if isinstance(value, Mapping) else ({},)
-        return all(str(edit.get("type", "")).startswith("clear_") for edit in edits)
+        # Clearing old contents is free; a compaction is sampled once more.
+        return isinstance(value, Mapping) and all(
+            str(edit.get("type", "")).startswith("clear_") or _is_compaction(edit) for edit in _edits(value)
+        )
     if name == "tools":
         return isinstance(value, (list, tuple))
     # On Bedrock the geography is part of the name.
     return value in _KNOWN.get(name, ()) and not (name == "inference_geo" and on_bedrock(model))
+
+
+def _edits(value: Any) -> list[Mapping[str, Any]]:
+    edits = value.get("edits") if isinstance(value, Mapping) else None
+    return [edit if isinstance(edit, Mapping) else {} for edit in edits or ()]
+
+
+def _is_compaction(edit: Mapping[str, Any]) -> bool:
+    return str(edit.get("type", "")).startswith("compact_")
 
 
 def _server_tool(model: str, tool: Mapping[str, Any]) -> ServerTool | None:

@@ -9,6 +9,7 @@
     web_search_usd_per_thousand = "10.00"     # without: web search is refused
     fast_factor = "2"                         # without: fast mode is refused
     us_factor = "1.1"                         # with inference_geo = "us"; 1.1 unless given
+    context_window = 200000                   # tokens that a request may have; without: it is not known
 
     [[models."claude-example-1".tiers]]       # where long prompts cost more
     above_input_tokens = 200000
@@ -78,12 +79,13 @@ class PriceOverride(PriceRow):
     web_search_usd_per_thousand: Exact | None = None
     fast_factor: Annotated[Exact, Field(ge=1)] | None = None
     us_factor: Annotated[Exact, Field(ge=1)] = US_FACTOR
+    context_window: PositiveInt | None = None
 
     def tariff(self) -> Tariff:
         longer = sorted(self.tiers, key=lambda tier: tier.above_input_tokens)
         rows = ((-1, self.row()), *((tier.above_input_tokens, tier.row()) for tier in longer))
         searches = self.web_search_usd_per_thousand
-        return Tariff(rows, None if searches is None else nano_of(searches / 1000))
+        return Tariff(rows, None if searches is None else nano_of(searches / 1000), self.context_window)
 
 
 def price_overrides(models: Mapping[str, Mapping[str, Any]]) -> dict[str, PriceOverride]:

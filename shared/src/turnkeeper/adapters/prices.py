@@ -49,7 +49,10 @@ class BundledPrices:
         if self._version is None:
             source = f"genai-prices-{version('genai-prices')}"
             if self._overrides or self._default_geo != "global":
-                own: dict[str, Any] = {name: entry.model_dump(mode="json") for name, entry in self._overrides.items()}
+                own: dict[str, Any] = {
+                    name: entry.model_dump(mode="json", exclude={"context_window"})
+                    for name, entry in self._overrides.items()
+                }
                 text = sorted_json([self._default_geo, own], ascii=True, spaced=True)
                 source += f"+{hashlib.sha256(text).hexdigest()[:12]}"
             self._version = source
@@ -61,6 +64,7 @@ class BundledPrices:
         asked = CallOptions.read(model, options)
         row: Row | None = None
         search_nanousd: int | None = None
+        window: int | None = None
         # Fast calls may fall back to standard speed; never assume that that is cheaper.
         for speed in {"standard", asked.speed}:
             for ahead in (timedelta(0), _FORESIGHT):
@@ -68,14 +72,17 @@ class BundledPrices:
                 row = tariff.dearest() if row is None else row.dearest(tariff.dearest())
                 if tariff.search_nanousd is not None:
                     search_nanousd = max(search_nanousd or 0, tariff.search_nanousd)
+                window = tariff.window
         assert row is not None
+        samplings = 2 if asked.compacts else 1
         input_nanousd = max(row.fresh, row.cache_read, row.write_5m, row.write_1h if asked.one_hour_cache else 0)
         return Rates(
             model=model,
             version=self.version,
-            input_nanousd=input_nanousd,
-            output_nanousd=row.output,
+            input_nanousd=input_nanousd * samplings,
+            output_nanousd=row.output * samplings,
             fixed_nanousd=sum(_at_most(model, tool, search_nanousd, input_nanousd) for tool in asked.server_tools),
+            window=window,
         )
 
     def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:
@@ -89,22 +96,9 @@ class BundledPrices:
             self._now(),
         )
         _only_known(model, usage)
-        tokens = Usage.of(dict(usage))
-        by_age = usage.get("cache_creation") or {}
-        write_1h = int(by_age.get("ephemeral_1h_input_tokens") or 0)
-        write_5m = int(by_age.get("ephemeral_5m_input_tokens") or 0)
-        # Writes of unknown age are counted at the lower age, which is the API's default.
-        write_5m = max(write_5m, tokens.cache_creation_input_tokens - write_1h)
-        total = tokens.input_tokens + tokens.cache_read_input_tokens + write_5m + write_1h
-        row = tariff.row(total)
-        amount = (
-            tokens.input_tokens * row.fresh
-            + tokens.cache_read_input_tokens * row.cache_read
-            + write_5m * row.write_5m
-            + write_1h * row.write_1h
-            + tokens.output_tokens * row.output
-        )
-        return _per_mtok(amount) + _searches(model, usage, tariff)
+        # What the API read and wrote to summarize stands beside the counts of the answer itself.
+        samplings = [usage, *(part for part in usage.get("iterations") or () if part.get("type") == "compaction")]
+        return sum(_tokens_nanousd(tariff, each) for each in samplings) + _searches(model, usage, tariff)
 
     def _geo(self, named: object) -> str:
         # Models from before there was a choice answer "not_available".
@@ -138,6 +132,25 @@ class BundledPrices:
         if geo == "us":
             return tariff.times(override.us_factor if override else US_FACTOR)
         return tariff
+
+
+def _tokens_nanousd(tariff: Tariff, usage: Mapping[str, Any]) -> int:
+    tokens = Usage.of(dict(usage))
+    by_age = usage.get("cache_creation") or {}
+    write_1h = int(by_age.get("ephemeral_1h_input_tokens") or 0)
+    write_5m = int(by_age.get("ephemeral_5m_input_tokens") or 0)
+    # Writes of unknown age are counted at the lower age, which is the API's default.
+    write_5m = max(write_5m, tokens.cache_creation_input_tokens - write_1h)
+    total = tokens.input_tokens + tokens.cache_read_input_tokens + write_5m + write_1h
+    row = tariff.row(total)
+    amount = (
+        tokens.input_tokens * row.fresh
+        + tokens.cache_read_input_tokens * row.cache_read
+        + write_5m * row.write_5m
+        + write_1h * row.write_1h
+        + tokens.output_tokens * row.output
+    )
+    return _per_mtok(amount)
 
 
 def _own(override: PriceOverride, speed: str) -> Tariff | None:
@@ -181,8 +194,8 @@ def _only_known(model: str, usage: Mapping[str, Any]) -> None:
         if count and name != "web_search_requests" and name not in _FREE_USES:
             raise UnpricedModel(f"{model}: nobody here can price {name!r}.", model=model)
     for part in usage.get("iterations") or ():
-        # Compaction and advisors are billed beside the counts of the answer itself.
-        if part.get("type", "message") != "message":
+        # Advisors are billed beside the counts of the answer itself, at prices of their own.
+        if part.get("type", "message") not in ("message", "compaction"):
             raise UnpricedModel(f"{model}: nobody here can price an iteration of type {part['type']!r}.", model=model)
 
 

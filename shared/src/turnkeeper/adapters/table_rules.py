@@ -19,6 +19,7 @@ from turnkeeper.ports import AnyOf, Check, Cond, Condition, Key, Operation, Put,
 INDEXES: Mapping[str, tuple[str, str]] = {
     "by_user": ("user_key", "created_key"),
     "by_tenant": ("tenant_key", "created_key"),
+    "by_status": ("status_key", "created_key"),
     "due": ("due_shard", "due_at"),
 }
 

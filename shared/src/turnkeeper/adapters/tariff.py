@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -39,6 +39,8 @@ class Tariff:
     tiers: tuple[tuple[int, Row], ...]
     #: One web search; ``None`` where there is no price for it.
     search_nanousd: int | None = None
+    #: Tokens that a request may have, as the snapshot knows.
+    window: int | None = None
 
     def row(self, input_tokens: int) -> Row:
         """The row for a call with this much input in all, cached or not."""
@@ -56,7 +58,7 @@ class Tariff:
 
     def times(self, factor: Decimal) -> Tariff:
         """With the tokens at another price; searches keep theirs."""
-        return Tariff(tuple((above, row.times(factor)) for above, row in self.tiers), self.search_nanousd)
+        return replace(self, tiers=tuple((above, row.times(factor)) for above, row in self.tiers))
 
 
 def make_row(
@@ -100,7 +102,8 @@ def bundled_tariff(model: str, at: datetime, context: Mapping[str, str]) -> Tari
         return None
     if context and not any(variant.when.items() <= context.items() for variant in info.price_variants or ()):
         return None
-    return _tariff_of(info.get_prices(at, dict(context)))
+    tariff = _tariff_of(info.get_prices(at, dict(context)))
+    return tariff and replace(tariff, window=info.context_window)
 
 
 def _tariff_of(prices: Any) -> Tariff | None:

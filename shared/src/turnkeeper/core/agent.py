@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field, field_validator
 
+from turnkeeper.core import cache_markers
 from turnkeeper.core.money import parse_usd
+from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.tools import Tool, ToolSet
 
 Placement = Literal["auto", "interactive", "background"]
@@ -48,12 +50,33 @@ class Limits:
         return value
 
 
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Context:
+    """How long a conversation may get, as the model is sent it. The transcript itself keeps everything.
+
+    Towards the end of the window old results of tools are left out first, which is free. Then the oldest part gives way
+    to a summary that the model writes: a call like any other, under the same caps.
+    """
+
+    #: Tokens that a request may have. ``None``: as many as the model reads, as the price list or the API says.
+    window: int | None = Field(default=None, ge=2_000)
+    #: From this share of the window on, old results are left out where that makes room.
+    clear_at: float = Field(default=0.6, gt=0, le=1)
+    #: From this share on, the oldest part is summarized.
+    summarize_at: float = Field(default=0.8, gt=0, le=1)
+    #: The newest part that stays as it is, as a share of the window.
+    keep: float = Field(default=0.3, gt=0, le=0.9)
+    #: What a summary may have, in tokens.
+    summary_tokens: int = Field(default=4_000, ge=256, le=64_000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named definition of an agent. Immutable; checked when it is made.
 
     Raises:
-        ValueError: a bad name, two tools of one name, or a value outside its range; the text says which.
+        ValueError: a bad name, two tools of one name, what the model API would refuse (a tool's schema, its own cache
+            markers), or a value outside its range; the text says which.
     """
 
     name: str
@@ -76,6 +99,8 @@ class Agent:
     #: ``latest``: each turn of an open session begins with the agent as it is deployed then. ``session``: a session
     #: keeps the prompt, the model and the tool definitions that it was made with.
     pin: Pin = "latest"
+    #: What happens before a conversation is too long for the model. ``None``: nothing, it stops as ``context_window``.
+    context: Context | None = field(default_factory=Context)
 
     def __post_init__(self) -> None:
         if isinstance(self.formerly, str):
@@ -94,10 +119,30 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
         if self.pin not in ("latest", "session"):
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
-        names = [tool.name for tool in self.all_tools()]
-        for name in names:
-            if not TOOL_NAME.fullmatch(name):
-                raise ValueError(f"agent {self.name!r}: tool name {name!r} is not one that the API takes")
+        if self.context is not None and not isinstance(self.context, Context):
+            raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
+        self._check_what_is_sent()
+        self._check_tools()
+
+    def _check_what_is_sent(self) -> None:
+        options = self.model_options
+        if (problem := json_problem(self.system)) is not None:
+            raise ValueError(f"agent {self.name!r} has a system prompt that cannot be sent: {problem}")
+        if (problem := json_problem(options) or cache_markers.options_problem(options)) is not None:
+            raise ValueError(f"agent {self.name!r}: in model_options: {problem}")
+
+    def _check_tools(self) -> None:
+        """One that the API does not take would make it refuse every request of the agent. Tools that live elsewhere are
+        looked at when they are asked for."""
+        tools = self.all_tools()
+        for tool in tools:
+            if not TOOL_NAME.fullmatch(tool.name):
+                raise ValueError(f"agent {self.name!r}: tool name {tool.name!r} is not one that the API takes")
+            schema = EMPTY_SCHEMA if callable(tool.input_schema) else tool.input_schema
+            if (problem := tool_problem(tool.description, schema)) is not None:
+                raise ValueError(f"agent {self.name!r}: tool {tool.name!r} {problem}")
+        providers = [tool.get("name") for tool in self.model_options.get("tools") or () if isinstance(tool, Mapping)]
+        names = [*(tool.name for tool in tools), *filter(None, providers)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"agent {self.name!r} has two tools named {', '.join(twice)}")
         if "end_task" in names:

@@ -40,6 +40,7 @@ AuditKind = Literal[
     "policy_change",
     "operator_action",
     "repair",
+    "compaction",
     "rewind",
     "fork",
     "content_lost",

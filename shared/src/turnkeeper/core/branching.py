@@ -22,7 +22,9 @@ class OnceCall:
 
 
 def withdrawal(entries: Sequence[Entry], to_seq: int) -> tuple[LeftOut, ...]:
-    """What is left out so that the conversation ends with an entry; what is left out already is not named again."""
+    """What is left out so that the conversation ends with an entry; what is left out already is not named again.
+
+    A summary that was written later goes too, and what it was made of comes back up to there."""
     sent = _sent(entries)
     return tuple(LeftOut(entry.seq, None, "withdrawn") for entry in entries if entry.seq > to_seq and entry.seq in sent)
 
@@ -47,15 +49,19 @@ def once_calls(entries: Sequence[Entry], left_out: Sequence[LeftOut], effects: M
 
 
 def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
-    """The entries of a copy: as they were said, without what they cost, which the first session has paid. An answer
-    whose calls have no results yet is not copied: they would be made again."""
+    """The entries of a copy: as they were said, without what they cost, which the first session has paid, and without
+    its container, where two sessions would find each other's files. An answer whose calls have no results yet is not
+    copied: they would be made again."""
     kept = [entry for entry in entries if entry.seq <= at_seq]
     while (last := next((entry for entry in reversed(kept) if entry.type in MESSAGES), None)) is not None:
         if last.type != "assistant" or not tool_uses(last.content):
             break
         kept = [entry for entry in kept if entry.seq < last.seq]
-    return tuple(replace(entry, cost_nanousd=0, usage=None, attempts=None) for entry in kept)
+    return tuple(replace(entry, cost_nanousd=0, usage=None, attempts=None, container=None) for entry in kept)
 
 
 def _sent(entries: Sequence[Entry]) -> set[int]:
-    return {place.seq for places in project(entries).places for place in places if place is not None}
+    """What the model was sent at any time and was not taken back: also what is only summarized now, and summaries."""
+    taken_back = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
+    compactions = {entry.seq for entry in entries if entry.type == "compaction"} - taken_back
+    return compactions | set(project([entry for entry in entries if entry.type != "compaction"]).seqs)

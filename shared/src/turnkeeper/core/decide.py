@@ -14,7 +14,7 @@ from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
 from turnkeeper.core.ledger import Clamp
 from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
-from turnkeeper.core.transcript import GO_ON, Block, answer, last_message, tool_uses, unanswered
+from turnkeeper.core.transcript import GO_ON, PAUSES, Block, answer, last_message, tool_uses, unanswered
 
 END_TASK = "end_task"
 UPDATE_PLAN = "update_plan"
@@ -160,6 +160,7 @@ def judge_reply(
     hash_of: Callable[[Block], str],
     polls: Callable[[str], bool],
     clamp: Clamp | None = None,
+    compacts: bool = False,
 ) -> Judgement:
     """Does the turn go on after this answer of the model?
 
@@ -167,14 +168,17 @@ def judge_reply(
         hash_of: hash of a tool call, without its tool's volatile arguments.
         polls: whether a tool is declared to poll; its calls are counted with their results.
         clamp: the cap that made the call smaller than the agent's own ``max_tokens``: what it cuts off is its doing.
+        compacts: room is made before the next call: an answer that the window cut off is gone on with then.
     """
     calls = tool_uses(content)
     if stop_reason in _CUT_SHORT:
-        stop = Stop(reason=_CUT_SHORT[stop_reason])
-        if stop.reason == "max_tokens" and clamp is not None:
+        stop: Stop | None = Stop(reason=_CUT_SHORT[stop_reason])
+        if stop_reason == "max_tokens" and clamp is not None:
             stop = Stop(reason="cost_cap", detail=clamp.detail)
+        if stop_reason == WINDOW_FULL and compacts:
+            stop = None
         answers = tuple(answer(call, "Not run: the answer that asked for it was cut off.") for call in calls)
-        return Judgement(stop, head.turn.breakers, answers)
+        return Judgement(stop, head.turn.breakers, answers, nudged=stop is None and head.turn.nudged)
     if not calls:
         return _judge_words(head, stop_reason)
     others = [call for call in calls if not _ends(head, call)]
@@ -192,16 +196,14 @@ def _ends(head: Head, call: Block) -> bool:
     return head.done == "end_task" and call["name"] == END_TASK
 
 
-_CUT_SHORT: dict[str, StopReason] = {
-    "max_tokens": "max_tokens",
-    "refusal": "refusal",
-    "model_context_window_exceeded": "context_window",
-}
+#: The API's word for an answer that no room was left for.
+WINDOW_FULL = "model_context_window_exceeded"
+_CUT_SHORT: dict[str, StopReason] = {"max_tokens": "max_tokens", "refusal": "refusal", WINDOW_FULL: "context_window"}
 
 
 def _judge_words(head: Head, stop_reason: str) -> Judgement:
     """An answer that calls no tool."""
-    if stop_reason == "pause_turn":
+    if stop_reason in PAUSES:
         return Judgement(breakers=head.turn.breakers, nudged=head.turn.nudged)
     if head.done == "end_turn":
         detail = {} if stop_reason == "end_turn" else {"stop_reason": stop_reason}
@@ -300,4 +302,4 @@ def go_on_note(entries: Sequence[Entry]) -> str | None:
     if last is None or last.type != "assistant" or tool_uses(last.content):
         return None
     # A turn that the API paused goes on by being sent back as it is.
-    return None if last.stop_reason == "pause_turn" else GO_ON
+    return None if last.stop_reason in PAUSES else GO_ON

@@ -15,9 +15,11 @@
     ├── InputTooLarge             413  input_too_large
     ├── IdempotencyMismatch       422  idempotency_mismatch
     ├── UnpricedModel             422  unpriced_model
+    ├── ContentUnusable           422  content_unusable
     ├── TenantPaused              423  tenant_paused
     ├── Unavailable               503  unavailable            (retryable)
     ├── LeaseLost                      the runner may write nothing any more
+    ├── NotFetched                     nothing came from an address; says whether it may later
     └── ProviderError                  the model API failed; see ``certainty``
         └── Uncountable                it counts no tokens before a call, and never will
 """
@@ -136,6 +138,24 @@ class UnpricedModel(TurnkeeperError):
 
     code = "unpriced_model"
     status = 422
+
+
+class ContentUnusable(TurnkeeperError):
+    """An input names a content by an address that gives none that can be used. ``data["errors"]``: where and why."""
+
+    code = "content_unusable"
+    status = 422
+
+
+class NotFetched(TurnkeeperError):
+    """Nothing came from an address. ``retryable`` where nobody there answers now, which says nothing about later or
+    about what others reach; else that is what the address gives."""
+
+    code = "not_fetched"
+
+    def __init__(self, detail: str, *, retryable: bool) -> None:
+        super().__init__(detail)
+        self.retryable = retryable
 
 
 class TenantPaused(TurnkeeperError):

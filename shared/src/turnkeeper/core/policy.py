@@ -261,6 +261,30 @@ def narrow(granted: Iterable[str], allowed_now: Iterable[str]) -> tuple[str, ...
     return tuple(name for name in granted if name in allowed)
 
 
+def misnamed_caps(policy: Policy, agents: Iterable[Agent], unknown: Collection[str] = ()) -> list[str]:
+    """Caps by agent under a name that no agent has: the agent that is meant has none. Each in a sentence.
+
+    Args:
+        unknown: further names that agents may have, such as the folders of those that could not be loaded.
+    """
+    names = {agent.name: agent.name for agent in agents}
+    now = {old: agent.name for agent in agents for old in agent.formerly} | names
+    problems = []
+    for plan_name, plan in policy.plans.items():
+        for scope, rule in plan.caps.items():
+            where = f"policy.toml, [plans.{plan_name}]: {SCOPES[scope].plan_key} names {{}}, "
+            for name in (name for name in rule.by_agent if name not in {*names, *unknown}):
+                if name not in now:
+                    known = ", ".join(sorted(names)) or "none"
+                    problems.append(f"{where.format(repr(name))}and no agent has that name; there are: {known}.")
+                elif now[name] not in rule.by_agent:
+                    problems.append(
+                        f"{where.format(repr(name))}which is called {now[name]!r} now and has no cap under that name: "
+                        "name it as well."
+                    )
+    return problems
+
+
 def may_use(agent: str, plan: PlanPolicy) -> bool:
     return plan.agents is None or agent in plan.agents
 

@@ -3,6 +3,7 @@
 A transcript keeps what was wrong as faithfully as what was right. What the API would not take back is mended here, each
 time that it is sent, and never in the transcript: ids that are not unique or not legal, names that no tool may have,
 calls without results and results without calls, text that UTF-8 cannot hold, blocks that were refused or withdrawn.
+What was left out to save room is not sent either; a summary stands where it was.
 
 For any entries that a transcript can hold, the messages satisfy the rules of the Messages API. Each block that is sent
 is known by its place in the transcript, so that a refusal that names it can be repaired.
@@ -18,9 +19,10 @@ from typing import Any
 
 from turnkeeper.core.admission import CALL_ID, MAX_DEPTH
 from turnkeeper.core.canonical import sorted_json, without_surrogates
+from turnkeeper.core.contents import FETCHED
 from turnkeeper.core.fallbacks import answered_by
 from turnkeeper.core.session import Entry
-from turnkeeper.core.transcript import GO_ON, Block, Message, is_blank, text_block, tool_result
+from turnkeeper.core.transcript import GO_ON, PAUSES, Block, Message, is_blank, text_block, tool_result
 
 #: Stands where a result is missing: a transcript that was cut, or an entry that was left out.
 NO_RESULT = "The result of this call is not in the conversation any more. Do not assume that it failed or worked."
@@ -28,9 +30,9 @@ NO_RESULT = "The result of this call is not in the conversation any more. Do not
 BEGINNING_GONE = "(The beginning of the conversation was left out.)"
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_ROLES = {"user": "user", "tool_results": "user", "assistant": "assistant"}
+_ROLES = frozenset({"user", "tool_results", "assistant", "compaction"})
 #: Of a stored block, what is the kit's own and is not sent.
-_OURS = frozenset({"cache_control", "raw_input"})
+_OURS = frozenset({"cache_control", "raw_input", FETCHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Projection:
 
     messages: list[Message]
     places: list[list[Place | None]]
+
+    @property
+    def seqs(self) -> frozenset[int]:
+        """The entries of which anything is sent."""
+        return frozenset(place.seq for message in self.places for place in message if place is not None)
 
     def at(self, message: int, block: int | None) -> tuple[Place, ...]:
         """The blocks that a refusal is about, which names a message of the request and perhaps a block of it."""
@@ -70,6 +77,10 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
         if entry.type == "assistant":
             _add(turns, _Message("user", _missing(calls)))
             calls = _assistant(turns, entry, sendable, model)
+        elif entry.type == "compaction":
+            _add(turns, _Message("user", _missing(calls)))
+            calls = {}
+            _summary(turns, entry, sendable)
         else:
             _user(turns, entry, sendable, calls)
             calls = {}
@@ -100,11 +111,20 @@ class _Sendable:
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> _Sendable:
-        marks = [mark for entry in entries for mark in entry.left_out]
+        withdrawn = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
+        # What a summary was made of comes back where the summary itself is taken back.
+        marks = [
+            mark
+            for entry in entries
+            if entry.type != "compaction" or entry.seq not in withdrawn
+            for mark in entry.left_out
+        ]
         whole = {mark.seq for mark in marks if mark.index is None} | _refused(entries)
-        kept = [entry for entry in entries if entry.type in _ROLES and entry.seq not in whole]
+        kept = [each for each in in_order(entries) if each.type in _ROLES and each.seq not in whole]
+        # One without a summary only says what is left out.
+        kept = [each for each in kept if each.content or each.type != "compaction"]
         last = kept[-1] if kept else None
-        resumes = last is not None and last.type == "assistant" and last.stop_reason == "pause_turn"
+        resumes = last is not None and last.type == "assistant" and last.stop_reason in PAUSES
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
         return cls(kept, left_out, set(), resumes)
 
@@ -114,6 +134,19 @@ class _Sendable:
         unique = legal if legal == wanted and legal not in self.ids else f"{legal[:100]}_{place.seq}_{place.index}"
         self.ids.add(unique)
         return unique
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """As they are sent: a summary stands behind all that it was made of, and before what came after that. All else stays
+    where it is; what is not written yet has no seq."""
+    summaries = [entry for entry in entries if entry.type == "compaction"]
+    ordered = [entry for entry in entries if entry.type != "compaction"]
+    known = {entry.seq for entry in summaries}
+    for summary in summaries:
+        last = max((mark.seq for mark in summary.left_out if mark.seq not in known), default=0)
+        later = (at for at, entry in enumerate(ordered) if entry.seq > last and entry.seq not in known)
+        ordered.insert(next(later, len(ordered)), summary)
+    return ordered
 
 
 def _refused(entries: Sequence[Entry]) -> set[int]:
@@ -184,6 +217,19 @@ def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mappi
         elif not is_blank(block):
             others.append((_clean(block), place))
     _add(turns, _Message("user", [*results, *_missing(calls), *others]))
+
+
+def _summary(turns: list[_Message], entry: Entry, sendable: _Sendable) -> None:
+    """What the older part came down to, beside the user's words that were said before."""
+    blocks: list[tuple[Block, Place | None]] = [
+        (_clean(block), Place(entry.seq, index))
+        for index, block in enumerate(entry.content)
+        if not is_blank(block) and (entry.seq, index) not in sendable.left_out
+    ]
+    if turns and turns[-1].role == "user":
+        turns[-1].blocks += blocks
+    else:
+        _add(turns, _Message("user", blocks))
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:
@@ -257,6 +303,9 @@ def _clean(block: Block) -> Block:
     if block.get("type") == "tool_result" and isinstance(parts := block.get("content"), list):
         shown = [_clean(part) for part in parts if isinstance(part, dict) and not is_blank(part)]
         clean["content"] = shown or [text_block("(empty)")]
+    source = block.get("source")
+    if block.get("type") == "document" and isinstance(source, dict) and isinstance(source.get("content"), list):
+        clean["source"]["content"] = [_clean(part) for part in source["content"] if isinstance(part, dict)]
     return clean
 
 

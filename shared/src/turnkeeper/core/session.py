@@ -34,7 +34,7 @@ StopReason = Literal[
     "provider_error",
     "internal_error",
 ]
-EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind"]
+EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
 
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
@@ -216,6 +216,10 @@ class Head:
     step_millis: tuple[int, ...] = ()
     #: Times that something had to be left out because the model API refused it.
     repairs: int = 0
+    #: Entries, and blocks of entries, that were ever left out of requests.
+    left_out: int = 0
+    #: Tokens that a request may have, as far as is known; 0 where it is not.
+    window: int = 0
     forked_from: ForkedFrom | None = None
 
     flags: tuple[Flag, ...] = ()
@@ -268,6 +272,14 @@ class LeftOut:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Where the provider ran code for an answer, and until when it is kept (ISO 8601)."""
+
+    id: str
+    expires_at: str
+
+
 #: Reads and writes an outcome as plain JSON.
 OUTCOME = TypeAdapter(ToolOutcome)
 
@@ -280,9 +292,10 @@ class Entry:
     seq: int = 0
     type: EntryType
     at: str
-    #: Content blocks as the API sent them or takes them: raw JSON.
+    #: Content blocks as the API sent them or takes them: raw JSON. compaction: the summary, where there is one, which
+    #: stands in the place of what it left out.
     content: tuple[dict[str, Any], ...] = ()
-    #: assistant: what the call reported and cost.
+    #: assistant, and compaction with a summary: what the call reported and cost.
     model: str | None = None
     #: assistant: the model that was asked for, where the API calls it otherwise.
     requested_model: str | None = None
@@ -293,6 +306,8 @@ class Entry:
     request_id: str | None = None
     #: Attempts it took, when more than one.
     attempts: int | None = None
+    #: assistant: see :mod:`turnkeeper.core.containers`.
+    container: Container | None = None
     #: tool_results: one outcome for each result, in the same order.
     outcomes: tuple[ToolOutcome, ...] = ()
     #: status: where the session went, and why.
@@ -301,7 +316,8 @@ class Entry:
     runner: RunnerKind | None = None
     #: user: written by the kit itself (a nudge), not by the user.
     by_kit: bool = False
-    #: repair, rewind: what is left out of requests from here on, and why.
+    #: repair, rewind, compaction: what is left out of requests from here on, and why. A repair of no block left out the
+    #: container.
     left_out: tuple[LeftOut, ...] = ()
     reason: str | None = None
     #: Never written: the content is gone from the store, and this stands in its place.

@@ -136,7 +136,7 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
         case "context_window":
             return StopRow(
                 ("stopped",),
-                "The conversation is longer than the model can read.",
+                "The conversation is longer than the model can read, and nothing is left that it could go without.",
                 "Take turns back (`rewind`), or go on in a copy of an earlier state (`fork`).",
                 goes_on_by="user",
             )

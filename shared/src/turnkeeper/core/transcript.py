@@ -21,11 +21,10 @@ UNKNOWN_OUTCOME = (
 
 #: What the kit says where the model has stopped and nothing else asks it to go on.
 GO_ON = "Go on where you left off."
+#: The API goes on with an answer that is sent back as it is: with a server tool, or after it has summarized.
+PAUSES = frozenset({"pause_turn", "compaction"})
 #: What stands in the place of a content that the store has lost.
 CONTENT_LOST = "(The content of this message was lost from storage.)"
-
-_EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
-
 
 #: Entries that are part of the conversation; the others only say what became of it.
 MESSAGES = frozenset({"user", "assistant", "tool_results"})
@@ -39,27 +38,6 @@ def says_nothing(content: Iterable[Block]) -> bool:
 def is_blank(block: Block) -> bool:
     """Text that says nothing, which the API does not take."""
     return block.get("type") == "text" and not str(block.get("text") or "").strip()
-
-
-def with_cache_breakpoints(messages: Sequence[Message]) -> list[Message]:
-    """The same messages with cache breakpoints behind the last two user messages: the last, so that the next step reads
-    the conversation so far from the cache; the one before, where this step's own read begins, however many blocks the
-    last answer had."""
-    marked = list(messages)
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    for index in users[-2:]:
-        marked[index] = _with_breakpoint(marked[index])
-    return marked
-
-
-def _with_breakpoint(message: Message) -> Message:
-    """Behind the last block that can carry one."""
-    content = list(message["content"])
-    for at in range(len(content) - 1, -1, -1):
-        if content[at].get("type") in {"text", "tool_use", "tool_result", "image", "document"}:
-            content[at] = {**content[at], **_EPHEMERAL}
-            return {**message, "content": content}
-    return message
 
 
 def tool_uses(content: Iterable[Block]) -> list[Block]:
@@ -134,6 +112,6 @@ def all_text_of(value: Any) -> str:
 _TEXT_FIELDS = frozenset({"text", "title", "context", "content", "source", "data"})
 
 
-def user_content(value: str | list[Block]) -> tuple[Block, ...]:
+def user_content(value: str | Sequence[Block]) -> tuple[Block, ...]:
     """A user's input as content blocks."""
     return ({"type": "text", "text": value},) if isinstance(value, str) else tuple(value)

@@ -10,7 +10,7 @@ from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.lifecycle import taking
 from turnkeeper.core.lifecycle.change import ended
 from turnkeeper.core.session import Head
-from turnkeeper.core.transcript import Block, user_content
+from turnkeeper.core.transcript import Block
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 
@@ -82,7 +82,7 @@ class Branching:
         Raises:
             InvalidRequest: the session has no such entry.
             SessionEnded: its contents were erased.
-            AgentNotFound, TenantPaused, UnpricedModel, AlreadyDone: as for a new session.
+            AgentNotFound, TenantPaused, UnpricedModel, ContentUnusable, AlreadyDone: as for a new session.
         """
         if source.status == "erased":
             raise ended(source)
@@ -90,9 +90,9 @@ class Branching:
             raise InvalidRequest(f"the session has no entry {at_seq}; its last is {source.last_seq}")
         intake = self.intake
         definition, terms = intake.admitted(who, agent or source.agent)
+        content = None if value is None else intake.content_of(value)
         request = NewSession(definition.name, value or "", source.metadata)
         head = intake.compose(who, definition, terms, request, intake.ids.session_id())
         entries = intake.sessions.load(source.tenant_id, source.session_id).entries
         copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
-        content = None if value is None else user_content(value)
         return intake.sessions.create(taking.fork(head, intake.clock.now(), source, copies, content), key)

@@ -17,6 +17,7 @@ from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import StoreBusy
+from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.tool_step import ToolStep
@@ -27,6 +28,8 @@ from turnkeeper.runtime.world import Allowance, World
 
 logger = logging.getLogger(__name__)
 
+#: What a cancel that ends a turn itself has for that, in a request that somebody waits for.
+TO_END = Allowance(runner="lambda", hard_seconds=20.0)
 #: Of a session of which nothing can be read but its head.
 _UNREAD = Spec(model="", system="", tools=())
 
@@ -58,6 +61,22 @@ class Engine:
             left = self._drive(head, allowance, lease)
         self.send(left)
         return left
+
+    def cancel(self, tenant_id: str, session_id: str, actor: str) -> Head:
+        """Take a session that no runner holds and end its turn: what was begun is booked and answered as after any
+        runner that was lost, and nothing else is begun.
+
+        Raises:
+            SessionBusy: a runner has it.
+            SessionEnded, SessionNotFound, LeaseLost, StoreBusy, Unavailable: as for :meth:`run`.
+        """
+        world = self.world
+        held_since = world.clock.monotonic()
+        head = world.sessions.claim(tenant_id, session_id, world.ids.token(), TO_END.runner)
+        if not head.turn.cancel_requested:
+            head = world.sessions.request_cancel(head, actor)
+        with world.keep_lease(head, held_since, lambda: None) as lease:
+            return self._drive(head, TO_END, lease)
 
     def _drive(self, head: Head, allowance: Allowance, lease: Lease) -> Head:
         """Drive the turn. One that cannot be driven is ended, or every runner to come would fail at it alike."""
@@ -108,19 +127,22 @@ class Engine:
             spec,
             time_is_up=lambda: allowance.is_up(world.clock.monotonic() - began),
         )
+        model = ModelStep(
+            sheet,
+            toolbox,
+            terms,
+            model=world.model,
+            prices=world.prices,
+            treasury=world.treasury,
+            redactor=world.redactor,
+            parallel=world.parallel,
+            warn=world.warn,
+            context=agent.context if agent is not None else None,
+        )
         turn = Turn(
             sheet,
-            ModelStep(
-                sheet,
-                toolbox,
-                terms,
-                model=world.model,
-                prices=world.prices,
-                treasury=world.treasury,
-                redactor=world.redactor,
-                parallel=world.parallel,
-                warn=world.warn,
-            ),
+            model,
+            Compacting(sheet, model, world.ids),
             ToolStep(
                 sheet,
                 toolbox,

@@ -1,4 +1,4 @@
-"""Taking work in: new sessions, new inputs, sessions that go on, cancels. Used by the front door and by the worker.
+"""Taking work in: new sessions, new inputs, sessions that go on. Used by the front door and by the worker.
 
 What a session is given is composed here, once: agent, plan and role make the grant and the limits. Nothing in a
 request's body can widen either.
@@ -6,11 +6,12 @@ request's body can widen either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.agent import Agent, Placement
+from turnkeeper.core.contents import named
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.decide import go_on_note
 from turnkeeper.core.errors import (
@@ -18,19 +19,19 @@ from turnkeeper.core.errors import (
     Forbidden,
     InvalidRequest,
     SessionBusy,
-    SessionEnded,
     SessionNotFound,
     TenantPaused,
 )
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle import leaving, taking
-from turnkeeper.core.lifecycle.change import busy, ended
+from turnkeeper.core.lifecycle import taking
+from turnkeeper.core.lifecycle.change import busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Transcript, TurnState
-from turnkeeper.core.transcript import Block, unanswered, user_content
+from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -64,6 +65,8 @@ class Intake:
     prices: Prices
     clock: Clock
     ids: Ids
+    #: Fetches what inputs name by address; ``None`` where addresses stay as they are.
+    contents: Contents | None = None
 
     # ---- new sessions ----
 
@@ -85,12 +88,33 @@ class Intake:
             AgentNotFound: no such agent, or the tenant's plan does not hold it.
             TenantPaused: the kill switch is on.
             UnpricedModel: nobody can price its model, or one of those that fall back for it; nothing was spent.
+            ContentUnusable: as :meth:`content_of` does.
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
         """
         agent, terms = self.admitted(who, request.agent, even_paused=even_paused)
+        # Of a job that is delivered twice nothing is fetched twice.
+        if session_id is not None and named(user_content(request.input)) and self._exists(who.tenant_id, session_id):
+            raise SessionBusy("the session exists already", session_id=session_id)
+        content = self.content_of(request.input)
         head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
-        return self.sessions.create(taking.create(head, self.clock.now(), user_content(request.input)), key)
+        return self.sessions.create(taking.create(head, self.clock.now(), content), key)
+
+    def content_of(self, value: str | Sequence[Block]) -> tuple[Block, ...]:
+        """An input as it is written down: with the contents that it names by address, which are fetched now.
+
+        Raises:
+            ContentUnusable: an address gives nothing that can be used.
+        """
+        content = user_content(value)
+        return content if self.contents is None else self.contents.keep(content)
+
+    def _exists(self, tenant_id: str, session_id: str) -> bool:
+        try:
+            self.sessions.head(tenant_id, session_id)
+        except SessionNotFound:
+            return False
+        return True
 
     def admitted(self, who: Identity, name: str, *, even_paused: bool = False) -> tuple[Agent, Terms]:
         """An agent that this caller may use now, and under what terms; raises as :meth:`create` does."""
@@ -140,13 +164,13 @@ class Intake:
         Raises:
             SessionBusy: a turn is running.
             SessionEnded: it has ended; ``status`` says how.
+            ContentUnusable: as :meth:`content_of` does.
             AlreadyDone: the idempotency key was used.
         """
         role, actor = (who.role, who.user_id) if who is not None else (None, None)
-        deployed = self._deployed(head) if head.resting and not head.ended else None
-        change = taking.begin_turn(
-            head, self.clock.now(), user_content(value), role=role, actor=actor, deployed=deployed
-        )
+        must_take_input(head)  # before anything is fetched or written for it
+        content, deployed = self.content_of(value), self._deployed(head)
+        change = taking.begin_turn(head, self.clock.now(), content, role=role, actor=actor, deployed=deployed)
         return self.sessions.write_at_rest(head, change, key)
 
     def _deployed(self, head: Head) -> Deployed | None:
@@ -262,26 +286,3 @@ class Intake:
         if (token.tenant_id, token.user_id) != (who.tenant_id, who.user_id):
             raise SessionNotFound("there is no such session")
         return self.sessions.head(token.tenant_id, token.session_id)
-
-    # ---- cancel ----
-
-    def cancel(self, head: Head, *, actor: str) -> Head:
-        """Ask a running session to stop at the next safe point; one that needs no runner for it is cancelled at once.
-
-        Raises:
-            SessionEnded: it has ended already.
-        """
-        while not head.ended:
-            try:
-                if head.resting or self._can_end_in_queue(head):
-                    return self.sessions.write_at_rest(head, leaving.cancel(head, self.clock.now(), actor))
-                return self.sessions.request_cancel(head, actor)
-            except (SessionBusy, SessionEnded):  # A runner took it, or it came to rest, between the two.
-                head = self.sessions.head(head.tenant_id, head.session_id)
-        raise ended(head)
-
-    def _can_end_in_queue(self, head: Head) -> bool:
-        """No runner has it, and it was put back at a safe point: nothing waits for an answer or for its money."""
-        if head.status != "queued" or head.lease.owner is not None or head.account.pending is not None:
-            return False
-        return not unanswered(self.sessions.load(head.tenant_id, head.session_id).entries)

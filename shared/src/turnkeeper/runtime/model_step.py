@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from turnkeeper.core.agent import Context
 from turnkeeper.core.decide import Judgement
 from turnkeeper.core.errors import ProviderError, Uncountable, UnpricedModel
 from turnkeeper.core.fallbacks import model_of
@@ -13,8 +15,9 @@ from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.session import Entry, Usage
-from turnkeeper.core.transcript import says_nothing, text_block
+from turnkeeper.core.schemas import tool_problem
+from turnkeeper.core.session import Entry, EntryType, Usage
+from turnkeeper.core.transcript import Block, says_nothing, text_block
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
@@ -29,6 +32,15 @@ CALL_SECONDS = 1_200.0
 MAX_INPUT_TOKENS = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long a call may wait for money in flight, whether it then takes less, and what ends the wait."""
+
+    seconds: float
+    or_less: bool
+    stop: Callable[[], bool]
+
+
 @dataclass
 class ModelStep:
     sheet: Worksheet
@@ -41,8 +53,12 @@ class ModelStep:
     redactor: Redacts
     parallel: Parallel
     warn: Callable[[str], None]
+    #: What the agent says about long conversations; ``None``: they end.
+    context: Context | None
+    #: What the API said a request may have, while this runner has the session.
+    learned_window: int | None = None
 
-    def begin(self, *, wait_seconds: float, or_less: bool, stop: Callable[[], bool]) -> tuple[ModelRequest, Admitted]:
+    def begin(self, waits: Waits) -> tuple[ModelRequest, Admitted]:
         """The write before the call: the input, the iteration, and the money in every scope. See
         :meth:`turnkeeper.runtime.store.treasury.Treasury.admit`.
 
@@ -50,71 +66,113 @@ class ModelStep:
             CostCapExceeded, TenantPaused, UnpricedModel: not admitted; nothing was written.
             ProviderError: the provider had to be asked for a count, and did not answer.
         """
-        sheet = self.sheet
-        conversation = sheet.conversation()
         schemas = self._remote_schemas()
-        rates = self.prices.rates(self._model(), sheet.spec.model_options)
-        wanted = sheet.head.limits.max_tokens
-        request = requests.build(sheet.head, sheet.spec, conversation, schemas, wanted, self.toolbox.names)
-        want = self._want(rates, request, conversation, schemas, wanted)
+        rates = self.rates()
+        request = self._built(schemas)
+        admitted = self.reserve(self._want(rates, request, schemas), waits)
+        return requests.shortened(request, self.sheet.spec, admitted.reservation.max_tokens), admitted
+
+    def reserve(self, want: Want, waits: Waits) -> Admitted:
+        """Write the session with a reservation for one call."""
+        sheet = self.sheet
 
         def write(admitted: Admitted) -> Admitted:
             self.terms = admitted.terms  # Where they have changed, the next call starts from the new ones.
-            reserved = Reserved(admitted.reservation, self.terms.caps, rates.version)
+            reserved = Reserved(admitted.reservation, self.terms.caps, want.rates.version)
             # Not of the sheet's own head: it also counts attempts that failed before anything was written.
             first_attempt = sheet.stored.turn.attempts == 0
+            window = self.window(want.rates) or 0
             sheet.write(
-                running.begin_call(sheet.head, sheet.now(), sheet.waiting(), reserved, first_attempt=first_attempt)
+                running.begin_call(
+                    sheet.head, sheet.now(), sheet.waiting(), reserved, first_attempt=first_attempt, window=window
+                )
             )
             return admitted
 
-        admitted = self.treasury.admit(
-            sheet.head, self.terms, want, wait_seconds=wait_seconds, or_less=or_less, stop=stop, write=write
+        return self.treasury.admit(
+            sheet.head,
+            self.terms,
+            want,
+            wait_seconds=waits.seconds,
+            or_less=waits.or_less,
+            stop=waits.stop,
+            write=write,
         )
-        return requests.shortened(request, sheet.spec, admitted.reservation.max_tokens), admitted
 
-    def _model(self) -> str:
+    def built(self) -> ModelRequest:
+        """The next call as it would be made now."""
+        return self._built(self._remote_schemas())
+
+    def _built(self, schemas: Mapping[str, Mapping[str, Any]]) -> ModelRequest:
+        sheet = self.sheet
+        wanted = sheet.head.limits.max_tokens
+        return requests.build(
+            sheet.head, sheet.spec, sheet.conversation(), schemas, wanted, self._usable, now=sheet.now()
+        )
+
+    def rates(self) -> Rates:
+        """Raises UnpricedModel."""
+        return self.prices.rates(self.model_name(), self.sheet.spec.model_options)
+
+    def window(self, rates: Rates) -> int | None:
+        """Tokens that a request may have: what the agent allows, and what the model can read, as far as is known."""
+        own = self.context.window if self.context is not None else None
+        return min((tokens for tokens in (rates.window, own, self.learned_window) if tokens), default=None)
+
+    def model_name(self) -> str:
         return model_of(self.sheet.head, self.sheet.spec)
 
-    def _want(
-        self,
-        rates: Rates,
-        request: ModelRequest,
-        conversation: list[Entry],
-        schemas: Mapping[str, Mapping[str, Any]],
-        wanted: int,
-    ) -> Want:
-        bound = requests.input_bound(self.sheet.head, request, conversation, schemas)
+    def _want(self, rates: Rates, request: ModelRequest, schemas: Mapping[str, Mapping[str, Any]]) -> Want:
+        wanted = request.max_tokens
+        bound = requests.input_bound(self.sheet.head, request, self.sheet.conversation(), schemas)
         if bound is None:
             try:
-                return Want(rates, self._counted(request), wanted)
+                return Want(rates, self.counted(request), wanted)
             except Uncountable:
                 return Want(rates, MAX_INPUT_TOKENS, wanted)
 
         def count() -> int:
             try:
-                return self._counted(request)
+                return self.counted(request)
             except ProviderError:
                 return bound  # Then the cheap bound has to do.
 
         return Want(rates, bound, wanted, count)
 
-    def _counted(self, request: ModelRequest) -> int:
+    def counted(self, request: ModelRequest) -> int:
         """The provider's count, with a little room for what it adds by itself."""
         counted = self.model.count_tokens(request)
         return counted + counted // 50 + 64
 
     def _remote_schemas(self) -> Mapping[str, Mapping[str, Any]]:
-        """Schemas of tools that live elsewhere. One that cannot be had now is left out of this call."""
+        """Schemas of tools that live elsewhere. One that cannot be had now, or that the API would refuse the whole
+        request for, is left out of this call."""
         schemas: dict[str, Mapping[str, Any]] = {}
         for definition in self.sheet.spec.tools:
             tool = self.toolbox.get(definition.name)
             if definition.input_schema is None and tool is not None:
                 try:
-                    schemas[definition.name] = tool.schema()
+                    schema = tool.schema()
+                    problem = tool_problem(definition.description, schema)
                 except Exception as error:  # noqa: BLE001 - somebody else's server
                     self.warn(f"tool {definition.name} is left out: {type(error).__name__}")
+                    continue
+                if problem is None:
+                    schemas[definition.name] = schema
+                else:
+                    self.warn(f"tool {definition.name} is left out: it {problem}")
         return schemas
+
+    @cached_property
+    def _usable(self) -> frozenset[str]:
+        """Tools of this turn but those whose stored definition the API does not take: an agent of today has none, but a
+        session may keep the version that it was made with."""
+        definitions = [each for each in self.sheet.spec.tools if each.input_schema is not None]
+        odd = {each.name: tool_problem(each.description, each.input_schema) for each in definitions}
+        for name, problem in odd.items():
+            if problem is not None:
+                self.warn(f"tool {name} is left out: it {problem}")
+        return frozenset(name for name in self.toolbox.names if odd.get(name) is None)
 
     def call(self, request: ModelRequest, *, left_seconds: float | None, stop: Callable[[], bool]) -> ModelReply:
         """One attempt, given up where ``stop`` says so or this runner's time runs out.
@@ -135,7 +193,9 @@ class ModelStep:
             raise ProviderError("the call was given up", retryable=True, certainty="unknown")
         reply = done.result()
         if reply.stop_reason == "end_turn" and says_nothing(reply.content):
-            raise ProviderError("the model answered nothing", retryable=True, certainty="known", usage=reply.usage)
+            nothing = ProviderError("the model answered nothing", retryable=True, certainty="known", usage=reply.usage)
+            nothing.data["empty"] = True
+            raise nothing
         return reply
 
     def settle(self, reservation: Reservation, reply: ModelReply, judged: Judgement, duration_ms: int) -> None:
@@ -143,8 +203,7 @@ class ModelStep:
         ends with it, that too."""
         sheet = self.sheet
         now = sheet.now()
-        resolution, cost = self._cost(reply.usage, reservation)
-        entries = [self._answer_entry(reply, duration_ms)]
+        entries = [self.entry("assistant", reply, tuple(reply.content), duration_ms)]
         if judged.answers:
             entries.append(sheet.results_entry(list(judged.answers)))
         if judged.note is not None:
@@ -153,7 +212,7 @@ class ModelStep:
             sheet.head,
             now,
             entries,
-            Resolved(reservation, resolution, cost, self._ledger_detail(reply.usage, reply.request_id)),
+            self.resolved(reservation, reply),
             reply.tokens,
             breakers=judged.breakers,
             nudged=judged.nudged,
@@ -161,17 +220,26 @@ class ModelStep:
         )
         sheet.write(change if judged.stop is None else leaving.ending(change, now, judged.stop))
 
-    def _answer_entry(self, reply: ModelReply, duration_ms: int) -> Entry:
+    def resolved(self, reservation: Reservation, reply: ModelReply) -> Resolved:
+        """What an answer costs."""
+        resolution, cost = self._cost(reply.usage, reservation)
+        return Resolved(reservation, resolution, cost, self._ledger_detail(reply.usage, reply.request_id))
+
+    def entry(
+        self, kind: EntryType, reply: ModelReply, content: tuple[Block, ...], duration_ms: int | None = None
+    ) -> Entry:
+        """An entry that a call brought, with what the API said of the call."""
         return Entry(
-            type="assistant",
+            type=kind,
             at=iso(self.sheet.now()),
-            content=tuple(reply.content),
+            content=content,
             model=reply.model,
-            requested_model=requested if (requested := self._model()) != reply.model else None,
+            requested_model=requested if (requested := self.model_name()) != reply.model else None,
             usage=dict(reply.usage),
             stop_reason=reply.stop_reason,
             duration_ms=duration_ms,
             request_id=reply.request_id,
+            container=reply.container,
         )
 
     def book_failure(self, reservation: Reservation, failed: ProviderError) -> None:
@@ -193,7 +261,7 @@ class ModelStep:
     def _cost(self, usage: Mapping[str, Any], reservation: Reservation) -> tuple[Resolution, int]:
         """What the usage costs; where the answer names something that nobody can price, all that was reserved."""
         try:
-            return "settled", self.prices.cost_nanousd(self._model(), usage, self.sheet.spec.model_options)
+            return "settled", self.prices.cost_nanousd(self.model_name(), usage, self.sheet.spec.model_options)
         except UnpricedModel:
             return "in_doubt", reservation.amount_nanousd
 

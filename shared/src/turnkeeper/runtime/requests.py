@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+from turnkeeper.core import cache_markers
+from turnkeeper.core.compaction import tokens_of
+from turnkeeper.core.containers import container_of
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, Head, Plan, Spec
-from turnkeeper.core.transcript import Block, Message, with_cache_breakpoints
+from turnkeeper.core.transcript import Block, Message
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -28,11 +32,14 @@ def build(
     schemas: Mapping[str, Mapping[str, Any]],
     max_tokens: int,
     usable: Collection[str] | None = None,
+    *,
+    now: datetime | None = None,
 ) -> ModelRequest:
-    """One call: system prompt, granted tools and conversation, with cache breakpoints behind each of the three.
+    """One call: system prompt, granted tools and conversation, each marked for the cache.
 
     Args:
         usable: of the granted tools, those that this turn has; ``None`` for all of them.
+        now: a container is named until it expires; none is where nobody says what time it is.
     """
     granted = {name for name in head.granted_tools if usable is None or name in usable} | {end_task_definition.name}
     tools = [
@@ -44,20 +51,25 @@ def build(
         for definition in spec.tools
         if definition.name in granted and (definition.input_schema or definition.name in schemas)
     ]
-    if tools:
-        tools[-1] = {**tools[-1], "cache_control": {"type": "ephemeral"}}
     model = model_of(head, spec)
     options = _fitting(spec.model_options, max_tokens)
     if not may_think(entries, model):
         options.pop("thinking", None)
-    system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}", "cache_control": {"type": "ephemeral"}}]
+    system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}"}]
+    projection = project(entries, model=model)
+    parts = cache_markers.marked(tools, system, projection.messages, options)
+    container = container_of(entries, projection.seqs, now) if now is not None else None
     return ModelRequest(
         model=model,
         max_tokens=max_tokens,
-        system=system,
-        tools=tools,
-        messages=with_cache_breakpoints(project(entries, model=model).messages),
-        options={"metadata": {"user_id": head.session_id}, **options},
+        system=parts.system,
+        tools=parts.tools,
+        messages=parts.messages,
+        options={
+            "metadata": {"user_id": head.session_id},
+            **({"container": container} if container else {}),
+            **options,
+        },
     )
 
 
@@ -101,8 +113,22 @@ def input_bound(
     return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 
 
+def estimate(head: Head, entries: Sequence[Entry], model: str) -> int | None:
+    """About how many tokens the next request has; ``None`` where the last call says nothing about it."""
+    last = next((entry for entry in reversed(entries) if entry.type == "assistant"), None)
+    since = _since_last_answer(entries)
+    if not head.account.context_tokens or since is None or last is None or not answered_by(last, model):
+        return None
+    return head.account.context_tokens + sum(tokens_of(block) for message in since for block in message["content"])
+
+
+def estimate_of(*parts: Sequence[Block]) -> int:
+    """About how many tokens these blocks have."""
+    return sum(tokens_of(block) for blocks in parts for block in blocks)
+
+
 def _bound_of(parts: Sequence[Any], known: int) -> int | None:
-    return None if _must_be_counted(parts) else known + sum(map(_bytes_of, parts)) + IMAGE_TOKENS * _images(parts)
+    return None if _must_be_counted(parts) else known + bytes_of(*parts) + IMAGE_TOKENS * _images(parts)
 
 
 def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
@@ -117,8 +143,27 @@ def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
     return since
 
 
+def bytes_of(*values: Any) -> int:
+    """As JSON, in UTF-8: a token is never less than one of them."""
+    return sum(map(_bytes_of, values))
+
+
 def _bytes_of(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    lean = _without_pixels(value)
+    return len(json.dumps(lean, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def _without_pixels(value: Any) -> Any:
+    """Messages and blocks without the data of their images, which count by what they show (``IMAGE_TOKENS``). What only
+    looks like an image, as in the arguments of a call, is text."""
+    if isinstance(value, list | tuple):
+        return [_without_pixels(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    source = value.get("source")
+    if value.get("type") == "image" and isinstance(source, dict) and source.get("type") == "base64":
+        return {**value, "source": {**source, "data": ""}}
+    return {**value, **{name: _without_pixels(value[name]) for name in ("content", "source") if name in value}}
 
 
 def _must_be_counted(value: Any) -> bool:

@@ -19,7 +19,7 @@ from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.erasure import Erasure
-from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
+from turnkeeper.runtime.store.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +108,9 @@ class Sweep:
             return True
         if head.resting:
             return self._settle(head, report)
-        now = self.clock.now()
+        if self.sessions.is_held(head) or (due := codec.due_at(head)) is None or due > iso(self.clock.now()):
+            return False
         dead = head.lease.owner is not None
-        if dead and head.lease.expires_at + SKEW_MILLIS >= now.timestamp() * 1000:
-            return False
-        if (due := codec.due_at(head)) is None or due > iso(now):
-            return False
         # Written first: sent first, a failed write would send it anew each minute.
         on_its_way = self.sessions.send_again(head)
         if dead:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from turnkeeper.core import decide, repairs
+from turnkeeper.core import decide
 from turnkeeper.core.admission import admit
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
 from turnkeeper.core.errors import (
@@ -20,14 +20,17 @@ from turnkeeper.core.errors import (
     Unavailable,
     UnpricedModel,
 )
-from turnkeeper.core.fallbacks import model_of, next_model
+from turnkeeper.core.fallbacks import next_model
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
-from turnkeeper.ports import Clock, Ids, Redacts, StoreBusy
+from turnkeeper.ports import Clock, Ids, ModelReply, Redacts, StoreBusy
 from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
 from turnkeeper.runtime.leases import Lease
-from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.model_step import ModelStep, Waits
+from turnkeeper.runtime.repairing import repaired
+from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.toolbox import Answer, Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
@@ -44,8 +47,6 @@ MAX_BACKOFF_SECONDS = 60.0
 #: A worker puts a session that waits for money in flight back for this long, at most this many times in a row.
 PUT_BACK_SECONDS = 15
 PUT_BACKS = 20
-#: Things that one turn may leave out because the API refuses them.
-MAX_REPAIRS = 8
 WAYS_ON = "Take the latest turns out of the conversation (rewind), or go on in a copy of an earlier state (fork)."
 #: Runners that a session may cost in a row without anything coming of it: then it is what kills them.
 MAX_CLAIMS = 10
@@ -55,6 +56,7 @@ MAX_CLAIMS = 10
 class Turn:
     sheet: Worksheet
     model: ModelStep
+    compacting: Compacting
     tools: ToolStep
     toolbox: Toolbox
     allowance: Allowance
@@ -180,10 +182,20 @@ class Turn:
     def _call_model(self) -> Head | None:
         self._step_started = self.clock.monotonic()
         try:
-            request, admitted = self.model.begin(
-                wait_seconds=self._contention_seconds(),
-                or_less=not self._may_put_back(),
-                stop=lambda: self._given_up() or self.allowance.draining(),
+            compaction = self.compacting.due()
+        except TooLong:
+            return self._finish(Stop(reason="context_window"))
+        if compaction is not None and not compaction.summarized:
+            self.compacting.clear(compaction)
+            return None
+        waits = Waits(
+            seconds=self._contention_seconds(),
+            or_less=not self._may_put_back(),
+            stop=lambda: self._given_up() or self.allowance.draining(),
+        )
+        try:
+            request, admitted = (
+                self.model.begin(waits) if compaction is None else self.compacting.begin(compaction, waits)
             )
         except UnpricedModel as unpriced:
             return self._finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
@@ -201,7 +213,17 @@ class Turn:
             )
         except ProviderError as failed:
             self.model.book_failure(admitted.reservation, failed)
+            if compaction is not None and is_refused(failed):
+                self.compacting.go_without(compaction)
+                return None
             return self._after_failure(failed)
+        if compaction is not None:
+            self.compacting.settle(compaction, admitted.reservation, reply)
+            return None
+        return self._take(reply, admitted)
+
+    def _take(self, reply: ModelReply, admitted: Admitted) -> Head | None:
+        """The model's answer: what it means for the turn, written with its money."""
         content, dropped = decide.kept(admit(reply.content, self.sheet.call_ids()))
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
@@ -211,6 +233,7 @@ class Turn:
             hash_of=self.tools.hash_of,
             polls=self.toolbox.polls,
             clamp=admitted.clamp,
+            compacts=self.model.context is not None,
         )
         if judged.answers:
             self.tools.audit(tool_uses(reply.content), judged.answers)
@@ -230,8 +253,8 @@ class Turn:
         if self.lease.cancelled or self.allowance.draining():
             return None
         if failed.data.get("context_window"):
-            return self._finish(Stop(reason="context_window"))
-        if self._repaired(failed):
+            return self._too_long(failed)
+        if repaired(self.sheet, self.redactor, failed):
             return None
         head = self.sheet.head
         if (model := next_model(head, self.sheet.spec, failed)) is not None:
@@ -254,18 +277,13 @@ class Turn:
             detail["hint"] = WAYS_ON
         return self._finish(Stop(reason="provider_error", detail=detail))
 
-    def _repaired(self, failed: ProviderError) -> bool:
-        """Whether the API refused something of the conversation that can be left out: then the call is made without it.
-        What was left out once and is refused again is no repair."""
-        sheet = self.sheet
-        before = [entry for entry in sheet.entries if entry.type == "repair" and entry.seq > sheet.head.turn.seq]
-        if failed.status_code != 400 or len(before) >= MAX_REPAIRS:
-            return False
-        why = self.redactor.redact_text(failed.detail)[:300]
-        left_out = repairs.left_out(sheet.entries, model_of(sheet.head, sheet.spec), failed.data.get("at"), why)
-        if left_out:
-            sheet.write(running.repair(sheet.head, sheet.now(), left_out, why))
-        return bool(left_out)
+    def _too_long(self, failed: ProviderError) -> Head | None:
+        """The API refused the request for its length: room is made, as long as there is something to leave out."""
+        if self.model.context is None:
+            return self._finish(Stop(reason="context_window"))
+        self.model.learned_window = failed.data.get("window") or self.model.learned_window
+        self.compacting.refused = True
+        return None
 
     def _backoff_seconds(self, attempts: int, retry_after: float | None) -> float:
         """Exponential with jitter; what the provider asks for comes first."""
@@ -311,7 +329,11 @@ class Turn:
         Args:
             answers: to calls that will not run.
         """
-        ends = (partial(self._rest, stop, answers), self._rest_without_contents, self._rest_without_calls)
+        ends = (
+            partial(self._rest, stop, answers),
+            partial(self._rest_without_contents, stop),
+            partial(self._rest_without_calls, stop),
+        )
         for end in ends:
             try:
                 end()
@@ -332,14 +354,18 @@ class Turn:
         actor = sheet.cancel_actor() if stop.reason == "cancelled" else None
         sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self._shown(stop), actor=actor))
 
-    def _rest_without_contents(self) -> None:
+    def _rest_without_contents(self, stop: Stop) -> None:
         """Every open call has an answer and a record, which say that nothing is known of it."""
         self.tools.give_up()
-        self._rest_without_calls()
+        self._rest_without_calls(stop)
 
-    def _rest_without_calls(self) -> None:
-        stop = Stop(reason="internal_error", detail={"hint": "What was to be written could not be."})
-        self.sheet.write(leaving.rest(self.sheet.head, self.sheet.now(), self.sheet.waiting(), stop))
+    def _rest_without_calls(self, stop: Stop) -> None:
+        """What was asked for stays what became of it: a cancel is one, also where it cannot tell all."""
+        hint = "What was to be written could not be."
+        if stop.reason == "cancelled":
+            self._rest(Stop(reason="cancelled", detail={"hint": hint}), ())
+        else:
+            self._rest(Stop(reason="internal_error", detail={"hint": hint}), ())
 
     def _shown(self, stop: Stop) -> Stop:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""

@@ -45,7 +45,9 @@ class Worksheet:
         #: Answers to the last message's calls, not yet written, and what the kit tells the model beside them.
         self.answers: list[tuple[Block, ToolOutcome]] | None = None
         self.warnings: list[str] = []
+        #: What the step has changed the plan to, not yet written, and the plan as it was kept last.
         self.plan: Plan | None = None
+        self.kept_plan: Plan | None = transcript.plan
         self.audit: list[AuditRecord] = []
         self._stored = transcript.head
         self._sessions = sessions
@@ -104,6 +106,7 @@ class Worksheet:
         whole = replace(change, plan=self.plan, audit=(*self.audit, *change.audit))
         self._stored = self.head = self._commit(whole)
         self.entries.extend(change.entries)
+        self.kept_plan = self.plan or self.kept_plan
         self.audit, self.plan = [], None
         if any(entry.type == "tool_results" for entry in change.entries):
             self.answers, self.warnings, self.early = None, [], {}

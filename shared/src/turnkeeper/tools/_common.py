@@ -84,6 +84,10 @@ def positive(what: str, value: float) -> None:
         raise ValueError(f"{what} must be above zero")
 
 
+class Unreachable(ToolError):
+    """Nobody there answers now: no such host, no connection, one that broke or took too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """One end for a whole call, however many steps it takes. Monotonic, so a clock that is set does not move it."""
@@ -102,7 +106,15 @@ class Deadline:
         seconds = min(timeout_seconds, (ends - datetime.now(UTC)).total_seconds())
         if seconds <= 0:
             raise ToolError("No time is left for this call.")
+        return cls.after(seconds)
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
         return cls(time.monotonic() + seconds, seconds)
+
+    def sooner(self, seconds: float) -> Deadline:
+        """One that ends so many seconds from now, at the end of this one at the latest."""
+        return min(self, Deadline.after(seconds), key=lambda deadline: deadline.at)
 
     def left(self) -> float:
         return self.at - time.monotonic()

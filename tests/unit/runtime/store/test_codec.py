@@ -157,7 +157,8 @@ def test_what_conditions_and_indexes_read_are_attributes_of_their_own() -> None:
         9,
         True,
     )
-    assert (item["user_key"], item["tenant_key"]) == ("T#acme#U#ann", "T#acme")
+    assert (item["user_key"], item["tenant_key"]) == ("T#acme#U#ann", "T#acme#S")
+    assert item["status_key"] == "T#acme#S#stopped"
     assert item["created_key"] == f"{NOW}#ses_1"
 
 

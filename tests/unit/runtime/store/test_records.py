@@ -1,4 +1,4 @@
-"""What can be read of sessions: by one query, by page, by user, and by when they are due."""
+"""What can be read of sessions: by one query, by page, and by when they are due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kit import WHO, MemoryKit
+from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, play, reply, say, scripted_kit, use
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.kit_tools import update_plan
@@ -17,21 +17,18 @@ from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import keys
 from turnkeeper.testing.clock import ManualClock, SeededIds
 
-BOB = Identity("acme", "bob", "user")
-GLOBEX = Identity("globex", "ann", "user")
-
 
 @pytest.fixture
 def kit() -> MemoryKit:
     return scripted_kit(ids=SeededIds())
 
 
-def several(kit: MemoryKit, number: int, who: Identity = WHO, agent: str = "plain") -> list[Head]:
+def several(kit: MemoryKit, number: int, agent: str = "plain") -> list[Head]:
     """Sessions, oldest first."""
     heads = []
     for _ in range(number):
         kit.clock.advance(1)  # type: ignore[attr-defined]
-        heads.append(begin(kit, agent, who=who))
+        heads.append(begin(kit, agent))
     return heads
 
 
@@ -124,57 +121,6 @@ def test_the_audit_of_a_tenant_is_not_that_of_its_sessions(kit: MemoryKit) -> No
     assert kit.sessions.audit("globex", None) == []
 
 
-# ---- lists ----
-
-
-def test_sessions_are_listed_newest_first_by_user_or_by_tenant(kit: MemoryKit) -> None:
-    anns, bobs, others = several(kit, 2), several(kit, 2, BOB), several(kit, 1, GLOBEX)
-
-    def listed(tenant_id: str, user_id: str | None) -> list[str]:
-        heads, cursor = kit.sessions.list(tenant_id, user_id, status=None, limit=20, cursor=None)
-        assert cursor is None
-        return ids_of(heads)
-
-    assert listed("acme", "ann") == ids_of(anns[::-1])
-    assert listed("acme", None) == ids_of([*bobs[::-1], *anns[::-1]])
-    assert listed("globex", None) == listed("globex", "ann") == ids_of(others)
-    assert listed("acme", "carol") == []
-    assert list(kit.sessions.ids("acme")) == listed("acme", None)
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 5])
-def test_pages_hold_every_session_once(kit: MemoryKit, limit: int) -> None:
-    every = ids_of(several(kit, 5)[::-1])
-    found: list[str] = []
-    cursor: str | None = None
-    for _ in range(6):
-        heads, cursor = kit.sessions.list("acme", "ann", status=None, limit=limit, cursor=cursor)
-        assert len(heads) <= limit
-        found += ids_of(heads)
-        if cursor is None:
-            break
-    assert found == every
-
-
-def test_a_page_is_filled_past_those_that_a_status_leaves_out(kit: MemoryKit) -> None:
-    heads = several(kit, 6)
-    kit.run(heads[0])
-    kit.run(heads[1])
-    found, _ = kit.sessions.list("acme", "ann", status="idle", limit=2, cursor=None)
-    assert ids_of(found) == ids_of([heads[1], heads[0]])
-    assert {head.status for head in found} == {"idle"}
-
-
-def test_a_search_ends_and_says_where_to_go_on(kit: MemoryKit) -> None:
-    heads = several(kit, 15)
-    kit.run(heads[0])
-    found, cursor = kit.sessions.list("acme", "ann", status="idle", limit=1, cursor=None)
-    assert found == []
-    assert cursor is not None
-    found, _ = kit.sessions.list("acme", "ann", status="idle", limit=1, cursor=cursor)
-    assert ids_of(found) == ids_of(heads[:1])
-
-
 # ---- the sweep ----
 
 
@@ -199,7 +145,7 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(kit: MemoryKit, caplog
         found = due(kit)
     assert sorted(ids_of(found)) == sorted(set(ids_of(heads)) - {broken})
     assert broken in caplog.text
-    assert sorted(kit.sessions.ids("acme")) == sorted(ids_of(heads))
+    assert sorted(kit.sessions.lists.ids("acme")) == sorted(ids_of(heads))
 
 
 def test_more_than_a_page_is_due() -> None:

@@ -85,7 +85,7 @@ def test_whoever_is_second_is_told_what_became_of_the_session(kit: MemoryKit) ->
     with pytest.raises(SessionBusy):
         claimed(kit, head)
     head = begin(kit, "slow")
-    before_the_next_write(kit, lambda: kit.intake.cancel(head, actor="ann"))
+    before_the_next_write(kit, lambda: kit.cancelling.cancel(head, actor="ann"))
     with pytest.raises(SessionEnded):
         claimed(kit, head)
     with pytest.raises(SessionNotFound):

@@ -67,7 +67,7 @@ def request_cancel(head: Head, actor: str | None) -> Head:
 
 
 def cancel(head: Head, now: datetime, actor: str) -> Change:
-    """Cancelled at once: at rest, or on its way with nothing open."""
+    """Cancelled at once, at rest."""
     stop = Stop(reason="cancelled")
     change = with_status(at_rest(head, stop), now, (), runner=None)
     return replace(change, audit=(record_of(head, now, "cancel", actor=actor, reason=stop.reason),))

@@ -25,16 +25,20 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
     """
     if head.resting:
         raise ended(head)
-    millis = int(now.timestamp() * 1000)
-    if head.lease.owner is not None and head.lease.expires_at >= millis - skew_millis:
+    if is_held(head, now, skew_millis=skew_millis):
         raise SessionBusy("another runner has it", session_id=head.session_id, status=head.status)
     lease = LeaseState(
         owner=owner,
         fencing_token=head.lease.fencing_token + 1,
-        expires_at=millis + int(lease_seconds * 1000),
+        expires_at=int(now.timestamp() * 1000) + int(lease_seconds * 1000),
         claims=head.lease.claims + 1,
     )
     return replace(head, status="running", runner=runner, handoff=None, lease=lease)
+
+
+def is_held(head: Head, now: datetime, *, skew_millis: int) -> bool:
+    """A runner has it, or may believe so by its own clock."""
+    return head.lease.owner is not None and head.lease.expires_at >= int(now.timestamp() * 1000) - skew_millis
 
 
 def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
@@ -64,14 +68,18 @@ def take_up_unbegun(head: Head, now: datetime) -> Change:
 
 
 def begin_call(
-    head: Head, now: datetime, results: Sequence[Entry], reserved: Reserved, *, first_attempt: bool
+    head: Head, now: datetime, results: Sequence[Entry], reserved: Reserved, *, first_attempt: bool, window: int = 0
 ) -> Change:
     """The write before a model call: the input, the iteration, the money. A call that has only begun is no progress: it
-    may be the very thing that kills its runners, so they are counted on unless results were written with it."""
+    may be the very thing that kills its runners, so they are counted on unless results were written with it.
+
+    Args:
+        window: tokens that a request may have; 0 where nobody knows.
+    """
     turn = replace(head.turn, iterations=head.turn.iterations + first_attempt, put_backs=0)
     account = replace(head.account, calls=reserved.reservation.call, pending=reserved.reservation)
     claims = 0 if results else head.lease.claims
-    after = replace(head, turn=turn, account=account)
+    after = replace(head, turn=turn, account=account, window=window or head.window)
     return written(after, now, *results, claims=claims, reserved=reserved)
 
 
@@ -133,11 +141,44 @@ def flag(head: Head, flags: Sequence[Flag]) -> Head:
 
 
 def repair(head: Head, now: datetime, left_out: Sequence[LeftOut], reason: str) -> Change:
-    """The model API refused something of the conversation: it is left out of requests from now on."""
+    """The model API refused something of the conversation: it is left out of requests from now on. Where no block is
+    named, that is the container."""
     entry = Entry(type="repair", at=iso(now), left_out=tuple(left_out), reason=reason)
     places = [{"seq": mark.seq, "index": mark.index} for mark in left_out]
     record = record_of(head, now, "repair", left_out=places)
-    return written(replace(head, repairs=head.repairs + 1), now, entry, records=(record,))
+    after = replace(head, repairs=head.repairs + 1, left_out=head.left_out + len(left_out))
+    return written(after, now, entry, records=(record,))
+
+
+def clear(head: Head, now: datetime, entry: Entry, results: Sequence[Entry] = ()) -> Change:
+    """Something is left out of requests from now on, to save room, without a call of the model."""
+    record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=False)
+    after = replace(head, left_out=head.left_out + len(entry.left_out))
+    return written(after, now, *results, entry, records=(record,))
+
+
+def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage: Usage) -> Change:
+    """A summary takes the place of what it was made of; the money of the call that wrote it is settled.
+
+    It is no step, and belongs to the iteration of the call that it makes room for.
+    """
+    spent = resolved.spent_nanousd
+    entry = replace(entry, cost_nanousd=spent + head.account.untold_nanousd)
+    account = replace(
+        head.account,
+        usage=head.account.usage + usage,
+        cost_nanousd=head.account.cost_nanousd + spent,
+        untold_nanousd=0,
+        pending=None,
+    )
+    record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
+    after = replace(
+        head,
+        account=account,
+        turn=replace(head.turn, attempts=max(head.turn.attempts, 1)),
+        left_out=head.left_out + len(entry.left_out),
+    )
+    return written(after, now, entry, records=(record,), resolved=resolved)
 
 
 def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) -> Change:

@@ -125,7 +125,8 @@ def rewind(head: Head, now: datetime, left_out: tuple[LeftOut, ...], actor: str)
     turn = replace(head.turn, seq=head.last_seq + 1, attempts=0, breakers=Breakers(), nudged=False)
     entry = Entry(type="rewind", at=iso(now), left_out=left_out, reason="withdrawn by its user")
     record = record_of(head, now, "rewind", actor=actor, left_out=[mark.seq for mark in left_out])
-    return written(replace(head, status="idle", stop=None, turn=turn), now, entry, records=(record,))
+    after = replace(head, status="idle", stop=None, turn=turn, left_out=head.left_out + len(left_out))
+    return written(after, now, entry, records=(record,))
 
 
 def fork(
@@ -144,6 +145,7 @@ def fork(
         last_seq=at_seq,
         turn=replace(head.turn, number=turns + (content is not None), seq=at_seq + 1),
         granted_tools=tuple(name for name in head.granted_tools if name in source.granted_tools),
+        left_out=sum(len(entry.left_out) for entry in copies),
         forked_from=ForkedFrom(source.session_id, at_seq),
     )
     records = (

@@ -74,9 +74,13 @@ class Writer:
 def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
     """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile."""
     old, new = codec.head_item(before), codec.head_item(after)
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    if "status_key" in changed:
+        # With the status a head of 0.1 gets its place among those of this version. To others it changes nothing.
+        changed["tenant_key"] = new["tenant_key"]
     return Update(
         keys.head_key(after.tenant_id, after.session_id),
-        set={name: value for name, value in new.items() if old.get(name) != value},
+        set=changed,
         remove=tuple(sorted(name for name in old if name not in new)),
         conditions=conditions,
     )

@@ -148,16 +148,26 @@ def _json_text(value: Any) -> str:
 
 
 def _index_attributes(head: Head) -> Item:
-    created = f"{head.created_at}#{head.session_id}"
-    attributes: Item = {
-        "user_key": keys.by_user(head.tenant_id, head.user_id),
-        "tenant_key": keys.tenant_pk(head.tenant_id),
-        "created_key": created,
-    }
+    attributes = list_attributes(head)
     if (due := due_at(head)) is not None:
         attributes["due_shard"] = keys.due_shard(head.session_id)
         attributes["due_at"] = due
     return attributes
+
+
+def list_attributes(head: Head) -> Item:
+    """Where the session stands in lists."""
+    return {
+        "user_key": keys.by_user(head.tenant_id, head.user_id),
+        "tenant_key": keys.by_tenant(head.tenant_id),
+        "status_key": keys.by_status(head.tenant_id, head.status),
+        "created_key": created_key(head),
+    }
+
+
+def created_key(head: Head) -> str:
+    """The order of lists."""
+    return f"{head.created_at}#{head.session_id}"
 
 
 def due_at(head: Head) -> str | None:

@@ -133,6 +133,15 @@ def by_user(tenant_id: str, user_id: str) -> str:
     return f"{tenant_pk(tenant_id)}#U#{_part(user_id)}"
 
 
+def by_tenant(tenant_id: str) -> str:
+    """Not the tenant's own ``pk``: that is where heads of 0.1 are, which ``by_status`` does not hold."""
+    return f"{tenant_pk(tenant_id)}#S"
+
+
+def by_status(tenant_id: str, status: str) -> str:
+    return f"{by_tenant(tenant_id)}#{status}"
+
+
 def due_shard(session_id: str) -> str:
     return f"DUE#{hashlib.sha256(session_id.encode()).digest()[0] % DUE_SHARDS}"
 

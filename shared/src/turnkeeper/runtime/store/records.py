@@ -1,4 +1,4 @@
-"""Reading sessions: the one query that a resume needs, and what reports, lists and the sweep look at."""
+"""Reading sessions: the one query that a resume needs, and what reports and the sweep look at."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Entry, Head, Plan, Spec, Transcript
 from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.lists import Lists
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class Records:
     def __init__(self, table: Table, blobs: Blobs) -> None:
         self._table = table
         self._blobs = blobs
+        self.lists = Lists(table)
 
     def head(self, tenant_id: str, session_id: str) -> Head:
         """Raises SessionNotFound."""
@@ -132,40 +134,6 @@ class Records:
         """The stored records of a session's chain, or of the tenant's own."""
         pk = keys.tenant_pk(tenant_id) if session_id is None else keys.session_pk(tenant_id, session_id)
         return self._table.query_all(pk, first="AUDIT#", last="AUDIT#~")
-
-    def list(
-        self, tenant_id: str, user_id: str | None, *, status: str | None, limit: int, cursor: str | None
-    ) -> tuple[list[Head], str | None]:
-        """Newest first; of one user, or of the whole tenant. Pages may be shorter than ``limit`` where ``status``
-        leaves some out; the cursor says whether there are more."""
-        index, pk = (
-            ("by_tenant", keys.tenant_pk(tenant_id))
-            if user_id is None
-            else (
-                "by_user",
-                keys.by_user(tenant_id, user_id),
-            )
-        )
-        heads: list[Head] = []
-        for _ in range(10):
-            page = self._table.query(pk, index=index, limit=limit - len(heads), descending=True, cursor=cursor)
-            found = self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
-            heads.extend(head for head in map(codec.head_of, found) if status in (None, head.status))
-            cursor = page.cursor
-            if cursor is None or len(heads) >= limit:
-                break
-        return heads, cursor
-
-    def ids(self, tenant_id: str) -> Iterator[str]:
-        """All sessions of a tenant, newest first, also those whose heads cannot be read."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(keys.tenant_pk(tenant_id), index="by_tenant", descending=True, cursor=cursor)
-            for item in page.items:
-                if (owner := keys.session_of_pk(item["pk"])) is not None:
-                    yield owner[1]
-            if (cursor := page.cursor) is None:
-                return
 
     def due(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the

@@ -147,6 +147,10 @@ class Sessions(Records):
                 return now
             raise (ended(now) if now.resting else busy(now)) from failed
 
+    def is_held(self, head: Head) -> bool:
+        """A runner has it, or may believe so: nobody else can claim it."""
+        return running.is_held(head, self._clock.now(), skew_millis=SKEW_MILLIS)
+
     def extend(self, head: Head) -> None:
         """The lease runs on from now.
 

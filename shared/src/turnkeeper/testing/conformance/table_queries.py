@@ -149,6 +149,24 @@ class TableQueryConformance:
         eventually(lambda: len(self.table.query(shard, index="due").items), 0)
         assert self.table.get(key) == {"pk": key.pk, "sk": key.sk, "due_shard": shard}
 
+    def test_an_item_is_in_one_partition_of_an_index(self) -> None:
+        tenant = unique("tenant")
+        keys = [self.indexed(tenant, n, f"2026-03-0{n}") for n in range(1, 5)]
+        for key in keys:
+            self.table.update(Update(key, set={"status_key": f"{tenant}#running"}))
+        self.table.update(Update(keys[1], set={"status_key": f"{tenant}#idle"}))
+        self.table.update(Update(keys[2], set={"n": 7}))
+
+        def days(status: str, **bounds: Any) -> list[str]:
+            items = self.table.query(f"{tenant}#{status}", index="by_status", descending=True, **bounds).items
+            return [item["created_key"][-1] for item in items]
+
+        eventually(lambda: (days("running"), days("idle")), (["4", "3", "1"], ["2"]))
+        assert days("running", last="2026-03-03") == ["3", "1"]
+        assert days("running", last="2026-03-02~", limit=1) == ["1"]
+        self.table.update(Update(keys[1], remove=("status_key",)))
+        eventually(lambda: len(days("idle")), 0)
+
     def test_pages_of_an_index_lose_no_equals(self) -> None:
         tenant = unique("tenant")
         keys = {self.indexed(tenant, n, f"2026-03-0{n // 3 + 1}") for n in range(9)}

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from turnkeeper.core.schemas import schema_problem
 from turnkeeper.core.tools import Effect, ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet
 from turnkeeper.tools._common import Deadline, positive, strings
 from turnkeeper.tools.mcp.content import blocks, text_of
+from turnkeeper.tools.mcp.unions import folded
 
 if TYPE_CHECKING:
     from turnkeeper.tools.mcp.client import Server
@@ -43,13 +45,14 @@ def mcp_tools(
     and without a word of the author it is ``once``: a server's own word about that is not taken. ``headers`` is
     asked before each call, for a token that changes; it goes to this server only. ``name`` is put before each tool's
     name with an underscore. ``description`` and ``schemas`` give, by tool, what the model reads about it; without a
-    schema the server is asked for its own at first use, and then it is the server that writes that text.
+    schema the server is asked for its own at first use, and then it is the server that writes that text. A union at the
+    root of a schema is folded into one object; a tool whose schema the API does not take all the same is not offered.
 
     The tools answer content blocks of at most ``max_bytes`` bytes. They raise ToolError where the server reports an
     error, cannot be reached, or takes longer than ``timeout_seconds``.
 
     Raises:
-        ValueError: a URL, name, effect or limit that cannot be.
+        ValueError: a URL, name, effect, schema or limit that cannot be.
     """
     names = strings("allow", allow)
     effects, descriptions, known = dict(effect or {}), dict(description or {}), dict(schemas or {})
@@ -67,7 +70,12 @@ def mcp_tools(
     if len(set(own_names.values())) != len(names):
         raise ValueError("two of the allowed tools would have the same name")
 
-    remote = _Remote(url, headers or dict, timeout_seconds, max_bytes, {t: dict(s) for t, s in known.items()})
+    given = {tool: folded(schema) for tool, schema in known.items()}
+    for tool, schema in given.items():
+        if (problem := schema_problem(schema)) is not None:
+            raise ValueError(f"the schema given for {tool} is not one that the API takes: {problem}")
+
+    remote = _Remote(url, headers or dict, timeout_seconds, max_bytes, given)
     return ToolSet(
         tuple(
             Tool(
@@ -113,10 +121,11 @@ class _Remote:
         self._lock = threading.Lock()
 
     def schema(self, tool: str) -> Mapping[str, Any]:
-        """The tool's schema, asked for once in the life of the process: a server cannot change it under way.
+        """The tool's schema, asked for once in the life of the process: a server cannot change it under way. It may
+        be none that the API takes.
 
         Raises:
-            ToolError: the server cannot be reached, has no such tool, or describes it in no usable way.
+            ToolError: the server cannot be reached, has no such tool, or says too much about it.
         """
         with self._lock:
             if tool not in self._schemas:
@@ -124,9 +133,9 @@ class _Remote:
                 offered = self._server().find(tool, deadline)
                 if offered is None:
                     raise ToolError(f"The MCP server does not offer the tool {tool}.")
-                schema = dict(offered.input_schema)
-                if schema.get("type") != "object" or len(json.dumps(schema)) > _MAX_SCHEMA_BYTES:
-                    raise ToolError(f"The MCP server describes the tool {tool} in no usable way.")
+                schema = folded(offered.input_schema)
+                if len(json.dumps(schema)) > _MAX_SCHEMA_BYTES:
+                    raise ToolError(f"The MCP server describes the tool {tool} in more than {_MAX_SCHEMA_BYTES} bytes.")
                 schema.setdefault("properties", {})
                 self._schemas[tool] = schema
             return self._schemas[tool]

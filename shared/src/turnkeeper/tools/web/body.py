@@ -68,9 +68,13 @@ def _inflate(chunks: Iterable[bytes], window_bits: int, max_piece_bytes: int) ->
 
 def text_of(data: bytes, charset: str | None) -> str:
     """The bytes as text; what cannot be read becomes U+FFFD, an unknown charset is read as UTF-8."""
+    return data.decode(codec_of(charset), "replace").removeprefix("\ufeff")
+
+
+def codec_of(charset: str | None) -> str:
+    """The codec of a charset that a server names; UTF-8 where it is none of those that are read."""
     name = (charset or "utf-8").strip().strip("\"'").lower()
-    text = data.decode(name if _CHARSETS.fullmatch(name) else "utf-8", "replace")
-    return text.removeprefix("\ufeff")
+    return name if _CHARSETS.fullmatch(name) else "utf-8"
 
 
 def looks_like_text(data: bytes) -> bool:

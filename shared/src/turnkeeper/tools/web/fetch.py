@@ -1,34 +1,27 @@
-"""The ``http_fetch`` tool: what is allowed, redirects hop by hop, and the answer for the model."""
+"""The ``http_fetch`` tool: what is allowed, and the answer for the model."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from turnkeeper.core.tools import Tool, ToolContext, ToolDenied, ToolError
+from turnkeeper.core.tools import Tool, ToolContext, ToolDenied
 from turnkeeper.tools._common import Arguments, Deadline, cut, guarded, listed, plain, positive, shown, strings
 from turnkeeper.tools.web import body
 from turnkeeper.tools.web.address import AddressPolicy
-from turnkeeper.tools.web.url import Target, follow, host_of, parse
+from turnkeeper.tools.web.hops import BODY_METHODS, READ_METHODS, Answer, Guard, Outgoing, answered
+from turnkeeper.tools.web.url import Target, host_of, parse
 
-if TYPE_CHECKING:
-    import httpcore2
-
-MAX_REDIRECTS = 5
 MAX_REQUEST_BYTES = 100_000
 _MAX_HEADER_CHARS = 1000
-_READ_METHODS = frozenset({"GET", "HEAD"})
-_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
-_METHODS = _READ_METHODS | _BODY_METHODS | {"DELETE", "OPTIONS"}
+_METHODS = READ_METHODS | BODY_METHODS | {"DELETE", "OPTIONS"}
 #: None of these says who is asking. Authorization, Cookie and everything else stay out.
 _HEADERS = frozenset({"accept", "accept-language", "content-type", "if-modified-since", "if-none-match"})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONTENT_TYPES = ("text/*", "application/json", "application/*+json", "application/xml", "application/*+xml")
 
 _DESCRIPTION = (
@@ -91,7 +84,7 @@ def http_fetch(
             ports=listed(map(str, policy.ports)),
             max_bytes=max_bytes,
         ),
-        effect="read" if set(policy.methods) <= _READ_METHODS else "once",
+        effect="read" if set(policy.methods) <= READ_METHODS else "once",
         arguments=FetchArguments,
         run=lambda ctx, arguments: _fetch(policy, ctx, arguments),
         scopes=scopes,
@@ -127,99 +120,20 @@ class Policy:
             )
 
 
-@dataclass(frozen=True)
-class _Outgoing:
-    """A request on its way from hop to hop."""
-
-    method: str
-    target: Target
-    headers: Mapping[str, str]
-    body: bytes
-
-    def redirected(self, status: int, location: str) -> _Outgoing:
-        target = follow(self.target, location)
-        if self.target.scheme == "https" and target.scheme == "http":
-            raise ToolDenied("The server redirects from https to http, which is not allowed.")
-        if self.method in _READ_METHODS or status in (307, 308):
-            return _Outgoing(self.method, target, self.headers, self.body)
-        # As every browser does: what was posted has been taken, the answer is elsewhere.
-        kept = {key: value for key, value in self.headers.items() if key != "content-type"}
-        return _Outgoing("GET", target, kept, b"")
-
-
 def _fetch(policy: Policy, ctx: ToolContext, arguments: FetchArguments) -> dict[str, Any]:
-    request = _Outgoing(arguments.method.upper(), parse(arguments.url), _headers(arguments), _body(arguments))
-    policy.admit(request.method, request.target)
+    first = Outgoing(arguments.method.upper(), parse(arguments.url), _headers(arguments), _body(arguments))
+    policy.admit(first.method, first.target)
     deadline = Deadline.of(ctx, policy.timeout_seconds)
-    for _ in range(MAX_REDIRECTS + 1):
-        policy.admit(request.method, request.target)
-        with _sent(policy, request, deadline) as response:
-            headers = {key.lower(): value.decode("latin-1") for key, value in reversed(response.headers)}
-            location = headers.get(b"location")
-            if response.status not in _REDIRECTS or not location:
-                return _answer(policy, request, response, headers)
-        # Location is UTF-8 in practice where it is not ASCII.
-        request = request.redirected(response.status, location.encode("latin-1").decode("utf-8", "replace"))
-    raise ToolError(f"The server redirects more than {MAX_REDIRECTS} times.")
+    guard = Guard(lambda hop: policy.admit(hop.method, hop.target), policy.addresses, deadline, policy.max_bytes)
+    with answered(guard, first) as answer:
+        return _told(policy, answer)
 
 
-@contextlib.contextmanager
-def _sent(policy: Policy, request: _Outgoing, deadline: Deadline) -> Iterator[httpcore2.Response]:
-    """One hop: resolve, check, connect, send. A pool of its own, so no connection or cookie outlives it."""
-    import httpcore2
-
-    from turnkeeper.tools.web import network
-
-    target = request.target
-    addresses = policy.addresses.choose(network.resolve(target, deadline))
-    # Chunked encoding can cost several times the body; past that, somebody is playing.
-    backend = network.CheckedBackend(addresses, deadline, policy.max_bytes * 8 + 512_000)
-    headers = {"host": target.authority, "user-agent": "turnkeeper", "accept": "*/*", **request.headers}
-    headers["accept-encoding"] = body.ENCODINGS
-    if request.method in _BODY_METHODS:
-        headers["content-length"] = str(len(request.body))
-    outgoing = httpcore2.Request(
-        request.method,
-        httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-        headers=[(key.title(), value) for key, value in headers.items()],
-        content=request.body or None,
-    )
-    try:
-        with (
-            httpcore2.ConnectionPool(
-                ssl_context=network.tls() if target.scheme == "https" else None,
-                max_connections=1,
-                retries=0,
-                network_backend=backend,
-            ) as pool,
-            contextlib.closing(pool.handle_request(outgoing)) as response,
-        ):
-            yield response
-    except httpcore2.TimeoutException as error:
-        raise network.timed_out(deadline) from error
-    except network.TlsError as error:
-        raise ToolError(f"{target.host} has no valid TLS certificate for this name.") from error
-    except httpcore2.ConnectError as error:
-        raise ToolError(f"{target.host} could not be reached on port {target.port}.") from error
-    except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-        raise ToolError(f"{target.host} broke the connection off or did not answer in HTTP.") from error
-
-
-def _answer(
-    policy: Policy, request: _Outgoing, response: httpcore2.Response, headers: Mapping[bytes, str]
-) -> dict[str, Any]:
-    if response.status < 200:
-        raise ToolError("The server wants to switch protocols, which is not done here.")
-    content_type, charset = _content_type(headers.get(b"content-type", ""))
-    has_body = request.method != "HEAD" and response.status not in (204, 304)
-    if has_body and content_type:
+def _told(policy: Policy, answer: Answer) -> dict[str, Any]:
+    content_type, charset = answer.content_type
+    if answer.has_body and content_type:
         policy.admit_content_type(content_type)
-    data, truncated = b"", False
-    if has_body:
-        stream = response.stream
-        if not isinstance(stream, Iterable):
-            raise TypeError("a synchronous pool gives a synchronous stream")
-        data, truncated = body.read(stream, headers.get(b"content-encoding", ""), policy.max_bytes)
+    data, truncated = answer.read(policy.max_bytes) if answer.has_body else (b"", False)
     if data and not content_type:
         if not body.looks_like_text(data):
             raise ToolDenied(f"The server names no content type. Allowed: {listed(policy.content_types)}.")
@@ -227,18 +141,12 @@ def _answer(
         policy.admit_content_type(content_type)
     text, cut_again = cut(plain(body.text_of(data, charset)), policy.max_bytes)
     return {
-        "status": response.status,
-        "url": request.target.url,
+        "status": answer.status,
+        "url": answer.request.target.url,
         "content_type": content_type,
         "text": text,
         "truncated": truncated or cut_again,
     }
-
-
-def _content_type(header: str) -> tuple[str, str | None]:
-    kind, _, parameters = header.partition(";")
-    charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
-    return plain(kind.strip().lower())[:100], charset[1] if charset else None
 
 
 def _headers(arguments: FetchArguments) -> dict[str, str]:
@@ -255,8 +163,8 @@ def _headers(arguments: FetchArguments) -> dict[str, str]:
 def _body(arguments: FetchArguments) -> bytes:
     if arguments.body is None:
         return b""
-    if arguments.method.upper() not in _BODY_METHODS:
-        raise ToolDenied(f"A body is allowed with {listed(sorted(_BODY_METHODS))} only.")
+    if arguments.method.upper() not in BODY_METHODS:
+        raise ToolDenied(f"A body is allowed with {listed(sorted(BODY_METHODS))} only.")
     data = arguments.body.encode("utf-8", "replace")
     if len(data) > MAX_REQUEST_BYTES:
         raise ToolDenied(f"A body may have at most {MAX_REQUEST_BYTES} bytes.")

@@ -19,8 +19,7 @@ from typing import Any
 
 import httpcore2
 
-from turnkeeper.core.tools import ToolError
-from turnkeeper.tools._common import Deadline
+from turnkeeper.tools._common import Deadline, Unreachable
 from turnkeeper.tools.web.address import Address, normal
 from turnkeeper.tools.web.url import Target
 
@@ -29,7 +28,7 @@ def resolve(target: Target, deadline: Deadline) -> list[Address]:
     """Everything that the host resolves to, in the resolver's order, without doubles. An address is itself.
 
     Raises:
-        ToolError: there is no such host, or the resolver took too long.
+        Unreachable: there is no such host, or the resolver took too long.
     """
     if target.is_address:
         return [normal(target.host)]
@@ -49,7 +48,7 @@ def resolve(target: Target, deadline: Deadline) -> list[Address]:
     except queue.Empty:
         raise timed_out(deadline) from None
     if not isinstance(answer, list) or not answer:
-        raise ToolError(f"The host {target.host} could not be found.")
+        raise Unreachable(f"The host {target.host} could not be found.")
     return list(dict.fromkeys(normal(text) for text in answer))
 
 
@@ -60,9 +59,12 @@ class TlsError(httpcore2.ConnectError):
 class CheckedBackend(httpcore2.NetworkBackend):
     """Connects to the given addresses, whatever host it is asked for, and keeps to one deadline and byte budget."""
 
-    def __init__(self, addresses: Sequence[Address], deadline: Deadline, max_wire_bytes: int) -> None:
+    def __init__(
+        self, addresses: Sequence[Address], deadline: Deadline, max_wire_bytes: int, connecting: Deadline | None = None
+    ) -> None:
         self._addresses = addresses
         self._deadline = deadline
+        self._connecting = connecting or deadline
         self._max_wire_bytes = max_wire_bytes
 
     def connect_tcp(
@@ -77,11 +79,11 @@ class CheckedBackend(httpcore2.NetworkBackend):
         for left, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
             try:
                 # Every address gets its share of what is left, so that a dead first one does not take it all.
-                sock = _connect(address, port, max(0.001, self._deadline.left() / left))
+                sock = _connect(address, port, max(0.001, self._connecting.left() / left))
             except OSError:
                 continue
             return _Stream(sock, self._deadline, self._max_wire_bytes)
-        if self._deadline.passed():
+        if self._connecting.passed():
             raise httpcore2.ConnectTimeout
         raise httpcore2.ConnectError
 
@@ -168,5 +170,5 @@ def tls() -> ssl.SSLContext:
     return httpcore2.default_ssl_context()
 
 
-def timed_out(deadline: Deadline) -> ToolError:
-    return ToolError(f"The fetch took longer than {deadline.timeout_seconds:.3g} s and was given up.")
+def timed_out(deadline: Deadline) -> Unreachable:
+    return Unreachable(f"The fetch took longer than {deadline.timeout_seconds:.3g} s and was given up.")

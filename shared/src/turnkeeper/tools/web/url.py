@@ -52,14 +52,14 @@ class Target:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
-def parse(text: str) -> Target:
-    """The one parse of what the model, or a redirect, gave as a URL.
+def parse(text: str, max_chars: int = MAX_URL_CHARS) -> Target:
+    """The one parse of what the model, a user or a redirect gave as a URL.
 
     Raises:
         ToolDenied: anything but a plain http or https URL.
     """
-    if len(text) > MAX_URL_CHARS:
-        raise ToolDenied(f"The URL is longer than {MAX_URL_CHARS} characters.")
+    if len(text) > max_chars:
+        raise ToolDenied(f"The URL is longer than {max_chars} characters.")
     if not clean(text):
         raise ToolDenied(f"{shown(text)} holds whitespace, control characters or a backslash. {FORM}")
     match = _URL.fullmatch(text)

@@ -1,0 +1,163 @@
+"""Making room before a conversation is too long: old results left out, the oldest part summarized by the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from turnkeeper.core import summary
+from turnkeeper.core.compaction import TOKEN_BYTES, Compaction, Room, next_compaction
+from turnkeeper.core.decide import WINDOW_FULL
+from turnkeeper.core.errors import ProviderError, TurnkeeperError, Uncountable, UnpricedModel
+from turnkeeper.core.ledger import Reservation, iso
+from turnkeeper.core.lifecycle import running
+from turnkeeper.core.session import Entry
+from turnkeeper.core.transcript import Block, text_block, text_of
+from turnkeeper.core.untrusted import wrap
+from turnkeeper.ports import Ids, ModelReply, ModelRequest, Rates
+from turnkeeper.runtime import requests
+from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS, ModelStep, Waits
+from turnkeeper.runtime.store.treasury import Admitted, Want
+from turnkeeper.runtime.worksheet import Worksheet
+
+#: Of the window, what the text to be summarized may take: the estimate by bytes may be short.
+_READ_SHARE = 0.6
+#: A summary takes one part of so many of the window at most, and so many tokens at least.
+_SUMMARY_PART = 8
+_LEAST_TOKENS = 128
+WHY = "to save room"
+_REFUSALS = frozenset({400, 413})
+
+
+class TooLong(TurnkeeperError):
+    """Nothing is left that a request could go without."""
+
+    code = "context_window"
+
+
+@dataclass
+class Compacting:
+    sheet: Worksheet
+    model: ModelStep
+    ids: Ids
+    #: The API said that the next call, as it stands, is too long.
+    refused: bool = False
+
+    def due(self) -> Compaction | None:
+        """What has to make room before the next call; ``None`` where nothing has to.
+
+        Raises:
+            TooLong: it has to, and nothing is left that could be left out.
+        """
+        context = self.model.context
+        if context is None:
+            return None
+        try:
+            window = self.model.window(self.model.rates())
+        except UnpricedModel:
+            return None  # Which the call itself will say.
+        refused = self.refused or self._was_cut_off()
+        about = requests.estimate(self.sheet.head, self.sheet.conversation(), self.model.model_name())
+        if not refused and (window is None or (about or self._at_most()) < window * context.clear_at):
+            return None
+        request = self.model.built()
+        around = requests.estimate_of(request.system, request.tools)
+        room = Room(context, window or 0, around, self.sheet.head.limits.max_tokens)
+        tokens = self._tokens(request) if about is None and not refused else about or 0
+        compaction = next_compaction(self._numbered(), room, tokens=tokens, refused=refused)
+        if refused and compaction is None:
+            raise TooLong("the conversation is longer than the model can read")
+        return compaction
+
+    def _was_cut_off(self) -> bool:
+        """The window ended the last answer, and nothing has happened since that may have made room."""
+        for entry in reversed(self.sheet.entries):
+            if entry.type != "tool_results":
+                return entry.stop_reason == WINDOW_FULL
+        return False
+
+    def _at_most(self) -> int:
+        """Tokens of everything that the transcript holds, sent or not: where this is little, nothing is counted."""
+        spec = self.sheet.spec
+        around = len(spec.system) + len(spec.model_dump_json()) + requests.FRAME_TOKENS
+        return around // TOKEN_BYTES + requests.estimate_of(*(entry.content for entry in self.sheet.conversation()))
+
+    def _tokens(self, request: ModelRequest) -> int:
+        """The provider's count; about as many as the bytes say where it cannot be asked."""
+        try:
+            return self.model.counted(request)
+        except (ProviderError, Uncountable):
+            return requests.estimate_of(
+                request.system, request.tools, *(message["content"] for message in request.messages)
+            )
+
+    def _numbered(self) -> list[Entry]:
+        """The conversation with what waits for the next write in its place."""
+        last = self.sheet.head.last_seq
+        waiting = [replace(each, seq=last + index) for index, each in enumerate(self.sheet.waiting(), start=1)]
+        return [*self.sheet.entries, *waiting]
+
+    def clear(self, compaction: Compaction) -> None:
+        """Leave old results out; nothing is paid for that."""
+        self._leave_out(compaction)
+
+    # ---- the summary ----
+
+    def begin(self, compaction: Compaction, waits: Waits) -> tuple[ModelRequest, Admitted]:
+        """The write before the call that summarizes. Raises what :meth:`ModelStep.begin` raises."""
+        rates = self.model.rates()
+        most = self._summary_tokens(rates)
+        room = int((self.model.window(rates) or MAX_INPUT_TOKENS) * _READ_SHARE) - most
+        text = summary.render(compaction.summarized, room)
+        wrapped = wrap(
+            [text_block(text)], tool="conversation", nonce=self.ids.token(), max_bytes=len(text.encode()) + 1_000
+        )
+        request = ModelRequest(
+            model=self.model.model_name(),
+            max_tokens=most,
+            system=[text_block(summary.SYSTEM)],
+            tools=[],
+            messages=[{"role": "user", "content": [*wrapped.content, text_block(summary.ASK)]}],
+            options={"metadata": {"user_id": self.sheet.head.session_id}},
+        )
+        bound = requests.bytes_of(request.system, request.messages) + requests.FRAME_TOKENS
+        admitted = self.model.reserve(Want(rates, bound, most, lambda: self._count(request, bound)), waits)
+        return replace(request, max_tokens=admitted.reservation.max_tokens), admitted
+
+    def _summary_tokens(self, rates: Rates) -> int:
+        """As the agent says, but no more than a small part of what can be read, nor than an answer may have."""
+        own = self.model.context.summary_tokens if self.model.context else 0
+        window = self.model.window(rates) or MAX_INPUT_TOKENS
+        return max(_LEAST_TOKENS, min(own, self.sheet.head.limits.max_tokens, window // _SUMMARY_PART))
+
+    def _count(self, request: ModelRequest, bound: int) -> int:
+        try:
+            return self.model.counted(request)
+        except (ProviderError, Uncountable):
+            return bound
+
+    def settle(self, compaction: Compaction, reservation: Reservation, reply: ModelReply) -> None:
+        """The write after it: the summary, and its money."""
+        content = self._content(compaction, text_of(reply.content))
+        entry = replace(self.model.entry("compaction", reply, content), left_out=compaction.left_out, reason=WHY)
+        resolved = self.model.resolved(reservation, reply)
+        self.refused = False
+        self.sheet.write(running.summarize(self.sheet.head, self.sheet.now(), entry, resolved, reply.tokens))
+
+    def go_without(self, compaction: Compaction) -> None:
+        """The model would not write the summary: the plan and the names of things have to do."""
+        self._leave_out(compaction, self._content(compaction, None))
+
+    def _content(self, compaction: Compaction, words: str | None) -> tuple[Block, ...]:
+        most = self._summary_tokens(self.model.rates())
+        return summary.content(words, compaction.summarized, self.sheet.kept_plan, most // 2)
+
+    def _leave_out(self, compaction: Compaction, content: tuple[Block, ...] = ()) -> None:
+        now = self.sheet.now()
+        entry = Entry(type="compaction", at=iso(now), content=content, left_out=compaction.left_out, reason=WHY)
+        self.refused = False
+        self.sheet.write(running.clear(self.sheet.head, now, entry, self.sheet.waiting()))
+
+
+def is_refused(failed: ProviderError) -> bool:
+    """Asked for a summary again, the model would fail again: it cannot read what it is shown, or says nothing."""
+    return failed.status_code in _REFUSALS or bool(failed.data.get("empty"))
