@@ -48,6 +48,13 @@ def _parsed(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def _switch(value: object) -> object:
+    """True or false, and on the command line these words: what else might mean a no would mean it by luck."""
+    if isinstance(value, str) and value.lower() not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
 def _shaped(pattern: str, what: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -180,8 +187,6 @@ class Config(BaseModel):
     nat_gateways: int = Field(1, ge=0, le=6)
     """0 puts the worker's tasks into public subnets with an address each (cheaper, no inbound either way); in `dev`
     that is the default. Not where the network is an existing one."""
-    fetch_contents: bool = True
-    """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     vpc_id: Annotated[str, _shaped(r"vpc-[0-9a-f]+", "a VPC's id")] | None = None
     """An existing network for the runners, instead of one of the kit's own."""
     vpc_subnet_ids: Annotated[
@@ -227,6 +232,8 @@ class Config(BaseModel):
     """What looks at requests before the API does."""
     permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
+    fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
+    """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90

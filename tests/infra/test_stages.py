@@ -130,6 +130,7 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
     [
         ({"stage": "production", **JWT}, "stage: "),
         ({"turn_seconds": "1000", **JWT}, "turn_seconds: "),
+        ({"fetch_contents": "no", **JWT}, "fetch_contents must be true or false"),
         ({"turn_seconds": "500", "turn_timeout_seconds": "400", **JWT}, "turn_seconds has to be less"),
         ({"jwt_issuer": "https://issuer.example"}, "jwt_issuer needs jwt_audience"),
         (

@@ -88,9 +88,8 @@ def _role(claims: Mapping[str, Any], name: str, policy: Policy) -> str:
 
 
 def _listed(value: object) -> list[str] | None:
-    """The entries of a claim that is a list, which API Gateway's authorizer hands on as text: ``[admin user]``."""
-    if isinstance(value, list):
-        return [str(entry) for entry in value]
+    """The entries of a claim that is a list. API Gateway's authorizer hands it on as text, ``[admin user]``; a value of
+    any other type did not come from there."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         return value[1:-1].split()
     return None
