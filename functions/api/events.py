@@ -80,6 +80,8 @@ def _event(entry: Entry) -> Event:
         case "compaction":
             more = {"left_out": list(entry.left_out), "reason": entry.reason, "summary": text_of(entry.content) or None}
             more |= {"model": entry.model, "usage": entry.usage, "cost_usd": cost}
+        case "other":
+            more = {}
         case "status":
             more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
             more["cost_usd"] = cost if entry.cost_nanousd else None

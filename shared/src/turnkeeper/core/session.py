@@ -34,7 +34,8 @@ StopReason = Literal[
     "provider_error",
     "internal_error",
 ]
-EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
+#: ``other``: of a kind that a later version writes, and no message.
+EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind", "compaction", "other"]
 
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})

@@ -320,7 +320,7 @@ def early_answer(early: Mapping[str, Any], call: Block) -> Answer | None:
     put_down = early.get(call["id"])
     if put_down is None:
         return None
-    return put_down["result"], OUTCOME.validate_python(put_down["outcome"])
+    return put_down["result"], OUTCOME.validate_python(put_down["outcome"], extra="ignore")
 
 
 def _cut(content: Sequence[Block], max_bytes: int) -> list[Block]:

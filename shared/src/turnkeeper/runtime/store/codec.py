@@ -3,6 +3,9 @@
 Contents are JSON, compressed where it pays. What would make an item larger than 64 KB goes to the blob store under its
 hash (a claim check), and its hash is checked when it is read. Fields of a head stay attributes of their own, so that a
 step writes those that changed and conditions can name them.
+
+What a later version has added, in a field or as a kind of entry that is no message, is passed over in reading: during a
+deployment the two have one table, and a session goes to and fro between them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -21,7 +24,7 @@ from pydantic_core import to_jsonable_python
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.session import Account, Entry, Head, LeaseState, Plan, Spec, TurnState
+from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
@@ -207,12 +210,13 @@ def head_of(item: Mapping[str, Any]) -> Head:
     head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
     for part, names in _ATTRIBUTES.items():
         head[part] = {name: values[attribute] for name, attribute in names if attribute in values}
-    return _HEAD.validate_python(head)
+    return _HEAD.validate_python(head, extra="ignore")
 
 
 # ---- the rest ----
 
 _ENTRY = TypeAdapter(Entry)
+_ENTRY_TYPES = frozenset(get_args(EntryType))
 
 
 def entry_item(entry: Entry, blobs: Blobs, prefix: str) -> Item:
@@ -226,15 +230,16 @@ def entry_of(item: Mapping[str, Any], blobs: Blobs) -> Entry:
         value = unpack(item, blobs) or {}
     except Lost:
         value = {"content": [text_block(CONTENT_LOST)], "lost": True}
-    return _ENTRY.validate_python({**value, "seq": item["seq"], "type": item["type"], "at": item["at"]})
+    kind = item["type"] if item["type"] in _ENTRY_TYPES else "other"
+    return _ENTRY.validate_python({**value, "seq": item["seq"], "type": kind, "at": item["at"]}, extra="ignore")
 
 
 def spec_of(item: Mapping[str, Any], blobs: Blobs) -> Spec | None:
     """``None`` where it was erased."""
     value = unpack(item, blobs)
-    return Spec.model_validate(value) if value else None
+    return Spec.model_validate(value, extra="ignore") if value else None
 
 
 def plan_of(item: Mapping[str, Any], blobs: Blobs) -> Plan | None:
     value = unpack(item, blobs)
-    return Plan.model_validate(value) if value else None
+    return Plan.model_validate(value, extra="ignore") if value else None

@@ -143,7 +143,7 @@ class Erasure:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
             with contextlib.suppress(codec.Lost):
                 if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
-                    outcome = OUTCOME.validate_python(put_down["outcome"])
+                    outcome = OUTCOME.validate_python(put_down["outcome"], extra="ignore")
             # Arguments would be taken away at once.
             records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
         return records

@@ -1,0 +1,125 @@
+"""This version and a later one on one table, as during a deployment: a session goes to and fro between them.
+
+The later version is this one, with a field more in all that it writes, and a kind of entry that this one does not
+know. What it writes is never lost by this one, and keeps nobody from going on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from functions.api.app import FrontDoor
+from tests.support.http import Caller
+from tests.support.kit import MemoryKit
+from tests.support.scripted import begin, check_session, failure, reply, say, scripted_kit, use
+from turnkeeper import ToolError, tool, update_plan
+from turnkeeper.core.session import Head
+from turnkeeper.ports import Put
+from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.world import Allowance
+
+TOMORROW = "from_tomorrow"
+
+
+@tool(effect="idempotent")
+def put(number: int) -> str:
+    """Put something down."""
+    if number == 3:
+        raise ToolError("not three")
+    return f"put {number}"
+
+
+def _with_more(value: Any) -> Any:
+    """A field more in every object, but in what is somebody else's: contents, arguments, details."""
+    if isinstance(value, dict):
+        theirs = {"content", "detail", "usage", "metadata", "input_schema", "model_options", "periods", "step_millis"}
+        grown = {name: item if name in theirs else _with_more(item) for name, item in value.items()}
+        return {**grown, TOMORROW: {"x": 1}}
+    return [_with_more(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def tomorrow(kit: MemoryKit) -> Iterator[None]:
+    """What is written meanwhile is written by a later version."""
+    before = (codec.pack, codec.head_item)
+
+    def pack(value: Any, blobs: Any, prefix: str) -> Any:
+        return before[0](_with_more(value), blobs, prefix)
+
+    def head_item(head: Head) -> Any:
+        item = before[1](head)
+        for name in codec._JSON_FIELDS & item.keys() - {"metadata", "usage", "step_millis", "granted_tools"}:
+            item[name] = json.dumps(_with_more(json.loads(item[name])))
+        return {**item, TOMORROW: head.last_seq}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "pack", pack)
+        patch.setattr(codec, "head_item", head_item)
+        yield
+
+
+def step(kit: MemoryKit, session_id: str) -> None:
+    """One runner takes the session, makes one call of the model, and hands it on."""
+    made = len(kit.model.requests)  # type: ignore[attr-defined]
+    drains = Allowance(runner="fargate", draining=lambda: len(kit.model.requests) > made)  # type: ignore[attr-defined]
+    kit.run(kit.head(session_id), drains)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_session_goes_to_and_fro(first: bool) -> None:
+    plan = {"goal": "g", "items": [{"title": "t", "state": "pending"}]}
+    answers = [
+        reply(use("update_plan", **plan)),
+        reply(use("put", number=1), use("put", number=2)),
+        failure(529),
+        reply(use("put", number=3)),
+        reply(say("half"), stop="max_tokens"),
+        reply(say("done")),
+    ]
+    kit = scripted_kit(*answers, tools=[put, update_plan])
+    session_id = begin(kit).session_id
+    turns = 0
+    for number in range(20):
+        head = kit.head(session_id)
+        if head.status == "stopped":
+            kit.intake.resume(head)
+        elif head.resting:
+            turns += 1
+            if turns == 3:
+                break
+            kit.intake.post(head, "and now?")
+        if number % 2 == first:
+            with tomorrow(kit):
+                step(kit, session_id)
+        else:
+            step(kit, session_id)
+    head = kit.head(session_id)
+    assert (head.status, turns) == ("idle", 3)
+    check_session(kit, head)
+    item = kit.table.get(keys.head_key(head.tenant_id, session_id))
+    assert item is not None
+    assert item[TOMORROW] > 1, "this version leaves alone what it does not know"
+    stored = kit.sessions.plan(head.tenant_id, session_id)
+    assert stored is not None
+    assert stored.goal == "g"
+
+
+def test_a_kind_of_entry_that_only_a_later_version_knows_is_passed_over() -> None:
+    kit = scripted_kit(reply(say("one")), reply(say("two")), tools=[put])
+    head = kit.run(begin(kit))
+    entry = {"seq": head.last_seq + 1, "type": "weather", "at": head.updated_at, "data": b'{"sky": "blue"}'}
+    kit.table.write([Put(keys.entry_key(head.tenant_id, head.session_id, head.last_seq + 1), entry)])
+    later = replace(head, last_seq=head.last_seq + 1)
+    key = keys.head_key(head.tenant_id, head.session_id)
+    kit.table.write([Put(key, codec.head_item(later))])
+    head = kit.run(kit.intake.post(kit.head(head.session_id), "go on"))
+    assert head.status == "idle"
+    check_session(kit, head)
+    events = Caller(FrontDoor(kit)).get(f"/v1/sessions/{head.session_id}/events").json()["events"]
+    assert [event["type"] for event in events if event["seq"] == later.last_seq] == ["other"]
