@@ -104,6 +104,11 @@ class Passage:
     def tokens(self) -> int:
         return sum(tokens_of(block) for _, block in self.blocks)
 
+    @property
+    def is_spoken(self) -> bool:
+        """The user's own words."""
+        return self.entry.type == "user" and not self.entry.by_kit
+
 
 def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refused: bool) -> Compaction | None:
     """What to leave out now; ``None`` where there is room, or nothing that could be left out.
@@ -125,11 +130,12 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
     worth = int(room.window * _WORTH)
     cleared = _clear(passages, room.keep)
     gain = _gain(passages, cleared)
-    if tokens <= room.summarize_from or tokens - gain <= room.clear_from:
-        return cleared if gain >= worth else None
-    # Old results alone would not make room for long.
-    summarized = _summarize(entries, passages, room.keep, room)
-    return summarized if _gain(passages, summarized) - room.summary_tokens >= worth else None
+    if tokens > room.summarize_from and tokens - gain > room.clear_from:
+        # Old results alone would not make room for long.
+        summarized = _summarize(entries, passages, room.keep, room)
+        if _gain(passages, summarized) - room.summary_tokens >= worth:
+            return summarized
+    return cleared if gain >= worth else None
 
 
 def tokens_of(block: Block) -> int:
@@ -183,12 +189,12 @@ def _clear(passages: Sequence[Passage], keep: int) -> Compaction | None:
 def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int, room: Room) -> Compaction | None:
     """Without the older part, but for the user's own words."""
     older = passages[: _boundary(passages, keep)]
-    spoken = [passage for passage in older if passage.entry.type == "user" and not passage.entry.by_kit]
+    spoken = [passage for passage in older if passage.is_spoken]
     words = _Words(room.for_the_user)
     # What the user wants is in the first words, and what is wanted now in the latest.
     for passage in [*spoken[:1], *reversed(spoken[1:])]:
         words.take(passage)
-    others = [passage for passage in older if passage not in spoken]
+    others = [passage for passage in older if not passage.is_spoken]
     if not words.marks and not any(passage.blocks for passage in others if passage.entry.type != "compaction"):
         return None  # A summary of the summary would say the same.
     gone = [passage.entry.seq for passage in others] + _shortened_before(entries, {each.entry.seq for each in spoken})

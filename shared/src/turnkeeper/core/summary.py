@@ -39,8 +39,9 @@ NO_WORDS: Final = "(No summary could be written of it.)"
 _CLIPS = (4_000, 1_000, 250, 0)
 _MAX_NAMES = 200
 _WHO = {"compaction": "earlier_summary"}
-#: What looks like the name of a thing: without spaces, with a digit in it.
-_NAME = re.compile(r"(?=[\w./:@#-]*\d)[A-Za-z][\w./:@#-]{3,63}|\d{4,20}")
+#: What looks like the name of a thing: a word with a digit in it, or a number. It looks ahead only so far: a text of
+#: third parties may be one endless word.
+_NAME = re.compile(r"(?<![\w./:@#-])(?:(?=[\w./:@#-]{0,63}\d)[A-Za-z][\w./:@#-]{3,63}|\d{4,20}(?!\w))")
 
 
 def render(passages: Sequence[Passage], max_tokens: int) -> str:
