@@ -117,10 +117,11 @@ class Till:
         terms = terms or self.tenants.terms(head.tenant_id)
 
         def write(admitted: Admitted) -> Head:
-            self.clamp = admitted.clamp
             reserved = Reserved(admitted.reservation, admitted.terms.caps, "test")
             change = running.begin_call(head, self.clock.now(), (), reserved, first_attempt=True)
-            return self.sessions.commit(head, change)
+            after = self.sessions.commit(head, change)
+            self.clamp = admitted.clamp  # Others may have been admitted just before this write.
+            return after
 
         return self.treasury.admit(head, terms, want, **{"wait_seconds": 0.0, **more}, write=write)
 
