@@ -77,15 +77,16 @@ class CallGraph:
             _Reader(self, types).read(file)
         self._classes = [info for name, info in self.infos.items() if not name.startswith(_FAKES)]
 
-    def reached_from(self, entry: str) -> set[str]:
-        """Full names of all that can be come to. What stands in another leaf is not in the entry's process."""
+    def reached_from(self, entry: str, never: frozenset[str] = frozenset()) -> set[str]:
+        """Full names of all that can be come to, and not through what is `never` called. What stands in another leaf
+        is not in the entry's process."""
         leaf = entry.rsplit(".", 2)[0]
         assert entry in self.definitions, entry
         seen: set[str] = set()
         ahead = [entry]
         while ahead:
             name = ahead.pop()
-            if name in seen or name.startswith(_FAKES) or (name.startswith(_LEAVES) and not name.startswith(leaf)):
+            if name in seen or name in never or name.startswith(_FAKES) or (name.startswith(_LEAVES) and not name.startswith(leaf)):
                 continue
             seen.add(name)
             ahead += [*self.definitions.get(name, Definition()).names, *self._implementations(name)]
