@@ -31,6 +31,17 @@ LIVE_ALIAS: Final = "live"
 METRIC_NAMESPACE: Final = "Turnkeeper"
 """Of the metrics that `functions.observe.metering` emits."""
 
+WAKE_FAILED: Final = "wake_failed"
+"""The `code` of a line in the log that says that ECS could not be asked for a task (`turnkeeper.adapters.ecs`)."""
+WAKES_FAILED: Final = "wakes_failed"
+"""The metric that counts those lines, in :func:`own_namespace`."""
+
+
+def own_namespace(name: str) -> str:
+    """Of metrics that are counted from one deployment's logs."""
+    return f"{METRIC_NAMESPACE}/{name}"
+
+
 WORKER_SERVICE: Final = "worker"
 
 

@@ -32,6 +32,7 @@ class ObserveStack(cdk.Stack):
         self._api = api
         self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}
         self._watch_queue()
+        self._watch_wakes(config.name)
         self._watch_functions()
         self._watch_observer()
         self._watch_table()
@@ -50,6 +51,12 @@ class ObserveStack(cdk.Stack):
         )
         what = f"For {_JOBS_WAIT_MINUTES} minutes there were always jobs that nobody took: does the worker run?"
         self._alarm("JobsWaiting", self._waiting, 1, what, periods=_JOBS_WAIT_MINUTES)
+
+    def _watch_wakes(self, name: str) -> None:
+        failed = cloudwatch.Metric(
+            namespace=names.own_namespace(name), metric_name=names.WAKES_FAILED, period=_FIVE_MINUTES, statistic="Sum"
+        )
+        self._alarm("WakesFailed", failed, 3, "ECS cannot be asked for workers: is the service there, and reached?")
 
     def _watch_functions(self) -> None:
         for name, function in self._functions.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from functions.observe import metering
+from infra import names, setting_keys
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
 
@@ -29,11 +30,34 @@ class Watched:
 
 def metrics_that_do_not_exist(deployment: Deployment) -> list[str]:
     """Alarms and graphs of what nobody publishes."""
+    counted = _counted_from_logs(deployment)
     return [
         f"{one.where}: {one.namespace} {one.metric} has no dimensions {sorted(one.dimensions)}"
         for one in watched(deployment)
         if one.dimensions not in PUBLISHED.get(one.namespace, {}).get(one.metric, ())
+        and (one.dimensions or (one.namespace, one.metric) not in counted)
     ]
+
+
+def wakers_whose_failures_are_not_counted(deployment: Deployment) -> list[str]:
+    """Processes that may wake the worker, and whose log nobody reads for where they could not."""
+    pattern = f'{{ $.code = "{names.WAKE_FAILED}" }}'
+    counted = {
+        deployment.text(one.stack, one.properties["LogGroupName"])
+        for one in deployment.all("AWS::Logs::MetricFilter")
+        if one.properties["FilterPattern"] == pattern
+    }
+    functions = {
+        str(one): deployment.text(one.stack, one.properties["LoggingConfig"]["LogGroup"])
+        for one in deployment.all("AWS::Lambda::Function")
+        if setting_keys.WORKER_SERVICE in one.properties.get("Environment", {}).get("Variables", {})
+    }
+    tasks = {
+        str(task): deployment.text(task.stack, one["LogConfiguration"]["Options"]["awslogs-group"])
+        for task in deployment.all("AWS::ECS::TaskDefinition")
+        for one in task.properties["ContainerDefinitions"]
+    }
+    return [where for where, log in {**functions, **tasks}.items() if log not in counted]
 
 
 def alarms_on_the_age_of_jobs(deployment: Deployment) -> list[str]:
@@ -72,7 +96,13 @@ def dead_letters_without_an_alarm(deployment: Deployment) -> list[str]:
     return sorted(set(_set_aside_on(deployment)) - watched_queues)
 
 
-RULES = (metrics_that_do_not_exist, alarms_on_the_age_of_jobs, alarms_that_reach_nobody, dead_letters_without_an_alarm)
+RULES = (
+    metrics_that_do_not_exist,
+    wakers_whose_failures_are_not_counted,
+    alarms_on_the_age_of_jobs,
+    alarms_that_reach_nobody,
+    dead_letters_without_an_alarm,
+)
 
 
 def watched(deployment: Deployment, *kinds: str) -> Iterator[Watched]:
@@ -123,6 +153,14 @@ def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
         and one.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
         for one in statements
     )
+
+
+def _counted_from_logs(deployment: Deployment) -> set[tuple[str, str]]:
+    return {
+        (made["MetricNamespace"], made["MetricName"])
+        for one in deployment.all("AWS::Logs::MetricFilter")
+        for made in one.properties["MetricTransformations"]
+    }
 
 
 def _set_aside_on(deployment: Deployment) -> Iterator[str]:
