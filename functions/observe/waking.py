@@ -32,5 +32,6 @@ class Waking:
         if text is None or (change.old is not None and change.old.get("handoff") == text):
             return False
         handoff = json.loads(text)
-        age = self.clock.now().timestamp() - datetime.fromisoformat(handoff["at"]).timestamp()
-        return bool(handoff["to"] == "queue" and handoff.get("delay_seconds", 0) <= SOON_SECONDS and age <= SWEPT_SECONDS)
+        is_soon = handoff["to"] == "queue" and handoff.get("delay_seconds", 0) <= SOON_SECONDS
+        age = self.clock.now() - datetime.fromisoformat(handoff["at"])
+        return is_soon and age.total_seconds() <= SWEPT_SECONDS

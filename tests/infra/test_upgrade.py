@@ -2,7 +2,7 @@
 
 `release_0_1_0.json` is what its templates said with the settings of the variant `prod-jwt`: everything of the state
 stack that has contents, with its properties; what has a name of its own, which is taken while it is there; and all
-exports. CloudFormation knows a resource by its logical id: under another one it makes a second and takes the first down.
+exports. CloudFormation knows a resource by its logical id: under another it makes a second and takes the first down.
 """
 
 from __future__ import annotations

@@ -82,15 +82,15 @@ class CallGraph:
         is not in the entry's process."""
         leaf = entry.rsplit(".", 2)[0]
         assert entry in self.definitions, entry
-        seen: set[str] = set()
+        seen = set(never)
         ahead = [entry]
         while ahead:
             name = ahead.pop()
-            if name in seen or name in never or name.startswith(_FAKES) or (name.startswith(_LEAVES) and not name.startswith(leaf)):
+            if name in seen or name.startswith(_FAKES) or (name.startswith(_LEAVES) and not name.startswith(leaf)):
                 continue
             seen.add(name)
             ahead += [*self.definitions.get(name, Definition()).names, *self._implementations(name)]
-        return seen
+        return seen - never
 
     def _implementations(self, name: str) -> Iterator[str]:
         owner, _, method = name.rpartition(".")
