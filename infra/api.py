@@ -130,6 +130,7 @@ class ApiStack(cdk.Stack):
             description="Derives scores, traces, metrics and alerts from the table's stream",
             timeout_seconds=60,
             memory_mb=512,
+            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
         )
         key = key_of(self, "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(

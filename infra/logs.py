@@ -25,7 +25,7 @@ def count_failed_wakes(log: logs.LogGroup, config: Config) -> None:
     log.add_metric_filter(
         "WakesFailed",
         filter_pattern=logs.FilterPattern.string_value("$.code", "=", names.WAKE_FAILED),
-        metric_namespace=names.own_namespace(config.name),
+        metric_namespace=names.metric_namespace(config.name),
         metric_name=names.WAKES_FAILED,
     )
 

@@ -17,7 +17,6 @@ CLOUDWATCH = "cloudwatch.amazonaws.com"
 
 #: The library that prints the kit's metrics adds this to what `METRICS` names.
 KIT_METRICS = {name: frozenset({frozenset((*dimensions, "service"))}) for name, dimensions in metering.METRICS.items()}
-PUBLISHED: Mapping[str, Mapping[str, frozenset[Dimensions]]] = {**AWS_METRICS, metering.NAMESPACE: KIT_METRICS}
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Watched:
 
 def metrics_that_do_not_exist(deployment: Deployment) -> list[str]:
     """Alarms and graphs of what nobody publishes."""
-    counted = _counted_from_logs(deployment)
+    counted, published = _counted_from_logs(deployment), _published(deployment)
     return [
         f"{one.where}: {one.namespace} {one.metric} has no dimensions {sorted(one.dimensions)}"
         for one in watched(deployment)
-        if one.dimensions not in PUBLISHED.get(one.namespace, {}).get(one.metric, ())
+        if one.dimensions not in published.get(one.namespace, {}).get(one.metric, ())
         and (one.dimensions or (one.namespace, one.metric) not in counted)
     ]
 
@@ -133,7 +132,7 @@ def _of_dashboard(deployment: Deployment, dashboard: Resource) -> Iterator[Watch
 def _of_search(where: str, expression: str) -> Iterator[Watched]:
     for schema, metric in re.findall(r"""\{([^}]+)\} MetricName="(\w+)\"""", expression):
         namespace, *dimensions = schema.split(",")
-        yield Watched(where, namespace, metric, frozenset(dimensions))
+        yield Watched(where, namespace.strip('"'), metric, frozenset(dimensions))
 
 
 def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
@@ -153,6 +152,13 @@ def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
         and one.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
         for one in statements
     )
+
+
+def _published(deployment: Deployment) -> Mapping[str, Mapping[str, frozenset[Dimensions]]]:
+    """By namespace: what AWS does, and what the observer is told to."""
+    environments = [one.properties.get("Environment", {}) for one in deployment.all("AWS::Lambda::Function")]
+    told = [one.get("Variables", {}).get(setting_keys.METRICS_NAMESPACE) for one in environments]
+    return {**AWS_METRICS, **{namespace: KIT_METRICS for namespace in told if namespace}}
 
 
 def _counted_from_logs(deployment: Deployment) -> set[tuple[str, str]]:
