@@ -54,7 +54,10 @@ class ObserveStack(cdk.Stack):
 
     def _watch_wakes(self, name: str) -> None:
         failed = cloudwatch.Metric(
-            namespace=names.metric_namespace(name), metric_name=names.WAKES_FAILED, period=_FIVE_MINUTES, statistic="Sum"
+            namespace=names.metric_namespace(name),
+            metric_name=names.WAKES_FAILED,
+            period=_FIVE_MINUTES,
+            statistic="Sum",
         )
         self._alarm("WakesFailed", failed, 3, "ECS cannot be asked for workers: is the service there, and reached?")
 
@@ -96,7 +99,8 @@ class ObserveStack(cdk.Stack):
 
     def _dashboard(self, name: str) -> None:
         api, functions = self._api.http_api, self._functions.items()
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=name)
+        # An account's dashboards are those of all of its regions: a second region needs another name.
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=f"{name}-{cdk.Aws.REGION}")
         dashboard.add_widgets(
             _graph("Turns", [_of_the_kit(name, "turns", "agent", "reason")]),
             _graph("Cost in nano-dollars", [_of_the_kit(name, "cost_nanousd", "agent")]),
