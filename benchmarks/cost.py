@@ -208,7 +208,10 @@ def documentation() -> dict[str, str]:
         "at rest": "\n".join(_table("USD a month", rest)),
         "a million turns": "\n".join(_table("USD a million turns", turns)) + f"\n\n{model}",
         "measured": measured,
-        "prices": f"Prices were looked up on {PRICES['looked_up']} for us-east-1.",
+        "prices": (
+            f"Prices are those of us-east-1. On {PRICES['compared_on']} they were compared with what others quote of "
+            f"AWS's pages, but for these, from memory: {', '.join(map('`{}`'.format, PRICES['not_compared']))}."
+        ),
     }
 
 

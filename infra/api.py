@@ -62,9 +62,12 @@ class ApiStack(cdk.Stack):
         self.front_door = self._front_door(live)
         self.observer = self._observer()
         self.sweep = self._sweep(live)
+        release = None if config.local else publish(self.front_door, config=config, alerts=state.alerts)
         # The emulator's gateway calls the function itself.
-        answering = self.front_door if config.local else publish(self.front_door, config=config, alerts=state.alerts)
-        self.http_api = self._http_api(answering)
+        self.http_api = self._http_api(release.alias if release else self.front_door)
+        if release:
+            errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
+            release.roll_back_on(errors, alerts=state.alerts)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
@@ -94,7 +97,7 @@ class ApiStack(cdk.Stack):
 
     def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
         """What callers are given is a published version: SnapStart works for those only."""
-        alias = publish(function, config=self._config, alerts=self._state.alerts)
+        alias = publish(function, config=self._config, alerts=self._state.alerts).alias
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
         # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits
@@ -127,6 +130,7 @@ class ApiStack(cdk.Stack):
             description="Derives scores, traces, metrics and alerts from the table's stream",
             timeout_seconds=60,
             memory_mb=512,
+            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
         )
         key = key_of(self, "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
@@ -157,7 +161,8 @@ class ApiStack(cdk.Stack):
             ),
         ).node.add_dependency(function.kit_role)
         self.observer_failures = undeliverable
-        Grants(self._state, function.kit_role).read_stream().set_aside(undeliverable).read_claims().alert()
+        grants = Grants(self._state, function.kit_role)
+        grants.read_stream().set_aside(undeliverable).read_claims().alert().wake_worker(self._config)
         return function
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:

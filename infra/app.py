@@ -11,6 +11,7 @@ No stack looks anything up, none names an account or a region: synthesizing work
 from __future__ import annotations
 
 import os
+import sys
 
 # jsii prints a screenful about Node versions on every start; package.json says which ones we support.
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
@@ -19,7 +20,7 @@ os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks
 
-from infra.config import Config
+from infra.config import Config, ConfigError
 from infra.kit import Kit
 from infra.stages import from_context
 
@@ -35,5 +36,8 @@ def build(app: cdk.App, config: Config | None = None) -> list[cdk.Stack]:
 
 if __name__ == "__main__":
     application = cdk.App()
-    build(application)
+    try:
+        build(application)
+    except ConfigError as error:
+        sys.exit(f"\n{error}\n")
     application.synth()

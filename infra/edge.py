@@ -19,7 +19,8 @@ class Edge(Construct):
     """Hands every request on as it came, but for the host's name. Certificate and web ACL are in us-east-1, as
     CloudFront wants them, so they are given, not made.
 
-    The API's own address goes on answering whoever has a token: HTTP APIs take neither a web ACL nor a resource policy.
+    The API's own address goes on answering whoever has a token: HTTP APIs take neither a web ACL nor a resource policy,
+    and CloudFront needs the address (docs/threat-model.md says what that leaves).
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from constructs import Construct
 from infra import bundle, names, setting_keys
 from infra.acknowledge import acknowledge
 from infra.config import REPOSITORY, Config
-from infra.logs import log_group
+from infra.logs import count_failed_wakes, log_group
 from infra.network import Network
 from infra.runners import runner_variables
 from infra.state import StateStack
@@ -96,6 +96,8 @@ class KitFunction(lambda_.Function):
         network: Network | None = None,
     ) -> None:
         log = log_group(scope, f"{id}Logs", config)
+        if not config.local:  # where nobody is woken
+            count_failed_wakes(log, config)
         role = iam.Role(
             scope,
             f"{id}Role",

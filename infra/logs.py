@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra import names
 from infra.config import Config
 from infra.keys import key_of
 
@@ -16,6 +17,17 @@ _RETENTIONS = {
     365: logs.RetentionDays.ONE_YEAR,
     731: logs.RetentionDays.TWO_YEARS,
 }
+
+
+def count_failed_wakes(log: logs.LogGroup, config: Config) -> None:
+    """Count the lines that say that the worker could not be woken. From the log, since whoever failed to reach ECS may
+    be any of five processes, and has a request to answer."""
+    log.add_metric_filter(
+        "WakesFailed",
+        filter_pattern=logs.FilterPattern.string_value("$.code", "=", names.WAKE_FAILED),
+        metric_namespace=names.metric_namespace(config.name),
+        metric_name=names.WAKES_FAILED,
+    )
 
 
 def log_group(scope: Construct, id: str, config: Config) -> logs.LogGroup:

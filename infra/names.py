@@ -28,8 +28,16 @@ OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 LIVE_ALIAS: Final = "live"
 
-METRIC_NAMESPACE: Final = "Turnkeeper"
-"""Of the metrics that `functions.observe.metering` emits."""
+WAKE_FAILED: Final = "wake_failed"
+"""The `code` of a line in the log that says that ECS could not be asked for a task (`turnkeeper.adapters.ecs`)."""
+WAKES_FAILED: Final = "wakes_failed"
+"""The metric that counts those lines."""
+
+
+def metric_namespace(name: str) -> str:
+    """Of one deployment's metrics, so that those of `dev` are not taken for production's in the same account."""
+    return f"Turnkeeper/{name}"
+
 
 WORKER_SERVICE: Final = "worker"
 

@@ -32,6 +32,7 @@ class ObserveStack(cdk.Stack):
         self._api = api
         self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}
         self._watch_queue()
+        self._watch_wakes(config.name)
         self._watch_functions()
         self._watch_observer()
         self._watch_table()
@@ -50,6 +51,15 @@ class ObserveStack(cdk.Stack):
         )
         what = f"For {_JOBS_WAIT_MINUTES} minutes there were always jobs that nobody took: does the worker run?"
         self._alarm("JobsWaiting", self._waiting, 1, what, periods=_JOBS_WAIT_MINUTES)
+
+    def _watch_wakes(self, name: str) -> None:
+        failed = cloudwatch.Metric(
+            namespace=names.metric_namespace(name),
+            metric_name=names.WAKES_FAILED,
+            period=_FIVE_MINUTES,
+            statistic="Sum",
+        )
+        self._alarm("WakesFailed", failed, 3, "ECS cannot be asked for workers: is the service there, and reached?")
 
     def _watch_functions(self) -> None:
         for name, function in self._functions.items():
@@ -89,11 +99,12 @@ class ObserveStack(cdk.Stack):
 
     def _dashboard(self, name: str) -> None:
         api, functions = self._api.http_api, self._functions.items()
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=name)
+        # An account's dashboards are those of all of its regions: a second region needs another name.
+        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=f"{name}-{cdk.Aws.REGION}")
         dashboard.add_widgets(
-            _graph("Turns", [_of_the_kit("turns", "agent", "reason")]),
-            _graph("Cost in nano-dollars", [_of_the_kit("cost_nanousd", "agent")]),
-            _graph("Handoffs", [_of_the_kit("handoffs", "agent"), _of_the_kit("leases_taken_over", "agent")]),
+            _graph("Turns", [_of_the_kit(name, "turns", "agent", "reason")]),
+            _graph("Cost in nano-dollars", [_of_the_kit(name, "cost_nanousd", "agent")]),
+            _graph("Handoffs", [_of_the_kit(name, metric, "agent") for metric in ("handoffs", "leases_taken_over")]),
         )
         dashboard.add_widgets(
             _graph("Queue", [self._waiting]),
@@ -135,9 +146,10 @@ def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:
     )
 
 
-def _of_the_kit(metric: str, *dimensions: str) -> cloudwatch.MathExpression:
+def _of_the_kit(deployment: str, metric: str, *dimensions: str) -> cloudwatch.MathExpression:
     """A metric that `functions.observe` emits, one line for each agent (and whatever else it is split by)."""
-    schema = ",".join((names.METRIC_NAMESPACE, *dimensions, "service"))
+    # In quotes, since a deployment's name may have hyphens.
+    schema = ",".join((f'"{names.metric_namespace(deployment)}"', *dimensions, "service"))
     search = f"""SEARCH('{{{schema}}} MetricName="{metric}"', 'Sum', 300)"""
     return cloudwatch.MathExpression(expression=search, using_metrics={}, label="", period=_FIVE_MINUTES)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -17,13 +19,42 @@ from infra.functions import KitFunction
 ERRORS_TO_ROLL_BACK = 3
 
 
-def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> lambda_.Alias:
+SERVER_ERRORS_TO_ROLL_BACK = 5
+
+
+@dataclass(frozen=True)
+class Release:
+    """How callers are given a function."""
+
+    alias: lambda_.Alias
+    group: codedeploy.LambdaDeploymentGroup | None
+    """What moves the alias; `None` on the emulator, which has no CodeDeploy."""
+
+    def roll_back_on(self, errors: cloudwatch.IMetric, *, alerts: sns.ITopic) -> None:
+        """Take a release back on what the function answers, too: what it handles is no failure of the function."""
+        if self.group is None:
+            return
+        failing = cloudwatch.Alarm(
+            self.alias.stack,
+            f"{self.alias.node.id}Answers",
+            metric=errors,
+            threshold=SERVER_ERRORS_TO_ROLL_BACK,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            alarm_description="The API answers with server errors; a deployment that is under way is rolled back",
+        )
+        failing.add_alarm_action(actions.SnsAction(alerts))
+        self.group.add_alarm(failing)
+
+
+def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> Release:
     """The alias `live` of a function, which callers are given. In production a deployment moves a tenth of the calls to
     the new version and the rest after five minutes, and rolls back when calls of the alias fail meanwhile."""
     scope, id = function.stack, function.node.id
     alias = lambda_.Alias(scope, f"{id}Live", alias_name=names.LIVE_ALIAS, version=function.current_version)
     if config.local:  # the emulator has no CodeDeploy
-        return alias
+        return Release(alias, None)
     minute = cdk.Duration.minutes(1)
     failing = cloudwatch.Alarm(
         scope,
@@ -56,4 +87,4 @@ def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> lam
         "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSCodeDeployRoleForLambdaLimited]",
         "AWS's own policy for moving an alias; it changes with what CodeDeploy needs, and calls no function of ours.",
     )
-    return alias
+    return Release(alias, group)

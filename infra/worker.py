@@ -13,7 +13,7 @@ from infra.config import Config
 from infra.functions import common_settings, model_settings
 from infra.grants import Grants
 from infra.image import worker_image
-from infra.logs import log_group
+from infra.logs import count_failed_wakes, log_group
 from infra.network import Network
 from infra.proving import ProvenImage
 from infra.runners import equip
@@ -87,6 +87,8 @@ class WorkerStack(cdk.Stack):
             "A task's id is not known before it runs; this covers the tasks of the kit's own cluster.",
         )
 
+        log = log_group(self, "Logs", self._config)
+        count_failed_wakes(log, self._config)
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
@@ -111,7 +113,7 @@ class WorkerStack(cdk.Stack):
             },
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix="worker",
-                log_group=log_group(self, "Logs", self._config),
+                log_group=log,
                 mode=ecs.AwsLogDriverMode.NON_BLOCKING,
             ),
             stop_timeout=cdk.Duration.seconds(STOP_SECONDS),

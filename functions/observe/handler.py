@@ -10,6 +10,7 @@ from functions.observe.alerting import Alerting
 from functions.observe.metering import Tally
 from functions.observe.records import changed
 from functions.observe.tampering import Guard
+from functions.observe.waking import Waking
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
@@ -32,12 +33,14 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     tally = Tally()
     alerting = Alerting(kit.alerts, kit.blobs)
     guard = Guard(kit.alerts)
+    waking = Waking(kit.wakes, kit.clock)
     failures: list[dict[str, str]] = []
     for record in event.get("Records", []):
         try:
             guard.see(record)
             change = changed(record)
             if change is not None:
+                waking.see(change)
                 alerting.see(change)
                 tally.see(change)
         except TurnkeeperError as error:

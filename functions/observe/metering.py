@@ -7,6 +7,7 @@ in nano-dollars, as everywhere. Tenants and tools are no dimensions: their names
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +18,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from functions.observe.records import Changed
 from turnkeeper.core.session import RESTING, Usage
 
+#: Where nobody says which deployment it is.
 NAMESPACE = "Turnkeeper"
 
 #: Every metric that is emitted, with what it is split by. All have the dimension ``service`` besides, as the library
@@ -89,7 +91,7 @@ class Tally:
     def flush(self) -> None:
         """Print what was counted, one line for each set of dimensions."""
         for dimensions in self.counts.keys() | self.times.keys():
-            metrics = EphemeralMetrics(namespace=NAMESPACE)
+            metrics = EphemeralMetrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or NAMESPACE)
             for name, value in dimensions:
                 metrics.add_dimension(name, value)
             for name, count in self.counts.get(dimensions, {}).items():

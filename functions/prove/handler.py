@@ -19,7 +19,8 @@ ID = "worker-awake"
 def handler(event: dict[str, Any], context: Any) -> None:
     """Answers CloudFormation, whatever happens; it would wait an hour for one that does not."""
     try:
-        if event["RequestType"] != "Delete":
+        # When this is made, so is the service, and that starts with a task by itself.
+        if event["RequestType"] == "Update":
             _have_one_task(*event["ResourceProperties"]["Service"].split("/"))
     except Exception as error:  # noqa: BLE001
         cfnresponse.send(event, context, cfnresponse.FAILED, {}, ID, reason=f"{type(error).__name__}: {error}")
@@ -33,6 +34,5 @@ def _have_one_task(cluster: str, service: str) -> None:
         found = ecs.describe_services(cluster=cluster, services=[service])["services"]
     except ecs.exceptions.ClusterNotFoundException:
         return
-    # One that is created later starts with a task by itself.
     if [one for one in found if one["status"] == "ACTIVE" and one["desiredCount"] == 0]:
         ecs.update_service(cluster=cluster, service=service, desiredCount=1)

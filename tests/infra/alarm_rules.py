@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from functions.observe import metering
+from infra import names, setting_keys
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
 
@@ -16,7 +17,6 @@ CLOUDWATCH = "cloudwatch.amazonaws.com"
 
 #: The library that prints the kit's metrics adds this to what `METRICS` names.
 KIT_METRICS = {name: frozenset({frozenset((*dimensions, "service"))}) for name, dimensions in metering.METRICS.items()}
-PUBLISHED: Mapping[str, Mapping[str, frozenset[Dimensions]]] = {**AWS_METRICS, metering.NAMESPACE: KIT_METRICS}
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,34 @@ class Watched:
 
 def metrics_that_do_not_exist(deployment: Deployment) -> list[str]:
     """Alarms and graphs of what nobody publishes."""
+    counted, published = _counted_from_logs(deployment), _published(deployment)
     return [
         f"{one.where}: {one.namespace} {one.metric} has no dimensions {sorted(one.dimensions)}"
         for one in watched(deployment)
-        if one.dimensions not in PUBLISHED.get(one.namespace, {}).get(one.metric, ())
+        if one.dimensions not in published.get(one.namespace, {}).get(one.metric, ())
+        and (one.dimensions or (one.namespace, one.metric) not in counted)
     ]
+
+
+def wakers_whose_failures_are_not_counted(deployment: Deployment) -> list[str]:
+    """Processes that may wake the worker, and whose log nobody reads for where they could not."""
+    pattern = f'{{ $.code = "{names.WAKE_FAILED}" }}'
+    counted = {
+        deployment.text(one.stack, one.properties["LogGroupName"])
+        for one in deployment.all("AWS::Logs::MetricFilter")
+        if one.properties["FilterPattern"] == pattern
+    }
+    functions = {
+        str(one): deployment.text(one.stack, one.properties["LoggingConfig"]["LogGroup"])
+        for one in deployment.all("AWS::Lambda::Function")
+        if setting_keys.WORKER_SERVICE in one.properties.get("Environment", {}).get("Variables", {})
+    }
+    tasks = {
+        str(task): deployment.text(task.stack, one["LogConfiguration"]["Options"]["awslogs-group"])
+        for task in deployment.all("AWS::ECS::TaskDefinition")
+        for one in task.properties["ContainerDefinitions"]
+    }
+    return [where for where, log in {**functions, **tasks}.items() if log not in counted]
 
 
 def alarms_on_the_age_of_jobs(deployment: Deployment) -> list[str]:
@@ -72,7 +95,13 @@ def dead_letters_without_an_alarm(deployment: Deployment) -> list[str]:
     return sorted(set(_set_aside_on(deployment)) - watched_queues)
 
 
-RULES = (metrics_that_do_not_exist, alarms_on_the_age_of_jobs, alarms_that_reach_nobody, dead_letters_without_an_alarm)
+RULES = (
+    metrics_that_do_not_exist,
+    wakers_whose_failures_are_not_counted,
+    alarms_on_the_age_of_jobs,
+    alarms_that_reach_nobody,
+    dead_letters_without_an_alarm,
+)
 
 
 def watched(deployment: Deployment, *kinds: str) -> Iterator[Watched]:
@@ -103,7 +132,7 @@ def _of_dashboard(deployment: Deployment, dashboard: Resource) -> Iterator[Watch
 def _of_search(where: str, expression: str) -> Iterator[Watched]:
     for schema, metric in re.findall(r"""\{([^}]+)\} MetricName="(\w+)\"""", expression):
         namespace, *dimensions = schema.split(",")
-        yield Watched(where, namespace, metric, frozenset(dimensions))
+        yield Watched(where, namespace.strip('"'), metric, frozenset(dimensions))
 
 
 def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
@@ -123,6 +152,21 @@ def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
         and one.get("Condition") == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
         for one in statements
     )
+
+
+def _published(deployment: Deployment) -> Mapping[str, Mapping[str, frozenset[Dimensions]]]:
+    """By namespace: what AWS does, and what the observer is told to."""
+    environments = [one.properties.get("Environment", {}) for one in deployment.all("AWS::Lambda::Function")]
+    told = [one.get("Variables", {}).get(setting_keys.METRICS_NAMESPACE) for one in environments]
+    return {**AWS_METRICS, **{namespace: KIT_METRICS for namespace in told if namespace}}
+
+
+def _counted_from_logs(deployment: Deployment) -> set[tuple[str, str]]:
+    return {
+        (made["MetricNamespace"], made["MetricName"])
+        for one in deployment.all("AWS::Logs::MetricFilter")
+        for made in one.properties["MetricTransformations"]
+    }
 
 
 def _set_aside_on(deployment: Deployment) -> Iterator[str]:

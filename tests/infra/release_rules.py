@@ -35,6 +35,18 @@ def releases_that_do_not_come_back(deployment: Deployment) -> list[str]:
     return problems
 
 
+def releases_that_do_not_hear_of_answers(deployment: Deployment) -> list[str]:
+    """The front door answers with a server error where something fails: of that Lambda counts no failure."""
+    problems = []
+    for alias in _called(deployment):
+        group = _group(deployment, alias)
+        alarms = group.properties.get("AlarmConfiguration", {}).get("Alarms", []) if group else []
+        named = [deployment.follow(group.stack, one["Name"]) for one in alarms] if group else []
+        if not any(alarm is not None and alarm.properties.get("MetricName") == "5xx" for alarm in named):
+            problems.append(f"{alias} is moved whatever it answers")
+    return problems
+
+
 def versions_that_go_too_soon(deployment: Deployment) -> list[str]:
     """Published versions that CloudFormation removes in the moment in which the alias has moved on."""
     versions = deployment.all("AWS::Lambda::Version")
@@ -43,12 +55,16 @@ def versions_that_go_too_soon(deployment: Deployment) -> list[str]:
 
 def functions_called_past_their_alias(deployment: Deployment) -> list[str]:
     """Routes that lead to the newest code, where there is an alias that is moved with care."""
-    called = []
-    for integration in deployment.all("AWS::ApiGatewayV2::Integration"):
-        target = deployment.follow(integration.stack, integration.properties["IntegrationUri"])
-        if target is None or target.kind != "AWS::Lambda::Alias":
-            called.append(f"{integration} calls {target}")
-    return called
+    return [f"the API calls {target}" for target in _called(deployment) if target.kind != "AWS::Lambda::Alias"]
+
+
+def _called(deployment: Deployment) -> list[Resource]:
+    """What routes lead to."""
+    integrations = list(deployment.all("AWS::ApiGatewayV2::Integration"))
+    found = [deployment.follow(one.stack, one.properties["IntegrationUri"]) for one in integrations]
+    assert found
+    assert None not in found
+    return [one for one in found if one is not None]
 
 
 def _group(deployment: Deployment, alias: Resource) -> Resource | None:

@@ -76,6 +76,12 @@ _BY_LAMBDA: Final = {
     },
 }
 
+#: Named by the code of a role, and never called: what stands behind it is not asked for. Each has its reason.
+NEVER_CALLED: Final[Mapping[str, frozenset[str]]] = {
+    # It drives turns whose cancel is written down, and those only end (`core.decide`, `runtime.cancelling.Nobody`).
+    "FrontDoorRole": frozenset({"turnkeeper.runtime.turn.Turn._call_model", "turnkeeper.runtime.turn.Turn._run_tools"}),
+}
+
 #: Told by the code's types, and never so. Each has its reason; one that is not needed any more fails.
 NEVER: Final[Mapping[tuple[str, str], str]] = {
     ("SweepRole", "s3:PutObject@Claims"): "what a sweep writes says how a session stands, and fits into its item",
@@ -85,7 +91,7 @@ NEVER: Final[Mapping[tuple[str, str], str]] = {
 
 def needed(graph: CallGraph, role: str, provider: str) -> set[str]:
     """All that the code of a role can come to ask AWS for, by the types."""
-    reached = graph.reached_from(ENTRIES[role])
+    reached = graph.reached_from(ENTRIES[role], NEVER_CALLED.get(role, frozenset()))
     found = set().union(*(CALLS[name] for name in reached & CALLS.keys()))
     if "turnkeeper.adapters.dynamodb.DynamoTable.write" in reached:
         made = set().union(*(graph.definitions[name].made for name in reached & graph.definitions.keys()))

@@ -53,8 +53,30 @@ def check_the_sender_wakes_within_a_minute(templates: Templates) -> None:
             assert wishes(simulation) == [1]
 
 
+def check_the_observer_wakes_where_the_front_door_could_not(templates: Templates) -> None:
+    """Whatever Fargate takes for a task."""
+    for seed in range(12):
+        with simulated(templates, seed, wake_is_lost=True) as simulation:
+            simulation.ask()
+            assert simulation.first_step() <= 90
+            assert wishes(simulation) == [1]
+
+
+def check_sessions_of_hours_ago_wake_nobody(templates: Templates) -> None:
+    """A stream that was behind, and is read now."""
+    with simulated(templates) as simulation:
+        simulation.ask()
+        simulation.until(simulation.done)
+        simulation.until(lambda: simulation.ecs.desired == 0 and not simulation.ecs.tasks)
+        before = wishes(simulation)
+        simulation.see_again()
+        simulation.run(60)
+        assert wishes(simulation) == before
+
+
 def check_the_sweep_wakes_where_the_sender_could_not(templates: Templates) -> None:
-    """Within a minute of the sweep's, and the time that a task takes: 90 s where that is 30."""
+    """A job that somebody put on the queue. Within a minute of the sweep's, and the time that a task takes: 90 s where
+    that is 30."""
     for seed in SEEDS:
         with simulated(templates, seed, wake_is_lost=True, starting_seconds=(28.0, 28.0)) as simulation:
             simulation.send(1)

@@ -1,5 +1,5 @@
 """A deployment's worker from job to rest: the synthesized alarms and policies, on a model of the services behind them,
-with the real worker, the real sweep's look at the queue and the real wake.
+with the real worker, the real sweep's look at the queue, and the real wakes, the sender's and the observer's.
 
 What is real: everything of the kit, sessions and their engine included. What is modelled stands in
 ``scaling_services``; the queue is the kit's own in memory. Time is the scheduler's.
@@ -17,14 +17,19 @@ from fargate_worker.__main__ import wait_for_the_end
 from fargate_worker.protection import TaskProtection
 from fargate_worker.retiring import Retiring
 from fargate_worker.worker import Options, Worker
+from functions.observe.records import Changed
+from functions.observe.waking import Waking
 from tests.infra.scaling_services import MINUTE, AlarmState, AutoScaling, Ecs, EcsClientDouble, Metrics, Task
 from tests.infra.scaling_template import Scaling, Template
-from tests.support.kit import POLICY, MemoryKit
+from tests.support.kit import POLICY, WHO, MemoryKit
 from tests.support.scheduler import Process, ScheduledClock, ScheduledJobs, ScheduledLease, Scheduler
 from tests.unit.worker.conftest import send_job, worker_of
 from turnkeeper.adapters.ecs import EcsTask, EcsWakes
-from turnkeeper.ports import Message
+from turnkeeper.ports import Item, Message
+from turnkeeper.runtime.dispatch import Dispatch
+from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.testing.memory_queue import MemoryQueue
 
@@ -33,6 +38,8 @@ ACTIVE_SECONDS = 6 * 3600
 AWAKENING_SECONDS = 15 * 60
 """So late are the metrics of a queue that was not."""
 ECS_METRIC_SECONDS = 60
+STREAM_SECONDS = 3
+"""From a change of the table to the observer's look at it: a second of batching, and two for what is around it."""
 
 NO_CAPS = dict.fromkeys(("task_usd", "user_daily_usd", "user_monthly_usd", "tenant_monthly_usd"), "unlimited")
 
@@ -146,6 +153,8 @@ class Simulation:
         #: Whether SQS tells CloudWatch anything.
         self.is_reported = True
         self._jobs = 0
+        self._heads: list[Changed] = []
+        self._observed = 0
         self._wire()
 
     @property
@@ -164,6 +173,18 @@ class Simulation:
         for alarm in self.alarms:
             self._every(MINUTE, alarm.look, at=self.random.uniform(0, MINUTE))
         self._every(MINUTE, self._sweep, at=self.random.uniform(0, MINUTE))
+        self.kit.table.on_change = self._changed
+        observer = Waking(self._wakes("observer") if self.scaling.observer_may_wake else None, self.kit.clock)
+        self._every(STREAM_SECONDS, lambda _: self._observe(observer), at=0)
+
+    def _changed(self, old: Item | None, new: Item | None) -> None:
+        if new is not None and new["sk"] == "HEAD" and (session := keys.session_of_pk(new["pk"])) is not None:
+            self._heads.append(Changed(*session, "HEAD", old, new))
+
+    def _observe(self, observer: Waking) -> None:
+        new, self._observed = self._heads[self._observed :], len(self._heads)
+        for change in new:
+            observer.see(change)
 
     def _wakes(self, by: str, *, is_lost: bool = False) -> EcsWakes | None:
         if self.scaling.service is None:
@@ -249,6 +270,16 @@ class Simulation:
         ids = [send_job(sender, f"job-{self._jobs + n}", text, agent) for n in range(count)]  # type: ignore[arg-type]
         self._jobs += count
         return ids
+
+    def ask(self, text: str = "[[sleep 30]][[say done]]") -> str:
+        """A call of the front door, of an agent that belongs on the worker; the session's id."""
+        head = self.kit.intake.create(WHO, NewSession(agent="slow", input=text, metadata={}))
+        Dispatch(self.outside, self.kit.turns, self.kit.tokens).send(head)
+        return head.session_id
+
+    def see_again(self) -> None:
+        """The stream from its beginning."""
+        self._observed = 0
 
     def run(self, seconds: float) -> None:
         self.scheduler.sleep(seconds)

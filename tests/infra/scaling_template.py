@@ -84,6 +84,7 @@ class Scaling:
     #: What those who wake it are told.
     service: str | None
     most_to_wake: int
+    observer_may_wake: bool
 
     @classmethod
     def of(cls, templates: Mapping[str, Template]) -> Scaling:
@@ -114,6 +115,12 @@ class Scaling:
             is_proven=bool(awake & set(depends_on(service))),
             service=environment.get(setting_keys.WORKER_SERVICE),
             most_to_wake=int(environment[setting_keys.WORKER_MAX_TASKS]),
+            observer_may_wake=any(
+                "ecs:UpdateService" in statement["Action"]
+                for id, policy in of_type(templates["Api"], "AWS::IAM::Policy")
+                if id.startswith("ObserverRole")
+                for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+            ),
         )
 
 

@@ -26,7 +26,7 @@ def test_every_deployment_keeps_the_rule(rule: Rule, variants: Variants) -> None
 def test_there_is_something_to_watch(variants: Variants) -> None:
     deployment = Deployment(variants["prod-iam"].templates)
     namespaces = {one.namespace for one in watched(deployment)}
-    assert namespaces >= {"AWS/Lambda", "AWS/SQS", "AWS/DynamoDB", "AWS/ApiGateway", "Turnkeeper"}
+    assert namespaces >= {"AWS/Lambda", "AWS/SQS", "AWS/DynamoDB", "AWS/ApiGateway", "Turnkeeper/Turnkeeper"}
     assert len(list(deployment.all(ALARM))) > 15
 
 
@@ -78,6 +78,21 @@ def no_statement_for_cloudwatch(templates: dict[str, Any]) -> None:
     assert statements
 
 
+def a_graph_of_another_deployment(templates: dict[str, Any]) -> None:
+    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
+    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
+    parts[:] = [part.replace("Turnkeeper/", "Turnkeeper/Dev") if isinstance(part, str) else part for part in parts]
+
+
+def a_count_under_another_name(templates: dict[str, Any]) -> None:
+    alarm(templates, "WakesFailed")["MetricName"] = "wake_failures"
+
+
+def a_log_in_which_nobody_counts(templates: dict[str, Any]) -> None:
+    """Of the worker: the log of a function is counted under the same name."""
+    resources(templates, "Worker", "AWS::Logs::MetricFilter")[0]["Properties"]["FilterPattern"] = "wake_failed"
+
+
 def any_account_may_ring(templates: dict[str, Any]) -> None:
     (policy,) = resources(templates, "State", "AWS::SNS::TopicPolicy")
     for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
@@ -103,6 +118,9 @@ def nobody_hears_of_what_the_observer_sets_aside(templates: dict[str, Any]) -> N
         (an_unknown_namespace, alarm_rules.metrics_that_do_not_exist),
         (a_graph_of_what_is_not_emitted, alarm_rules.metrics_that_do_not_exist),
         (a_graph_without_a_dimension, alarm_rules.metrics_that_do_not_exist),
+        (a_graph_of_another_deployment, alarm_rules.metrics_that_do_not_exist),
+        (a_count_under_another_name, alarm_rules.metrics_that_do_not_exist),
+        (a_log_in_which_nobody_counts, alarm_rules.wakers_whose_failures_are_not_counted),
         (an_alarm_on_the_age_of_messages, alarm_rules.alarms_on_the_age_of_jobs),
         (no_statement_for_cloudwatch, alarm_rules.alarms_that_reach_nobody),
         (any_account_may_ring, alarm_rules.alarms_that_reach_nobody),

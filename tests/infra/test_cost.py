@@ -15,6 +15,12 @@ def test_the_page_is_current() -> None:
     assert (DOCS / "cost.md").read_text() == cost_page(), "docs/cost.md is not current: `make docs`"
 
 
+def test_what_was_not_compared_is_a_price() -> None:
+    for name in PRICES["not_compared"]:
+        table, key = name.split(".")
+        assert PRICES[table][key] > 0
+
+
 def resource(kind: str, **properties: Any) -> dict[str, Any]:
     return {"Type": kind, "Properties": properties}
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
+from typing import Any
 
 import pytest
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
+from infra import names
 from tests.infra.reading import Deployment
 from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
+from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.testing.clock import ManualClock
 
 
 def kept_otherwise(deployment: Deployment, days: int) -> list[str]:
@@ -32,3 +38,12 @@ def test_a_log_with_a_mind_of_its_own_is_found(variants: Variants) -> None:
                 resource["Properties"]["RetentionInDays"] = 30
     (found,) = kept_otherwise(Deployment(templates), 90)
     assert found.startswith("Api/AccessLog")
+
+
+def test_a_failed_wake_leaves_the_line_that_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    def client() -> Any:
+        raise TimeoutError
+
+    EcsWakes(client, "Turnkeeper/worker", 10, ManualClock()).at_least(1)
+    (record,) = caplog.records
+    assert json.loads(LambdaPowertoolsFormatter().format(record))["code"] == names.WAKE_FAILED

@@ -13,6 +13,7 @@ from tests.infra.release_rules import (
     aliases_that_jump,
     functions_called_past_their_alias,
     releases_that_do_not_come_back,
+    releases_that_do_not_hear_of_answers,
     versions_that_go_too_soon,
 )
 from tests.infra.variants import Variant, Variants
@@ -24,6 +25,7 @@ def problems(variant: Variant, templates: Any = None) -> list[str]:
     return [
         *aliases_that_jump(deployment, stage),
         *releases_that_do_not_come_back(deployment),
+        *releases_that_do_not_hear_of_answers(deployment),
         *functions_called_past_their_alias(deployment),
         *(versions_that_go_too_soon(deployment) if stage == "prod" else []),
     ]
@@ -52,6 +54,13 @@ def another_pace(templates: Any) -> None:
 
 def no_alarm(templates: Any) -> None:
     del _first(templates, "AWS::CodeDeploy::DeploymentGroup")["Properties"]["AlarmConfiguration"]
+
+
+def only_failures_of_the_function(templates: Any) -> None:
+    for one in templates["Api"]["Resources"].values():
+        if one["Type"] == "AWS::CodeDeploy::DeploymentGroup":
+            alarms = one["Properties"]["AlarmConfiguration"]["Alarms"]
+            alarms[:] = [alarm for alarm in alarms if "Answers" not in alarm["Name"]["Ref"]]
 
 
 def an_alarm_that_is_not_listened_to(templates: Any) -> None:
@@ -85,6 +94,7 @@ def called_past_its_alias(templates: Any) -> None:
         moved_at_once,
         another_pace,
         no_alarm,
+        only_failures_of_the_function,
         an_alarm_that_is_not_listened_to,
         an_alarm_on_another_alias,
         versions_removed_at_once,

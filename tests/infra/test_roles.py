@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.infra.reading import Deployment
-from tests.infra.role_rules import CALLS, ENTRIES, NEVER, allowed, needed, unlisted_calls
+from tests.infra.role_rules import CALLS, ENTRIES, NEVER, NEVER_CALLED, allowed, needed, unlisted_calls
 from tests.infra.variants import Variant, Variants
 from tests.support.reach import CallGraph, call_graph
 
@@ -49,6 +49,8 @@ def test_every_call_of_aws_is_listed_with_what_it_has_to_be_allowed(graph: CallG
 def test_no_exception_is_left_over(graph: CallGraph) -> None:
     for role, action in NEVER:
         assert action in needed(graph, role, "anthropic"), (role, action)
+    for role, names in NEVER_CALLED.items():
+        assert names <= graph.reached_from(ENTRIES[role])
 
 
 def test_a_role_that_may_do_too_much_or_too_little_is_found(graph: CallGraph, variants: Variants) -> None:

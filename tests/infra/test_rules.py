@@ -6,12 +6,20 @@ import itertools
 
 import pytest
 
-from tests.infra.rules import adopting, assets, front, keys, network, taking_down
+from tests.infra.rules import adopting, assets, front, keys, network, regions, taking_down
 from tests.infra.rules.exports import export_deadlocks, exports
 from tests.infra.rules.rule import Rule, planted
 from tests.infra.variants import Variants
 
-RULES = (*taking_down.RULES, *network.RULES, *keys.RULES, *assets.RULES, *front.RULES, *adopting.RULES)
+RULES = (
+    *taking_down.RULES,
+    *network.RULES,
+    *keys.RULES,
+    *assets.RULES,
+    *front.RULES,
+    *adopting.RULES,
+    *regions.RULES,
+)
 
 named = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 

@@ -146,6 +146,13 @@ def nobody_knows_the_service(templates: Templates) -> None:
     container["Environment"] = [one for one in container["Environment"] if one["Name"] != "TURNKEEPER_WORKER_SERVICE"]
 
 
+def the_observer_may_not_wake(templates: Templates) -> None:
+    for id, one in of_type(templates["Api"], "AWS::IAM::Policy"):
+        if id.startswith("ObserverRole"):
+            document = one["Properties"]["PolicyDocument"]
+            document["Statement"] = [each for each in document["Statement"] if each.get("Sid") != "WakeWorker"]
+
+
 def no_base(templates: Templates) -> None:
     for one in only(templates, "AWS::ECS::Service")["CapacityProviderStrategy"]:
         one.pop("Base", None)
@@ -176,6 +183,7 @@ FAULTS: list[tuple[Callable[[Templates], None], Check]] = [
     (rest_after_a_minute, checks.check_it_rests_after_ten_empty_minutes),
     (rest_never, checks.check_it_rests_after_ten_empty_minutes),
     (nobody_knows_the_service, checks.check_the_sender_wakes_within_a_minute),
+    (the_observer_may_not_wake, checks.check_the_observer_wakes_where_the_front_door_could_not),
     (no_base, checks.check_the_first_task_needs_no_spot),
     (a_short_stop, checks.check_an_interruption_kills_no_session),
     (a_desired_count, checks.check_a_deployment_leaves_the_number_of_tasks),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,3 +196,12 @@ def test_dev_costs_nothing_while_it_rests_unless_told() -> None:
 def test_a_mistake_reaches_whoever_synthesizes(synthesize: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="jwt_isuer is no setting; did you mean jwt_issuer"):
         synthesize(jwt_isuer="https://issuer.example")
+
+
+def test_who_synthesizes_is_told_what_to_write_and_sees_no_traceback() -> None:
+    environment = {**os.environ, "CDK_CONTEXT_JSON": json.dumps({"stage_file": "stages/prod.toml"})}
+    command = [sys.executable, "-m", "infra.app"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'identity = "jwt"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -27,6 +27,11 @@ def test_it_plans_on_a_pull_request_and_deploys_on_main() -> None:
     assert "github.ref == 'refs/heads/main'" in JOBS["deploy"]["if"]
 
 
+@pytest.mark.parametrize(("job", "role"), [("plan", "AWS_PLAN_ROLE_ARN"), ("deploy", "AWS_DEPLOY_ROLE_ARN")])
+def test_where_no_account_is_named_nothing_fails(job: str, role: str) -> None:
+    assert f"vars.{role} != ''" in JOBS[job]["if"]
+
+
 @pytest.mark.parametrize("job", ["plan", "deploy"])
 def test_each_job_is_given_a_role_for_who_it_is(job: str) -> None:
     assert JOBS[job]["permissions"] == {"contents": "read", "id-token": "write"}

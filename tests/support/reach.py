@@ -77,11 +77,12 @@ class CallGraph:
             _Reader(self, types).read(file)
         self._classes = [info for name, info in self.infos.items() if not name.startswith(_FAKES)]
 
-    def reached_from(self, entry: str) -> set[str]:
-        """Full names of all that can be come to. What stands in another leaf is not in the entry's process."""
+    def reached_from(self, entry: str, never: frozenset[str] = frozenset()) -> set[str]:
+        """Full names of all that can be come to, and not through what is `never` called. What stands in another leaf
+        is not in the entry's process."""
         leaf = entry.rsplit(".", 2)[0]
         assert entry in self.definitions, entry
-        seen: set[str] = set()
+        seen = set(never)
         ahead = [entry]
         while ahead:
             name = ahead.pop()
@@ -89,7 +90,7 @@ class CallGraph:
                 continue
             seen.add(name)
             ahead += [*self.definitions.get(name, Definition()).names, *self._implementations(name)]
-        return seen
+        return seen - never
 
     def _implementations(self, name: str) -> Iterator[str]:
         owner, _, method = name.rpartition(".")

@@ -18,12 +18,12 @@ from turnkeeper.runtime.world import Allowance
 FILLED = ["cache_read_input_tokens", "cache_creation_input_tokens", "input_tokens", "output_tokens"]
 
 
-def emitted(printed: str) -> dict[str, set[frozenset[str]]]:
+def emitted(printed: str, namespace: str = NAMESPACE) -> dict[str, set[frozenset[str]]]:
     """Metric names with the sets of dimensions that CloudWatch files them under."""
     found: dict[str, set[frozenset[str]]] = {}
     for line in map(json.loads, printed.splitlines()):
         for declared in line["_aws"]["CloudWatchMetrics"]:
-            assert declared["Namespace"] == NAMESPACE
+            assert declared["Namespace"] == namespace
             for metric in declared["Metrics"]:
                 found.setdefault(metric["Name"], set()).update(map(frozenset, declared["Dimensions"]))
     return found
@@ -62,3 +62,13 @@ def _unusual(records: list[dict[str, Any]]) -> None:
     pending, doubtful = {**call.new, "state": "pending"}, {**call.new, "state": "in_doubt", "spent_nanousd": 5}
     tally.see(Changed("acme", "ses_1", call.sk, pending, doubtful))
     tally.flush()
+
+
+def test_two_deployments_of_an_account_count_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Turnkeeper/TurnkeeperDev")
+    tally = Tally()
+    tally.see(Changed("acme", "ses_1", "AUDIT#1", None, {"kind": "tool_call", "outcome": "ok"}))
+    tally.flush()
+    assert set(emitted(capsys.readouterr().out, "Turnkeeper/TurnkeeperDev")) == {"tool_calls"}

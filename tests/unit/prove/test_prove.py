@@ -68,13 +68,14 @@ def test_a_service_at_rest_is_given_a_task_and_no_other_is_changed(ask: Ask, ecs
 
 
 def test_one_that_is_not_there_yet_is_left_to_begin_by_itself(ask: Ask, ecs: Any) -> None:
-    assert ask("Create")[0] == "SUCCESS"
-    assert ask("Create", "Another/worker")[0] == "SUCCESS", "nor is its cluster"
+    assert ask("Update")[0] == "SUCCESS"
+    assert ask("Update", "Another/worker")[0] == "SUCCESS", "nor is its cluster"
 
 
-def test_taking_the_stack_down_asks_nothing(ask: Ask, ecs: Any) -> None:
+@pytest.mark.parametrize("request_type", ["Create", "Delete"])
+def test_making_and_taking_down_ask_nothing(ask: Ask, ecs: Any, request_type: str) -> None:
     ecs.create_service(cluster="Turnkeeper", serviceName="worker", taskDefinition="worker", desiredCount=0)
-    assert ask("Delete") == ("SUCCESS", "worker-awake", None)
+    assert ask(request_type) == ("SUCCESS", "worker-awake", None)
     assert has(ecs, 0)
 
 
