@@ -8,17 +8,21 @@ settings, on a deployed kit whose own worker is gone.
 This proves that everything that the worker needs is in the image and may be read, that nothing of it has to be written,
 and that entry point, health check, stop signal and settings fit together. It does not prove the base image: this
 machine's `/usr` and a Python (of the image's minor version where there is one, else the tests' own, with a warning)
-stand in for it. Nor arm64: the wheels are those for this machine's processor, from the same lock file. Nor what Docker, a registry and
-Fargate do with an image.
+stand in for it. Nor arm64: the wheels are those for this machine's processor, from the same lock file. Nor what Docker,
+a registry and Fargate do with an image.
 
 The build needs Linux, root, and on a new clone a package registry for the wheels; without these it is skipped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shutil
 import signal
 import subprocess
+import sys
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,19 +33,22 @@ from typing import Any
 import pytest
 
 import infra.image
-from infra.worker import STOP_SECONDS
+from infra import setting_keys
+from infra.worker import _HEALTH_PROBE, HEALTH_PORT, STOP_SECONDS
 from local.kit import Home
 from local.kit.record import Record
 from tests.e2e.outside import Caller, Stack, eventually
 from tests.support import clean_root
 from tests.support.dockerfile import DockerfileError, read
-from tests.support.image_build import BuildError, Builder, Image, build_context, files_of, python_of, wheels_for
+from tests.support.image_build import Builder, BuildError, Image, build_context, files_of, python_of, wheels_for
 from tests.support.running_kit import running_kit
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "fargate_worker" / "Dockerfile").read_text()
+UNCOMPILED = re.sub(r"RUN [^\n]* -m compileall (.*\\\n)*.*\n", "", DOCKERFILE)
+"""Compiling takes most of a build's time, and does nothing for what is not there."""
 FROM_THE_TASK = ("AWS_", "ANTHROPIC_", "TURNKEEPER_", "POWERTOOLS_")
 STARTS_SECONDS = 60
 
@@ -52,6 +59,7 @@ class Bench:
 
     base: clean_root.Base
     wheels: Path
+    context: Path
     builder: Builder
 
 
@@ -70,7 +78,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     except BuildError as error:
         pytest.skip(str(error))
     context = build_context(tmp_path_factory.mktemp("assembly"))
-    return Bench(base, wheels, Builder(base, context, wheels, tmp_path_factory.mktemp("build")))
+    return Bench(base, wheels, context, Builder(base, context, wheels, tmp_path_factory.mktemp("build")))
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +117,11 @@ class Running:
 
     def is_healthy(self) -> bool:
         """By the image's own command, run beside the process as Docker does."""
-        done = self._image.start(self._image.healthcheck, self._settings, output=subprocess.DEVNULL)
-        return done.wait(timeout=STARTS_SECONDS) == 0
+        asking = self._image.start(self._image.healthcheck, self._settings, output=subprocess.DEVNULL)
+        try:
+            return asking.wait(timeout=STARTS_SECONDS) == 0
+        finally:
+            clean_root.end(asking)
 
     def users(self) -> dict[str, set[str]]:
         """User and group ids of the process: real, effective, saved, of the file system."""
@@ -119,12 +130,20 @@ class Running:
         return {name: set(fields[name].split()) for name in ("Uid", "Gid", "Groups")}
 
 
+@contextlib.contextmanager
+def started(image: Image, settings: Mapping[str, str], folder: Path) -> Iterator[Running]:
+    running = Running(image, settings, folder)
+    try:
+        yield running
+    finally:
+        clean_root.end(running.process)
+        sys.stdout.write(running.log())  # pytest shows it where a test fails
+
+
 @pytest.fixture
 def running(image: Image, settings: dict[str, str], tmp_path: Path) -> Iterator[Running]:
-    running = Running(image, settings, tmp_path)
-    yield running
-    running.process.kill()
-    running.process.wait()
+    with started(image, settings, tmp_path) as running:
+        yield running
 
 
 def a_job(caller: Caller) -> dict[str, Any]:
@@ -153,7 +172,7 @@ def test_it_takes_a_job_and_stops_when_told(image: Image, stack: Stack, running:
 
     caller = stack.caller()
     stack.send(a_job(caller), group=caller.tenant)
-    eventually(lambda: sessions_of(caller), f"the job became a session\n{running.log()}")
+    eventually(lambda: sessions_of(caller), "the job became a session")
     [session_id] = [session["session_id"] for session in sessions_of(caller)]
     caller.rested(session_id)
     session, events = caller.checked(session_id)
@@ -169,7 +188,8 @@ def test_it_takes_a_job_and_stops_when_told(image: Image, stack: Stack, running:
 
 
 def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
-    found = {path: mode for path, (mode, *_) in files_of(image.root).items() if not path.startswith("tmp")}
+    assert "0" not in image.user.split(":")
+    found = {path: mode for path, (mode, *_) in files_of(image.root).items()}
     assert {"app/policy.toml", "app/fargate_worker/__main__.py", "opt/venv/bin/python"} <= found.keys()
     links = {path for path, mode in found.items() if mode & 0o170000 == 0o120000}
     assert [path for path, mode in found.items() if mode & 0o022 and path not in links] == []
@@ -186,14 +206,22 @@ def test_it_holds_no_tests_no_caches_and_no_build_tools(image: Image) -> None:
     assert len(compiled) == len(list((image.root / "app").rglob("*.py")))
 
 
+def test_the_task_asks_and_listens_as_the_image_says(image: Image) -> None:
+    """ECS takes the task's health check and not the image's; so what was tried above has to be the same."""
+    assert image.healthcheck == ["python", "-c", _HEALTH_PROBE]
+    assert image.ports == [str(HEALTH_PORT)]
+    assert image.environment[setting_keys.HEALTH_PORT] == str(HEALTH_PORT)
+
+
 @pytest.mark.parametrize("lost", ["COPY fargate_worker/*.py /app/fargate_worker/", "COPY --from=build /app /app"])
 def test_a_module_that_is_not_copied_is_found(
     bench: Bench, image: Image, settings: dict[str, str], tmp_path: Path, lost: str
 ) -> None:
     assert lost + "\n" in DOCKERFILE
-    broken = Running(bench.builder.build(DOCKERFILE.replace(lost + "\n", "")), settings, tmp_path)
-    assert broken.process.wait(timeout=STARTS_SECONDS) != 0
-    assert "No module named fargate_worker" in broken.log()
+    without = bench.builder.build(UNCOMPILED.replace(lost + "\n", ""))
+    with started(without, settings, tmp_path) as broken:
+        assert broken.process.wait(timeout=STARTS_SECONDS) != 0
+        assert "No module named fargate_worker" in broken.log()
 
 
 def test_what_a_run_line_misses_is_found(bench: Bench, image: Image) -> None:
@@ -214,3 +242,9 @@ def test_a_file_that_the_context_does_not_hold_is_found(
         builder.build(DOCKERFILE)
 
 
+def test_a_wheel_of_another_hash_is_not_installed(bench: Bench, tmp_path: Path) -> None:
+    wheels = shutil.copytree(bench.wheels, tmp_path / "wheels")
+    wheel = next(wheels.glob("pydantic-*.whl"))
+    wheel.write_bytes(wheel.read_bytes() + b" ")
+    with pytest.raises(BuildError, match=f"(?s)MATCH THE HASHES.*{wheel.name.split('-')[0]}"):
+        Builder(bench.base, bench.context, wheels, tmp_path / "build").build(DOCKERFILE)

@@ -7,8 +7,11 @@ mount points. `/tmp` is empty at each start and gone with the process. Needs Lin
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,7 +49,7 @@ def why_not() -> str | None:
     """Why this machine cannot do that; None where it can."""
     if sys.platform != "linux":
         return "a clean root needs Linux"
-    tried = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /mnt && chroot / true"]
+    tried = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /tmp && chroot / true"]
     try:
         done = subprocess.run(tried, check=False, capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -121,7 +124,7 @@ def start(
     output: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `command` in `root` with exactly this environment. The process is the command itself: each step on the way
-    there becomes the next one, so it gets the signals that are sent to the process returned here."""
+    there becomes the next one, so it gets the signals that are sent to the process returned here. `end` it."""
     mounts = [*base.mounts(), *more]
     words = [str(word) for mount in mounts for word in mount]
     shell = ["/bin/sh", "-c", _ENTER, "enter", str(root), user, folder, str(len(mounts)), *words, *command]
@@ -131,7 +134,15 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
+        start_new_session=True,
     )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what `start` started, and what that started; one that has ended may have left some behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def find_python(wanted: str) -> tuple[str, Path]:
@@ -145,4 +156,3 @@ def find_python(wanted: str) -> tuple[str, Path]:
         if not done.returncode and re.match(rf"{re.escape(wanted)} ", done.stdout):
             return wanted, Path(done.stdout.strip().split(" ", 1)[1])
     return "{}.{}".format(*sys.version_info), Path(sys.base_prefix)
-

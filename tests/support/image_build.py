@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from local.kit.home import CACHE, REPOSITORY, file_lock
+from local.kit.processes import clean_environment
 from tests.support import clean_root
 from tests.support.dockerfile import DockerfileError, Instruction, read, substitute
 
@@ -163,7 +164,8 @@ class Builder:
         into_folder = target.endswith("/") or len(found) > 1
         target_path = stage.root / str(Path(stage.folder, target)).lstrip("/")
         for path in found:
-            _place(path, target_path / path.name if into_folder and not path.is_dir() else target_path)
+            to = target_path / path.name if into_folder and not path.is_dir() else target_path
+            _place(path, to, linked=name is not None)
         content = self._stages[name].key if name is not None else "".join(_digest(path) for path in found)
         stage.key = _key(stage.key, "COPY", instruction.value, content)
 
@@ -174,7 +176,12 @@ class Builder:
             _clone(kept, stage.root)
             return
         # Where pip gets its wheels from is the builder's affair, as a mirror's address would be.
-        builder = {"HOME": "/root", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": _WHEELS, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        builder = {
+            "HOME": "/root",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": _WHEELS,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
         process = clean_root.start(
             self._base,
             stage.root,
@@ -188,7 +195,7 @@ class Builder:
         try:
             printed, _ = process.communicate(timeout=_BUILD_SECONDS)
         finally:
-            process.kill()
+            clean_root.end(process)
         if process.returncode:
             raise BuildError(f"{instruction.error(f'exit code {process.returncode}')}\n{printed.decode()[-3000:]}")
         self._layers[stage.key] = self._new_folder("layer")
@@ -258,7 +265,7 @@ def wheels_for(base: clean_root.Base) -> Path:
         python = base.python / "bin" / f"python{base.version}"
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(REQUIREMENTS)]
         command = [str(python), "-m", "pip", "download", "--quiet", *options, "--dest", str(draft)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean_environment())
         if done.returncode:
             raise BuildError(f"pip could not get the locked wheels: {done.stderr.strip()[-1000:]}")
         for old in folder.parent.glob("[0-9a-f]*"):
@@ -330,14 +337,23 @@ def _matching(source: Path, pattern: str, instruction: Instruction) -> Iterator[
     yield from found
 
 
-def _place(source: Path, target: Path) -> None:
-    """As COPY does: a folder's contents, links as links, modes as they are, all of it root's."""
+def _place(source: Path, target: Path, *, linked: bool) -> None:
+    """As COPY does: a folder's contents, links as links, modes as they are, all of it root's.
+
+    Out of another stage as hard links, which are quick: nobody reads a stage again that was copied from.
+    """
+    copy = _link if linked else shutil.copy2
     if source.is_dir():
         _make(target)
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=copy)
     else:
         _make(target.parent)
-        shutil.copy2(source, target)
+        copy(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    Path(target).unlink(missing_ok=True)
+    Path(target).hardlink_to(source)
 
 
 def _make(folder: Path) -> None:
