@@ -123,6 +123,11 @@ class Running:
         finally:
             clean_root.end(asking)
 
+    def environment(self) -> dict[str, str]:
+        """What the process was started with."""
+        words = Path(f"/proc/{self.process.pid}/environ").read_text().split("\0")
+        return dict(word.split("=", 1) for word in words if word)
+
     def users(self) -> dict[str, set[str]]:
         """User and group ids of the process: real, effective, saved, of the file system."""
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
@@ -163,12 +168,15 @@ def sessions_of(caller: Caller) -> list[dict[str, Any]]:
     return found
 
 
-def test_it_takes_a_job_and_stops_when_told(image: Image, stack: Stack, running: Running) -> None:
+def test_it_takes_a_job_and_stops_when_told(
+    image: Image, stack: Stack, settings: dict[str, str], running: Running
+) -> None:
     before = files_of(image.root)
     eventually(lambda: running.process.poll() is not None or running.is_healthy(), "it is healthy or has ended")
     assert running.process.poll() is None, running.log()
     user, group = image.user.split(":")
     assert running.users() == {"Uid": {user}, "Gid": {group}, "Groups": set()}
+    assert running.environment() == {**image.environment, **settings}
 
     caller = stack.caller()
     stack.send(a_job(caller), group=caller.tenant)
@@ -194,6 +202,16 @@ def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
     links = {path for path, mode in found.items() if mode & 0o170000 == 0o120000}
     assert [path for path, mode in found.items() if mode & 0o022 and path not in links] == []
     assert {owner for _, owner, *_ in files_of(image.root).values()} == {0}
+
+
+def test_its_context_is_what_both_lists_let_through(bench: Bench) -> None:
+    """CDK's `IMAGE_CONTENTS`, and the Dockerfile's own list, which lets neither itself nor `pyproject.toml` through."""
+    assert {path.name for path in bench.context.iterdir()} == {
+        *("agents", "fargate_worker", "policy.toml", "requirements", "shared")
+    }
+    assert [path.name for path in (bench.context / "requirements").iterdir()] == ["runtime.txt"]
+    assert {path.suffix for path in (bench.context / "fargate_worker").iterdir()} == {".py"}
+    assert not list(bench.context.rglob("*.pyc"))
 
 
 def test_it_holds_no_tests_no_caches_and_no_build_tools(image: Image) -> None:
@@ -233,7 +251,7 @@ def test_what_a_run_line_misses_is_found(bench: Bench, image: Image) -> None:
 def test_a_file_that_the_context_does_not_hold_is_found(
     bench: Bench, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Were it left out of `IMAGE_CONTENTS`, or ignored by the Dockerfile's own list."""
+    """Were it left out of `IMAGE_CONTENTS`."""
     less = tuple(part for part in infra.image.IMAGE_CONTENTS if part != "requirements/runtime.txt")
     monkeypatch.setattr(infra.image, "IMAGE_CONTENTS", less)
     context = build_context(tmp_path / "assembly")

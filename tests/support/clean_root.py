@@ -38,7 +38,7 @@ while [ "$mounts" -gt 0 ]; do
     shift 2
     mounts=$((mounts - 1))
 done
-exec chroot --userspec="$user" --groups= "$root" /usr/bin/env -C "$folder" PATH="$path" "$@"
+exec chroot --userspec="$user" --groups= "$root" /usr/bin/env -u PWD -C "$folder" PATH="$path" "$@"
 """
 _BESIDE_USR = ("bin", "sbin", "lib", "lib64")
 """Links into `/usr` on most machines, folders on some."""
@@ -85,6 +85,9 @@ class Base:
         interpreter = prefix / "bin" / f"python{version}"
         for name in ("python", "python3", f"python{version}"):
             (programs / name).symlink_to(interpreter)
+        # Python looks for its library beside its programs, and would take another one's in /usr.
+        (files / "local" / "lib").mkdir()
+        (files / "local" / "lib" / f"python{version}").symlink_to(prefix / "lib" / f"python{version}")
         (programs / "pip").write_text(f'#!/bin/sh\nexec {interpreter} -m pip "$@"\n')
         (programs / "pip").chmod(0o755)
         return cls(prefix, version, files)
