@@ -34,6 +34,10 @@ class BuildError(Exception):
     """A step that failed: the instruction, and what it printed."""
 
 
+class NoRegistry(Exception):
+    """No package registry could be reached; which is no fault of what was to be built."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """What a build makes: files, and what Docker calls the image's configuration."""
@@ -252,7 +256,8 @@ def wheels_for(base: clean_root.Base) -> Path:
     own hash in the clone's cache; filling it needs a package registry, as `make setup` does.
 
     Raises:
-        BuildError: pip could not get them.
+        NoRegistry: pip could not ask for them.
+        BuildError: there is none for this Python, or it has another hash.
     """
     digest = hashlib.sha256(base.version.encode() + b"\0" + REQUIREMENTS.read_bytes()).hexdigest()[:16]
     folder = CACHE / "wheels" / digest
@@ -264,10 +269,12 @@ def wheels_for(base: clean_root.Base) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
         python = base.python / "bin" / f"python{base.version}"
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(REQUIREMENTS)]
-        command = [str(python), "-m", "pip", "download", "--quiet", *options, "--dest", str(draft)]
+        command = [str(python), "-m", "pip", "download", "--quiet", "--retries", "2", *options, "--dest", str(draft)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean_environment())
         if done.returncode:
-            raise BuildError(f"pip could not get the locked wheels: {done.stderr.strip()[-1000:]}")
+            last = done.stderr.strip()[-300:]
+            unreached = "Retry(total=0" in done.stderr  # what pip says before it gives up on an address
+            raise (NoRegistry if unreached else BuildError)(f"pip could not get the locked wheels: {last}")
         for old in folder.parent.glob("[0-9a-f]*"):
             if old != draft:
                 shutil.rmtree(old)
