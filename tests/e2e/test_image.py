@@ -42,16 +42,8 @@ from local.kit.record import Record
 from tests.e2e.outside import Caller, Stack, eventually
 from tests.support import clean_root
 from tests.support.dockerfile import DockerfileError, read
-from tests.support.image_build import (
-    Builder,
-    BuildError,
-    Image,
-    NoRegistry,
-    build_context,
-    files_of,
-    python_of,
-    wheels_for,
-)
+from tests.support.image_build import Builder, BuildError, Image, files_of, python_of
+from tests.support.image_inputs import NoRegistry, build_context, wheels_for
 from tests.support.running_kit import running_kit
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]

@@ -1,7 +1,8 @@
 """Plays the worker's Dockerfile without Docker: each stage in a clean root, its RUN lines as they are written.
 
-    context = build_context(tmp_path / "assembly")      # what CDK and Docker let through
-    image = Builder(base, context, wheels, tmp_path / "build").build(dockerfile_text)
+    base = Base.make("3.13", tmp_path / "base")         # tests/support/clean_root.py
+    context = build_context(tmp_path / "assembly")      # tests/support/image_inputs.py
+    image = Builder(base, context, wheels_for(base), tmp_path / "build").build(dockerfile_text)
     image.start(["python", "-c", "..."], {})
 
 What comes out is what Docker would make of the same files on a base of this machine's processor. Layers are kept as
@@ -20,22 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from local.kit.home import CACHE, REPOSITORY, file_lock
-from local.kit.processes import clean_environment
 from tests.support import clean_root
 from tests.support.dockerfile import DockerfileError, Instruction, read, substitute
 
-REQUIREMENTS = REPOSITORY / "requirements" / "runtime.txt"
 _WHEELS = "/tmp/wheels"
 _BUILD_SECONDS = 240
 
 
 class BuildError(Exception):
     """A step that failed: the instruction, and what it printed."""
-
-
-class NoRegistry(Exception):
-    """No package registry could be reached; which is no fault of what was to be built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,68 +243,6 @@ def python_of(image: str) -> str | None:
     """The Python of an official image, as `3.13`; None where its name does not say."""
     found = re.match(r"python:(\d+\.\d+)\b", image)
     return found[1] if found else None
-
-
-def wheels_for(base: clean_root.Base) -> Path:
-    """A folder with the locked wheels for the base's Python, as pip found them by their hashes. Kept by the lock file's
-    own hash in the clone's cache; filling it needs a package registry, as `make setup` does.
-
-    Raises:
-        NoRegistry: pip could not ask for them.
-        BuildError: there is none for this Python, or it has another hash.
-    """
-    digest = hashlib.sha256(base.version.encode() + b"\0" + REQUIREMENTS.read_bytes()).hexdigest()[:16]
-    folder = CACHE / "wheels" / digest
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(CACHE / "wheels" / "lock"):
-        if folder.exists():
-            return folder
-        draft = folder.with_suffix(".draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        python = base.python / "bin" / f"python{base.version}"
-        options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(REQUIREMENTS)]
-        command = [str(python), "-m", "pip", "download", "--quiet", "--retries", "2", *options, "--dest", str(draft)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean_environment())
-        if done.returncode:
-            last = done.stderr.strip()[-300:]
-            unreached = "Retry(total=0" in done.stderr  # what pip says before it gives up on an address
-            raise (NoRegistry if unreached else BuildError)(f"pip could not get the locked wheels: {last}")
-        for old in folder.parent.glob("[0-9a-f]*"):
-            if old != draft:
-                shutil.rmtree(old)
-        draft.rename(folder)
-    return folder
-
-
-def build_context(assembly: Path) -> Path:
-    """What Docker would be sent: what CDK stages of this repository, less what the Dockerfile's own ignore file names.
-
-    CDK stages it, and CDK's reader of Docker's ignore files says what is ignored.
-    """
-    import aws_cdk as cdk  # jsii starts with this import
-    from aws_cdk import aws_ecs as ecs
-
-    from infra.config import Config
-    from infra.image import worker_image
-
-    config = Config(identity="iam", trusted_principals=("arn:aws:iam::111122223333:role/Backend",))
-    app = cdk.App(outdir=str(assembly))
-    stack = cdk.Stack(app, "Context")
-    task = ecs.FargateTaskDefinition(stack, "Task")
-    task.add_container("worker", image=worker_image(stack, config))
-    app.synth()
-    [dockerfile] = assembly.glob("asset.*/fargate_worker/Dockerfile")
-    context = dockerfile.parents[1]
-    patterns = dockerfile.with_name("Dockerfile.dockerignore").read_text().splitlines()
-    patterns = [line.strip() for line in patterns if line.strip() and not line.startswith("#")]
-    ignore = cdk.IgnoreStrategy.docker(str(context), patterns)
-    for file in [path for path in context.rglob("*") if not path.is_dir()]:
-        if ignore.ignores(str(file)):
-            file.unlink()
-    for folder in sorted((path for path in context.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    return context
 
 
 def files_of(root: Path) -> dict[str, tuple[int, int, int, int]]:
