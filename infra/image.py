@@ -12,7 +12,7 @@ from constructs import Construct
 
 from infra.config import Config
 
-IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "pyproject.toml", "requirements/runtime.txt", "shared/src")
+IMAGE_CONTENTS = ("agents", "fargate_worker", "policy.toml", "requirements/runtime.txt", "shared/src")
 """What the image is built from; everything else in the repository stays out of the build context."""
 
 _ECR = re.compile(

@@ -208,7 +208,7 @@ def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
 
 
 def test_its_context_is_what_both_lists_let_through(bench: Bench) -> None:
-    """CDK's `IMAGE_CONTENTS`, and the Dockerfile's own list, which lets neither itself nor `pyproject.toml` through."""
+    """CDK's `IMAGE_CONTENTS`, and the Dockerfile's own list, which does not let itself through."""
     assert {path.name for path in bench.context.iterdir()} == {
         *("agents", "fargate_worker", "policy.toml", "requirements", "shared")
     }
