@@ -59,8 +59,10 @@ class Compacting:
         request = self.model.built()
         around = requests.estimate_of(request.system, request.tools)
         tokens = about or self._tokens(request)
-        # Where nobody knows the window, it is a little smaller than what was refused.
-        room = Room(context, window or tokens * 9 // 10, around, self.sheet.head.limits.max_tokens)
+        # Whatever is believed of the window, it is smaller than what was refused.
+        if refused or window is None:
+            window = min(window or tokens, tokens * 9 // 10)
+        room = Room(context, window, around, self.sheet.head.limits.max_tokens)
         compaction = next_compaction(self._numbered(), room, tokens=tokens, refused=refused)
         if refused and compaction is None:
             raise TooLong("the conversation is longer than the model can read")
@@ -142,7 +144,7 @@ class Compacting:
         self._leave_out(compaction, self._content(compaction, None))
 
     def _content(self, compaction: Compaction, words: str | None) -> tuple[Block, ...]:
-        return summary.content(words, compaction.summarized, self.sheet.kept_plan, compaction.summary_tokens // 2)
+        return summary.content(words, compaction.summarized, self.sheet.kept_plan, compaction.summary_tokens)
 
     def _leave_out(self, compaction: Compaction, content: tuple[Block, ...] = ()) -> None:
         now = self.sheet.now()
