@@ -77,6 +77,20 @@ def test_arguments_that_are_no_json_object_are_shown_to_the_model(raw: str) -> N
     goes_on(kit, head)
 
 
+def test_attempts_that_are_broken_in_different_ways_are_no_repetition() -> None:
+    """What was written is what tells them apart, not the empty arguments that they are kept with."""
+
+    def broken(*texts: str) -> MemoryKit:
+        calls = [{"type": "tool_use", "id": "toolu_1", "name": "pay", "input": {}, "raw_input": raw} for raw in texts]
+        return scripted_kit(*map(reply, calls), tools=[payments([])])
+
+    kit = broken("{not json", "[1, 2]", '{"amount": 1e999}')
+    head = play(kit)
+    assert (head.status, head.steps) == ("idle", 4)
+    again = play(broken(*["{not json"] * 3))
+    assert again.stop is not None and again.stop.reason == "repetition"
+
+
 def test_calls_of_one_id_run_once_each_under_keys_of_their_own() -> None:
     done: list[str] = []
     call = {"type": "tool_use", "id": "toolu_same", "name": "pay", "input": {"amount": 1}}

@@ -92,7 +92,7 @@ def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int 
 
 def text_of(content: Iterable[Block]) -> str:
     """The text blocks, joined."""
-    return "".join(block.get("text", "") for block in content if block.get("type") == "text")
+    return "".join(str(block.get("text") or "") for block in content if block.get("type") == "text")
 
 
 def all_text_of(value: Any) -> str:
