@@ -36,10 +36,14 @@ VALUES = st.one_of(
     st.sampled_from([1, 1.5, None, True, float("inf"), float("nan"), "", "half \ud800"]),
     st.integers(1, 60).map(nested),
     # What looks like a part of a block, and is none: arguments may be a JSON schema, or speak of the API itself.
-    st.builds(lambda name, value: {name: value}, st.sampled_from(["type", "source", "media_type", "content"]), ODD_KINDS),
+    st.builds(
+        lambda name, value: {name: value}, st.sampled_from(["type", "source", "media_type", "content"]), ODD_KINDS
+    ),
 )
 INPUTS = st.one_of(
-    st.dictionaries(st.sampled_from(["", "a", "half \ud800", "number", "type", "source", "content"]), VALUES, max_size=3),
+    st.dictionaries(
+        st.sampled_from(["", "a", "half \ud800", "number", "type", "source", "content"]), VALUES, max_size=3
+    ),
     st.sampled_from([[1], "text", None, 5]),
 )
 TEXT = WORDS.map(lambda words: {"type": "text", "text": words})

@@ -86,7 +86,9 @@ def test_arguments_that_look_like_blocks_are_arguments(kind: Any) -> None:
         """Look."""
         return [{"type": kind}]
 
-    kit = scripted_kit(reply(use("look", wanted={"type": kind}, source={"type": kind, "media_type": kind})), tools=[look])
+    kit = scripted_kit(
+        reply(use("look", wanted={"type": kind}, source={"type": kind, "media_type": kind})), tools=[look]
+    )
     head = play(kit)
     assert (head.status, [outcome for _, outcome, _ in results(kit, head)]) == ("idle", ["ok"])
     goes_on(kit, head)

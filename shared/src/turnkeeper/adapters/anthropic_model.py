@@ -292,7 +292,9 @@ class AnthropicModel:
             return _incomplete(f"the stream fell silent for {self._idle_seconds:g} s", answer, headers)
         if isinstance(error, MalformedAnswer):
             return _incomplete(str(error), answer, headers)
-        if isinstance(error, (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError, OSError, ValueError, RecursionError)):
+        if isinstance(
+            error, (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError, OSError, ValueError, RecursionError)
+        ):
             return _incomplete(f"the stream broke ({type(error).__name__})", answer, headers)
         return error
 
