@@ -67,9 +67,10 @@ def _event(entry: Entry) -> Event:
         case "user":
             more: dict[str, Any] = {"content": without_data(entry.content), "by_kit": entry.by_kit or None}
         case "assistant":
-            names = ("model", "usage", "stop_reason", "duration_ms", "request_id", "attempts")
+            names = ("model", "stop_reason", "duration_ms", "request_id", "attempts")
             more = {name: getattr(entry, name) for name in names}
-            more |= {"content": list(entry.content), "cost_usd": cost}
+            # An answer in a copy has none of its own: the first session has paid it.
+            more |= {"content": list(entry.content), "cost_usd": cost, "usage": entry.usage or {}}
         case "tool_results":
             blocks = [block for block in entry.content if block.get("type") == "tool_result"]
             notes = [str(block["text"]) for block in entry.content if block.get("type") == "text"]

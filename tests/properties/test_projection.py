@@ -31,12 +31,19 @@ def nested(depth: int) -> Any:
     return value
 
 
+ODD_KINDS = st.sampled_from([["string", "null"], {"a": 1}, None, 5, "url", "image", {"type": ["url"]}])
 VALUES = st.one_of(
     st.sampled_from([1, 1.5, None, True, float("inf"), float("nan"), "", "half \ud800"]),
     st.integers(1, 60).map(nested),
+    # What looks like a part of a block, and is none: arguments may be a JSON schema, or speak of the API itself.
+    st.builds(
+        lambda name, value: {name: value}, st.sampled_from(["type", "source", "media_type", "content"]), ODD_KINDS
+    ),
 )
 INPUTS = st.one_of(
-    st.dictionaries(st.sampled_from(["", "a", "half \ud800", "number"]), VALUES, max_size=3),
+    st.dictionaries(
+        st.sampled_from(["", "a", "half \ud800", "number", "type", "source", "content"]), VALUES, max_size=3
+    ),
     st.sampled_from([[1], "text", None, 5]),
 )
 TEXT = WORDS.map(lambda words: {"type": "text", "text": words})
@@ -76,7 +83,9 @@ PICTURE = {
 }
 KEPT = st.sampled_from([PICTURE, {"type": "document", "source": {"type": "content", "content": [PICTURE]}}])
 KINDS = ["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
-ANSWERS = st.lists(st.one_of(TEXT, CALLS, THOUGHTS, SERVED), max_size=4)
+#: Blocks that nobody can tell what they are.
+UNTYPED = ODD_KINDS.filter(lambda kind: not isinstance(kind, str)).map(lambda kind: {"type": kind, "text": "x"})
+ANSWERS = st.lists(st.one_of(TEXT, CALLS, THOUGHTS, SERVED, UNTYPED), max_size=4)
 INPUT_BLOCKS = st.lists(st.one_of(TEXT, MARKED, DOCUMENTS, KEPT), max_size=3)
 
 
@@ -149,7 +158,10 @@ def test_a_refused_block_is_sent_no_more(entries: list[Entry], message: int, blo
 def test_calls_that_are_taken_in_can_be_told_apart_and_stored(answers: list[list[dict[str, Any]]]) -> None:
     taken: set[str] = set()
     for content in answers:
-        calls = tool_uses(admit(content, taken))
+        admitted = admit(content, taken)
+        assert all(isinstance(block["type"], str) for block in admitted)
+        json.dumps(admitted, allow_nan=False)
+        calls = tool_uses(admitted)
         assert len(calls) == len(tool_uses(content))
         ids = [call["id"] for call in calls]
         assert len({*ids, *taken}) == len(ids) + len(taken)

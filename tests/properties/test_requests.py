@@ -12,7 +12,7 @@ from local.standin.validate import validate_message
 from tests.properties.test_projection import transcripts
 from tests.support.heads import head
 from turnkeeper.core.cache_markers import options_problem
-from turnkeeper.core.session import Entry, Spec, ToolDefinition
+from turnkeeper.core.session import Account, Entry, Spec, ToolDefinition
 from turnkeeper.runtime import requests
 
 MARKERS = st.sampled_from(
@@ -59,3 +59,16 @@ def test_a_request_has_no_more_markers_than_the_api_takes(
     body |= {"system": request.system, "tools": [*request.tools, *request.options.get("tools", ())]}
     validate_message(json.loads(json.dumps(body)), beta=False)
     assert markers(chosen) <= markers(body) <= 4
+
+
+@settings(max_examples=400, deadline=None)
+@given(transcripts(), st.integers(0, 100))
+def test_what_a_request_may_read_is_known_whatever_it_holds(entries: list[Entry], read: int) -> None:
+    """What only looks like an address or a file, as in the arguments of a call, needs nobody to count it."""
+    spec = Spec(model="m", system="s", tools=(), model_options={})
+    session = head(account=Account(context_tokens=read))
+    request = requests.build(session, spec, entries, {}, 100)
+    bound = requests.input_bound(session, request, entries)
+    assert bound is not None and bound > 0
+    about = requests.estimate(session, entries, "m")
+    assert about is None or about >= read

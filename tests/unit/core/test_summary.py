@@ -75,7 +75,7 @@ def test_names_that_the_summary_has_not_are_kept_beside_it() -> None:
     assert "The plan as it stands: close it\n- [done] look" in text
     assert text.endswith("Names and numbers that came up: order/2041-b, 90210")
     assert NO_WORDS in text_of(content(" ", PASSAGES, None, 1_000))
-    assert text_of(content("w", PASSAGES, None, 2)).endswith("came up: INV-77"), "the latest call comes first"
+    assert text_of(content("w", PASSAGES, None, 5)).endswith("came up: INV-77"), "the latest call comes first"
 
 
 def test_a_hostile_result_takes_no_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.scripted import (
     use,
 )
 from turnkeeper import Agent, Context, Limits, tool, update_plan
+from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.core import summary
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.core.projection import project
@@ -63,6 +65,8 @@ class Windowed(ScriptedModel):
         self.summarizes = summarizes
         self.answers = 0
         self.too_long = 0
+        #: How it refuses what is too long: 413, or 400 with or without the numbers.
+        self.wall: str = "numbers"
 
     def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
         self.requests.append(request)
@@ -70,16 +74,18 @@ class Windowed(ScriptedModel):
         tokens = tokens_of(request)
         if tokens > self.window:
             self.too_long += 1
-            detail = f"prompt is too long: {tokens} tokens > {self.window} maximum"
-            error = ProviderError(detail, retryable=False, certainty="unbilled", status_code=400)
-            error.data |= {"context_window": True, "window": self.window}
-            raise error
+            detail = "prompt is too long"
+            if self.wall == "numbers":
+                detail += f": {tokens} tokens > {self.window} maximum"
+            body = {"error": {"type": "invalid_request_error", "message": detail}}
+            status = 413 if self.wall == "413" else 400
+            raise status_error(status, body, {}, certainty="unbilled", now=datetime.now(UTC))
         usage = {"input_tokens": tokens, "output_tokens": 50}
         if is_summary(request):
             words = self.summarizes
             if isinstance(words, Exception):
                 raise words
-            return reply(say(words), usage=usage) if words else reply(stop="refusal", usage=usage)
+            return reply(say(words), usage=usage) if words else reply(say("I decline."), stop="refusal", usage=usage)
         self.answers += 1
         return reply(*self.act(self.answers), usage=usage)
 
@@ -178,14 +184,20 @@ def test_names_and_the_plan_are_kept_whatever_the_model_writes() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [failure(400, retryable=False), ProviderError("no", retryable=False, certainty="unbilled", status_code=413)],
+    [
+        failure(400, retryable=False),
+        ProviderError("no", retryable=False, certainty="unbilled", status_code=413),
+        failure(422, retryable=False),
+        "",
+    ],
 )
-def test_a_summary_that_is_refused_is_gone_without(error: Exception) -> None:
+def test_a_summary_that_is_refused_is_gone_without(error: Exception | str) -> None:
     model = Windowed(20_000, reader(80), summarizes=error)
     kit = windowed_kit(model, Context(window=20_000))
     head = play(kit, text=GOAL)
     assert (head.status, model.answers) == ("idle", 81)
     assert any(summary.NO_WORDS in text_of(entry.content) for entry in compactions(kit, head))
+    assert "I decline." not in str([entry.content for entry in compactions(kit, head)])
 
 
 def test_a_provider_that_is_down_while_it_summarizes_stops_the_turn_and_the_next_one_goes_on() -> None:
@@ -220,6 +232,42 @@ def test_an_input_that_no_window_holds_stops_and_can_be_taken_back() -> None:
     kit = windowed_kit(model, Context())
     head = play(kit, text="word " * 20_000)
     assert (head.status, head.stop and head.stop.reason) == ("stopped", "context_window")
+    assert head.stop is not None and "rewind" in head.stop.detail["hint"]
+
+
+@pytest.mark.parametrize("wall", ["numbers", "no numbers", "413"])
+@pytest.mark.parametrize("believed", [None, 5_000, 50_000], ids=["price list", "right", "too large"])
+@pytest.mark.parametrize("times", [2, 40], ids=lambda times: f"{times} windows")
+def test_a_plain_next_turn_goes_on_behind_what_no_window_holds(wall: str, believed: int | None, times: int) -> None:
+    """However little is known of the window, and however often the words were shortened for one that is larger."""
+    model = Windowed(5_000, lambda _: [say("hello")])
+    model.wall = wall
+    kit = windowed_kit(model, Context(window=believed))
+    head = kit.run(begin(kit, text="word " * 5_000 * times))
+    check_session(kit, head)
+    assert head.stop is not None and head.stop.reason == "context_window"
+    for _ in range(2):
+        head = kit.run(kit.intake.post(head, "a small question"))
+        check_session(kit, head)
+        assert (head.status, head.stop and head.stop.reason) == ("idle", "end_turn")
+    assert "word word" in json.dumps(model.requests[-1].messages), "as many of the first words as there is room for"
+
+
+def test_a_summary_and_a_plan_of_any_length_make_room() -> None:
+    """A model that writes more than it may, and keeps a plan that is half of its window, goes on all the same."""
+    items = [{"title": f"item {n} " + "with much to say " * 20, "state": "pending"} for n in range(50)]
+
+    def act(answer: int) -> list[Block]:
+        if answer == 1:
+            return [use("update_plan", goal="g " * 10_000, items=items)]
+        return reader(40)(answer)
+
+    model = Windowed(20_000, act, summarizes="so far so good " * 20_000)
+    kit = windowed_kit(model, Context(window=20_000))
+    head = play(kit, text=GOAL)
+    assert (head.status, model.answers) == ("idle", 41)
+    assert all(len(text_of(entry.content)) < 40_000 for entry in compactions(kit, head))
+    assert any("so far so good" in text_of(entry.content) for entry in compactions(kit, head))
 
 
 @pytest.mark.parametrize("at", range(1, 9))

@@ -77,6 +77,58 @@ def test_arguments_that_are_no_json_object_are_shown_to_the_model(raw: str) -> N
     goes_on(kit, head)
 
 
+@pytest.mark.parametrize("kind", [["string", "null"], {"a": 1}, "url", None])
+def test_arguments_that_look_like_blocks_are_arguments(kind: Any) -> None:
+    """A schema among the arguments (``{"type": ["string", "null"]}``) is nothing that the kit looks into."""
+
+    @tool(effect="read")
+    def look(wanted: Any, source: Any = None) -> Any:
+        """Look."""
+        return [{"type": kind}]
+
+    kit = scripted_kit(
+        reply(use("look", wanted={"type": kind}, source={"type": kind, "media_type": kind})), tools=[look]
+    )
+    head = play(kit)
+    assert (head.status, [outcome for _, outcome, _ in results(kit, head)]) == ("idle", ["ok"])
+    goes_on(kit, head)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": ["text"], "text": "x"},
+        {"type": None},
+        {},
+        {"type": "text", "text": None},
+        {"type": "text", "text": 5},
+        {"type": "text", "text": "x", "citations": [{"at": float("inf")}]},
+        {"type": "web_search_tool_result", "tool_use_id": "a", "content": nested(400)},
+    ],
+    ids=lambda block: str(block)[:40],
+)
+def test_blocks_that_are_none_are_kept_as_text(block: dict[str, Any]) -> None:
+    kit = scripted_kit(reply(block, say("hello"), stop="end_turn"), tools=[])
+    head = play(kit)
+    assert (head.status, head.stop and head.stop.reason) == ("idle", "end_turn")
+    json.dumps([entry.content for entry in kit.entries(head.session_id)], allow_nan=False)
+    goes_on(kit, head)
+
+
+def test_attempts_that_are_broken_in_different_ways_are_no_repetition() -> None:
+    """What was written is what tells them apart, not the empty arguments that they are kept with."""
+
+    def broken(*texts: str) -> MemoryKit:
+        calls = [{"type": "tool_use", "id": "toolu_1", "name": "pay", "input": {}, "raw_input": raw} for raw in texts]
+        return scripted_kit(*map(reply, calls), tools=[payments([])])
+
+    kit = broken("{not json", "[1, 2]", '{"amount": 1e999}')
+    head = play(kit)
+    assert (head.status, head.steps) == ("idle", 4)
+    again = play(broken(*["{not json"] * 3))
+    assert again.stop is not None and again.stop.reason == "repetition"
+
+
 def test_calls_of_one_id_run_once_each_under_keys_of_their_own() -> None:
     done: list[str] = []
     call = {"type": "tool_use", "id": "toolu_same", "name": "pay", "input": {"amount": 1}}

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from turnkeeper.adapters.anthropic_errors import request_id, status_error
-from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage
+from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage, counted
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
@@ -283,7 +283,7 @@ class AnthropicModel:
                 error.body,
                 headers,
                 certainty=_certainty(answer),
-                usage=answer.usage,
+                usage=counted(answer.usage) or None,
                 now=self._now(),
             )
         if late:
@@ -292,7 +292,9 @@ class AnthropicModel:
             return _incomplete(f"the stream fell silent for {self._idle_seconds:g} s", answer, headers)
         if isinstance(error, MalformedAnswer):
             return _incomplete(str(error), answer, headers)
-        if isinstance(error, (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError, OSError, ValueError)):
+        if isinstance(
+            error, (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError, OSError, ValueError, RecursionError)
+        ):
             return _incomplete(f"the stream broke ({type(error).__name__})", answer, headers)
         return error
 
@@ -357,6 +359,6 @@ def _incomplete(why: str, answer: PartialMessage, headers: Mapping[str, str]) ->
         f"The model's answer is incomplete: {why}.",
         retryable=True,
         certainty=_certainty(answer),
-        usage=answer.usage,
+        usage=counted(answer.usage) or None,
         request_id=request_id(headers),
     )

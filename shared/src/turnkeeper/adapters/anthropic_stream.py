@@ -18,8 +18,29 @@ from turnkeeper.ports import ModelReply
 
 #: The answer ended where the model meant it to end: a tool call that cannot be read then is no truncation.
 _WHOLE = frozenset({"end_turn", "tool_use", "stop_sequence", "pause_turn"})
+#: More than any call reads or writes.
+_MOST_TOKENS = 10**9
 #: Deltas that add to a text of the block.
 _TEXT_DELTAS = {"text_delta": "text", "thinking_delta": "thinking"}
+
+
+def counted(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The usage where it can be one: counts are whole numbers from 0 on. Empty where it cannot: then nobody knows."""
+    return dict(usage) if usage and _is_count(usage) else {}
+
+
+def _is_count(value: Any) -> bool:
+    match value:
+        case bool() | str() | None:
+            return True
+        case int():
+            return 0 <= value <= _MOST_TOKENS
+        case Mapping():
+            numbers = [value[name] for name in value if str(name).endswith(("_tokens", "_requests"))]
+            return all(each is None or type(each) is int for each in numbers) and all(map(_is_count, value.values()))
+        case list():
+            return all(map(_is_count, value))
+    return False
 
 
 class MalformedAnswer(Exception):
@@ -74,7 +95,7 @@ class PartialMessage:
                 self._finish(event)
             elif kind == "message_stop":
                 self.stopped = True
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise MalformedAnswer(f"a {kind} event that does not fit: {type(error).__name__}") from error
 
     @property
@@ -89,7 +110,7 @@ class PartialMessage:
             model=str(self.message.get("model") or ""),
             content=self.content(),
             stop_reason=str(self.stop_reason),
-            usage=self.usage or {},
+            usage=counted(self.usage),
             request_id=request_id,
             container=container_told(self._container),
         )

@@ -95,10 +95,13 @@ class BundledPrices:
             self._geo(usage.get("inference_geo") or asked.inference_geo),
             self._now(),
         )
-        _only_known(model, usage)
-        # What the API read and wrote to summarize stands beside the counts of the answer itself.
-        samplings = [usage, *(part for part in usage.get("iterations") or () if part.get("type") == "compaction")]
-        return sum(_tokens_nanousd(tariff, each) for each in samplings) + _searches(model, usage, tariff)
+        try:
+            _only_known(model, usage)
+            # What the API read and wrote to summarize stands beside the counts of the answer itself.
+            samplings = [usage, *(part for part in usage.get("iterations") or () if part.get("type") == "compaction")]
+            return sum(_tokens_nanousd(tariff, each) for each in samplings) + _searches(model, usage, tariff)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnpricedModel(f"{model}: nobody here can read this usage.", model=model) from error
 
     def _geo(self, named: object) -> str:
         # Models from before there was a choice answer "not_available".

@@ -14,12 +14,14 @@ from typing import Any
 
 from turnkeeper.core.canonical import readable
 from turnkeeper.core.inputs import is_deeper
-from turnkeeper.core.transcript import Block
+from turnkeeper.core.transcript import Block, text_block
 
 #: Ids of calls that the API takes.
 CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 #: Arguments that are nested deeper are no arguments: neither the table nor every tool's parser takes them.
 MAX_DEPTH = 32
+#: Results of the provider's own tools are nested; the API's parser takes about twice as much.
+MAX_BLOCK_DEPTH = 100
 #: Of broken arguments, what is kept and shown to the model.
 MAX_RAW_CHARS = 2_000
 
@@ -38,7 +40,7 @@ def admit(content: Sequence[Block], taken: Collection[str]) -> list[Block]:
             ids.add(call["id"])
             admitted.append(_with_arguments(call))
         else:
-            admitted.append(block)
+            admitted.append(_readable_block(block))
     return [readable(block) for block in admitted]
 
 
@@ -64,6 +66,15 @@ def _with_arguments(call: Block) -> Block:
         raw = call["raw_input"] if "raw_input" in call else _text(arguments)
         return {**call, "input": {}, "raw_input": str(raw)[:MAX_RAW_CHARS]}
     return call
+
+
+def _readable_block(block: Block) -> Block:
+    """What is no block, or one that neither the table nor the API's parser takes, is kept as text."""
+    if not isinstance(block.get("type"), str) or is_deeper(block, MAX_BLOCK_DEPTH) or not _is_finite(block):
+        return text_block(_text(block)[:MAX_RAW_CHARS])
+    if block["type"] == "text" and not isinstance(block.get("text"), str):
+        return {**block, "text": "" if block.get("text") is None else _text(block["text"])[:MAX_RAW_CHARS]}
+    return block
 
 
 def _fits(arguments: Any) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from turnkeeper.core.agent import Context
 from turnkeeper.core.projection import Place, in_order, project
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import MESSAGES, Block
+from turnkeeper.core.transcript import MESSAGES, Block, text_block
 
 #: About as many bytes of JSON make a token. Only decisions go by it, never money.
 TOKEN_BYTES = 3
@@ -190,16 +190,31 @@ def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int,
     """Without the older part, but for the user's own words."""
     older = passages[: _boundary(passages, keep)]
     spoken = [passage for passage in older if passage.is_spoken]
+    others = [passage for passage in older if not passage.is_spoken]
     words = _Words(room.for_the_user)
     # What the user wants is in the first words, and what is wanted now in the latest.
+    words.take_again(*_first_words(entries, passages))
+    shortened = list(words.marks)
     for passage in [*spoken[:1], *reversed(spoken[1:])]:
         words.take(passage)
-    others = [passage for passage in older if not passage.is_spoken]
-    if not words.marks and not any(passage.blocks for passage in others if passage.entry.type != "compaction"):
-        return None  # A summary of the summary would say the same.
-    gone = [passage.entry.seq for passage in others] + _shortened_before(entries, {each.entry.seq for each in spoken})
-    marks = [LeftOut(seq, None, SUMMARIZED) for seq in gone]
-    return Compaction((*marks, *words.marks), tuple(older), room.summary_tokens, room.read_tokens)
+    gone = [LeftOut(seq, None, SUMMARIZED) for seq in _shortened_before(entries, {each.entry.seq for each in spoken})]
+    if words.marks == shortened and not any(each.blocks for each in others if each.entry.type != "compaction"):
+        # A summary of the summary would say the same.
+        return Compaction((*gone, *shortened)) if gone or shortened else None
+    marks = [*(LeftOut(passage.entry.seq, None, SUMMARIZED) for passage in others), *gone, *words.marks]
+    return Compaction(tuple(marks), tuple(older), room.summary_tokens, room.read_tokens)
+
+
+def _first_words(entries: Sequence[Entry], passages: Sequence[Passage]) -> tuple[Sequence[Block], list[LeftOut]]:
+    """The user's first words, and which of them are sent as a beginning only: the latest mark of each says how much."""
+    first = next((entry for entry in entries if entry.type == "user" and not entry.by_kit), None)
+    if first is None:
+        return (), []
+    whole = {place for passage in passages for place, _ in passage.blocks}
+    marks = {mark.index: mark for entry in entries for mark in entry.left_out if mark.seq == first.seq}
+    if None in marks:
+        return (), []
+    return first.content, [mark for index, mark in marks.items() if Place(first.seq, index or 0) not in whole]
 
 
 def _shortened_before(entries: Sequence[Entry], sent: set[int]) -> list[int]:
@@ -261,6 +276,15 @@ class _Words:
                 self.tokens -= size
                 continue
             self.marks.append(LeftOut(place.seq, place.index, self._rest_of(block)))
+
+    def take_again(self, content: Sequence[Block], shortened: Sequence[LeftOut]) -> None:
+        """Words of which only a beginning is left: less of them, where that is too long as well."""
+        for mark in shortened:
+            size = tokens_of(text_block(mark.what))
+            if mark.index is None or size <= self.tokens:
+                self.tokens -= size
+            elif len(rest := self._rest_of(content[mark.index])) < len(mark.what):
+                self.marks.append(LeftOut(mark.seq, mark.index, rest))
 
     def _rest_of(self, block: Block) -> str:
         text = str(block.get("text") or "")

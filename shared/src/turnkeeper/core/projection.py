@@ -166,7 +166,7 @@ def _refused(entries: Sequence[Entry]) -> set[int]:
 
 
 def _is_server_call(block: Block) -> bool:
-    return block.get("type") in {"server_tool_use", "mcp_tool_use"}
+    return block.get("type") in ("server_tool_use", "mcp_tool_use")
 
 
 def _is_server_result(block: Block) -> bool:
@@ -187,7 +187,7 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
         kind = block.get("type")
         if (place.seq, place.index) in sendable.left_out or is_blank(block):
             continue
-        if kind in {"thinking", "redacted_thinking"} and foreign:
+        if kind in ("thinking", "redacted_thinking") and foreign:
             continue
         clean = _clean(block)
         if kind == "tool_use":
@@ -336,7 +336,7 @@ def _cite_all(blocks: Iterable[Block]) -> None:
 
 def _sources(blocks: Iterable[Block]) -> Iterator[Block]:
     for block in blocks:
-        if block.get("type") in {"document", "search_result"}:
+        if block.get("type") in ("document", "search_result"):
             yield block
         elif block.get("type") == "tool_result" and isinstance(block.get("content"), list):
             yield from _sources(block["content"])

@@ -9,7 +9,7 @@ from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import MESSAGES
 
 #: What may work today and not tomorrow: contents that the API fetches or has to read itself.
-_MEDIA = frozenset({"image", "document", "search_result", "container_upload"})
+_MEDIA = ("image", "document", "search_result", "container_upload")
 
 
 def left_out(entries: Sequence[Entry], model: str, at: tuple[int, int | None] | None, why: str) -> list[LeftOut]:

@@ -38,6 +38,8 @@ NO_WORDS: Final = "(No summary could be written of it.)"
 #: How much of a result, and of a call's arguments, is shown to whoever summarizes: the first of these that fits.
 _CLIPS = (4_000, 1_000, 250, 0)
 _MAX_NAMES = 200
+#: A token of plain words has more letters than TOKEN_BYTES says; words are cut where they are this much longer.
+_LONGEST = 2
 _WHO = {"compaction": "earlier_summary"}
 #: What looks like the name of a thing: a word with a digit in it, or a number. It looks ahead only so far: a text of
 #: third parties may be one endless word.
@@ -62,13 +64,16 @@ def content(words: str | None, passages: Sequence[Passage], plan: Plan | None, m
     Args:
         words: the model's; ``None`` where it had none.
         plan: the task's, as it stands.
+        max_tokens: what the model's words may have. They and the plan are cut where they are much longer: what makes
+            room must not be what takes it.
     """
-    said = (words or "").strip() or NO_WORDS
+    room = max_tokens * TOKEN_BYTES
+    said = _clipped((words or "").strip(), room * _LONGEST) or NO_WORDS
     facts = [HEAD, said]
     if plan is not None:
         items = "\n".join(f"- [{item.state}] {item.title}" for item in plan.items)
-        facts.append(f"The plan as it stands: {plan.goal}\n{items}")
-    if names := _names(passages, said, max_tokens * TOKEN_BYTES):
+        facts.append("The plan as it stands: " + _clipped(f"{plan.goal}\n{items}", room))
+    if names := _names(passages, said, room // 2):
         facts.append(f"Names and numbers that came up: {', '.join(names)}")
     return (text_block("\n\n".join(facts)),)
 

@@ -216,7 +216,7 @@ def _is_block(item: Any) -> bool:
         return False
     if item.get("type") == "text":
         return isinstance(item.get("text"), str)
-    return item.get("type") in {"image", "document", "search_result"}
+    return item.get("type") in ("image", "document", "search_result")
 
 
 def _is_blank(block: dict[str, Any]) -> bool:

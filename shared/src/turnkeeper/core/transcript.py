@@ -32,12 +32,13 @@ MESSAGES = frozenset({"user", "assistant", "tool_results"})
 
 def says_nothing(content: Iterable[Block]) -> bool:
     """Blank words and thoughts alone: an answer that neither tells nor asks for anything."""
-    return all(is_blank(block) or block.get("type") in {"thinking", "redacted_thinking"} for block in content)
+    return all(is_blank(block) or block.get("type") in ("thinking", "redacted_thinking") for block in content)
 
 
 def is_blank(block: Block) -> bool:
-    """Text that says nothing, which the API does not take."""
-    return block.get("type") == "text" and not str(block.get("text") or "").strip()
+    """Text that says nothing, and a block that nobody can tell what it is: the API takes neither."""
+    kind = block.get("type")
+    return not isinstance(kind, str) or (kind == "text" and not str(block.get("text") or "").strip())
 
 
 def tool_uses(content: Iterable[Block]) -> list[Block]:
@@ -92,7 +93,7 @@ def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int 
 
 def text_of(content: Iterable[Block]) -> str:
     """The text blocks, joined."""
-    return "".join(block.get("text", "") for block in content if block.get("type") == "text")
+    return "".join(str(block.get("text") or "") for block in content if block.get("type") == "text")
 
 
 def all_text_of(value: Any) -> str:

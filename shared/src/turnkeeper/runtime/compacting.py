@@ -22,7 +22,8 @@ from turnkeeper.runtime.worksheet import Worksheet
 #: Options of the agent's that say where a call is made: what it summarizes is not to be read elsewhere.
 _PLACES = frozenset({"inference_geo", "service_tier"})
 WHY = "to save room"
-_REFUSALS = frozenset({400, 413})
+#: Refusals of any request, whatever is in it: the key, the bill, the rights, the model.
+_NOT_ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404})
 
 
 class TooLong(TurnkeeperError):
@@ -59,8 +60,10 @@ class Compacting:
         request = self.model.built()
         around = requests.estimate_of(request.system, request.tools)
         tokens = about or self._tokens(request)
-        # Where nobody knows the window, it is a little smaller than what was refused.
-        room = Room(context, window or tokens * 9 // 10, around, self.sheet.head.limits.max_tokens)
+        # Whatever is believed of the window, it is smaller than what was refused.
+        if self.refused or window is None:
+            window = min(window or tokens, tokens * 9 // 10)
+        room = Room(context, window, around, self.sheet.head.limits.max_tokens)
         compaction = next_compaction(self._numbered(), room, tokens=tokens, refused=refused)
         if refused and compaction is None:
             raise TooLong("the conversation is longer than the model can read")
@@ -131,7 +134,9 @@ class Compacting:
 
     def settle(self, compaction: Compaction, reservation: Reservation, reply: ModelReply) -> None:
         """The write after it: the summary, and its money."""
-        content = self._content(compaction, text_of(reply.content))
+        # What it says where it declines is no summary.
+        words = None if reply.stop_reason == "refusal" else text_of(reply.content)
+        content = self._content(compaction, words)
         entry = replace(self.model.entry("compaction", reply, content), left_out=compaction.left_out, reason=WHY)
         resolved = self.model.resolved(reservation, reply)
         self.refused = False
@@ -142,7 +147,7 @@ class Compacting:
         self._leave_out(compaction, self._content(compaction, None))
 
     def _content(self, compaction: Compaction, words: str | None) -> tuple[Block, ...]:
-        return summary.content(words, compaction.summarized, self.sheet.kept_plan, compaction.summary_tokens // 2)
+        return summary.content(words, compaction.summarized, self.sheet.kept_plan, compaction.summary_tokens)
 
     def _leave_out(self, compaction: Compaction, content: tuple[Block, ...] = ()) -> None:
         now = self.sheet.now()
@@ -153,4 +158,6 @@ class Compacting:
 
 def is_refused(failed: ProviderError) -> bool:
     """Asked for a summary again, the model would fail again: it cannot read what it is shown, or says nothing."""
-    return failed.status_code in _REFUSALS or bool(failed.data.get("empty"))
+    status = failed.status_code or 0
+    refused = 400 <= status < 500 and not failed.retryable and status not in _NOT_ABOUT_THE_REQUEST
+    return refused or bool(failed.data.get("empty"))

@@ -259,7 +259,9 @@ class ModelStep:
         self.sheet.write(running.fail_attempt(self.sheet.head, self.sheet.now(), resolved, asked=failed.asked))
 
     def _cost(self, usage: Mapping[str, Any], reservation: Reservation) -> tuple[Resolution, int]:
-        """What the usage costs; where the answer names something that nobody can price, all that was reserved."""
+        """What the usage costs; where it tells nothing, or what nobody can price, all that was reserved."""
+        if not usage:
+            return "in_doubt", reservation.amount_nanousd
         try:
             return "settled", self.prices.cost_nanousd(self.model_name(), usage, self.sheet.spec.model_options)
         except UnpricedModel:

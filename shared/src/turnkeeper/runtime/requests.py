@@ -168,9 +168,10 @@ def _without_pixels(value: Any) -> Any:
 
 def _must_be_counted(value: Any) -> bool:
     if isinstance(value, dict):
-        if value.get("type") in {"url", "file"} or value.get("media_type") == "application/pdf":
+        if value.get("type") in ("url", "file") or value.get("media_type") == "application/pdf":
             return True
-        return any(map(_must_be_counted, value.values()))
+        # What only looks like one, as in the arguments of a call, is text.
+        return any(_must_be_counted(value[name]) for name in ("content", "source") if name in value)
     return isinstance(value, list | tuple) and any(map(_must_be_counted, value))
 
 

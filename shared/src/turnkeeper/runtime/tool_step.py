@@ -142,5 +142,7 @@ class ToolStep:
 
     def hash_of(self, call: Block) -> str:
         """What the repetition breaker knows the call by."""
+        if "raw_input" in call:  # Broken in another way, it is another attempt at it.
+            return breaking.call_hash(call["name"], {"raw_input": call["raw_input"]})
         arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}
         return breaking.call_hash(call["name"], arguments, self.toolbox.volatile(call["name"]))

@@ -184,7 +184,7 @@ class Turn:
         try:
             compaction = self.compacting.due()
         except TooLong:
-            return self._finish(Stop(reason="context_window"))
+            return self._finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         if compaction is not None and not compaction.summarized:
             self.compacting.clear(compaction)
             return None
@@ -280,7 +280,7 @@ class Turn:
     def _too_long(self, failed: ProviderError) -> Head | None:
         """The API refused the request for its length: room is made, as long as there is something to leave out."""
         if self.model.context is None:
-            return self._finish(Stop(reason="context_window"))
+            return self._finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         self.model.learned_window = failed.data.get("window") or self.model.learned_window
         self.compacting.refused = True
         return None
