@@ -361,7 +361,7 @@ def python(work: Path, **keywords: Any) -> Tool:
 
 @pytest.fixture
 def anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_arguments, "_stays_inside", lambda argument, cwd: True)
+    monkeypatch.setattr(command_arguments, "_stays_inside", lambda *_: True)
 
 
 @pytest.mark.usefixtures("anything")
@@ -512,3 +512,33 @@ def test_no_zombie_and_no_descriptor_stays(work: Path, call: Call) -> None:
         call(made, command="cat", args=["a.txt"])
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert subprocess.run(["pgrep", "-P", str(os.getpid()), "-r", "Z"], check=False, capture_output=True).stdout == b""
+
+
+def test_further_roots_are_reached_and_nothing_beside_them(work: Path, call: Call, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "plan.txt").write_text("four\n")
+    (docs / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (work / "docs").symlink_to(docs)
+    (tmp_path / "docs2").mkdir()
+    (tmp_path / "docs2" / "plan.txt").write_text("hunter2\n")
+    reads = tool(work, roots=[docs])
+    for path in (str(docs / "plan.txt"), "docs/plan.txt", "../docs/plan.txt"):
+        assert call(reads, command="cat", args=[path])["stdout"] == "four\n"
+        with pytest.raises(ToolDenied, match="leads out"):
+            call(tool(work), command="cat", args=[path])
+    for path in (
+        str(docs / "out.txt"),
+        "docs/out.txt",
+        str(tmp_path / "docs2" / "plan.txt"),
+        "../secret.txt",
+        "/etc/passwd",
+    ):
+        with pytest.raises(ToolDenied, match=f"or inside {docs}"):
+            call(reads, command="cat", args=[path])
+
+
+@pytest.mark.parametrize("roots", ["docs", ["/"], ["../docs"]])
+def test_roots_are_absolute_folders(work: Path, roots: Any) -> None:
+    with pytest.raises(ValueError, match="absolute folders"):
+        tool(work, roots=roots)

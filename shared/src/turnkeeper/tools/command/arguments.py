@@ -1,4 +1,5 @@
-"""Which command lines are allowed: every argument fits a pattern, and none leads out of the working directory."""
+"""Which command lines are allowed: every argument fits a pattern, and none leads out of the working directory, but into
+further folders that the agent's author has listed."""
 
 from __future__ import annotations
 
@@ -43,8 +44,9 @@ class Commands:
                 raise ValueError(f"a pattern of {name!r} is not a regular expression: {error}") from error
         return cls(compiled)
 
-    def admit(self, command: str, arguments: Sequence[str], cwd: Path) -> None:
-        """Raises ToolDenied unless command and arguments are allowed, and the arguments stay inside ``cwd``."""
+    def admit(self, command: str, arguments: Sequence[str], cwd: Path, roots: Sequence[Path] = ()) -> None:
+        """Raises ToolDenied unless command and arguments are allowed, and the arguments stay inside ``cwd`` or one of
+        the roots."""
         patterns = self.patterns.get(command)
         if patterns is None:
             raise ToolDenied(f"The command {shown(command)} is not allowed. Allowed: {listed(sorted(self.patterns))}.")
@@ -59,10 +61,11 @@ class Commands:
                 )
             if not any(pattern.fullmatch(argument) for pattern in patterns):
                 raise ToolDenied(f"The argument {shown(argument)} is not allowed. {allowed}")
-            if not _stays_inside(argument, cwd):
+            if not _stays_inside(argument, cwd, roots):
+                further = f" or inside {listed(map(str, roots))}" if roots else ""
                 raise ToolDenied(
                     f"The argument {shown(argument)} leads out of the working directory, or hides a path in a flag. "
-                    "Allowed are paths inside it, each written as an argument of its own."
+                    f"Allowed are paths inside it{further}, each written as an argument of its own."
                 )
 
     def described(self) -> str:
@@ -71,14 +74,15 @@ class Commands:
         )
 
 
-def _stays_inside(argument: str, cwd: Path) -> bool:
-    """Whether nothing in the argument that a program might take as a path leads out of ``cwd``, symlinks followed."""
-    root = os.path.realpath(cwd)
+def _stays_inside(argument: str, cwd: Path, roots: Sequence[Path]) -> bool:
+    """Whether nothing in the argument that a program might take as a path leads out of the folders, symlinks
+    followed. It is relative to ``cwd``."""
+    folders = [os.path.realpath(folder) for folder in (cwd, *roots)]
     pieces = _AROUND_PATH.split(argument)
     if any(piece.startswith("-") and len(piece) > _MAX_FLAG_CHARS for piece in pieces):
         return False
     candidates = [argument, *(candidate for piece in pieces for candidate in _candidates(piece))]
-    return all(_inside(candidate, root) for candidate in candidates)
+    return all(_inside(candidate, folders) for candidate in candidates)
 
 
 def _candidates(piece: str) -> Iterator[str]:
@@ -91,12 +95,12 @@ def _candidates(piece: str) -> Iterator[str]:
             yield piece[start:]
 
 
-def _inside(candidate: str, root: str) -> bool:
+def _inside(candidate: str, folders: Sequence[str]) -> bool:
     if candidate == "~" or candidate.startswith("~/"):
         return False
     # realpath also follows what does not exist yet, so a new file is judged by where it would be.
-    real = os.path.realpath(os.path.join(root, candidate))  # noqa: PTH118
-    return real == root or real.startswith(root.rstrip("/") + "/")
+    real = os.path.realpath(os.path.join(folders[0], candidate))  # noqa: PTH118
+    return any(real == folder or real.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def find(command: str) -> str:

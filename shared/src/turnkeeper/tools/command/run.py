@@ -35,6 +35,7 @@ def shell(
     timeout_seconds: float = 5,
     max_bytes: int = 64_000,
     *,
+    roots: Sequence[str | Path] = (),
     effect: Effect = "once",
     memory_bytes: int = 512 * 1024 * 1024,
     file_bytes: int = 16 * 1024 * 1024,
@@ -46,7 +47,8 @@ def shell(
 
     ``commands`` maps a command to the regular expressions of which every argument must match one, whole. An
     absolute ``cwd`` is used by all sessions; a relative one is a folder of the session's own, below the temporary
-    folder. It is created where it is missing. ``max_bytes`` bounds stdout and stderr together.
+    folder. It is created where it is missing. Arguments may lead into ``cwd``, and into the further absolute folders
+    ``roots``, once links are followed. ``max_bytes`` bounds stdout and stderr together.
 
     The tool answers ``{"exit_code", "stdout", "stderr", "truncated"}``, also for an exit code other than 0. It raises
     ToolDenied for what is not allowed and ToolError where the command is not installed or takes too long.
@@ -58,13 +60,17 @@ def shell(
     folder = Path(cwd)
     if not folder.is_absolute() and (".." in folder.parts or not folder.parts):
         raise ValueError("a relative cwd names a folder of the session's own, so it cannot be empty or hold ..")
+    further = [Path(root) for root in ([roots] if isinstance(roots, str | Path) else roots)]
+    for root in further:
+        if not root.is_absolute() or root == Path("/"):
+            raise ValueError(f"roots are absolute folders other than /, not {str(root)!r}")
     for what, value in (("max_bytes", max_bytes), ("memory_bytes", memory_bytes), ("file_bytes", file_bytes)):
         positive(what, value)
     limits = Limits(max_bytes, memory_bytes, file_bytes)
 
     def body(ctx: ToolContext, arguments: CommandArguments) -> dict[str, Any]:
         where = _working_directory(folder, ctx)
-        allowed.admit(arguments.command, arguments.args, where)
+        allowed.admit(arguments.command, arguments.args, where, further)
         program = find(arguments.command)
         deadline = Deadline.of(ctx, timeout_seconds)
         try:
