@@ -60,9 +60,10 @@ class Carrier:
         if self.stopping.draining:
             self.holding.give_back(held)
             return
-        if held.message.receive_count >= MAX_RECEIVES and self.reader.was_cut_off(work):
-            # The runners before died with it, which is no fault of the message: if this one dies too, a new one is
-            # seen when this one would have been. A session that kills its runners is ended by its own count.
+        if held.message.receive_count >= MAX_RECEIVES - 1 and self.reader.was_cut_off(work):
+            # The runner before died with it, which is no fault of the message: if this one dies too, a new one is
+            # seen when this one would have been. One receive before the last, since a runner may die before it gets
+            # here. A session that kills its runners is ended by its own count.
             self.holding.replace(held, self.holding.visibility_seconds)
         try:
             self._run(work)
