@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from constructs import Construct
 
 from infra import names
+from infra.alarms import alarm
 from infra.api import ApiStack
 from infra.config import Config
 from infra.state import StateStack
@@ -120,20 +120,7 @@ class ObserveStack(cdk.Stack):
     def _alarm(
         self, id: str, metric: cloudwatch.IMetric, threshold: int, what: str, *, periods: int = 1, below: bool = False
     ) -> None:
-        """Rings at the threshold and above it, or ``below`` it, where silence counts as nothing at all."""
-        comparison, missing = cloudwatch.ComparisonOperator, cloudwatch.TreatMissingData
-        cloudwatch.Alarm(
-            self,
-            id,
-            metric=metric,
-            threshold=threshold,
-            evaluation_periods=periods,
-            comparison_operator=(
-                comparison.LESS_THAN_THRESHOLD if below else comparison.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
-            ),
-            treat_missing_data=missing.BREACHING if below else missing.NOT_BREACHING,
-            alarm_description=what,
-        ).add_alarm_action(actions.SnsAction(self._state.alerts))
+        alarm(self, id, metric, threshold, what, alerts=self._state.alerts, periods=periods, below=below)
 
 
 def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:

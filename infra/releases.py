@@ -6,19 +6,17 @@ from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 
 from infra import names
 from infra.acknowledge import acknowledge
+from infra.alarms import alarm
 from infra.config import Config
 from infra.functions import KitFunction
 
 ERRORS_TO_ROLL_BACK = 3
-
-
 SERVER_ERRORS_TO_ROLL_BACK = 5
 
 
@@ -34,17 +32,14 @@ class Release:
         """Take a release back on what the function answers, too: what it handles is no failure of the function."""
         if self.group is None:
             return
-        failing = cloudwatch.Alarm(
+        failing = alarm(
             self.alias.stack,
             f"{self.alias.node.id}Answers",
-            metric=errors,
-            threshold=SERVER_ERRORS_TO_ROLL_BACK,
-            evaluation_periods=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-            alarm_description="The API answers with server errors; a deployment that is under way is rolled back",
+            errors,
+            SERVER_ERRORS_TO_ROLL_BACK,
+            "The API answers with server errors; a deployment that is under way is rolled back",
+            alerts=alerts,
         )
-        failing.add_alarm_action(actions.SnsAction(alerts))
         self.group.add_alarm(failing)
 
 
@@ -55,18 +50,14 @@ def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> Rel
     alias = lambda_.Alias(scope, f"{id}Live", alias_name=names.LIVE_ALIAS, version=function.current_version)
     if config.local:  # the emulator has no CodeDeploy
         return Release(alias, None)
-    minute = cdk.Duration.minutes(1)
-    failing = cloudwatch.Alarm(
+    failing = alarm(
         scope,
         f"{id}LiveErrors",
-        metric=alias.metric_errors(period=minute, statistic="Sum"),
-        threshold=ERRORS_TO_ROLL_BACK,
-        evaluation_periods=1,
-        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        alarm_description=f"{id} fails; a deployment that is under way is rolled back",
+        alias.metric_errors(period=cdk.Duration.minutes(1), statistic="Sum"),
+        ERRORS_TO_ROLL_BACK,
+        f"{id} fails; a deployment that is under way is rolled back",
+        alerts=alerts,
     )
-    failing.add_alarm_action(actions.SnsAction(alerts))
     group = codedeploy.LambdaDeploymentGroup(
         scope,
         f"{id}Releases",
