@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from turnkeeper.core.agent import Context
 from turnkeeper.core.projection import Place, in_order, project
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import MESSAGES, Block, text_block
+from turnkeeper.core.transcript import MESSAGES, Block, text_block, without_pixels
 
 #: About as many bytes of JSON make a token. Only decisions go by it, never money.
 TOKEN_BYTES = 3
@@ -140,19 +141,17 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
 
 def tokens_of(block: Block) -> int:
     """About what a block has."""
-    images = _images(block)
-    size = len(json.dumps(block, ensure_ascii=False, default=str)) - sum(len(image) for image in images)
-    return size // TOKEN_BYTES + _IMAGE_TOKENS * len(images)
+    size = len(json.dumps(without_pixels(block), ensure_ascii=False, default=str))
+    return size // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
 
 
-def _images(block: Block) -> list[str]:
-    """The data of images in it: what they count has nothing to do with their bytes."""
-    if block.get("type") == "image":
-        source = block.get("source")
-        return [str(source.get("data") or "") if isinstance(source, dict) else ""]
-    inner = block.get("content")
-    parts = [part for part in inner if isinstance(part, dict)] if isinstance(inner, list) else []
-    return [data for part in parts for data in _images(part)]
+def _images(value: Any) -> int:
+    """How many images are in a block."""
+    if isinstance(value, list):
+        return sum(map(_images, value))
+    if not isinstance(value, dict):
+        return 0
+    return 1 if value.get("type") == "image" else _images(value.get("content")) + _images(value.get("source"))
 
 
 # ---- ways to leave something out ----

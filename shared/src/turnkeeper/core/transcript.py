@@ -96,6 +96,19 @@ def text_of(content: Iterable[Block]) -> str:
     return "".join(str(block.get("text") or "") for block in content if block.get("type") == "text")
 
 
+def without_pixels(value: Any) -> Any:
+    """Messages and blocks without the data of their images, which count by what they show and not by their bytes. What
+    only looks like an image, as in the arguments of a call, is text."""
+    if isinstance(value, list | tuple):
+        return [without_pixels(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    source = value.get("source")
+    if value.get("type") == "image" and isinstance(source, dict) and source.get("type") == "base64":
+        return {**value, "source": {**source, "data": ""}}
+    return {**value, **{name: without_pixels(value[name]) for name in ("content", "source") if name in value}}
+
+
 def all_text_of(value: Any) -> str:
     """Every text inside content blocks, also of documents and search results: what a model may read in them."""
     match value:

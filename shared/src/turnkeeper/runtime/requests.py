@@ -15,7 +15,7 @@ from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, Head, Plan, Spec
-from turnkeeper.core.transcript import Block, Message
+from turnkeeper.core.transcript import Block, Message, without_pixels
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -149,21 +149,8 @@ def bytes_of(*values: Any) -> int:
 
 
 def _bytes_of(value: Any) -> int:
-    lean = _without_pixels(value)
+    lean = without_pixels(value)
     return len(json.dumps(lean, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
-
-
-def _without_pixels(value: Any) -> Any:
-    """Messages and blocks without the data of their images, which count by what they show (``IMAGE_TOKENS``). What only
-    looks like an image, as in the arguments of a call, is text."""
-    if isinstance(value, list | tuple):
-        return [_without_pixels(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    source = value.get("source")
-    if value.get("type") == "image" and isinstance(source, dict) and source.get("type") == "base64":
-        return {**value, "source": {**source, "data": ""}}
-    return {**value, **{name: _without_pixels(value[name]) for name in ("content", "source") if name in value}}
 
 
 def _must_be_counted(value: Any) -> bool:
