@@ -9,7 +9,7 @@ from datetime import datetime
 from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, written
-from turnkeeper.core.session import Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind, Usage
+from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind, Usage
 
 #: Flags and step times that a head remembers: it is written with every step.
 MAX_FLAGS = 20
@@ -102,14 +102,7 @@ def answer(
         cost_nanousd=resolved.spent_nanousd + head.account.untold_nanousd,
         attempts=head.turn.attempts + 1 if head.turn.attempts else None,
     )
-    account = replace(
-        head.account,
-        usage=head.account.usage + usage,
-        context_tokens=usage.read_tokens,
-        cost_nanousd=head.account.cost_nanousd + resolved.spent_nanousd,
-        untold_nanousd=0,
-        pending=None,
-    )
+    account = replace(_paid(head.account, resolved, usage), context_tokens=usage.read_tokens)
     after = replace(
         head,
         steps=head.steps + 1,
@@ -162,23 +155,26 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
 
     It is no step, and belongs to the iteration of the call that it makes room for.
     """
-    spent = resolved.spent_nanousd
-    entry = replace(entry, cost_nanousd=spent + head.account.untold_nanousd)
-    account = replace(
-        head.account,
-        usage=head.account.usage + usage,
-        cost_nanousd=head.account.cost_nanousd + spent,
-        untold_nanousd=0,
-        pending=None,
-    )
+    entry = replace(entry, cost_nanousd=resolved.spent_nanousd + head.account.untold_nanousd)
     record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
     after = replace(
         head,
-        account=account,
+        account=_paid(head.account, resolved, usage),
         turn=replace(head.turn, attempts=max(head.turn.attempts, 1)),
         left_out=head.left_out + len(entry.left_out),
     )
     return written(after, now, entry, records=(record,), resolved=resolved)
+
+
+def _paid(account: Account, resolved: Resolved, usage: Usage) -> Account:
+    """A call brought something, whose entry tells what it cost, and all that no entry has told so far."""
+    return replace(
+        account,
+        usage=account.usage + usage,
+        cost_nanousd=account.cost_nanousd + resolved.spent_nanousd,
+        untold_nanousd=0,
+        pending=None,
+    )
 
 
 def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) -> Change:
