@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from benchmarks.gate import Bench
 from functions.api.stages.wait import until
-from infra import names
 from turnkeeper.ports import Item, ModelReply, ModelRequest
 from turnkeeper.runtime.store import keys
 from turnkeeper.testing.clock import ManualClock, SeededIds
+from turnkeeper_infra import names
 
 Prices = Mapping[str, Mapping[str, float]]
 Items = Mapping[str, float]
@@ -97,8 +97,8 @@ def templates_of(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Synthesize a deployment."""
     import aws_cdk as cdk
 
-    from infra.app import build
-    from infra.config import Config
+    from turnkeeper_infra.app import build
+    from turnkeeper_infra.config import Config
 
     with tempfile.TemporaryDirectory() as folder:
         app = cdk.App(outdir=folder)

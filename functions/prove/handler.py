@@ -2,7 +2,7 @@
 
 A deployment of a service at zero is complete at once, and its circuit breaker never sees an image that does not start.
 CloudFormation calls this for each new task definition, before it updates the service. It goes into the template as it
-is (`infra/worker.py`), so it imports nothing of the kit; `cfnresponse` is there for such code.
+is (`infra/src/turnkeeper_infra/worker.py`), so it imports nothing of the kit; `cfnresponse` is there for such code.
 """
 
 from __future__ import annotations

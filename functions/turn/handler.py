@@ -19,7 +19,8 @@ from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Callers are given this alias of the function (``infra.names``); so it is what asks for the next run of itself.
+#: Callers are given this alias of the function (``turnkeeper_infra.names``); so it is what
+#: asks for the next run of itself.
 LIVE_ALIAS = "live"
 
 #: Kept of the Lambda's time when the settings ask for nearly all of it: a handoff has to be written and sent.

@@ -32,7 +32,7 @@ BOTH = pytest.mark.parametrize("streaming", [True, False], ids=["stream", "whole
 def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     """A stand-in on a free port; its address is the first line that it prints."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.standin", "--port", "0", *arguments],
+        [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0", *arguments],
         cwd=ROOT,
         env={**os.environ, "TURNKEEPER_SCENARIO": ""},
         stdout=subprocess.PIPE,
@@ -430,7 +430,7 @@ def test_started_slow_and_with_a_scenario(tmp_path: Path) -> None:
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "local.standin"]
+    command = [sys.executable, "-m", "turnkeeper_local.standin"]
     for arguments in ([], ["--port", "x"], ["--port", "0", "--scenario", str(tmp_path / "none.yaml")]):
         done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert done.returncode == 2
@@ -439,7 +439,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_said_so(base_url: str) -> None:
     port = str(urlsplit(base_url).port)
-    command = [sys.executable, "-m", "local.standin", "--port", port]
+    command = [sys.executable, "-m", "turnkeeper_local.standin", "--port", port]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (done.returncode, "cannot listen" in done.stderr) == (1, True)
 

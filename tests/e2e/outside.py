@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import boto3
 import httpx2
 
-from local.kit import Home, LocalKit
 from tests.support.running_kit import running_kit
+from turnkeeper_local.kit import Home, LocalKit
 
 AGENTS = Path(__file__).parent / "agents"
 TURNKEEPER = Path(sys.executable).parent / "turnkeeper"

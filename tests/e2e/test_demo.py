@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.repository import REPOSITORY
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "local.cli.main", "demo"]
+COMMAND = [sys.executable, "-m", "turnkeeper_local.cli.main", "demo"]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

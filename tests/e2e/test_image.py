@@ -34,21 +34,20 @@ from typing import Any
 
 import pytest
 
-import infra.image
-from infra import setting_keys
-from infra.worker import _HEALTH_PROBE, HEALTH_PORT, STOP_SECONDS
-from local.kit import Home
-from local.kit.record import Record
 from tests.e2e.outside import Caller, Stack, eventually
 from tests.support import clean_root
 from tests.support.dockerfile import DockerfileError, read
 from tests.support.image_build import Builder, BuildError, Image, files_of, python_of
 from tests.support.image_inputs import NoRegistry, build_context, wheels_for
+from tests.support.repository import REPOSITORY
 from tests.support.running_kit import running_kit
+from turnkeeper_infra import setting_keys
+from turnkeeper_infra.worker import _HEALTH_PROBE, HEALTH_PORT, STOP_SECONDS
+from turnkeeper_local.kit import Home
+from turnkeeper_local.kit.record import Record
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = (REPOSITORY / "fargate_worker" / "Dockerfile").read_text()
 UNCOMPILED = re.sub(r"RUN [^\n]* -m compileall (.*\\\n)*.*\n", "", DOCKERFILE)
 """Compiling takes most of a build's time, and does nothing for what is not there."""
@@ -207,13 +206,11 @@ def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
     assert {owner for _, owner, *_ in files_of(image.root).values()} == {0}
 
 
-def test_its_context_is_what_both_lists_let_through(bench: Bench) -> None:
-    """CDK's `IMAGE_CONTENTS`, and the Dockerfile's own list, which does not let itself through."""
-    assert {path.name for path in bench.context.iterdir()} == {
-        *("agents", "fargate_worker", "policy.toml", "requirements", "shared")
-    }
-    assert [path.name for path in (bench.context / "requirements").iterdir()] == ["runtime.txt"]
-    assert {path.suffix for path in (bench.context / "fargate_worker").iterdir()} == {".py"}
+def test_its_context_holds_what_it_needs_and_nothing_else(bench: Bench) -> None:
+    assert {path.name for path in bench.context.iterdir()} == {"Dockerfile", "app", "requirements.txt"}
+    app = bench.context / "app"
+    assert {path.name for path in app.iterdir()} == {"agents", "fargate_worker", "policy.toml", "turnkeeper"}
+    assert {path.suffix for path in (app / "fargate_worker").iterdir()} == {".py"}
     assert not list(bench.context.rglob("*.pyc"))
 
 
@@ -234,7 +231,7 @@ def test_the_task_asks_and_listens_as_the_image_says(image: Image) -> None:
     assert image.environment[setting_keys.HEALTH_PORT] == str(HEALTH_PORT)
 
 
-@pytest.mark.parametrize("lost", ["COPY fargate_worker/*.py /app/fargate_worker/", "COPY --from=build /app /app"])
+@pytest.mark.parametrize("lost", ["COPY app /app", "COPY --from=build /app /app"])
 def test_a_module_that_is_not_copied_is_found(
     bench: Bench, image: Image, settings: dict[str, str], tmp_path: Path, lost: str
 ) -> None:
@@ -246,20 +243,17 @@ def test_a_module_that_is_not_copied_is_found(
 
 
 def test_what_a_run_line_misses_is_found(bench: Bench, image: Image) -> None:
-    broken = DOCKERFILE.replace("COPY requirements/runtime.txt /build/runtime.txt\n", "")
-    with pytest.raises(BuildError, match=r"runtime\.txt"):
+    broken = DOCKERFILE.replace("COPY requirements.txt /build/requirements.txt\n", "")
+    with pytest.raises(BuildError, match=r"requirements\.txt"):
         bench.builder.build(broken)
 
 
-def test_a_file_that_the_context_does_not_hold_is_found(
-    bench: Bench, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Were it left out of `IMAGE_CONTENTS`."""
-    less = tuple(part for part in infra.image.IMAGE_CONTENTS if part != "requirements/runtime.txt")
-    monkeypatch.setattr(infra.image, "IMAGE_CONTENTS", less)
-    context = build_context(tmp_path / "assembly")
+def test_a_file_that_the_context_does_not_hold_is_found(bench: Bench, image: Image, tmp_path: Path) -> None:
+    """Were it left out of what is laid out."""
+    context = shutil.copytree(bench.context, tmp_path / "context")
+    (context / "requirements.txt").unlink()
     builder = Builder(bench.base, context, bench.wheels, tmp_path / "build")
-    with pytest.raises(DockerfileError, match=r"requirements/runtime\.txt is not in what is copied from"):
+    with pytest.raises(DockerfileError, match=r"requirements\.txt is not in what is copied from"):
         builder.build(DOCKERFILE)
 
 

@@ -17,12 +17,13 @@ from typing import Any
 import boto3
 import pytest
 
-from local.kit import Home, KitError, KitSettings, LocalKit, down, up
-from local.kit.home import REPOSITORY, read_json
-from local.kit.http import answers
-from local.kit.processes import Started
+from tests.support.repository import REPOSITORY
 from tests.support.running_kit import running_kit
 from tests.support.trees import make_tree
+from turnkeeper_local.kit import Home, KitError, KitSettings, LocalKit, down, up
+from turnkeeper_local.kit.home import read_json
+from turnkeeper_local.kit.http import answers
+from turnkeeper_local.kit.processes import Started
 
 pytestmark = pytest.mark.stack
 
@@ -42,7 +43,7 @@ def settings(tree: Path) -> KitSettings:
     settings = KitSettings.from_environment(
         {"TURNKEEPER_PORT": "0", "TURNKEEPER_TURN_SECONDS": "7", "TURNKEEPER_LEASE_SECONDS": "9"}
     )
-    return dataclasses.replace(settings, source_root=tree)
+    return dataclasses.replace(settings, project=tree, source_root=tree)
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +142,9 @@ def test_up_after_a_change_deploys_it_and_keeps_the_sessions(
 def test_down_ends_what_an_up_that_crashed_had_started(tree: Path, tmp_path: Path) -> None:
     """The hard case: no exception handler ran."""
     script = (
-        "import dataclasses, sys; from pathlib import Path; from local.kit import Home, KitSettings, up;"
-        "s = dataclasses.replace(KitSettings.from_environment(), first_port=0, source_root=Path(sys.argv[1]));"
+        "import dataclasses, sys; from pathlib import Path; from turnkeeper_local.kit import Home, KitSettings, up;"
+        "s = dataclasses.replace(KitSettings.from_environment(), first_port=0, project=Path(sys.argv[1]),"
+        " source_root=Path(sys.argv[1]));"
         "up(s, home=Home(Path(sys.argv[2])))"
     )
     home = Home(tmp_path / "home")
@@ -166,9 +168,9 @@ def test_up_that_cannot_says_why_and_leaves_nothing(tree: Path, tmp_path: Path) 
     broken = make_tree(tmp_path / "tree")
     (broken / "functions/api/handler.py").write_text("raise RuntimeError('not today')\n")
     home = Home(tmp_path / "home")
-    settings = dataclasses.replace(KitSettings(), first_port=0, source_root=broken)
+    settings = dataclasses.replace(KitSettings(), first_port=0, project=broken, source_root=broken)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("local.kit.kit._HEALTH_SECONDS", 1)
+        patch.setattr("turnkeeper_local.kit.kit._HEALTH_SECONDS", 1)
         with pytest.raises(KitError, match="/v1/health does not answer"):
             up(settings, home=home)
     assert not home.local_json.exists()

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from local.kit.processes import clean_environment
+from tests.support.repository import REPOSITORY
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.settings import Settings
 from turnkeeper.testing.schema import create_table
+from turnkeeper_local.kit.processes import clean_environment
 
 pytestmark = pytest.mark.emulator
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LEASE_SECONDS = 4
 
 AGENT = '''
@@ -184,7 +184,7 @@ class Place:
 @pytest.fixture(scope="module")
 def model_url() -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.standin", "--port", "0"], cwd=REPOSITORY, stdout=subprocess.PIPE
+        [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0"], cwd=REPOSITORY, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from functions.observe import metering
-from infra import names, setting_keys
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
+from turnkeeper_infra import names, setting_keys
 
 ALARM = "AWS::CloudWatch::Alarm"
 CLOUDWATCH = "cloudwatch.amazonaws.com"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.kit.home import REPOSITORY
 from tests.infra.variants import IAM, Synthesize, Variants, synthesize_all
+from tests.support.repository import REPOSITORY
 from tests.support.trees import make_tree
 
 __all__ = ["Synthesize"]
@@ -25,12 +25,12 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory, source_root: Path) -> S
     """Synthesize the app with this context on top of cdk.json's, without a stage's file; returns the assembly."""
     import aws_cdk as cdk
 
-    from infra.app import build  # jsii starts with this import
+    from turnkeeper_infra.app import build  # jsii starts with this import
 
     def run(**context: str) -> Path:
         common = json.loads((REPOSITORY / "cdk.json").read_text())["context"]
         folder = tmp_path_factory.mktemp("assembly")
-        usual = {"stage_file": "", "source_root": str(source_root), "nag": "true"}
+        usual = {"stage_file": "", "project": str(source_root), "source_root": str(source_root), "nag": "true"}
         app = cdk.App(outdir=str(folder), context={**common, **usual, **context})
         build(app)
         app.synth()

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from infra import names
 from tests.infra.reading import Deployment, Resource, as_list
 from tests.support.reach import CallGraph
+from turnkeeper_infra import names
 
 #: Each role whose process is ours, with what the process runs.
 ENTRIES: Final[Mapping[str, str]] = {

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from infra.scaling import REST_MINUTES
 from tests.infra.scaling_simulation import Conditions, Simulation
 from tests.infra.scaling_template import Scaling, Template
+from turnkeeper_infra.scaling import REST_MINUTES
 
 Templates = Mapping[str, Template]
 Check = Callable[[Templates], None]

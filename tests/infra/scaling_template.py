@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra import setting_keys
+from turnkeeper_infra import setting_keys
 
 Template = dict[str, Any]
 #: Of a metric: its namespace, its name and the statistic.

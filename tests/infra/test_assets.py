@@ -18,7 +18,7 @@ def test_no_asset_is_named_by_a_path_of_this_machine(variants: Variants) -> None
 def test_a_path_of_this_machine_is_found(variants: Variants) -> None:
     broken = copy.deepcopy(manifests(variants["prod-jwt"]))
     asset = next(iter(broken["TurnkeeperApi.assets.json"]["files"].values()))
-    asset["source"] = {"executable": ["/home/somebody/.venv/bin/python", "-m", "infra.bundle", "layer"]}
+    asset["source"] = {"executable": ["/home/somebody/.venv/bin/python", "-m", "turnkeeper_infra.bundle", "layer"]}
     assert "TurnkeeperApi.assets.json: /home/somebody/.venv/bin/python" in list(absolute_paths(broken))
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from infra import bundle
-from infra.config import REPOSITORY
+from tests.support.repository import REPOSITORY
+from turnkeeper_infra import bundle
+from turnkeeper_project import kit_source
 
 HOST = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def sources(source_root: Path) -> bundle.Sources:
+    return bundle.Sources(source_root, kit_source(source_root))
 
 
 @pytest.fixture(autouse=True)
@@ -21,66 +26,62 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "cache_folder", lambda: tmp_path / "bundles")
 
 
-def test_code_is_copied_as_it_is_and_compiled(source_root: Path) -> None:
-    archive = zipfile.ZipFile(bundle.build_code(source_root, HOST))
+def test_code_is_copied_as_it_is_and_compiled(sources: bundle.Sources) -> None:
+    archive = zipfile.ZipFile(bundle.build_code(sources, HOST))
     names = archive.namelist()
     assert "functions/api/handler.py" in names
-    assert archive.read("functions/api/handler.py") == (source_root / "functions/api/handler.py").read_bytes()
+    assert archive.read("functions/api/handler.py") == (sources.kit.root / "functions/api/handler.py").read_bytes()
     assert f"functions/api/__pycache__/handler.cpython-{HOST.replace('.', '')}.pyc" in names
     assert not [name for name in names if name.startswith("fargate_worker")]
 
 
-def test_what_agents_share_travels_with_them(source_root: Path, assembly: Path) -> None:
+def test_what_agents_share_travels_with_them(sources: bundle.Sources, assembly: Path) -> None:
     """In the Lambdas' asset, and in what the worker's image is built from."""
     shared = "agents/_shared/words.py"
-    assert shared in zipfile.ZipFile(bundle.build_code(source_root, HOST)).namelist()
-    [context] = [file.parent.parent for file in assembly.glob("asset.*/fargate_worker/Dockerfile")]
-    assert (context / shared).is_file()
-    assert "COPY agents /app/agents" in (REPOSITORY / "fargate_worker" / "Dockerfile").read_text()
-    ignored = (REPOSITORY / "fargate_worker" / "Dockerfile.dockerignore").read_text().splitlines()
-    hidden = [pattern.removeprefix("**/") for pattern in ignored if pattern.startswith("**/")]
-    assert "!agents" in ignored
-    assert not any(fnmatch(part, pattern) for part in Path(shared).parts for pattern in hidden)
+    assert shared in zipfile.ZipFile(bundle.build_code(sources, HOST)).namelist()
+    [dockerfile] = assembly.glob("asset.*/Dockerfile")
+    assert (dockerfile.parent / "app" / shared).is_file()
+    assert "COPY app /app" in (REPOSITORY / "fargate_worker" / "Dockerfile").read_text()
 
 
 def test_the_same_sources_give_the_same_bytes(
-    source_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: bundle.Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = set()
     for attempt in ("one", "two"):
         folder = tmp_path / attempt
         monkeypatch.setattr(bundle, "cache_folder", lambda folder=folder: folder)
-        digests.add(hashlib.sha256(bundle.build_code(source_root, HOST).read_bytes()).hexdigest())
+        digests.add(hashlib.sha256(bundle.build_code(sources, HOST).read_bytes()).hexdigest())
     assert len(digests) == 1
 
 
-def test_building_again_takes_what_is_there(source_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = bundle.build_code(source_root, HOST)
+def test_building_again_takes_what_is_there(sources: bundle.Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bundle.build_code(sources, HOST)
     monkeypatch.setattr(bundle, "_zip", lambda *_, **__: pytest.fail("built twice"))
-    assert bundle.build_code(source_root, HOST) == first
+    assert bundle.build_code(sources, HOST) == first
 
 
-def test_a_build_that_fails_leaves_nothing_behind(source_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_leaves_nothing_behind(sources: bundle.Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(bundle, "_zip", fail)
     with pytest.raises(OSError, match="disk full"):
-        bundle.build_code(source_root, HOST)
+        bundle.build_code(sources, HOST)
     assert list(bundle.cache_folder().iterdir()) == []
 
 
-def test_a_change_of_code_changes_the_hash(source_root: Path) -> None:
-    handler = source_root / "functions/sweep/handler.py"
-    before, content = bundle.code_hash(source_root, HOST), handler.read_text()
+def test_a_change_of_code_changes_the_hash(sources: bundle.Sources) -> None:
+    handler = sources.kit.root / "functions/sweep/handler.py"
+    before, content = bundle.code_hash(sources, HOST), handler.read_text()
     handler.write_text(content + "# changed\n")
-    assert bundle.code_hash(source_root, HOST) != before
+    assert bundle.code_hash(sources, HOST) != before
     handler.write_text(content)
-    assert bundle.code_hash(source_root, HOST) == before
+    assert bundle.code_hash(sources, HOST) == before
 
 
-def test_a_compiler_for_another_python_is_asked_of_uv(monkeypatch: pytest.MonkeyPatch, source_root: Path) -> None:
+def test_a_compiler_for_another_python_is_asked_of_uv(monkeypatch: pytest.MonkeyPatch, sources: bundle.Sources) -> None:
     """Lambda's Python need not be the one that deploys; where there is none at all, that is said."""
     monkeypatch.setattr(bundle, "find_uv", lambda: "false")
     with pytest.raises(RuntimeError, match=r"Python 3\.99 is needed"):
-        bundle.build_code(source_root, "3.99")
+        bundle.build_code(sources, "3.99")

@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from infra.config import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 RUNS = ("shared/src/turnkeeper", "functions", "fargate_worker")

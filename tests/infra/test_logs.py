@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
-from infra import names
 from tests.infra.reading import Deployment
 from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
 from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper_infra import names
 
 
 def kept_otherwise(deployment: Deployment, days: int) -> list[str]:

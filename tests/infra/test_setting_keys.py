@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functions.turn import handler
-from infra import names, setting_keys
 from turnkeeper.settings import PREFIX, Settings
+from turnkeeper_infra import names, setting_keys
 
 
 def test_the_runtime_reads_every_setting_that_the_stacks_hand_out() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from infra import names, setting_keys
 from tests.infra.variants import IAM, Synthesize
+from turnkeeper_infra import names, setting_keys
 
 Templates = dict[str, dict[str, Any]]
 
@@ -60,7 +60,7 @@ def test_cdk_nag_finds_nothing_that_is_not_acknowledged(assembly: Path) -> None:
 
 
 def test_cdk_nag_is_in_force(synthesize: Synthesize, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.state.acknowledge", lambda *_: None)
+    monkeypatch.setattr("turnkeeper_infra.state.acknowledge", lambda *_: None)
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         synthesize(**IAM)
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infra import stages
-from infra.config import REPOSITORY, Config, ConfigError
-from infra.stages import from_context
 from tests.infra.variants import EDGE, IAM, JWT, PRIVATE_NETWORK, RESTORED, SECRET_ARN
+from tests.support.repository import REPOSITORY
+from turnkeeper_infra import stages
+from turnkeeper_infra.config import Config, ConfigError
+from turnkeeper_infra.stages import from_context
 
 Read = Callable[..., Config]
 
@@ -62,7 +63,8 @@ def test_a_file_says_it_all_and_flags_override(file: Callable[[str], str]) -> No
 
 
 def test_the_file_is_that_of_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("TURNKEEPER_PROJECT", str(tmp_path))
+    (tmp_path / "policy.toml").touch()
     (tmp_path / "stages").mkdir()
     for stage in ("prod", "dev"):
         (tmp_path / "stages" / f"{stage}.toml").write_text(f'stage = "{stage}"\nname = "{stage}"\n{JWT_FILE}')
@@ -200,7 +202,7 @@ def test_a_mistake_reaches_whoever_synthesizes(synthesize: Callable[..., Path]) 
 
 def test_who_synthesizes_is_told_what_to_write_and_sees_no_traceback() -> None:
     environment = {**os.environ, "CDK_CONTEXT_JSON": json.dumps({"stage_file": "stages/prod.toml"})}
-    command = [sys.executable, "-m", "infra.app"]
+    command = [sys.executable, "-m", "turnkeeper_infra.app"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert 'identity = "jwt"' in done.stderr

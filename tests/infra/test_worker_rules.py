@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from infra import names, setting_keys
-from infra.proving import CODE
-from infra.scaling import MOST_STEPS, _steps
 from tests.infra.scaling_template import Alarm, Scaling, Template, depends_on, of_type, planted
 from tests.infra.variants import Variants
 from turnkeeper.settings import Settings
+from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra.proving import CODE
+from turnkeeper_infra.scaling import MOST_STEPS, _steps
 
 Templates = Mapping[str, Template]
 #: What is wrong, a line each.

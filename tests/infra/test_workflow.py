@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.config import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 TEXT = (REPOSITORY / ".github" / "workflows" / "deploy.yml").read_text()
 WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)

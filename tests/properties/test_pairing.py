@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.standin.signatures import redact, sign_thinking
 from tests.support.kit import MODEL
 from tests.support.scripted import begin, check_session, failure, reply, say, scripted_kit, use
 from turnkeeper import Agent, Limits, ToolError, tool
@@ -16,6 +15,7 @@ from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
+from turnkeeper_local.standin.signatures import redact, sign_thinking
 
 THOUGHTS = [
     {"type": "thinking", "thinking": "hm", "signature": sign_thinking("hm")},

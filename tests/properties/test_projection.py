@@ -9,14 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.standin.signatures import redact, sign_thinking
-from local.standin.validate import validate_message
 from turnkeeper.core.admission import admit, call_problem
 from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.projection import project
 from turnkeeper.core.repairs import left_out
 from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import tool_uses
+from turnkeeper_local.standin.signatures import redact, sign_thinking
+from turnkeeper_local.standin.validate import validate_message
 
 NOW = "2026-03-02T09:30:00.000Z"
 WORDS = st.sampled_from(["", " ", "words", "half \ud800", "[[say x]]"])

@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.standin.validate import validate_message
 from tests.properties.test_projection import transcripts
 from tests.support.heads import head
 from turnkeeper.core.cache_markers import options_problem
 from turnkeeper.core.session import Account, Entry, Spec, ToolDefinition
 from turnkeeper.runtime import requests
+from turnkeeper_local.standin.validate import validate_message
 
 MARKERS = st.sampled_from(
     [None, {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "5m"}, {"type": "ephemeral", "ttl": "1h"}]

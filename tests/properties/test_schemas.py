@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from local.standin.errors import ApiError
-from local.standin.validate_tools import validate_tools
 from turnkeeper.core.schemas import MAX_DEPTH, schema_problem
 from turnkeeper.tools.mcp.unions import folded
+from turnkeeper_local.standin.errors import ApiError
+from turnkeeper_local.standin.validate_tools import validate_tools
 
 NAMES = st.sampled_from(["a", "b", "c.d-e_F", "$odd", "", "with space", "n" * 65])
 ODD = st.sampled_from([None, True, 0, -1, 1.5, "", "object", "null", [], ["a", "a"], [1], {}, {"a": 1}, [{}], [True]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 
-from local.standin.validate import validate_message
 from tests.simulation.world import Simulation
 from tests.support.checks import check_ledger, check_totals, check_transcript
 from turnkeeper.core import audit
@@ -19,6 +18,7 @@ from turnkeeper.ports import Item, Key
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper_local.standin.validate import validate_message
 
 #: Attributes that hold what was said, or what a tool was called with.
 CONTENTS = {"data", "blob", "arguments_redacted", "arguments_salt", "error"}

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from local.standin.errors import ApiError
-from local.standin.validate import validate_message
 from tests.support.scheduler import Scheduler
 from turnkeeper import Agent, Limits, ToolContext, ToolError, tool, update_plan
 from turnkeeper.core import summary
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest, Rates
+from turnkeeper_local.standin.errors import ApiError
+from turnkeeper_local.standin.validate import validate_message
 
 INPUT_RATE, OUTPUT_RATE = 2_000_000_000, 10_000_000_000  # nano-dollars a million tokens
 

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from local.kit.home import Home
-from local.kit.ministack import start_ministack
+from turnkeeper_local.kit.home import Home
+from turnkeeper_local.kit.ministack import start_ministack
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from local.kit.home import CACHE, REPOSITORY, file_lock
-from local.kit.processes import clean_environment
 from tests.support import clean_root
 from tests.support.image_build import BuildError
+from tests.support.repository import CACHE, REPOSITORY
+from turnkeeper_local.kit.home import file_lock
+from turnkeeper_local.kit.processes import clean_environment
 
 REQUIREMENTS = REPOSITORY / "requirements" / "runtime.txt"
 
@@ -51,15 +52,12 @@ def wheels_for(base: clean_root.Base) -> Path:
 
 
 def build_context(assembly: Path) -> Path:
-    """What Docker would be sent: what CDK stages of this repository, less what the Dockerfile's own ignore file names.
-
-    CDK stages it, and CDK's reader of Docker's ignore files says what is ignored.
-    """
+    """What Docker would be sent: what CDK stages of this repository."""
     import aws_cdk as cdk  # jsii starts with this import
     from aws_cdk import aws_ecs as ecs
 
-    from infra.config import Config
-    from infra.image import worker_image
+    from turnkeeper_infra.config import Config
+    from turnkeeper_infra.image import worker_image
 
     config = Config(identity="iam", trusted_principals=("arn:aws:iam::111122223333:role/Backend",))
     app = cdk.App(outdir=str(assembly))
@@ -67,15 +65,5 @@ def build_context(assembly: Path) -> Path:
     task = ecs.FargateTaskDefinition(stack, "Task")
     task.add_container("worker", image=worker_image(stack, config))
     app.synth()
-    [dockerfile] = assembly.glob("asset.*/fargate_worker/Dockerfile")
-    context = dockerfile.parents[1]
-    patterns = dockerfile.with_name("Dockerfile.dockerignore").read_text().splitlines()
-    patterns = [line.strip() for line in patterns if line.strip() and not line.startswith("#")]
-    ignore = cdk.IgnoreStrategy.docker(str(context), patterns)
-    for file in [path for path in context.rglob("*") if not path.is_dir()]:
-        if ignore.ignores(str(file)):
-            file.unlink()
-    for folder in sorted((path for path in context.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    return context
+    [dockerfile] = assembly.glob("asset.*/Dockerfile")
+    return dockerfile.parent

@@ -18,13 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from local.standin.errors import ApiError, new_request_id
-from local.standin.model import StandIn
-from local.standin.sse import events
-from local.standin.validate import parse_body
+from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.adapters.system import SystemClock, SystemIds
@@ -47,8 +43,11 @@ from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.memory_web import MemoryWeb
 from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+from turnkeeper_local.standin.errors import ApiError, new_request_id
+from turnkeeper_local.standin.model import StandIn
+from turnkeeper_local.standin.sse import events
+from turnkeeper_local.standin.validate import parse_body
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 WHO = Identity(tenant_id="acme", user_id="ann", role="user")
 MODEL = "claude-sonnet-5-5"
 

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import libcst
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.repository import REPOSITORY
+
 FOLDER = REPOSITORY / ".turnkeeper" / "mutants"
 #: A mutant is switched on after everything is imported, so what runs only then cannot be tried.
 AT_IMPORT = ("turnkeeper.core.stops.x__row__*",)

@@ -50,7 +50,7 @@ from mypy.types import (
 )
 from mypy.typevars import fill_typevars
 
-from local.kit.home import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 DEPLOYED = ("shared/src/turnkeeper", "functions", "fargate_worker")
 #: Not deployed with a purpose: fakes for tests.

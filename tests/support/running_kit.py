@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from local.kit import Home, KitSettings, LocalKit, down, up
+from turnkeeper_local.kit import Home, KitSettings, LocalKit, down, up
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def running_kit(folder: Path, *, source_root: Path | None = None, **environment:
     """
     settings = KitSettings.from_environment({"TURNKEEPER_PORT": "0", **environment})
     if source_root is not None:
-        settings = dataclasses.replace(settings, source_root=source_root)
+        settings = dataclasses.replace(settings, project=source_root, source_root=source_root)
     home = Home(folder)
     try:
         yield up(settings, home=home)

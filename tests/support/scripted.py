@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.standin.errors import ApiError
-from local.standin.validate import validate_message
 from tests.support.checks import check_totals, check_transcript
 from tests.support.kit import MODEL, WHO, MemoryKit
 from turnkeeper.core import audit
@@ -21,6 +19,8 @@ from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper_local.standin.errors import ApiError
+from turnkeeper_local.standin.validate import validate_message
 
 Block = dict[str, Any]
 Answer = ModelReply | Exception | Callable[[ModelRequest], ModelReply]

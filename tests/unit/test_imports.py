@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kit import REPOSITORY
+from tests.support.repository import REPOSITORY
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -53,7 +53,9 @@ def test_only_runners_pay_for_importing_the_sdk(module: str) -> None:
 
 def test_the_front_door_never_imports_the_model() -> None:
     event = {"rawPath": "/v1/health", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
-    told = call("api", event, ["anthropic", "mcp", "psycopg", "aws_cdk", "local", "turnkeeper.adapters.injection"])
+    told = call(
+        "api", event, ["anthropic", "mcp", "psycopg", "aws_cdk", "turnkeeper_local", "turnkeeper.adapters.injection"]
+    )
     assert told["loaded"] == []
     assert told["answer"]["statusCode"] == 200
 

@@ -100,7 +100,7 @@ class Kit:
 
     @cached_property
     def catalog(self) -> Catalog:
-        return load_agents([self.settings.root / "agents", *map(Path, self.settings.agents)])
+        return load_agents([self.settings.root / folder for folder in (Path("agents"), *self.settings.agents)])
 
     # ---- the store ----
 

@@ -52,7 +52,7 @@ class Settings(BaseModel):
     #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
     fetch_contents: bool = True
 
-    #: Folders of agents beside ``agents/``.
+    #: Folders of agents beside ``agents/``, relative to the root.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.
     root: Path = Path()

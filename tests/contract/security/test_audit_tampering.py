@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from functions.observe.tampering import Guard
-from local.cli.operator import Operator
 from tests.support.api import MemoryKit
 from tests.support.http import Caller
 from tests.support.kit import POLICY, WHO
@@ -27,6 +26,7 @@ from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.recorders import RecordedAlerts
 from turnkeeper.testing.schema import create_table
+from turnkeeper_local.cli.operator import Operator
 
 Records = list[dict[str, Any]]
 

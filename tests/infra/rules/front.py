@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra import names
 from tests.infra.rules.rule import Found, Rule, Templates, first, handler_of, turn_of
 from tests.infra.variants import Variant
+from turnkeeper_infra import names
 
 # Of AWS's managed policies, by the ids that its documentation gives.
 _CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"

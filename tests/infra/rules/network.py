@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra import names
 from tests.infra.rules.rule import Found, Rule, Templates, first, handler_of, is_policy_of, turn_of
 from tests.infra.variants import Variant
+from turnkeeper_infra import names
 
 
 def runners_stand_where_the_file_says(variant: Variant) -> Found:

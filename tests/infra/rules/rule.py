@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from infra import names
 from tests.infra.variants import Template, Variant
+from turnkeeper_infra import names
 
 Templates = dict[str, Template]
 Found = Iterator[str]

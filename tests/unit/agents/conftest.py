@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.repository import REPOSITORY
 from turnkeeper import Agent, Tool, ToolContext
 from turnkeeper.runtime.catalog import Catalog, load_agents
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="session")

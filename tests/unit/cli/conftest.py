@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from local.cli import operator as operating
-from local.cli.main import app
-from local.cli.operator import Operator
 from tests.support.kit import MemoryKit
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper_local.cli import operator as operating
+from turnkeeper_local.cli.main import app
+from turnkeeper_local.cli.operator import Operator
 
 
 @dataclass

@@ -10,9 +10,9 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from local.cli.account import examine_account, examine_alerts
-from local.cli.checks import Check
-from local.cli.doctor import examine
+from turnkeeper_local.cli.account import examine_account, examine_alerts
+from turnkeeper_local.cli.checks import Check
+from turnkeeper_local.cli.doctor import examine
 
 REGION = "eu-central-1"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from local.cli.demo import checks, report
-from local.cli.demo.script import LIVE, SCRIPTED
-from local.standin.directives import parse
 from tests.unit.cli.fake_api import FakeApi, assistant, results, status, user
+from turnkeeper_local.cli.demo import checks, report
+from turnkeeper_local.cli.demo.script import LIVE, SCRIPTED
+from turnkeeper_local.standin.directives import parse
 
 Document = dict[str, Any]
 

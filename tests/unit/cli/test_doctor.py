@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from local.cli import doctor
+from turnkeeper_local.cli import doctor
+from turnkeeper_project import Project
 
 AGENT = "from turnkeeper import Agent\nagent = Agent(name={name!r}, model={model!r}, system='s')\n"
 
@@ -18,7 +19,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / "agents" / name
         folder.mkdir(parents=True)
         (folder / "agent.py").write_text(AGENT.format(name=name, model=model))
-    monkeypatch.setattr(doctor, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(doctor, "find_project", lambda: Project(tmp_path))
     monkeypatch.setattr(doctor, "local_place", lambda: None)
     monkeypatch.delenv("TURNKEEPER_AGENTS", raising=False)
     return tmp_path

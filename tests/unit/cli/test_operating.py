@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from local.cli.jobs import one_job
-from local.cli.text import plain, short, usd
 from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
 from tests.unit.cli.fake_api import FakeApi
@@ -22,6 +20,8 @@ from turnkeeper.core.session import Stop
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import keys
+from turnkeeper_local.cli.jobs import one_job
+from turnkeeper_local.cli.text import plain, short, usd
 
 # ---- tenants ----
 
@@ -287,8 +287,8 @@ def test_texts_and_amounts_for_people() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from local.cli.main import app; "
-        "heavy = {'boto3', 'httpx2', 'pydantic', 'anthropic', 'turnkeeper.bootstrap', 'local.kit'};"
+        "import sys; from turnkeeper_local.cli.main import app; "
+        "heavy = {'boto3', 'httpx2', 'pydantic', 'anthropic', 'turnkeeper.bootstrap', 'turnkeeper_local.kit'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path.cwd())

@@ -127,7 +127,7 @@ def test_a_cap_is_told_with_what_to_do(cli: Cli, api: FakeApi) -> None:
 
 def test_what_is_busy_is_asked_again_with_the_same_key(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("local.cli.api.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+    monkeypatch.setattr("turnkeeper_local.cli.api.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     left = [problem(503, "unavailable", "busy")]
     api.override = lambda request: left.pop() if left else None
     assert cli("run", "support", "hi", "--json").exit_code == 0

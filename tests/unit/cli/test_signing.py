@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from botocore.credentials import Credentials
 
-from local.cli.api import Api, SigV4
+from turnkeeper_local.cli.api import Api, SigV4
 
 SECRET = "a secret key"
 

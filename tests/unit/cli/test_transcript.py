@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from local.cli.transcript import Transcript
+from turnkeeper_local.cli.transcript import Transcript
 
 
 def test_people_are_shown_what_the_model_no_longer_sees() -> None:

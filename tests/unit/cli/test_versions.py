@@ -11,9 +11,9 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.cli.place import Place
-from local.cli.versions import STILL_CALLED, Version, removable
 from tests.unit.cli.conftest import Cli
+from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.versions import STILL_CALLED, Version, removable
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.kit import MODEL
+from tests.support.repository import REPOSITORY
 from tests.support.scripted import begin, play, reply, results, scripted_kit, use
 from turnkeeper import Agent, tool
 from turnkeeper.core.errors import AgentNotFound
@@ -18,7 +18,6 @@ from turnkeeper.core.tools import Tool
 from turnkeeper.runtime.catalog import load_agents
 from turnkeeper.runtime.intake import Identity
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 DOCUMENT = REPOSITORY / "docs" / "grants.md"
 #: A role that policy.toml does not describe.
 STRANGER = "anyone else"

@@ -66,7 +66,7 @@ from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
-from local.cli.operator import parse_caps
+from turnkeeper_local.cli.operator import parse_caps
 import json
 
 table = MemoryTable()

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.standin import tokens as standin
 from tests.support.heads import head
 from tests.support.kit import MODEL, POLICY, MemoryKit
 from tests.support.scripted import ScriptedModel, play
@@ -23,6 +22,7 @@ from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper_local.standin import tokens as standin
 
 HEAD = head(granted_tools=("find",))
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from local.standin.conversation import find_prompt, played, text_of
-from local.standin.directives import parse
+from turnkeeper_local.standin.conversation import find_prompt, played, text_of
+from turnkeeper_local.standin.directives import parse
 
 
 def user(content: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.standin.cache import InputSplit, PromptCache
-from local.standin.tokens import (
+from turnkeeper_local.standin.cache import InputSplit, PromptCache
+from turnkeeper_local.standin.tokens import (
     MESSAGE_TOKENS,
     block_tokens,
     count,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.standin.directives import (
+from turnkeeper_local.standin.directives import (
     DONE,
     Cut,
     DirectiveError,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.standin.errors import ApiError
-from local.standin.model import Delivery, StandIn
-from local.standin.scenario import ScenarioError, load
-from local.standin.sse import broken, events, frames
 from turnkeeper.adapters.anthropic_stream import PartialMessage
+from turnkeeper_local.standin.errors import ApiError
+from turnkeeper_local.standin.model import Delivery, StandIn
+from turnkeeper_local.standin.scenario import ScenarioError, load
+from turnkeeper_local.standin.sse import broken, events, frames
 
 
 def request(*messages: Any, **fields: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.standin.errors import ApiError
-from local.standin.signatures import redact, sign_thinking
-from local.standin.validate import parse_body, validate_count, validate_message
+from turnkeeper_local.standin.errors import ApiError
+from turnkeeper_local.standin.signatures import redact, sign_thinking
+from turnkeeper_local.standin.validate import parse_body, validate_count, validate_message
 
 TOOL = {
     "name": "look",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from local.kit.home import REPOSITORY
 from tests.support import clean_root
 from tests.support.dockerfile import FLAGS, DockerfileError, Instruction, read, substitute
 from tests.support.image_build import Builder
+from tests.support.repository import REPOSITORY
 
 
 def test_continued_lines_are_one_and_comments_are_none_also_in_between() -> None:

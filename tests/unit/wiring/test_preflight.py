@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kit import POLICY, REPOSITORY, MemoryKit
+from tests.support.kit import POLICY, MemoryKit
+from tests.support.repository import REPOSITORY
 from turnkeeper import Agent
 from turnkeeper.core.policy import misnamed_caps, policy_of
 from turnkeeper.preflight import examine

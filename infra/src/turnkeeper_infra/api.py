@@ -1,0 +1,305 @@
+"""The Lambdas, the HTTP API in front of them, the sweep's schedule and the table's stream."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigatewayv2 as apigw
+from aws_cdk import aws_apigatewayv2_authorizers as authorizers
+from aws_cdk import aws_apigatewayv2_integrations as integrations
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra.acknowledge import acknowledge
+from turnkeeper_infra.config import Config
+from turnkeeper_infra.edge import Edge
+from turnkeeper_infra.functions import KitFunction, Packaging, identity_settings, model_settings
+from turnkeeper_infra.grants import Grants
+from turnkeeper_infra.keys import key_of
+from turnkeeper_infra.logs import log_group
+from turnkeeper_infra.network import Network
+from turnkeeper_infra.releases import publish
+from turnkeeper_infra.runners import equip
+from turnkeeper_infra.state import StateStack
+
+FRONT_DOOR_SECONDS = 29
+"""API Gateway gives up at 30 s and answers for us; the front door answers first."""
+LOCAL_FRONT_DOOR_SECONDS = 90
+"""Nobody gives up locally. It still aims at the other, and is not ended where a busy machine makes it miss that."""
+
+_ACCESS_LOG_FIELDS = {
+    "request_id": "$context.requestId",
+    "at": "$context.requestTime",
+    "ip": "$context.identity.sourceIp",
+    "method": "$context.httpMethod",
+    "path": "$context.path",
+    "status": "$context.status",
+    "bytes": "$context.responseLength",
+    "duration_ms": "$context.responseLatency",
+    "error": "$context.integrationErrorMessage",
+}
+
+
+class ApiStack(cdk.Stack):
+    """Everything that runs without a container."""
+
+    def __init__(self, scope: Construct, id: str, *, config: Config, state: StateStack) -> None:
+        super().__init__(scope, id, description="Turnkeeper: front door, turn runner, observer, sweep")
+        self._config = config
+        self._state = state
+        self._packaging = Packaging(self, config)
+        # Only into a network that is there already: one of the kit's own holds nothing that a tool could want.
+        self._network = Network(self, "Network", config=config) if config.vpc_id else None
+
+        self.turn = self._turn_runner()
+        live = self._publish_turn(self.turn)
+        self.front_door = self._front_door(live)
+        self.observer = self._observer()
+        self.sweep = self._sweep(live)
+        release = None if config.local else publish(self.front_door, config=config, alerts=state.alerts)
+        # The emulator's gateway calls the function itself.
+        self.http_api = self._http_api(release.alias if release else self.front_door)
+        if release:
+            errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
+            release.roll_back_on(errors, alerts=state.alerts)
+
+        cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
+        cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
+        self._edge(config)
+        cdk.CfnOutput(self, "TurnFunction", value=live.function_arn)
+        cdk.CfnOutput(self, "SweepFunction", value=self.sweep.function_name)
+
+    def _turn_runner(self) -> KitFunction:
+        function = self._function(
+            "Turn",
+            handler=names.TURN_HANDLER,
+            service="turn",
+            description="Runs the steps of a turn",
+            timeout_seconds=self._config.turn_timeout_seconds,
+            memory_mb=1769,  # one whole core: importing the SDK and parsing a stream are processor time
+            settings=model_settings(self._config, self._state),
+            snap_start=not self._config.local,
+            runs_tools=True,
+            # A burst of turns must leave room for front door, sweep and observer.
+            most_at_once=None if self._config.local else self._config.turn_concurrency or None,
+        )
+        grants = Grants(self._state, function.kit_role)
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
+        grants.send_jobs().wake_worker(self._config).sign_tokens().call_model(self._config)
+        equip(function.kit_role, self._config)
+        return function
+
+    def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
+        """What callers are given is a published version: SnapStart works for those only."""
+        alias = publish(function, config=self._config, alerts=self._state.alerts).alias
+        # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
+        alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
+        # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits
+        # for that one, and this names what is made of the function.
+        again = iam.PolicyStatement(sid="GoOn", actions=["lambda:InvokeFunction"], resources=[alias.function_arn])
+        iam.Policy(self, "TurnGoesOn", roles=[function.kit_role], statements=[again])
+        return alias
+
+    def _front_door(self, turn: lambda_.IAlias) -> KitFunction:
+        function = self._function(
+            "FrontDoor",
+            handler=names.API_HANDLER,
+            service="api",
+            description="Checks identity, takes input in, starts turns, waits for answers",
+            timeout_seconds=LOCAL_FRONT_DOOR_SECONDS if self._config.local else FRONT_DOOR_SECONDS,
+            memory_mb=1024,
+            settings={setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)},
+        )
+        grants = Grants(self._state, function.kit_role)
+        grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
+        grants.read_claims().write_claims().erase_claims()
+        grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
+        return function
+
+    def _observer(self) -> KitFunction:
+        function = self._function(
+            "Observer",
+            handler=names.OBSERVE_HANDLER,
+            service="observe",
+            description="Derives scores, traces, metrics and alerts from the table's stream",
+            timeout_seconds=60,
+            memory_mb=512,
+            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
+        )
+        key = key_of(self, "Key", self._config.kms_key_arn)
+        undeliverable = sqs.Queue(
+            self,
+            "ObserverFailures",
+            retention_period=cdk.Duration.days(14),
+            encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+            encryption_master_key=key,
+            enforce_ssl=True,
+        )
+        acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
+        lambda_.CfnEventSourceMapping(
+            self,
+            "ObserverSource",
+            function_name=function.function_arn,
+            event_source_arn=self._state.table.table_stream_arn,
+            starting_position="TRIM_HORIZON",
+            batch_size=100,
+            maximum_batching_window_in_seconds=1,
+            parallelization_factor=2,
+            # One poisoned record must not hold up a shard: halve, retry, then set it aside.
+            bisect_batch_on_function_error=True,
+            maximum_retry_attempts=5,
+            maximum_record_age_in_seconds=6 * 3600,
+            function_response_types=["ReportBatchItemFailures"],
+            destination_config=lambda_.CfnEventSourceMapping.DestinationConfigProperty(
+                on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
+            ),
+        ).node.add_dependency(function.kit_role)
+        self.observer_failures = undeliverable
+        grants = Grants(self._state, function.kit_role)
+        grants.read_stream().set_aside(undeliverable).read_claims().alert().wake_worker(self._config)
+        return function
+
+    def _sweep(self, turn: lambda_.IAlias) -> KitFunction:
+        function = self._function(
+            "Sweep",
+            handler=names.SWEEP_HANDLER,
+            service="sweep",
+            description="Finds dead leases, lost handoffs, stale reservations",
+            timeout_seconds=55,  # done before the next one starts
+            memory_mb=512,
+            settings={setting_keys.TURN_FUNCTION: turn.function_arn},
+        )
+        grants = Grants(self._state, function.kit_role)
+        grants.find_sessions("due").write_sessions().read_claims().erase_claims()
+        grants.send_jobs().count_jobs().wake_worker(self._config).sign_tokens().start_turns(turn).alert()
+        events.Rule(
+            self,
+            "SweepEachMinute",
+            schedule=events.Schedule.rate(cdk.Duration.minutes(1)),
+            targets=[targets.LambdaFunction(function, retry_attempts=0)],
+        )
+        return function
+
+    def _http_api(self, front_door: lambda_.IFunction) -> apigw.HttpApi:
+        integration = integrations.HttpLambdaIntegration(
+            "FrontDoorIntegration", front_door, payload_format_version=apigw.PayloadFormatVersion.VERSION_2_0
+        )
+        api = apigw.HttpApi(
+            self,
+            "HttpApi",
+            api_name=self._config.name.lower(),
+            description="Turnkeeper's front door",
+            default_integration=integration,
+            default_authorizer=self._authorizer(),
+            create_default_stage=False,
+            cors_preflight=self._cors(),
+        )
+        if self._config.cors_origins:
+            # $default takes OPTIONS too, and its authorizer would refuse a preflight, which carries no identity.
+            api.add_routes(
+                path="/{proxy+}",
+                methods=[apigw.HttpMethod.OPTIONS],
+                integration=integration,
+                authorizer=apigw.HttpNoneAuthorizer(),
+            )
+        for path in names.PUBLIC_PATHS:
+            api.add_routes(
+                path=path,
+                methods=[apigw.HttpMethod.GET],
+                integration=integration,
+                authorizer=apigw.HttpNoneAuthorizer(),
+            )
+        access_log = log_group(self, "AccessLog", self._config)
+        stage = apigw.HttpStage(
+            self,
+            "DefaultStage",
+            http_api=api,
+            stage_name="$default",
+            auto_deploy=True,
+            throttle=apigw.ThrottleSettings(
+                rate_limit=self._config.api_rate_limit, burst_limit=self._config.api_burst_limit
+            ),
+        )
+        # The L2 takes a TypeScript interface here that Python cannot make.
+        cfn_stage = stage.node.default_child
+        assert isinstance(cfn_stage, apigw.CfnStage)
+        cfn_stage.access_log_settings = apigw.CfnStage.AccessLogSettingsProperty(
+            destination_arn=access_log.log_group_arn, format=json.dumps(_ACCESS_LOG_FIELDS)
+        )
+        acknowledge(api, "AwsSolutions-APIG4", "Health and the OpenAPI document are public; every other route is not.")
+        if self._config.local:
+            acknowledge(self, "AwsSolutions-APIG4", "The local kit takes identity from headers.")
+        return api
+
+    def _edge(self, config: Config) -> None:
+        if config.domain_name is None or config.certificate_arn is None:
+            return
+        edge = Edge(
+            self,
+            "Edge",
+            api=self.http_api,
+            domain_name=config.domain_name,
+            certificate_arn=config.certificate_arn,
+            web_acl_arn=config.web_acl_arn,
+        )
+        cdk.CfnOutput(self, "EdgeTarget", value=edge.distribution.distribution_domain_name)
+
+    def _cors(self) -> apigw.CorsPreflightOptions | None:
+        """What pages of the named origins may send and read. No cookies: an identity is in a header."""
+        if not self._config.cors_origins:
+            return None
+        return apigw.CorsPreflightOptions(
+            allow_origins=list(self._config.cors_origins),
+            allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
+            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
+            expose_headers=["preference-applied", "retry-after"],
+            max_age=cdk.Duration.hours(1),
+        )
+
+    def _authorizer(self) -> apigw.IHttpRouteAuthorizer:
+        if self._config.identity == "jwt":
+            assert self._config.jwt_issuer is not None
+            return authorizers.HttpJwtAuthorizer(
+                "Jwt", self._config.jwt_issuer, jwt_audience=list(self._config.jwt_audience)
+            )
+        if self._config.identity == "iam":
+            return authorizers.HttpIamAuthorizer()
+        return apigw.HttpNoneAuthorizer()
+
+    def _function(
+        self,
+        id: str,
+        *,
+        handler: str,
+        service: str,
+        description: str,
+        timeout_seconds: int,
+        memory_mb: int,
+        settings: dict[str, str] | None = None,
+        snap_start: bool = False,
+        runs_tools: bool = False,
+        most_at_once: int | None = None,
+    ) -> KitFunction:
+        where = self._config.vpc_functions
+        return KitFunction(
+            self,
+            id,
+            config=self._config,
+            state=self._state,
+            packaging=self._packaging,
+            handler=handler,
+            service=service,
+            description=description,
+            timeout_seconds=timeout_seconds,
+            memory_mb=memory_mb,
+            settings=settings or {},
+            snap_start=snap_start,
+            most_at_once=most_at_once,
+            network=self._network if where == "all" or (where == "runners" and runs_tools) else None,
+        )

@@ -1,0 +1,284 @@
+"""What a Lambda carries: the code, and the dependencies that it imports.
+
+They travel apart. The **code** (`turnkeeper` and `functions/` of the kit, `agents/` and `policy.toml` of the project)
+is small and changes often. The **dependencies** are large, change with the lock file only, and come from a package
+registry: in the cloud they are a Lambda layer, on the emulator a folder of this machine. The worker's image holds both;
+what it is built from is laid out here too.
+
+Both are file assets that the CDK *builds when it publishes them*, as it does with container images, by calling this
+module as a program. So synthesizing needs neither network nor account nor an interpreter of Lambda's version
+(docs/decisions/0031).
+
+    python -m turnkeeper_infra.bundle code VERSION [AGENTS [TREE]]   # compiled for that Python: the path of a zip
+    python -m turnkeeper_infra.bundle layer                          # for Lambda: the path of a zip
+    python -m turnkeeper_infra.bundle host PYTHON                    # for an interpreter of this machine: a folder
+    python -m turnkeeper_infra.bundle image [AGENTS [TREE]]          # what the image is built from: a folder
+
+Each prints its path, and is about the project of the working directory. AGENTS are further folders of agents, with
+colons between; TREE is a tree of the kit's repository to take the kit from instead of the one that is installed.
+
+What is built is cached by the hash of what it is built from, and appears under its final name only when complete.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from turnkeeper_project import KitSource, find_project, kit_source
+
+LAMBDA_PYTHON = "3.13"
+LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
+"""Lambda's Python 3.13 runs on Amazon Linux 2023, with glibc 2.34; not every wheel goes back to manylinux2014."""
+UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024
+"""Lambda refuses more than this, function and layers together."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_JUNK = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.egg-info")
+
+
+def cache_folder() -> Path:
+    """Where finished bundles are kept, for every local kit and every deploy of this project."""
+    return find_project().cache / "bundles"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What code is made of: a project, with further folders of agents, and the kit."""
+
+    project: Path
+    kit: KitSource
+    more_agents: tuple[Path, ...] = ()
+
+    def parts(self, entry: Path) -> Iterator[tuple[Path, str]]:
+        """What is copied, and under which name; `entry` are the entry points of a runner. What is not there is left
+        out."""
+        for source, name in (
+            (self.kit.package, "turnkeeper"),
+            (entry, entry.name),
+            (self.project / "agents", "agents"),
+            *zip(self.more_agents, further_names(len(self.more_agents)), strict=True),
+            (self.project / "policy.toml", "policy.toml"),
+        ):
+            if source.exists():
+                yield source, name
+
+    def digest(self, entry: Path, *words: str) -> str:
+        """Changes with any of the parts, the words, or the way it is built."""
+        digest = hashlib.sha256("\0".join(words).encode())
+        digest.update(Path(__file__).read_bytes())
+        for source, name in self.parts(entry):
+            for file in sorted(_files(source)):
+                inside = file.relative_to(source).as_posix()
+                digest.update(f"{name}/{inside}\0{file.stat().st_size}\0".encode())
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+    def copy(self, entry: Path, folder: Path) -> None:
+        folder.mkdir()
+        for source, name in self.parts(entry):
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=_JUNK)
+            else:
+                shutil.copy(source, folder / name)
+
+
+def further_names(count: int) -> list[str]:
+    """What further folders of agents are called where they are deployed, in their order, beside `agents`."""
+    return [f"agents_{number}" for number in range(2, count + 2)]
+
+
+def code_hash(sources: Sources, version: str) -> str:
+    """Changes when the code asset would."""
+    return sources.digest(sources.kit.functions, version)
+
+
+def build_code(sources: Sources, version: str) -> Path:
+    """Copy the code as it is, compile it for Python `version`, and zip it; return the zip."""
+
+    def build(folder: Path) -> None:
+        code = folder / "code"
+        sources.copy(sources.kit.functions, code)
+        _compile(code, version)
+        _zip(code, folder / "code.zip", root=code)
+
+    return _once(cache_folder() / f"code-{code_hash(sources, version)[:16]}", build) / "code.zip"
+
+
+def image_context(sources: Sources) -> Path:
+    """Lay out what the worker's image is built from: its Dockerfile, the code below `app/`, the lock file."""
+
+    def build(folder: Path) -> None:
+        sources.copy(sources.kit.worker, folder / "app")
+        (folder / "app" / sources.kit.worker.name / "Dockerfile").rename(folder / "Dockerfile")
+        shutil.copy(requirements(), folder / "requirements.txt")
+
+    digest = sources.digest(sources.kit.worker, requirements().read_text())
+    return _once(cache_folder() / f"image-{digest[:16]}", build)
+
+
+def requirements() -> Path:
+    """What is installed beside the code, locked by hash."""
+    return kit_source().requirements
+
+
+def layer_hash() -> str:
+    """Changes when the layer would: with the lock file, the platform, or the way it is built."""
+    digest = hashlib.sha256(f"{LAMBDA_PYTHON} {LAMBDA_PLATFORM}\0".encode())
+    digest.update(requirements().read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()
+
+
+def build_layer() -> Path:
+    """Install the locked dependencies for Lambda, compile them, and zip them as a layer; return the zip."""
+    folder = _once(cache_folder() / f"layer-{layer_hash()[:16]}", _fill_layer)
+    return folder / "layer.zip"
+
+
+def install_for_host(python: Path) -> Path:
+    """Install the locked dependencies for an interpreter of this machine; return the folder to import from."""
+    version = subprocess.run(  # noqa: S603 - an interpreter that the caller names
+        [python, "-c", "import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    digest = hashlib.sha256(version.encode() + b"\0" + requirements().read_bytes()).hexdigest()[:16]
+
+    def build(folder: Path) -> None:
+        _uv_install(folder, "--python", str(python), "--compile-bytecode")
+
+    return _once(cache_folder() / f"host-{digest}", build)
+
+
+def find_uv() -> str:
+    """The uv of the project's environment, or one on the PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / "uv"
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise RuntimeError("uv is not installed; `make setup` installs it")
+    return found
+
+
+def _fill_layer(folder: Path) -> None:
+    packages = folder / "python"
+    _uv_install(
+        packages, "--python-version", LAMBDA_PYTHON, "--python-platform", LAMBDA_PLATFORM,
+        "--only-binary", ":all:",
+    )  # fmt: skip
+    shutil.rmtree(packages / "bin", ignore_errors=True)
+    _compile(packages, LAMBDA_PYTHON)
+    size_bytes = sum(file.stat().st_size for file in packages.rglob("*") if file.is_file())
+    if size_bytes > UNZIPPED_LIMIT_BYTES:
+        raise RuntimeError(f"the layer is {size_bytes:,} bytes unzipped; Lambda takes {UNZIPPED_LIMIT_BYTES:,}")
+    _zip(packages, folder / "layer.zip", root=folder)
+
+
+def _compile(folder: Path, version: str) -> None:
+    """Compile with the Python that will run it: a cold start has no time to, and Lambda's disk is read-only.
+
+    The compiled files carry the hash of their source, not its time, so unzipping cannot make them stale.
+    """
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(folder, quiet=2, stripdir=folder, invalidation_mode=mode)
+        return
+    command = [find_uv(), "run", "--no-project", "--python", version, "python", "-m", "compileall",
+               "-qq", "-j0", "--invalidation-mode", "unchecked-hash", "-s", str(folder), str(folder)]  # fmt: skip
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    # compileall also fails for a single file that is not meant for this Python (templates do that); having no
+    # interpreter at all leaves nothing compiled.
+    if not any(folder.rglob("*.pyc")):
+        raise RuntimeError(
+            f"Python {version} is needed to compile what Lambda imports: without, a cold start takes three times "
+            f"as long. Install it, for example with `uv python install {version}`.\n{done.stderr}"
+        )
+
+
+def _zip(folder: Path, target: Path, *, root: Path) -> None:
+    """Zip a folder and remove it; the same files give the same bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+    shutil.rmtree(folder)
+
+
+def _uv_install(target: Path, *options: str) -> None:
+    command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
+               "--target", str(target), *options, "-r", str(requirements())]  # fmt: skip
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"the dependencies cannot be installed:\n{done.stderr}")
+
+
+def _once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Build into a folder beside and rename: a reader sees all of it or nothing, also when two build at once."""
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        build(draft)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files that travel, of a folder or of a single file."""
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
+        skip = _JUNK(folder, names)
+        yield from (Path(folder) / name for name in names if name not in skip)
+
+
+def _sources(more: list[str]) -> Sources:
+    agents, tree, *_ = (*more, "", "")
+    project = find_project().root
+    folders = tuple(project / part for part in agents.split(":") if part)
+    return Sources(project, kit_source(project / tree if tree else None), folders)
+
+
+def main(arguments: list[str]) -> int:
+    """The builder's command line; prints nothing but the path."""
+    match arguments:
+        case ["code", version, *more]:
+            sys.stdout.write(f"{build_code(_sources(more), version)}\n")
+        case ["layer"]:
+            sys.stdout.write(f"{build_layer()}\n")
+        case ["host", python]:
+            sys.stdout.write(f"{install_for_host(Path(python))}\n")
+        case ["image", *more]:
+            sys.stdout.write(f"{image_context(_sources(more))}\n")
+        case _:
+            sys.stderr.write(f"{__doc__}\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,359 @@
+"""What can be chosen about a deployment, checked before anything is built.
+
+Chosen in the stage's file (`stages/prod.toml`) and overridden by flags (`cdk -c key=value`); `turnkeeper_infra.stages`
+reads both. A value that makes no sense, or a setting that does not exist, is refused here by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from turnkeeper_project import KitSource, find_project, kit_source
+
+Stage = Literal["prod", "dev"]
+Provider = Literal["anthropic", "bedrock"]
+Identity = Literal["jwt", "iam", "local"]
+
+CHOOSE_IDENTITY = """\
+identity is not chosen: who may call the API is said in the stage's file (stages/*.toml), as one of
+
+    identity = "jwt"                                 # tokens of an issuer, checked by API Gateway
+    jwt_issuer = "https://login.example.com/"
+    jwt_audience = ["turnkeeper"]
+
+    identity = "iam"                                 # requests signed with AWS credentials
+    trusted_principals = ["arn:aws:iam::111122223333:role/Backend"]"""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; says which, and what to write."""
+
+
+def _listed(value: object) -> object:
+    """A list in TOML is one; on the command line it is words with commas between."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _parsed(value: object) -> object:
+    """A table in TOML is one; on the command line it is JSON."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _switch(value: object) -> object:
+    """True or false, and on the command line these words: what else might mean a no would mean it by luck."""
+    if isinstance(value, str) and value.lower() not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
+def _shaped(pattern: str, what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {what}, not {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _one_of(*values: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if value not in values:
+            raise ValueError(f"must be one of {', '.join(map(str, values))}, not {value}")
+        return value
+
+    return AfterValidator(check)
+
+
+_ARN = r"arn:[^:\s]+:{service}:[^:\s]*:[^:\s]*:\S+"
+_PRINCIPAL = r"arn:P+:(?:iam|sts)::P+:[\w+=,.@/-]+".replace("P", r"(?:[\w-]|\$\{AWS::\w+\})")
+Arn = Annotated[str, _shaped(_ARN.format(service=r"[a-z0-9-]+"), "an ARN")]
+KeyArn = Annotated[
+    str, _shaped(r"arn:[^:\s]+:kms:[^:\s]+:\d{12}:key/[\w-]+", "the ARN of a KMS key (not of an alias of one)")
+]
+SecretArn = Annotated[
+    str, _shaped(_ARN.format(service="secretsmanager") + r"-\w{6}", "a secret's whole ARN, with its random end")
+]
+Principal = Annotated[str, _shaped(_PRINCIPAL, "the ARN of a role or a user; `${AWS::AccountId}` stands for ours")]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Statement(_Table):
+    """What the runners may do besides; `actions` and `resources` as IAM has them, none of them a bare star."""
+
+    sid: Annotated[str, _shaped(r"[A-Za-z0-9]{1,60}", "letters and digits")]
+    actions: tuple[Annotated[str, _shaped(r"[a-z0-9-]+:[A-Za-z0-9]+", "one action, without a star")], ...]
+    resources: tuple[Arn, ...]
+
+
+class RunnerSecret(_Table):
+    """A secret that the runners may read; a variable names it, so that a tool can fetch it."""
+
+    variable: str
+    arn: SecretArn
+    kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+
+
+class Runners(_Table):
+    """What the two that run tools (turn Lambda and worker) are given besides."""
+
+    variables: dict[str, str] = Field(default_factory=dict)
+    secrets: tuple[RunnerSecret, ...] = ()
+    policies: tuple[Statement, ...] = ()
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        named = [*self.variables, *(secret.variable for secret in self.secrets)]
+        for name in named:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or named.count(name) > 1:
+                raise ValueError(f"{name!r} cannot be a variable's name, or is one twice")
+            if name.startswith(("TURNKEEPER_", "AWS_", "POWERTOOLS_", "LAMBDA_", "ECS_")):
+                raise ValueError(f"{name} belongs to the kit or to AWS; choose another prefix")
+        for name in self.variables:
+            if re.search(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", name, re.IGNORECASE):
+                raise ValueError(f"{name} looks like a secret; name its ARN in runners.secrets instead")
+        return self
+
+
+class Config(BaseModel):
+    """One deployment. Every field is a key of the stage's file, and of the CDK context."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, _shaped(r"[A-Za-z][A-Za-z0-9-]{0,60}", "letters, digits and hyphens")] = "Turnkeeper"
+    """Prefix of the stack names, so that two deployments fit into one account and region."""
+    stage: Stage = "prod"
+    """`prod` keeps table and bucket when the stack goes and protects the table; `dev` lets everything go."""
+    local: bool = False
+    """For the emulator: state and API only, no authorizer, dependencies from a folder of this machine."""
+    nag: bool = False
+    """Check the stacks against cdk-nag's AwsSolutions while synthesizing."""
+    project: Path = Field(default_factory=lambda: find_project().root)
+    """The repository that holds `agents/`, `policy.toml` and `stages/`."""
+    source_root: Path | None = None
+    """A tree of the kit's own repository to take the kit's parts from, instead of the kit that is installed."""
+    local_dependencies: Path | None = None
+    """Local only: the folder that the Lambdas import their dependencies from."""
+
+    identity: Identity
+    """Where the caller's identity comes from, never from a body. Has to be chosen; `local` is the emulator's."""
+    jwt_issuer: Annotated[str, _shaped(r"https://\S+", "an https address")] | None = None
+    jwt_audience: Words = ()
+    jwt_tenant_claim: str = "tenant_id"
+    jwt_user_claim: str = "sub"
+    jwt_role_claim: str = "role"
+    trusted_principals: Annotated[tuple[Principal, ...], BeforeValidator(_listed)] = ()
+    """IAM identity only: role ARNs that may name a tenant and a user in headers."""
+    cors_origins: Annotated[
+        tuple[Annotated[str, _shaped(r"https?://[^/\s*]+", "an origin such as https://app.example.com")], ...],
+        BeforeValidator(_listed),
+    ] = ()
+    """Origins whose pages may call the API from a browser."""
+
+    model_provider: Provider = "anthropic"
+    model_url: str | None = None
+    model_secret_arn: SecretArn | None = None
+    """An existing secret that holds the Anthropic API key, instead of the stack's own one."""
+    model_secret_kms_key_arn: KeyArn | None = None
+    """The key that the existing secret is encrypted with, where that is a customer's."""
+    turn_seconds: int = Field(840, ge=1, le=870)
+    turn_timeout_seconds: int = Field(900, ge=1, le=900)
+    turn_concurrency: int = Field(100, ge=0, le=100_000)
+    """Turns that run at once in Lambda, and what is reserved for them. 0 reserves nothing; that is the default in
+    `dev`, since a new account has too few to reserve any."""
+    lease_seconds: int = Field(60, ge=1, le=43_200)
+    """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
+    worker_concurrency: int = Field(16, ge=1, le=1_000)
+    worker_max_tasks: int = Field(10, ge=1, le=5_000)
+    worker_image: (
+        Annotated[
+            str,
+            _shaped(r"[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}", "an image by its digest (`...@sha256:...`); a tag moves"),
+        ]
+        | None
+    ) = None
+    """An image that is built already; without it, the deploy builds one, which needs Docker."""
+    nat_gateways: int = Field(1, ge=0, le=6)
+    """0 puts the worker's tasks into public subnets with an address each (cheaper, no inbound either way); in `dev`
+    that is the default. Not where the network is an existing one."""
+    vpc_id: Annotated[str, _shaped(r"vpc-[0-9a-f]+", "a VPC's id")] | None = None
+    """An existing network for the runners, instead of one of the kit's own."""
+    vpc_subnet_ids: Annotated[
+        tuple[Annotated[str, _shaped(r"subnet-[0-9a-f]+", "a subnet's id")], ...], BeforeValidator(_listed)
+    ] = ()
+    """Its private subnets, with a way to the model: a NAT, or an endpoint where that is Bedrock."""
+    vpc_cidr: Annotated[str, _shaped(r"\d+(\.\d+){3}/\d+", "an address range such as 10.0.0.0/16")] | None = None
+    """The existing network's address range, from which `vpc_endpoints` may be called."""
+    vpc_security_group_ids: Annotated[
+        tuple[Annotated[str, _shaped(r"sg-[0-9a-f]+", "a security group's id")], ...], BeforeValidator(_listed)
+    ] = ()
+    """Security groups that the runners join besides their own, which lets nothing in."""
+    vpc_functions: Literal["runners", "all", "none"] = "runners"
+    """Which Lambdas stand in the existing network: the one that runs tools, all, or none."""
+    vpc_endpoints: Words = ()
+    """Interface endpoints to make in the network, by AWS's name of the service (`secretsmanager`, `bedrock-runtime`) or
+    by the whole name of a private one (`com.amazonaws.vpce...`)."""
+    kms_key_arn: KeyArn | None = None
+    """A customer's key for table, bucket, queues, topic, logs and secrets. Its policy has to let the services in
+    (docs/deploy.md)."""
+    table_name: Annotated[str, _shaped(r"[\w.-]{3,255}", "a table's name")] | None = None
+    """A table to work on instead of the stack's own: one that a backup was restored into
+    (docs/operations/restore.md)."""
+    table_stream_arn: (
+        Annotated[str, _shaped(r"arn:[^:\s]+:dynamodb:[^:\s]+:\d{12}:table/\S+/stream/\S+", "a stream's ARN")] | None
+    ) = None
+    """The stream of `table_name`, which a restored table has only once it is given one."""
+    domain_name: Annotated[str, _shaped(r"([a-z0-9-]+\.)+[a-z]{2,}", "a host's name")] | None = None
+    """A name of one's own for the API, through CloudFront. For tokens only: a signature names the API's own host."""
+    certificate_arn: (
+        Annotated[
+            str, _shaped(r"arn:[^:\s]+:acm:us-east-1:\d{12}:certificate/\S+", "a certificate's ARN, in us-east-1")
+        ]
+        | None
+    ) = None
+    web_acl_arn: (
+        Annotated[
+            str,
+            _shaped(r"arn:[^:\s]+:wafv2:us-east-1:\d{12}:global/webacl/\S+", "a web ACL's ARN, of CloudFront's scope"),
+        ]
+        | None
+    ) = None
+    """What looks at requests before the API does."""
+    permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
+    """The permissions boundary of every role, where an account demands one."""
+    fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
+    """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
+    agents: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90
+    api_rate_limit: int = Field(200, ge=1)
+    api_burst_limit: int = Field(400, ge=1)
+    alert_email: Annotated[str, _shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
+    runners: Annotated[Runners, BeforeValidator(_parsed)] = Runners()
+
+    @property
+    def kit(self) -> KitSource:
+        return kit_source(self.source_root)
+
+    @property
+    def agent_folders(self) -> list[Path]:
+        """The project's own, then those of `agents`, relative to the project."""
+        return [self.project / part for part in ("agents", *filter(None, self.agents.split(":")))]
+
+    @property
+    def keeps_data(self) -> bool:
+        return self.stage == "prod" and not self.local
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Config:
+        """Check settings as they were written, in TOML or on the command line.
+
+        Raises:
+            ConfigError: names each setting that cannot be used, and for one that does not exist the nearest that does.
+        """
+        try:
+            return cls.model_validate(dict(settings))
+        except ValidationError as error:
+            raise ConfigError("\n".join(_told(problem) for problem in error.errors())) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_stage(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that follow from another choice."""
+        settings = dict(settings)
+        cheap = settings.get("stage") == "dev" or "vpc_id" in settings
+        settings.setdefault("nat_gateways", 0 if cheap else 1)
+        settings.setdefault("turn_concurrency", 0 if settings.get("stage") == "dev" else 100)
+        if str(settings.get("local")).lower() in {"1", "true", "yes"}:
+            settings.setdefault("identity", "local")
+        return settings
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _check_identity(self)
+        _check_network(self)
+        _check_edge(self)
+        if self.turn_seconds >= self.turn_timeout_seconds:
+            raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
+        if self.model_secret_kms_key_arn and not self.model_secret_arn:
+            raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
+        if bool(self.table_name) != bool(self.table_stream_arn):
+            raise ValueError("table_name and table_stream_arn go together: the observer reads the stream")
+        if self.table_stream_arn and f":table/{self.table_name}/stream/" not in self.table_stream_arn:
+            raise ValueError(f"table_stream_arn is not of the table {self.table_name}")
+        return self
+
+
+def _check_identity(config: Config) -> None:
+    match config.identity:
+        case "jwt":
+            if not config.jwt_issuer:
+                raise ValueError('identity = "jwt" needs jwt_issuer: whose tokens are they?')
+            if not config.jwt_audience:
+                raise ValueError("jwt_issuer needs jwt_audience: a token for another audience must be refused")
+        case "iam":
+            if not config.trusted_principals:
+                raise ValueError('identity = "iam" needs trusted_principals: without any, the API refuses everybody')
+        case "local":
+            if not config.local:
+                raise ValueError('identity must be "jwt" or "iam"; "local" trusts headers and is the emulator\'s')
+    if config.identity != "jwt" and config.jwt_issuer:
+        raise ValueError(f'jwt_issuer is of no use with identity = "{config.identity}"; leave one of them out')
+    if config.identity != "iam" and config.trusted_principals:
+        raise ValueError(f'trusted_principals are of no use with identity = "{config.identity}"; leave one of them out')
+
+
+def _check_network(config: Config) -> None:
+    if not config.vpc_id:
+        for name in ("vpc_subnet_ids", "vpc_cidr", "vpc_security_group_ids"):
+            if getattr(config, name):
+                raise ValueError(f"{name} needs vpc_id: which network is it of?")
+        return
+    if not config.vpc_subnet_ids:
+        raise ValueError("vpc_id needs vpc_subnet_ids: where in the network do the runners stand?")
+    if config.nat_gateways:
+        raise ValueError("nat_gateways is about a network of the kit's own; leave it out with vpc_id")
+    if config.vpc_endpoints and not config.vpc_cidr:
+        raise ValueError("vpc_endpoints in an existing network need vpc_cidr: who may call them?")
+
+
+def _check_edge(config: Config) -> None:
+    if bool(config.domain_name) != bool(config.certificate_arn):
+        raise ValueError("domain_name and certificate_arn go together: the certificate is of that name")
+    if config.web_acl_arn and not config.domain_name:
+        raise ValueError("web_acl_arn needs domain_name: it stands at CloudFront, not at the API")
+    if config.domain_name and config.identity != "jwt":
+        raise ValueError('domain_name needs identity = "jwt": a signed request names the API\'s own host')
+
+
+def _told(problem: Any) -> str:
+    """One line about one problem."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing" and where == "identity":
+        return CHOOSE_IDENTITY
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is no setting{_nearest(problem['loc'])}"
+    if problem["type"] == "value_error":
+        text = str(problem["ctx"]["error"])
+        return f"{where} {text}" if where else text
+    return f"{where}: {problem['msg']}, not {problem['input']!r}"
+
+
+def _nearest(place: tuple[str | int, ...]) -> str:
+    tables: dict[str, type[BaseModel]] = {"runners": Runners, "secrets": RunnerSecret, "policies": Statement}
+    within = [tables[part] for part in place[:-1] if isinstance(part, str)]
+    found = difflib.get_close_matches(str(place[-1]), (within or [Config])[-1].model_fields, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""

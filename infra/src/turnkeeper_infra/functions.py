@@ -1,0 +1,268 @@
+"""How every Lambda of the kit is made: one code asset, one dependency layer, a role and a log group of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from turnkeeper_infra import bundle, names, setting_keys
+from turnkeeper_infra.acknowledge import acknowledge
+from turnkeeper_infra.config import Config
+from turnkeeper_infra.logs import count_failed_wakes, log_group
+from turnkeeper_infra.network import Network
+from turnkeeper_infra.runners import runner_variables
+from turnkeeper_infra.state import StateStack
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+class Packaging:
+    """The assets that all functions of a stack share, made once."""
+
+    def __init__(self, stack: cdk.Stack, config: Config) -> None:
+        self._stack = stack
+        self._interpreter = _interpreter(config)
+        version = _host_version() if config.local else bundle.LAMBDA_PYTHON
+        self.code = self._built_code(
+            "Code",
+            bundle.code_hash(sources_of(config), version),
+            ["code", version, *_from_project(config)],
+        )
+        self.layers: list[lambda_.ILayerVersion] = []
+        self.environment: dict[str, str] = {}
+        self.parameters: dict[str, str] = {}
+        """Local only: settings given at deploy time, so that kits which differ in them share a cloud assembly."""
+        if config.local:
+            # The emulator unpacks an asset anew for every process that it starts: the dependencies stay outside.
+            if config.local_dependencies is not None:
+                self.environment["PYTHONPATH"] = str(config.local_dependencies)
+            self.parameters = {
+                setting_keys.MODEL_URL: parameter(stack, "ModelUrl", config.model_url or ANTHROPIC_URL),
+                setting_keys.TURN_SECONDS: parameter(stack, "TurnSeconds", str(config.turn_seconds)),
+                setting_keys.LEASE_SECONDS: parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
+            }
+        else:
+            layer = lambda_.LayerVersion(
+                stack,
+                "Dependencies",
+                code=self._built_code("LayerCode", bundle.layer_hash(), ["layer"]),
+                compatible_runtimes=[_RUNTIME],
+                compatible_architectures=[lambda_.Architecture.ARM_64],
+                description="What Turnkeeper imports, as locked in requirements/runtime.txt",
+            )
+            self.layers.append(layer)
+
+    def _built_code(self, id: str, source_hash: str, command: Sequence[str]) -> lambda_.Code:
+        """An asset that the CDK builds, by `turnkeeper_infra.bundle`, when it publishes it."""
+        location = self._stack.synthesizer.add_file_asset(
+            source_hash=source_hash, executable=[self._interpreter, "-m", "turnkeeper_infra.bundle", *command]
+        )
+        bucket = s3.Bucket.from_bucket_name(self._stack, f"{id}Bucket", location.bucket_name)
+        acknowledge(
+            bucket,
+            "Annotation::@aws-cdk/aws-lambda:codeFromBucketObjectVersionNotSpecified",
+            "The object's key holds the hash of its content, so a change of code is a change of key.",
+        )
+        return lambda_.Code.from_bucket(bucket, location.object_key)
+
+
+class KitFunction(lambda_.Function):
+    """A Lambda with the settings that all of them take. Its role can write its own log, and what it is granted."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        state: StateStack,
+        packaging: Packaging,
+        handler: str,
+        service: str,
+        description: str,
+        timeout_seconds: int,
+        memory_mb: int,
+        settings: Mapping[str, str],
+        snap_start: bool = False,
+        most_at_once: int | None = None,
+        network: Network | None = None,
+    ) -> None:
+        log = log_group(scope, f"{id}Logs", config)
+        if not config.local:  # where nobody is woken
+            count_failed_wakes(log, config)
+        role = iam.Role(
+            scope,
+            f"{id}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"What {service} may do",
+        )
+        _write_own_log(role, log)
+        environment = {
+            **common_settings(config, state),
+            setting_keys.SERVICE_NAME: service,
+            **settings,
+            **packaging.environment,
+        }
+        super().__init__(
+            scope,
+            id,
+            runtime=_RUNTIME,
+            architecture=lambda_.Architecture.ARM_64,
+            code=packaging.code,
+            layers=packaging.layers,
+            handler=handler,
+            description=description,
+            timeout=cdk.Duration.seconds(timeout_seconds),
+            memory_size=memory_mb,
+            role=role,
+            reserved_concurrent_executions=most_at_once,
+            log_group=log,
+            logging_format=lambda_.LoggingFormat.JSON,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            # A version that a template no longer names would be removed as soon as the alias has moved on, with events
+            # on their way to it, and nothing to go back to. `turnkeeper versions prune` removes them in time.
+            current_version_options=lambda_.VersionOptions(
+                removal_policy=cdk.RemovalPolicy.RETAIN if config.keeps_data else cdk.RemovalPolicy.DESTROY
+            ),
+            environment={key: packaging.parameters.get(key, value) for key, value in environment.items()},
+            vpc=network.vpc if network else None,
+            vpc_subnets=network.subnets if network else None,
+            security_groups=network.outbound_only(network, id) if network else None,
+        )
+        self.kit_role = role
+        if network is not None:
+            self.node.add_dependency(_stand_in_network(scope, id, role))
+        acknowledge(self, "AwsSolutions-L1", "SnapStart and the wheels that we lock are proven on this Python.")
+        acknowledge(
+            self, "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", "A version is published behind an alias."
+        )
+
+
+def common_settings(config: Config, state: StateStack) -> dict[str, str]:
+    """What every runtime process is told, in Lambda and in the worker alike."""
+    settings = {
+        setting_keys.TABLE: state.table.table_name,
+        setting_keys.BUCKET: state.bucket.bucket_name,
+        setting_keys.QUEUE_URL: state.queue.queue_url,
+        setting_keys.DLQ_URL: state.dead_letters.queue_url,
+        setting_keys.SIGNING_SECRET_ID: state.signing_secret.secret_arn,
+        setting_keys.MODEL_PROVIDER: config.model_provider,
+        setting_keys.TURN_SECONDS: str(config.turn_seconds),
+        setting_keys.LEASE_SECONDS: str(config.lease_seconds),
+        setting_keys.IDENTITY: config.identity,
+        setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
+        setting_keys.LOG_LEVEL: config.log_level,
+        setting_keys.FETCH_CONTENTS: str(config.fetch_contents).lower(),
+    }
+    if names_of_more := bundle.further_names(len(config.agent_folders) - 1):
+        settings[setting_keys.AGENTS] = ":".join(names_of_more)
+    return settings | worker_settings(config)
+
+
+def worker_settings(config: Config) -> dict[str, str]:
+    """What the worker can hold, and which service it is, for those who wake it; locally somebody else runs it."""
+    if config.local:
+        return {}
+    return {
+        setting_keys.WORKER_SERVICE: names.worker_service(config.name),
+        setting_keys.WORKER_CONCURRENCY: str(config.worker_concurrency),
+        setting_keys.WORKER_MAX_TASKS: str(config.worker_max_tasks),
+    }
+
+
+def model_settings(config: Config, state: StateStack) -> dict[str, str]:
+    """For the two that call the model and run tools; only their roles can read the secrets that are named here."""
+    settings = runner_variables(config)
+    if config.model_provider == "bedrock":
+        return settings
+    settings[setting_keys.MODEL_SECRET_ID] = state.model_secret.secret_arn
+    if config.model_url or config.local:
+        settings[setting_keys.MODEL_URL] = config.model_url or ANTHROPIC_URL
+    return settings
+
+
+def identity_settings(config: Config) -> dict[str, str]:
+    """For the front door: how the authorizer's word becomes tenant, user and role."""
+    if config.identity == "jwt":
+        return {
+            setting_keys.JWT_TENANT_CLAIM: config.jwt_tenant_claim,
+            setting_keys.JWT_USER_CLAIM: config.jwt_user_claim,
+            setting_keys.JWT_ROLE_CLAIM: config.jwt_role_claim,
+        }
+    if config.identity == "iam" and config.trusted_principals:
+        named = ",".join(config.trusted_principals)
+        return {setting_keys.TRUSTED_PRINCIPALS: cdk.Fn.sub(named) if "${" in named else named}
+    return {}
+
+
+def parameter(stack: cdk.Stack, name: str, default: str) -> str:
+    """A stack parameter that is text."""
+    return cdk.CfnParameter(stack, name, default=default).value_as_string
+
+
+def _write_own_log(role: iam.Role, log: logs.LogGroup) -> None:
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            sid="WriteOwnLog",
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+            # The group's own ARN ends in ":*", which is how IAM names the streams of one group.
+            resources=[log.log_group_arn],
+        )
+    )
+
+
+def _stand_in_network(scope: Construct, id: str, role: iam.Role) -> iam.Policy:
+    """Lambda makes the function's network interfaces with the function's role, and looks whether it may beforehand."""
+    statement = iam.PolicyStatement(
+        sid="StandInNetwork",
+        actions=[
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:CreateNetworkInterface",
+            "ec2:DeleteNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:UnassignPrivateIpAddresses",
+        ],
+        resources=["*"],
+    )
+    policy = iam.Policy(scope, f"{id}InNetwork", roles=[role], statements=[statement])
+    acknowledge(policy, "AwsSolutions-IAM5[Resource::*]", "Lambda asks for these on every resource.")
+    return policy
+
+
+def _interpreter(config: Config) -> str:
+    """Who builds an asset when it is published, from the project that the CDK is called in: its own environment, by a
+    path that holds on every machine. A local kit may run from another one, and its assembly stays on the machine."""
+    own = Path(".venv", "bin", "python")
+    return str(own) if not config.local and (config.project / own).exists() else sys.executable
+
+
+def sources_of(config: Config) -> bundle.Sources:
+    """What the assets of a deployment are made of."""
+    return bundle.Sources(config.project, config.kit, tuple(config.agent_folders[1:]))
+
+
+def _from_project(config: Config) -> list[str]:
+    """Further agents, and the tree of the kit, as the bundler is told; nothing where both are the usual ones. Paths
+    hold wherever the project is; what is outside of it keeps its whole path."""
+
+    def told(path: Path) -> str:
+        return str(path.relative_to(config.project)) if path.is_relative_to(config.project) else str(path)
+
+    words = [":".join(map(told, config.agent_folders[1:])), told(config.source_root) if config.source_root else ""]
+    return words if words[1] else words[:1] if words[0] else []
+
+
+def _host_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+_RUNTIME = lambda_.Runtime.PYTHON_3_13

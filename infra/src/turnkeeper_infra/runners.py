@@ -1,0 +1,36 @@
+"""What a stage's file gives the two that run tools (turn Lambda, worker) besides: statements, secrets, variables."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_iam as iam
+
+from turnkeeper_infra import keys
+from turnkeeper_infra.acknowledge import acknowledge
+from turnkeeper_infra.config import Config
+from turnkeeper_infra.keys import use_key
+
+
+def runner_variables(config: Config) -> dict[str, str]:
+    """Variables as they are, and for each secret its ARN: a tool fetches the secret itself, no environment holds it."""
+    return {**config.runners.variables, **{secret.variable: secret.arn for secret in config.runners.secrets}}
+
+
+def equip(role: iam.Role, config: Config) -> None:
+    """Let a runner's role do what the file says, and nothing else."""
+    for statement in config.runners.policies:
+        role.add_to_principal_policy(
+            iam.PolicyStatement(sid=statement.sid, actions=list(statement.actions), resources=list(statement.resources))
+        )
+        for resource in statement.resources:
+            if "*" in resource:
+                acknowledge(role, f"AwsSolutions-IAM5[Resource::{resource}]", "Named so in the stage's file.")
+    secrets = config.runners.secrets
+    if secrets:
+        role.add_to_principal_policy(
+            iam.PolicyStatement(
+                sid="ReadToolSecrets",
+                actions=["secretsmanager:GetSecretValue"],
+                resources=[secret.arn for secret in secrets],
+            )
+        )
+    use_key(role, "secretsmanager", keys.READ, *(secret.kms_key_arn for secret in secrets))

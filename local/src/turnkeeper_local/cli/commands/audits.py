@@ -1,0 +1,68 @@
+"""`turnkeeper audit`: the chains of records, and whether they hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turnkeeper_local.cli.options import Json, SessionId, Stack, Tenant
+from turnkeeper_local.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def show(session: SessionId, stack: Stack = None, tenant: Tenant = None, json: Json = False) -> None:
+    """Show what was done in a session: each tool call, limit and operator's word, in order."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        place = find(stack)
+        records = connect(place).audit(place.tenant(tenant), session)
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.tables import audit_table
+
+            console.print(audit_table(records))
+
+        out.answer({"session_id": session, "records": records}, for_people)
+
+
+@app.command()
+def verify(
+    session: Annotated[
+        str | None,
+        typer.Argument(metavar="[SESSION]", help="Only this session's chain.", show_default=False),
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    json: Json = False,
+) -> None:
+    """Check that no audit record was altered, taken out, added or moved. Exit code 1 where one was.
+
+    Without SESSION: the tenant's own chain, and those of all its sessions.
+    """
+    with Output(json) as out:
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        place = find(stack)
+        tenant_id = place.tenant(tenant)
+        operator = connect(place)
+        chains = [operator.verify(tenant_id, session)] if session else list(operator.verify_all(tenant_id))
+        broken = [chain for chain in chains if chain.problems]
+        document = {"ok": not broken, "tenant_id": tenant_id, "chains": [chain.document() for chain in chains]}
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.tables import chains_report
+
+            console.print(chains_report(chains, tenant_id))
+
+        out.answer(document, for_people)
+        if broken:
+            out.fail()

@@ -1,0 +1,106 @@
+"""The queue: jobs onto it, dead letters back to it; and what all of it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turnkeeper_local.cli.options import Json, Role, Stack, Tenant, User
+from turnkeeper_local.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Agents")(submit)
+    app.command(rich_help_panel="Operating")(redrive)
+    app.command(rich_help_panel="Operating")(spend)
+
+
+def submit(
+    agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="[INPUT]", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="F.jsonl", help="One job a line, - for standard input.")
+    ] = None,
+    job_id: Annotated[
+        str | None, typer.Option("--job-id", metavar="ID", help="The same id never starts a second session.")
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """Put jobs onto the queue: AGENT and INPUT, or a file of them. Prints the ids of their sessions.
+
+    A line of the file is `{"input": ...}` with, where they differ from the options, agent, job_id, tenant_id, user_id,
+    role and metadata. Nothing is sent unless every line can be.
+    """
+    with Output(json) as out:
+        from turnkeeper_local.cli.errors import UsageError
+        from turnkeeper_local.cli.jobs import one_job, read_jobs
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        if (file is None) == (text is None):
+            raise UsageError("either AGENT and INPUT, or --file", code="usage")
+        if file is not None and job_id is not None:
+            raise UsageError("--job-id is for one job; in a file, each line has its own", code="usage")
+        place = find(stack)
+        common = {
+            "agent": agent,
+            "tenant_id": place.tenant(tenant),
+            "user_id": place.user(user),
+            "role": place.role(role),
+        }
+        jobs = read_jobs(file, common) if file is not None else [one_job({**common, "input": text, "job_id": job_id})]
+        operator = connect(place)
+        for job in jobs:
+            operator.submit(job.body, tenant_id=job.tenant_id)
+        document = {"submitted": [job.document() for job in jobs]}
+
+        def for_people(console: Console) -> None:
+            for job in jobs:
+                console.print(job.session_id, markup=False)
+
+        out.answer(document, for_people)
+        if len(jobs) == 1:
+            out.note(f"`turnkeeper watch {jobs[0].session_id}` follows it")
+
+
+def redrive(stack: Stack = None, json: Json = False) -> None:
+    """Give the dead letters back to the queue."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        moved = connect(find(stack)).redrive()
+        summary = f"{moved} {'message' if moved == 1 else 'messages'} back on the queue"
+        out.answer({"moved": moved}, lambda console: console.print(summary))
+
+
+def spend(
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="With the scope of this task.")] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """What was spent and reserved, of which cap, and when it resets; scope by scope."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.place import find
+
+        spent = connect(find(stack), tenant=tenant, user=user, role=role).spend(session)
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.tables import spend_table
+
+            console.print(spend_table(spent["scopes"], f"tenant {spent['tenant_id']}, user {spent['user_id']}"))
+
+        out.answer(spent, for_people)

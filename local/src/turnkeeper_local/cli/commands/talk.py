@@ -1,0 +1,111 @@
+"""Talking to an agent: a conversation, one turn, a turn that goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from turnkeeper_local.cli.options import AgentName, Json, Role, SessionId, Stack, Tenant, User, Wait
+from turnkeeper_local.cli.output import Output
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Agents")(chat)
+    app.command(rich_help_panel="Agents")(run)
+    app.command(rich_help_panel="Sessions")(resume)
+
+
+def chat(
+    agent: AgentName,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Go on with this session.")] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """Talk with an agent; tools, cost and progress are shown as they happen. An empty line or Ctrl-D ends it.
+
+    With --json, each line of standard input is one message, and each event of the transcript one line of output.
+    """
+    with Output(json) as out:
+        from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.conversation import Conversation
+        from turnkeeper_local.cli.place import find
+
+        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        Conversation(out, api, agent, session).run()
+
+
+def run(
+    agent: AgentName,
+    text: Annotated[str, typer.Argument(metavar="INPUT", help="What to say; - reads standard input.")],
+    wait: Wait = 120,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Go on with this session.")] = None,
+    placement: Annotated[
+        str | None, typer.Option("--placement", help="auto, interactive or background; by default the agent's own.")
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """One turn through the API. Exit code 1 where it stopped or failed; 0 also where it still runs after --wait."""
+    with Output(json) as out:
+        import sys
+
+        from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.conversation import one_turn
+        from turnkeeper_local.cli.place import find
+
+        words = sys.stdin.read() if text == "-" else text
+        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        more = {"placement": placement} if placement else {}
+        one_turn(
+            out,
+            api,
+            lambda seconds: (
+                api.say(session, words, wait=seconds) if session else api.start(agent, words, wait=seconds, **more)
+            ),
+            wait_seconds=wait,
+        )
+
+
+def resume(
+    session: SessionId,
+    wait: Wait = 120,
+    max_iterations: Annotated[
+        int | None, typer.Option("--max-iterations", metavar="N", min=1, help="Raise the limit of model calls.")
+    ] = None,
+    clear_flags: Annotated[
+        bool, typer.Option("--clear-flags", help="Let tools that change something run again after a flagged result.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Go on with this model instead of the agent's.")
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """Let a stopped session go on where it stopped. Its options are an operator's, and go onto the audit trail."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.conversation import one_turn, resume_by_token
+        from turnkeeper_local.cli.place import find
+
+        place = find(stack)
+        api = connect(place, tenant=tenant, user=user, role=role)
+        if max_iterations is None and not clear_flags and model is None:
+            one_turn(out, api, lambda seconds: resume_by_token(api, session, seconds), wait_seconds=wait)
+            return
+        from turnkeeper_local.cli.operator import connect as operate
+
+        api.session(session)  # 404 where it is not this caller's
+        operate(place).resume(
+            place.tenant(tenant), session, max_iterations=max_iterations, clear_flags=clear_flags, model=model
+        )
+        one_turn(out, api, lambda _: api.session(session), wait_seconds=wait)

@@ -1,0 +1,173 @@
+"""Turns as they happen: what is said goes in, events come out, until the session rests."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from turnkeeper_local.cli.api import MAX_WAIT_SECONDS, RESTING, WELL, Api, Problem
+from turnkeeper_local.cli.errors import CliError
+from turnkeeper_local.cli.output import Output
+
+Document = dict[str, Any]
+#: Posts the input and waits so many seconds: the turn.
+Post = Callable[[int], Document]
+
+_LONG = 365 * 86_400.0
+
+
+def one_turn(out: Output, api: Api, post: Post, *, wait_seconds: float) -> None:
+    """Post an input and answer with the turn, shown live to people. Ends the program where the turn went wrong."""
+    deadline = time.monotonic() + wait_seconds
+    if out.as_json:
+        turn = post(min(int(wait_seconds), MAX_WAIT_SECONDS))
+        turn = api.finish(turn, within_seconds=deadline - time.monotonic())
+    else:
+        turn = _watched(out, api, post, deadline)
+    out.answer(turn, lambda _: None)
+    if turn["status"] in RESTING and turn["status"] not in WELL:
+        out.fail()
+
+
+def resume_by_token(api: Api, session_id: str, wait: int) -> Document:
+    """Go on with a stopped session, as its user may.
+
+    Raises:
+        CliError: there is nothing to go on with.
+    """
+    session = api.session(session_id)
+    token = session.get("continuation_token")
+    if not token:
+        raise CliError(
+            f"the session is {session['status']}: there is nothing to go on with",
+            code="session_ended",
+            hint="`turnkeeper run AGENT INPUT --session ID` says something more in an idle session",
+            status=session["status"],
+        )
+    return api.go_on(token, wait=wait)
+
+
+def follow(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> None:
+    """Show events as they happen: to people, or one a line."""
+    for event in _with_progress(out, api.follow(session_id, after=after, until=until)):
+        if out.as_json:
+            out.line(event)
+        else:
+            _transcript(out, with_user=True).show(event)
+
+
+def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
+    from turnkeeper_local.cli.transcript import Transcript, turn_line
+
+    turn = post(0)
+    session_id = str(turn["session_id"])
+    transcript = Transcript(out.console, with_user=False)
+    out.note(f"session {session_id}")
+    for event in _with_progress(out, api.follow(session_id, after=_turn_start(api, session_id, turn), until=deadline)):
+        if event["type"] != "status" or event.get("status") not in RESTING:
+            transcript.show(event)
+    session = api.session(session_id)
+    out.console.print(turn_line(session))
+    if session["status"] not in RESTING:
+        out.note(f"still at it; `turnkeeper watch {session_id}` follows it")
+    elif session.get("continuation_token"):
+        out.note(f"`turnkeeper resume {session_id}` goes on once the limit allows it")
+    return session
+
+
+def _turn_start(api: Api, session_id: str, turn: Document) -> int:
+    """The seq that this turn's events come behind: where it was quick, its answer is in the transcript already."""
+    events = api.events(session_id, after=max(0, int(turn["last_seq"]) - 50))["events"]
+    inputs = [event["seq"] for event in events if event["type"] == "user" and not event.get("by_kit")]
+    return int(inputs[-1]) if inputs else 0
+
+
+def _transcript(out: Output, *, with_user: bool) -> Any:
+    from turnkeeper_local.cli.transcript import Transcript
+
+    return Transcript(out.console, with_user=with_user)
+
+
+def _with_progress(out: Output, events: Iterator[Document]) -> Iterator[Document]:
+    """The same events, with a sign of life while there is none."""
+    if out.as_json or not sys.stdout.isatty():
+        yield from events
+        return
+    with out.console.status("waiting") as sign:
+        for event in events:
+            yield event
+            sign.update(_WAITING_FOR.get(event["type"], "waiting"))
+
+
+_WAITING_FOR = {"user": "thinking", "tool_results": "thinking", "assistant": "running tools"}
+
+
+class Conversation:
+    """An interactive chat. One session, as many turns as the user likes."""
+
+    def __init__(self, out: Output, api: Api, agent: str, session_id: str | None) -> None:
+        self._out = out
+        self._api = api
+        self._agent = agent
+        self._session_id = session_id
+        self._seen = 0
+        self._interactive = not out.as_json and sys.stdin.isatty()
+
+    def run(self) -> None:
+        if self._session_id:
+            self._catch_up(self._session_id)
+        for text in self._inputs():
+            try:
+                if not self._turn(text):
+                    return
+            except KeyboardInterrupt:
+                self._out.note("left running; Ctrl-C again ends the chat, `turnkeeper watch` follows it")
+            except Problem as problem:
+                if not self._interactive:
+                    raise
+                self._out.tell(problem)  # a person can say something else, or later
+        if self._session_id:
+            self._out.note(f"turnkeeper chat {self._agent} --session {self._session_id}")
+
+    def _catch_up(self, session_id: str) -> None:
+        session = self._api.session(session_id)
+        if session["agent"] != self._agent:
+            raise CliError(f"session {session_id} is one of agent {session['agent']!r}", code="wrong_agent")
+        for event in self._api.all_events(session_id):
+            self._show(event, with_user=True)
+
+    def _inputs(self) -> Iterator[str]:
+        if not self._interactive:
+            for line in sys.stdin:
+                if line.strip():
+                    yield line.strip()
+            return
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            # Blank ends it: nobody sends an empty message on purpose.
+            while text := self._out.console.input("[bold]›[/bold] ").strip():
+                yield text
+
+    def _turn(self, text: str) -> bool:
+        """Whether the conversation can go on after this turn."""
+        turn = self._api.say(self._session_id, text) if self._session_id else self._api.start(self._agent, text)
+        if self._session_id is None:
+            self._out.note(f"session {turn['session_id']}")
+        self._session_id = str(turn["session_id"])
+        for event in _with_progress(self._out, self._api.follow(self._session_id, after=self._seen)):
+            self._show(event, with_user=not self._interactive)
+        session = self._api.session(self._session_id)
+        if not self._out.as_json:
+            from turnkeeper_local.cli.transcript import turn_line
+
+            self._out.console.print(turn_line(session))
+        return session["status"] in {"idle", "stopped"}
+
+    def _show(self, event: Document, *, with_user: bool) -> None:
+        self._seen = int(event["seq"])
+        if self._out.as_json:
+            self._out.line(event)
+        elif event["type"] != "status" or event.get("status") not in RESTING:
+            _transcript(self._out, with_user=with_user).show(event)

@@ -1,0 +1,39 @@
+"""The program `turnkeeper`."""
+
+from __future__ import annotations
+
+import typer
+
+from turnkeeper_local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants, versions
+
+app = typer.Typer(
+    name="turnkeeper",
+    help="Run Claude agents: a whole kit on this machine, or one deployed to AWS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (kits, talk, sessions, branches, jobs):
+    module.register(app)
+app.add_typer(
+    tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
+)
+app.add_typer(
+    audits.app,
+    name="audit",
+    rich_help_panel="Operating",
+    help="The audit trail: who did what, and whether anybody touched it.",
+)
+app.add_typer(
+    versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""What an operator does to a kit directly: its table, its queues. Needs credentials for them, not for the API."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from turnkeeper.adapters.sqs import redrive
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.audit import Problem, verify
+from turnkeeper.core.caps import format_cap, format_rule, parse_cap
+from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
+from turnkeeper.core.periods import zone_of
+from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.scopes import SCOPES, Scope
+from turnkeeper.core.session import Head
+from turnkeeper.core.stops import resumable
+from turnkeeper.ports import Item
+from turnkeeper.runtime.jobs import Job, parse
+from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.settings import Settings
+from turnkeeper_local.cli.place import Place
+from turnkeeper_project import find_project
+
+Document = dict[str, Any]
+
+#: A chain that grows while it is read is read again, this often.
+_READS = 5
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An audit chain as it was found. ``session_id`` is None for the tenant's own."""
+
+    session_id: str | None
+    records: Sequence[Mapping[str, Any]]
+    problems: Sequence[Problem]
+
+    def document(self) -> Document:
+        found = [{**problem.model_dump(), "text": str(problem)} for problem in self.problems]
+        return {"session_id": self.session_id, "records": len(self.records), "problems": found}
+
+
+class Operator:
+    """``name`` makes who it is, for the audit trail, when something is about to be changed."""
+
+    def __init__(self, kit: Kit, name: Callable[[], str]) -> None:
+        self._kit = kit
+        self._name = name
+
+    # ---- tenants ----
+
+    def tenant(self, tenant_id: str) -> Document:
+        terms = self._kit.tenants.terms(tenant_id)
+        return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
+
+    def set_tenant(
+        self,
+        tenant_id: str,
+        *,
+        plan: str | None = None,
+        caps: Mapping[Scope, int | None] | None = None,
+        from_plan: Collection[Scope] = (),
+        shards: int | None = None,
+        paused: bool | None = None,
+        timezone: str | None = None,
+    ) -> Document:
+        terms = self._kit.tenants.set(
+            tenant_id,
+            actor=self._name(),
+            plan=plan,
+            caps=caps,
+            from_plan=from_plan,
+            shards=shards,
+            paused=paused,
+            timezone=timezone,
+        )
+        return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
+
+    def index_tenant(self, tenant_id: str) -> Document:
+        return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
+
+    # ---- sessions ----
+
+    def resume(
+        self,
+        tenant_id: str,
+        session_id: str,
+        *,
+        max_iterations: int | None = None,
+        clear_flags: bool = False,
+        model: str | None = None,
+    ) -> Head:
+        """Let a stopped session go on under other limits or with another model, and start its runner; one that waits
+        for its user only has its flags cleared. Goes onto the session's audit chain, with the deed."""
+        kit = self._kit
+        head = kit.sessions.head(tenant_id, session_id)
+        if (
+            clear_flags
+            and max_iterations is None
+            and model is None
+            and head.resting
+            and not head.ended
+            and not resumable(head, "operator")
+        ):
+            return kit.intake.clear_flags(head, actor=self._name())
+        after = kit.intake.resume(
+            head, max_iterations=max_iterations, clear_flags=clear_flags, model=model, actor=self._name()
+        )
+        kit.dispatch.send(after)
+        return after
+
+    # ---- jobs ----
+
+    def submit(self, body: str, *, tenant_id: str) -> None:
+        self._kit.queue.send(body, group=tenant_id)
+
+    def redrive(self) -> int:
+        settings = self._kit.settings
+        assert settings.queue_url is not None
+        assert settings.dlq_url is not None
+        recorded: set[str] = set()
+
+        def record(body: str) -> None:
+            """First the record, then the deed: the queue cannot take part in a transaction of the table."""
+            tenant_id = self._tenant_of(body)
+            if tenant_id is not None and tenant_id not in recorded:
+                self._kit.tenants.audit(tenant_id, "operator_action", self._name(), {"action": "redrive"})
+                recorded.add(tenant_id)
+
+        return redrive(self._kit.aws.sqs, dlq_url=settings.dlq_url, queue_url=settings.queue_url, before=record)
+
+    def _tenant_of(self, body: str) -> str | None:
+        """Whose message it is; ``None`` for what is no message of ours, and so moves nobody's session."""
+        try:
+            message = parse(body)
+            return (
+                message.tenant_id
+                if isinstance(message, Job)
+                else self._kit.tokens.verify(message.continuation_token).tenant_id
+            )
+        except (TurnkeeperError, ValueError):
+            return None
+
+    def queue_depths(self) -> dict[str, int]:
+        """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""
+        settings = self._kit.settings
+        depths = {}
+        for name, url in (("queue", settings.queue_url), ("dead_letters", settings.dlq_url)):
+            assert url is not None
+            answer = self._kit.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            depths[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+            if name == "queue":
+                depths["in_flight"] = int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+        return depths
+
+    # ---- audit ----
+
+    def audit(self, tenant_id: str, session_id: str | None) -> list[Document]:
+        """The records of a session's chain, or of the tenant's own."""
+        if session_id is not None:
+            self._kit.sessions.head(tenant_id, session_id)
+        return audit_records(self._kit.sessions.audit(tenant_id, session_id))
+
+    def verify(self, tenant_id: str, session_id: str | None) -> Chain:
+        """Check one chain against its head.
+
+        Raises:
+            SessionNotFound: there is neither a head nor a record of it.
+        """
+        for attempt in range(1, _READS + 1):
+            before = self._chain_head(tenant_id, session_id)
+            items: list[Item] = self._kit.sessions.audit(tenant_id, session_id)
+            head = self._chain_head(tenant_id, session_id)
+            if head == before or attempt == _READS:
+                break
+        records = audit_records(items)
+        if isinstance(head, Problem):
+            if session_id is not None and head.kind == "missing" and not records:
+                raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
+            # Without a head, what is left can still be checked up to its own end.
+            last = records[-1] if records else {}
+            count, digest = last.get("seq"), last.get("hash")
+            known = (count, digest) if isinstance(count, int) and isinstance(digest, str) else (0, "")
+            found = verify(records, *known, tenant_id=tenant_id, session_id=session_id)
+            return Chain(session_id, records, [head, *found])
+        problems = verify(records, *head, tenant_id=tenant_id, session_id=session_id)
+        return Chain(session_id, records, problems)
+
+    def verify_all(self, tenant_id: str) -> Iterator[Chain]:
+        """The tenant's own chain, then those of all its sessions, newest first. One that cannot be read stops none of
+        the others."""
+        yield self.verify(tenant_id, None)
+        for session_id in self._kit.sessions.lists.ids(tenant_id):
+            yield self.verify(tenant_id, session_id)
+
+    def heads(self, tenant_id: str) -> Iterator[Head]:
+        cursor = None
+        while True:
+            heads, cursor = self._kit.sessions.lists.page(tenant_id, None, status=None, limit=100, cursor=cursor)
+            yield from heads
+            if cursor is None:
+                return
+
+    def _chain_head(self, tenant_id: str, session_id: str | None) -> tuple[int, str] | Problem:
+        """What the head says of the chain, or what is wrong with the head: it is evidence here, and may be anything."""
+        key = keys.tenant_key(tenant_id) if session_id is None else keys.head_key(tenant_id, session_id)
+        item = self._kit.table.get(key)
+        if item is None and session_id is None and not self._kit.sessions.audit(tenant_id, None):
+            return 0, ""
+        if item is None:
+            return Problem(kind="missing", first=None, last=None, why="the head of the chain is gone")
+        count, digest = item.get("audit_seq"), item.get("audit_hash")
+        if isinstance(count, bool) or not isinstance(count, int) or not isinstance(digest, str):
+            return Problem(kind="head", first=None, last=None, why="does not say where the chain ends")
+        if (item.get("tenant_id"), item.get("session_id")) != (tenant_id, session_id):
+            return Problem(kind="head", first=None, last=None, why="says that it is another tenant's or session's")
+        if session_id is not None:
+            try:
+                codec.head_of(item)
+            except ValueError:
+                return Problem(kind="head", first=None, last=None, why="cannot be read")
+        return count, digest
+
+
+def connect(place: Place) -> Operator:
+    """The operator of a kit, with the settings that its stacks say."""
+    os.environ.update(place.environment())
+    outputs = place.outputs
+    settings = Settings(
+        table=outputs["TableName"],
+        bucket=outputs["BucketName"],
+        queue_url=outputs["QueueUrl"],
+        dlq_url=outputs["DlqUrl"],
+        turn_function=outputs["TurnFunction"],
+        signing_secret_id=outputs["SigningSecretArn"],
+        # Plans and agents are those of this project, as they are of whoever deployed from it.
+        root=find_project().root,
+    )
+
+    def name() -> str:
+        if place.local:
+            return f"operator:{getpass.getuser()}"
+        return str(place.session.client("sts").get_caller_identity()["Arn"])
+
+    return Operator(Kit(settings), name)
+
+
+def tenant_document(terms: Terms, plan: str) -> Document:
+    """Caps as a plan of policy.toml says them: an amount, or a table of amounts by agent."""
+    tenant, caps = terms.tenant, terms.caps
+    return {
+        "tenant_id": tenant.tenant_id,
+        "plan": plan,
+        "paused": tenant.paused,
+        "timezone": caps.timezone,
+        "caps": {scope: format_rule(rule) for scope, rule in caps.rules.items()},
+        "overrides": {scope: format_cap(cap) for scope, cap in tenant.overrides.items()},
+        "shards": tenant.shards,
+    }
+
+
+def parse_caps(options: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:
+    """``SCOPE=USD``, ``SCOPE=unlimited`` or ``SCOPE=plan``, each as an option gives it: the caps, and the scopes whose
+    cap is the plan's again.
+
+    Raises:
+        ValueError: no such scope or amount; the text says which there are.
+    """
+    caps: dict[Scope, int | None] = {}
+    from_plan: set[Scope] = set()
+    for option in options:
+        name, separator, amount = option.partition("=")
+        scope = next((scope for scope in SCOPES if scope == name.strip()), None)
+        if scope is None or not separator:
+            raise ValueError(f"{option!r} is not SCOPE=USD, with a scope of {', '.join(SCOPES)}")
+        if amount.strip() == FROM_PLAN:
+            from_plan.add(scope)
+        else:
+            caps[scope] = parse_cap(amount.strip())
+    return caps, from_plan
+
+
+def parse_timezone(option: str | None) -> str | None:
+    """The option as it is.
+
+    Raises:
+        ValueError: neither ``plan`` nor the name of a time zone.
+    """
+    if option not in {None, FROM_PLAN}:
+        zone_of(option or "")
+    return option

@@ -1,0 +1,138 @@
+"""How a command answers: for people, or for programs; and with which exit code.
+
+    with Output(json_wanted) as out:
+        out.answer(document, lambda console: console.print(...))
+
+With ``--json``, standard output holds exactly one JSON document, or one a line where the command is a stream. An error
+is such a document too: ``{"error": {"code", "detail", ...}}``. Progress and hints go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from turnkeeper_local.cli.errors import CliError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+
+class Output:
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self._answered = False
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output, for people."""
+        from rich.console import Console
+
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    @cached_property
+    def notes(self) -> Console:
+        """Standard error: progress, hints, errors."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+    # ---- answers ----
+
+    def answer(self, document: Any, for_people: Callable[[Console], object]) -> None:
+        """The command's one answer."""
+        self._answered = True
+        if self.as_json:
+            write_line(document, indent=2)
+        else:
+            for_people(self.console)
+
+    def line(self, document: Mapping[str, Any]) -> None:
+        """One document of a stream; only with ``--json``."""
+        self._answered = True
+        if self.as_json:
+            write_line(document)
+
+    def note(self, text: str) -> None:
+        """Something on the side, for people."""
+        if not self.as_json:
+            from rich.text import Text
+
+            self.notes.print(Text(text, style="dim"))
+
+    def fail(self) -> None:
+        """End with exit code 1, after an answer that says why."""
+        sys.exit(FAILED)
+
+    # ---- errors ----
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, SystemExit):
+            return
+        if isinstance(error, KeyboardInterrupt):
+            self.note("interrupted")
+            sys.exit(INTERRUPTED)
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has gone, as `| head` does: nothing is wrong, and nobody is there to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        explained = explain(error)
+        if explained is None:
+            return
+        self.tell(explained)
+        sys.exit(USAGE if isinstance(explained, UsageError) else FAILED)
+
+    def tell(self, error: CliError) -> None:
+        """Say what went wrong."""
+        if self.as_json:
+            document = {"code": error.code, "detail": error.detail, **error.data}
+            if error.hint:
+                document["hint"] = error.hint
+            write_line({"error": document}, indent=None if self._answered else 2)
+            return
+        from rich.text import Text
+
+        from turnkeeper_local.cli.text import plain
+
+        self.notes.print(Text.assemble(("error  ", "bold red"), plain(error.detail)))
+        if error.hint:
+            self.notes.print(Text(f"       {plain(error.hint)}", style="dim"))
+
+
+def write_line(document: Any, *, indent: int | None = None) -> None:
+    # A program reads any character; a terminal may act on some.
+    text = json.dumps(document, indent=indent, ensure_ascii=sys.stdout.isatty(), default=str)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def explain(error: BaseException) -> CliError | None:
+    """An error of ours, of the kit's or of AWS, as one to tell; ``None`` for what nobody foresaw."""
+    if isinstance(error, CliError):
+        return error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from turnkeeper.core.errors import TurnkeeperError
+    from turnkeeper_local.kit.errors import KitError
+
+    if isinstance(error, KitError):
+        return CliError(str(error), code="kit_error")
+    if isinstance(error, TurnkeeperError):
+        return CliError(error.detail, **{**error.data, "code": error.code})
+    if isinstance(error, BotoCoreError | ClientError):
+        return CliError(f"AWS: {error}", code="aws_error", hint="`turnkeeper doctor` looks at what is in the way")
+    return None

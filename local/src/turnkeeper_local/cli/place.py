@@ -1,0 +1,144 @@
+"""Which kit a command works on: the local one that is up, or one deployed in an account."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_project import find_project
+
+if TYPE_CHECKING:
+    import boto3
+
+#: Prefix of the stacks where `cdk deploy` is given none; the local kit's is always this.
+DEFAULT_STACKS = "Turnkeeper"
+LOCAL_TENANT, LOCAL_USER, LOCAL_ROLE = "local", "dev", "admin"
+
+_DOWN = "bring it up with `make up` (or `turnkeeper up`), or name a deployed kit with --stack NAME"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kit that can be talked to."""
+
+    #: Prefix of its stacks.
+    stacks: str
+    local: bool
+    region: str | None = None
+    endpoint_url: str | None = None
+    #: What local.json says; empty for a deployed kit.
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """Credentials: the emulator's for the local kit, whatever AWS tools use for a deployed one."""
+        import boto3
+
+        if self.local:
+            return boto3.Session("test", "test", region_name=self.region)
+        return boto3.Session(region_name=self.region)
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The outputs of the state stack and the API stack.
+
+        Raises:
+            CliError: there are no such stacks.
+        """
+        from botocore.exceptions import ClientError
+
+        make: Any = self.session.client
+        client = make("cloudformation", endpoint_url=self.endpoint_url)
+        found: dict[str, str] = {}
+        for stack in (f"{self.stacks}State", f"{self.stacks}Api"):
+            try:
+                described = client.describe_stacks(StackName=stack)["Stacks"][0]
+            except (ClientError, IndexError) as error:
+                where = self.session.region_name or "no region"
+                raise CliError(
+                    f"there is no stack {stack} in {where}: {error}",
+                    code="stack_not_found",
+                    hint="--stack takes the `name` in the stage's file (stages/*.toml), by default Turnkeeper",
+                ) from error
+            found.update({item["OutputKey"]: item["OutputValue"] for item in described.get("Outputs", [])})
+        return found
+
+    @property
+    def api_url(self) -> str:
+        return str(self.document["api_url"]) if self.local else self.outputs["ApiUrl"].rstrip("/")
+
+    def tenant(self, named: str | None) -> str:
+        """The tenant that is meant; only the local kit has one by default."""
+        return self._named(named, LOCAL_TENANT, "--tenant")
+
+    def user(self, named: str | None) -> str:
+        return self._named(named, LOCAL_USER, "--user")
+
+    def role(self, named: str | None) -> str | None:
+        """The role of a job; without one, the policy's default."""
+        return named or (LOCAL_ROLE if self.local else None)
+
+    def _named(self, named: str | None, default: str, option: str) -> str:
+        if named:
+            return named
+        if self.local:
+            return default
+        raise UsageError(f"{option} is needed for a deployed kit", code="usage")
+
+    def environment(self) -> dict[str, str]:
+        """What makes AWS clients that know nothing of this place talk to it; nothing for a deployed kit."""
+        if not self.local:
+            return {}
+        assert self.region is not None
+        assert self.endpoint_url is not None
+        return {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+
+def local_json() -> Path:
+    """Where the local kit says how to reach it. Read as any other program reads it: importing the kit takes longer."""
+    return Path(os.environ.get("TURNKEEPER_HOME") or find_project().root / ".turnkeeper").resolve() / "local.json"
+
+
+def find(stack: str | None) -> Place:
+    """The kit that is meant.
+
+    Raises:
+        CliError: no local kit is up.
+    """
+    if stack:
+        return Place(stacks=stack, local=False)
+    place = local_place()
+    if place is None:
+        raise CliError("no local kit is up", code="kit_down", hint=_DOWN)
+    return place
+
+
+def local_place() -> Place | None:
+    """The local kit that is up, or None."""
+    try:
+        document = json.loads(local_json().read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CliError(f"{local_json()} cannot be read: {error}", code="kit_down", hint=_DOWN) from error
+    return Place(
+        stacks=DEFAULT_STACKS,
+        local=True,
+        region=document["region"],
+        endpoint_url=document["aws_endpoint_url"],
+        document=document,
+    )

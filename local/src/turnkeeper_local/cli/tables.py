@@ -1,0 +1,163 @@
+"""Tables for people. Whatever comes from outside is put in as text, never as markup."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from turnkeeper_local.cli.text import arguments, clock, moment, plain, recent, seconds, short, usd
+
+if TYPE_CHECKING:
+    from turnkeeper_local.cli.operator import Chain
+
+Document = Mapping[str, Any]
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for column in columns:
+        # What has to be copied is never cut.
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in {"session", *right})
+    return table
+
+
+def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in pairs:
+        table.add_row(name, Text(plain(value)))
+    return table
+
+
+def sessions_table(sessions: Sequence[Document]) -> Table:
+    table = _table("session", "agent", "status", "steps", "cost", "updated", right=("steps", "cost"))
+    for session in sessions:
+        cells = [
+            *(session["session_id"], session["agent"], _status(session), session.get("steps", "")),
+            *(usd(session.get("cost_usd")), recent(session.get("updated_at"))),
+        ]
+        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    return table
+
+
+def _status(session: Document) -> str:
+    """With the reason, where the status does not say it already."""
+    reason = (session.get("stop") or {}).get("reason")
+    return (
+        str(session["status"])
+        if reason in {None, "end_turn", "end_task", "cancelled"}
+        else f"{session['status']}: {reason}"
+    )
+
+
+def session_table(session: Document) -> Table:
+    limits = session.get("limits") or {}
+    pairs = [
+        ("session", session["session_id"]),
+        ("agent", f"{session['agent']}, {session.get('placement')}, last on {session.get('runner') or 'nothing yet'}"),
+        ("tenant, user", f"{session.get('tenant_id')}, {session.get('user_id')}"),
+        ("status", _status(session)),
+        ("cost", f"{usd(session.get('cost_usd'))} of {usd(limits.get('task_usd'))} in {session.get('steps')} steps"),
+        ("iterations", f"{session.get('iterations')} of {limits.get('max_iterations')} in this turn"),
+        ("tools", ", ".join(session.get("granted_tools") or ()) or "none"),
+        ("created", moment(session.get("created_at"))),
+    ]
+    if plan := session.get("plan"):
+        pairs.append(("plan", plan_text(plan)))
+    if flags := session.get("flags"):
+        pairs.append(
+            ("flags", f"{len(flags)} results look as if they carried instructions, see entries " + _seqs(flags))
+        )
+    if session.get("scores"):
+        pairs.append(("scores", short(str(session["scores"]), 200)))
+    return _facts(pairs)
+
+
+def plan_text(plan: Document) -> str:
+    marks = {"done": "✓", "in_progress": "▸", "dropped": "✗"}
+    items = (f"{marks.get(item['state'], '·')} {short(item['title'])}" for item in plan["items"])
+    return "\n".join([short(plan["goal"]), *items])
+
+
+def _seqs(flags: Sequence[Document]) -> str:
+    return ", ".join(str(flag["seq"]) for flag in flags)
+
+
+def tools_table(events: Sequence[Document]) -> Table:
+    """How often each tool was called, how that went, and how long it took."""
+    outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    millis: Counter[str] = Counter()
+    for event in events:
+        for result in event.get("results", ()):
+            name = str(result.get("tool"))
+            outcomes[name][str(result.get("outcome"))] += 1
+            millis[name] += int(result.get("duration_ms") or 0)
+    table = _table("tool", "calls", "outcomes", "time", right=("calls", "time"))
+    for name, counts in outcomes.items():
+        shares = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        table.add_row(Text(plain(name)), str(counts.total()), shares, seconds(millis[name]))
+    return table
+
+
+def spend_table(scopes: Sequence[Document], title: str) -> Group:
+    table = _table("scope", "spent", "reserved", "cap", "resets", right=("spent", "reserved", "cap"))
+    for scope in scopes:
+        amounts = (usd(scope["spent_usd"]), usd(scope["reserved_usd"]), usd(scope["cap_usd"]))
+        table.add_row(_scope(scope["scope"], scope.get("agent")), *amounts, moment(scope["resets_at"]))
+    return Group(Text(plain(title), style="bold"), table)
+
+
+def _scope(name: str, agent: str | None = None) -> Text:
+    return Text(plain(f"{name} {agent}" if agent else name))
+
+
+def tenant_table(tenant: Document) -> Group:
+    table = _table("scope", "cap", "from", right=("cap",))
+    for scope, cap in tenant["caps"].items():
+        by_agent = cap if isinstance(cap, Mapping) else {None: cap}
+        for agent, amount in by_agent.items():
+            source = "set for the tenant" if scope in tenant["overrides"] else "plan"
+            table.add_row(_scope(scope, agent), usd(amount), source)
+    state = ("paused", "bold red") if tenant["paused"] else ("active", "green")
+    title = Text.assemble(
+        (plain(tenant["tenant_id"]), "bold"), f"  plan {plain(tenant['plan'])}  {tenant['timezone']}  ", state
+    )
+    return Group(title, table)
+
+
+def audit_table(records: Sequence[Document]) -> Table:
+    table = _table("#", "at", "what", "who", "outcome", "took", "detail", right=("#", "took"))
+    for record in records:
+        what = record.get("tool") or record["kind"]
+        detail = arguments(record.get("arguments_redacted") or record.get("detail") or {}, 100)
+        who = record.get("actor") or record.get("user_id") or ""
+        took = seconds(record["duration_ms"]) if "duration_ms" in record else ""
+        cells = [str(record["seq"]), clock(str(record["at"])), what, who, record.get("outcome", ""), took, detail]
+        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    return table
+
+
+def chains_report(chains: Sequence[Chain], tenant_id: str) -> Group:
+    lines = []
+    for chain in chains:
+        name = chain.session_id or f"tenant {tenant_id}"
+        mark = ("✗ ", "bold red") if chain.problems else ("✓ ", "green")
+        lines.append(Text.assemble(mark, plain(name), (f"  {_records(len(chain.records))}", "dim")))
+        lines.extend(Text(f"    {plain(str(problem))}", style="red") for problem in chain.problems)
+    broken = sum(bool(chain.problems) for chain in chains)
+    total = sum(len(chain.records) for chain in chains)
+    counted = f"{len(chains)} {'chain' if len(chains) == 1 else 'chains'}"
+    verdict = f"broken: {broken} of {counted}" if broken else f"intact: {counted}, {_records(total)}"
+    lines.append(Text(verdict, style="bold red" if broken else "bold green"))
+    return Group(*lines)
+
+
+def _records(count: int) -> str:
+    return f"{count} {'record' if count == 1 else 'records'}"

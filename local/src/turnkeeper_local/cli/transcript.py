@@ -1,0 +1,176 @@
+"""A transcript for people: what was said, which tools ran, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from turnkeeper_local.cli.text import arguments, plain, seconds, short, usd
+
+Document = Mapping[str, Any]
+
+_MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("⊘", "red"), "unknown": ("?", "yellow")}
+_STATUS_STYLES = {
+    "idle": "green",
+    "completed": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "stopped": "yellow",
+    "failed": "red",
+    "cancelled": "yellow",
+    "erased": "dim",
+}
+
+
+class Transcript:
+    """Prints events one by one, and remembers what they cost."""
+
+    def __init__(self, console: Console, *, with_user: bool = True) -> None:
+        self._console = console
+        self._with_user = with_user
+        self._arguments: dict[str, Any] = {}
+
+    def show(self, event: Document) -> None:
+        match event["type"]:
+            case "user":
+                self._user(event)
+            case "assistant":
+                self._assistant(event)
+            case "tool_results":
+                self._results(event)
+            case "repair" | "rewind":
+                seqs = sorted({mark["seq"] for mark in event.get("left_out") or ()})
+                entries = ", ".join(map(str, seqs)) or "nothing"
+                words = f"{event['type']}: the model is not sent entries {entries} any more, {event.get('reason')}"
+                self._print("↶ ", "yellow", Text(plain(words), style="yellow"))
+            case "compaction":
+                self._compaction(event)
+            case "status":
+                self._console.print(status_line(event.get("status"), event.get("stop"), event.get("runner")))
+
+    def _compaction(self, event: Document) -> None:
+        """What the model no longer sees, and what it sees instead."""
+        marks = event.get("left_out") or ()
+        whole = [mark["seq"] for mark in marks if mark.get("index") is None]
+        what = f"entries {min(whole)} to {max(whole)}" if whole else f"{len(marks)} old results"
+        instead = ", but this summary:" if event.get("summary") else ""
+        self._print("↶ ", "yellow", Text(f"compaction: the model is not sent {what} any more{instead}", style="yellow"))
+        if event.get("summary"):
+            self._print("  ", "", Text(plain(str(event["summary"])), style="dim"))
+            self._console.print(Text(f"  {spent_line(event)}", style="dim"))
+
+    def _user(self, event: Document) -> None:
+        by_kit = bool(event.get("by_kit"))
+        if self._with_user or by_kit:
+            style = "dim" if by_kit else "bold"
+            self._print("› ", style, Text(text_of(event.get("content", ())), style=style))
+
+    def _assistant(self, event: Document) -> None:
+        for block in event.get("content", ()):
+            match block.get("type"):
+                case "text":
+                    self._print("● ", "blue", Text(plain(str(block.get("text", "")))))
+                case "thinking" if block.get("thinking"):
+                    self._print("∴ ", "dim", Text(short(str(block["thinking"]), 300), style="dim italic"))
+                case "tool_use":
+                    call = Text.assemble(
+                        (plain(str(block.get("name"))), "bold"), "(", arguments(block.get("input")), ")"
+                    )
+                    self._print("⚙ ", "magenta", call)
+        self._console.print(Text(f"  {spent_line(event)}", style="dim"))
+
+    def _results(self, event: Document) -> None:
+        for result in event.get("results", ()):
+            mark, style = _MARKS.get(str(result.get("outcome")), ("?", "yellow"))
+            line = Text.assemble(
+                (plain(str(result.get("tool"))), "bold"),
+                f" {seconds(result.get('duration_ms'))}  ",
+                (_first(result), "dim"),
+            )
+            self._print(f"{mark} ", style, line, indent=2)
+        for note in event.get("notes") or ():
+            self._print("! ", "yellow", Text(short(str(note), 300), style="dim"), indent=2)
+
+    def _print(self, mark: str, style: str, body: Text, *, indent: int = 0) -> None:
+        lines = body.split("\n")
+        self._console.print(Text.assemble(" " * indent, (mark, style), lines[0]))
+        for line in lines[1:]:
+            self._console.print(Padding(line, (0, 0, 0, indent + 2)))
+
+
+def text_of(content: Sequence[Document] | str) -> str:
+    """The text blocks of a message; other blocks by their type, and by where the kit has them from."""
+    if isinstance(content, str):
+        return plain(content)
+    return plain(
+        "\n".join(str(block.get("text", "")) if block.get("type") == "text" else _named(block) for block in content)
+    )
+
+
+def _named(block: Document) -> str:
+    fetched = block.get("fetched") or {}
+    origin = f" from {short(str(fetched['from']), 200)}, {fetched.get('bytes'):,} bytes" if "from" in fetched else ""
+    return f"[{block.get('type')}{origin}]"
+
+
+def spent_line(event: Document) -> str:
+    """What one answer took: tokens, money, time."""
+    usage = event.get("usage") or {}
+    cached = int(usage.get("cache_read_input_tokens") or 0)
+    read = int(usage.get("input_tokens") or 0) + cached + int(usage.get("cache_creation_input_tokens") or 0)
+    parts = [
+        plain(str(event.get("model") or "")),
+        f"{read:,} in" + (f" ({cached:,} cached)" if cached else ""),
+        f"{int(usage.get('output_tokens') or 0):,} out",
+        usd(event.get("cost_usd")),
+        seconds(event.get("duration_ms")),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def status_line(status: Any, stop: Document | None, runner: Any = None) -> Text:
+    style = _STATUS_STYLES.get(str(status), "")
+    line = Text.assemble(("■ ", style), (str(status), style))
+    if status == "queued":
+        line.append(" handed over to the worker, with a continuation token", style="dim")
+    if stop:
+        line.append(f"  {plain(str(stop.get('reason')))}", style="dim")
+        if words := _detail(stop):
+            line.append(f"  {words}", style="dim")
+    if runner:
+        line.append(f"  on {runner}", style="dim")
+    return line
+
+
+def turn_line(turn: Document) -> Text:
+    """The closing line of a turn."""
+    line = status_line(turn.get("status"), turn.get("stop"), turn.get("runner"))
+    steps = turn.get("steps")
+    line.append(f"  {steps} {'step' if steps == 1 else 'steps'}, {usd(turn.get('cost_usd'))} in all", style="dim")
+    return line
+
+
+def _detail(stop: Document) -> str:
+    detail = stop.get("detail") or {}
+    if stop.get("reason") == "cost_cap":
+        spent, reserved, limit, needed = (
+            usd(detail.get(f"{name}_usd")) for name in ("spent", "reserved", "limit", "needed")
+        )
+        scope = plain(str(detail.get("scope")))
+        return f"{scope}: {spent} spent and {reserved} reserved of {limit}; a call may cost {needed}"
+    reason = detail.get("summary") or detail.get("hint") or detail.get("error")
+    return short(str(reason), 300) if reason else ""
+
+
+def _first(result: Document) -> str:
+    """The beginning of what a tool returned."""
+    content = result.get("content")
+    if isinstance(content, str):
+        text = content
+    else:
+        text = next((str(block.get("text", "")) for block in content or () if block.get("type") == "text"), "")
+    return short(text, 100)

@@ -1,0 +1,111 @@
+"""The AWS emulator: started on a free loopback port, with nothing of this machine's accounts in its reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+
+from turnkeeper_local.kit.environments import ensure_ministack
+from turnkeeper_local.kit.errors import with_log_tail
+from turnkeeper_local.kit.home import Home
+from turnkeeper_local.kit.http import answers, wait_until
+from turnkeeper_local.kit.ports import HOST, free_port, picking
+from turnkeeper_local.kit.processes import OnStart, Started, clean_environment, spawn
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+_START_SECONDS = 30
+_BOOTSTRAP_VERSION = "30"
+
+
+@dataclass(frozen=True, slots=True)
+class Ministack:
+    """A running emulator."""
+
+    endpoint_url: str
+    process: Started
+
+    def healthy(self) -> bool:
+        return self.process.alive() and answers(f"{self.endpoint_url}/_ministack/health")
+
+    def environment(self) -> dict[str, str]:
+        """What makes any AWS client, in any language, talk to this emulator and to nothing else."""
+        return {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # Profiles of this machine's user could name another region or endpoint.
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+
+    def session(self) -> boto3.Session:
+        keys = self.environment()
+        return boto3.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
+
+    def bootstrap(self) -> None:
+        """What `cdk bootstrap` would leave and `cdk deploy` looks for: an asset bucket and a version number.
+
+        The roles that it would make too are not needed: the emulator lets anyone take on any.
+        """
+        s3: S3Client = self.session().client("s3", endpoint_url=self.endpoint_url)
+        s3.create_bucket(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
+        ssm: SSMClient = self.session().client("ssm", endpoint_url=self.endpoint_url)
+        ssm.put_parameter(
+            Name="/cdk-bootstrap/hnb659fds/version", Value=_BOOTSTRAP_VERSION, Type="String", Overwrite=True
+        )
+
+    def api_url(self, api_id: str) -> str:
+        """Where a plain HTTP client finds an HTTP API.
+
+        AWS's own form, `http://{id}.execute-api.{host}`, needs a name that resolves or a Host header of one's own; the
+        emulator also takes the API's id in the path. The `$default` stage adds nothing to it.
+        """
+        return f"{self.endpoint_url}/_aws/execute-api/{api_id}"
+
+
+def start_ministack(home: Home, *, first_port: int, on_start: OnStart = lambda _: None) -> Ministack:
+    """Start an emulator and wait until it answers. The caller ends it: `.process.end(...)`."""
+    folder = ensure_ministack()
+    home.make()
+    log = home.log("ministack")
+    with picking():
+        port = free_port(first_port)
+        endpoint_url = f"http://{HOST}:{port}"
+        environment = clean_environment(
+            {
+                "GATEWAY_PORT": str(port),
+                "BIND_HOST": HOST,
+                "MINISTACK_HOST": HOST,  # in queue URLs; "localhost" may mean ::1, where nobody listens
+                "MINISTACK_REGION": REGION,
+                "MINISTACK_ACCOUNT_ID": ACCOUNT,
+                # A waiting front door and a running turn hold a thread each, and their table calls need more.
+                "MINISTACK_WORKER_THREADS": "256",
+                "TMPDIR": str(home.temporary),
+                "STATE_DIR": str(home.temporary / "state"),
+                "S3_DATA_DIR": str(home.temporary / "s3"),
+                "AWS_ENDPOINT_URL": endpoint_url,  # handed on to the Lambdas
+                "PYTHONDONTWRITEBYTECODE": "1",  # every Lambda process has a folder of its own, thrown away
+            }
+        )
+        process, popen = spawn(
+            [folder / "bin" / "ministack"],
+            environment=environment,
+            log=log,
+            folder=home.path,
+            on_start=on_start,
+        )
+        ministack = Ministack(endpoint_url, process)
+        if not wait_until(ministack.healthy, within_seconds=_START_SECONDS, while_alive=lambda: popen.poll() is None):
+            process.end(grace_seconds=0)
+            raise with_log_tail("the AWS emulator did not start", log)
+    return ministack

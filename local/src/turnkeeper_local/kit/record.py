@@ -1,0 +1,69 @@
+"""What a kit has started, on disk: written the moment it starts, read by whoever ends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnkeeper_local.kit.home import Home, read_json, write_json
+from turnkeeper_local.kit.processes import OnStart, Started
+
+_GRACE_SECONDS = {"worker": 10.0}
+"""What the worker gets to bring its sessions to a safe point. The others have nothing to save."""
+
+
+class Record:
+    """The processes of one kit, in the order in which they were started, and what it was brought up as."""
+
+    def __init__(self, home: Home, content: dict[str, Any]) -> None:
+        self._home = home
+        self._content = content
+
+    @classmethod
+    def read(cls, home: Home) -> Record:
+        """The record of what is there; an empty one where nothing is."""
+        return cls(home, read_json(home.kit_json) or {"wanted": None, "emulator": None, "processes": {}})
+
+    @property
+    def wanted(self) -> str | None:
+        """The fingerprint that the kit was brought up as, once it was up."""
+        return str(self._content["wanted"]) if self._content["wanted"] else None
+
+    @property
+    def emulator(self) -> dict[str, Any] | None:
+        """Where the emulator listens, and the first port that was asked for."""
+        found: dict[str, Any] | None = self._content["emulator"]
+        return found
+
+    def note(self, **values: object) -> None:
+        self._content.update(values)
+        write_json(self._home.kit_json, self._content)
+
+    def noting(self, name: str) -> OnStart:
+        """What to tell of a process so that it is written down under `name`."""
+
+        def on_start(process: Started) -> None:
+            self._content["processes"][name] = process.to_json()
+            self.note()
+
+        return on_start
+
+    def process(self, name: str) -> Started | None:
+        entry = self._content["processes"].get(name)
+        return Started.from_json(entry) if entry else None
+
+    def all_alive(self) -> bool:
+        names = list(self._content["processes"])
+        return bool(names) and all((process := self.process(name)) and process.alive() for name in names)
+
+    def end(self, *names: str) -> bool:
+        """End these processes, or all, latest first; whether there were any."""
+        ended = False
+        for name in reversed(list(self._content["processes"])):
+            process = self.process(name)
+            if process is not None and (not names or name in names):
+                process.end(_GRACE_SECONDS.get(name, 2.0))
+                del self._content["processes"][name]
+                ended = True
+        if ended:
+            self.note()
+        return ended

@@ -1,0 +1,100 @@
+"""What a user can choose about a local kit, from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from turnkeeper_local.kit.errors import KitError
+from turnkeeper_local.kit.ports import DEFAULT_FIRST_PORT
+from turnkeeper_project import find_project
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+@dataclass(frozen=True)  # no slots: the defaults are read from the class below
+class KitSettings:
+    """One kit's settings, checked."""
+
+    first_port: int = DEFAULT_FIRST_PORT
+    """0 takes any free ones, which is what tests want."""
+    turn_seconds: float = 840
+    lease_seconds: int = 60
+    worker_concurrency: int = 16
+    fetch_contents: bool = True
+    agents: str = ""
+    scenario: str | None = None
+    log_level: str = "INFO"
+    anthropic_api_key: str | None = None
+    """With a key Claude answers; without, the stand-in."""
+    model_url: str | None = None
+    """A Messages API to use instead of starting the stand-in, or with a key, instead of Anthropic's."""
+    project: Path = field(default_factory=lambda: find_project().root)
+    """The repository that holds `agents/` and `policy.toml`."""
+    source_root: Path | None = None
+    """A tree of the kit's repository to run instead of the kit that is installed: for tests of the kit itself."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> KitSettings:
+        """Read `TURNKEEPER_*` and the model's settings; a value that makes no sense is refused by name."""
+        if environment.get("TURNKEEPER_MODEL_PROVIDER", "anthropic") != "anthropic":
+            raise KitError(
+                "the local kit cannot use Bedrock: its Lambdas have no AWS credentials but the emulator's. "
+                "Set ANTHROPIC_API_KEY, or unset TURNKEEPER_MODEL_PROVIDER for the stand-in."
+            )
+        scenario = environment.get("TURNKEEPER_SCENARIO")
+        if scenario and not Path(scenario).is_file():
+            raise KitError(f"TURNKEEPER_SCENARIO: there is no file {scenario}")
+        agents = [str(Path(part).resolve()) for part in _words(environment.get("TURNKEEPER_AGENTS"))]
+        for folder in agents:
+            if not Path(folder).is_dir():
+                raise KitError(f"TURNKEEPER_AGENTS: there is no folder {folder}")
+        return cls(
+            first_port=_number(environment, "TURNKEEPER_PORT", cls.first_port, 0, 65_000),
+            turn_seconds=_seconds(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 870),
+            lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
+            worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
+            fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
+            agents=os.pathsep.join(agents),
+            scenario=str(Path(scenario).resolve()) if scenario else None,
+            log_level=environment.get("TURNKEEPER_LOG_LEVEL", cls.log_level),
+            anthropic_api_key=environment.get("ANTHROPIC_API_KEY") or None,
+            model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
+        )
+
+    @property
+    def uses_standin(self) -> bool:
+        return self.anthropic_api_key is None and self.model_url is None
+
+
+def _words(value: str | None) -> list[str]:
+    return [part for part in (value or "").split(":") if part]
+
+
+def _switch(environment: Mapping[str, str], key: str, default: bool) -> bool:
+    text = environment.get(key, "").strip().lower() or str(default).lower()
+    if text not in {"true", "false"}:
+        raise KitError(f"{key} must be true or false, not {text!r}")
+    return text == "true"
+
+
+def _number(environment: Mapping[str, str], key: str, default: int, at_least: int, at_most: int) -> int:
+    text = environment.get(key, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not at_least <= int(text) <= at_most:
+        raise KitError(f"{key} must be a whole number from {at_least} to {at_most}, not {text!r}")
+    return int(text)
+
+
+def _seconds(environment: Mapping[str, str], key: str, default: float, at_most: float) -> float:
+    text = environment.get(key, "").strip()
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= at_most:
+        raise KitError(f"{key} must be a number of seconds, at most {at_most:g}, not {text!r}")
+    return seconds

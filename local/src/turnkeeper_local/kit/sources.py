@@ -1,0 +1,51 @@
+"""Recognizing that nothing changed: what a deployment is made of, as one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import turnkeeper_local
+from turnkeeper_local.kit.settings import KitSettings
+from turnkeeper_project import kit_source
+
+
+def fingerprint(settings: KitSettings, values: Mapping[str, object]) -> str:
+    """Changes when a file of the deployment does, or of what deploys it, or one of `values`."""
+    digest = hashlib.sha256(repr(sorted(values.items())).encode())
+    for root in _roots(settings):
+        for file in sorted(_files(root)):
+            digest.update(f"\0{root.name}\0{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _roots(settings: KitSettings) -> Iterator[Path]:
+    kit, installed, project = kit_source(settings.source_root), kit_source(), settings.project
+    yield from (kit.package, kit.functions, kit.worker)
+    yield from (installed.requirements, installed.package.parent / "turnkeeper_project")
+    yield from (Path(turnkeeper_local.__file__).parent / part for part in ("kit", "standin"))
+    yield from (project / part for part in ("agents", "policy.toml", "cdk.json"))
+    yield from (Path(part) for part in settings.agents.split(os.pathsep) if part)
+    # The CDK app is found by its folder: importing it starts nothing, but it is not there without its extra.
+    yield infra_package(installed.package.parent)
+
+
+def infra_package(beside: Path) -> Path:
+    """The CDK app's own code: beside the other packages where they were installed, in a clone in one of its own."""
+    there = beside / "turnkeeper_infra"
+    return there if there.exists() else beside.parents[1] / "infra" / "src" / "turnkeeper_infra"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, folders, names in os.walk(path):
+        folders[:] = _visible(name for name in folders if name != "__pycache__")
+        yield from (Path(folder) / name for name in _visible(names) if not name.endswith(".pyc"))
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]

@@ -1,0 +1,83 @@
+"""The worker as a process: with the settings that the deployed turn Lambda has, and a supervisor in place of ECS."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from turnkeeper_local.kit.deploy import Deployed
+from turnkeeper_local.kit.errors import with_log_tail
+from turnkeeper_local.kit.home import Home, write_json
+from turnkeeper_local.kit.http import answers, wait_until
+from turnkeeper_local.kit.ministack import Ministack
+from turnkeeper_local.kit.ports import HOST, free_port, picking
+from turnkeeper_local.kit.processes import OnStart, clean_environment, spawn
+from turnkeeper_local.kit.settings import KitSettings
+from turnkeeper_project import kit_source
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+_READY_SECONDS = 30
+
+
+def start_worker(
+    home: Home,
+    ministack: Ministack,
+    deployed: Deployed,
+    settings: KitSettings,
+    document: Mapping[str, Any],
+    *,
+    on_start: OnStart,
+) -> None:
+    """Start supervisor and worker, and wait for the worker's health. The supervisor writes `local.json`."""
+    environment = _environment(ministack, deployed, settings)
+    path = home.path / "supervise.json"
+    with picking():
+        health_port = free_port(settings.first_port)
+        specification = {
+            "command": [sys.executable, "-m", "fargate_worker"],
+            "environment": {**environment, "TURNKEEPER_HEALTH_PORT": str(health_port)},
+            # First on the worker's module path, with `agents/` and `policy.toml` as in its image.
+            "folder": str(settings.project),
+            "log": str(home.log("worker")),
+            "local_json": str(home.local_json),
+            "document": dict(document),
+        }
+        write_json(path, specification)
+        process, popen = spawn(
+            [sys.executable, "-m", "turnkeeper_local.kit.supervise", path],
+            environment=clean_environment(),
+            log=home.log("supervisor"),
+            folder=home.path,
+            on_start=on_start,
+        )
+        ready = wait_until(
+            lambda: home.local_json.exists() and answers(f"http://{HOST}:{health_port}/healthz"),
+            within_seconds=_READY_SECONDS,
+            while_alive=lambda: popen.poll() is None,
+        )
+    if not ready:
+        process.end(grace_seconds=0)
+        raise with_log_tail("the worker did not become healthy", home.log("worker"))
+
+
+def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings) -> dict[str, str]:
+    """The turn Lambda's own settings, read back from the deployment, and what only the worker has."""
+    client: LambdaClient = ministack.session().client("lambda", endpoint_url=ministack.endpoint_url)
+    function = client.get_function_configuration(FunctionName=deployed.turn_function)
+    lambda_settings = dict(function["Environment"]["Variables"])
+    lambda_settings.pop("PYTHONPATH", None)
+    return clean_environment(
+        {
+            **lambda_settings,
+            **ministack.environment(),
+            "POWERTOOLS_SERVICE_NAME": "worker",
+            "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
+            "PYTHONPATH": os.pathsep.join(map(str, kit_source(settings.source_root).module_paths)),
+            "PYTHONUNBUFFERED": "1",
+            **({"TURNKEEPER_AGENTS": settings.agents} if settings.agents else {}),
+        }
+    )
