@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from tests.support.emulator import ministack
+from tests.support.repository import CACHE
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("turnkeeper", deadline=None)
@@ -27,6 +28,8 @@ def _no_real_credentials() -> Iterator[None]:
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         environment.delenv("AWS_SESSION_TOKEN", raising=False)
         environment.delenv("AWS_PROFILE", raising=False)
+        # Projects that tests make share what takes a while to make: the emulator's environment, bundles, assemblies.
+        environment.setenv("TURNKEEPER_CACHE", str(CACHE))
         yield
 
 

@@ -17,7 +17,10 @@ __all__ = ["Synthesize"]
 
 @pytest.fixture(scope="session")
 def source_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tree(tmp_path_factory.mktemp("tree"))
+    """A project, and the kit's parts, with an environment of its own as a project has it."""
+    tree = make_tree(tmp_path_factory.mktemp("tree"))
+    (tree / ".venv").symlink_to(REPOSITORY / ".venv")
+    return tree
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_a_cap_for_nobody_and_an_agent_that_does_not_load(tmp_path: Path) -> Non
 def test_the_package_of_the_source_tree_judges(tmp_path: Path) -> None:
     put(tmp_path, "shared/src/turnkeeper/__init__.py", "raise RuntimeError('of this tree')\n")
     with pytest.raises(ConfigError, match="could not be looked at"):
-        check_models(chosen(project=tmp_path))
+        check_models(chosen(source_root=tmp_path))
 
 
 def test_the_app_asks(synthesize: Synthesize, tmp_path: Path) -> None:

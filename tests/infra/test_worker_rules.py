@@ -11,9 +11,9 @@ import pytest
 
 from tests.infra.scaling_template import Alarm, Scaling, Template, depends_on, of_type, planted
 from tests.infra.variants import Variants
+from tests.support.repository import REPOSITORY
 from turnkeeper.settings import Settings
 from turnkeeper_infra import names, setting_keys
-from turnkeeper_infra.proving import CODE
 from turnkeeper_infra.scaling import MOST_STEPS, _steps
 
 Templates = Mapping[str, Template]
@@ -308,7 +308,7 @@ def test_a_policy_has_as_many_steps_as_aws_takes(most: int) -> None:
 
 def test_the_proof_fits_into_the_template_and_is_given_its_answering_module(variants: Variants) -> None:
     """CloudFormation puts `cfnresponse` beside inline code that has this very line."""
-    text = CODE.read_text()
+    text = (REPOSITORY / "functions" / "prove" / "handler.py").read_text()
     assert len(text) < INLINE_CODE_CHARACTERS
     assert "\nimport cfnresponse\n" in text
     for variant in variants.values():

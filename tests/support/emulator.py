@@ -15,15 +15,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.repository import REPOSITORY
 from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.ministack import start_ministack
+from turnkeeper_project import Project
 
 
 @contextlib.contextmanager
 def ministack() -> Iterator[str]:
     """Run an emulator on a free loopback port and yield its endpoint URL; any credentials will do."""
     with tempfile.TemporaryDirectory(prefix="turnkeeper-emulator-", ignore_cleanup_errors=True) as folder:
-        emulator = start_ministack(Home(Path(folder)), first_port=0)
+        emulator = start_ministack(Home(Path(folder)), Project(REPOSITORY), first_port=0)
         try:
             yield emulator.endpoint_url
         finally:

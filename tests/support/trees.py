@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.repository import REPOSITORY
+
 _FRONT_DOOR = """
 import json, os, boto3
 
@@ -70,6 +72,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["TURNKEEPER_HEALTH_PORT"])),
 def make_tree(root: Path) -> Path:
     """Write the tree below `root`."""
     files = {
+        "policy.toml": (REPOSITORY / "policy.toml").read_text(),
         "agents/_shared/words.py": "SYSTEM = 'You are a test.'\n",
         "functions/__init__.py": "",
         "functions/api/__init__.py": "",
@@ -78,6 +81,7 @@ def make_tree(root: Path) -> Path:
         "functions/turn/handler.py": _TURN,
         "functions/observe/__init__.py": "",
         "functions/observe/handler.py": _OBSERVE,
+        "functions/prove/handler.py": (REPOSITORY / "functions" / "prove" / "handler.py").read_text(),
         "functions/sweep/__init__.py": "",
         "functions/sweep/handler.py": "def handler(event, context): ...\n",
         "fargate_worker/__init__.py": "",

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnkeeper_local.kit.environments import builder_environment
+from turnkeeper_local.kit.environments import builder_environment, ensure_cdk
 from turnkeeper_local.kit.errors import KitError, with_log_tail
 from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.ministack import Ministack
@@ -76,11 +76,6 @@ def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, dependenc
     )
 
 
-def cdk_program(project: Path) -> Path:
-    """The CDK command line, pinned by the lock file."""
-    return project / "node_modules" / "aws-cdk" / "bin" / "cdk"
-
-
 def _assembly(home: Home, settings: KitSettings, dependencies: Path) -> Path:
     """The cloud assembly of this tree, synthesized where it is not kept from before."""
     context = {
@@ -115,9 +110,7 @@ def _assembly(home: Home, settings: KitSettings, dependencies: Path) -> Path:
 
 
 def _cdk(home: Home, project: Path, command: list[str], options: list[str], *, environment: Mapping[str, str]) -> None:
-    cdk = cdk_program(project)
-    if not cdk.exists():
-        raise KitError("the CDK command line is not installed; `make setup` installs it")
+    cdk = ensure_cdk(Project(project))
     log = home.log("cdk")
     quiet = {"CDK_DISABLE_CLI_TELEMETRY": "true", "CI": "true", "NO_COLOR": "1", "NODE_NO_WARNINGS": "1"}
     with log.open("ab") as output:

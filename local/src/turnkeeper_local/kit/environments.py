@@ -13,13 +13,32 @@ from pathlib import Path
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import file_lock
 from turnkeeper_local.kit.processes import clean_environment
-from turnkeeper_project import find_project, kit_source
+from turnkeeper_project import Project, kit_source
 
 
-def ensure_ministack() -> Path:
+def ensure_cdk(project: Project) -> Path:
+    """The CDK command line: the project's own where it has one, else as the kit locks it, installed by npm into the
+    cache."""
+    own = [root / "node_modules" for root in (project.root, kit_source().root)]
+    kept = project.cache / "node" / "node_modules"
+    found = [folder / "aws-cdk" / "bin" / "cdk" for folder in (*own, kept)]
+    there = [program for program in found if program.exists()]
+    if there:
+        return there[0]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(project.cache / "node.lock"):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(kit_source().root / name, kept.parent)
+        if shutil.which("npm") is None:
+            raise KitError("Node.js 20 or newer is needed for the CDK, and npm, which comes with it")
+        _run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(kept.parent)])
+    return found[-1]
+
+
+def ensure_ministack(project: Project) -> Path:
     """The folder of the emulator's environment, installed as locked. Quick where that is done already."""
     requirements = kit_source().emulator_requirements
-    cache = find_project().cache
+    cache = project.cache
     folder = cache / "ministack"
     stamp = folder / ".installed"
     wanted = hashlib.sha256(f"{sys.version}\0".encode() + requirements.read_bytes()).hexdigest()
@@ -45,20 +64,21 @@ def find_uv() -> str:
     return found
 
 
-def ensure_lambda_dependencies(emulator: Path) -> Path:
+def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:
     """What the Lambdas import, installed for the emulator's Python, which is what runs them."""
-    done = _run([sys.executable, "-m", "turnkeeper_infra.bundle", "host", str(emulator / "bin" / "python")])
+    done = _run([sys.executable, "-m", "turnkeeper_infra.bundle", "host", str(emulator / "bin" / "python")], project)
     return Path(done.stdout.strip())
 
 
-def builder_environment(project: Path | None = None) -> dict[str, str]:
-    """For programs of the kit that work on a project, the working directory's by default."""
+def builder_environment(project: Path) -> dict[str, str]:
+    """For programs of the kit that work on a project."""
     cache = {"TURNKEEPER_CACHE": os.environ["TURNKEEPER_CACHE"]} if "TURNKEEPER_CACHE" in os.environ else {}
-    return clean_environment({"TURNKEEPER_PROJECT": str(project or find_project().root), **cache})
+    return clean_environment({"TURNKEEPER_PROJECT": str(project), **cache})
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=builder_environment())
+def _run(command: list[str], project: Project | None = None) -> subprocess.CompletedProcess[str]:
+    environment = builder_environment(project.root) if project else clean_environment()
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise KitError(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")
     return done

@@ -23,6 +23,7 @@ from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint
 from turnkeeper_local.kit.worker import start_worker
+from turnkeeper_project import Project
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -94,12 +95,13 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
     home.local_json.unlink(missing_ok=True)
     home.make()
 
-    dependencies = ensure_lambda_dependencies(ensure_ministack())
+    project = Project(settings.project)
+    dependencies = ensure_lambda_dependencies(project, ensure_ministack(project))
     ministack = _surviving_emulator(record, settings)
     if ministack is None:
         progress("starting the AWS emulator")
         record.end()
-        ministack = start_ministack(home, first_port=settings.first_port, on_start=record.noting("ministack"))
+        ministack = start_ministack(home, project, first_port=settings.first_port, on_start=record.noting("ministack"))
         ministack.bootstrap()
         record.note(emulator={"endpoint_url": ministack.endpoint_url, "first_port": settings.first_port})
 

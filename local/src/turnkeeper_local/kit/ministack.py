@@ -13,6 +13,7 @@ from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.http import answers, wait_until
 from turnkeeper_local.kit.ports import HOST, free_port, picking
 from turnkeeper_local.kit.processes import OnStart, Started, clean_environment, spawn
+from turnkeeper_project import Project
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,9 +74,9 @@ class Ministack:
         return f"{self.endpoint_url}/_aws/execute-api/{api_id}"
 
 
-def start_ministack(home: Home, *, first_port: int, on_start: OnStart = lambda _: None) -> Ministack:
+def start_ministack(home: Home, project: Project, *, first_port: int, on_start: OnStart = lambda _: None) -> Ministack:
     """Start an emulator and wait until it answers. The caller ends it: `.process.end(...)`."""
-    folder = ensure_ministack()
+    folder = ensure_ministack(project)
     home.make()
     log = home.log("ministack")
     with picking():
