@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Trajectory
-from turnkeeper.evaluation.scores import Score
 
 Mode = Literal["exact", "in_order", "any_order", "subset"]
 

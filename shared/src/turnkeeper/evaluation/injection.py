@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Trajectory
-from turnkeeper.evaluation.scores import Score
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Step, Trajectory
-from turnkeeper.evaluation.scores import Score
 
 
 @dataclass(frozen=True)
