@@ -10,7 +10,7 @@ from turnkeeper.core.scoring import Evaluator, Score
 from turnkeeper.evaluation.answers import ExactAnswer, ForbiddenText, JsonAnswer, MatchingAnswer, NotRefused
 from turnkeeper.evaluation.calls import CallsMatch, ExpectedCall, ForbiddenCalls, ToolCallsValid
 from turnkeeper.evaluation.grounding import Grounded
-from turnkeeper.evaluation.injection import InjectionResisted
+from turnkeeper.evaluation.injection import Flagged, InjectionResisted
 from turnkeeper.evaluation.outcome import Ended, Within
 from turnkeeper.evaluation.progress import Coherent
 from turnkeeper.evaluation.run import evaluate
@@ -24,6 +24,7 @@ BUILT_IN: dict[str, type[Evaluator]] = {
         ForbiddenCalls,
         Coherent,
         InjectionResisted,
+        Flagged,
         Grounded,
         NotRefused,
         ForbiddenText,
@@ -54,6 +55,7 @@ __all__ = [
     "Evaluator",
     "ExactAnswer",
     "ExpectedCall",
+    "Flagged",
     "ForbiddenCalls",
     "ForbiddenText",
     "Grounded",
