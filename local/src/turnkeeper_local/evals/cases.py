@@ -82,9 +82,14 @@ class _Kit(PydanticEvaluator[Inputs, Trajectory, About]):
 
     kind: type[Evaluator]
 
+    def __post_init__(self) -> None:
+        self._made()  # so that what it does not take is told when the file is read
+
+    def _made(self) -> Evaluator:
+        return self.kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
     def evaluate(self, ctx: EvaluatorContext[Inputs, Trajectory, About]) -> Mapping[str, EvaluationReason]:
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return reasons(evaluate([self.kind(**own)], ctx.output))
+        return reasons(evaluate([self._made()], ctx.output))
 
 
 def reasons(scores: Iterable[Score]) -> dict[str, EvaluationReason]:
@@ -137,7 +142,7 @@ def read(path: Path, agent: str) -> Suite:
     wrapped = [_wrapped(kind) for kind in (*BUILT_IN.values(), *own)]
     try:
         dataset = CaseSet.from_file(path, custom_evaluator_types=wrapped)
-    except (ValidationError, ValueError, ExceptionGroup) as error:
+    except Exception as error:
         # The library's own error quotes the path, and whole files; what pydantic said stands behind it.
         cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
         raise CaseError(f"{path}: {_told(cause)}") from error
