@@ -50,6 +50,9 @@ class Inputs(BaseModel):
     tools: dict[str, Faked] = Field(
         default_factory=dict, description="Tools that answer what is said here; the others are run for real."
     )
+    summarize: bool = Field(
+        default=True, description="Whether a long conversation is summarized, as in use; a recorded one is not again."
+    )
     live: bool = Field(default=True, description="Whether the case is one for `--live`, too.")
 
 
@@ -149,7 +152,28 @@ def read(path: Path, agent: str) -> Suite:
     unnamed = [number for number, case in enumerate(dataset.cases, start=1) if not case.name]
     if unnamed:
         raise CaseError(f"{path}: case {unnamed[0]} has no name: reports and baselines go by it")
+    for case in dataset.cases:
+        case.inputs = _with_files(case.inputs, path)
     return Suite(agent, path, dataset)
+
+
+def _with_files(inputs: Inputs, path: Path) -> Inputs:
+    """With results that stand in files beside the cases."""
+
+    def read_in(answer: Any) -> Any:
+        if answer.result_file is None:
+            return answer
+        try:
+            text = (path.parent / answer.result_file).read_text()
+        except OSError as error:
+            raise CaseError(f"{path}: result_file: {error}") from error
+        return answer.model_copy(update={"result": json.loads(text) if answer.result_file.endswith(".json") else text})
+
+    tools = {
+        name: read_in(faked).model_copy(update={"answers": list(map(read_in, faked.answers))})
+        for name, faked in inputs.tools.items()
+    }
+    return inputs.model_copy(update={"tools": tools})
 
 
 def schema() -> str:

@@ -100,7 +100,7 @@ def _agent(stage: Stage, name: str, inputs: Inputs) -> Agent:
         return fake(tool, inputs.tools[tool.name]) if tool.name in inputs.tools else tool
 
     tools = [ToolSet(tuple(map(played, one))) if isinstance(one, ToolSet) else played(one) for one in agent.tools]
-    return replace(agent, tools=tools)
+    return replace(agent, tools=tools, context=agent.context if inputs.summarize else None)
 
 
 class _Impatient(SystemClock):

@@ -105,6 +105,7 @@ class ToolAnswer(_Part):
 
     when: Arguments | None = Field(default=None, description="Only for a call with exactly these arguments.")
     result: Any = None
+    result_file: str | None = Field(default=None, description="A file beside the cases that holds the result.")
     error: str | None = Field(default=None, description="It fails with these words for the model.")
     denied: str | None = Field(default=None, description="It refuses, with these words for the model.")
     raises: str | None = Field(default=None, description="It breaks: an exception with this text.")

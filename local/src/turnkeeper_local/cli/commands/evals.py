@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from turnkeeper_local.cli.options import Json
+from turnkeeper_local.cli.options import Json, SessionId, Stack, Tenant
 from turnkeeper_local.cli.output import Output
 
 if TYPE_CHECKING:
@@ -86,6 +86,69 @@ def run(
         out.answer(document, lambda console: _tell(console, results, worse))
         if not ok:
             out.fail()
+
+
+@app.command()
+def capture(
+    session: SessionId,
+    turn: Annotated[
+        int | None, typer.Option("--turn", metavar="N", min=1, help="Up to the end of this turn; else all of it.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What the case is called.")] = None,
+    bad: Annotated[bool, typer.Option("--bad", help="It went wrong: expected is that it does not.")] = False,
+    note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What a person says of it.")] = None,
+    keep_tenant: Annotated[
+        bool, typer.Option("--keep-tenant", help="Play it as the session's own tenant, whose prompt may differ.")
+    ] = False,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    json: Json = False,
+) -> None:
+    """Make a case of a session: without secrets and personal data, and played once to see that it replays."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.capturing import capture_session, connect_for_capture
+
+        place = connect_for_capture(stack, tenant)
+        told = capture_session(
+            place, session, turn=turn, name=name, verdict="bad" if bad else None, note=note, keep_tenant=keep_tenant
+        )
+        out.answer(told.document(), told.show)
+        if not told.replays:
+            out.fail()
+
+
+@app.command()
+def review(
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="How many, at most.")] = 100,
+    below: Annotated[
+        float | None,
+        typer.Option("--below", metavar="SCORE", min=0, max=1, help="Those with a score below this, worst first."),
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+) -> None:
+    """Go through sessions one by one, the newest or the worst: say what you think of each, and make cases of some."""
+    with Output(False) as out:
+        from turnkeeper_local.cli.capturing import connect_for_capture
+        from turnkeeper_local.cli.reviewing import review_sessions
+
+        review_sessions(out, connect_for_capture(stack, tenant), count=count, below=below)
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help="Results of `eval run --json F`, or AGENT@VERSION.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same, to hold against it.")],
+    days: Annotated[int, typer.Option("--days", metavar="N", min=1, max=90, help="Of versions: how far back.")] = 7,
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """Show two runs, or two versions in use, side by side: scores, cost, steps, latency, trips, with intervals."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.comparing import compare_both
+
+        compared = compare_both(before, after, stack=stack, days=days)
+        out.answer(compared.document(), compared.show)
 
 
 @app.command()
