@@ -1,4 +1,4 @@
-"""``python -m turnkeeper.preflight ROOT PROVIDER [FOLDER...]``: the findings as one JSON document on standard output."""
+"""``python -m turnkeeper.preflight ROOT PROVIDER [FOLDER...]``: the findings as JSON on standard output."""
 
 from __future__ import annotations
 

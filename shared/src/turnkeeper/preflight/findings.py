@@ -9,9 +9,6 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
 
-#: The code of an agent that cannot be loaded: the one error that one may choose to deploy without.
-BROKEN_AGENT = "agent_broken"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -49,4 +46,3 @@ def place(path: Path, root: Path) -> str:
     """A file's name as it is told: from the project on, or whole where it is elsewhere."""
     path, root = path.absolute(), root.absolute()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from turnkeeper.preflight.findings import BROKEN_AGENT, Finding, place
+from turnkeeper.preflight.findings import Finding, Severity, place
 from turnkeeper.preflight.seen import Seen
 from turnkeeper.runtime.catalog import Broken
 
@@ -13,7 +13,7 @@ from turnkeeper.runtime.catalog import Broken
 def broken_agents(seen: Seen) -> Iterator[Finding]:
     for name, broken in seen.catalog.broken.items():
         yield Finding(
-            code=BROKEN_AGENT,
+            code="agent_broken",
             severity="error",
             file=place(broken.file, seen.root),
             line=broken.line,
@@ -39,10 +39,10 @@ def folders_without_agent(seen: Seen) -> Iterator[Finding]:
         if not parent.is_dir():
             text = "there is no such folder of agents"
             hint = "correct `agents` in the stage's file, or TURNKEEPER_AGENTS; the project's own stand in agents/"
-            severity = "warning" if parent == seen.root / "agents" else "error"
+            severity: Severity = "warning" if parent == seen.root / "agents" else "error"
             yield Finding(
                 code="folder_missing",
-                severity="warning" if severity == "warning" else "error",
+                severity=severity,
                 file=place(parent, seen.root),
                 line=None,
                 text=text,

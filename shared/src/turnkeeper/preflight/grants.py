@@ -1,12 +1,17 @@
-"""Agents and policy together: what nobody can ever be given, and names that one side has and the other does not."""
+"""Agents and policy together: what nobody can ever be given, and names that one side has and the other does not.
+
+What nobody is given is told and not refused: it is also how an operator takes a tool away from everybody, and nothing
+may stand in the way of a policy that has become stricter.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from turnkeeper.core.policy import may_use, misnamed_agents
+from turnkeeper.core.policy import RolePolicy, may_use, misnamed_agents
 from turnkeeper.core.policy_problems import Problem, suggestion
+from turnkeeper.core.tools import Tool
 from turnkeeper.preflight.findings import Finding
 from turnkeeper.preflight.seen import Seen
 
@@ -20,7 +25,7 @@ def agents_of_plans(seen: Seen) -> Iterator[Finding]:
         if not any(may_use(agent.name, plan) for plan in seen.policy.plans.values()):
             text = f"no plan admits agent {agent.name!r}: nobody can begin a session with it"
             hint = f"name it in `agents` of a plan in policy.toml, which names: {_names(seen)}"
-            yield seen.of_agent("agent_of_nobody", agent, seen.sources[agent.name].agent(), text, hint)
+            yield seen.of_agent("agent_of_nobody", agent, seen.sources[agent.name].agent(), text, hint, "warning")
 
 
 def _names(seen: Seen) -> str:
@@ -32,34 +37,38 @@ def tools_of_nobody(seen: Seen) -> Iterator[Finding]:
     """Tools that no session is given, whatever its plan and role."""
     if seen.policy is None:
         return
-    roles, plans = seen.policy.roles, seen.policy.plans
-    given = {scope for role in roles.values() for scope in role.scopes}
+    roles, plans = seen.policy.roles, seen.policy.plans.values()
     for agent in seen.agents:
-        source = seen.sources[agent.name]
-        admitting = [plan for plan in plans.values() if may_use(agent.name, plan)]
+        admitting = [plan for plan in plans if may_use(agent.name, plan)]
         for tool in agent.all_tools():
-            whose = f"tool {tool.name!r} of agent {agent.name!r}"
-            if missing := sorted(tool.scopes - given):
-                quoted = ", ".join(f'"{scope}"' for scope in missing)
-                text = f"{whose} needs {', '.join(missing)}, which no role has: nobody is ever given it"
-                near = [suggestion(scope, given) for scope in missing]
-                meant = "".join(f"; {scope}: {each}" for scope, each in zip(missing, near, strict=True) if "mean" in each)
-                hint = f"add {quoted} to `scopes` of a role in policy.toml ({', '.join(sorted(roles)) or 'none yet'}){meant}"
-                yield seen.of_agent("scope_of_nobody", agent, source.tool(tool.name), text, hint)
-            elif tool.scopes and not any(tool.scopes <= role.scopes for role in roles.values()):
-                scopes = ", ".join(sorted(tool.scopes))
-                text = f"{whose} needs {scopes}, and no role has all of them: nobody is ever given it"
-                hint = "name all of them for one role in policy.toml: scopes of two roles do not add up"
-                yield seen.of_agent("scope_of_nobody", agent, source.tool(tool.name), text, hint)
+            whose, at = f"tool {tool.name!r} of agent {agent.name!r}", seen.sources[agent.name].tool(tool.name)
+            if why := _needs_too_much(tool, roles):
+                yield seen.of_agent("scope_of_nobody", agent, at, f"{whose} needs {why[0]}", why[1], "warning")
             if admitting and not any(plan.tools is None or tool.name in plan.tools for plan in admitting):
                 text = f"{whose} is admitted by no plan that has the agent: nobody is ever given it"
                 hint = "add it to `tools` of a plan in policy.toml, or take it from the agent"
-                yield seen.of_agent("tool_of_nobody", agent, source.tool(tool.name), text, hint)
+                yield seen.of_agent("tool_of_nobody", agent, at, text, hint, "warning")
+
+
+def _needs_too_much(tool: Tool, roles: Mapping[str, RolePolicy]) -> tuple[str, str] | None:
+    """What a tool needs that no role has, and what to do; ``None`` where some role may be given it."""
+    if not tool.scopes or any(tool.scopes <= role.scopes for role in roles.values()):
+        return None
+    given = {scope for role in roles.values() for scope in role.scopes}
+    missing = sorted(tool.scopes - given)
+    if not missing:
+        text = f"{', '.join(sorted(tool.scopes))}, and no role has all of them: nobody is ever given it"
+        return text, "name all of them for one role in policy.toml: scopes of two roles do not add up"
+    meant = [f"; for {scope}, {said}" for scope in missing if (said := suggestion(scope, given)).startswith("did")]
+    names = ", ".join(f'"{scope}"' for scope in missing)
+    where = ", ".join(sorted(roles)) or "there is none yet"
+    hint = f"add {names} to `scopes` of a role in policy.toml ({where}){''.join(meant)}"
+    return f"{', '.join(missing)}, which no role has: nobody is ever given it", hint
 
 
 def names_of_nothing(seen: Seen) -> Iterator[Finding]:
-    """Scopes and tools that the policy names and no agent has: left over, or written differently. Unknown while an agent
-    that may have them cannot be loaded."""
+    """Scopes and tools that the policy names and no agent has: left over, or written differently. Unknown while an
+    agent that may have them cannot be loaded."""
     if seen.policy is None or seen.catalog.broken:
         return
     tools = [tool for agent in seen.agents for tool in agent.all_tools()]

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from turnkeeper.adapters.price_overrides import PriceOverride, PriceTier
-from turnkeeper.core.policy import InvalidPolicy, Policy, policy_of
-from turnkeeper.core.policy_problems import Problem, problems_of
+from turnkeeper.core.policy import Policy, policy_of
+from turnkeeper.core.policy_problems import InvalidPolicy, Problem, problems_of
 from turnkeeper.preflight.findings import Finding, Severity
 from turnkeeper.preflight.toml_lines import TomlLines, syntax_error
 

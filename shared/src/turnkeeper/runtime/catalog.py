@@ -65,7 +65,7 @@ class Catalog:
                 return agent
         if name in self.broken:
             raise AgentNotFound(
-                f"agent {name!r} is deployed but broken; its operator sees why with `turnkeeper check`, and in the logs",
+                f"agent {name!r} is deployed but broken; its operator sees why in `turnkeeper check` and the logs",
                 agent=name,
             )
         raise AgentNotFound(f"there is no agent {name!r}", agent=name)
@@ -94,10 +94,15 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
                 places[agent.name] = file.parent
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an agent's module does, it is its own
+            except (Exception, SystemExit) as error:
                 broken[name] = _broken(file, error)
                 logger.error("agent %s could not be loaded: %s", name, broken[name], exc_info=error)
     return Catalog(agents, broken, places)
+
+
+def load_agent(folder: Path) -> Agent:
+    """The one agent in a folder. Raises whatever its module does."""
+    return _load(_package_of(folder.parent), folder.name)
 
 
 def _broken(file: Path, error: BaseException) -> Broken:

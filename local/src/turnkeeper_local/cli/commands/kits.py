@@ -32,14 +32,23 @@ def demo(
         run(out, keep=keep)
 
 
-def up(json: Json = False) -> None:
+def up(
+    allow_broken: Annotated[
+        bool, typer.Option("--allow-broken", help="Deploy although an agent cannot be loaded; the others work.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Bring the local kit up in the background; ready when this returns."""
     with Output(json) as out:
         import dataclasses
 
+        from turnkeeper_local.kit import KitSettings
         from turnkeeper_local.kit import up as bring_up
 
-        kit = bring_up(progress=lambda step: out.note(f"{step} ..."))
+        settings = KitSettings.from_environment()
+        if allow_broken:
+            settings = dataclasses.replace(settings, allow_broken=True)
+        kit = bring_up(settings, progress=lambda step: out.note(step if "\n" in step else f"{step} ..."))
         out.answer(dataclasses.asdict(kit), lambda console: console.print(kit.api_url, markup=False))
 
 
