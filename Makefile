@@ -36,7 +36,7 @@ check: setup  ## lint, types, layers, and what must not be deployed
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/turnkeeper check
+	$(BIN)/turnkeeper check --strict
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs

@@ -99,7 +99,8 @@ def _words(error: Any, key: str) -> str:
         case "missing":
             return f"{key} is missing"
         case "value_error":
-            return str(context["error"])
+            text = str(context["error"])
+            return text if key in text else f"{key}: {text}"
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{key} has to be a whole number"
         case "greater_than_equal":
