@@ -62,6 +62,7 @@ POLICY: Mapping[str, Any] = {
     },
 }
 
+
 class StandInModel:
     """A :class:`turnkeeper.ports.Model`: the stand-in without HTTP. ``requests`` is what it was sent."""
 

@@ -104,6 +104,8 @@ class Tool(Generic[P, R]):
     #: What it was made of, where that was a function: takes a context first where ``takes_context`` says so.
     function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     takes_context: bool = field(default=True, repr=False, compare=False)
+    #: What the model sent, as that function takes it. Raises pydantic.ValidationError.
+    parse: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     def schema(self) -> Mapping[str, Any]:
         return self.input_schema() if callable(self.input_schema) else self.input_schema
@@ -149,7 +151,7 @@ class Tool(Generic[P, R]):
 
 
 def call_context(timeout_seconds: float = 30.0) -> ToolContext:
-    """The context of a call outside of any session. ``turnkeeper.testing.context`` makes one with values of your own."""
+    """The context of a call outside of any session. ``turnkeeper.testing.context`` makes one with other values."""
     return ToolContext(
         session_id="ses_call",
         tenant_id="acme",
@@ -223,9 +225,12 @@ def tool(
             raise TypeError(f"tool {f.__name__!r} needs a docstring: it is what the model reads")
         takes_context, arguments = _arguments_model(f)
 
-        def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
+        def parse(raw: Mapping[str, Any]) -> dict[str, Any]:
             parsed = arguments.model_validate(dict(raw))
-            values = {key: getattr(parsed, key) for key in arguments.model_fields}
+            return {key: getattr(parsed, key) for key in arguments.model_fields}
+
+        def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
+            values = parse(raw)
             try:
                 return f(ctx, **values) if takes_context else f(**values)
             except ValidationError as error:
@@ -246,6 +251,7 @@ def tool(
             untrusted=untrusted,
             function=f,
             takes_context=takes_context,
+            parse=parse,
         )
 
     return build(function) if function is not None else cast(Decorator, build)

@@ -122,7 +122,7 @@ class MemoryKit(Kit):
         done = 0
         while done < most and (messages := self.queue.receive(most=1, wait_seconds=0, visibility_seconds=30)):
             [message] = messages
-            owner = self._session_of(message.body)
+            owner = self.session_of(message.body)
             with contextlib.suppress(SessionEnded):
                 self.engine.run(*owner, allowance or Allowance(runner="fargate"))
             self.queue.delete(message)
@@ -168,7 +168,8 @@ class MemoryKit(Kit):
         with contextlib.suppress(SessionBusy, SessionEnded, SessionNotFound, LeaseLost):
             self.engine.run(tenant_id, session_id, self.allowance)
 
-    def _session_of(self, body: str) -> tuple[str, str]:
+    def session_of(self, body: str) -> tuple[str, str]:
+        """The session that a message on the queue is about; a job's is made first, as the worker does."""
         message = parse(body)
         if isinstance(message, Continue):
             continuation = self.tokens.verify(message.continuation_token)
