@@ -24,15 +24,17 @@ class CrashPoint:
     when: When = "after"
     #: Only what runners write is counted: not what takes an input in, not the sweep.
     counting: bool = False
+    #: That were made.
     writes: int = 0
 
     def __call__(self, when: When, call: Call) -> None:
         if not (self.counting and call.writes):
             return
-        self.writes += when == "before"
-        if self.writes == self.at and when == self.when:
+        # Of a write that is refused nobody hears afterwards: only what was written counts.
+        self.writes += when == "after"
+        if self.at is not None and when == self.when and self.writes == self.at - (when == "before"):
             self.at = None
-            raise Crash(f"the runner dies {when} its write {self.writes}")
+            raise Crash(f"the runner dies {when} a write, after {self.writes}")
 
 
 class Crashes(Protocol):

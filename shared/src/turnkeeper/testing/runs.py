@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from turnkeeper.core import audit
 from turnkeeper.core.money import NANO
-from turnkeeper.core.session import Entry, Head, Status, Stop, Usage
+from turnkeeper.core.session import Entry, Head, Status, Stop, StopReason, Usage
 from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.testing.fakes import Execution
@@ -76,6 +76,11 @@ class Run:
     @property
     def stop(self) -> Stop | None:
         return self.head.stop
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        stop = self.head.stop
+        return stop.reason if stop is not None else None
 
     @property
     def text(self) -> str:
@@ -183,8 +188,7 @@ class Run:
 
 def outcome_of(run: Run) -> Mapping[str, Any]:
     """What must be the same however often a run was interrupted."""
-    stop = run.stop
-    return {"status": run.status, "stop": stop.reason if stop else None, "text": run.text}
+    return {"status": run.status, "stop": run.stop_reason, "text": run.text}
 
 
 def once_twice(executions: Sequence[Execution]) -> list[str]:
