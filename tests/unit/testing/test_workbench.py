@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from turnkeeper import Agent, Limits, ToolContext, tool, update_plan
 from turnkeeper.core.errors import SessionEnded, TenantPaused
@@ -348,3 +351,53 @@ def test_nothing_is_left_of_the_test_before(turnkeeper: Workbench) -> None:
     assert turnkeeper.executions == [] and turnkeeper.writes == 0
     run = turnkeeper.run("support", "Look", model=[call("get_invoice", invoice_id="INV-1001"), "Paid."])
     assert '"49.00"' in run.calls()[0].result
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.lists(st.sampled_from(["get_invoice", "issue_refund", "nonsense"]), min_size=1, max_size=3),
+        st.sampled_from(["fail", "cut"]),
+    ),
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(steps=STEPS, data=st.data())
+def test_whatever_is_scripted_a_crash_leaves_nothing_behind(
+    turnkeeper_deployed: Workbench, steps: list[Any], data: st.DataObject
+) -> None:
+    def played(bench: Workbench) -> Run:
+        bench.replace("get_invoice", INVOICE)
+        bench.replace("issue_refund", "refunded")
+        arguments = {
+            "get_invoice": {"invoice_id": "A"},
+            "issue_refund": dict(invoice_id="A", amount="1.00", reason="x"),
+        }
+        odd = {"fail": fail(529), "cut": cut()}
+        script = [
+            odd[step] if isinstance(step, str) else [call(name, **arguments.get(name, {})) for name in step]
+            for step in steps
+        ]
+        return bench.run("support", "Go on", role="agent", model=[*script, "Done."])
+
+    calm = turnkeeper_deployed.fresh()
+    calm.override(agents=[patient(calm)])
+    expected = played(calm)
+    bench = turnkeeper_deployed.fresh()
+    bench.override(agents=[patient(bench)])
+    bench.crash_at(data.draw(st.integers(1, calm.writes)), data.draw(st.sampled_from(["before", "after"])))
+    run = played(bench)
+    run.assert_settled()
+    assert (run.status, run.text) == (expected.status, expected.text) == ("idle", "Done.")
+    assert [each.tool for each in run.calls()] == [each.tool for each in expected.calls()]
+    ran = [each.tool for each in bench.executions]
+    assert ran.count("issue_refund") <= [each.tool for each in calm.executions].count("issue_refund")
+
+
+def patient(bench: Workbench) -> Agent:
+    """The sample without breakers that a script of the same calls would trip."""
+    agent = bench._catalog.get("support")
+    return replace(agent, limits=Limits(repetition_strikes=100, max_attempts=20, error_streak=100))
