@@ -374,7 +374,7 @@ def test_whatever_is_scripted_a_crash_leaves_nothing_behind(
         bench.replace("issue_refund", "refunded")
         arguments = {
             "get_invoice": {"invoice_id": "A"},
-            "issue_refund": dict(invoice_id="A", amount="1.00", reason="x"),
+            "issue_refund": {"invoice_id": "A", "amount": "1.00", "reason": "x"},
         }
         odd = {"fail": fail(529), "cut": cut()}
         script = [
