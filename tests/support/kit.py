@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tests.support.repository import REPOSITORY
@@ -25,7 +26,7 @@ from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.tools import Tool, ToolContext, ToolError, tool
 from turnkeeper.ports import Clock, Model, ModelReply, ModelRequest
-from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.testing.memory_kit import MemoryKit as InMemory
 from turnkeeper.testing.memory_table import MemoryTable
@@ -121,8 +122,9 @@ class MemoryKit(InMemory):
         self.notes: list[str] = []
         named = {agent.name: agent for agent in (*agents_with(self.notes), *agents)}
         clock = clock or SystemClock()
+        why = "ImportError: no module named left_pad"
         super().__init__(
-            Catalog(named, {"broken": "ImportError: no module named left_pad"}),
+            Catalog(named, {"broken": Broken(Path("broken"), why, Path("broken/agent.py"), 1, why)}),
             policy_of(policy or POLICY),
             model or StandInModel(clock),
             clock=clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from turnkeeper import Agent, Limits, ToolContext, tool, update_plan
 from turnkeeper.core.errors import SessionEnded, TenantPaused
 from turnkeeper.ports import ModelRequest
-from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.testing import Crash, Run, ScriptError, Workbench, answer, call, cut, fail, say
 
 INVOICE = {"id": "INV-1001", "status": "paid", "amount": "49.00"}
@@ -268,7 +269,8 @@ def test_a_job_is_done_by_the_worker_once(bench: Workbench) -> None:
 
 
 def test_a_broken_agent_says_why(turnkeeper: Workbench) -> None:
-    catalog = Catalog({}, {"mine": "ImportError: no module named left_pad"})
+    why = "ImportError: no module named left_pad"
+    catalog = Catalog({}, {"mine": Broken(Path("mine"), why, Path("mine/agent.py"), 1, why)})
     with pytest.raises(AssertionError, match="mine could not be loaded: ImportError: no module named left_pad"):
         Workbench(catalog, turnkeeper._policy).run("mine", "Hi", model=["Hi."])
 

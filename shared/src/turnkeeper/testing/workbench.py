@@ -274,7 +274,7 @@ class Workbench:
 
     def _must_be_sound(self, agent: str) -> None:
         if (why := self._catalog.broken.get(agent)) is not None:
-            raise AssertionError(f"agent {agent} could not be loaded: {why}")
+            raise AssertionError(f"agent {agent} could not be loaded: {why}, at {why.file}:{why.line}")
 
     def _go_on_with(self, run: Run, model: Script) -> None:
         if isinstance(model, Sequence):
