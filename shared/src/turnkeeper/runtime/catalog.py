@@ -68,7 +68,7 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                 agents[agent.name] = agent
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an agent's module does, it is its own
                 broken[name] = f"{type(error).__name__}: {error}"
-                logger.error("agent %s could not be loaded: %s", name, broken[name])
+                logger.exception("agent %s could not be loaded: %s", name, broken[name])
     return Catalog(agents, broken)
 
 
