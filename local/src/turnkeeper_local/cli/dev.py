@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -25,8 +27,6 @@ _LOOK_SECONDS = 0.25
 
 def bring_up(out: Output, *, reset_settings: bool) -> tuple[KitSettings, LocalKit]:
     """`up`, with what the last one was told where the environment says nothing; that is told."""
-    import os
-
     home = Home.from_environment()
     remembered = {} if reset_settings else Record.read(home).settings
     recalled = still_meant(remembered, os.environ)
@@ -47,6 +47,9 @@ def follow_edits(out: Output, *, reset_settings: bool, down_after: bool) -> None
     ended = threading.Event()
     logs = threading.Thread(target=_follow_logs, args=(out, ended), daemon=True)
     logs.start()
+    # Also where nobody can press Ctrl-C, and where a shell has its background jobs ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         while True:
             time.sleep(_LOOK_SECONDS)

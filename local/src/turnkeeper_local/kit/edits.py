@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,12 @@ def make_edits_live(
         Broken: an agent cannot be loaded, or the policy not be read. What ran before still runs.
         KitError: it could not be deployed.
     """
-    check(settings)
     if not all(is_code(settings, file) for file in changed):
+        check(settings)
         return up(settings, home=home, progress=progress)
-    with home.lock():
+    with ThreadPoolExecutor(max_workers=2) as pool, home.lock():
+        bundled = pool.submit(build_code, settings)
+        check(settings)
         record = Record.read(home)
         emulator, supervisor, process = record.emulator, record.process("worker"), record.process("ministack")
         alive = process is not None and supervisor is not None and process.alive() and supervisor.alive()
@@ -68,11 +71,12 @@ def make_edits_live(
             assert process is not None
             assert supervisor is not None
             wanted = wanted_by(settings)
-            code = build_code(settings)
+            code = bundled.result()
             record.note(swapped=True, wanted=None)
             ministack = Ministack(str(emulator["endpoint_url"]), process)
-            make_live(ministack, record.deployed["turn_function"], code)
+            swapped = pool.submit(make_live, ministack, record.deployed["turn_function"], code)
             replace_worker(home, supervisor, first_port=settings.first_port)
+            swapped.result()
             record.note(wanted=wanted)
             return LocalKit.read(home) or kit
     return up(settings, home=home, progress=progress)
@@ -104,7 +108,7 @@ def check(settings: KitSettings) -> None:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         raise Broken(f"agents and policy could not be looked at:\n{done.stderr.strip()}") from None
-    folders = [settings.project, *map(Path, further)]
+    folders = [settings.project / "agents", *map(Path, further)]
     if found["problems"] or found["broken"]:
         told = own_frames(done.stderr, folders).strip() if found["broken"] else ""
         raise Broken("\n".join([*filter(None, [told]), *map(str, found["problems"])]))

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from turnkeeper_local.kit.settings import KitSettings
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef as Function
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationTypeDef
 
 _OURS = "functions."
 """How handlers of the kit begin; a stack may hold functions of the CDK's own, too."""
@@ -61,12 +63,16 @@ def make_live(ministack: Ministack, turn_function: str, code: bytes | None = Non
         if function["FunctionName"].startswith(f"{stack}-") and function.get("Handler", "").startswith(_OURS)
     ]
     wanted = base64.b64encode(hashlib.sha256(code).digest()).decode() if code is not None else None
-    for function in functions:
+
+    def renew(function: FunctionConfigurationTypeDef) -> None:
         name = function["FunctionName"]
         if code is not None and function["CodeSha256"] != wanted:
             client.update_function_code(FunctionName=name, ZipFile=code)
-    for function in functions:
-        _lead_aliases(client, function["FunctionName"])
+        _lead_aliases(client, name)
+
+    # Each waits for idle processes of its function to end.
+    with ThreadPoolExecutor(max_workers=max(1, len(functions))) as pool:
+        list(pool.map(renew, functions))
 
 
 def _lead_aliases(client: LambdaClient, name: str) -> None:

@@ -5,7 +5,8 @@
 The specification is a JSON file: `{"command", "environment", "folder", "log", "local_json", "document"}`. `document` is
 what `local.json` holds besides `worker_pid`. SIGHUP starts another worker, as the specification says by then, and lets
 the one before hand its sessions on, as a deployment of the service does. SIGTERM ends the supervisor and hands its
-worker the same signal; it waits for the worker to bring its sessions to a safe point, as long as whoever sent the signal lets it.
+worker the same signal; it waits for the worker to bring its sessions to a safe point, as long as whoever sent the
+signal lets it.
 """
 
 from __future__ import annotations
