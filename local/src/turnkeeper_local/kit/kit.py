@@ -83,11 +83,11 @@ def up(
         running = _running(home, wanted)
         if running is not None:
             return running
-        before = record.process("ministack")
+        before, holds = record.process("ministack"), record.deployed is not None
         try:
             return _up(settings, home, wanted, progress)
         except BaseException:
-            _give_up(home, before)
+            _give_up(home, before, holds=holds)
             raise
 
 
@@ -220,14 +220,14 @@ def _surviving_emulator(record: Record, settings: KitSettings) -> Ministack | No
     return ministack if ministack.healthy() else None
 
 
-def _give_up(home: Home, before: Started | None) -> None:
+def _give_up(home: Home, before: Started | None, *, holds: bool) -> None:
     """After an `up` that could not: a kit that it found running stays, and what it kept; the rest goes."""
     record = Record.read(home)
     if before is not None and before.alive() and record.process("ministack") == before:
         record.end("standin_next")
         record.note(wanted=None, standin=None)  # the next one looks again
         return
-    _down(home, forget=record.deployed is None)
+    _down(home, forget=not holds)
 
 
 def _down(home: Home, *, forget: bool) -> bool:
