@@ -128,7 +128,7 @@ def test_a_piped_status_cuts_no_address(cli: Cli, api: FakeApi, state_folder: Pa
     document["queue_url"] = "http://127.0.0.1:1/" + "q" * 400
     document["worker_pid"] = os.getpid()
     (state_folder / "local.json").write_text(json.dumps(document))
-    told = dict(line.split("\t") for line in cli("status").stdout.splitlines())
+    told = dict(line.split(maxsplit=1) for line in cli("status").stdout.splitlines())
     assert told["queue_url"] == document["queue_url"]
     assert told["aws_endpoint_url"] == document["aws_endpoint_url"]
 

@@ -78,7 +78,7 @@ class Pages:
     def get_paginator(self, _: str) -> Pages:
         return self
 
-    def paginate(self, *, logGroupName: str, startTime: int) -> list[dict[str, object]]:  # noqa: N803 - AWS's names
+    def paginate(self, *, logGroupName: str, startTime: int) -> list[dict[str, object]]:
         return [{"events": [event for event in self.events if int(str(event["timestamp"])) >= startTime]}]
 
 

@@ -23,7 +23,7 @@ class Status:
 
         if not console.is_terminal:  # for programs, and for copying: as it is, never cut or filled up
             for name, value in self.document.items():
-                console.print(f"{name}\t{_said(value)}", markup=False, soft_wrap=True)
+                console.print(f"{name:<16}  {_said(value)}", markup=False, soft_wrap=True)
             return
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
