@@ -66,7 +66,7 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                 if taken := {name for other in agents.values() for name in other.formerly}.intersection(agent.formerly):
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an agent's module does, it is its own
+            except (Exception, SystemExit) as error:
                 broken[name] = f"{type(error).__name__}: {error}"
                 logger.exception("agent %s could not be loaded: %s", name, broken[name])
     return Catalog(agents, broken)
