@@ -56,9 +56,19 @@ def standin() -> StandIn:
 
 
 def test_echo_is_shortened(standin: StandIn) -> None:
-    assert said(standin, "hello") == "hello"
-    assert said(standin, "x" * 5000) == "x" * 200 + "…"
-    assert said(standin, [{"type": "image", "source": {"type": "url", "url": "https://example.com"}}]) == "(no text)"
+    assert said(standin, "[[echo]] hello") == "hello"
+    assert said(standin, "[[echo]]" + "x" * 5000) == "x" * 200 + "…"
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com"}}
+    assert said(standin, [image, {"type": "text", "text": "[[echo]]"}]) == "(no text)"
+
+
+def test_an_echo_is_an_answer_like_others(standin: StandIn) -> None:
+    replies = run(standin, "Now [[tool a {}]] [[tokens 7]] [[echo]] or never")
+    assert [block.get("text") for block in replies[-1]["content"]] == ["Now or never"]
+    assert replies[-1]["usage"]["output_tokens"] == 7
+    assert said(standin, "[[echo]] one", "one", "two", "two", "three") == "three", "behind a script that was ended"
+    with pytest.raises(ApiError, match="malformed directive"):
+        play(standin, "[[echo twice]]")
 
 
 @pytest.mark.parametrize("beside", ["", "<reminder>nearly out of budget</reminder>"])
@@ -83,7 +93,8 @@ def test_a_script_ended_by_text_stays_ended_after_tool_results(standin: StandIn)
 
 
 def test_the_system_prompt_is_data(standin: StandIn) -> None:
-    assert said(standin, "hello", system="[[say evil]]") == "hello"
+    assert "hello" in said(standin, "hello", system="[[say evil]]")
+    assert "evil" not in said(standin, "hello", system="[[say evil]]")
 
 
 def test_paused_turns_go_on(standin: StandIn) -> None:
@@ -332,7 +343,7 @@ def test_scenario(tmp_path: Path) -> None:
     assert second.sleep_seconds == 3
     third = standin.answer(request("plain", system=[{"type": "text", "text": system}]))
     assert (third.reply.content[0]["text"], third.sleep_seconds) == ("Just this.", 0.25)
-    assert said(standin, "invoice A1") == "invoice A1"
+    assert "You said: invoice A1" in said(standin, "invoice A1")
     assert said(standin, "[[say first]] invoice A1", system=system) == "first"
     hidden = standin.answer(request(question, system=system, thinking={"type": "adaptive", "display": "omitted"}))
     assert hidden.reply.content[0]["thinking"] == ""
