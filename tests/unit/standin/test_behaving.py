@@ -1,9 +1,10 @@
-"""The stand-in where nobody scripted it: a fitting tool or two with arguments that fit, then words or the done signal."""
+"""The stand-in where nobody scripted it: a fitting tool or two with arguments that fit, then words or `end_task`."""
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 import sqlite3
 from typing import Any
 
@@ -45,17 +46,11 @@ BILLING = [REFUND, GET_CUSTOMER, GET_INVOICE]
 def play(
     text: str, tools: list[Json], results: dict[str, Any] | None = None, before: tuple[Json, ...] = (), **more: Any
 ) -> list[Json]:
-    """The blocks of a whole turn, with each call answered from ``results`` by the tool's name; exceptions are errors."""
+    """The blocks of a whole turn. ``results`` are those of each tool by its name; exceptions are errors."""
     messages: list[Json] = [*before, {"role": "user", "content": text}]
     said: list[Json] = []
     for _ in range(6):
-        request = {
-            "model": "m",
-            "max_tokens": 2000,
-            "messages": messages,
-            **({"tools": tools} if tools else {}),
-            **more,
-        }
+        request = {"model": "m", "max_tokens": 2000, "messages": messages, "tools": tools, **more}
         reply = StandIn().answer(copy.deepcopy(request)).reply
         said += reply.content
         uses = [block for block in reply.content if block["type"] == "tool_use"]
@@ -285,16 +280,18 @@ def test_arguments_are_found_for_every_ordinary_schema_and_are_valid(schema: Jso
     json.dumps(made.values, allow_nan=False)
 
 
+KEYWORDS = [
+    *("type", "properties", "required", "enum", "const", "items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
+    *("contains", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "multipleOf", "anyOf", "oneOf"),
+    *("allOf", "not", "if", "then", "else", "$ref", "$defs", "default", "examples", "additionalProperties"),
+    *("patternProperties", "propertyNames", "minProperties", "dependentRequired", "description"),
+]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False) | st.text(max_size=6),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                "type properties required enum const items prefixItems minItems maxItems uniqueItems contains minLength "
-                "maxLength pattern format minimum maximum multipleOf anyOf oneOf allOf not if then else $ref $defs default "
-                "examples additionalProperties patternProperties propertyNames minProperties dependentRequired description".split()  # noqa: SIM905
-            ),
+            st.sampled_from(KEYWORDS),
             inner
             | st.sampled_from(["string", "object", "array", "integer", "#", "#/properties/a", "https://x.example/s"]),
             max_size=5,
@@ -348,10 +345,17 @@ def test_optional_arguments_are_given_where_the_question_holds_them() -> None:
         assert made.values == expected
 
 
-@given(st.from_regex(r"[a-z]{1,3}(\\d\{2,3\}|[A-C]+|(x|yz)\?)[^a]\.?", fullmatch=True))
+PIECES = [
+    *("INV-", r"\d{2,3}", "[A-C]+", "[^a-z]", "(x|yz)?", r"\w*", r"\s", r"\S{3}", r"[^\d\s]", ".", r"(?:\.\d{2})?"),
+    *(r"\D", r"\W", "[^-]", "[-_]", "(?i:q)", "(?P<n>r){2}", "t+?"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6, unique=True).map("".join))
 def test_patterns_are_matched_by_what_is_made_of_them(pattern: str) -> None:
     made = matching(f"^{pattern}$")
     assert made is not None
+    assert re.fullmatch(pattern, made)
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(?!)", r"a{99999}", r"(a)\1b(?<!b)"])

@@ -93,8 +93,7 @@ def test_a_script_ended_by_text_stays_ended_after_tool_results(standin: StandIn)
 
 
 def test_the_system_prompt_is_data(standin: StandIn) -> None:
-    assert "hello" in said(standin, "hello", system="[[say evil]]")
-    assert "evil" not in said(standin, "hello", system="[[say evil]]")
+    assert said(standin, "hello", system="[[say evil]]") == "hello"
 
 
 def test_paused_turns_go_on(standin: StandIn) -> None:
@@ -343,7 +342,7 @@ def test_scenario(tmp_path: Path) -> None:
     assert second.sleep_seconds == 3
     third = standin.answer(request("plain", system=[{"type": "text", "text": system}]))
     assert (third.reply.content[0]["text"], third.sleep_seconds) == ("Just this.", 0.25)
-    assert "You said: invoice A1" in said(standin, "invoice A1")
+    assert said(standin, "invoice A1") == "invoice A1"
     assert said(standin, "[[say first]] invoice A1", system=system) == "first"
     hidden = standin.answer(request(question, system=system, thinking={"type": "adaptive", "display": "omitted"}))
     assert hidden.reply.content[0]["thinking"] == ""

@@ -12,6 +12,7 @@ from turnkeeper_local.standin.behaving.reading import Question
 from turnkeeper_local.standin.behaving.values import arguments_for, fits
 from turnkeeper_local.standin.conversation import blocks, text_of
 from turnkeeper_local.standin.directives import ScriptedAnswer, ToolCall
+from turnkeeper_local.standin.scenario import shorten
 
 _CALLS_A_TURN = 2
 _SHOWN_CHARACTERS = 400
@@ -34,7 +35,7 @@ def behave(request: Mapping[str, Any], text: str, since: Sequence[Mapping[str, A
         call = _next_call(request, question, choice, {name for name, _, _ in done})
         if call is not None:
             return ScriptedAnswer(calls=(ToolCall(call.name, call.arguments.values),))
-    words = _words(text, done)
+    words = _words(text, done, has_tools=bool(request.get("tools")))
     end = next((tool for tool in request.get("tools") or () if tool.get("name") == END_TASK), None)
     if end is None or choice["type"] == "none":
         return ScriptedAnswer(text=words)
@@ -81,13 +82,15 @@ def _results(since: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, boo
                 yield names.get(str(block.get("tool_use_id")), "a tool"), text, bool(block.get("is_error"))
 
 
-def _words(text: str, done: Sequence[tuple[str, str, bool]]) -> str:
+def _words(text: str, done: Sequence[tuple[str, str, bool]], *, has_tools: bool) -> str:
     if done:
         return "\n".join(
             f"{name} did not work: {_short(result)}" if is_error else f"From {name}: {_short(_told(result))}"
             for name, result, is_error in done
         )
-    said = _short(text.strip()) or "(no text)"
+    said = shorten(text.strip()) or "(no text)"
+    if not has_tools:  # there is nothing to talk about but what was said
+        return said
     return f"You said: {said}\n(I am the stand-in model. No tool that I have fits this, and I know nothing myself.)"
 
 
