@@ -192,9 +192,9 @@ def test_nothing_is_lost_where_it_dies_in_the_middle(
             raise KeyboardInterrupt
         real(self, letter)
 
-    monkeypatch.setattr(DeadLetters, "discard" if dies_at == "delete" else "give_back", dying)
-    assert cli("redrive").exit_code == 130
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(DeadLetters, "discard" if dies_at == "delete" else "give_back", dying)
+        assert cli("redrive").exit_code == 130
     left = sorted([*queues.dead().values(), *queues.waiting()])
     assert set(left) == set(bodies)
     assert len(left) == (4 if dies_at == "delete" else 3), "doubled at most, and a job that comes twice is done once"
