@@ -89,8 +89,9 @@ def test_what_is_dead_is_listed_with_why_and_whose(cli: Cli, queues: Queues) -> 
     assert "'nosuch' does not exist" in told["still"]
     assert lost in told["what_now"]
     shown = cli("dead", "list", "--code", "not_json").stdout
-    assert noise in shown
-    assert lost not in shown
+    assert noise[:8] in shown
+    assert lost[:8] not in shown
+    assert "send it anew" in shown
     assert set(queues.dead()) == {lost, noise}, "whoever looked lets go"
 
 
@@ -131,7 +132,7 @@ def test_a_cause_that_is_still_there_holds_it_back(cli: Cli, queues: Queues, api
 
 def test_force_gives_back_what_would_come_back(cli: Cli, queues: Queues) -> None:
     queues.reject("not json", "not_json")
-    assert cli("redrive", "--json").document["held"][0]["still"].startswith("the message still is no job")
+    assert cli("redrive", "--json").document["held"][0]["still"].startswith("the message is no job")
     assert cli("redrive", "--force", "--json").document["moved"] == 1
     assert queues.waiting() == ["not json"]
 

@@ -165,7 +165,7 @@ class DeadLetterOffice:
         try:
             message = parse(letter.body)
         except TurnkeeperError as error:
-            return Found(letter, still=f"the message still is no job: {error.detail}")
+            return Found(letter, still=f"the message is no job: {error.detail}")
         if isinstance(message, Job):
             session_id = session_id_of_job(message.tenant_id, message.job_id)
             status = self._status(message.tenant_id, session_id)
@@ -179,19 +179,19 @@ class DeadLetterOffice:
                 session_id=session_id if status else None,
                 session_status=status,
                 # A session that exists goes on with what it was begun with.
-                still=None if status or why_not is None else f"still so: {why_not}",
+                still=None if status else why_not,
             )
         try:
             token = self._kit.tokens.verify(message.continuation_token)
         except TurnkeeperError as error:
-            return Found(letter, still=f"its token still does not hold: {error.detail}")
+            return Found(letter, still=f"its token does not hold: {error.detail}")
         status = self._status(token.tenant_id, token.session_id)
         return Found(
             letter,
             tenant_id=token.tenant_id,
             session_id=token.session_id if status else None,
             session_status=status,
-            still=None if status else f"there still is no session {token.session_id}",
+            still=None if status else f"there is no session {token.session_id}",
         )
 
     def _status(self, tenant_id: str, session_id: str) -> str | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+_PIPED_WIDTH = 240
 
 
 class Output:
@@ -37,7 +38,9 @@ class Output:
         """Standard output, for people."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        # Into a file or a pipe nothing is cut, unless somebody says how wide that is.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
     @cached_property
     def notes(self) -> Console:

@@ -21,6 +21,8 @@ Document = Mapping[str, Any]
 
 #: Characters of a message that are shown.
 _SHOWN_BODY = 4_000
+#: Of a dead letter's id: enough to name it by.
+_SHORT_ID = 8
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -136,19 +138,21 @@ def tenant_table(tenant: Document) -> Group:
     return Group(title, table)
 
 
-def dead_letters_table(letters: Sequence[Document]) -> Table:
-    table = _table(
-        "id", "error_code", "agent", "tenant", "age", "receives", "session", "still so", right=("age", "receives")
-    )
-    table.columns[0].no_wrap = True
+def dead_letters_table(letters: Sequence[Document]) -> Group:
+    """A line for each, by the beginning of its id; below, what to do about each code."""
+    with_session = any(letter["session_id"] for letter in letters)
+    columns = ["id", "error_code", "agent", "tenant", "age", "receives", *["session"] * with_session, "still so"]
+    table = _table(*columns, right=("age", "receives"))
     for letter in letters:
         cells = [
-            *(letter["id"], letter["error_code"], letter["agent"] or "-", letter["tenant_id"] or "-"),
-            *(age(letter["age_seconds"]), letter["receives"] or "-", letter["session_id"] or "-"),
+            *(letter["id"][:_SHORT_ID], letter["error_code"], letter["agent"] or "-", letter["tenant_id"] or "-"),
+            *(age(letter["age_seconds"]), letter["receives"] or "-"),
+            *[letter["session_id"] or "-"] * with_session,
             "yes" if letter["still"] else "",
         ]
         table.add_row(*(Text(plain(str(cell))) for cell in cells))
-    return table
+    todo = {letter["error_code"]: letter["what_now"].replace(letter["id"], "ID") for letter in letters}
+    return Group(table, _facts([(code, as_called(what)) for code, what in todo.items()]))
 
 
 def dead_letter_table(letter: Document) -> Group:

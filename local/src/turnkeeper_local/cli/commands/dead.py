@@ -118,7 +118,9 @@ def redrive(
 
             console.print(f"{_count(len(done.moved))} back on the queue")
             for one in done.held:
-                console.print(f"  stays: {one.letter.message_id}  {short(one.still or '', 200)}", markup=False)
+                console.print(
+                    f"  stays: {one.letter.message_id}  still so: {short(one.still or '', 200)}", markup=False
+                )
 
         out.answer(document, for_people)
         if done.held:

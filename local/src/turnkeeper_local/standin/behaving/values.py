@@ -18,6 +18,13 @@ from urllib.parse import unquote
 from turnkeeper_local.standin.behaving.patterns import matching
 from turnkeeper_local.standin.behaving.queries import statements, takes_sql
 from turnkeeper_local.standin.behaving.reading import Question, shape_of, stems
+from turnkeeper_local.standin.behaving.schemas import (
+    FORMATS,
+    merged_schema,
+    pattern_says_something,
+    samples_of,
+    types_of,
+)
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -28,33 +35,6 @@ _LONGEST = 10_000
 _WORDS = ("q", "query", "question", "text", "input", "prompt", "message", "search", "goal", "content", "body", "reason")
 _IDENTIFIER = re.compile(r"(?:^|_)(?:id|ids|no|nr|number|code|key|ref|reference)$", re.IGNORECASE)
 _ANY_IDENTIFIER = re.compile(r"(?=[\w-]*\d)(?=[\w-]*[A-Za-z-])[\w-]{3,64}")
-_SAMPLES = re.compile(
-    r"(?:\bsuch as|\blike|\be\.g\.,?|\bfor example,?|\bexample:)\s+['\"`“]?([^\s'\"`”,;()]{1,100})", re.IGNORECASE
-)
-_FORMATS = {
-    "date": ("2026-01-15", r"\d{4}-\d\d-\d\d"),
-    "date-time": ("2026-01-15T12:00:00Z", r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d.*"),
-    "time": ("12:00:00", r"\d\d:\d\d(?::\d\d)?.*"),
-    "duration": ("P1D", r"P[\dYMWDTHS]+"),
-    "email": ("someone@example.com", r"[^@\s]+@[\w-]+(?:\.[\w-]+)+"),
-    "idn-email": ("someone@example.com", r"[^@\s]+@[\w-]+(?:\.[\w-]+)+"),
-    "hostname": ("example.com", r"[\w-]+(?:\.[\w-]+)+"),
-    "uri": ("https://example.com/", r"https?:\S+"),
-    "uri-reference": ("https://example.com/", r"https?:\S+"),
-    "iri": ("https://example.com/", r"https?:\S+"),
-    "url": ("https://example.com/", r"https?:\S+"),
-    "uuid": ("123e4567-e89b-42d3-a456-426614174000", r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
-    "ipv4": ("192.0.2.1", r"\d{1,3}(?:\.\d{1,3}){3}"),
-    "ipv6": ("2001:db8::1", r"[0-9a-fA-F:]*:[0-9a-fA-F:]+"),
-    "regex": (".*", r"(?!)"),
-    "json-pointer": ("/a", r"(?!)"),
-}
-_TYPES_BY_KEYWORD = {
-    "object": ("properties", "required", "additionalProperties", "patternProperties", "minProperties"),
-    "array": ("items", "prefixItems", "minItems", "contains", "uniqueItems"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-}
-_TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
 
 
 class Unfit(Exception):
@@ -138,11 +118,11 @@ class _Maker:
         if "$ref" in schema:
             target = self._resolved(str(schema["$ref"]))
             rest = {key: value for key, value in schema.items() if key != "$ref"}
-            yield from self.candidates(_merged(target, rest) if rest else target, name, depth + 1)
+            yield from self.candidates(merged_schema(target, rest) if rest else target, name, depth + 1)
             return
         for one in schema.get("allOf", ()):
             target = self._resolved(str(one["$ref"])) if isinstance(one, Mapping) and "$ref" in one else one
-            schema = _merged({key: value for key, value in schema.items() if key != "allOf"}, target)
+            schema = merged_schema({key: value for key, value in schema.items() if key != "allOf"}, target)
         for choice in ("anyOf", "oneOf"):
             if choice in schema:
                 rest = {key: value for key, value in schema.items() if key not in {choice, "default"}}
@@ -150,7 +130,7 @@ class _Maker:
                 for one in sorted(
                     schema[choice], key=lambda one: isinstance(one, Mapping) and one.get("type") == "null"
                 ):
-                    yield from itertools.islice(self.candidates(_merged(rest, one), name, depth + 1), _TRIES // 4)
+                    yield from itertools.islice(self.candidates(merged_schema(rest, one), name, depth + 1), _TRIES // 4)
                 yield from self._given(schema)
                 return
         yield from self._typed(schema, name, depth)
@@ -162,7 +142,7 @@ class _Maker:
         if "enum" in schema:
             yield from self._chosen(schema, name)
             return
-        for kind in _types_of(schema):
+        for kind in types_of(schema):
             match kind:
                 case "string":
                     yield from self._texts(schema, name)
@@ -183,7 +163,7 @@ class _Maker:
     def mentioned(self, schema: Any, name: str) -> Iterator[Any]:
         """Values for an argument that the question itself holds; of an optional one only these are given."""
         schema = self._plain(schema)
-        kinds = _types_of(schema)
+        kinds = types_of(schema)
         if "enum" in schema:
             yield from (one for one in schema["enum"] if isinstance(one, str) and stems(one) & self.question.stems)
         elif "string" in kinds:
@@ -192,13 +172,13 @@ class _Maker:
             yield from (_number(text) for text in self.question.numbers)
 
     def _mentioned_texts(self, schema: Mapping[str, Any], name: str) -> Iterator[str]:
-        shapes = [shape for sample in _samples(schema) if (shape := shape_of(sample))]
-        if not shapes and schema.get("format") in _FORMATS:
-            shapes = [re.compile(_FORMATS[schema["format"]][1])]
-        if not shapes and _pattern_says_something(schema.get("pattern")):
+        shapes = [shape for sample in samples_of(schema) if (shape := shape_of(sample))]
+        if not shapes and schema.get("format") in FORMATS:
+            shapes = [re.compile(FORMATS[schema["format"]][1])]
+        if not shapes and pattern_says_something(schema.get("pattern")):
             shapes = [re.compile(schema["pattern"])]
         if not shapes and name.lower() in {"email", "url"}:
-            shapes = [re.compile(_FORMATS["email" if name.lower() == "email" else "uri"][1])]
+            shapes = [re.compile(FORMATS["email" if name.lower() == "email" else "uri"][1])]
         if not shapes and _IDENTIFIER.search(name):
             shapes = [_ANY_IDENTIFIER]
         for shape in shapes:
@@ -214,7 +194,7 @@ class _Maker:
             elif some := [
                 one for one in schema.get("anyOf", ()) if isinstance(one, Mapping) and one.get("type") != "null"
             ]:
-                schema = _merged({key: value for key, value in schema.items() if key != "anyOf"}, some[0])
+                schema = merged_schema({key: value for key, value in schema.items() if key != "anyOf"}, some[0])
             else:
                 return schema
         return {}
@@ -241,12 +221,12 @@ class _Maker:
                 self.drawn.add(name)
             yield text
         yield from self._given(schema)
-        samples = _samples(schema)
-        if samples or schema.get("format") in _FORMATS or "pattern" in schema or _IDENTIFIER.search(name):
+        samples = samples_of(schema)
+        if samples or schema.get("format") in FORMATS or "pattern" in schema or _IDENTIFIER.search(name):
             self.made_up.add(name)
         yield from samples
-        if schema.get("format") in _FORMATS:
-            yield _FORMATS[schema["format"]][0]
+        if schema.get("format") in FORMATS:
+            yield FORMATS[schema["format"]][0]
         words = self.question.text.strip() or "nothing"
         whole = [words] if name.lower() in _WORDS else []
         for text in (*whole, *self.question.quoted, *self.question.names, words, "x"):
@@ -345,42 +325,6 @@ class _Maker:
 def _several(schema: Any, maker: _Maker, name: str, depth: int) -> Iterator[Any]:
     if schema is not None:
         yield maker.pick(schema, name, depth + 1)
-
-
-def _types_of(schema: Mapping[str, Any]) -> list[str]:
-    kind = schema.get("type")
-    if isinstance(kind, str):
-        return [kind]
-    if isinstance(kind, list):
-        return sorted(kind, key=lambda one: str(one) == "null")
-    for name, keywords in _TYPES_BY_KEYWORD.items():
-        if any(keyword in schema for keyword in keywords):
-            return [name, *_TYPES]
-    return list(_TYPES)
-
-
-def _merged(one: Any, other: Any) -> Any:
-    """Both at once, where members and lists of names add up and of everything else the second wins."""
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
-        return False if one is False or other is False else (other if isinstance(other, Mapping) else one)
-    merged = {**one, **other}
-    if "properties" in one and "properties" in other:
-        merged["properties"] = {**one["properties"], **other["properties"]}
-    if "required" in one and "required" in other:
-        merged["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
-    return merged
-
-
-def _samples(schema: Mapping[str, Any]) -> list[str]:
-    """Texts that the schema gives as examples, in so many words or in its description."""
-    examples = schema.get("examples")
-    listed = [one for one in examples if isinstance(one, str)] if isinstance(examples, list) else []
-    return [*listed, *(found.rstrip(".:?!") for found in _SAMPLES.findall(str(schema.get("description", ""))))]
-
-
-def _pattern_says_something(pattern: object) -> bool:
-    """Whether what a pattern matches is not just any word."""
-    return isinstance(pattern, str) and bool(re.search(r"\d|\\d", pattern)) and not re.search(pattern, "word")
 
 
 def _cut(text: str, schema: Mapping[str, Any]) -> str:
