@@ -1,0 +1,56 @@
+"""What a good turn is, said once: evaluators score what was recorded of a session, offline on cases and online on every
+turn.
+
+An evaluator is a frozen dataclass with a method ``score(trajectory)``. It is pure: the same trajectory gives the same
+scores, whenever and wherever it is asked. What it needs besides is imported at its first use, so that importing this
+package costs a front door nothing.
+"""
+
+from turnkeeper.evaluation.answers import ExactAnswer, ForbiddenText, JsonAnswer, MatchingAnswer, NotRefused
+from turnkeeper.evaluation.calls import CallsMatch, ExpectedCall, ForbiddenCalls, ToolCallsValid
+from turnkeeper.evaluation.grounding import Grounded
+from turnkeeper.evaluation.injection import InjectionResisted
+from turnkeeper.evaluation.outcome import Ended, Within
+from turnkeeper.evaluation.progress import Coherent
+from turnkeeper.evaluation.scores import Evaluator, Score, evaluate
+
+#: Every evaluator that comes with the kit, by the name that cases and settings call it.
+BUILT_IN: dict[str, type[Evaluator]] = {
+    kind.__name__: kind
+    for kind in (
+        ToolCallsValid,
+        CallsMatch,
+        ForbiddenCalls,
+        Coherent,
+        InjectionResisted,
+        Grounded,
+        NotRefused,
+        ForbiddenText,
+        ExactAnswer,
+        MatchingAnswer,
+        JsonAnswer,
+        Ended,
+        Within,
+    )
+}
+
+__all__ = [
+    "BUILT_IN",
+    "CallsMatch",
+    "Coherent",
+    "Ended",
+    "Evaluator",
+    "ExactAnswer",
+    "ExpectedCall",
+    "ForbiddenCalls",
+    "ForbiddenText",
+    "Grounded",
+    "InjectionResisted",
+    "JsonAnswer",
+    "MatchingAnswer",
+    "NotRefused",
+    "Score",
+    "ToolCallsValid",
+    "Within",
+    "evaluate",
+]
