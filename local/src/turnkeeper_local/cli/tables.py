@@ -38,7 +38,7 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in pairs:
-        table.add_row(name, Text(plain(value)))
+        table.add_row(Text(plain(name)), Text(plain(value)))
     return table
 
 
@@ -139,20 +139,20 @@ def tenant_table(tenant: Document) -> Group:
 
 
 def dead_letters_table(letters: Sequence[Document]) -> Group:
-    """A line for each, by the beginning of its id; below, what to do about each code."""
-    with_session = any(letter["session_id"] for letter in letters)
-    columns = ["id", "error_code", "agent", "tenant", "age", "receives", *["session"] * with_session, "still so"]
-    table = _table(*columns, right=("age", "receives"))
+    """A line for each, by the beginning of its id; below, sessions that there are, and what to do about each code."""
+    table = _table("id", "error_code", "agent", "tenant", "age", "receives", "still", right=("age", "receives"))
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for letter in letters:
         cells = [
             *(letter["id"][:_SHORT_ID], letter["error_code"], letter["agent"] or "-", letter["tenant_id"] or "-"),
-            *(age(letter["age_seconds"]), letter["receives"] or "-"),
-            *[letter["session_id"] or "-"] * with_session,
-            "yes" if letter["still"] else "",
+            *(age(letter["age_seconds"]), letter["receives"] or "-", "yes" if letter["still"] else ""),
         ]
         table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    begun = [letter for letter in letters if letter["session_id"]]
+    sessions = [(one["id"][:_SHORT_ID], f"session {one['session_id']}, {one['session_status']}") for one in begun]
     todo = {letter["error_code"]: letter["what_now"].replace(letter["id"], "ID") for letter in letters}
-    return Group(table, _facts([(code, as_called(what)) for code, what in todo.items()]))
+    return Group(table, _facts([*sessions, *((code, as_called(what)) for code, what in todo.items())]))
 
 
 def dead_letter_table(letter: Document) -> Group:
