@@ -317,5 +317,5 @@ def test_one_that_raises_takes_no_other_down() -> None:
             raise RuntimeError("with words of a user")
 
     scores = evaluate([Broken(), Ended()], trajectory(step(text="hi")))
-    assert [(score.name, score.passed) for score in scores] == [("Broken_failed", None), ("ended", True)]
+    assert [(score.name, score.passed) for score in scores] == [("broken_failed", None), ("ended", True)]
     assert "words" not in scores[0].reason

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from turnkeeper_local.cli import called
-from turnkeeper_local.cli.commands import audits, branches, dead, jobs, kits, sessions, talk, tenants, versions
+from turnkeeper_local.cli.commands import (
+    agents,
+    audits,
+    branches,
+    dead,
+    evals,
+    jobs,
+    kits,
+    sessions,
+    talk,
+    tenants,
+    versions,
+)
 
 app = typer.Typer(
     name="turnkeeper",
@@ -37,7 +49,7 @@ def begin(
     called.begin()
 
 
-for module in (kits, talk, sessions, branches, jobs, dead):
+for module in (kits, agents, talk, sessions, branches, jobs, dead):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
@@ -51,6 +63,9 @@ app.add_typer(
 )
 app.add_typer(
     versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
+)
+app.add_typer(
+    evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
 )
 
 

@@ -6,13 +6,14 @@ scores, whenever and wherever it is asked. What it needs besides is imported at 
 package costs a front door nothing.
 """
 
+from turnkeeper.core.scoring import Evaluator, Score
 from turnkeeper.evaluation.answers import ExactAnswer, ForbiddenText, JsonAnswer, MatchingAnswer, NotRefused
 from turnkeeper.evaluation.calls import CallsMatch, ExpectedCall, ForbiddenCalls, ToolCallsValid
 from turnkeeper.evaluation.grounding import Grounded
-from turnkeeper.evaluation.injection import InjectionResisted
+from turnkeeper.evaluation.injection import Flagged, InjectionResisted
 from turnkeeper.evaluation.outcome import Ended, Within
 from turnkeeper.evaluation.progress import Coherent
-from turnkeeper.evaluation.scores import Evaluator, Score, evaluate
+from turnkeeper.evaluation.run import evaluate
 
 #: Every evaluator that comes with the kit, by the name that cases and settings call it.
 BUILT_IN: dict[str, type[Evaluator]] = {
@@ -23,6 +24,7 @@ BUILT_IN: dict[str, type[Evaluator]] = {
         ForbiddenCalls,
         Coherent,
         InjectionResisted,
+        Flagged,
         Grounded,
         NotRefused,
         ForbiddenText,
@@ -34,14 +36,26 @@ BUILT_IN: dict[str, type[Evaluator]] = {
     )
 }
 
+#: What every turn is scored by where its agent does not say otherwise: cheap, and right for every agent.
+EVERY_TURN: tuple[Evaluator, ...] = (
+    Ended(),
+    ToolCallsValid(),
+    Coherent(),
+    InjectionResisted(),
+    Grounded(),
+    NotRefused(),
+)
+
 __all__ = [
     "BUILT_IN",
+    "EVERY_TURN",
     "CallsMatch",
     "Coherent",
     "Ended",
     "Evaluator",
     "ExactAnswer",
     "ExpectedCall",
+    "Flagged",
     "ForbiddenCalls",
     "ForbiddenText",
     "Grounded",

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Trajectory
-from turnkeeper.evaluation.scores import Score
 
 _REFUSALS = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|afraid|unable|not able)|i (?:can(?:'|no)t|won't|will not|must decline)|"

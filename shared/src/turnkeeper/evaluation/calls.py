@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Trajectory
-from turnkeeper.evaluation.scores import Score
 
 Mode = Literal["exact", "in_order", "any_order", "subset"]
 
@@ -93,6 +93,12 @@ class CallsMatch:
 
     calls: Sequence[ExpectedCall | Mapping[str, Any] | str]
     mode: Mode = "in_order"
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+        for call in self.calls:
+            _expected(call)
 
     def score(self, trajectory: Trajectory) -> Iterator[Score]:
         expected = [_expected(call) for call in self.calls]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Trajectory
-from turnkeeper.evaluation.scores import Score
 
 _NAMES = (
     *("january", "february", "march", "april", "may", "june"),

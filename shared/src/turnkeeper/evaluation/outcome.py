@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from turnkeeper.core.money import format_usd, parse_usd
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Trajectory
-from turnkeeper.evaluation.scores import Score
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Step, Trajectory
-from turnkeeper.evaluation.scores import Score
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,12 @@ def _why_idle(step: Step, seen: Counter[str], said: set[str], trajectory: Trajec
 
 
 def _is_news(call: Call, seen: Counter[str], trajectory: Trajectory) -> bool:
+    if call.outcome in ("error", "denied"):
+        # What it was told for the first time it may learn from; the same words again, however asked for, teach nothing.
+        seen[told := call_hash(call.tool, {"told": call.result})] += 1
+        return seen[told] == 1
     mark = call_hash(call.tool, {"arguments": dict(call.arguments), "result": call.result})
     seen[mark] += 1
-    if call.outcome in ("error", "denied"):
-        return False
     definition = trajectory.tools.get(call.tool)
     changes = definition is not None and definition.effect != "read"
     return seen[mark] == 1 or (changes and call.outcome == "ok" and call.tool != "update_plan")

@@ -1,18 +1,19 @@
-"""What an evaluator is, and what it answers."""
+"""What an evaluator is, what it answers, and which of them an agent wants."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from turnkeeper.core.trajectory import Trajectory
 
-logger = logging.getLogger(__name__)
-
 #: Of a reason, what is kept.
 MAX_REASON_CHARS = 500
+#: Names are dimensions of metrics and attributes of items.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,14 @@ class Score:
     seq: int | None = None
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a score's name is lower case letters, digits and '_', at most 48: {self.name!r}")
         if not 0 <= self.value <= 1:
             raise ValueError(f"score {self.name}: {self.value} is not from 0 to 1")
         object.__setattr__(self, "reason", self.reason[:MAX_REASON_CHARS])
+
+    def named(self, name: str) -> Score:
+        return self if name == self.name else replace(self, name=name)
 
     @classmethod
     def check(cls, name: str, passed: bool, reason: str, seq: int | None = None) -> Score:
@@ -55,15 +61,23 @@ class Evaluator(Protocol):
     def score(self, trajectory: Trajectory) -> Iterable[Score]: ...
 
 
-def evaluate(evaluators: Iterable[Evaluator], trajectory: Trajectory) -> list[Score]:
-    """The scores of all of them, in order. One that raises says so in a score of its own and takes none of the others
-    down: what is evaluated may be anything that a model wrote."""
-    scores: list[Score] = []
-    for evaluator in evaluators:
-        name = type(evaluator).__name__
-        try:
-            scores.extend(evaluator.score(trajectory))
-        except Exception as error:
-            logger.exception("evaluator %s failed on session %s", name, trajectory.session_id)
-            scores.append(Score(f"{name}_failed", 0.0, None, f"the evaluator failed: {type(error).__name__}"))
-    return scores
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How an agent's turns are scored once they have ended, beside the user's way."""
+
+    #: ``None``: those that suit every agent (:data:`turnkeeper.evaluation.EVERY_TURN`); ``()``: none.
+    evaluators: Sequence[Evaluator] | None = None
+    #: The share of turns that are scored, chosen by session and turn: the same ones whoever chooses.
+    sample: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sample <= 1:
+            raise ValueError("scoring: sample is a share from 0 to 1")
+        for evaluator in self.evaluators or ():
+            if not isinstance(evaluator, Evaluator):
+                raise ValueError(f"scoring: {evaluator!r} is no evaluator: it has no method score(trajectory)")
+
+    def takes(self, session_id: str, turn: int) -> bool:
+        """Whether this turn is one of the sample."""
+        digest = hashlib.sha256(f"{session_id} {turn}".encode()).digest()
+        return int.from_bytes(digest[:8]) / 2**64 < self.sample
