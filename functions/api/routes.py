@@ -30,6 +30,11 @@ ROUTES: tuple[Route, ...] = (
         {200: documents.SessionList},
         query=(
             Query("status", {"type": "string", "enum": list(STATUSES)}, "Only these."),
+            Query(
+                "scored_below",
+                {"type": "number", "minimum": 0, "maximum": 1},
+                "Only those with a turn that scored less, worst first, on one page.",
+            ),
             Query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 20}, "At most."),
             Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
         ),

@@ -7,6 +7,7 @@ from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
+from turnkeeper.core.trajectory import Trajectory
 
 __all__ = [
     "Agent",
@@ -20,6 +21,7 @@ __all__ = [
     "ToolDenied",
     "ToolError",
     "ToolSet",
+    "Trajectory",
     "tool",
     "update_plan",
 ]

@@ -102,8 +102,10 @@ class Api:
     def session(self, session_id: str) -> Document:
         return self._ask("GET", f"sessions/{session_id}")
 
-    def sessions(self, *, status: str | None, limit: int, cursor: str | None = None) -> Document:
-        query = {"status": status, "limit": limit, "cursor": cursor}
+    def sessions(
+        self, *, status: str | None, limit: int, cursor: str | None = None, scored_below: float | None = None
+    ) -> Document:
+        query = {"status": status, "limit": limit, "cursor": cursor, "scored_below": scored_below}
         return self._ask("GET", "sessions", params={name: value for name, value in query.items() if value is not None})
 
     def events(self, session_id: str, *, after: int = 0, wait: int = 0) -> Document:
