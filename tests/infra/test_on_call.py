@@ -48,8 +48,9 @@ def test_the_page_names_every_alarm_and_no_other(variants: Variants) -> None:
 
 def test_the_page_names_every_alert() -> None:
     raised = set(typing.get_args(AlertKind))
-    for source in (ROOT / "functions/observe").glob("*.py"):
-        raised |= set(re.findall(r"\.alert\(\s*\"(\w+)\"", source.read_text()))
+    sources = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "shared/src/turnkeeper/runtime").rglob("*.py")]
+    for source in sources:
+        raised |= set(re.findall(r"(?:\.alert\(\s*|^KIND = )\"(\w+)\"", source.read_text(), re.MULTILINE))
     assert set(rows("Alerts")) == raised
 
 
