@@ -53,7 +53,7 @@ class Diagrams(SphinxPostTransform):
                 block.replace_self(nodes.raw("", drawn, format="html"))
 
 
-def _draw(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def _draw(app: Sphinx, _page: str, _template: str, _context: Any, doctree: nodes.document | None) -> None:
     """Only pages with a diagram load what draws it, which is large."""
     if doctree is not None and any('class="mermaid"' in raw.astext() for raw in doctree.findall(nodes.raw)):
         app.add_js_file("mermaid.tiny.js")

@@ -27,7 +27,11 @@ def tokens(page: Path) -> list[Token]:
 
 def links(page: Path) -> list[str]:
     inner = (child for token in tokens(page) for child in token.children or ())
-    return [str(child.attrs.get("href") or child.attrs.get("src")) for child in inner if child.type in {"link_open", "image"}]
+    return [
+        str(child.attrs.get("href") or child.attrs.get("src"))
+        for child in inner
+        if child.type in {"link_open", "image"}
+    ]
 
 
 @cache

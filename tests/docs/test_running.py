@@ -75,12 +75,12 @@ def served(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 TALK = """
 import { Conversation, words } from "./web/chat.mjs";
-const told = [];
-const conversation = new Conversation({ agent: "support", base: process.argv[2], onEvent: (event) => told.push(event) });
+const [base, told] = [process.argv[2], []];
+const conversation = new Conversation({ agent: "support", base, onEvent: (event) => told.push(event) });
 const first = await conversation.say("[[say Good morning.]]");
 const session = conversation.session;
 const second = await conversation.say('[[tool get_invoice {"invoice_id": "INV-1001"}]] [[say It is paid.]]');
-const missing = await new Conversation({ agent: "nosuch", base: process.argv[2] }).say("Hi").catch((problem) => problem.code);
+const missing = await new Conversation({ agent: "nosuch", base }).say("Hi").catch((problem) => problem.code);
 console.log(JSON.stringify({ first, second, same: session === conversation.session, missing,
   seqs: told.map((event) => event.seq), words: told.flatMap(words) }));
 """

@@ -40,21 +40,36 @@ def test_what_a_page_shows_exists(page: Path) -> None:
     assert not problems, "\n" + "\n".join(problems)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" and b.fenced for b in of_page(page))],
-                         ids=lambda page: str(page.relative_to(ROOT)))  # fmt: skip
+WITH_PYTHON = [page for page in PAGES if any(block.language == "python" and block.fenced for block in of_page(page))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_runs(page: Path, tmp_path: Path) -> None:
-    """A page's blocks in order, as one program: what an earlier one defines, a later one may use."""
-    program = []
-    for number, block in enumerate(of_page(page)):
-        if block.language == "python" and block.fenced and block.not_run is None:
-            path = tmp_path / f"block_{number}_at_line_{block.line}.py"
-            path.write_text(textwrap.dedent(block.text))
-            program.append(f"exec(compile(open({str(path)!r}).read(), {str(path)!r}, 'exec', dont_inherit=True), page)")
-    (tmp_path / "page.py").write_text("page = {'__name__': 'page'}\n" + "\n".join(program) + "\n")
+    """A page's blocks in order, as one program: what an earlier one defines, a later one may use. Files of a project are
+    put where they say, and its agents are loaded as a runner loads them."""
+    program = ["page = {'__name__': 'page'}"]
+    for block in of_page(page):
+        if block.language != "python" or not block.fenced or block.not_run is not None:
+            continue
+        path = tmp_path / (block.file or f"at_line_{block.line}.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(block.text))
+        if path.relative_to(tmp_path).parts[0] != "agents":
+            compiled = f"compile(open({str(path)!r}).read(), {str(path)!r}, 'exec', dont_inherit=True)"
+            program.append(f"exec({compiled}, page)")
+    if (tmp_path / "agents").is_dir():
+        program.append("from pathlib import Path\nfrom turnkeeper.runtime.catalog import load_agents")
+        program.append(
+            "catalog = load_agents([Path('agents')])\nassert catalog.agents and not catalog.broken, catalog.broken"
+        )
+    (tmp_path / "page.py").write_text("\n".join(program) + "\n")
     ran = subprocess.run(
         [sys.executable, "page.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": ":".join(str(ROOT / part) for part in ("shared/src", "infra/src", "local/src", ".")), "PATH": ""},
+        env={
+            "PYTHONPATH": ":".join(str(ROOT / part) for part in ("shared/src", "infra/src", "local/src", ".")),
+            "PATH": "",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -58,7 +58,7 @@ def fields_of(cls: type) -> dict[str, str]:
         for node, after in zip(body, [*body[1:], None], strict=True):
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
                 continue
-            above = []
+            above: list[str] = []
             for line in reversed(lines[: node.lineno - 1]):
                 if not line.strip().startswith("#:"):
                     break
@@ -73,7 +73,11 @@ def fields_of(cls: type) -> dict[str, str]:
 
 
 def python_page() -> str:
-    parts = [MADE, "# The Python API", "What may be imported, and what each promises. Everything else may change in any version."]
+    parts = [
+        MADE,
+        "# The Python API",
+        "What may be imported, and what each promises. Everything else may change in any version.",
+    ]
     for package in PACKAGES:
         module = importlib.import_module(package)
         names: list[str] = list(getattr(module, "__all__", ()))
@@ -126,7 +130,11 @@ def _signature(name: str, value: Any) -> str | None:
     except (TypeError, ValueError):
         return None
     word = "class" if inspect.isclass(value) else "def"
-    returns = "" if word == "class" or signature.return_annotation is inspect.Signature.empty else f" -> {_annotation(signature.return_annotation)}"
+    returns = (
+        ""
+        if word == "class" or signature.return_annotation is inspect.Signature.empty
+        else f" -> {_annotation(signature.return_annotation)}"
+    )
     given = [_parameter(one) for one in signature.parameters.values() if one.name != "self"]
     kinds = [one.kind for one in signature.parameters.values() if one.name != "self"]
     if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
@@ -139,7 +147,7 @@ def _signature(name: str, value: Any) -> str | None:
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(one.kind, "")
+    stars = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}.get(one.kind.name, "")
     text = stars + one.name
     if one.annotation is not inspect.Parameter.empty:
         text += f": {_annotation(one.annotation)}"
@@ -150,7 +158,7 @@ def _parameter(one: inspect.Parameter) -> str:
 
 
 def _annotation(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return str(annotation) if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 # ---- the command line ----
@@ -162,7 +170,8 @@ def commands_page() -> str:
     parts = [
         MADE,
         "# Commands",
-        "Every command with its options, as `turnkeeper COMMAND --help` has them. [cli.md](../cli.md) says what they have in common.",
+        "Every command with its options, as `turnkeeper COMMAND --help` has them. "
+        "[cli.md](../cli.md) says what they have in common.",
     ]
     for path, command in sorted(commands(typer.main.get_command(app))):
         parts += [f"## {' '.join(path)}", _usage(path, command), markdown(command.help)]
@@ -214,7 +223,11 @@ def openapi() -> dict[str, Any]:
 
 def http_page() -> str:
     document = openapi()
-    parts = [MADE, "# HTTP calls", "As `GET /v1/openapi.json` says them. What a schema cannot say is in [http-api.md](../http-api.md)."]
+    parts = [
+        MADE,
+        "# HTTP calls",
+        "As `GET /v1/openapi.json` says them. What a schema cannot say is in [http-api.md](../http-api.md).",
+    ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             parts += [f"## {method.upper()} {path}", f"{operation['summary']}. `{operation['operationId']}`"]
@@ -234,7 +247,8 @@ def http_page() -> str:
 def _members(schema: dict[str, Any]) -> Iterator[str]:
     required = schema.get("required", ())
     rows = [
-        f"| `{name}`{'' if name in required else ' (may be left out)'} | {_type(one)} | {cell(one.get('description', ''))} |"
+        f"| `{name}`{'' if name in required else ' (may be left out)'} | {_type(one)} "
+        f"| {cell(one.get('description', ''))} |"
         for name, one in schema.get("properties", {}).items()
     ]
     if rows:
@@ -262,7 +276,10 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
-    bounds = [f"at least {schema['minimum']}" if "minimum" in schema else "", f"at most {schema['maximum']}" if "maximum" in schema else ""]
+    bounds = [
+        f"at least {schema['minimum']}" if "minimum" in schema else "",
+        f"at most {schema['maximum']}" if "maximum" in schema else "",
+    ]
     return ", ".join([str(schema.get("type", "any")), *filter(None, bounds)])
 
 
@@ -276,8 +293,12 @@ def stage_settings() -> str:
     from turnkeeper_infra import config
 
     parts = [_settings(config.Config, leave_out=NOT_OF_A_STAGE)]
-    for title, model in (("runners", config.Runners), ("runners.secrets", config.RunnerSecret), ("runners.policies", config.Statement)):
-        parts += [f"### [{title}]", markdown(model.__doc__), _settings(model)]
+    for title, model in (
+        ("runners", config.Runners),
+        ("runners.secrets", config.RunnerSecret),
+        ("runners.policies", config.Statement),
+    ):
+        parts += [f"## [{title}]", markdown(model.__doc__), _settings(model)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -294,7 +315,8 @@ def policy_keys() -> str:
         "### Top of the file", _settings(policy.Policy),
         "### [plans.NAME]", caps, _settings(policy.PlanPolicy, leave_out=frozenset({"caps"})),
         "### [roles.NAME]", _settings(policy.RolePolicy),
-        "### [plans.NAME.limits], [roles.NAME.limits]", markdown(policy.PlanLimits.__doc__), _settings(policy.PlanLimits),
+        "### [plans.NAME.limits], [roles.NAME.limits]",
+        markdown(policy.PlanLimits.__doc__), _settings(policy.PlanLimits),
     ]) + "\n"  # fmt: skip
 
 
@@ -323,7 +345,7 @@ def event_members() -> str:
     schema = openapi()["components"]["schemas"]
     parts = []
     for model, title in ((Event, "An event"), (ToolResult, "One of `results`")):
-        parts += [f"### {title}", *_members(schema[model.__name__])]
+        parts += [f"## {title}", *_members(schema[model.__name__])]
     return _without_links("\n\n".join(parts)) + "\n"
 
 

@@ -58,7 +58,7 @@ def _parsed(command: Any, words: list[str]) -> Iterator[str]:
         return
     try:
         given, too_many, _ = command.make_parser(command.context_class(command)).parse_args(words)
-    except Exception as error:  # the parser's own errors have no public base
+    except Exception as error:  # noqa: BLE001 - the parser's own errors have no public base
         yield str(getattr(error, "message", error))
         return
     if too_many:
@@ -94,10 +94,23 @@ def _aws(command: Command) -> Iterator[str]:
         return
     shape = model.operation_model(operations[operation]).input_shape
     members = {xform_name(name, "-") for name in shape.members} if shape else set()
-    of_the_client = {"query", "output", "region", "profile", "no-cli-pager", "max-items", "starting-token", "no-paginate"}
+    of_the_client = {
+        "query",
+        "output",
+        "region",
+        "profile",
+        "no-cli-pager",
+        "max-items",
+        "starting-token",
+        "no-paginate",
+    }
     for word in words:
         option = word.removeprefix("--").split("=", 1)[0]
-        if word.startswith("--") and option not in members | of_the_client and option.removeprefix("no-") not in members:
+        if (
+            word.startswith("--")
+            and option not in members | of_the_client
+            and option.removeprefix("no-") not in members
+        ):
             yield f"{service} {operation} has no option --{option}"
 
 
@@ -226,6 +239,8 @@ def _shapes() -> list[set[str]]:
     from turnkeeper.runtime.jobs import Continue, Job
 
     shapes = [set(schema.get("properties", ())) for schema in openapi()["components"]["schemas"].values()]
-    jobs = [{field.alias or name for name, field in model.model_fields.items()} | {"schema"} for model in (Job, Continue)]
+    jobs = [
+        {field.alias or name for name, field in model.model_fields.items()} | {"schema"} for model in (Job, Continue)
+    ]
     iam = [{"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}, {"Version", "Statement"}]
     return [*shapes, *jobs, *iam, {"error"}]

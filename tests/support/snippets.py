@@ -71,7 +71,10 @@ def _blocks(page: Path, text: str) -> Iterator[Block]:
 
 
 def guess(text: str) -> str:
-    """The language of an indented block, by its first line or by what reads all of it. What is none of them is text: an answer, a diagram, a plan of folders."""
+    """The language of an indented block, by its first line or by what reads all of it.
+
+    What is none of them is text: an answer, a diagram, a plan of folders.
+    """
     text = textwrap.dedent(text)
     first = next((line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")), "")
     word = first.split()[0] if first.split() else ""
@@ -107,7 +110,10 @@ def _reads_json(text: str) -> None:
 
 def _reads_python(text: str) -> None:
     tree = ast.parse(text)
-    if not any(isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign | ast.Call) for node in ast.walk(tree)):
+    if not any(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign | ast.Call)
+        for node in ast.walk(tree)
+    ):
         raise SyntaxError("no statement")
 
 
@@ -115,8 +121,8 @@ def _reads_python(text: str) -> None:
 
 #: What pages may tell a reader to run, besides the kit's own commands.
 PROGRAMS = frozenset({
-    "turnkeeper", "make", "aws", "npx", "curl", "git", "docker", "jq", "openssl", "rm", "cd", "pip", "uv", "uvx", "python", "pytest",
-    "export", "for", "kill", "mkdir", "cat", "echo", "out", "cdk", "node", "source", "unset",
+    "turnkeeper", "make", "aws", "npx", "curl", "git", "docker", "jq", "openssl", "rm", "cd", "pip", "uv",
+    "uvx", "python", "python3", "printf", "pytest", "export", "for", "kill", "mkdir", "cat", "echo", "out", "cdk", "node", "source", "unset",
 })  # fmt: skip
 _BOUNDARIES = frozenset({"|", "||", "&&", ";", "&", ";;"})
 _KEYWORDS = frozenset({"while", "until", "if", "then", "else", "do", "!", "("})
