@@ -45,8 +45,10 @@ WITH_PYTHON = [page for page in PAGES if any(block.language == "python" and bloc
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_runs(page: Path, tmp_path: Path) -> None:
-    """A page's blocks in order, as one program: what an earlier one defines, a later one may use. Files of a project are
-    put where they say, and its agents are loaded as a runner loads them."""
+    """A page's blocks in order, as one program: what an earlier one defines, a later one may use.
+
+    Files of a project are put where they say, and its agents are loaded as a runner loads them.
+    """
     program = ["page = {'__name__': 'page'}"]
     for block in of_page(page):
         if block.language != "python" or not block.fenced or block.not_run is not None:
