@@ -55,7 +55,9 @@ from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -213,6 +215,18 @@ class Kit:
     def erasure(self) -> Erasure:
         lease_seconds = self.settings.lease_seconds
         return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
+
+    @cached_property
+    def scores(self) -> Scores:
+        return Scores(self.table)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        return Scorer(self.sessions, self.scores, self.catalog, self.clock)
+
+    @cached_property
+    def score_watch(self) -> ScoreWatch:
+        return ScoreWatch(self.scores, self.catalog, self.alerts, self.clock)
 
     @cached_property
     def sweep(self) -> Sweep:

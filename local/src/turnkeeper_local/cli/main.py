@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from turnkeeper_local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants, versions
+from turnkeeper_local.cli.commands import audits, branches, evals, jobs, kits, sessions, talk, tenants, versions
 
 app = typer.Typer(
     name="turnkeeper",
@@ -27,6 +27,9 @@ app.add_typer(
 )
 app.add_typer(
     versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
+)
+app.add_typer(
+    evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
 )
 
 
