@@ -52,8 +52,10 @@ def _turnkeeper(command: Command) -> Iterator[str]:
 
 
 def _parsed(command: Any, words: list[str]) -> Iterator[str]:
-    rest_is_left_out = "..." in words
-    words = [word for word in words if word != "..."]
+    # `[--option]` and `[NAME...]` are how a page says that something may be left out, or said more than once.
+    words = [re.sub(r"^\[|\]$", "", word) for word in words]
+    rest_is_left_out = any(word.endswith("...") for word in words)
+    words = [word for word in words if not word.endswith("...")]
     if {"--help", "-h"} & set(words):
         return
     try:
@@ -172,7 +174,7 @@ def toml_problems(block: Block) -> Iterator[str]:
     except tomllib.TOMLDecodeError as error:
         yield f"{block}: {error}"
         return
-    if {"project", "tool", "build-system", "dependency-groups"} & set(written) or _is_local(block):
+    if {"project", "tool", "build-system", "dependency-groups", "pytest"} & set(written) or _is_local(block):
         return
     if {"plans", "roles", "tenants", "models", "default_plan", "default_role"} & set(written):
         yield from (f"{block}: {problem}" for problem in _policy_problems(written))

@@ -121,8 +121,9 @@ def _reads_python(text: str) -> None:
 
 #: What pages may tell a reader to run, besides the kit's own commands.
 PROGRAMS = frozenset({
-    "turnkeeper", "make", "pytest", "pip", "python", "python3", "uv", "uvx", "node", "npx", "cdk", "aws", "docker", "git",
-    "curl", "jq", "openssl", "rm", "cd", "mkdir", "cat", "echo", "printf", "kill", "export", "unset", "source", "for", "out",
+    "turnkeeper", "make", "pytest", "pip", "python", "python3", "uv", "uvx", "node", "npx", "cdk", "aws", "docker",
+    "git", "curl", "jq", "openssl", "rm", "cd", "mkdir", "cat", "echo", "printf", "kill", "export", "unset", "source",
+    "for", "out",
 })  # fmt: skip
 _BOUNDARIES = frozenset({"|", "||", "&&", ";", "&", ";;"})
 _KEYWORDS = frozenset({"while", "until", "if", "then", "else", "do", "!", "("})
@@ -154,6 +155,8 @@ def _logical_lines(text: str) -> Iterator[str]:
     """Lines as the shell joins them; the body of a heredoc belongs to its first line and is no command."""
     lines = iter(text.replace("\\\n", " ").splitlines())
     for line in lines:
+        if line.strip()[:1] > "~":
+            continue  # what the command before prints
         joined = line
         while _is_open(joined):
             more = next(lines, None)
