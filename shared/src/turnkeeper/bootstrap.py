@@ -27,7 +27,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
-from turnkeeper.core.policy import Policy, misnamed_caps, policy_of
+from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.ports import (
     Alerts,
@@ -274,8 +274,8 @@ class Kit:
     def warm(self) -> None:
         """Make now what the first request would wait for, but for the model. Reads no secret and opens no connection:
         what is warm may be kept in a snapshot of the process."""
-        for problem in misnamed_caps(self.policy, self.catalog.agents.values(), self.catalog.broken):
-            logger.error("an agent has no cap: %s", problem)
+        for problem in misnamed_agents(self.policy, self.catalog.agents.values(), self.catalog.broken):
+            logger.error("a plan means another agent: %s", problem)
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
                 for model in (agent.model, *agent.fallback_models):
