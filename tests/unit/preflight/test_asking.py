@@ -71,7 +71,8 @@ def test_up_refuses_before_it_touches_anything(
     home.make()
     home.local_json.write_text("{}")
     home.kit_json.write_text("{}")
-    settings = KitSettings(first_port=0, project=project(tmp_path / "here", {**SOUND, **wrong}))
+    root = project(tmp_path / "here", {**SOUND, **wrong})
+    settings = KitSettings(first_port=0, project=root, allow_broken=False)
     monkeypatch.setattr("turnkeeper_local.kit.kit._running", lambda *_: None)
     with pytest.raises(KitError, match=rf"stays as it was:\n{next(iter(wrong))}"):
         up(settings, home=home)
