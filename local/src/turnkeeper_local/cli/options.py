@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+ResetSettings = Annotated[
+    bool,
+    typer.Option("--reset-settings", help="Forget the settings of the last `up`: defaults, and the environment's."),
+]
 Stack = Annotated[
     str | None,
     typer.Option("--stack", metavar="NAME", envvar="TURNKEEPER_STACK", help="A deployed kit, by its stacks' prefix."),

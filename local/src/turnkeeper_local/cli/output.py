@@ -46,6 +46,11 @@ class Output:
 
         return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+        return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
     # ---- answers ----
 
     def answer(self, document: Any, for_people: Callable[[Console], object]) -> None:
