@@ -118,8 +118,20 @@ def _inside(cls: type) -> Iterator[str]:
 
 
 def _arguments(function: Any) -> str:
-    text = str(inspect.signature(function))
-    return re.sub(r"^\(self(, )?(/, )?", "(", text).replace("'", "")
+    signature = inspect.signature(function)
+    returns = (
+        f" -> {_annotation(signature.return_annotation)}" if signature.return_annotation != signature.empty else ""
+    )
+    return f"({', '.join(_parameters(signature))}){returns}"
+
+
+def _parameters(signature: inspect.Signature) -> list[str]:
+    """As they are written, without `self`, and with the star that separates what has to be named."""
+    parameters = [one for one in signature.parameters.values() if one.name not in {"self", "cls"}]
+    given, kinds = [_parameter(one) for one in parameters], [one.kind for one in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        given.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    return given
 
 
 def _signature(name: str, value: Any) -> str | None:
@@ -135,10 +147,7 @@ def _signature(name: str, value: Any) -> str | None:
         if word == "class" or signature.return_annotation is inspect.Signature.empty
         else f" -> {_annotation(signature.return_annotation)}"
     )
-    given = [_parameter(one) for one in signature.parameters.values() if one.name != "self"]
-    kinds = [one.kind for one in signature.parameters.values() if one.name != "self"]
-    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        given.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    given = _parameters(signature)
     line = f"{word} {name}({', '.join(given)}){returns}: ..."
     if len(line) <= 100:
         return line if word == "def" else line.removesuffix(": ...")
