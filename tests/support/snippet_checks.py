@@ -77,12 +77,22 @@ def _make(command: Command) -> Iterator[str]:
             yield f"there is no target {word!r}"
 
 
+#: Commands that the AWS client adds to the services' own operations, with their options.
+_CLIENTS_OWN: Mapping[tuple[str, str], frozenset[str]] = {
+    ("logs", "tail"): frozenset({"since", "follow", "format", "filter-pattern", "log-stream-names"}),
+}
+
+
 def _aws(command: Command) -> Iterator[str]:
     """Service, operation and options, by the models that the AWS client itself is made from."""
     from botocore import xform_name
     from botocore.exceptions import UnknownServiceError
 
     service, operation, *words = command.words
+    if (known := _CLIENTS_OWN.get((service, operation))) is not None:
+        given = {word.removeprefix("--").split("=", 1)[0] for word in words if word.startswith("--")}
+        yield from (f"{service} {operation} has no option --{option}" for option in given - known)
+        return
     if (service, operation) == ("lambda", "wait") or operation == "wait" or service in {"s3", "configure"}:
         return
     try:
