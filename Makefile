@@ -5,8 +5,10 @@ BIN := .venv/bin
 CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
+SITE := .turnkeeper/site-environment
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly mutants up down check docs bench synth diff deploy lock clean
+.PHONY: help setup demo test nightly mutants up down check docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +42,9 @@ check: setup  ## lint, types, layers, and what must not be deployed
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs
+
+site: docs/site/node_modules $(SITE)/bin/sphinx-build  ## the documentation as pages, in .turnkeeper/site; every warning fails
+	$(SITE)/bin/sphinx-build -W --keep-going -q -E -b html -c docs/site . .turnkeeper/site
 
 bench: setup  ## measure, against peers and against the floor
 	$(BIN)/python -m benchmarks
@@ -85,6 +90,16 @@ $(STAMPS)/node: package-lock.json
 	npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# The site is made by programs that nothing else needs.
+$(SITE)/bin/sphinx-build: requirements/docs.txt | setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SITE)
+	@$(BIN)/uv pip sync --quiet --python $(SITE)/bin/python requirements/docs.txt
+	@touch $@
+
+docs/site/node_modules: docs/site/package-lock.json
+	@cd docs/site && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # Locking ------------------------------------------------------------------------------------------------------------
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
@@ -97,6 +112,8 @@ lock: setup  ## write the lock files anew from pyproject.toml and package.json
 		--no-annotate --no-header --group ministack -o requirements/ministack.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-annotate --no-header --no-deps --group bench -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-annotate --no-header --group docs -o requirements/docs.txt
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: setup  ## the local kit with its sessions, and everything that can be made again
