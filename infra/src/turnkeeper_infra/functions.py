@@ -53,10 +53,10 @@ class Packaging:
             layer = lambda_.LayerVersion(
                 stack,
                 "Dependencies",
-                code=self._built_code("LayerCode", bundle.layer_hash(), ["layer"]),
+                code=self._built_code("LayerCode", bundle.layer_hash(config.project), ["layer"]),
                 compatible_runtimes=[_RUNTIME],
                 compatible_architectures=[lambda_.Architecture.ARM_64],
-                description="What Turnkeeper imports, as locked in requirements/runtime.txt",
+                description="What Turnkeeper and its agents import, as locked",
             )
             self.layers.append(layer)
 
