@@ -38,6 +38,7 @@ check: setup  ## lint, types, layers
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs
+	$(BIN)/python -m tests.support.release_record
 
 bench: setup  ## measure, against peers and against the floor
 	$(BIN)/python -m benchmarks

@@ -20,6 +20,7 @@ from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables
 from turnkeeper_infra.state import StateStack
+from turnkeeper_project.target import LAMBDA_PYTHON
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 
@@ -30,7 +31,7 @@ class Packaging:
     def __init__(self, stack: cdk.Stack, config: Config) -> None:
         self._stack = stack
         self._interpreter = _interpreter(config)
-        version = _host_version() if config.local else bundle.LAMBDA_PYTHON
+        version = _host_version() if config.local else LAMBDA_PYTHON
         self.code = self._built_code(
             "Code",
             bundle.code_hash(sources_of(config), version),

@@ -6,7 +6,6 @@ none, the kit's own lock is. What is locked stays as it is until somebody asks f
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -110,7 +109,7 @@ def write_lock(
         draft.write_text(content)
         after = read_lock(draft)
         if not project.lock.is_file() or project.lock.read_text() != content:
-            os.replace(draft, project.lock)
+            draft.replace(project.lock)
     return Locked(project.lock, _changes(before, after), layer)
 
 
@@ -139,9 +138,9 @@ def _unsatisfied(wanted: Sequence[Wanted], locked: Sequence[Pin]) -> list[str]:
             pins = [pin for pin in locked if pin.name == one.name and pin.holds_in(values)]
             extras = {extra.lower().replace("_", "-") for extra in one.requirement.extras}
             if not pins:
-                found[
-                    f"{one.where} wants {one.requirement}, which requirements.lock does not hold for {environment}; {ANEW}"
-                ] = None
+                found[f"{one.where} wants {one.requirement}; requirements.lock has none for {environment}; {ANEW}"] = (
+                    None
+                )
             elif not one.takes(pins[0].version):
                 found[f"{one.where} wants {one.requirement}; requirements.lock holds {pins[0].version}; {ANEW}"] = None
             elif not extras <= pins[0].extras:
@@ -167,7 +166,7 @@ def _not_the_kits(locked: Sequence[Pin], kit: KitSource) -> list[str]:
 
 def _refuse_conflicts_with(kit: KitSource, wanted: Sequence[Wanted]) -> None:
     """What contradicts the kit outright is told by its line; what does so further down, by uv."""
-    needs = {one.name: one.requirement for one in read_wanted(kit.requirements.with_suffix(".in"), kit.root)}
+    needs = {one.name: one.requirement for one in read_wanted(kit.needs, kit.root)}
     said: dict[str, None] = {}
     for values in environments().values():
         pins = {pin.name: pin.version for pin in read_lock(kit.requirements) if pin.holds_in(values)}
@@ -225,8 +224,8 @@ def _refuse_missing_wheels(project: Project, draft: Path, wanted: Sequence[Wante
     what = ", ".join(f"{pin.name} {pin.version}" for pin in named) or "a package"
     asked = f", which {' and '.join(sorted(places))} asks for," if places else ""
     raise LockError(
-        f"{what}{asked} cannot be installed on Lambda (Python {LAMBDA_PYTHON}, {LAMBDA_PLATFORM}): there has to be a wheel "
-        f"for it. Take a version that has one, or another package.\n{done.stderr.strip()}"
+        f"{what}{asked} cannot be installed on Lambda (Python {LAMBDA_PYTHON}, {LAMBDA_PLATFORM}): "
+        f"there has to be a wheel for it. Take a version that has one, or another package.\n{done.stderr.strip()}"
     )
 
 

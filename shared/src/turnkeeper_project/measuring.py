@@ -43,8 +43,8 @@ def too_large(layer: Layer) -> str | None:
         return None
     largest = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in list(layer.packages.items())[:_LARGEST])
     return (
-        f"the layer would be {layer.total_bytes / 1e6:.1f} MB unzipped; Lambda takes {UNZIPPED_LIMIT_BYTES / 1e6:.1f} MB, "
-        f"code included. The largest: {largest}. Leave one out, or take a smaller one."
+        f"the layer would be {layer.total_bytes / 1e6:.1f} MB unzipped; Lambda takes {UNZIPPED_LIMIT_BYTES / 1e6:.1f} MB"
+        f", code included. The largest: {largest}. Leave one out, or take a smaller one."
     )
 
 
@@ -66,7 +66,7 @@ def measure(lock: Path, known: Path | None, folder: Path, root: Path) -> Layer:
 
 
 def weigh(folder: Path) -> dict[str, int]:
-    """The bytes of each package that is installed in a folder, with what compiling adds: about as much as its source."""
+    """The bytes of each package that is installed in a folder, with what compiling adds: as much as its source."""
     sizes: dict[str, int] = {}
     for record in folder.glob("*.dist-info/RECORD"):
         name = record.parent.name.split("-")[0].lower().replace("_", "-")

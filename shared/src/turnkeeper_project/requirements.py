@@ -132,7 +132,8 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 def _requirement(text: str, where: str) -> Requirement:
     if text.startswith("-"):
         raise RequirementError(
-            f"{where}: {text.split()[0]} is no requirement; where packages come from is set in uv.toml or UV_INDEX"
+            f"{where}: {text.split(maxsplit=1)[0]} is no requirement; "
+            "where packages come from is set in uv.toml or UV_INDEX"
         )
     try:
         requirement = Requirement(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from turnkeeper_local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants, versions
+from turnkeeper_local.cli.commands import audits, branches, jobs, kits, projects, sessions, talk, tenants, versions
 
 app = typer.Typer(
     name="turnkeeper",
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (kits, talk, sessions, branches, jobs):
+for module in (kits, projects, talk, sessions, branches, jobs):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
