@@ -22,7 +22,7 @@ def keys(model: type[BaseModel], prefix: str, *leave_out: str) -> list[str]:
 
 
 def record() -> dict[str, Any]:
-    """The keys of stage files and policy.toml, and the files that all projects have alike. Notes are written by hand."""
+    """The keys of stage files and policy.toml, and files that all projects have alike. Notes are written by hand."""
     notes = json.loads(FILE.read_text())["notes"] if FILE.is_file() else []
     return {
         "files": {name: upgrading.digest(template.template_file(name)) for name in template.KEPT_BY_UPGRADE},

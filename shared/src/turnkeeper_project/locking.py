@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from turnkeeper_project.kit import KitSource, kit_source
 from turnkeeper_project.measuring import Layer, layer_of, measure, too_large
 from turnkeeper_project.place import Project
@@ -130,24 +132,26 @@ def _wanted(project: Project, more_agents: Sequence[Path]) -> list[Wanted]:
 
 
 def _unsatisfied(wanted: Sequence[Wanted], locked: Sequence[Pin]) -> list[str]:
-    found: dict[str, None] = {}
+    found: dict[str, list[str]] = {}
     for one in wanted:
         for environment, values in environments().items():
-            if not one.holds_in(values):
-                continue
-            pins = [pin for pin in locked if pin.name == one.name and pin.holds_in(values)]
-            extras = {extra.lower().replace("_", "-") for extra in one.requirement.extras}
-            if not pins:
-                found[f"{one.where} wants {one.requirement}; requirements.lock has none for {environment}; {ANEW}"] = (
-                    None
-                )
-            elif not one.takes(pins[0].version):
-                found[f"{one.where} wants {one.requirement}; requirements.lock holds {pins[0].version}; {ANEW}"] = None
-            elif not extras <= pins[0].extras:
-                found[f"{one.where} wants {one.requirement}; requirements.lock holds it without its extras; {ANEW}"] = (
-                    None
-                )
-    return list(found)
+            held = one.holds_in(values)
+            why = (
+                _wrong(one, [pin for pin in locked if pin.name == one.name and pin.holds_in(values)]) if held else None
+            )
+            if why:
+                text = f"{one.where} wants {one.requirement}; requirements.lock holds {why}"
+                found.setdefault(text, []).append(environment)
+    return [f"{text} for {' and '.join(places)}; {ANEW}" for text, places in found.items()]
+
+
+def _wrong(one: Wanted, pins: Sequence[Pin]) -> str | None:
+    extras = {canonicalize_name(extra) for extra in one.requirement.extras}
+    if not pins:
+        return "none"
+    if not one.takes(pins[0].version):
+        return pins[0].version
+    return None if extras <= pins[0].extras else "it without its extras"
 
 
 def _not_the_kits(locked: Sequence[Pin], kit: KitSource) -> list[str]:

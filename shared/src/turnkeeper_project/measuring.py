@@ -43,8 +43,9 @@ def too_large(layer: Layer) -> str | None:
         return None
     largest = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in list(layer.packages.items())[:_LARGEST])
     return (
-        f"the layer would be {layer.total_bytes / 1e6:.1f} MB unzipped; Lambda takes {UNZIPPED_LIMIT_BYTES / 1e6:.1f} MB"
-        f", code included. The largest: {largest}. Leave one out, or take a smaller one."
+        f"the layer would be {layer.total_bytes / 1e6:.1f} MB unzipped; "
+        f"Lambda takes {UNZIPPED_LIMIT_BYTES / 1e6:.1f} MB, code included. "
+        f"The largest: {largest}. Leave one out, or take a smaller one."
     )
 
 

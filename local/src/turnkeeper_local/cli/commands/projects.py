@@ -123,9 +123,13 @@ def image(json: Json = False) -> None:
 
         from turnkeeper_local.cli.stacks import further_agents
         from turnkeeper_local.kit.environments import builder_environment
+        from turnkeeper_project.locking import lock_problems
 
         project = _project()
-        folders = ":".join(map(str, further_agents(project)))
+        more = further_agents(project)
+        if problems := lock_problems(project, more):
+            raise CliError("\n".join(problems), code="stale_lock", problems=problems)
+        folders = ":".join(map(str, more))
         command = [sys.executable, "-m", "turnkeeper_infra.bundle", "image", *filter(None, [folders])]
         environment = builder_environment(project.root)
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=project.root)
