@@ -54,18 +54,16 @@ def locked_requirements(project: Project) -> Path:
     return project.lock if project.lock.is_file() else kit_source().requirements
 
 
-def lock_problems(project: Project, more_agents: Sequence[Path] = ()) -> list[str]:
+def lock_problems(project: Project, more_agents: Sequence[Path] = (), *, kit: KitSource | None = None) -> list[str]:
     """What is wrong with a project's lock, a line each; none where it can be deployed. Asks nobody, changes nothing."""
     try:
         wanted = _wanted(project, more_agents)
     except RequirementError as error:
         return [str(error)]
     if not project.lock.is_file():
-        return [f"{wanted[0].where} wants {wanted[0].requirement}, and there is no requirements.lock; {ANEW}"] * bool(
-            wanted
-        )
+        return [f"{one.where} wants {one.requirement}, and there is no requirements.lock; {ANEW}" for one in wanted[:1]]
     locked = read_lock(project.lock)
-    found = [*_unsatisfied(wanted, locked), *_not_the_kits(locked, kit_source())]
+    found = [*_unsatisfied(wanted, locked), *_not_the_kits(locked, kit or kit_source())]
     if (layer := layer_of(project.lock)) and (text := too_large(layer)):
         found.append(text)
     return found

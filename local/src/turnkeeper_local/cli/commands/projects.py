@@ -107,7 +107,7 @@ def lock(
         }
 
         def show(console: Console) -> None:
-            for line in changes or ["nothing changed"]:
+            for line in changes or ["the lock holds" if check else "nothing changed"]:
                 console.print(line, markup=False)
             if layer:
                 console.print(f"layer: {layer.total_bytes / 1e6:.1f} MB unzipped", markup=False)
