@@ -52,6 +52,18 @@ def agent(name: str, placement: str) -> str:
     return AGENT.replace("NAME", name).replace("PLACEMENT", placement)
 
 
+def lock_or_skip(repository: Repository) -> Any:
+    """What `lock` told; it asks no network, so the package has to be known to uv on this machine."""
+    try:
+        return repository.run("lock", "--no-install")
+    except AssertionError as refused:
+        if "network was disabled" in str(refused):
+            pytest.skip(
+                "airportsdata, or what the kit runs with, is not in uv's cache on this machine: `make lock` once"
+            )
+        raise
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """Up, with an agent of its own and one in a folder beside it; each imports a package and a shared module."""
@@ -71,7 +83,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]
         "TURNKEEPER_CACHE": str(CACHE),  # the emulator's own environment is made once for all tests
     }  # fmt: skip
     made = Repository(root, installed, environment)
-    assert "+ airportsdata" in "\n".join(made.run("lock", "--no-install")["changes"])
+    locked = lock_or_skip(made)
+    assert "+ airportsdata" in "\n".join(locked["changes"])
     try:
         made.run("up")
         yield made
