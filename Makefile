@@ -30,11 +30,12 @@ up: setup  ## the local kit, in the background
 down: setup  ## end the local kit
 	$(BIN)/turnkeeper down
 
-check: setup  ## lint, types, layers
+check: setup  ## lint, types, layers, and what must not be deployed
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/turnkeeper check --strict
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs
@@ -93,7 +94,7 @@ lock: setup  ## write the lock files from pyproject.toml and package.json; UPGRA
 	$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
 	$(BIN)/python -m turnkeeper_project.measuring requirements/runtime.txt
 	$(BIN)/turnkeeper lock --no-install $(if $(UPGRADE),--upgrade $(filter-out 1,$(UPGRADE)))
-	$(COMPILE) pyproject.toml agents/*/requirements.txt --constraints requirements.lock --extra infra --group dev \
+	$(COMPILE) pyproject.toml agents/*/requirements.txt --constraints requirements.lock --extra infra --extra evals --group dev \
 		-o requirements/dev.txt
 	$(COMPILE) --group ministack -o requirements/ministack.txt
 	$(COMPILE) --no-deps --group bench -o requirements/bench.txt

@@ -5,6 +5,7 @@ What an agent's author needs is here; see ``agents/`` for agents to copy from.
 
 from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
+from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Context",
     "ForeignToolError",
     "Limits",
+    "Score",
+    "Scoring",
     "Tool",
     "ToolContext",
     "ToolDenied",

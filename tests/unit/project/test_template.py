@@ -54,6 +54,14 @@ def test_its_own_tests_pass_and_its_code_is_as_clean_as_the_kits(root: Path) -> 
     assert checked.returncode == 0, checked.stdout
 
 
+def test_its_evals_pass_on_the_real_engine(root: Path) -> None:
+    program = "from turnkeeper_local.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "eval", "run"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_word_is_filled_in_and_the_kit_is_pinned(root: Path) -> None:
     texts = {file: file.read_text() for file in root.rglob("*") if file.is_file() and ".turnkeeper" not in file.parts}
     assert len(texts) >= 13
@@ -84,7 +92,8 @@ def test_its_workflow_calls_commands_that_there_are_and_keeps_no_key(root: Path)
     ]
     called = {line.split()[1] for line in lines if line.split()[:1] and line.split()[0].endswith("turnkeeper")}
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert {"lock", "synth", "diff", "deploy"} <= called <= names
+    names |= {group.name for group in app.registered_groups}
+    assert {"lock", "check", "synth", "eval", "diff", "deploy"} <= called <= names
     assert "secrets." not in text
     assert "pull_request_target" not in text
 
