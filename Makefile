@@ -100,5 +100,6 @@ lock: setup  ## write the lock files from pyproject.toml and package.json; UPGRA
 	$(COMPILE) --no-deps --group bench -o requirements/bench.txt
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
-clean: down  ## everything that can be made again
+clean: setup  ## the local kit with its sessions, and everything that can be made again
+	$(BIN)/turnkeeper down --forget --yes
 	rm -rf .turnkeeper .venv node_modules cdk.out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.api import documents, events, sessions, spend
+from functions.api import agents, documents, events, sessions, spend
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn, Rewind
 from functions.api.http import Response
 from functions.api.openapi import openapi_document
@@ -110,6 +110,14 @@ ROUTES: tuple[Route, ...] = (
         ContinueSession,
         begin.go_on,
         (402, 404, 409, 410, 422, 423),
+    ),
+    Route(
+        "GET",
+        "/v1/agents",
+        agents.find,
+        "listAgents",
+        "The agents that a session can be begun with",
+        {200: documents.AgentList},
     ),
     Route(
         "GET",

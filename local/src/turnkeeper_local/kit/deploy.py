@@ -42,9 +42,8 @@ class Deployed:
     turn_function: str
 
 
-def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, dependencies: Path, model_url: str) -> Deployed:
+def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, assembly: Path, model_url: str) -> Deployed:
     """Deploy both stacks; what differs from kit to kit is a parameter, so that they can share an assembly."""
-    assembly = _assembly(home, settings, dependencies)
     lease, turn = str(settings.lease_seconds), f"{settings.turn_seconds:g}"
     parameters = [
         f"{STATE_STACK}:LeaseSeconds={lease}",
@@ -76,7 +75,7 @@ def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, dependenc
     )
 
 
-def _assembly(home: Home, settings: KitSettings, dependencies: Path) -> Path:
+def synthesize(home: Home, settings: KitSettings, dependencies: Path) -> Path:
     """The cloud assembly of this tree, synthesized where it is not kept from before."""
     context = {
         "local": "true",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import file_lock
-from turnkeeper_local.kit.processes import clean_environment
+from turnkeeper_local.kit.processes import tool_environment
 from turnkeeper_project import Project, kit_source
 from turnkeeper_project.target import find_uv
 
@@ -64,11 +64,11 @@ def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:
 def builder_environment(project: Path) -> dict[str, str]:
     """For programs of the kit that work on a project."""
     cache = {"TURNKEEPER_CACHE": os.environ["TURNKEEPER_CACHE"]} if "TURNKEEPER_CACHE" in os.environ else {}
-    return clean_environment({"TURNKEEPER_PROJECT": str(project), **cache})
+    return tool_environment({"TURNKEEPER_PROJECT": str(project), **cache})
 
 
 def _run(command: list[str], project: Project | None = None) -> subprocess.CompletedProcess[str]:
-    environment = builder_environment(project.root) if project else clean_environment()
+    environment = builder_environment(project.root) if project else tool_environment()
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise KitError(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.kit.deploy import Deployed
-from turnkeeper_local.kit.errors import with_log_tail
-from turnkeeper_local.kit.home import Home, write_json
+from turnkeeper_local.kit.errors import KitError, with_log_tail
+from turnkeeper_local.kit.home import Home, read_json, write_json
 from turnkeeper_local.kit.http import answers, wait_until
 from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.ports import HOST, free_port, picking
-from turnkeeper_local.kit.processes import OnStart, clean_environment, spawn
+from turnkeeper_local.kit.processes import OnStart, Started, clean_environment, spawn
 from turnkeeper_local.kit.settings import KitSettings
 from turnkeeper_project import kit_source
 
@@ -63,6 +64,30 @@ def start_worker(
         )
     if not ready:
         process.end(grace_seconds=0)
+        raise with_log_tail("the worker did not become healthy", home.log("worker"))
+
+
+def replace_worker(home: Home, supervisor: Started, *, first_port: int) -> None:
+    """Start a worker with the code as it is now, and let the one before hand on what it runs."""
+    path = home.path / "supervise.json"
+    before = (read_json(home.local_json) or {}).get("worker_pid")
+    with picking():
+        health_port = free_port(first_port)
+        specification = read_json(path)
+        if specification is None:
+            raise KitError("no local kit is up")
+        specification["environment"]["TURNKEEPER_HEALTH_PORT"] = str(health_port)
+        write_json(path, specification)
+        os.kill(supervisor.pid, signal.SIGHUP)
+        ready = wait_until(
+            lambda: (
+                (read_json(home.local_json) or {}).get("worker_pid") != before
+                and answers(f"http://{HOST}:{health_port}/healthz")
+            ),
+            within_seconds=_READY_SECONDS,
+            while_alive=supervisor.alive,
+        )
+    if not ready:
         raise with_log_tail("the worker did not become healthy", home.log("worker"))
 
 
