@@ -13,7 +13,7 @@ from tests.support.repository import CACHE, REPOSITORY
 from turnkeeper_local.kit.home import file_lock
 from turnkeeper_local.kit.processes import tool_environment
 
-REQUIREMENTS = REPOSITORY / "requirements" / "runtime.txt"
+REQUIREMENTS = REPOSITORY / "requirements.lock"
 
 
 class NoRegistry(Exception):

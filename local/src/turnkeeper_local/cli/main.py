@@ -16,6 +16,7 @@ from turnkeeper_local.cli.commands import (
     evals,
     jobs,
     kits,
+    projects,
     sessions,
     talk,
     tenants,
@@ -34,9 +35,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from turnkeeper_project import kit_version
 
-        typer.echo(f"turnkeeper {version('turnkeeper')}")
+        typer.echo(f"turnkeeper {kit_version()}")
         raise typer.Exit
 
 
@@ -50,7 +51,7 @@ def begin(
     called.begin()
 
 
-for module in (kits, dev, agents, talk, sessions, branches, jobs, dead):
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import file_lock
 from turnkeeper_local.kit.processes import tool_environment
 from turnkeeper_project import Project, kit_source
+from turnkeeper_project.target import find_uv
 
 
 def ensure_cdk(project: Project) -> Path:
@@ -53,15 +53,6 @@ def ensure_ministack(project: Project) -> Path:
         _run([uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, str(requirements)])
         stamp.write_text(wanted)
     return folder
-
-
-def find_uv() -> str:
-    """The uv of our own environment, or one on the PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
-        raise KitError("uv is not installed; `make setup` installs it")
-    return found
 
 
 def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:

@@ -30,6 +30,7 @@ from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint, standin_fingerprint
 from turnkeeper_local.kit.worker import start_worker
 from turnkeeper_project import Project
+from turnkeeper_project.locking import lock_problems
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -88,6 +89,8 @@ def up(
         running = _running(home, wanted)
         if running is not None:
             return running
+        if problems := lock_problems(Project(settings.project), settings.more_agents):
+            raise KitError("\n".join(problems))
         look_at_project(settings, progress)
         before, holds = record.process("ministack"), record.deployed is not None
         try:
@@ -164,7 +167,9 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         "model_url": model_url,
         "console_url": None,
     }
-    start_worker(home, ministack, deployed, settings, document, on_start=record.noting("worker"))
+    start_worker(
+        home, ministack, deployed, settings, document, dependencies=dependencies, on_start=record.noting("worker")
+    )
     record.note(wanted=wanted, settings=settings.variables())
     kit = LocalKit.read(home)
     assert kit is not None, "the supervisor wrote local.json before it was found ready"

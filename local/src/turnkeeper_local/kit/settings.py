@@ -92,6 +92,11 @@ class KitSettings:
         )
 
     @property
+    def more_agents(self) -> list[Path]:
+        """Further folders of agents, beside the project's own."""
+        return [Path(part) for part in self.agents.split(os.pathsep) if part]
+
+    @property
     def uses_standin(self) -> bool:
         return self.anthropic_api_key is None and not self.key_kept and self.model_url is None
 

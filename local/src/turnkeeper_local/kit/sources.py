@@ -62,7 +62,7 @@ def _roots(settings: KitSettings) -> Iterator[Path]:
     yield from code_roots(settings)
     yield from (installed.requirements, installed.package.parent / "turnkeeper_project")
     yield from (Path(turnkeeper_local.__file__).parent / part for part in ("kit", "standin"))
-    yield project / "cdk.json"
+    yield from (project / part for part in ("cdk.json", "requirements.lock"))
     # The CDK app is found by its folder: importing it starts nothing, but it is not there without its extra.
     yield infra_package(installed.package.parent)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.kit.deploy import Deployed
@@ -31,10 +32,11 @@ def start_worker(
     settings: KitSettings,
     document: Mapping[str, Any],
     *,
+    dependencies: Path,
     on_start: OnStart,
 ) -> None:
     """Start supervisor and worker, and wait for the worker's health. The supervisor writes `local.json`."""
-    environment = _environment(ministack, deployed, settings)
+    environment = _environment(ministack, deployed, settings, dependencies)
     path = home.path / "supervise.json"
     with picking():
         health_port = free_port(settings.first_port)
@@ -89,8 +91,10 @@ def replace_worker(home: Home, supervisor: Started, *, first_port: int) -> None:
         raise with_log_tail("the worker did not become healthy", home.log("worker"))
 
 
-def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings) -> dict[str, str]:
-    """The turn Lambda's own settings, read back from the deployment, and what only the worker has."""
+def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings, dependencies: Path) -> dict[str, str]:
+    """The turn Lambda's own settings, read back from the deployment, and what only the worker has. It imports what is
+    locked for the project, as Lambda does, whatever the environment holds that it is started from."""
+    leaves, package = kit_source(settings.source_root).module_paths
     client: LambdaClient = ministack.session().client("lambda", endpoint_url=ministack.endpoint_url)
     function = client.get_function_configuration(FunctionName=deployed.turn_function)
     lambda_settings = dict(function["Environment"]["Variables"])
@@ -101,7 +105,7 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
             **ministack.environment(),
             "POWERTOOLS_SERVICE_NAME": "worker",
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
-            "PYTHONPATH": os.pathsep.join(map(str, kit_source(settings.source_root).module_paths)),
+            "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package))),
             "PYTHONUNBUFFERED": "1",
             **({"TURNKEEPER_AGENTS": settings.agents} if settings.agents else {}),
         }
