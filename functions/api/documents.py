@@ -185,11 +185,7 @@ class EventPage(_Watch):
 
     def dump(self) -> dict[str, Any]:
         events = [event.dump() for event in self.events]
-        return {"events": events, **self.stands()}
-
-    def stands(self) -> dict[str, Any]:
-        """All but the events."""
-        return self.model_dump(mode="json", exclude={"events"})
+        return {"events": events, **self.model_dump(mode="json", exclude={"events"})}
 
 
 # ---- money ----

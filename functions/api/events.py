@@ -141,7 +141,7 @@ def _stream(page: EventPage, head: Head) -> str:
     frames += [f"id: {event.seq}\nevent: {event.type}\ndata: {_line(event.dump())}\n" for event in page.events]
     if not page.events:
         frames.append(": nothing new\n")
-    frames.append(f"event: end\ndata: {_line(page.stands())}\n")
+    frames.append(f"event: end\ndata: {_line({'status': page.status, 'last_seq': page.last_seq, 'more': page.more})}\n")
     return "\n".join(frames) + "\n"
 
 

@@ -92,7 +92,7 @@ def _transcript(out: Output, *, with_user: bool) -> Any:
 
 
 def _followed(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> Iterator[Document]:
-    """Events as they happen. People have a sign of life while there is none, and are told where the runner gives none."""
+    """Events as they happen. People see a sign of life while there is none, and where the runner gives none."""
     if out.as_json:
         yield from api.follow(session_id, after=after, until=until)
         return

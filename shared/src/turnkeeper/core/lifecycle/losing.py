@@ -1,7 +1,7 @@
 """What is written when a runner is found to be gone: told in the transcript, with the money that it had in flight.
 
-By whoever takes its lease away, in the same write: the next runner with its claim, or the sweep, which puts the session on
-its way to one. A write of its own could be lost with the runner that was to make it.
+By whoever takes its lease away, in the same write: the next runner with its claim, or the sweep, which puts the session
+on its way to one. A write of its own could be lost with the runner that was to make it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
 def narrow(head: Head, now: datetime, granted: tuple[str, ...], by: Literal["policy", "agent"] = "policy") -> Change:
     """Policy has become stricter, or the agent has lost tools: the session has fewer of them from now on."""
     removed = [name for name in head.granted_tools if name not in granted]
-    record = record_of(head, now, "grant", tools=list(granted), removed=removed, role=head.role, by=by)
+    why = {"by": by} if by == "agent" else {}
+    record = record_of(head, now, "grant", tools=list(granted), removed=removed, role=head.role, **why)
     return Change(replace(head, granted_tools=granted), audit=(record,))
 
 

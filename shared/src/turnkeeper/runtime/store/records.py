@@ -125,11 +125,12 @@ class Records:
 
     def open_calls(self, head: Head) -> tuple[OpenCall, ...]:
         """The calls that no entry answers yet; none where that cannot be read, which is no reason not to go on."""
-        after = max(0, head.last_seq - _LATEST)
+        pk, first = keys.session_pk(head.tenant_id, head.session_id), max(1, head.last_seq - _LATEST)
+        page = self._table.query(pk, first=keys.entry_key(head.tenant_id, head.session_id, first).sk, last="ENTRY#~")
         try:
-            entries = self.entries(head.tenant_id, head.session_id, after=after)
+            entries = [codec.entry_of(item, self._blobs) for item in page.items]
             return tuple(OpenCall(tool_use_id=call["id"], tool=call["name"][:128]) for call in unanswered(entries))
-        except (codec.Damaged, ValueError, KeyError):
+        except Exception:
             logger.exception("session %s: its latest entries cannot be read", head.session_id)
             return ()
 
