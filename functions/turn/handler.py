@@ -77,7 +77,9 @@ def turn_runner() -> TurnRunner:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return turn_runner().run(event, context.get_remaining_time_in_millis() / 1000, context.aws_request_id)
+    return turn_runner().run(
+        event, context.get_remaining_time_in_millis() / 1000, getattr(context, "aws_request_id", "")
+    )
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
