@@ -57,7 +57,9 @@ def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
         if last.type != "assistant" or not tool_uses(last.content):
             break
         kept = [entry for entry in kept if entry.seq < last.seq]
-    return tuple(replace(entry, cost_nanousd=0, usage=None, attempts=None, container=None) for entry in kept)
+    return tuple(
+        replace(entry, cost_nanousd=0, in_doubt_nanousd=0, usage=None, attempts=None, container=None) for entry in kept
+    )
 
 
 def _sent(entries: Sequence[Entry]) -> set[int]:

@@ -1,0 +1,67 @@
+"""Why a call did not reach its tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from turnkeeper.core.policy import PlanPolicy, Policy, may_use
+from turnkeeper.core.tools import Tool
+
+
+class Denial(BaseModel):
+    """What is in the way. The roles of others are for callers and the audit trail, not for the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: ``unknown``: the agent has no such tool. ``plan``: the tenant's plan leaves it, or the agent, out. ``role``: the
+    #: role lacks scopes. ``not_granted``: the session was made without it, or it was taken away since.
+    why: Literal["unknown", "plan", "role", "not_granted"]
+    #: ``role``: which ones, of which role, and the roles of policy.toml that have all that the tool needs.
+    missing_scopes: tuple[str, ...] = ()
+    role: str | None = None
+    given_to_roles: tuple[str, ...] = ()
+
+
+def denial_of(
+    name: str,
+    tools: Mapping[str, Tool],
+    *,
+    agent: str,
+    plan: PlanPolicy,
+    policy: Policy,
+    role: str,
+    turn_role: str | None,
+) -> Denial:
+    """Why a tool is out of reach.
+
+    Args:
+        tools: all of the session's agent, by name.
+        role, turn_role: the session's, and that of whoever began the turn where it is another one.
+    """
+    if (tool := tools.get(name)) is None:
+        return Denial(why="unknown")
+    if not may_use(agent, plan) or (plan.tools is not None and name not in plan.tools):
+        return Denial(why="plan")
+    for each in filter(None, (role, turn_role)):
+        if missing := tool.scopes - policy.role(each).scopes:
+            able = sorted(known for known, described in policy.roles.items() if tool.scopes <= described.scopes)
+            return Denial(why="role", missing_scopes=tuple(sorted(missing)), role=each, given_to_roles=tuple(able))
+    return Denial(why="not_granted")
+
+
+def denial_text(name: str, denial: Denial) -> str:
+    """For the model: what is in the way, without what others may do."""
+    match denial.why:
+        case "unknown":
+            return f"There is no tool {name!r} in this session."
+        case "plan":
+            return f"The tool {name!r} is not granted to this session: its plan leaves it out."
+        case "role":
+            scopes = ", ".join(denial.missing_scopes)
+            noun = "scope" if len(denial.missing_scopes) == 1 else "scopes"
+            return f"The tool {name!r} is not granted to this session: needs {noun} {scopes}."
+        case "not_granted":
+            return f"The tool {name!r} is not granted to this session."
