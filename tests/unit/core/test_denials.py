@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from turnkeeper import tool
-from turnkeeper.core.denials import Denial, denial_of, denial_text
-from turnkeeper.core.policy import policy_of
+from turnkeeper.core.denials import Denial, denial_text
+from turnkeeper.core.policy import denial_of, policy_of
 
 CAPS = {f"{scope}_usd": "unlimited" for scope in ("task", "user_daily", "user_monthly", "tenant_monthly")}
 POLICY = policy_of(

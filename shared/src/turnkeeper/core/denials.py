@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from turnkeeper.core.policy import PlanPolicy, Policy, may_use
-from turnkeeper.core.tools import Tool
 
 
 class Denial(BaseModel):
@@ -23,33 +19,6 @@ class Denial(BaseModel):
     missing_scopes: tuple[str, ...] = ()
     role: str | None = None
     given_to_roles: tuple[str, ...] = ()
-
-
-def denial_of(
-    name: str,
-    tools: Mapping[str, Tool],
-    *,
-    agent: str,
-    plan: PlanPolicy,
-    policy: Policy,
-    role: str,
-    turn_role: str | None,
-) -> Denial:
-    """Why a tool is out of reach.
-
-    Args:
-        tools: all of the session's agent, by name.
-        role, turn_role: the session's, and that of whoever began the turn where it is another one.
-    """
-    if (tool := tools.get(name)) is None:
-        return Denial(why="unknown")
-    if not may_use(agent, plan) or (plan.tools is not None and name not in plan.tools):
-        return Denial(why="plan")
-    for each in filter(None, (role, turn_role)):
-        if missing := tool.scopes - policy.role(each).scopes:
-            able = sorted(known for known, described in policy.roles.items() if tool.scopes <= described.scopes)
-            return Denial(why="role", missing_scopes=tuple(sorted(missing)), role=each, given_to_roles=tuple(able))
-    return Denial(why="not_granted")
 
 
 def denial_text(name: str, denial: Denial) -> str:

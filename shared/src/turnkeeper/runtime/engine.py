@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Mapping
 
 from turnkeeper.core.agent import Agent
-from turnkeeper.core.denials import Denial, denial_of
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lost_runners import owner_of
-from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
+from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import Tool
 from turnkeeper.core.versions import spec_of, version_of
