@@ -187,7 +187,7 @@ def test_a_tool_that_its_agent_lost_stays_lost(pin: Any) -> None:
     assert said.removed_tools == ("read",)
     head = kit.run(begun)
     deployed(kit, whole)
-    kit.model._answers = iter([reply(use("read"))])  # type: ignore[attr-defined]
+    kit.model.instead([reply(use("read"))])  # type: ignore[attr-defined]
     head = kit.run(kit.intake.post(head, "and again"))
     check_session(kit, head)
     assert head.granted_tools == ("free",)
