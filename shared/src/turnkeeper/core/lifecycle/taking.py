@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
@@ -54,6 +54,13 @@ def begin_turn(
     return written(asked_for(after, now), now, said, records=(*moves, *losses, *records))
 
 
+def _without_the_rest(head: Head, now: datetime) -> str:
+    """When the turn would have begun had it not rested since: a cap that is raised the next day, or a pause that is
+    lifted, must not find the turn's time used up by waiting for it."""
+    began, rested = (datetime.fromisoformat(at) for at in (head.turn.started_at, head.updated_at))
+    return iso(now - max(rested - began, timedelta()))
+
+
 def go_on(
     head: Head,
     now: datetime,
@@ -96,7 +103,7 @@ def go_on(
         cancel_requested=False,
         cancel_actor=None,
         breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
-        started_at=iso(now) if row and row.restarts_clock else head.turn.started_at,
+        started_at=iso(now) if row and row.restarts_clock else _without_the_rest(head, now),
     )
     limits = head.limits if max_iterations is None else replace(head.limits, max_iterations=max_iterations)
     cleared = head.last_seq if clear_flags else head.flags_cleared_seq
