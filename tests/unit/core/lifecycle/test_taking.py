@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.heads import NOW as EARLIER
 from tests.support.heads import head
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.errors import SessionBusy, SessionEnded
