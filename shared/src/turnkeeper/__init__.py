@@ -3,8 +3,10 @@
 What an agent's author needs is here; see ``agents/`` for agents to copy from.
 """
 
+from turnkeeper.adapters.prompt_files import prompts
 from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
+from turnkeeper.core.prompts import SessionContext, by_tenant
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 
 __all__ = [
@@ -12,11 +14,14 @@ __all__ = [
     "Context",
     "ForeignToolError",
     "Limits",
+    "SessionContext",
     "Tool",
     "ToolContext",
     "ToolDenied",
     "ToolError",
     "ToolSet",
+    "by_tenant",
+    "prompts",
     "tool",
     "update_plan",
 ]

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from turnkeeper.core import cache_markers
 from turnkeeper.core.money import parse_usd
+from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.tools import Tool, ToolSet
 
@@ -20,6 +21,7 @@ DoneSignal = Literal["end_turn", "end_task"]
 Pin = Literal["latest", "session"]
 
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
@@ -81,7 +83,9 @@ class Agent:
 
     name: str
     model: str
-    system: str
+    #: The system prompt, or what makes one of the session's context when a turn begins: a function, ``by_tenant(...)``,
+    #: ``prompts(...)``.
+    system: str | Prompt
     tools: Sequence[Tool | ToolSet] = ()
     limits: Limits = field(default_factory=Limits)
     placement: Placement = "auto"
@@ -101,6 +105,9 @@ class Agent:
     pin: Pin = "latest"
     #: What happens before a conversation is too long for the model. ``None``: nothing, it stops as ``context_window``.
     context: Context | None = field(default_factory=Context)
+    #: Secrets and settings that its tools may ask for: ``ctx.secret("crm")``, ``ctx.setting("crm_url")``.
+    secrets: Sequence[str] = ()
+    settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.formerly, str):
@@ -108,8 +115,8 @@ class Agent:
         for name in (self.name, *self.formerly):
             if not AGENT_NAME.fullmatch(name):
                 raise ValueError(f"agent name {name!r}: lower case letters, digits, '-' and '_', at most 63")
-        if not self.system.strip():
-            raise ValueError(f"agent {self.name!r} needs a system prompt")
+        if not callable(self.system) and not (isinstance(self.system, str) and self.system.strip()):
+            raise ValueError(f"agent {self.name!r} needs a system prompt: a text, or a function of its session's context")
         if self.placement not in ("auto", "interactive", "background"):
             raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
         if self.done not in ("end_turn", "end_task"):
@@ -123,10 +130,11 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
         self._check_what_is_sent()
         self._check_tools()
+        self._check_values()
 
     def _check_what_is_sent(self) -> None:
         options = self.model_options
-        if (problem := json_problem(self.system)) is not None:
+        if isinstance(self.system, str) and (problem := json_problem(self.system)) is not None:
             raise ValueError(f"agent {self.name!r} has a system prompt that cannot be sent: {problem}")
         if (problem := json_problem(options) or cache_markers.options_problem(options)) is not None:
             raise ValueError(f"agent {self.name!r}: in model_options: {problem}")
@@ -147,6 +155,18 @@ class Agent:
             raise ValueError(f"agent {self.name!r} has two tools named {', '.join(twice)}")
         if "end_task" in names:
             raise ValueError(f"agent {self.name!r}: end_task is the kit's; ask for it with done='end_task'")
+
+    def _check_values(self) -> None:
+        for kind, names in (("secrets", self.secrets), ("settings", self.settings)):
+            if isinstance(names, str):
+                raise ValueError(f"agent {self.name!r}: {kind} is a list of names")
+            for name in names:
+                if not (isinstance(name, str) and VALUE_NAME.fullmatch(name)):
+                    raise ValueError(
+                        f"agent {self.name!r}: in {kind}: {name!r}: lower case letters, digits and '_', at most 63"
+                    )
+            if len(set(names)) < len(names):
+                raise ValueError(f"agent {self.name!r}: {kind} names one twice")
 
     def all_tools(self) -> tuple[Tool, ...]:
         """The tools in the order given, with the tools of each set in its place."""

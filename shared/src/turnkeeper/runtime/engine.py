@@ -20,6 +20,7 @@ from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
@@ -142,6 +143,7 @@ class Engine:
         turn = Turn(
             sheet,
             model,
+            Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel),
             Compacting(sheet, model, world.ids),
             ToolStep(
                 sheet,
