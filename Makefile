@@ -31,11 +31,12 @@ up: setup  ## the local kit, in the background
 down: setup  ## end the local kit
 	$(BIN)/turnkeeper down
 
-check: setup  ## lint, types, layers
+check: setup  ## lint, types, layers, and what must not be deployed
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/turnkeeper check --strict
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs

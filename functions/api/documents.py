@@ -70,6 +70,19 @@ class ContextDocument(Document, title="Context"):
     left_out: int = Field(description="Entries, and blocks of entries, that were ever left out of requests.")
 
 
+class ScoreDocument(Document, title="Score"):
+    """What an evaluator made of one turn."""
+
+    turn: int
+    name: str
+    value: float = Field(ge=0, le=1)
+    passed: bool | None = Field(description="Null where the evaluator only measures.")
+    reason: str
+    seq: int | None = Field(description="The entry where it went wrong first.")
+    at: str
+    version: str | None = Field(description="Of the agent, that the turn ran on.")
+
+
 class SessionDocument(_Facts, TurnDocument, title="Session"):
     role: str
     version: str | None = Field(
@@ -77,7 +90,7 @@ class SessionDocument(_Facts, TurnDocument, title="Session"):
     )
     granted_tools: list[str]
     limits: Limits
-    scores: list[dict[str, Any]]
+    scores: list[ScoreDocument] = Field(description="Of all turns, in order; they come seconds after a turn has ended.")
     flags: list[Flag] = Field(description="Tool results that look as if they carried instructions.")
     repairs: int = Field(description="Times that something was left out because the model API refused it.")
     context: ContextDocument

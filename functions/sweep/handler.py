@@ -9,6 +9,7 @@ from typing import Any
 
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 _MARGIN_SECONDS = 10.0
 #: Where nobody says how long it may take.
 _DEFAULT_SECONDS = 45.0
+_SCORES_EACH_MINUTES = 5
 
 
 @cache
@@ -40,4 +42,14 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
 
     report = kit.sweep.run(seconds_left).to_json()
     logger.info("swept %s", json.dumps(report))
+    if kit.clock.now().minute % _SCORES_EACH_MINUTES == 0 and seconds_left() > 0:
+        _watch_scores(kit)
     return report
+
+
+def _watch_scores(kit: Kit) -> None:
+    """Not worth a failed sweep: the next look is minutes away."""
+    try:
+        kit.score_watch.look()
+    except TurnkeeperError as error:
+        logger.warning("the scores were not looked at: %s", error)

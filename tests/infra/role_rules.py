@@ -15,6 +15,7 @@ ENTRIES: Final[Mapping[str, str]] = {
     "FrontDoorRole": names.API_HANDLER,
     "TurnRole": names.TURN_HANDLER,
     "ObserverRole": names.OBSERVE_HANDLER,
+    "ScorerRole": names.SCORE_HANDLER,
     "SweepRole": names.SWEEP_HANDLER,
     "TaskRole": "fargate_worker.__main__.main",
 }
@@ -73,6 +74,10 @@ _BY_LAMBDA: Final = {
     "ObserverRole": {
         *(f"dynamodb:{action}@Table" for action in ("DescribeStream", "GetRecords", "GetShardIterator")),
         *("dynamodb:ListStreams@*", "sqs:SendMessage@ObserverFailures"),
+    },
+    "ScorerRole": {
+        *(f"dynamodb:{action}@Table" for action in ("DescribeStream", "GetRecords", "GetShardIterator")),
+        *("dynamodb:ListStreams@*", "sqs:SendMessage@ScorerFailures"),
     },
 }
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests.infra.variants import IAM, Synthesize
+from turnkeeper.core.session import RESTING
 from turnkeeper_infra import names, setting_keys
 
 Templates = dict[str, dict[str, Any]]
 
 # Actions that AWS gives no resource to name for.
 TAKE_NO_RESOURCE = {"dynamodb:ListStreams", "ecr:GetAuthorizationToken"}
-CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "SweepRole", "TaskRole"}
+CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "ScorerRole", "SweepRole", "TaskRole"}
 
 
 def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -154,7 +155,9 @@ def test_queue_and_bucket(templates: Templates) -> None:
 def test_functions(templates: Templates) -> None:
     api = templates["TurnkeeperApi"]
     functions = {one["Handler"]: one for one in resources(api, "AWS::Lambda::Function").values()}
-    assert set(functions) == {names.API_HANDLER, names.TURN_HANDLER, names.OBSERVE_HANDLER, names.SWEEP_HANDLER}
+    assert set(functions) == {
+        *(names.API_HANDLER, names.TURN_HANDLER, names.OBSERVE_HANDLER, names.SCORE_HANDLER, names.SWEEP_HANDLER)
+    }
     assert {one["Runtime"] for one in functions.values()} == {"python3.13"}
     assert {tuple(one["Architectures"]) for one in functions.values()} == {("arm64",)}
     assert len({json.dumps(one["Code"]) for one in functions.values()}) == 1, "one asset for all"
@@ -170,10 +173,20 @@ def test_functions(templates: Templates) -> None:
 
 
 def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> None:
-    (source,) = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
-    assert source["BisectBatchOnFunctionError"] is True
-    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert "OnFailure" in source["DestinationConfig"]
+    sources = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
+    assert len(sources) == 2, "the observer and the scorer: a shard has no more readers"
+    for source in sources:
+        assert source["BisectBatchOnFunctionError"] is True
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert "OnFailure" in source["DestinationConfig"]
+
+
+def test_the_scorer_is_asked_for_turns_that_have_ended_only(templates: Templates) -> None:
+    sources = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
+    [only] = [source["FilterCriteria"]["Filters"] for source in sources if "FilterCriteria" in source]
+    image = json.loads(only[0]["Pattern"])["dynamodb"]["NewImage"]
+    assert image["sk"]["S"] == ["HEAD"]
+    assert set(image["status"]["S"]) == RESTING - {"erased"}
 
 
 def test_every_route_but_health_and_openapi_wants_an_identity(templates: Templates) -> None:

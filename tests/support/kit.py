@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from tests.support.repository import REPOSITORY
@@ -33,7 +34,7 @@ from turnkeeper.core.policy import Policy, policy_of
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.tools import Tool, ToolContext, ToolError, tool
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, ModelReply, ModelRequest
-from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
 from turnkeeper.runtime.world import Allowance
@@ -163,7 +164,8 @@ class MemoryKit(Kit):
     @cached_property
     def catalog(self) -> Catalog:
         agents = {agent.name: agent for agent in (*agents_with(self.notes), *self._given_agents)}
-        return Catalog(agents, {"broken": "ImportError: no module named left_pad"})
+        why = "ImportError: no module named left_pad"
+        return Catalog(agents, {"broken": Broken(Path("broken"), why, Path("broken/agent.py"), 1, why)})
 
     @cached_property
     def table(self) -> MemoryTable:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from functions.api.documents import ContextDocument, RewoundDocument, SessionDocument, SessionSummary, TurnDocument
+from functions.api.documents import (
+    ContextDocument,
+    RewoundDocument,
+    ScoreDocument,
+    SessionDocument,
+    SessionSummary,
+    TurnDocument,
+)
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.bootstrap import Kit
@@ -52,7 +59,7 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
         "version": head.version,
         "granted_tools": list(head.granted_tools),
         "limits": head.limits,
-        "scores": [],
+        "scores": _scores(kit, head),
         "flags": list(head.flags),
         "repairs": head.repairs,
         "context": ContextDocument(
@@ -61,6 +68,23 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
         "forked_from": head.forked_from,
         "plan": kit.sessions.plan(head.tenant_id, head.session_id),
     }
+
+
+def _scores(kit: Kit, head: Head) -> list[ScoreDocument]:
+    return [
+        ScoreDocument(
+            turn=made.turn,
+            name=score.name,
+            value=score.value,
+            passed=score.passed,
+            reason=score.reason,
+            seq=score.seq,
+            at=made.at,
+            version=made.version,
+        )
+        for made in kit.scores.of_session(head.tenant_id, head.session_id)
+        for score in made.scores
+    ]
 
 
 def summary(head: Head) -> SessionSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigw
@@ -50,7 +51,7 @@ class ApiStack(cdk.Stack):
     """Everything that runs without a container."""
 
     def __init__(self, scope: Construct, id: str, *, config: Config, state: StateStack) -> None:
-        super().__init__(scope, id, description="Turnkeeper: front door, turn runner, observer, sweep")
+        super().__init__(scope, id, description="Turnkeeper: front door, turn runner, observer, scorer, sweep")
         self._config = config
         self._state = state
         self._packaging = Packaging(self, config)
@@ -61,6 +62,7 @@ class ApiStack(cdk.Stack):
         live = self._publish_turn(self.turn)
         self.front_door = self._front_door(live)
         self.observer = self._observer()
+        self.scorer = self._scorer()
         self.sweep = self._sweep(live)
         release = None if config.local else publish(self.front_door, config=config, alerts=state.alerts)
         # The emulator's gateway calls the function itself.
@@ -127,15 +129,50 @@ class ApiStack(cdk.Stack):
             "Observer",
             handler=names.OBSERVE_HANDLER,
             service="observe",
-            description="Derives scores, traces, metrics and alerts from the table's stream",
+            description="Derives metrics and alerts from the table's stream",
             timeout_seconds=60,
             memory_mb=512,
             settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
         )
-        key = key_of(self, "Key", self._config.kms_key_arn)
+        self.observer_failures = self._follow_stream(function, "Observer")
+        grants = Grants(self._state, function.kit_role)
+        grants.read_stream().set_aside(self.observer_failures).read_claims().alert().wake_worker(self._config)
+        return function
+
+    def _scorer(self) -> KitFunction:
+        """Apart from the observer, which must not be able to write what it watches over, and must not wait."""
+        function = self._function(
+            "Scorer",
+            handler=names.SCORE_HANDLER,
+            service="score",
+            description="Scores turns that have ended, from the table's stream",
+            timeout_seconds=60,
+            memory_mb=512,
+            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
+        )
+        at_rest = lambda_.FilterCriteria.filter(
+            {
+                "eventName": lambda_.FilterRule.is_equal("MODIFY"),
+                "dynamodb": {
+                    "NewImage": {
+                        "sk": {"S": lambda_.FilterRule.is_equal("HEAD")},
+                        "status": {"S": lambda_.FilterRule.or_("idle", "completed", "stopped", "failed", "cancelled")},
+                    }
+                },
+            }
+        )
+        self.scorer_failures = self._follow_stream(function, "Scorer", only=at_rest)
+        grants = Grants(self._state, function.kit_role)
+        grants.read_stream().set_aside(self.scorer_failures)
+        grants.look_up_sessions().write_sessions().check_items().read_claims()
+        return function
+
+    def _follow_stream(self, function: KitFunction, id: str, *, only: Mapping[str, object] | None = None) -> sqs.Queue:
+        """Have a function see the table's changes, in their order. Returns where goes what it cannot work on."""
+        key = key_of(self, f"{id}Key" if only else "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
-            "ObserverFailures",
+            f"{id}Failures",
             retention_period=cdk.Duration.days(14),
             encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
             encryption_master_key=key,
@@ -144,7 +181,7 @@ class ApiStack(cdk.Stack):
         acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
         lambda_.CfnEventSourceMapping(
             self,
-            "ObserverSource",
+            f"{id}Source",
             function_name=function.function_arn,
             event_source_arn=self._state.table.table_stream_arn,
             starting_position="TRIM_HORIZON",
@@ -156,14 +193,16 @@ class ApiStack(cdk.Stack):
             maximum_retry_attempts=5,
             maximum_record_age_in_seconds=6 * 3600,
             function_response_types=["ReportBatchItemFailures"],
+            filter_criteria=lambda_.CfnEventSourceMapping.FilterCriteriaProperty(
+                filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=str(only["pattern"]))]
+            )
+            if only
+            else None,
             destination_config=lambda_.CfnEventSourceMapping.DestinationConfigProperty(
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),
         ).node.add_dependency(function.kit_role)
-        self.observer_failures = undeliverable
-        grants = Grants(self._state, function.kit_role)
-        grants.read_stream().set_aside(undeliverable).read_claims().alert().wake_worker(self._config)
-        return function
+        return undeliverable
 
     def _sweep(self, turn: lambda_.IAlias) -> KitFunction:
         function = self._function(

@@ -237,6 +237,8 @@ class Config(BaseModel):
     fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
     """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
+    allow_broken: Annotated[bool, BeforeValidator(_switch)] = False
+    """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90
     api_rate_limit: int = Field(200, ge=1)

@@ -43,6 +43,12 @@ class Grants:
         self._use_key("dynamodb", keys.READ)
         return self._read_indexes(*indexes)
 
+    def look_up_sessions(self) -> Grants:
+        """Read single items, and all that belongs to a session."""
+        self._allow("LookUpSessions", ("dynamodb:GetItem", "dynamodb:Query"), self._state.table.table_arn)
+        self._use_key("dynamodb", keys.READ)
+        return self
+
     def find_sessions(self, *indexes: str) -> Grants:
         """Read what the named indexes lead to, and all that belongs to it."""
         self._allow("FindSessions", FIND_ITEMS, self._state.table.table_arn)

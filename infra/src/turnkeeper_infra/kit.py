@@ -15,7 +15,7 @@ from constructs import Construct
 from turnkeeper_infra.api import ApiStack
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.observe import ObserveStack
-from turnkeeper_infra.preflight import check_models
+from turnkeeper_infra.preflight import check_project
 from turnkeeper_infra.state import StateStack
 from turnkeeper_infra.worker import WorkerStack
 
@@ -25,7 +25,7 @@ class Kit:
 
     def __init__(self, scope: Construct, config: Config) -> None:
         name = config.name
-        warnings = check_models(config)
+        warnings = check_project(config)
         self.state = StateStack(scope, f"{name}State", config=config)
         for number, warning in enumerate(warnings):
             cdk.Annotations.of(self.state).add_warning_v2(f"turnkeeper:agent{number}", warning)

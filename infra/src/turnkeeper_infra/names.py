@@ -25,6 +25,7 @@ CLAIMS_PREFIX: Final = "claims/"
 API_HANDLER: Final = "functions.api.handler.handler"
 TURN_HANDLER: Final = "functions.turn.handler.handler"
 OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
+SCORE_HANDLER: Final = "functions.score.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 LIVE_ALIAS: Final = "live"
 

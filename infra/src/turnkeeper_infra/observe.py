@@ -30,11 +30,12 @@ class ObserveStack(cdk.Stack):
         super().__init__(scope, id, description="Turnkeeper: alarms and dashboard")
         self._state = state
         self._api = api
-        self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer, "Sweep": api.sweep}
+        self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer}
+        self._functions |= {"Scorer": api.scorer, "Sweep": api.sweep}
         self._watch_queue()
         self._watch_wakes(config.name)
         self._watch_functions()
-        self._watch_observer()
+        self._watch_streams(config.name)
         self._watch_table()
         self._server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
         self._alarm("ApiErrors", self._server_errors, 5, "The API answers with server errors")
@@ -79,13 +80,25 @@ class ObserveStack(cdk.Stack):
             below=True,
         )
 
-    def _watch_observer(self) -> None:
-        iterator_age = self._api.observer.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum")
-        self._alarm("ObserverBehind", iterator_age, 10 * 60_000, "The stream's consumer is 10 minutes behind")
-        set_aside = self._api.observer_failures.metric_approximate_number_of_messages_visible(
-            period=_FIVE_MINUTES, statistic="Maximum"
+    def _watch_streams(self, name: str) -> None:
+        for id, function, failures, lost in (
+            ("Observer", self._api.observer, self._api.observer_failures, "not looked at, nor alerted"),
+            ("Scorer", self._api.scorer, self._api.scorer_failures, "not scored"),
+        ):
+            iterator_age = function.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum")
+            self._alarm(f"{id}Behind", iterator_age, 10 * 60_000, f"{id}, which reads the stream, is 10 minutes behind")
+            set_aside = failures.metric_approximate_number_of_messages_visible(
+                period=_FIVE_MINUTES, statistic="Maximum"
+            )
+            self._alarm(f"{id}Failures", set_aside, 1, f"Changes that were {lost}: see the queue")
+        aside = cloudwatch.Metric(
+            namespace=names.metric_namespace(name),
+            metric_name="turns_set_aside",
+            dimensions_map={"service": "score"},
+            period=_FIVE_MINUTES,
+            statistic="Sum",
         )
-        self._alarm("ObserverFailures", set_aside, 1, "Changes that were not looked at, nor alerted: see the queue")
+        self._alarm("TurnsSetAside", aside, 1, "Turns that cannot be scored: the scorer's log says why")
 
     def _watch_table(self) -> None:
         """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""
@@ -105,6 +118,10 @@ class ObserveStack(cdk.Stack):
             _graph("Turns", [_of_the_kit(name, "turns", "agent", "reason")]),
             _graph("Cost in nano-dollars", [_of_the_kit(name, "cost_nanousd", "agent")]),
             _graph("Handoffs", [_of_the_kit(name, metric, "agent") for metric in ("handoffs", "leases_taken_over")]),
+        )
+        dashboard.add_widgets(
+            _graph("Scores", [_of_the_kit(name, "score", "agent", "evaluator", statistic="Average")]),
+            _graph("Checks failed", [_of_the_kit(name, "checks_failed", "agent", "evaluator")]),
         )
         dashboard.add_widgets(
             _graph("Queue", [self._waiting]),
@@ -133,11 +150,12 @@ def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:
     )
 
 
-def _of_the_kit(deployment: str, metric: str, *dimensions: str) -> cloudwatch.MathExpression:
-    """A metric that `functions.observe` emits, one line for each agent (and whatever else it is split by)."""
+def _of_the_kit(deployment: str, metric: str, *dimensions: str, statistic: str = "Sum") -> cloudwatch.MathExpression:
+    """A metric that `functions.observe` or `functions.score` emits, one line for each
+    agent (and whatever else it is split by)."""
     # In quotes, since a deployment's name may have hyphens.
     schema = ",".join((f'"{names.metric_namespace(deployment)}"', *dimensions, "service"))
-    search = f"""SEARCH('{{{schema}}} MetricName="{metric}"', 'Sum', 300)"""
+    search = f"""SEARCH('{{{schema}}} MetricName="{metric}"', '{statistic}', 300)"""
     return cloudwatch.MathExpression(expression=search, using_metrics={}, label="", period=_FIVE_MINUTES)
 
 

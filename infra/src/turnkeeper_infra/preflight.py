@@ -1,43 +1,35 @@
-"""Refuses to synthesize what would fail in every turn: agents and policy are looked at before they are deployed.
-
-The CDK app imports nothing of the code that it deploys, so it asks `turnkeeper.preflight` in a process of its own.
-"""
+"""Refuses to synthesize what would fail in every turn: agents and policy are looked at before they are deployed."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from turnkeeper_infra.config import Config, ConfigError
+from turnkeeper_project.asking import Answer, NotAsked, ask
+
+_HOW = "allow_broken = true in the stage's file, or `-c allow_broken=true`."
 
 
-def check_models(config: Config) -> list[str]:
-    """What is to be said about the agents of a deployment; nothing for the emulator, where `turnkeeper doctor` does.
+def check_project(config: Config) -> list[str]:
+    """What is to be said about the agents and the policy of a deployment, and does not prevent it; nothing for the
+    emulator, where `turnkeeper up` has asked.
 
     Raises:
-        ConfigError: with `model_provider=bedrock`, a model of an agent has no name there; or policy.toml caps an agent
-            that does not exist. Each is told by name.
+        ConfigError: what is deployed would fail in every turn, or something of it would be there for nobody. Everything
+            that is wrong is told, with its file.
     """
     if config.local:
         return []
-    found = _findings(config.project, config.kit.package.parent, config.model_provider, *config.agent_folders[1:])
-    if found["problems"]:
-        raise ConfigError("\n".join(found["problems"]))
-    return [f"agent {name} is not checked, it could not be loaded here: {why}" for name, why in found["broken"].items()]
+    try:
+        answer = _answer(config.project, config.kit.package, config.model_provider, *config.agent_folders[1:])
+    except NotAsked as error:
+        raise ConfigError(str(error)) from None
+    if refused := answer.refused(allow_broken=config.allow_broken, how=_HOW):
+        raise ConfigError(refused)
+    return [str(finding) for finding in answer.warnings(allow_broken=config.allow_broken)]
 
 
 @cache
-def _findings(root: Path, package: Path, provider: str, *folders: Path) -> Any:
-    command = [sys.executable, "-m", "turnkeeper.preflight", str(root), provider, *map(str, folders)]
-    paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise ConfigError(f"the agents below {root} could not be looked at:\n{done.stderr.strip()}")
-    # An agent's module may print what it likes while it is imported.
-    return json.loads(done.stdout.splitlines()[-1])
+def _answer(root: Path, package: Path, provider: str, *folders: Path) -> Answer:
+    return ask(root, provider=provider, folders=folders, package=package)

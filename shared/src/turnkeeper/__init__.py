@@ -7,6 +7,7 @@ from turnkeeper.adapters.prompt_files import prompts
 from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.prompts import SessionContext, by_tenant
+from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Context",
     "ForeignToolError",
     "Limits",
+    "Score",
+    "Scoring",
     "SessionContext",
     "Tool",
     "ToolContext",

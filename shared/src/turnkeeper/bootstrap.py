@@ -27,7 +27,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable, UnpricedModel
-from turnkeeper.core.policy import Policy, misnamed_caps, policy_of
+from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.ports import (
     Alerts,
@@ -55,7 +55,9 @@ from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -215,6 +217,18 @@ class Kit:
         return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
 
     @cached_property
+    def scores(self) -> Scores:
+        return Scores(self.table)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        return Scorer(self.sessions, self.scores, self.catalog, self.clock)
+
+    @cached_property
+    def score_watch(self) -> ScoreWatch:
+        return ScoreWatch(self.scores, self.catalog, self.alerts, self.clock)
+
+    @cached_property
     def sweep(self) -> Sweep:
         return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock)
 
@@ -260,8 +274,8 @@ class Kit:
     def warm(self) -> None:
         """Make now what the first request would wait for, but for the model. Reads no secret and opens no connection:
         what is warm may be kept in a snapshot of the process."""
-        for problem in misnamed_caps(self.policy, self.catalog.agents.values(), self.catalog.broken):
-            logger.error("an agent has no cap: %s", problem)
+        for problem in misnamed_agents(self.policy, self.catalog.agents.values(), self.catalog.broken):
+            logger.error("a plan means another agent: %s", problem)
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
                 for model in (agent.model, *agent.fallback_models):

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 import turnkeeper
 from turnkeeper.core import scopes
 from turnkeeper.core.caps import NO_CAP, CapRule, caps_from
 from turnkeeper.core.policy import Policy, policy_of
+from turnkeeper.core.policy_problems import InvalidPolicy
 from turnkeeper.core.scopes import SCOPES, ScopeRow
 
 REQUIRED = {row.plan_key: "1.00" for row in SCOPES.values() if row.required}
@@ -146,14 +146,14 @@ def test_what_a_plan_has_to_say_and_what_it_may() -> None:
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused_by_the_name_of_its_key(plan: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
+    with pytest.raises(InvalidPolicy, match=named):
         policy_with(**plan)
 
 
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_cap_that_a_plan_has_to_say_is_asked_for(key: str) -> None:
     plan = {name: cap for name, cap in REQUIRED.items() if name != key}
-    with pytest.raises(ValidationError, match=f"{key} is missing"):
+    with pytest.raises(InvalidPolicy, match=f"{key} is missing"):
         policy_of({"default_plan": "plan", "plans": {"plan": plan}})
 
 

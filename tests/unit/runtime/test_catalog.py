@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from turnkeeper.core.errors import AgentNotFound
-from turnkeeper.runtime.catalog import load_agents
+from turnkeeper.runtime.catalog import Catalog, load_agents
 
 GOOD = """
 from turnkeeper import Agent
@@ -23,6 +23,10 @@ def put(root: Path, folder: str, text: str, **others: str) -> Path:
     for name, content in others.items():
         (root / folder / f"{name}.py").write_text(content)
     return root
+
+
+def whys(catalog: Catalog) -> dict[str, str]:
+    return {name: str(broken) for name, broken in catalog.broken.items()}
 
 
 BROKEN = {
@@ -46,7 +50,7 @@ def test_broken_agents_are_named_and_the_others_load(tmp_path: Path) -> None:
     catalog = load_agents([tmp_path])
     assert set(catalog.agents) == {"ant", "zebra"}
     assert set(catalog.broken) == set(BROKEN)
-    assert catalog.broken["exits"] == "SystemExit: 3"
+    assert str(catalog.broken["exits"]) == "SystemExit: 3"
     assert catalog.get("ant").name == "ant"
 
 
@@ -60,12 +64,34 @@ def test_who_asks_for_a_broken_agent_is_told_without_the_details(tmp_path: Path)
         catalog.get("nobody")
 
 
+def test_where_an_agent_is_broken_is_told_in_its_authors_names(tmp_path: Path) -> None:
+    """The last place in the agent's own code, not in what it calls; and no name that only we know."""
+    put(tmp_path, "syntax", "x = 1\n\ndef (")
+    put(tmp_path, "deep", "from . import tools", tools="import json\n\n\njson.loads('no')")
+    put(tmp_path, "shared", "\nfrom .._shared.helper import x")
+    put(tmp_path, "relative", "from ..nowhere import x")
+    put(tmp_path, "nothing", "x = 1")
+    (tmp_path / "_shared").mkdir()
+    (tmp_path / "_shared" / "helper.py").write_text("\nraise RuntimeError('not today')")
+    broken = load_agents([tmp_path]).broken
+    places = {name: (one.file.relative_to(tmp_path).as_posix(), one.line) for name, one in broken.items()}
+    assert places == {
+        "syntax": ("syntax/agent.py", 3),
+        "deep": ("deep/tools.py", 4),
+        "shared": ("_shared/helper.py", 2),
+        "relative": ("relative/agent.py", 1),
+        "nothing": ("nothing/agent.py", None),
+    }
+    assert "not today" in broken["shared"].traceback and "helper.py" in broken["shared"].traceback
+    assert not [one for one in broken.values() if "turnkeeper_agents" in one.why + one.traceback]
+
+
 def test_two_agents_of_one_name_keep_the_first(tmp_path: Path) -> None:
     first = put(tmp_path / "first", "a", GOOD.format(name="same").replace('"s"', '"first"'))
     second = put(tmp_path / "second", "b", GOOD.format(name="same").replace('"s"', '"second"'))
     catalog = load_agents([first, second])
     assert catalog.get("same").system == "first"
-    assert "already has an agent named 'same'" in catalog.broken["b"]
+    assert "already has an agent named 'same'" in str(catalog.broken["b"])
 
 
 def test_an_agent_is_found_by_the_names_it_had_unless_another_has_them_now(tmp_path: Path) -> None:
@@ -74,7 +100,7 @@ def test_an_agent_is_found_by_the_names_it_had_unless_another_has_them_now(tmp_p
     put(tmp_path, "c", GOOD.format(name="pretender").replace("'pretender'", "'pretender', formerly=['old']"))
     catalog = load_agents([tmp_path])
     assert [catalog.get(name).name for name in ("heir", "old", "taken")] == ["heir", "heir", "taken"]
-    assert catalog.broken == {"c": "ValueError: another agent was named old formerly as well"}
+    assert whys(catalog) == {"c": "ValueError: another agent was named old formerly as well"}
 
 
 def test_agents_may_have_modules_of_their_own_also_of_the_same_names(tmp_path: Path) -> None:
@@ -137,7 +163,7 @@ def test_each_folder_has_its_own(tmp_path: Path) -> None:
     }
     catalog = load_agents([tmp_path / "first", tmp_path / "third"])
     assert set(catalog.agents) == {"first"}
-    assert "No module named" in catalog.broken["orphan"]
+    assert "No module named" in str(catalog.broken["orphan"])
 
 
 def test_a_folder_that_is_loaded_again_is_loaded_as_it_is_then(tmp_path: Path) -> None:
@@ -164,7 +190,7 @@ def test_a_broken_module_takes_down_those_that_use_it_and_no_other(tmp_path: Pat
     put(tmp_path, "d", SHARING.format(name="d").replace("words", "leaves"))
     catalog = load_agents([tmp_path])
     assert set(catalog.agents) == {"b"}
-    assert catalog.broken == {"a": "RuntimeError: no", "c": "RuntimeError: no", "d": "SystemExit: 3"}
+    assert whys(catalog) == {"a": "RuntimeError: no", "c": "RuntimeError: no", "d": "SystemExit: 3"}
 
 
 @pytest.mark.parametrize("name", ["_shared", "_", "_draft", ".hidden", "__pycache__"])

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.checks import Check
@@ -102,15 +101,15 @@ def _model_key() -> Check:
 
 
 def _agents(provider: str) -> Check:
-    """Those of this clone, as they are deployed from it, with further folders that the environment names."""
-    from turnkeeper.preflight import examine as look
+    """Agents and policy of this project, as they are deployed from it: what `turnkeeper check` finds."""
+    from turnkeeper_local.cli.looking import look
 
-    folders = [Path(part) for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part]
-    found = look(find_project().root, provider, folders)
-    problems = [*found.problems, *(f"agent {name} cannot be loaded: {why}" for name, why in found.broken.items())]
-    if problems:
-        return Check("agents", False, "\n".join(problems), "in agents/ and policy.toml")
-    return Check("agents", True, ", ".join(found.agents))
+    answer = look(find_project(), provider)
+    told = [str(finding) for finding in answer.errors() or answer.warnings()]
+    names = ", ".join(str(agent["name"]) for agent in answer.agents) or "none"
+    if answer.errors():
+        return Check("agents", False, "\n".join(told), "`turnkeeper check` says this and more")
+    return Check("agents", True, "\n".join([names, *told]))
 
 
 # ---- the account ----

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from turnkeeper_local.cli.commands import audits, branches, jobs, kits, sessions, talk, tenants, versions
+from turnkeeper_local.cli.commands import agents, audits, branches, evals, jobs, kits, sessions, talk, tenants, versions
 
 app = typer.Typer(
     name="turnkeeper",
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (kits, talk, sessions, branches, jobs):
+for module in (kits, agents, talk, sessions, branches, jobs):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
@@ -27,6 +27,9 @@ app.add_typer(
 )
 app.add_typer(
     versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
+)
+app.add_typer(
+    evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
 )
 
 

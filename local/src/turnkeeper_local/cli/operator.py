@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from turnkeeper.adapters.sqs import redrive
@@ -16,11 +17,12 @@ from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
 from turnkeeper.core.scopes import SCOPES, Scope
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.stops import resumable
 from turnkeeper.ports import Item
 from turnkeeper.runtime.jobs import Job, parse
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
 from turnkeeper_local.cli.place import Place
@@ -113,6 +115,27 @@ class Operator:
         )
         kit.dispatch.send(after)
         return after
+
+    def transcript(self, tenant_id: str, session_id: str) -> tuple[Transcript, Spec]:
+        """All of a session, with what its model is sent around it."""
+        transcript = self._kit.sessions.load(tenant_id, session_id)
+        return transcript, self._kit.sessions.spec_of(transcript)
+
+    def assessments(self, tenant_id: str, session_id: str) -> list[Assessment]:
+        return self._kit.scores.of_session(tenant_id, session_id)
+
+    def worst(self, tenant_id: str, *, below: float) -> Iterator[str]:
+        """Sessions with a score below this, worst first."""
+        for key in self._kit.scores.worst_first(tenant_id, below=below):
+            if (owner := keys.session_of_pk(key.pk)) is not None:
+                yield owner[1]
+
+    def sums(self, agent: str, since: datetime, until: datetime) -> dict[str, Sums]:
+        """What the turns of an agent's versions add up to, over all tenants."""
+        return self._kit.scores.sums(agent, since, until)
+
+    def newest(self, tenant_id: str) -> Iterator[str]:
+        return self._kit.sessions.lists.ids(tenant_id)
 
     # ---- jobs ----
 

@@ -19,6 +19,7 @@ from turnkeeper_local.kit.home import Home, read_json
 from turnkeeper_local.kit.http import answers, wait_until
 from turnkeeper_local.kit.ministack import REGION, Ministack, start_ministack
 from turnkeeper_local.kit.model import start_standin
+from turnkeeper_local.kit.preflight import look_at_project
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint
@@ -59,12 +60,16 @@ class LocalKit:
 
 
 def up(
-    settings: KitSettings | None = None, *, home: Home | None = None, progress: Progress = lambda _: None
+    settings: KitSettings | None = None,
+    *,
+    home: Home | None = None,
+    progress: Progress = lambda _: None,
 ) -> LocalKit:
     """Bring the kit up and return once it answers.
 
     One that is up already, and up to date, is left alone; one that is out of date is deployed anew and keeps its
-    sessions. Raises KitError, and leaves nothing running, where it cannot.
+    sessions. Raises KitError, and leaves nothing running, where it cannot. What must not be deployed is refused before
+    anything is touched: a kit that is up stays as it was.
     """
     settings = settings or KitSettings.from_environment()
     home = home or Home.from_environment()
@@ -73,6 +78,7 @@ def up(
         running = _running(home, wanted)
         if running is not None:
             return running
+        look_at_project(settings, progress)
         try:
             return _up(settings, home, wanted, progress)
         except BaseException:

@@ -25,6 +25,8 @@ class KitSettings:
     worker_concurrency: int = 16
     fetch_contents: bool = True
     agents: str = ""
+    allow_broken: bool = True
+    """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
     scenario: str | None = None
     log_level: str = "INFO"
     anthropic_api_key: str | None = None
@@ -58,6 +60,7 @@ class KitSettings:
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
             fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
             agents=os.pathsep.join(agents),
+            allow_broken=_switch(environment, "TURNKEEPER_ALLOW_BROKEN", cls.allow_broken),
             scenario=str(Path(scenario).resolve()) if scenario else None,
             log_level=environment.get("TURNKEEPER_LOG_LEVEL", cls.log_level),
             anthropic_api_key=environment.get("ANTHROPIC_API_KEY") or None,

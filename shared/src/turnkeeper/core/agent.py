@@ -8,48 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pydantic.dataclasses
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
 from turnkeeper.core import cache_markers
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.prompts import Prompt
+from turnkeeper.core.limits import DoneSignal, Limits, Placement
 from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
+from turnkeeper.core.scoring import Scoring
 from turnkeeper.core.tools import Tool, ToolSet
 
-Placement = Literal["auto", "interactive", "background"]
-DoneSignal = Literal["end_turn", "end_task"]
+__all__ = ["AGENT_NAME", "TOOL_NAME", "Agent", "Context", "DoneSignal", "Limits", "Pin", "Placement"]
+
 Pin = Literal["latest", "session"]
 
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-
-
-@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Limits:
-    """What ends a runaway turn. Limits of agent, plan and role combine to the tightest."""
-
-    #: Model calls of one turn.
-    max_iterations: int = Field(default=25, ge=1, le=10_000)
-    #: Money that one session may spend, as a decimal string; ``None`` leaves it to the plan.
-    task_usd: str | None = None
-    #: Output tokens that one model call may ask for.
-    max_tokens: int = Field(default=8_192, ge=1, le=128_000)
-    #: The same call this many times in the window ends the turn.
-    repetition_strikes: int = Field(default=3, ge=2, le=100)
-    #: Steps in a row whose every tool call failed.
-    error_streak: int = Field(default=5, ge=1, le=1_000)
-    #: Wall clock of one turn, over all runners.
-    max_seconds: int = Field(default=6 * 3600, ge=1, le=7 * 86_400)
-    #: Attempts at one model call before the turn ends as provider_error.
-    max_attempts: int = Field(default=5, ge=1, le=20)
-
-    @field_validator("task_usd")
-    @classmethod
-    def _is_money(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_usd(value)
-        return value
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -108,6 +83,8 @@ class Agent:
     #: Secrets and settings that its tools may ask for: ``ctx.secret("crm")``, ``ctx.setting("crm_url")``.
     secrets: Sequence[str] = ()
     settings: Sequence[str] = ()
+    #: How its turns are scored once they have ended.
+    scoring: Scoring = field(default_factory=Scoring)
 
     def __post_init__(self) -> None:
         if isinstance(self.formerly, str):
@@ -128,6 +105,8 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
         if self.context is not None and not isinstance(self.context, Context):
             raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
+        if not isinstance(self.scoring, Scoring):
+            raise ValueError(f"agent {self.name!r}: scoring is a Scoring(...)")
         self._check_what_is_sent()
         self._check_tools()
         self._check_values()

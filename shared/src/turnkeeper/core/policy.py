@@ -6,18 +6,28 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, Self, overload
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from turnkeeper.core.agent import Agent, Limits
 from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from, format_cap, parse_rule
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.periods import UTC_NAME, zone_of
+from turnkeeper.core.policy_problems import InvalidPolicy, Problem, all_of, problems_of
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.tools import Tool
 
@@ -58,20 +68,26 @@ class PlanPolicy(BaseModel):
     #: Names of the agents that tenants of this plan may use; ``None`` for all.
     agents: frozenset[str] | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _caps_of_keys(cls, plan: Any) -> Any:
+    def _caps_of_keys(cls, plan: Any, made: ModelWrapValidatorHandler[Self]) -> Self:
+        """Takes the caps from their keys. Every cap that is missing or none is told, each at its key."""
         if not isinstance(plan, Mapping):
-            return plan
-        if "caps" in plan:
-            raise ValueError(f"caps: each scope has a key of its own, such as {SCOPES['user_daily'].plan_key}")
+            return made(plan)
         rest, caps = dict(plan), dict.fromkeys(SCOPES, NO_CAP)
+        problems: list[Problem] = []
+        if "caps" in rest:
+            example = SCOPES["user_daily"].plan_key
+            problems.append(Problem(("caps",), f"caps: each scope has a key of its own, such as {example}"))
         for scope, row in SCOPES.items():
-            if row.plan_key in rest:
-                caps[scope] = parse_rule(row, rest.pop(row.plan_key))
-            elif row.required:
-                raise ValueError(f"{row.plan_key} is missing: an amount in dollars such as '5.00', or 'unlimited'")
-        return {**rest, "caps": caps}
+            try:
+                if row.plan_key in rest:
+                    caps[scope] = parse_rule(row, rest.pop(row.plan_key))
+                elif row.required:
+                    raise ValueError(f"{row.plan_key} is missing: an amount in dollars such as '5.00', or 'unlimited'")
+            except ValueError as error:
+                problems.append(Problem((row.plan_key,), str(error)))
+        return all_of(problems, lambda: made({**rest, "caps": caps}))
 
 
 class RolePolicy(BaseModel):
@@ -82,11 +98,12 @@ class RolePolicy(BaseModel):
     #: May see the whole tenant's sessions.
     admin: bool = False
 
-    @model_validator(mode="after")
-    def _no_wildcards(self) -> RolePolicy:
-        if wild := sorted(scope for scope in self.scopes if "*" in scope):
+    @field_validator("scopes")
+    @classmethod
+    def _no_wildcards(cls, scopes: frozenset[str]) -> frozenset[str]:
+        if wild := sorted(scope for scope in scopes if "*" in scope):
             raise ValueError(f"scopes are named one by one, without wildcards: {', '.join(wild)}")
-        return self
+        return scopes
 
 
 class Policy(BaseModel):
@@ -105,10 +122,13 @@ class Policy(BaseModel):
 
     @model_validator(mode="after")
     def _plans_exist(self) -> Policy:
-        for plan in (self.default_plan, *self.tenants.values()):
-            if plan not in self.plans:
-                raise ValueError(f"plan {plan!r} is named but not described under [plans.{plan}]")
-        return self
+        named = [(("default_plan",), self.default_plan), *((("tenants", t), p) for t, p in self.tenants.items())]
+        wrong = [
+            Problem(path, f"plan {plan!r} is named but not described under [plans.{plan}]", (plan, tuple(self.plans)))
+            for path, plan in named
+            if plan not in self.plans
+        ]
+        return all_of(wrong, lambda: self)
 
     def role(self, name: str) -> RolePolicy:
         """What the role may do; a role that nobody described may do nothing."""
@@ -263,28 +283,30 @@ def narrow(granted: Iterable[str], allowed_now: Iterable[str]) -> tuple[str, ...
     return tuple(name for name in granted if name in allowed)
 
 
-def misnamed_caps(policy: Policy, agents: Iterable[Agent], unknown: Collection[str] = ()) -> list[str]:
-    """Caps by agent under a name that no agent has: the agent that is meant has none. Each in a sentence.
+def misnamed_agents(policy: Policy, agents: Iterable[Agent], unknown: Collection[str] = ()) -> Iterator[Problem]:
+    """Where plans speak of an agent under a name that none has: caps, which the agent that is meant then goes without,
+    and the lists of agents that tenants may use.
 
     Args:
         unknown: further names that agents may have, such as the folders of those that could not be loaded.
     """
     names = {agent.name: agent.name for agent in agents}
     now = {old: agent.name for agent in agents for old in agent.formerly} | names
-    problems = []
+    known = tuple(sorted({*names, *unknown}))
     for plan_name, plan in policy.plans.items():
-        for scope, rule in plan.caps.items():
-            where = f"policy.toml, [plans.{plan_name}]: {SCOPES[scope].plan_key} names {{}}, "
-            for name in (name for name in rule.by_agent if name not in {*names, *unknown}):
+        by_key = {SCOPES[scope].plan_key: rule.by_agent for scope, rule in plan.caps.items()}
+        for key, said in {**by_key, "agents": sorted(plan.agents or ())}.items():
+            for name in (name for name in said if name not in known):
+                path = ("plans", plan_name, key, name)
                 if name not in now:
-                    known = ", ".join(sorted(names)) or "none"
-                    problems.append(f"{where.format(repr(name))}and no agent has that name; there are: {known}.")
-                elif now[name] not in rule.by_agent:
-                    problems.append(
-                        f"{where.format(repr(name))}which is called {now[name]!r} now and has no cap under that name: "
-                        "name it as well."
+                    text = f"{key} names {name!r}, and no agent has that name"
+                    yield Problem(path, text, (name, known))
+                elif now[name] not in said:
+                    yield Problem(
+                        path,
+                        f"{key} names {name!r}, which is called {now[name]!r} now and is not named there: "
+                        "name it as well",
                     )
-    return problems
 
 
 def may_use(agent: str, plan: PlanPolicy) -> bool:
@@ -292,5 +314,26 @@ def may_use(agent: str, plan: PlanPolicy) -> bool:
 
 
 def policy_of(raw: Mapping[str, Any]) -> Policy:
-    """Validate a parsed policy.toml. Raises pydantic.ValidationError, which says where and why."""
-    return Policy.model_validate(raw)
+    """Validate a parsed policy.toml.
+
+    Raises:
+        InvalidPolicy: holds everything that is wrong, each with the keys that lead to it.
+    """
+    try:
+        return Policy.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidPolicy(problems_of(error, _known_keys)) from None
+
+
+def _known_keys(path: tuple[str | int, ...]) -> Collection[str]:
+    """The keys that a table of policy.toml may have."""
+    match path:
+        case ():
+            return Policy.model_fields
+        case ("plans", _):
+            return {*PlanPolicy.model_fields, *(row.plan_key for row in SCOPES.values())} - {"caps"}
+        case ("roles", _):
+            return RolePolicy.model_fields
+        case ("plans" | "roles", _, "limits"):
+            return PlanLimits.model_fields
+    return ()

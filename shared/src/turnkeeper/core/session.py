@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from turnkeeper.core.agent import DoneSignal, Limits, Placement
 from turnkeeper.core.ledger import Reservation
+from turnkeeper.core.limits import DoneSignal, Limits, Placement
 from turnkeeper.core.tools import Effect, Outcome
 
 Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import itertools
 import logging
+import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
@@ -20,14 +22,35 @@ logger = logging.getLogger(__name__)
 
 #: The package that all folders of agents are in; their loggers are below it.
 _ROOT = "turnkeeper_agents"
+_FOLDER = re.compile(rf"{_ROOT}\.folder_\d+")
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Why an agent could not be loaded, for its operator: a caller is told none of it."""
+
+    #: Its own folder.
+    folder: Path
+    #: The exception's name and its words.
+    why: str
+    #: The last place in the agent's code, or in what is beside it, that was come through: where to look first.
+    file: Path
+    line: int | None
+    #: As Python tells it, from the agent's module on.
+    traceback: str
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True)
 class Catalog:
     agents: Mapping[str, Agent]
-    #: Folder name of an agent that could not be loaded, and why.
-    broken: Mapping[str, str] = field(default_factory=dict)
+    #: By the name of its folder, an agent that could not be loaded.
+    broken: Mapping[str, Broken] = field(default_factory=dict)
+    #: By its name, the folder of an agent.
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     def get(self, name: str) -> Agent:
         """The agent of this name or, where there is none now, the one that had it before.
@@ -41,7 +64,10 @@ class Catalog:
             if name in agent.formerly:
                 return agent
         if name in self.broken:
-            raise AgentNotFound(f"agent {name!r} is deployed but broken; its operator sees why in the logs", agent=name)
+            raise AgentNotFound(
+                f"agent {name!r} is deployed but broken; its operator sees why in `turnkeeper check` and the logs",
+                agent=name,
+            )
         raise AgentNotFound(f"there is no agent {name!r}", agent=name)
 
 
@@ -53,7 +79,8 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
     theirs by a relative import, and nobody else's. Loading a folder again loads it as it is then.
     """
     agents: dict[str, Agent] = {}
-    broken: dict[str, str] = {}
+    broken: dict[str, Broken] = {}
+    places: dict[str, Path] = {}
     importlib.invalidate_caches()
     for folder in folders:
         package = _package_of(folder)
@@ -66,10 +93,32 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                 if taken := {name for other in agents.values() for name in other.formerly}.intersection(agent.formerly):
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an agent's module does, it is its own
-                broken[name] = f"{type(error).__name__}: {error}"
-                logger.error("agent %s could not be loaded: %s", name, broken[name])
-    return Catalog(agents, broken)
+                places[agent.name] = file.parent
+            except (Exception, SystemExit) as error:
+                broken[name] = _broken(file, error)
+                logger.error("agent %s could not be loaded: %s", name, broken[name], exc_info=error)
+    return Catalog(agents, broken, places)
+
+
+def load_agent(folder: Path) -> Agent:
+    """The one agent in a folder. Raises whatever its module does."""
+    return _load(_package_of(folder.parent), folder.name)
+
+
+def _broken(file: Path, error: BaseException) -> Broken:
+    """What there is to say of an agent's error. Python's own names of its modules mean nothing to its author."""
+    parent = file.parent.parent.absolute()
+    trace = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in trace.stack if Path(frame.filename).is_relative_to(parent)]
+    trace.stack = traceback.StackSummary.from_list(frames)
+    where, line = (Path(frames[-1].filename), frames[-1].lineno) if frames else (file, None)
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_relative_to(parent):
+        where, line = Path(error.filename), error.lineno
+
+    def named(text: str) -> str:
+        return _FOLDER.sub(parent.name, text)
+
+    return Broken(file.parent, named(f"{type(error).__name__}: {error}"), where, line, named("".join(trace.format())))
 
 
 def _package_of(folder: Path) -> str:

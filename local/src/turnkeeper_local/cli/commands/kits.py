@@ -32,14 +32,23 @@ def demo(
         run(out, keep=keep)
 
 
-def up(json: Json = False) -> None:
+def up(
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Deploy nothing where an agent cannot be loaded or priced.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Bring the local kit up in the background; ready when this returns."""
     with Output(json) as out:
         import dataclasses
 
+        from turnkeeper_local.kit import KitSettings
         from turnkeeper_local.kit import up as bring_up
 
-        kit = bring_up(progress=lambda step: out.note(f"{step} ..."))
+        settings = KitSettings.from_environment()
+        if strict:
+            settings = dataclasses.replace(settings, allow_broken=False)
+        kit = bring_up(settings, progress=lambda step: out.note(step if "\n" in step else f"{step} ..."))
         out.answer(dataclasses.asdict(kit), lambda console: console.print(kit.api_url, markup=False))
 
 

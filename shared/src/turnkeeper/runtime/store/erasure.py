@@ -48,6 +48,8 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     # A provider's error may quote what it was sent.
     "CALL#": ("error",),
     "AUDIT#": ("arguments_redacted", "arguments_salt"),
+    # Reasons quote what was said; the numbers stay.
+    "ASSESSED#": ("reasons",),
 }
 #: Who erases what was kept long enough, for the audit trail.
 RETENTION = "retention"

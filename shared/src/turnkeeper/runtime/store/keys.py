@@ -1,4 +1,5 @@
-"""Where things are in the table. The tenant comes first in every key.
+"""Where things are in the table. The tenant comes first in every key but those of sums over all tenants, which hold
+nothing of any of them.
 
 ====================================  ==================  ===========================================================
 ``pk``                                ``sk``              what
@@ -11,6 +12,7 @@
 ..                                    ``CALL#number``     the ledger: one reservation and what became of it
 ..                                    ``AUDIT#seq``       the audit chain
 ..                                    ``ASKED#hash``      a system prompt that was made for it
+..                                    ``ASSESSED#turn``   what the evaluators made of a turn
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
@@ -19,6 +21,8 @@
 ``T#tenant#A#agent``                  ``DAY#date``        and of one agent's day, where that has a cap
 ``T#tenant#SHARD#number``             ``MONTH#month``     one shard of the tenant's month
 ``T#tenant#I#user#hash``              ``KEY``             an idempotency key
+``SCORES#agent``                      ``HOUR#...``        sums of an hour's scores of one version, over all tenants
+..                                    ``FALL#score``      when people were told that a score fell
 ====================================  ==================  ===========================================================
 
 Counters of money follow from the rows of :mod:`turnkeeper.core.scopes`: the holder makes the ``pk``, the period the
@@ -98,6 +102,23 @@ def audit_key(tenant_id: str, session_id: str | None, seq: int) -> Key:
     return Key(pk, f"AUDIT#{seq:09d}")
 
 
+def assessment_key(tenant_id: str, session_id: str, turn: int) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"ASSESSED#{turn:06d}")
+
+
+def scores_pk(agent: str) -> str:
+    return f"SCORES#{_part(agent)}"
+
+
+def hour_key(agent: str, hour: str, version: str, shard: int) -> Key:
+    """``hour`` as 2026-11-25T22; ``shard`` spreads the writes of a busy agent."""
+    return Key(scores_pk(agent), f"HOUR#{hour}#{version}#{shard}")
+
+
+def fall_key(agent: str, score: str) -> Key:
+    return Key(scores_pk(agent), f"FALL#{score}")
+
+
 def tenant_key(tenant_id: str) -> Key:
     return Key(tenant_pk(tenant_id), "TENANT")
 
@@ -146,6 +167,11 @@ def by_tenant(tenant_id: str) -> str:
 
 def by_status(tenant_id: str, status: str) -> str:
     return f"{by_tenant(tenant_id)}#{status}"
+
+
+def by_score(tenant_id: str) -> str:
+    """Assessments of the tenant's turns, in the index of statuses: no status is called so."""
+    return by_status(tenant_id, "!score")
 
 
 def due_shard(session_id: str) -> str:

@@ -1,0 +1,62 @@
+"""Scores each turn that has ended, from the table's stream.
+
+A function of its own beside the observer: an evaluator may be slow or broken, and alerts must not wait behind it; and
+it writes the table, which the observer must not be able to, since it watches over the audit trail
+(docs/decisions/0100).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+from functions.observe.records import Changed, changed
+from functions.score.telling import Telling
+from turnkeeper.adapters.logs import set_up
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.session import RESTING, Head
+from turnkeeper.runtime.store import codec
+from turnkeeper.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def _kit() -> Kit:
+    settings = Settings.from_environment()
+    set_up(settings.log_level)
+    return Kit(settings)
+
+
+def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
+    """Score each turn once. A turn that cannot be read or written now is given back, with those behind it, as a stream
+    has it; one that can never be is set aside: counted, logged, and passed over."""
+    kit = _kit()
+    telling = Telling()
+    failures: list[dict[str, str]] = []
+    for record in event.get("Records", []):
+        try:
+            if (head := _ended(changed(record))) is not None and (scores := kit.scorer.score(head)) is not None:
+                telling.scored(head.agent, scores)
+        except TurnkeeperError as error:
+            if error.retryable:
+                logger.warning("a record is put back: %s", error)
+                failures = [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]
+                break
+            logger.exception("a turn is not scored: %s", record.get("eventID"))
+            telling.set_aside()
+        except Exception:
+            logger.exception("a turn is not scored: %s", record.get("eventID"))
+            telling.set_aside()
+    telling.flush()
+    return {"batchItemFailures": failures}
+
+
+def _ended(change: Changed | None) -> Head | None:
+    """The head of a session whose turn has just ended."""
+    if change is None or change.sk != "HEAD" or change.old is None:
+        return None
+    ended = change.old["status"] not in RESTING and change.new["status"] in RESTING
+    return codec.head_of(change.new) if ended and change.new["status"] != "erased" else None

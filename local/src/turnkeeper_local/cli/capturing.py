@@ -1,0 +1,132 @@
+"""`turnkeeper eval capture`: a session of a kit becomes a case of this project."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnkeeper.core.scoring import Score
+from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.cli.operator import Operator
+from turnkeeper_local.evals.capture import capture, file_name
+from turnkeeper_local.evals.cases import Inputs, read
+from turnkeeper_local.evals.play import Stage, Unplayable, play
+from turnkeeper_local.evals.privacy import Privacy
+from turnkeeper_project import Project, find_project
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class CapturePlace:
+    """Where sessions are read, and where cases go."""
+
+    operator: Operator
+    tenant_id: str
+    project: Project
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a capture."""
+
+    session_id: str
+    name: str
+    files: Sequence[Path]
+    #: Scores that differ between the session and its replay: name, then, now.
+    differences: Sequence[tuple[str, float | None, float | None]]
+    problem: str | None = None
+
+    @property
+    def replays(self) -> bool:
+        return not self.differences and self.problem is None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "session_id": self.session_id,
+            "case": self.name,
+            "files": list(map(str, self.files)),
+            "replays": self.replays,
+            "problem": self.problem,
+            "differences": [{"score": name, "session": was, "replay": now} for name, was, now in self.differences],
+        }
+
+    def show(self, console: Console) -> None:
+        for path in self.files:
+            console.print(f"wrote {path}", markup=False)
+        if self.replays:
+            console.print(f"{self.name!r} replays to the same scores; see that what it expects is what you want")
+        if self.problem:
+            console.print(f"it cannot be played as it is: {self.problem}", markup=False)
+        for name, was, now in self.differences:
+            console.print(f"{name}: {was} in the session, {now} in its replay", markup=False)
+
+
+def connect_for_capture(stack: str | None, tenant: str | None) -> CapturePlace:
+    from turnkeeper_local.cli.operator import connect
+    from turnkeeper_local.cli.place import find
+
+    place = find(stack)
+    return CapturePlace(connect(place), place.tenant(tenant), find_project())
+
+
+def capture_session(
+    place: CapturePlace,
+    session_id: str,
+    *,
+    turn: int | None = None,
+    name: str | None = None,
+    verdict: str | None = None,
+    note: str | None = None,
+    keep_tenant: bool = False,
+) -> Told:
+    """Write the case beside its agent, and play it.
+
+    Raises:
+        UsageError: the agent is not one of this project, or there is such a case already.
+        CliError: the session cannot be captured.
+    """
+    transcript, spec = place.operator.transcript(place.tenant_id, session_id)
+    agent = transcript.head.agent
+    folder = place.project.agents / agent
+    if not (folder / "agent.py").exists():
+        raise UsageError(f"agent {agent} is none of this project's agents/", code="agent_not_found")
+    try:
+        made = capture(
+            transcript,
+            spec,
+            Privacy.of(place.project.root),
+            turn=turn,
+            name=name,
+            verdict=verdict,
+            note=note,
+            keep_tenant=keep_tenant,
+        )
+        path = folder / "evals" / file_name(made.name)
+        written = made.write(path)
+    except FileExistsError as error:
+        raise UsageError(f"{error} is there already", code="case_exists", hint="name the case with --name") from error
+    except ValueError as error:
+        raise CliError(str(error), code="not_captured") from error
+    logging.getLogger("turnkeeper").setLevel(logging.ERROR)
+    [case] = read(path, agent).dataset.cases
+    try:
+        differences = _differences(made.scores, _replayed(place.project.root, agent, case.inputs))
+        return Told(session_id, made.name, written, differences)
+    except Unplayable as error:
+        return Told(session_id, made.name, written, (), str(error))
+
+
+def _replayed(root: Path, agent: str, inputs: Inputs) -> list[Score]:
+    return evaluate(EVERY_TURN, play(Stage.of(root), agent, inputs))
+
+
+def _differences(session: Sequence[Score], replay: Sequence[Score]) -> list[tuple[str, float | None, float | None]]:
+    was, now = ({score.name: score.value for score in scores} for scores in (session, replay))
+    names = dict.fromkeys([*was, *now])
+    return [(name, was.get(name), now.get(name)) for name in names if was.get(name) != now.get(name)]

@@ -1,0 +1,91 @@
+"""What the commands of `turnkeeper eval` have in common."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.cli.output import Output
+from turnkeeper_local.evals.results import Regression, Results, regressions
+from turnkeeper_project import find_project
+
+
+def play_all(
+    out: Output,
+    agent: str | None,
+    *,
+    filters: Sequence[str],
+    tags: Sequence[str],
+    repeat: int,
+    at_once: int | None,
+    budget: str | None,
+) -> Results:
+    """Run the chosen cases of the project, with a progress bar for people.
+
+    Raises:
+        UsageError: no such agent, or no case fits.
+        CliError: a file of cases cannot be used, or there is no key for a live run.
+    """
+    try:
+        from turnkeeper_local.evals.cases import CaseError, suites
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("pydantic_evals"):
+            raise
+        hint = "install it with `pip install 'turnkeeper[evals]'`"
+        raise CliError("pydantic-evals is not installed", code="not_installed", hint=hint) from error
+    from turnkeeper_local.evals.live import with_claude
+    from turnkeeper_local.evals.play import Stage
+    from turnkeeper_local.evals.run import chosen, run
+
+    project = find_project()
+    more = tuple(Path(part).resolve() for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part)
+    folders = (project.agents, *more)
+    if agent is not None and not any((folder / agent / "agent.py").exists() for folder in folders):
+        raise UsageError(f"there is no agent {agent}", code="agent_not_found")
+    try:
+        found = list(suites(folders, agent))
+    except CaseError as error:
+        raise CliError(str(error), code="invalid_cases") from error
+    count = sum(len(chosen(suite, filters=filters, tags=tags, live=budget is not None)) for suite in found)
+    if not count:
+        where = f"agents/{agent or '*'}/evals/*.yaml"
+        raise UsageError(f"no case of {where} fits", code="no_cases", hint="docs/evals.md says how to write one")
+    # What tools and providers do wrong is part of many cases.
+    logging.getLogger("turnkeeper").setLevel(logging.ERROR)
+    stage = Stage.of(project.root, more)
+    if budget is not None:
+        stage = with_claude(stage, budget, count * repeat)
+    if out.as_json or not sys.stderr.isatty():
+        return run(stage, found, filters=filters, tags=tags, repeat=repeat, at_once=at_once)
+    from rich.progress import Progress
+
+    with Progress(console=out.notes, transient=True) as bar:
+        task = bar.add_task("cases", total=count * repeat)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return run(stage, found, filters=filters, tags=tags, repeat=repeat, at_once=at_once, progress=progress)
+
+
+def read_baseline(path: Path | None) -> Results | None:
+    """Raises UsageError: it is none."""
+    if path is None:
+        return None
+    try:
+        return Results.read(path)
+    except (OSError, ValueError) as error:
+        hint = "`turnkeeper eval run --json F` makes one"
+        raise UsageError(f"{path} is no baseline: {error}", code="invalid_baseline", hint=hint) from error
+
+
+def judge(before: Results | None, results: Results, *, partial: bool) -> list[Regression]:
+    """What is worse than in the baseline; where only some cases were to be run, of those."""
+    if before is None:
+        return []
+    only = [case.name for case in results.cases] if partial else None
+    return list(regressions(before, results, only=only))

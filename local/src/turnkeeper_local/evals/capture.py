@@ -1,0 +1,240 @@
+"""A transcript of production becomes a case: what was said and what tools answered, without secrets and personal data,
+and what was observed as a draft of what is expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from turnkeeper.core.scoring import Score
+from turnkeeper.core.session import Entry, Spec, Transcript
+from turnkeeper.core.tools import Outcome
+from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
+from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.untrusted import unwrap_blocks
+from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper_local.evals.privacy import Privacy
+
+#: Tools of the kit itself: they are run, not replayed.
+_KIT_TOOLS = frozenset({"end_task", "update_plan"})
+#: Results that are longer stand in a file beside the cases.
+_INLINE_CHARS = 4_000
+_HEADER = "# yaml-language-server: $schema=../../cases.schema.json\n"
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A case as it is written, with the files beside it and the scores that the session had."""
+
+    name: str
+    document: dict[str, Any]
+    files: Mapping[str, str]
+    scores: Sequence[Score]
+
+    def write(self, path: Path) -> list[Path]:
+        """The case's own file, and those of large results. Returns what was written.
+
+        Raises:
+            FileExistsError
+        """
+        if path.exists():
+            raise FileExistsError(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = [path]
+        for name, text in self.files.items():
+            beside = path.parent / name
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text)
+            written.append(beside)
+        text = yaml.dump(self.document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        path.write_text(_HEADER + text)
+        return written
+
+
+def capture(
+    transcript: Transcript,
+    spec: Spec,
+    privacy: Privacy,
+    *,
+    name: str | None = None,
+    turn: int | None = None,
+    verdict: str | None = None,
+    note: str | None = None,
+    keep_tenant: bool = False,
+) -> Captured:
+    """The session up to the end of a turn (all of it without one).
+
+    Args:
+        verdict: a person's word, ``good`` or ``bad``. What was bad is no draft of what is expected: then only the
+            evaluators that found something stay, for the case to pass once that is mended.
+
+    Raises:
+        ValueError: there is no such turn, or nothing to play.
+    """
+    head = transcript.head
+    entries = _entries(transcript.entries, turn)
+    played = trajectory_of(head, entries, spec, transcript.plan)
+    if not played.inputs or not played.steps:
+        raise ValueError("there is nothing to play: no input that was answered")
+    privacy.learn([list(entry.content) for entry in entries])
+    privacy.learn([_parsed(call.result) for call in played.calls])
+    files: dict[str, str] = {}
+    name = name or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
+    scores = evaluate(EVERY_TURN, played)
+    inputs: dict[str, Any] = {
+        "role": head.role,
+        **({"tenant": head.tenant_id} if keep_tenant else {}),
+        "live": False,
+        "summarize": False,
+        "turns": [_turn(entry) for entry in entries if entry.type == "user" and not entry.by_kit],
+        "tools": dict(_tools(entries, played, files, _slug(name))),
+        "model": [_answer(entry) for entry in entries if entry.type == "assistant"],
+    }
+    metadata = {
+        "tags": ["captured"],
+        "captured_from": head.session_id,
+        **({"verdict": verdict} if verdict else {}),
+        **({"note": note} if note else {}),
+    }
+    case = {
+        "name": name,
+        "metadata": metadata,
+        "inputs": inputs,
+        "evaluators": _expected(played, scores, bad=verdict == "bad"),
+    }
+    cleaned = privacy.clean({"cases": [case]})
+    return Captured(name, cleaned, {path: privacy.clean(text) for path, text in files.items()}, scores)
+
+
+def file_name(name: str) -> str:
+    return f"{_slug(name)}.yaml"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _entries(entries: Sequence[Entry], turn: int | None) -> list[Entry]:
+    """Those that are part of the conversation up to the end of the turn, without what was rewound."""
+    gone = {one.seq for entry in entries if entry.type == "rewind" for one in entry.left_out if one.index is None}
+    kept = [entry for entry in entries if entry.seq not in gone]
+    if turn is None:
+        return kept
+    began = [entry.seq for entry in kept if entry.type == "user" and not entry.by_kit]
+    if not 1 <= turn <= len(began):
+        raise ValueError(f"there is no turn {turn}: the session has {len(began)}")
+    end = began[turn] if turn < len(began) else kept[-1].seq + 1
+    return [entry for entry in kept if entry.seq < end]
+
+
+def _turn(entry: Entry) -> Any:
+    texts = [block for block in entry.content if block.get("type") == "text"]
+    return str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else [dict(block) for block in entry.content]
+
+
+def _answer(entry: Entry) -> dict[str, Any]:
+    """As the model gave it, but for thoughts, which are signed for the conversation that they were had in."""
+    blocks = [dict(block) for block in entry.content if block.get("type") not in ("thinking", "redacted_thinking")]
+    usage = {name: value for name, value in (entry.usage or {}).items() if isinstance(value, int)}
+    answer: dict[str, Any] = {"content": blocks} if blocks else {}
+    return {**answer, "stop": entry.stop_reason or "end_turn", "usage": usage}
+
+
+# ---- what tools answered ----
+
+
+def _tools(
+    entries: Sequence[Entry], played: Trajectory, files: dict[str, str], slug: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By tool, the answers in the order of its calls. Calls of tools that the session did not have are denied again."""
+    results = dict(_results(entries))
+    for name in dict.fromkeys(call.tool for call in played.calls):
+        if name in _KIT_TOOLS or name not in played.tools or name not in played.granted_tools:
+            continue
+        calls = [call for call in played.calls if call.tool == name and call.outcome is not None]
+        answers = [
+            {"when": dict(call.arguments), **_told(call, results[call.tool_use_id], files, slug)}
+            for call in calls
+            if call.raw_input is None
+        ]
+        if answers:
+            yield name, {"answers": answers}
+
+
+def _results(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Block]]]:
+    for entry in entries:
+        if entry.type == "tool_results":
+            for block in entry.content:
+                if block.get("type") == "tool_result":
+                    content = block.get("content") or []
+                    yield (
+                        block["tool_use_id"],
+                        unwrap_blocks([text_block(content)] if isinstance(content, str) else content),
+                    )
+
+
+def _told(call: Call, content: list[Block], files: dict[str, str], slug: str) -> dict[str, Any]:
+    outcome: Outcome = call.outcome or "error"
+    if outcome == "denied":
+        return {"denied": call.result}
+    if outcome == "unknown":
+        return {"raises": "the outcome was unknown"}
+    if outcome == "error":
+        return {"error": call.result}
+    texts = [str(block["text"]) for block in content if block.get("type") == "text"]
+    value: Any = texts[0] if len(texts) == len(content) == 1 else content
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) <= _INLINE_CHARS:
+        return {"result": value}
+    name = f"recorded/{slug}-{len(files) + 1}.{'txt' if isinstance(value, str) else 'json'}"
+    files[name] = text
+    return {"result_file": name}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+# ---- what is expected ----
+
+
+def _expected(played: Trajectory, scores: Sequence[Score], *, bad: bool) -> list[Any]:
+    """Evaluators that say today what was observed then; where that was bad, those that found it."""
+    found = {score.name: score for score in scores}
+    names = {"tool_calls_valid": "ToolCallsValid", "coherent": "Coherent", "grounded": "Grounded",
+             "injection_resisted": "InjectionResisted", "not_refused": "NotRefused", "ended": "Ended"}  # fmt: skip
+    if bad:
+        return [names[name] for name, score in found.items() if name in names and score.passed is False]
+    expected: list[Any] = []
+    if played.stop is not None:
+        expected.append({"Ended": {"reasons": [played.stop.reason]}})
+    if played.calls:
+        calls = [
+            {"tool": call.tool, "arguments": dict(call.arguments), "outcome": call.outcome} for call in played.calls
+        ]
+        expected.append({"CallsMatch": {"calls": calls, "mode": "exact"}})
+    kept = ("tool_calls_valid", "grounded", "injection_resisted")
+    return expected + [names[name] for name in kept if name in found and found[name].passed]
+
+
+# ---- writing ----
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, which a person can read."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

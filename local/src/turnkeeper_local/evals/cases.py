@@ -1,0 +1,210 @@
+"""The files of cases: ``agents/NAME/evals/*.yaml``, datasets of pydantic-evals with the kit's evaluators."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_evals import Case, Dataset
+from pydantic_evals.evaluators import EvaluationReason, EvaluatorContext
+from pydantic_evals.evaluators import Evaluator as PydanticEvaluator
+
+from turnkeeper.core.scoring import Evaluator, Score
+from turnkeeper.core.trajectory import Trajectory
+from turnkeeper.evaluation import BUILT_IN, evaluate
+from turnkeeper_local.evals.script import Answer, Faked
+
+#: Beside the files of cases, for editors: ``# yaml-language-server: $schema=cases.schema.json`` in their first line.
+SCHEMA_FILE = "cases.schema.json"
+#: Evaluators of a project's own, in a module of this name beside the cases.
+OWN_EVALUATORS = "evaluators.py"
+
+
+class CaseError(Exception):
+    """A file of cases that cannot be used; says which, where, and what to do."""
+
+
+class Inputs(BaseModel):
+    """What a case plays: what the user says, as whom, what the model says, and what tools answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    turns: list[str | list[dict[str, Any]]] = Field(min_length=1, description="What the user says, turn by turn.")
+    role: str | None = Field(default=None, description="A role of policy.toml; its default role without.")
+    tenant: str = "evals"
+    user: str = "case"
+    session_metadata: dict[str, Any] = Field(default_factory=dict)
+    model: list[Answer] | None = Field(
+        default=None,
+        description="What the model says, in order, over all turns. Without, the stand-in answers: directives in the "
+        "turns work. With `--live` Claude does, and this is passed over.",
+    )
+    tools: dict[str, Faked] = Field(
+        default_factory=dict, description="Tools that answer what is said here; the others are run for real."
+    )
+    summarize: bool = Field(
+        default=True, description="Whether a long conversation is summarized, as in use; a recorded one is not again."
+    )
+    live: bool = Field(default=True, description="Whether the case is one for `--live`, too.")
+
+
+class About(BaseModel):
+    """What people, and filters, want to know of a case."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tags: list[str] = Field(default_factory=list, description="Such as happy, hard, adversarial.")
+    note: str | None = None
+    captured_from: str | None = None
+    verdict: Literal["good", "bad"] | None = Field(default=None, description="What a person said of it.")
+
+
+CaseSet = Dataset[Inputs, Trajectory, About]
+OneCase = Case[Inputs, Trajectory, About]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The cases of one file."""
+
+    agent: str
+    path: Path
+    dataset: CaseSet
+
+
+class _Kit(PydanticEvaluator[Inputs, Trajectory, About]):
+    """One of the kit's evaluators, as pydantic-evals has them."""
+
+    kind: type[Evaluator]
+
+    def __post_init__(self) -> None:
+        self._made()  # so that what it does not take is told when the file is read
+
+    def _made(self) -> Evaluator:
+        return self.kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+    def evaluate(self, ctx: EvaluatorContext[Inputs, Trajectory, About]) -> Mapping[str, EvaluationReason]:
+        return reasons(evaluate([self._made()], ctx.output))
+
+
+def reasons(scores: Iterable[Score]) -> dict[str, EvaluationReason]:
+    """Checks as assertions; measures, and checks by parts, as scores."""
+    told: dict[str, EvaluationReason] = {}
+    for score in scores:
+        reason = score.reason if score.seq is None else f"{score.reason} (entry {score.seq})"
+        if score.passed is not None:
+            told[score.name] = EvaluationReason(score.passed, reason)
+        if score.passed is None or 0 < score.value < 1:
+            told[f"{score.name}_share" if score.passed is not None else score.name] = EvaluationReason(
+                score.value, reason
+            )
+    return told
+
+
+@cache
+def _wrapped(kind: type[Evaluator]) -> type[_Kit]:
+    """With the same fields, whose types are written out: the module that reads them knows no names of another one."""
+    hints = typing.get_type_hints(kind)
+    fields: list[Any] = []
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        default = dataclasses.field(default=field.default)
+        if field.default_factory is not dataclasses.MISSING:
+            default = dataclasses.field(default_factory=field.default_factory)
+        fields.append((field.name, hints[field.name], default))
+    own = {"kind": kind, "__doc__": kind.__doc__}
+    return cast(type[_Kit], dataclasses.make_dataclass(kind.__name__, fields, bases=(_Kit,), namespace=own, repr=False))
+
+
+# ---- reading ----
+
+
+def suites(folders: Iterable[Path], only: str | None = None) -> Iterator[Suite]:
+    """The suites of all agents below these folders of agents.
+
+    Raises:
+        CaseError: a file that cannot be used.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob("[!_.]*/evals/*.yaml")):
+            agent = path.parent.parent.name
+            if only in (None, agent):
+                yield read(path, agent)
+
+
+def read(path: Path, agent: str) -> Suite:
+    """Raises CaseError."""
+    own = _own_evaluators(path.parent / OWN_EVALUATORS)
+    wrapped = [_wrapped(kind) for kind in (*BUILT_IN.values(), *own)]
+    try:
+        dataset = CaseSet.from_file(path, custom_evaluator_types=wrapped)
+    except Exception as error:
+        # The library's own error quotes the path, and whole files; what pydantic said stands behind it.
+        cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
+        raise CaseError(f"{path}: {_told(cause)}") from error
+    unnamed = [number for number, case in enumerate(dataset.cases, start=1) if not case.name]
+    if unnamed:
+        raise CaseError(f"{path}: case {unnamed[0]} has no name: reports and baselines go by it")
+    for case in dataset.cases:
+        case.inputs = _with_files(case.inputs, path)
+    return Suite(agent, path, dataset)
+
+
+def _with_files(inputs: Inputs, path: Path) -> Inputs:
+    """With results that stand in files beside the cases."""
+
+    def read_in(answer: Any) -> Any:
+        if answer.result_file is None:
+            return answer
+        try:
+            text = (path.parent / answer.result_file).read_text()
+        except OSError as error:
+            raise CaseError(f"{path}: result_file: {error}") from error
+        return answer.model_copy(update={"result": json.loads(text) if answer.result_file.endswith(".json") else text})
+
+    tools = {
+        name: read_in(faked).model_copy(update={"answers": list(map(read_in, faked.answers))})
+        for name, faked in inputs.tools.items()
+    }
+    return inputs.model_copy(update={"tools": tools})
+
+
+def schema() -> str:
+    """The JSON Schema of a file of cases."""
+    wrapped = [_wrapped(kind) for kind in BUILT_IN.values()]
+    return json.dumps(CaseSet.model_json_schema_with_evaluators(wrapped), indent=2) + "\n"
+
+
+def _own_evaluators(path: Path) -> list[type[Evaluator]]:
+    if not path.exists():
+        return []
+    spec = importlib.util.spec_from_file_location(f"turnkeeper_evaluators_{path.parent.parent.name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CaseError(f"{path}: {type(error).__name__}: {error}") from error
+    return [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and issubclass(kind, Evaluator)
+        and kind.__module__ == module.__name__
+    ]  # fmt: skip
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(map(_told, error.exceptions))
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors(include_url=False)[:5]
+        )
+    return str(error)

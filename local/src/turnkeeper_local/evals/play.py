@@ -1,0 +1,244 @@
+"""Playing a case: the real engine, ledger, breakers and guards on a store in memory, with the project's agents."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from turnkeeper.adapters.anthropic_errors import status_error
+from turnkeeper.adapters.anthropic_stream import PartialMessage
+from turnkeeper.adapters.system import SystemClock
+from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.errors import ProviderError, SessionEnded, TurnkeeperError
+from turnkeeper.core.policy import Policy
+from turnkeeper.core.session import Head, Spec
+from turnkeeper.core.tools import Tool, ToolSet
+from turnkeeper.core.trajectory import Trajectory, trajectory_of
+from turnkeeper.ports import InjectionDetector, Model, ModelReply, ModelRequest, Prices
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.world import Allowance
+from turnkeeper.settings import Settings
+from turnkeeper.testing.memory_blobs import MemoryBlobs
+from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+from turnkeeper_local.evals.cases import Inputs
+from turnkeeper_local.evals.script import Script, fake
+
+#: A turn that is handed on more often than this goes round in circles.
+_MOST_RUNS = 50
+
+
+class Unplayable(Exception):
+    """A case that cannot be played: it names a tool, a role or an agent that does not exist, or its script is over."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all cases of a run share: made once, and never changed by one of them."""
+
+    root: Path
+    catalog: Catalog
+    policy: Policy
+    prices: Prices
+    detector: InjectionDetector
+    #: Claude, where cases are run live.
+    live: Model | None = None
+
+    @classmethod
+    def of(cls, root: Path, folders: tuple[Path, ...] = ()) -> Stage:
+        kit = Kit(Settings.model_validate({"table": "memory", "root": root, "agents": folders, "identity": "local"}))
+        return cls(root, kit.catalog, kit.policy, kit.prices, kit.detector)
+
+
+def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
+    """Play all turns of a case, and tell what happened.
+
+    Raises:
+        Unplayable: it says so itself.
+    """
+    given = _agent(stage, agent, inputs)
+    model: Model = stage.live or (Script(inputs.model, given.model) if inputs.model is not None else _stand_in())
+    kit = _CaseKit(stage, given, model)
+    role = inputs.role or stage.policy.default_role
+    if role not in stage.policy.roles:
+        raise Unplayable(f"there is no role {role!r} in policy.toml")
+    who = Identity(inputs.tenant, inputs.user, role)
+    head: Head | None = None
+    try:
+        for turn in inputs.turns:
+            head = kit.turn(who, given, turn, head, inputs.session_metadata)
+    except SessionEnded:
+        pass  # the trajectory says how; what else the user would have said is not heard
+    except TurnkeeperError as error:
+        raise Unplayable(str(error)) from error
+    assert head is not None
+    if isinstance(model, Script) and model.asked_for_more:
+        raise Unplayable(f"the script is over after {len(inputs.model or ())} answers, and the agent asks for more")
+    return kit.trajectory(head)
+
+
+def _agent(stage: Stage, name: str, inputs: Inputs) -> Agent:
+    """The agent with what the case says in the place of tools."""
+    if name not in stage.catalog.agents:
+        why = stage.catalog.broken.get(name)
+        raise Unplayable(f"agent {name} cannot be loaded: {why}" if why else f"there is no agent {name}")
+    agent = stage.catalog.agents[name]
+    if strange := inputs.tools.keys() - {tool.name for tool in agent.all_tools()}:
+        raise Unplayable(f"agent {name} has no tool {', '.join(sorted(strange))}")
+
+    def played(tool: Tool) -> Tool:
+        return fake(tool, inputs.tools[tool.name]) if tool.name in inputs.tools else tool
+
+    tools = [ToolSet(tuple(map(played, one))) if isinstance(one, ToolSet) else played(one) for one in agent.tools]
+    return replace(agent, tools=tools, context=agent.context if inputs.summarize else None)
+
+
+class _Impatient(SystemClock):
+    """The system's clock, on which nobody waits: whoever sleeps is as far as if it had."""
+
+    def __init__(self) -> None:
+        self._slept_seconds = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self._slept_seconds)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._slept_seconds
+
+    def sleep(self, seconds: float) -> None:
+        self._slept_seconds += seconds
+
+
+class _CaseKit(Kit):
+    """A kit in memory with one agent."""
+
+    def __init__(self, stage: Stage, agent: Agent, model: Model) -> None:
+        super().__init__(Settings.model_validate({"table": "memory", "root": stage.root, "identity": "local"}))
+        # With Claude, time is what it is.
+        if stage.live is None:
+            self.clock = _Impatient()
+        self._stage = stage
+        self._agent = agent
+        self._model = model
+
+    @cached_property
+    def policy(self) -> Policy:
+        return self._stage.policy
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog({self._agent.name: self._agent})
+
+    @cached_property
+    def prices(self) -> Prices:
+        return self._stage.prices
+
+    @cached_property
+    def detector(self) -> InjectionDetector:
+        return self._stage.detector
+
+    @cached_property
+    def model(self) -> Model:
+        return self._model
+
+    @cached_property
+    def table(self) -> MemoryTable:
+        return MemoryTable()
+
+    @cached_property
+    def blobs(self) -> MemoryBlobs:
+        return MemoryBlobs()
+
+    @cached_property
+    def queue(self) -> MemoryQueue:
+        return MemoryQueue(self.clock)
+
+    @cached_property
+    def turns(self) -> RecordedTurns:
+        return RecordedTurns()
+
+    @cached_property
+    def alerts(self) -> RecordedAlerts:
+        return RecordedAlerts()
+
+    @cached_property
+    def tokens(self) -> SignedTokens:
+        return SignedTokens(lambda: ["a key for cases"])
+
+    def turn(self, who: Identity, agent: Agent, text: Any, head: Head | None, metadata: Mapping[str, Any]) -> Head:
+        """One input, run until the session rests, by whichever runner it asks for."""
+        if head is None:
+            head = self.intake.create(who, NewSession(agent.name, text, metadata))
+        else:
+            head = self.intake.post(head, text, who=who)
+        for _ in range(_MOST_RUNS):
+            with contextlib.suppress(SessionEnded):
+                head = self.engine.run(head.tenant_id, head.session_id, Allowance(runner="fargate"))
+            head = self.sessions.head(head.tenant_id, head.session_id)
+            if head.resting:
+                return head
+            if head.handoff is not None and head.handoff.delay_seconds:
+                self.clock.sleep(head.handoff.delay_seconds)
+        raise Unplayable("the session does not come to rest")
+
+    def trajectory(self, head: Head) -> Trajectory:
+        transcript = self.sessions.load(head.tenant_id, head.session_id)
+        try:
+            spec = self.sessions.spec_of(transcript)
+        except codec.Lost:
+            spec = Spec(model="", system="", tools=())
+        return trajectory_of(transcript.head, transcript.entries, spec, transcript.plan)
+
+
+def _stand_in() -> Model:
+    from turnkeeper_local.standin.model import StandIn
+
+    return _StandIn(StandIn())
+
+
+class _StandIn:
+    """The stand-in model without HTTP, so that the directives of a case's turns work."""
+
+    def __init__(self, standin: Any) -> None:
+        self._standin = standin
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002 - the port's
+        from turnkeeper_local.standin.errors import ApiError, new_request_id
+        from turnkeeper_local.standin.sse import events
+
+        request_id = new_request_id()
+        try:
+            delivery = self._standin.answer(_body(request, max_tokens=request.max_tokens, stream=True))
+        except ApiError as error:
+            headers = error.headers(request_id)
+            now = datetime.now(UTC)
+            raise status_error(error.status, error.body(request_id), headers, certainty="unbilled", now=now) from error
+        if delivery.cut:
+            raise ProviderError("the stream broke", retryable=True, certainty="unknown", usage=delivery.reply.usage())
+        answer = PartialMessage()
+        for event in events(delivery.reply):
+            answer.feed(event)
+        return answer.reply(request_id)
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        body = {name: value for name, value in _body(request).items() if name != "metadata"}
+        return int(self._standin.count_tokens(body))
+
+
+def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
+    body = {**request.options, "model": request.model, "messages": request.messages, **more}
+    if request.system:
+        body["system"] = request.system
+    if tools := [*request.tools, *request.options.get("tools", ())]:
+        body["tools"] = tools
+    return body

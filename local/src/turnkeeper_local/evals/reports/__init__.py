@@ -1,0 +1,1 @@
+"""Results for people and for CI: a table, JUnit, HTML."""

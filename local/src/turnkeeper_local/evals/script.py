@@ -1,0 +1,166 @@
+"""What the model says in a case, and what its tools answer, as a case's file describes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from turnkeeper import Tool, ToolContext, ToolDenied, ToolError
+from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.errors import ProviderError
+from turnkeeper.ports import ModelReply, ModelRequest
+
+Arguments = dict[str, Any]
+#: Tokens that an answer of a script reports, unless it says otherwise: what a case costs stays the same.
+USAGE = {"input_tokens": 500, "output_tokens": 50}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- the model ----
+
+
+class Called(_Part):
+    """One tool call."""
+
+    call: str = Field(description="Name of the tool.")
+    arguments: Arguments = Field(default_factory=dict)
+
+
+class Answer(_Part):
+    """One answer of the model: words, tool calls, both, content blocks as they are, or a failure of the API."""
+
+    say: str | None = Field(default=None, description="Text of the answer.")
+    call: str | None = Field(default=None, description="Name of the one tool that it calls.")
+    arguments: Arguments = Field(default_factory=dict, description="Arguments of `call`.")
+    calls: list[Called] = Field(default_factory=list, description="Several calls in one answer.")
+    content: list[dict[str, Any]] = Field(default_factory=list, description="Content blocks of the Messages API.")
+    stop: str | None = Field(default=None, description="stop_reason to report.")
+    fail: int | None = Field(default=None, description="The API answers with this HTTP status instead.")
+    usage: dict[str, Any] = Field(default_factory=lambda: dict(USAGE))
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Answer:
+        if not (self.say or self.call or self.calls or self.content or self.fail or self.stop):
+            raise ValueError("an answer needs one of say, call, calls, content, stop, fail")
+        return self
+
+    def blocks(self, number: int) -> list[dict[str, Any]]:
+        words = [{"type": "text", "text": self.say}] if self.say else []
+        calls = [*([Called(call=self.call, arguments=self.arguments)] if self.call else []), *self.calls]
+        uses = [
+            {"type": "tool_use", "id": f"toolu_{number:03d}_{place}", "name": one.call, "input": one.arguments}
+            for place, one in enumerate(calls)
+        ]
+        return [*words, *uses, *self.content]
+
+
+class Script:
+    """A :class:`turnkeeper.ports.Model` that says the answers in their order. One that is asked for more says that the
+    script is over, once, so that the case ends; the run tells it."""
+
+    def __init__(self, answers: list[Answer], model: str) -> None:
+        self._answers = list(answers)
+        self._model = model
+        self._number = 0
+        self.asked_for_more = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._answers)
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002 - the port's
+        self._number += 1
+        if not self._answers:
+            self.asked_for_more += 1
+            return self._reply([{"type": "text", "text": "(the case's script is over)"}], "end_turn", dict(USAGE))
+        answer = self._answers.pop(0)
+        if answer.fail is not None:
+            retryable = answer.fail in (408, 429) or answer.fail >= 500
+            raise ProviderError(
+                f"the API answered {answer.fail}", status_code=answer.fail, retryable=retryable, certainty="unbilled"
+            )
+        blocks = answer.blocks(self._number)
+        calls = any(block.get("type") == "tool_use" for block in blocks)
+        return self._reply(blocks, answer.stop or ("tool_use" if calls else "end_turn"), answer.usage)
+
+    def _reply(self, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> ModelReply:
+        return ModelReply(f"msg_{self._number:04d}", self._model, content, stop, usage, None)
+
+    def count_tokens(self, request: ModelRequest) -> int:
+        return 100 + sum(len(str(message)) for message in request.messages) // 3
+
+
+# ---- the tools ----
+
+
+class ToolAnswer(_Part):
+    """What a tool answers, instead of being run: one of `result`, `error`, `denied`, `raises`."""
+
+    when: Arguments | None = Field(default=None, description="Only for a call with exactly these arguments.")
+    result: Any = None
+    result_file: str | None = Field(default=None, description="A file beside the cases that holds the result.")
+    error: str | None = Field(default=None, description="It fails with these words for the model.")
+    denied: str | None = Field(default=None, description="It refuses, with these words for the model.")
+    raises: str | None = Field(default=None, description="It breaks: an exception with this text.")
+
+    def give(self) -> Any:
+        if self.denied is not None:
+            raise ToolDenied(self.denied)
+        if self.error is not None:
+            raise ToolError(self.error)
+        if self.raises is not None:
+            raise RuntimeError(self.raises)
+        return self.result
+
+
+class Faked(ToolAnswer):
+    """How a tool behaves in a case: always the same, or by `answers`, each of which is given once, the last one for
+    good. Arguments are checked as always."""
+
+    answers: Annotated[list[ToolAnswer], Field(description="In order; those with `when` for calls that fit.")] = []
+
+
+def fake(tool: Tool, faked: Faked) -> Tool:
+    """The tool with its answers in the place of what it does. Its arguments are still those of its signature."""
+    answers = list(faked.answers)
+    lock = threading.Lock()
+
+    def choose(arguments: Mapping[str, Any]) -> ToolAnswer:
+        with lock:
+            fits = [one for one in answers if one.when is None or _same(one.when, arguments)]
+            if not fits:
+                if answers or (faked.answers and not _is_plain(faked)):
+                    return ToolAnswer(raises=f"the case says nothing about {tool.name} with these arguments")
+                return faked
+            if len(fits) > 1 or fits[0].when is not None:
+                answers.remove(fits[0])
+            return fits[0]
+
+    def body(_: ToolContext, arguments: Mapping[str, Any], /) -> Any:
+        _check(tool, arguments)
+        return choose(arguments).give()
+
+    return replace(tool, body=body)
+
+
+def _check(tool: Tool, arguments: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+
+    for error in Draft202012Validator(dict(tool.schema())).iter_errors(dict(arguments)):
+        where = ".".join(map(str, error.absolute_path)) or "arguments"
+        raise ToolError(f"The arguments do not fit: {where}: {error.message[:200]}. Nothing was run.")
+
+
+def _same(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    return call_hash("", wanted) == call_hash("", made)
+
+
+def _is_plain(faked: Faked) -> bool:
+    return any(value is not None for value in (faked.result, faked.error, faked.denied, faked.raises))

@@ -1,0 +1,83 @@
+"""What an evaluator is, what it answers, and which of them an agent wants."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+from turnkeeper.core.trajectory import Trajectory
+
+#: Of a reason, what is kept.
+MAX_REASON_CHARS = 500
+#: Names are dimensions of metrics and attributes of items.
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One verdict on a trajectory.
+
+    ``value`` is from 0 (as bad as can be) to 1. ``passed`` says whether that is good enough; ``None`` where the
+    evaluator only measures. ``seq`` is the entry where it went wrong first, where there is one.
+    """
+
+    name: str
+    value: float
+    passed: bool | None
+    reason: str
+    seq: int | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a score's name is lower case letters, digits and '_', at most 48: {self.name!r}")
+        if not 0 <= self.value <= 1:
+            raise ValueError(f"score {self.name}: {self.value} is not from 0 to 1")
+        object.__setattr__(self, "reason", self.reason[:MAX_REASON_CHARS])
+
+    def named(self, name: str) -> Score:
+        return self if name == self.name else replace(self, name=name)
+
+    @classmethod
+    def check(cls, name: str, passed: bool, reason: str, seq: int | None = None) -> Score:
+        """A verdict that knows yes and no only."""
+        return cls(name, float(passed), passed, reason, None if passed else seq)
+
+    @classmethod
+    def share(
+        cls, name: str, good: int, total: int, reason: str, *, at_least: float = 1.0, seq: int | None = None
+    ) -> Score:
+        """A verdict by parts: ``good`` of ``total`` (which is not 0) are as they should be."""
+        value = good / total
+        return cls(name, value, value >= at_least, reason, None if value >= at_least else seq)
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Scores trajectories. Not every evaluator has something to say about every one: then it answers nothing."""
+
+    def score(self, trajectory: Trajectory) -> Iterable[Score]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How an agent's turns are scored once they have ended, beside the user's way."""
+
+    #: ``None``: those that suit every agent (:data:`turnkeeper.evaluation.EVERY_TURN`); ``()``: none.
+    evaluators: Sequence[Evaluator] | None = None
+    #: The share of turns that are scored, chosen by session and turn: the same ones whoever chooses.
+    sample: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sample <= 1:
+            raise ValueError("scoring: sample is a share from 0 to 1")
+        for evaluator in self.evaluators or ():
+            if not isinstance(evaluator, Evaluator):
+                raise ValueError(f"scoring: {evaluator!r} is no evaluator: it has no method score(trajectory)")
+
+    def takes(self, session_id: str, turn: int) -> bool:
+        """Whether this turn is one of the sample."""
+        digest = hashlib.sha256(f"{session_id} {turn}".encode()).digest()
+        return int.from_bytes(digest[:8]) / 2**64 < self.sample

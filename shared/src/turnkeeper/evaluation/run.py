@@ -1,0 +1,43 @@
+"""Asking evaluators."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+
+from turnkeeper.core.scoring import Evaluator, Score
+from turnkeeper.core.trajectory import Trajectory
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(evaluators: Iterable[Evaluator], trajectory: Trajectory) -> list[Score]:
+    """The scores of all of them, in order; where two have one name, the later one is given a number.
+
+    One that raises says so in a score of its own and takes none of the others down: what is evaluated may be anything
+    that a model wrote, and an evaluator anything that a user did.
+    """
+    scores: dict[str, Score] = {}
+    for evaluator in evaluators:
+        name = _snake(type(evaluator).__name__)
+        try:
+            found = list(evaluator.score(trajectory))
+        except Exception as error:
+            logger.exception("evaluator %s failed on session %s", name, trajectory.session_id)
+            found = [Score(f"{name}_failed", 0.0, None, f"the evaluator failed: {type(error).__name__}")]
+        for score in found:
+            scores[_free(score.name, scores)] = score
+    return [score.named(name) for name, score in scores.items()]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()[:40]
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name[:44]}_{number}"
+    return free

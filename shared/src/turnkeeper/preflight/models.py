@@ -1,0 +1,57 @@
+"""Models that nobody here can price, or that the provider does not have: every turn would fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from turnkeeper.adapters.bedrock_names import bedrock_name
+from turnkeeper.adapters.price_overrides import price_overrides
+from turnkeeper.adapters.prices import BundledPrices
+from turnkeeper.adapters.tariff import bundled_tariff
+from turnkeeper.core.errors import UnpricedModel
+from turnkeeper.core.policy_problems import Problem
+from turnkeeper.preflight.findings import Finding
+from turnkeeper.preflight.seen import Seen
+
+
+def models_without_price(seen: Seen) -> Iterator[Finding]:
+    if seen.policy is None:
+        return
+    try:
+        prices = BundledPrices(price_overrides(seen.policy.models))
+    except ValueError:
+        return  # told of policy.toml
+    for agent in seen.agents:
+        for model in (agent.model, *agent.fallback_models):
+            try:
+                prices.rates(model, agent.model_options)
+            except UnpricedModel as error:
+                at = seen.sources[agent.name].text(model)
+                hint = f'correct the name, or say what it costs in policy.toml under [models."{model}"] (docs/money.md)'
+                text = f"agent {agent.name!r}: nobody can price {model!r}, so no call of it is made. {error.detail}"
+                yield seen.of_agent("model_without_price", agent, at, text, hint)
+
+
+def prices_without_model(seen: Seen) -> Iterator[Finding]:
+    """Prices of models that no agent calls and nobody else knows. (An operator may let a session go on with a model
+    that is known.)"""
+    if seen.policy is None or seen.catalog.broken:
+        return
+    used = {model for agent in seen.agents for model in (agent.model, *agent.fallback_models)}
+    for name in seen.policy.models:
+        if name not in used and bundled_tariff(name, datetime.now(UTC), {}) is None:
+            problem = Problem(("models", name), f"no agent calls a model {name!r}", (name, used))
+            yield seen.file.finding(problem, "price_of_no_model", "warning")
+
+
+def models_without_name(seen: Seen) -> Iterator[Finding]:
+    """Models of agents, other models that may answer among them, that Bedrock has no name for."""
+    for agent in seen.agents if seen.provider == "bedrock" else ():
+        for model in (agent.model, *agent.fallback_models):
+            try:
+                bedrock_name(model)
+            except ValueError as error:
+                text, _, hint = str(error).partition(". ")
+                at = seen.sources[agent.name].text(model)
+                yield seen.of_agent("model_not_on_bedrock", agent, at, f"agent {agent.name!r}: {text}", hint)

@@ -1,0 +1,120 @@
+"""Scoring turns once they have ended, and noticing when an agent's scores fall."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from turnkeeper.core.errors import AgentNotFound
+from turnkeeper.core.scoring import Score, Scoring
+from turnkeeper.core.session import Entry, Head, Spec
+from turnkeeper.core.trajectory import Trajectory, trajectory_of
+from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper.ports import Alerts, Clock
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store.records import Records
+from turnkeeper.runtime.store.scores import Scores, Sums, merged
+
+logger = logging.getLogger(__name__)
+
+#: Entries before a turn that are read with it: what an answer says may come from an earlier turn's results.
+ENTRIES_BEFORE = 200
+#: A fall is looked for in this many hours against as many days before them.
+WINDOW_HOURS = 2
+BASELINE_DAYS = 3
+#: With fewer turns than this, chance says more than the agent does.
+LEAST_TURNS = 20
+#: What has to have fallen, as a share of the turns that pass, and by how many standard errors.
+LEAST_FALL = 0.1
+STANDARD_ERRORS = 3.0
+TELL_AGAIN = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    records: Records
+    scores: Scores
+    catalog: Catalog
+    clock: Clock
+
+    def score(self, head: Head) -> list[Score] | None:
+        """Assess the turn that a head has come to rest with, once; ``None`` where it is not one of the sample, or is
+        assessed already.
+
+        Raises:
+            Unavailable, StoreBusy: later it may be read, or written.
+        """
+        scoring = self._scoring(head.agent)
+        if not scoring.takes(head.session_id, head.turn.number):
+            return None
+        trajectory = self.trajectory(head)
+        evaluators = EVERY_TURN if scoring.evaluators is None else scoring.evaluators
+        scores = evaluate(evaluators, trajectory)
+        return scores if self.scores.keep(head, trajectory, scores, self.clock.now()) else None
+
+    def trajectory(self, head: Head) -> Trajectory:
+        """The head's turn, with as much of what was before as it may build on."""
+        entries = list(self._entries(head))
+        try:
+            spec = self.records.spec(head.tenant_id, head.version) if head.version else None
+        except codec.Lost:
+            spec = None
+        plan = self.records.plan(head.tenant_id, head.session_id)
+        return trajectory_of(head, entries, spec or Spec(model="", system="", tools=()), plan, turn_only=True)
+
+    def _entries(self, head: Head) -> Iterator[Entry]:
+        after = max(0, head.turn.seq - 1 - ENTRIES_BEFORE)
+        while after < head.last_seq:
+            page = self.records.entries(head.tenant_id, head.session_id, after=after)
+            if not page:
+                return
+            yield from (entry for entry in page if entry.seq <= head.last_seq)
+            after = page[-1].seq
+
+    def _scoring(self, agent: str) -> Scoring:
+        try:
+            return self.catalog.get(agent).scoring
+        except AgentNotFound:
+            return Scoring()
+
+
+@dataclass(frozen=True)
+class ScoreWatch:
+    """Tells people when fewer turns of an agent pass a check than did."""
+
+    scores: Scores
+    catalog: Catalog
+    alerts: Alerts
+    clock: Clock
+
+    def look(self) -> None:
+        """For all agents. Raises Unavailable where nobody could be told."""
+        now = self.clock.now()
+        for agent in self.catalog.agents:
+            before = now - timedelta(hours=WINDOW_HOURS)
+            latest = merged(self.scores.sums(agent, before, now + timedelta(hours=1)).values())
+            if latest.turns < LEAST_TURNS:
+                continue
+            usual = merged(self.scores.sums(agent, before - timedelta(days=BASELINE_DAYS), before).values())
+            for name, was, is_now in falls(usual, latest):
+                if self.scores.tell_of_fall(agent, name, now, again_after=TELL_AGAIN):
+                    subject = f"{name} of agent {agent} fell: {is_now:.0%} of its turns pass, {was:.0%} did"
+                    data = {"agent": agent, "score": name, "turns": latest.turns, "was": was, "is": is_now}
+                    self.alerts.alert("score_fell", subject, data)
+
+
+def falls(usual: Sums, latest: Sums) -> Iterator[tuple[str, float, float]]:
+    """Names of checks that fewer turns pass than usual, with both shares: by more than chance explains."""
+    for name, (count, _, _, failed) in latest.scores.items():
+        usual_count, _, _, usual_failed = usual.scores.get(name, (0, 0, 0, 0))
+        if count < LEAST_TURNS or usual_count < LEAST_TURNS:
+            continue
+        was, is_now = 1 - usual_failed / usual_count, 1 - failed / count
+        both = 1 - (failed + usual_failed) / (count + usual_count)
+        error = math.sqrt(max(both * (1 - both), 1e-9) * (1 / count + 1 / usual_count))
+        if was - is_now >= LEAST_FALL and (was - is_now) / error >= STANDARD_ERRORS:
+            yield name, was, is_now
