@@ -14,7 +14,7 @@ from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
-from turnkeeper.core.tools import Tool
+from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
@@ -22,6 +22,7 @@ from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.tool_step import ToolStep
+from turnkeeper.runtime.tool_values import DeclaredValues
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
@@ -117,6 +118,7 @@ class Engine:
             redactor=world.redactor,
             detector=world.detector,
             done=head.done,
+            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
