@@ -83,7 +83,11 @@ SecretArn = Annotated[
     str, _shaped(_ARN.format(service="secretsmanager") + r"-\w{6}", "a secret's whole ARN, with its random end")
 ]
 Principal = Annotated[str, _shaped(_PRINCIPAL, "the ARN of a role or a user; `${AWS::AccountId}` stands for ours")]
+ValueName = Annotated[str, _shaped(r"[a-z][a-z0-9_]{0,62}", "lower case letters, digits and '_', at most 63")]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", re.IGNORECASE)
 
 
 class _Table(BaseModel):
@@ -107,6 +111,19 @@ class RunnerSecret(_Table):
     """The key that it is encrypted with, where that is a customer's."""
 
 
+class ToolSecret(_Table):
+    """A secret that tools may ask for by its name."""
+
+    arn: SecretArn
+    kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+
+
+def _by_arn(value: object) -> object:
+    """An ARN alone stands for a secret that no key of a customer's is on."""
+    return {"arn": value} if isinstance(value, str) else value
+
+
 class Runners(_Table):
     """What the two that run tools (turn Lambda and worker) are given besides."""
 
@@ -123,7 +140,7 @@ class Runners(_Table):
             if name.startswith(("TURNKEEPER_", "AWS_", "POWERTOOLS_", "LAMBDA_", "ECS_")):
                 raise ValueError(f"{name} belongs to the kit or to AWS; choose another prefix")
         for name in self.variables:
-            if re.search(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", name, re.IGNORECASE):
+            if SECRET_NAME.search(name):
                 raise ValueError(f"{name} looks like a secret; name its ARN in runners.secrets instead")
         return self
 
@@ -239,6 +256,11 @@ class Config(BaseModel):
     agents: str = ""
     allow_broken: Annotated[bool, BeforeValidator(_switch)] = False
     """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
+    secrets: Annotated[dict[ValueName, Annotated[ToolSecret, BeforeValidator(_by_arn)]], BeforeValidator(_parsed)] = (
+        Field(default_factory=dict)
+    )
+    settings: Annotated[dict[ValueName, str], BeforeValidator(_parsed)] = Field(default_factory=dict)
+    """What tools get by `ctx.secret(NAME)`, each by its ARN, and by `ctx.setting(NAME)`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90
     api_rate_limit: int = Field(200, ge=1)
@@ -290,6 +312,7 @@ class Config(BaseModel):
         _check_edge(self)
         if self.turn_seconds >= self.turn_timeout_seconds:
             raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
+        _check_values(self)
         if self.model_secret_kms_key_arn and not self.model_secret_arn:
             raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
         if bool(self.table_name) != bool(self.table_stream_arn):
@@ -297,6 +320,21 @@ class Config(BaseModel):
         if self.table_stream_arn and f":table/{self.table_name}/stream/" not in self.table_stream_arn:
             raise ValueError(f"table_stream_arn is not of the table {self.table_name}")
         return self
+
+
+MOST_TOOL_VALUES = 2_000
+"""Characters of names, ARNs and settings, as JSON: Lambda takes 4 KB of variables in all."""
+
+
+def _check_values(config: Config) -> None:
+    told = json.dumps([config.settings, {name: secret.arn for name, secret in config.secrets.items()}])
+    if len(told) > MOST_TOOL_VALUES:
+        raise ValueError(
+            f"secrets and settings have {len(told)} characters of {MOST_TOOL_VALUES}: keep what is long in a secret"
+        )
+    for name in config.settings:
+        if SECRET_NAME.search(name):
+            raise ValueError(f"settings.{name} looks like a secret; name its ARN in [secrets] instead")
 
 
 def _check_identity(config: Config) -> None:

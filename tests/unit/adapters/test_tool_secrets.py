@@ -21,7 +21,7 @@ class Manager:
         self.held = held
         self.asked: list[str] = []
 
-    def get_secret_value(self, *, SecretId: str) -> dict[str, Any]:  # noqa: N803
+    def get_secret_value(self, *, SecretId: str) -> dict[str, Any]:
         self.asked.append(SecretId)
         if isinstance(self.held, Exception):
             raise self.held

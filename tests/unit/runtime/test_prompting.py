@@ -111,7 +111,9 @@ def test_the_date_stays_where_a_turn_goes_on_on_another_day() -> None:
     clock = ManualClock()
     kit = scripted_kit(
         reply(use("look", place="here")),
-        agents=[agent_with(by_tenant({}, default="Today is {date}."), limits=Limits(max_iterations=1, max_seconds=604_800))],
+        agents=[
+            agent_with(by_tenant({}, default="Today is {date}."), limits=Limits(max_iterations=1, max_seconds=604_800))
+        ],
         clock=clock,
     )
     head = play(kit)
@@ -175,9 +177,7 @@ def test_a_pinned_session_keeps_the_words_that_it_was_made_with() -> None:
 
 def test_another_model_and_a_copy_have_words_of_their_own_sessions() -> None:
     made = Counted()
-    kit = scripted_kit(
-        reply(use("look", place="here")), agents=[agent_with(made, limits=Limits(max_iterations=1))]
-    )
+    kit = scripted_kit(reply(use("look", place="here")), agents=[agent_with(made, limits=Limits(max_iterations=1))])
     head = play(kit)
     other = kit.run(kit.intake.resume(head, max_iterations=9, model="claude-opus-5"))
     assert [request.model for request in kit.model.requests] == [MODEL, "claude-opus-5"]

@@ -318,8 +318,10 @@ ROWS: Mapping[str, Row] = {
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
     "fetch_contents": Row(guards_contents, {"": True, "true": True, "false": False}),
-    "tool_secrets": Row(tool_secrets, {'{"crm": "one"}': ["one"], '{"crm": "two", "db": "three"}': ["two"], "": []}),
-    "tool_settings": Row(tool_settings, {'{"crm_url": "one"}': "one", "{}": None, "": None}),
+    "tool_secrets": Row(
+        tool_secrets, {'{{"crm": "one"}}': ["one"], '{{"crm": "two", "db": "three"}}': ["two"], "": []}
+    ),
+    "tool_settings": Row(tool_settings, {'{{"crm_url": "one"}}': "one", "{{}}": None, "": None}),
     "agents": Row(
         agents,
         {"{root}/more:{root}/yet-more": {"desk", "lab", "shop"}, "{root}/more": {"desk", "lab"}, "": {"desk"}},

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from turnkeeper_local.cli.commands import agents, audits, branches, evals, jobs, kits, sessions, talk, tenants, versions
+from turnkeeper_local.cli.commands import (
+    agents,
+    audits,
+    branches,
+    evals,
+    jobs,
+    kits,
+    secrets,
+    sessions,
+    talk,
+    tenants,
+    versions,
+)
 
 app = typer.Typer(
     name="turnkeeper",
@@ -30,6 +42,9 @@ app.add_typer(
 )
 app.add_typer(
     evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
+)
+app.add_typer(
+    secrets.app, name="secrets", rich_help_panel="The kit", help="Secrets of tools on this machine, and who wants them."
 )
 
 

@@ -23,6 +23,7 @@ from turnkeeper_local.kit.preflight import look_at_project
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint
+from turnkeeper_local.kit.values import LocalValues, put_secrets
 from turnkeeper_local.kit.worker import start_worker
 from turnkeeper_project import Project
 
@@ -117,7 +118,16 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         model_url = start_standin(home, settings, on_start=record.noting("standin"))
 
     progress("deploying the stacks")
-    deployed = deploy(home, ministack, settings, dependencies=dependencies, model_url=model_url)
+    values = LocalValues.read(settings.project)
+    deployed = deploy(
+        home,
+        ministack,
+        settings,
+        dependencies=dependencies,
+        model_url=model_url,
+        tool_secrets=put_secrets(ministack, values.secrets),
+        tool_settings=values.settings,
+    )
     _put_key(ministack, deployed, settings.anthropic_api_key or _NO_KEY)
 
     progress("waiting for the API")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import turnkeeper_local
 from turnkeeper_local.kit.settings import KitSettings
+from turnkeeper_local.kit.values import SECRETS_FILE, SETTINGS_FILE
 from turnkeeper_project import kit_source
 
 
@@ -27,7 +28,7 @@ def _roots(settings: KitSettings) -> Iterator[Path]:
     yield from (kit.package, kit.functions, kit.worker)
     yield from (installed.requirements, installed.package.parent / "turnkeeper_project")
     yield from (Path(turnkeeper_local.__file__).parent / part for part in ("kit", "standin"))
-    yield from (project / part for part in ("agents", "policy.toml", "cdk.json"))
+    yield from (project / part for part in ("agents", "policy.toml", "cdk.json", SECRETS_FILE, SETTINGS_FILE))
     yield from (Path(part) for part in settings.agents.split(os.pathsep) if part)
     # The CDK app is found by its folder: importing it starts nothing, but it is not there without its extra.
     yield infra_package(installed.package.parent)

@@ -83,11 +83,10 @@ KNOWN: Final = KnownSecrets()
 
 
 def _parts(value: str) -> Iterator[str]:
-    """The value, and lines of it: a key of several lines may be shown a line at a time. Its first and last say only
-    what it is."""
-    whole = value.strip()
-    yield whole
-    for line in map(str.strip, whole.splitlines() if "\n" in whole else ()):
+    """The value, with and without blanks around it, and lines of it: a key of several lines may be shown a line at a
+    time. Its first and last say only what it is."""
+    yield from {value, value.strip()}
+    for line in map(str.strip, value.strip().splitlines() if "\n" in value.strip() else ()):
         if len(line) >= _MIN_LINE_CHARS and not line.startswith("-----"):
             yield line
 

@@ -11,9 +11,8 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field
 
 from turnkeeper.core import cache_markers
-from turnkeeper.core.money import parse_usd
-from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
+from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.scoring import Scoring
 from turnkeeper.core.tools import Tool, ToolSet
@@ -93,7 +92,9 @@ class Agent:
             if not AGENT_NAME.fullmatch(name):
                 raise ValueError(f"agent name {name!r}: lower case letters, digits, '-' and '_', at most 63")
         if not callable(self.system) and not (isinstance(self.system, str) and self.system.strip()):
-            raise ValueError(f"agent {self.name!r} needs a system prompt: a text, or a function of its session's context")
+            raise ValueError(
+                f"agent {self.name!r} needs a system prompt: a text, or a function of its session's context"
+            )
         if self.placement not in ("auto", "interactive", "background"):
             raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
         if self.done not in ("end_turn", "end_task"):

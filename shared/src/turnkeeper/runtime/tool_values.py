@@ -33,10 +33,12 @@ class DeclaredValues:
             )
 
 
-def missing_values(agents: Iterable[Agent], secrets: Collection[str], settings: Collection[str]) -> list[str]:
-    """What agents declare and a deployment with these names has not, each in a sentence."""
+def missing_values(
+    agents: Iterable[Agent], secrets: Collection[str], settings: Collection[str]
+) -> list[tuple[str, str]]:
+    """What agents declare and nobody gives: ``secret`` or ``setting``, and the name."""
     return [
-        f"agent {agent.name!r} needs the {kind} {name!r}, which is not given: write it below [{kind}s]"
+        (kind, name)
         for agent in agents
         for kind, declared, given in (("secret", agent.secrets, secrets), ("setting", agent.settings, settings))
         for name in declared

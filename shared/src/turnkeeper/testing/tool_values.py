@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from turnkeeper.adapters.known_secrets import KNOWN, KnownSecrets
+from turnkeeper.adapters.tool_secrets import usable
 from turnkeeper.core.errors import MissingValue
 
 
@@ -27,7 +28,7 @@ class MemoryValues:
         if name not in self.secrets:
             raise MissingValue(f"there is no secret {name!r}")
         value = self.secrets[name] if key is None else str(json.loads(self.secrets[name])[key])
-        self._known.add(name, value)
+        self._known.add(name, usable(name, value))
         return value
 
     def setting(self, name: str, /) -> str:
