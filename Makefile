@@ -2,11 +2,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CDK := node node_modules/aws-cdk/bin/cdk
 CODE := agents benchmarks fargate_worker functions infra local shared tests
 
+SITE := .turnkeeper/site-environment
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly mutants up down check docs bench synth diff deploy lock clean
+.PHONY: help setup demo test nightly mutants up down check docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,23 +41,25 @@ check: setup  ## lint, types, layers, and what must not be deployed
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs
+	$(BIN)/python -m tests.support.release_record
+
+site: docs/site/node_modules $(SITE)/bin/sphinx-build  ## the documentation as pages, in .turnkeeper/site; every warning fails
+	$(SITE)/bin/sphinx-build -W --keep-going -q -E -b html -c docs/site . .turnkeeper/site
 
 bench: setup  ## measure, against peers and against the floor
 	$(BIN)/python -m benchmarks
 
 synth: STAGE ?= dev
 synth: setup  ## all stacks of a stage (STAGE=dev), checked by cdk-nag; needs no network, no account, no Docker
-	$(CDK) synth --quiet --context nag=true --context stage_file=stages/$(STAGE).toml $(CONTEXT)
+	$(BIN)/turnkeeper synth --stage $(STAGE) $(CONTEXT)
 
 diff: STAGE ?= prod
 diff: setup  ## what a deploy of a stage (STAGE=prod) would change in the account of the AWS credentials
-	$(CDK) diff --method template --context stage_file=stages/$(STAGE).toml $(CONTEXT)
+	$(BIN)/turnkeeper diff --stage $(STAGE) $(CONTEXT)
 
-# Without a terminal nobody can be asked; what a deploy widens is then approved where its diff is read.
 deploy: STAGE ?= prod
 deploy: setup  ## STACKS (all) of a stage (STAGE=prod) into the account of the AWS credentials; CONTEXT="-c key=value"
-	$(CDK) deploy $(or $(STACKS),--all) --outputs-file cdk.out/outputs.json \
-		--context stage_file=stages/$(STAGE).toml $(CONTEXT) $(if $(CI),--require-approval never)
+	$(BIN)/turnkeeper deploy --stage $(STAGE) $(STACKS) $(CONTEXT)
 
 # Setting up ---------------------------------------------------------------------------------------------------------
 # A stamp file stands for each environment, and is older than the lock file it was made from once that changed.
@@ -85,19 +88,34 @@ $(STAMPS)/node: package-lock.json
 	npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# The site is made by programs that nothing else needs.
+$(SITE)/bin/sphinx-build: requirements/docs.txt | setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SITE)
+	@$(BIN)/uv pip sync --quiet --python $(SITE)/bin/python requirements/docs.txt
+	@touch $@
+
+docs/site/node_modules: docs/site/package-lock.json
+	@cd docs/site && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # Locking ------------------------------------------------------------------------------------------------------------
 
-COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-	--no-annotate --no-header pyproject.toml
+# What is locked stays as it is: UPGRADE=1 takes newer versions of everything, UPGRADE="mcp httpx2" of these.
+NEWER := $(if $(filter 1,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package=,$(UPGRADE)))
+COMPILE := $(BIN)/uv pip compile --quiet $(NEWER) --universal --generate-hashes --python-version 3.11 \
+	--no-annotate --no-header
 
-lock: setup  ## write the lock files anew from pyproject.toml and package.json
-	$(COMPILE) --group samples -o requirements/runtime.txt
-	$(COMPILE) --group dev -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-annotate --no-header --group ministack -o requirements/ministack.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-annotate --no-header --no-deps --group bench -o requirements/bench.txt
+lock: setup  ## write the lock files from pyproject.toml and package.json; UPGRADE=1 or UPGRADE="mcp ruff" for newer versions
+	$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
+	$(BIN)/python -m turnkeeper_project.measuring requirements/runtime.txt
+	$(BIN)/turnkeeper lock --no-install $(if $(UPGRADE),--upgrade $(filter-out 1,$(UPGRADE)))
+	$(COMPILE) pyproject.toml agents/*/requirements.txt --constraints requirements.lock --extra infra --extra evals --group dev \
+		-o requirements/dev.txt
+	$(COMPILE) --group ministack -o requirements/ministack.txt
+	$(COMPILE) --no-deps --group bench -o requirements/bench.txt
+	$(COMPILE) --group docs -o requirements/docs.txt
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
-clean: down  ## everything that can be made again
+clean: setup  ## the local kit with its sessions, and everything that can be made again
+	$(BIN)/turnkeeper down --forget --yes
 	rm -rf .turnkeeper .venv node_modules cdk.out

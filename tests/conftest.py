@@ -10,6 +10,9 @@ import pytest
 from tests.support.emulator import ministack
 from tests.support.repository import CACHE
 
+#: As it is for whoever has the package installed.
+pytest_plugins = ["pytest_turnkeeper"]
+
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("turnkeeper", deadline=None)
 hypothesis.settings.load_profile("turnkeeper")

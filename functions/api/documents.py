@@ -202,6 +202,17 @@ def scope_of(state: ScopeState) -> ScopeSpend:
 # ---- the rest ----
 
 
+class AgentDocument(Document, title="Agent"):
+    name: str
+    model: str
+    placement: Placement
+    formerly: list[str] = Field(description="Names that it had before, and still answers to.")
+
+
+class AgentList(Document):
+    agents: list[AgentDocument]
+
+
 class Health(Document):
     status: Literal["ok"] = "ok"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.api import documents, events, sessions, spend
+from functions.api import agents, documents, events, sessions, spend
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn, Rewind
 from functions.api.http import Response
 from functions.api.openapi import openapi_document
@@ -30,6 +30,11 @@ ROUTES: tuple[Route, ...] = (
         {200: documents.SessionList},
         query=(
             Query("status", {"type": "string", "enum": list(STATUSES)}, "Only these."),
+            Query(
+                "scored_below",
+                {"type": "number", "minimum": 0, "maximum": 1},
+                "Only those with a turn that scored less, worst first, on one page.",
+            ),
             Query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 20}, "At most."),
             Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
         ),
@@ -110,6 +115,14 @@ ROUTES: tuple[Route, ...] = (
         ContinueSession,
         begin.go_on,
         (402, 404, 409, 410, 422, 423),
+    ),
+    Route(
+        "GET",
+        "/v1/agents",
+        agents.find,
+        "listAgents",
+        "The agents that a session can be begun with",
+        {200: documents.AgentList},
     ),
     Route(
         "GET",

@@ -16,6 +16,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.session import Head, Status
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 
 STATUSES: tuple[str, ...] = typing.get_args(Status)
@@ -36,11 +37,38 @@ def find(kit: Kit, request: Request) -> Response:
         raise invalid(f"status is one of {', '.join(STATUSES)}.", "query status", "not a status")
     limit = number(request, "limit", least=1, most=MAX_SESSIONS, default=20)
     who = request.who
+    if "scored_below" in request.query:
+        return _scored_below(kit, request, limit)
     user = None if kit.policy.role(who.role).admin else who.user_id
     heads, cursor = kit.sessions.lists.page(
         who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
     )
     return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())
+
+
+def _scored_below(kit: Kit, request: Request, limit: int) -> Response:
+    """Those with a turn that scored less, worst first: a list of its own, of which a page is all there is."""
+    for other in ("status", "cursor"):
+        if other in request.query:
+            raise invalid(f"scored_below takes no {other}.", f"query {other}", "not with scored_below")
+    try:
+        below = float(request.query["scored_below"])
+    except ValueError:
+        below = -1.0
+    if not 0 <= below <= 1:
+        raise invalid("scored_below is a number from 0 to 1.", "query scored_below", "not a number from 0 to 1")
+    who = request.who
+    admin = kit.policy.role(who.role).admin
+    found: list[Head] = []
+    for key in kit.scores.worst_first(who.tenant_id, below=below):
+        if (owner := keys.session_of_pk(key.pk)) is None:
+            continue
+        head = kit.sessions.head(*owner)
+        if head.status != "erased" and (admin or head.user_id == who.user_id):
+            found.append(head)
+        if len(found) == limit:
+            break
+    return Response.json(SessionList(sessions=list(map(tell.summary, found)), next_cursor=None).dump())
 
 
 def cancel(kit: Kit, request: Request) -> Response:

@@ -12,7 +12,8 @@ import pytest
 from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
-from turnkeeper.adapters.sqs import SqsQueue, redrive
+from turnkeeper.adapters.dead_letters import DeadLetters
+from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.conformance import QueueConformance
 from turnkeeper.testing.memory_queue import MemoryQueue
@@ -49,7 +50,12 @@ class _OnSqs(QueueConformance):
         self.queue = SqsQueue(self.client, self.queue_url, self.dlq_url)
         self.sleep = time.sleep
         self.dead_letters = self._dead_letters
-        self.redrive = lambda: redrive(self.client, dlq_url=self.dlq_url, queue_url=self.queue_url)
+        self.redrive = self._redrive
+
+    def _redrive(self) -> int:
+        there = DeadLetters(self.client, self.dlq_url, self.queue_url)
+        with there.held() as letters:
+            return sum(there.give_back(letter) is None for letter in letters)
 
     def _dead_letters(self) -> list[tuple[str, str | None]]:
         answer = self.client.receive_message(

@@ -49,7 +49,6 @@ def test_every_action_is_pinned(job: str) -> None:
 
 def test_arm64_is_built_by_arm64_and_nothing_waits_for_a_terminal() -> None:
     assert JOBS["deploy"]["runs-on"].endswith("-arm")
-    assert "$(if $(CI),--require-approval never)" in MAKEFILE
 
 
 def test_a_deploy_is_not_cut_off_by_the_next() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.support import reference
 from turnkeeper.core import scopes, stops
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -15,8 +16,17 @@ def generated() -> dict[Path, str]:
     parts = {
         DOCS / "concepts.md": ("statuses and stop reasons", stops.documentation()),
         DOCS / "money.md": ("scopes", scopes.documentation()),
+        DOCS / "reference/policy.md": ("keys", reference.policy_keys()),
+        DOCS / "reference/stages.md": ("settings", reference.stage_settings()),
+        DOCS / "reference/events.md": ("members", reference.event_members()),
+        DOCS / "reference/audit.md": ("members", reference.audit_fields()),
     }
-    return {page: _with_part(page.read_text(), *part) for page, part in parts.items()}
+    whole = {
+        DOCS / "reference/commands.md": reference.commands_page(),
+        DOCS / "reference/http.md": reference.http_page(),
+        DOCS / "reference/python.md": reference.python_page(),
+    }
+    return {page: _with_part(page.read_text(), *part) for page, part in parts.items()} | whole
 
 
 def cost_page() -> str:

@@ -11,9 +11,9 @@ from tests.support import clean_root
 from tests.support.image_build import BuildError
 from tests.support.repository import CACHE, REPOSITORY
 from turnkeeper_local.kit.home import file_lock
-from turnkeeper_local.kit.processes import clean_environment
+from turnkeeper_local.kit.processes import tool_environment
 
-REQUIREMENTS = REPOSITORY / "requirements" / "runtime.txt"
+REQUIREMENTS = REPOSITORY / "requirements.lock"
 
 
 class NoRegistry(Exception):
@@ -39,7 +39,7 @@ def wheels_for(base: clean_root.Base) -> Path:
         python = base.python / "bin" / f"python{base.version}"
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(REQUIREMENTS)]
         command = [str(python), "-m", "pip", "download", "--quiet", "--retries", "2", *options, "--dest", str(draft)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean_environment())
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=tool_environment())
         if done.returncode:
             last = done.stderr.strip()[-300:]
             unreached = "Retry(total=0" in done.stderr  # what pip says before it gives up on an address

@@ -34,4 +34,4 @@ def running_kit(folder: Path, *, source_root: Path | None = None, **environment:
     try:
         yield up(settings, home=home)
     finally:
-        down(home)
+        down(home, forget=True)

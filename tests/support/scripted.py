@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from tests.support.checks import check_totals, check_transcript
@@ -15,63 +14,33 @@ from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import Tool
-from turnkeeper.ports import ModelReply, ModelRequest
+from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.testing import script
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper.testing.script import Answer, answer, call, fail, say
 from turnkeeper_local.standin.errors import ApiError
 from turnkeeper_local.standin.validate import validate_message
 
-Block = dict[str, Any]
-Answer = ModelReply | Exception | Callable[[ModelRequest], ModelReply]
-
-_ids = iter(range(1, 10**9))
-
-
-def say(text: str) -> Block:
-    return {"type": "text", "text": text}
-
-
-def use(name: str, /, **arguments: Any) -> Block:
-    return {"type": "tool_use", "id": f"toolu_{next(_ids):06d}", "name": name, "input": arguments}
-
-
-def reply(*content: Block, stop: str | None = None, usage: dict[str, Any] | None = None) -> ModelReply:
-    if stop is None:
-        stop = "tool_use" if any(block["type"] == "tool_use" for block in content) else "end_turn"
-    used = usage or {"input_tokens": 200, "output_tokens": 20}
-    return ModelReply(f"msg_{next(_ids):06d}", MODEL, list(content), stop, used, None)
+#: These tests write the model's answers down as they are, most of them of one model.
+reply = partial(answer, model=MODEL)
+use = call
 
 
 def failure(status: int | None = 529, *, retry_after: float | None = None, **more: Any) -> ProviderError:
-    given: dict[str, Any] = {"retryable": True, "certainty": "unbilled"} | more
-    return ProviderError("it failed", status_code=status, retry_after_seconds=retry_after, **given)
+    """One that another attempt may help against, whatever the status."""
+    return fail(status, retry_after=retry_after, **{"retryable": True, **more})
 
 
-class ScriptedModel:
+class ScriptedModel(script.ScriptedModel):
     """Says the answers in their order, then ``done`` for good. What the API would refuse is an error of the test."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.requests: list[ModelRequest] = []
+        super().__init__(*answers, then=reply(say("done")), check=self._note_what_is_refused)
         self.refused: list[str] = []
-        self._answers: Iterator[Answer] = iter(answers)
-        self._lock = threading.Lock()
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
-        with self._lock:
-            self.requests.append(request)
-            self._check(request)
-            answer = next(self._answers, None)
-        if answer is None:
-            return reply(say("done"))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer(request) if callable(answer) else answer
-
-    def count_tokens(self, request: ModelRequest) -> int:
-        return len(json.dumps(request.messages)) // 3 + 100
-
-    def _check(self, request: ModelRequest) -> None:
+    def _note_what_is_refused(self, request: ModelRequest) -> None:
         body = {
             **request.options,
             "model": request.model,

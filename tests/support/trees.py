@@ -34,6 +34,8 @@ def handler(event, context):
     boto3.client("dynamodb").put_item(TableName=os.environ["TURNKEEPER_TABLE"], Item={
         "pk": {"S": event["tenant_id"]}, "sk": {"S": "turn"},
         "arn": {"S": context.invoked_function_arn},
+        "turn_seconds": {"S": os.environ["TURNKEEPER_TURN_SECONDS"]},
+        "edition": {"S": "first"},
         "secret_keys": {"SS": sorted(json.loads(secret["SecretString"]))},
     })
     boto3.client("sqs").send_message(

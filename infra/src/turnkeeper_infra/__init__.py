@@ -1,4 +1,5 @@
-"""The CDK app, and the constructs that it is made of: `Kit` is all stacks of a deployment, `Config` what is chosen."""
+"""The CDK app, and the constructs that it is made of: `Kit` is all stacks of a deployment, `Config` what is chosen,
+`from_context` how the stage's file and flags choose it."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from turnkeeper_infra.config import Config
     from turnkeeper_infra.kit import Kit
+    from turnkeeper_infra.stages import from_context
 
-__all__ = ["Config", "Kit"]
+__all__ = ["Config", "Kit", "from_context"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from turnkeeper_infra.config import Config
 
         return Config
+    if name == "from_context":
+        from turnkeeper_infra.stages import from_context
+
+        return from_context
     raise AttributeError(name)

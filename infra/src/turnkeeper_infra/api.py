@@ -64,12 +64,10 @@ class ApiStack(cdk.Stack):
         self.observer = self._observer()
         self.scorer = self._scorer()
         self.sweep = self._sweep(live)
-        release = None if config.local else publish(self.front_door, config=config, alerts=state.alerts)
-        # The emulator's gateway calls the function itself.
-        self.http_api = self._http_api(release.alias if release else self.front_door)
-        if release:
-            errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
-            release.roll_back_on(errors, alerts=state.alerts)
+        release = publish(self.front_door, config=config, alerts=state.alerts)
+        self.http_api = self._http_api(release.alias)
+        errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
+        release.roll_back_on(errors, alerts=state.alerts)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)

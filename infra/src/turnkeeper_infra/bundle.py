@@ -29,20 +29,16 @@ import py_compile
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnkeeper_project import KitSource, find_project, kit_source
-
-LAMBDA_PYTHON = "3.13"
-LAMBDA_PLATFORM = "aarch64-manylinux_2_28"
-"""Lambda's Python 3.13 runs on Amazon Linux 2023, with glibc 2.34; not every wheel goes back to manylinux2014."""
-UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024
-"""Lambda refuses more than this, function and layers together."""
+from turnkeeper_project import KitSource, Project, find_project, kit_source
+from turnkeeper_project.locking import locked_requirements
+from turnkeeper_project.measuring import Layer, too_large, weigh
+from turnkeeper_project.target import LAMBDA_PLATFORM, LAMBDA_PYTHON, find_uv, for_lambda
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _JUNK = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.egg-info")
@@ -122,28 +118,24 @@ def image_context(sources: Sources) -> Path:
     def build(folder: Path) -> None:
         sources.copy(sources.kit.worker, folder / "app")
         (folder / "app" / sources.kit.worker.name / "Dockerfile").rename(folder / "Dockerfile")
-        shutil.copy(requirements(), folder / "requirements.txt")
+        shutil.copy(locked, folder / "requirements.txt")
 
-    digest = sources.digest(sources.kit.worker, requirements().read_text())
+    locked = locked_requirements(Project(sources.project))
+    digest = sources.digest(sources.kit.worker, locked.read_text())
     return _once(cache_folder() / f"image-{digest[:16]}", build)
 
 
-def requirements() -> Path:
-    """What is installed beside the code, locked by hash."""
-    return kit_source().requirements
-
-
-def layer_hash() -> str:
-    """Changes when the layer would: with the lock file, the platform, or the way it is built."""
+def layer_hash(project: Path) -> str:
+    """Changes when the layer would: with the project's lock, the platform, or the way it is built."""
     digest = hashlib.sha256(f"{LAMBDA_PYTHON} {LAMBDA_PLATFORM}\0".encode())
-    digest.update(requirements().read_bytes())
+    digest.update(locked_requirements(Project(project)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()
 
 
 def build_layer() -> Path:
     """Install the locked dependencies for Lambda, compile them, and zip them as a layer; return the zip."""
-    folder = _once(cache_folder() / f"layer-{layer_hash()[:16]}", _fill_layer)
+    folder = _once(cache_folder() / f"layer-{layer_hash(find_project().root)[:16]}", _fill_layer)
     return folder / "layer.zip"
 
 
@@ -155,7 +147,9 @@ def install_for_host(python: Path) -> Path:
         capture_output=True,
         text=True,
     ).stdout.strip()
-    digest = hashlib.sha256(version.encode() + b"\0" + requirements().read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(version.encode() + b"\0" + locked_requirements(find_project()).read_bytes()).hexdigest()[
+        :16
+    ]
 
     def build(folder: Path) -> None:
         _uv_install(folder, "--python", str(python), "--compile-bytecode")
@@ -163,26 +157,15 @@ def install_for_host(python: Path) -> Path:
     return _once(cache_folder() / f"host-{digest}", build)
 
 
-def find_uv() -> str:
-    """The uv of the project's environment, or one on the PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
-        raise RuntimeError("uv is not installed; `make setup` installs it")
-    return found
-
-
 def _fill_layer(folder: Path) -> None:
     packages = folder / "python"
-    _uv_install(
-        packages, "--python-version", LAMBDA_PYTHON, "--python-platform", LAMBDA_PLATFORM,
-        "--only-binary", ":all:",
-    )  # fmt: skip
+    _uv_install(packages, *for_lambda())
     shutil.rmtree(packages / "bin", ignore_errors=True)
     _compile(packages, LAMBDA_PYTHON)
     size_bytes = sum(file.stat().st_size for file in packages.rglob("*") if file.is_file())
-    if size_bytes > UNZIPPED_LIMIT_BYTES:
-        raise RuntimeError(f"the layer is {size_bytes:,} bytes unzipped; Lambda takes {UNZIPPED_LIMIT_BYTES:,}")
+    largest = dict(sorted(weigh(packages).items(), key=lambda item: -item[1]))
+    if text := too_large(Layer(size_bytes, largest)):
+        raise RuntimeError(text)
     _zip(packages, folder / "layer.zip", root=folder)
 
 
@@ -220,7 +203,7 @@ def _zip(folder: Path, target: Path, *, root: Path) -> None:
 
 def _uv_install(target: Path, *options: str) -> None:
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-               "--target", str(target), *options, "-r", str(requirements())]  # fmt: skip
+               "--target", str(target), *options, "-r", str(locked_requirements(find_project()))]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode:
         raise RuntimeError(f"the dependencies cannot be installed:\n{done.stderr}")

@@ -168,10 +168,15 @@ class Config(BaseModel):
     identity: Identity
     """Where the caller's identity comes from, never from a body. Has to be chosen; `local` is the emulator's."""
     jwt_issuer: Annotated[str, _shaped(r"https://\S+", "an https address")] | None = None
+    """Whose tokens are accepted; API Gateway checks them."""
     jwt_audience: Words = ()
+    """Whom a token has to be for: one of these."""
     jwt_tenant_claim: str = "tenant_id"
+    """The claim of a token that names the tenant."""
     jwt_user_claim: str = "sub"
+    """The claim that names the user."""
     jwt_role_claim: str = "role"
+    """The claim that names the role, or a list of which `policy.toml` describes one."""
     trusted_principals: Annotated[tuple[Principal, ...], BeforeValidator(_listed)] = ()
     """IAM identity only: role ARNs that may name a tenant and a user in headers."""
     cors_origins: Annotated[
@@ -181,20 +186,25 @@ class Config(BaseModel):
     """Origins whose pages may call the API from a browser."""
 
     model_provider: Provider = "anthropic"
+    """Who runs Claude: Anthropic with a key, or Bedrock in the account without one."""
     model_url: str | None = None
     model_secret_arn: SecretArn | None = None
     """An existing secret that holds the Anthropic API key, instead of the stack's own one."""
     model_secret_kms_key_arn: KeyArn | None = None
     """The key that the existing secret is encrypted with, where that is a customer's."""
     turn_seconds: int = Field(840, ge=1, le=870)
+    """How long a turn works on Lambda before it is handed off to the worker."""
     turn_timeout_seconds: int = Field(900, ge=1, le=900)
+    """When Lambda ends the turn runner; what lies between is for handing off."""
     turn_concurrency: int = Field(100, ge=0, le=100_000)
     """Turns that run at once in Lambda, and what is reserved for them. 0 reserves nothing; that is the default in
     `dev`, since a new account has too few to reserve any."""
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
     worker_concurrency: int = Field(16, ge=1, le=1_000)
+    """Sessions that one task of the worker runs at once."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)
+    """Tasks of the worker, at most; at rest there are none."""
     worker_image: (
         Annotated[
             str,
@@ -241,6 +251,7 @@ class Config(BaseModel):
         ]
         | None
     ) = None
+    """The certificate of `domain_name`, in us-east-1."""
     web_acl_arn: (
         Annotated[
             str,
@@ -254,6 +265,7 @@ class Config(BaseModel):
     fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
     """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
+    """Further folders of agents, relative to the project, with colons between."""
     allow_broken: Annotated[bool, BeforeValidator(_switch)] = False
     """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
     secrets: Annotated[dict[ValueName, Annotated[ToolSecret, BeforeValidator(_by_arn)]], BeforeValidator(_parsed)] = (
@@ -262,11 +274,17 @@ class Config(BaseModel):
     settings: Annotated[dict[ValueName, str], BeforeValidator(_parsed)] = Field(default_factory=dict)
     """What tools get by `ctx.secret(NAME)`, each by its ARN, and by `ctx.setting(NAME)`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least that is logged."""
     log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90
+    """How long logs are kept: 7, 30, 90, 365 or 731 days."""
     api_rate_limit: int = Field(200, ge=1)
+    """Requests a second that the API takes, over all callers."""
     api_burst_limit: int = Field(400, ge=1)
+    """Requests that it takes at one moment."""
     alert_email: Annotated[str, _shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
+    """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
     runners: Annotated[Runners, BeforeValidator(_parsed)] = Runners()
+    """What the two that run tools are given besides: the tables below."""
 
     @property
     def kit(self) -> KitSource:

@@ -20,6 +20,7 @@ from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables
 from turnkeeper_infra.state import StateStack
+from turnkeeper_project.target import LAMBDA_PYTHON
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 
@@ -30,7 +31,7 @@ class Packaging:
     def __init__(self, stack: cdk.Stack, config: Config) -> None:
         self._stack = stack
         self._interpreter = _interpreter(config)
-        version = _host_version() if config.local else bundle.LAMBDA_PYTHON
+        version = _host_version() if config.local else LAMBDA_PYTHON
         self.code = self._built_code(
             "Code",
             bundle.code_hash(sources_of(config), version),
@@ -55,10 +56,10 @@ class Packaging:
             layer = lambda_.LayerVersion(
                 stack,
                 "Dependencies",
-                code=self._built_code("LayerCode", bundle.layer_hash(), ["layer"]),
+                code=self._built_code("LayerCode", bundle.layer_hash(config.project), ["layer"]),
                 compatible_runtimes=[_RUNTIME],
                 compatible_architectures=[lambda_.Architecture.ARM_64],
-                description="What Turnkeeper imports, as locked in requirements/runtime.txt",
+                description="What Turnkeeper and its agents import, as locked",
             )
             self.layers.append(layer)
 

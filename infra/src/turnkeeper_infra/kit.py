@@ -13,28 +13,39 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from turnkeeper_infra.api import ApiStack
-from turnkeeper_infra.config import Config
+from turnkeeper_infra.config import Config, ConfigError
 from turnkeeper_infra.observe import ObserveStack
 from turnkeeper_infra.preflight import check_project
 from turnkeeper_infra.state import StateStack
 from turnkeeper_infra.worker import WorkerStack
+from turnkeeper_project import Project
+from turnkeeper_project.locking import lock_problems
 
 
 class Kit:
-    """Adds the stacks to `scope`, an app or a stage of one, named by `config.name`; each is an attribute."""
+    """Adds the stacks to `scope`, an app or a stage of one, named by `config.name`; each is an attribute.
+
+    A subclass may name stacks of its own in place of these, each a subclass of what it replaces.
+    """
+
+    state_stack: type[StateStack] = StateStack
+    api_stack: type[ApiStack] = ApiStack
+    worker_stack: type[WorkerStack] = WorkerStack
+    observe_stack: type[ObserveStack] = ObserveStack
 
     def __init__(self, scope: Construct, config: Config) -> None:
         name = config.name
+        _check_lock(config)
         warnings = check_project(config)
-        self.state = StateStack(scope, f"{name}State", config=config)
+        self.state = self.state_stack(scope, f"{name}State", config=config)
         for number, warning in enumerate(warnings):
             cdk.Annotations.of(self.state).add_warning_v2(f"turnkeeper:agent{number}", warning)
-        self.api = ApiStack(scope, f"{name}Api", config=config, state=self.state)
+        self.api = self.api_stack(scope, f"{name}Api", config=config, state=self.state)
         self.worker: WorkerStack | None = None
         self.observe: ObserveStack | None = None
         if not config.local:
-            self.worker = WorkerStack(scope, f"{name}Worker", config=config, state=self.state)
-            self.observe = ObserveStack(scope, f"{name}Observe", config=config, state=self.state, api=self.api)
+            self.worker = self.worker_stack(scope, f"{name}Worker", config=config, state=self.state)
+            self.observe = self.observe_stack(scope, f"{name}Observe", config=config, state=self.state, api=self.api)
         for stack in self.stacks:
             if not config.local:
                 cdk.Tags.of(stack).add("turnkeeper:deployment", name)
@@ -49,3 +60,13 @@ class Kit:
         """What is there, state first."""
         made = (self.state, self.api, self.worker, self.observe)
         return [stack for stack in made if stack is not None]
+
+
+def _check_lock(config: Config) -> None:
+    """What is deployed is what is locked.
+
+    Raises:
+        ConfigError: the lock is not of what the agents ask for, not of this kit, or too large for a layer.
+    """
+    if problems := lock_problems(Project(config.project), config.agent_folders[1:]):
+        raise ConfigError("\n".join(problems))

@@ -9,6 +9,7 @@ from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.prompts import SessionContext, by_tenant
 from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
+from turnkeeper.core.trajectory import Trajectory
 
 __all__ = [
     "Agent",
@@ -23,6 +24,7 @@ __all__ = [
     "ToolDenied",
     "ToolError",
     "ToolSet",
+    "Trajectory",
     "by_tenant",
     "prompts",
     "tool",

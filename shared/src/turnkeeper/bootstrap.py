@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from turnkeeper.adapters.aws import Aws, outages
+from turnkeeper.adapters.dead_letters import DeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.adapters.known_secrets import KNOWN
@@ -136,6 +137,11 @@ class Kit:
         queue_url = self._needed("queue_url", self.settings.queue_url)
         queue = SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
         return WakingQueue(queue, self.wakes) if self.wakes else queue
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        queue_url = self._needed("queue_url", self.settings.queue_url)
+        return DeadLetters(self.aws.sqs, self._needed("dlq_url", self.settings.dlq_url), queue_url)
 
     @cached_property
     def wakes(self) -> Wakes | None:

@@ -3,7 +3,7 @@
 Both the CDK app and the command line ask here, and nothing that is deployed does. Standard library only.
 """
 
-from turnkeeper_project.kit import KitSource, kit_source
+from turnkeeper_project.kit import KitSource, kit_source, kit_version
 from turnkeeper_project.place import NoProject, Project, find_project
 
-__all__ = ["KitSource", "NoProject", "Project", "find_project", "kit_source"]
+__all__ = ["KitSource", "NoProject", "Project", "find_project", "kit_source", "kit_version"]

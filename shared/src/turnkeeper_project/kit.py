@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -34,6 +36,15 @@ class KitSource:
         return self.root / "requirements" / "runtime.txt"
 
     @property
+    def needs(self) -> Path:
+        """What the kit itself asks for, which `requirements` locks."""
+        return self.root / "requirements" / "runtime.in"
+
+    @property
+    def changelog(self) -> Path:
+        return self.root / "CHANGELOG.md"
+
+    @property
     def emulator_requirements(self) -> Path:
         return self.root / "requirements" / "ministack.txt"
 
@@ -55,3 +66,11 @@ def kit_source(tree: Path | None = None) -> KitSource:
 def clone() -> Path | None:
     """The kit's own repository, where this runs from one."""
     return None if _INSTALLED.is_dir() else _CLONE
+
+
+def kit_version() -> str:
+    """The version of the kit that this is: in a clone as it stands there, whatever was installed from it."""
+    own = clone()
+    if own is None:
+        return version("turnkeeper")
+    return str(tomllib.loads((own / "pyproject.toml").read_text())["project"]["version"])

@@ -36,6 +36,11 @@ class Project:
         return self.root / "stages"
 
     @property
+    def lock(self) -> Path:
+        """What its agents import, by version and hash; without it the kit's own lock holds."""
+        return self.root / "requirements.lock"
+
+    @property
     def cache(self) -> Path:
         """What can be made again: environments, bundles, assemblies. `TURNKEEPER_CACHE` shares it between projects."""
         chosen = os.environ.get("TURNKEEPER_CACHE")

@@ -24,6 +24,7 @@ CALLS = {
     ("post", "/v1/sessions/{session_id}/rewind"): {"200"},
     ("post", "/v1/sessions/{session_id}/fork"): {"200", "202"},
     ("delete", "/v1/sessions/{session_id}"): {"204"},
+    ("get", "/v1/agents"): {"200"},
     ("get", "/v1/spend"): {"200"},
     ("get", "/v1/health"): {"200"},
     ("get", "/v1/openapi.json"): {"200"},
@@ -102,6 +103,7 @@ def test_answers_are_what_the_document_says(ann: Caller, kit: MemoryKit, documen
     check(ann.get("/v1/sessions"), "get", "/v1/sessions")
     check(ann.get(f"/v1/sessions/{session_id}/events"), "get", "/v1/sessions/{session_id}/events")
     check(ann.get(f"/v1/spend?session_id={session_id}"), "get", "/v1/spend")
+    check(ann.get("/v1/agents"), "get", "/v1/agents")
     check(ann.get("/v1/health"), "get", "/v1/health")
     running = check(ann.post("/v1/sessions", {"agent": "plain", "input": "[[sleep 1]]"}, wait=0), *create)
     path = f"/v1/sessions/{running['session_id']}"

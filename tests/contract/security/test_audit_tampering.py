@@ -422,7 +422,7 @@ def test_a_stricter_policy_is_a_record_and_the_grant_never_grows_again() -> None
     # Looser again: what was taken away stays away.
     kit.__dict__["policy"] = loose
     kit.__dict__.pop("engine")
-    kit.model._answers = iter([reply(use("write", text="c"))])  # type: ignore[attr-defined]
+    kit.model.add([reply(use("write", text="c"))])  # type: ignore[attr-defined]
     head = kit.run(kit.intake.post(head, "again"))
     assert last(kit, head, "tool_call")["outcome"] == "denied"
     assert head.granted_tools == ()

@@ -257,7 +257,7 @@ def test_a_turn_has_no_more_than_whoever_begins_it() -> None:
     grants = [r["detail"] for r in kit.sessions.audit("acme", head.session_id) if r["kind"] == "grant"]
     assert grants[1:] == [{"turn": 2, "role": "user"}]
     # The session's own grant is what it was.
-    kit.model._answers = iter([reply(use("write", text="c"))])  # type: ignore[attr-defined]
+    kit.model.add([reply(use("write", text="c"))])  # type: ignore[attr-defined]
     head = kit.run(kit.intake.post(head, "again", who=writer))
     assert results(kit, head)[-1][1] == "ok"
 

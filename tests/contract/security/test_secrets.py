@@ -154,7 +154,7 @@ def test_arguments_results_and_errors_of_tools(name: str, how: str, logged: io.S
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_provider_that_quotes_a_secret(name: str, logged: io.StringIO, ann: Caller) -> None:
     kit = scripted_kit(*[failure(400, retryable=False) for _ in range(2)], tools=[])
-    kit.model._answers = iter([ProviderError(f"bad: {SECRETS[name]}", retryable=False, certainty="unbilled")])  # type: ignore[attr-defined]
+    kit.model.add([ProviderError(f"bad: {SECRETS[name]}", retryable=False, certainty="unbilled")])  # type: ignore[attr-defined]
     head = kit.run(begin(kit))
     assert head.stop is not None
     assert head.stop.reason == "provider_error"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, SqsQueue, redrive
+from turnkeeper.adapters.dead_letters import DeadLetters
+from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, SqsQueue
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Message
 from turnkeeper.testing.clock import ManualClock
@@ -49,7 +50,10 @@ def test_a_rejected_message_is_sent_before_it_is_deleted() -> None:
     assert [method for method, _ in client.requests] == ["send_message", "delete_message"]
     sent = client.requests[0][1]
     assert (sent["QueueUrl"], sent["MessageBody"], sent["MessageGroupId"]) == ("dead", "body", "g")
-    assert sent["MessageAttributes"] == {"error_code": {"DataType": "String", "StringValue": "bad"}}
+    assert sent["MessageAttributes"] == {
+        "error_code": {"DataType": "String", "StringValue": "bad"},
+        "receives": {"DataType": "String", "StringValue": "1"},
+    }
 
 
 def test_a_message_that_could_not_be_rejected_stays() -> None:
@@ -59,7 +63,9 @@ def test_a_message_that_could_not_be_rejected_stays() -> None:
     assert [method for method, _ in client.requests] == ["send_message"]
 
 
-@pytest.mark.parametrize(("room", "names"), [(2000, {"error_code", "detail"}), (30, {"error_code"}), (5, None)])
+@pytest.mark.parametrize(
+    ("room", "names"), [(2000, {"error_code", "detail", "receives"}), (30, {"error_code"}), (5, None)]
+)
 def test_reasons_take_the_room_that_is_left(room: int, names: set[str] | None) -> None:
     client = RecordingSqs()
     body = "x" * (MAX_MESSAGE_BYTES - room)
@@ -107,12 +113,15 @@ def test_a_receive_asks_for_what_sqs_gives() -> None:
     assert (request["MaxNumberOfMessages"], request["WaitTimeSeconds"], request["VisibilityTimeout"]) == (10, 20, 90)
 
 
-def test_a_redrive_ends_where_messages_fail_again_at_once() -> None:
+def test_dead_letters_that_fail_again_at_once_are_let_go() -> None:
     future = str(10**14)
-    held = {"ReceiptHandle": "later", "Body": "b", "MessageId": "m", "Attributes": {"SentTimestamp": future}}
-    old = {**held, "ReceiptHandle": "now", "Attributes": {"SentTimestamp": "1", "MessageGroupId": "g"}}
+    held = {"ReceiptHandle": "later", "Body": "b", "MessageId": "m2", "Attributes": {"SentTimestamp": future}}
+    earlier = {"SentTimestamp": "1", "MessageGroupId": "g"}
+    old = {**held, "MessageId": "m1", "ReceiptHandle": "now", "Attributes": earlier}
     client: Any = RecordingSqs(receive_message=[{"Messages": [held, old]}, {}])
-    assert redrive(client, dlq_url="dead", queue_url="queue") == 1
+    there = DeadLetters(client, "dead", "queue")
+    with there.held() as letters:
+        assert [there.give_back(letter) for letter in letters] == [None]
     assert [request for request in client.requests if request[0] != "receive_message"] == [
         ("send_message", {"QueueUrl": "queue", "MessageBody": "b", "MessageGroupId": "g"}),
         ("delete_message", {"QueueUrl": "dead", "ReceiptHandle": "now"}),

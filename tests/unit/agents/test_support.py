@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tests.unit.agents.conftest import call, context, tool_of
+from tests.unit.agents.conftest import call, tool_of
 from turnkeeper import Agent, ToolError
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.testing import context
 
 
 @pytest.fixture
@@ -96,8 +97,8 @@ def test_only_a_paid_invoice_is_refunded(support: Agent, invoice_id: str, status
 
 
 def test_one_tenants_refund_is_not_anothers(support: Agent) -> None:
-    call(support, "issue_refund", context(tenant_id="acme"), invoice_id="INV-1001", amount="1.00", reason="Goodwill")
-    other = call(support, "get_invoice", context(tenant_id="../acme"), invoice_id="INV-1001")
+    call(support, "issue_refund", context(tenant="acme"), invoice_id="INV-1001", amount="1.00", reason="Goodwill")
+    other = call(support, "get_invoice", context(tenant="../acme"), invoice_id="INV-1001")
     assert other.refunded == "0.00"
 
 

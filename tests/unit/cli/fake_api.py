@@ -34,6 +34,10 @@ class FakeApi:
         self.requests: list[Request] = []
         self.sessions: dict[str, Document] = {}
         self.events: dict[str, list[Document]] = {}
+        self.agents = [
+            {"name": name, "model": "claude-sonnet-5-5", "placement": "auto", "formerly": formerly}
+            for name, formerly in (("analyst", ["counter"]), ("support", []))
+        ]
         self.override: Override = lambda _: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=lambda: self._server.serve_forever(poll_interval=0.01), daemon=True)
@@ -98,6 +102,8 @@ class FakeApi:
         path = request.path.removeprefix("/base/v1/")
         if path == "health":
             return 200, {"status": "ok"}
+        if path == "agents":
+            return 200, {"agents": self.agents}
         if path == "spend":
             scope = {"scope": "user_daily", "spent_usd": "1.500000", "reserved_usd": "0.000000", "cap_usd": "20.000000"}
             who = {"tenant_id": request.headers["x-tenant-id"], "user_id": request.headers["x-user-id"]}

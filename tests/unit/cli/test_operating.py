@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
-from tests.unit.cli.fake_api import FakeApi
+from tests.unit.cli.fake_api import FakeApi, Request, problem
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.scopes import SCOPES
@@ -20,6 +20,7 @@ from turnkeeper.core.session import Stop
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import keys
+from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.jobs import one_job
 from turnkeeper_local.cli.text import plain, short, usd
 
@@ -203,6 +204,31 @@ def stopped(kit: MemoryKit, session_id: str) -> None:
     kit.sessions.commit(head, leaving.rest(head, kit.clock.now(), (), Stop(reason="iteration_limit")))
 
 
+def test_an_admin_lets_another_users_session_go_on(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
+    """Its token is its user's; an operator's resume goes by the table."""
+    new_session(kit, user="u1")
+    stopped(kit, "ses_1")
+    told = api.session("ses_1", status="stopped", user_id="u1", continuation_token=None)
+
+    def looked_at(request: Request) -> None:
+        if kit.turns.started:
+            told.update(status="idle")
+
+    api.override = looked_at
+    result = cli("resume", "ses_1")
+    assert result.exit_code == 0
+    assert "session of user u1" in result.stderr
+    assert kit.turns.started == [("local", "ses_1")]
+    assert kit.sessions.head("local", "ses_1").status == "running"
+    record = kit.sessions.audit("local", "ses_1")[-1]
+    assert (record["kind"], record["actor"], record["detail"]["action"]) == (
+        "operator_action",
+        "operator:test",
+        "resume",
+    )
+    assert cli("resume", "ses_1", "--json").document["error"]["status"] == "idle"
+
+
 # ---- jobs ----
 
 
@@ -264,6 +290,58 @@ def test_jobs_of_no_id_get_one_each() -> None:
     assert one_job(fields).job_id != one_job(fields).job_id
 
 
+@pytest.mark.parametrize("agent", ["nosuch", "analist", "broken"])
+def test_a_job_for_an_agent_that_there_is_not_is_refused(cli: Cli, kit: MemoryKit, tmp_path: Path, agent: str) -> None:
+    result = cli("submit", agent, "hi", "--json")
+    assert (result.exit_code, result.document["error"]["code"]) == (1, "agent_not_found")
+    assert agent in result.document["error"]["detail"]
+    file = tmp_path / "jobs.jsonl"
+    file.write_text(json.dumps({"input": "a"}) + "\n\n" + json.dumps({"input": "b", "agent": agent}))
+    assert "line 3" in cli("submit", "analyst", "--file", str(file)).stderr
+    assert kit.queue.bodies() == []
+    assert cli("submit", agent, "hi", "--no-check").exit_code == 0
+    assert len(kit.queue.bodies()) == 1
+
+
+def test_an_agent_is_known_by_its_former_name_and_guessed_by_a_near_one(cli: Cli, kit: MemoryKit) -> None:
+    assert cli("submit", "counter", "hi").exit_code == 0
+    assert "did you mean 'analyst'?" in cli("submit", "analyts", "hi").stderr
+
+
+def test_where_the_api_does_not_say_the_projects_agents_count(cli: Cli, kit: MemoryKit, api: FakeApi) -> None:
+    api.override = lambda request: problem(404, "not_found", "no") if request.path.endswith("/agents") else None
+    assert cli("submit", "helper", "hi").exit_code == 0
+    assert "left_pad" in cli("submit", "broken", "hi").stderr
+    assert cli("submit", "analyst", "hi").exit_code == 1
+
+
+def test_two_jobs_of_a_file_with_one_id_are_refused(cli: Cli, kit: MemoryKit, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.jsonl"
+    lines = [{"input": "a", "job_id": "j"}, {"input": "a", "job_id": "j", "tenant_id": "acme"}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert cli("submit", "analyst", "--file", str(file)).exit_code == 0
+    file.write_text("\n".join(map(json.dumps, [*lines, lines[0]])))
+    error = cli("submit", "analyst", "--file", str(file), "--json").document["error"]
+    assert (error["code"], error["line"]) == ("duplicate_job", 3)
+    assert "line 1" in error["detail"]
+
+
+def test_a_job_that_was_submitted_before_is_said_to_be(cli: Cli, kit: MemoryKit) -> None:
+    session_id = new_session(kit, session_id=session_id_of_job("local", "j1"))
+    result = cli("submit", "analyst", "hi", "--job-id", "j1")
+    assert (result.exit_code, result.stdout.strip()) == (0, session_id)
+    assert "submitted before" in result.stderr
+    assert cli("submit", "analyst", "hi", "--job-id", "j1", "--json").document["submitted"][0]["known"] is True
+    assert cli("submit", "analyst", "hi", "--json").document["submitted"][0]["known"] is False
+
+
+def test_a_job_that_no_queue_takes_is_refused(cli: Cli, kit: MemoryKit) -> None:
+    result = cli("submit", "analyst", "-", "--json", "--job-id", "j" * 129)
+    assert result.document["error"]["code"] == "invalid_job"
+    with pytest.raises(CliError, match="1,048,576 bytes"):
+        one_job({"agent": "a", "input": "ü" * 600_000, "tenant_id": "t", "user_id": "u"})
+
+
 # ---- the rest ----
 
 
@@ -300,6 +378,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         *(["demo"], ["up"], ["down"], ["status"], ["doctor"], ["chat"], ["run"], ["submit"], ["watch"], ["sessions"]),
         *(["show"], ["cancel"], ["resume"], ["erase"], ["spend"], ["redrive"]),
+        *(["dead", verb] for verb in ("list", "show", "discard")),
         *(["tenant", verb] for verb in ("set", "show", "pause", "unpause", "index")),
         *(["audit", verb] for verb in ("show", "verify")),
     ],

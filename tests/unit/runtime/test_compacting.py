@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.kit import MODEL, POLICY, WHO, MemoryKit
 from tests.support.scripted import (
-    Block,
     ScriptedModel,
     begin,
     check_session,
@@ -33,6 +32,7 @@ from turnkeeper.core.transcript import text_of
 from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.faulty_table import Crash
+from turnkeeper.testing.script import Block
 
 GOAL = "Reconcile ledger LDG-2041 with the bank, and say what is left over."
 

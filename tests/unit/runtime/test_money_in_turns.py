@@ -85,7 +85,7 @@ def while_one_is_in_flight(kit: MemoryKit, allowance: Allowance) -> Head:
         return reply(say("first"))
 
     assert isinstance(kit.model, ScriptedModel)
-    kit.model._answers = iter([meanwhile, reply(say("cut"), stop="max_tokens")])
+    kit.model.add([meanwhile, reply(say("cut"), stop="max_tokens")])
     first = kit.run(first, LAMBDA)
     assert ended(first) == ("idle", "end_turn")
     return left[0]
@@ -125,7 +125,7 @@ def test_nobody_is_put_back_for_ever() -> None:
         return reply(say("first"))
 
     assert isinstance(kit.model, ScriptedModel)
-    kit.model._answers = iter([others, reply(say("second"))])
+    kit.model.add([others, reply(say("second"))])
     kit.run(begin(kit), LAMBDA)
     assert runs == ["queued"] * PUT_BACKS + ["idle"]
     assert requests(kit)[1].max_tokens < WANTED

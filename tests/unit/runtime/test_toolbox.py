@@ -552,7 +552,7 @@ def test_once_tools_wait_for_an_operator_where_the_agent_asks_for_it() -> None:
 
 def test_an_operator_lets_once_tools_go_on() -> None:
     kit, written = poisoned(block=True)
-    kit.model._answers = iter(  # type: ignore[attr-defined]
+    kit.model.instead(  # type: ignore[attr-defined]
         [reply(use("fetch")), reply(say("half"), stop="max_tokens"), reply(use("write", text="b"))]
     )
     head = play(kit, "reader")

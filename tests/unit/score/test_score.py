@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from functions.api.app import FrontDoor
 from functions.score import handler as module
+from tests.support.http import Caller
 from tests.support.kit import WHO, MemoryKit
 from tests.unit.observe.conftest import Stream
 from turnkeeper import Agent, Scoring
@@ -235,3 +237,27 @@ def test_the_worst_come_first(kit: MemoryKit, stream: Stream) -> None:
     handle(stream.event())
     assert [key.pk for key in kit.scores.worst_first("acme")] == [f"T#acme#S#{bad.session_id}"]
     assert not list(kit.scores.worst_first("other"))
+
+
+def test_lists_by_score_are_ones_own(kit: MemoryKit, stream: Stream) -> None:
+    ALWAYS.passes = False
+    bad = turn(kit)
+    handle(stream.event())
+    ALWAYS.passes = True
+    turn(kit)
+    handle(stream.event())
+
+    def listed(user: str, role: str, below: str) -> Any:
+        caller = Caller(FrontDoor(kit), user=user, role=role)
+        return caller.get(f"/v1/sessions?scored_below={below}").json()
+
+    assert [one["session_id"] for one in listed("ann", "user", "0.5")["sessions"]] == [bad.session_id]
+    assert listed("bob", "user", "0.5")["sessions"] == []
+    assert [one["session_id"] for one in listed("bob", "admin", "1")["sessions"]] == [bad.session_id]
+    assert listed("ann", "user", "0")["sessions"] == []
+    assert listed("ann", "user", "2")["code"] == "invalid_request"
+    session = Caller(FrontDoor(kit)).get(f"/v1/sessions/{bad.session_id}").json()
+    assert [(score["name"], score["passed"], score["turn"]) for score in session["scores"]] == [
+        ("always", False, 1),
+        ("ended", True, 1),
+    ]

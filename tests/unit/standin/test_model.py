@@ -56,9 +56,19 @@ def standin() -> StandIn:
 
 
 def test_echo_is_shortened(standin: StandIn) -> None:
-    assert said(standin, "hello") == "hello"
-    assert said(standin, "x" * 5000) == "x" * 200 + "…"
-    assert said(standin, [{"type": "image", "source": {"type": "url", "url": "https://example.com"}}]) == "(no text)"
+    assert said(standin, "[[echo]] hello") == "hello"
+    assert said(standin, "[[echo]]" + "x" * 5000) == "x" * 200 + "…"
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com"}}
+    assert said(standin, [image, {"type": "text", "text": "[[echo]]"}]) == "(no text)"
+
+
+def test_an_echo_is_an_answer_like_others(standin: StandIn) -> None:
+    replies = run(standin, "Now [[tool a {}]] [[tokens 7]] [[echo]] or never")
+    assert [block.get("text") for block in replies[-1]["content"]] == ["Now or never"]
+    assert replies[-1]["usage"]["output_tokens"] == 7
+    assert said(standin, "[[echo]] one", "one", "two", "two", "three") == "three", "behind a script that was ended"
+    with pytest.raises(ApiError, match="malformed directive"):
+        play(standin, "[[echo twice]]")
 
 
 @pytest.mark.parametrize("beside", ["", "<reminder>nearly out of budget</reminder>"])

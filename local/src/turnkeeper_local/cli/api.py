@@ -78,11 +78,15 @@ class Api:
     def finish(self, turn: Document, *, within_seconds: float) -> Document:
         """The turn once it rests, or as it is when the time is up."""
         deadline = time.monotonic() + within_seconds
-        while turn["status"] not in RESTING and turn.get("continuation_token"):
+        while turn["status"] not in RESTING:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            turn = self.go_on(turn["continuation_token"], wait=max(1, min(int(left), MAX_WAIT_SECONDS)))
+            if token := turn.get("continuation_token"):
+                turn = self.go_on(token, wait=max(1, min(int(left), MAX_WAIT_SECONDS)))
+            else:  # another user's: an admin may look on, and has no token
+                self.events(turn["session_id"], after=turn["last_seq"], wait=max(1, min(int(left), EVENT_WAIT_SECONDS)))
+                turn = self.session(turn["session_id"])
         return turn
 
     def fork(self, session_id: str, body: Document, *, wait: int = 0) -> Document:
@@ -98,8 +102,10 @@ class Api:
     def session(self, session_id: str) -> Document:
         return self._ask("GET", f"sessions/{session_id}")
 
-    def sessions(self, *, status: str | None, limit: int, cursor: str | None = None) -> Document:
-        query = {"status": status, "limit": limit, "cursor": cursor}
+    def sessions(
+        self, *, status: str | None, limit: int, cursor: str | None = None, scored_below: float | None = None
+    ) -> Document:
+        query = {"status": status, "limit": limit, "cursor": cursor, "scored_below": scored_below}
         return self._ask("GET", "sessions", params={name: value for name, value in query.items() if value is not None})
 
     def events(self, session_id: str, *, after: int = 0, wait: int = 0) -> Document:
@@ -137,6 +143,10 @@ class Api:
     def spend(self, session_id: str | None = None) -> Document:
         """Spent, reserved and cap of the caller's scopes; with a session, its task's too."""
         return self._ask("GET", "spend", params={"session_id": session_id} if session_id else {})
+
+    def agents(self) -> Document:
+        """The agents that the caller's tenant can begin a session with."""
+        return self._ask("GET", "agents")
 
     def health(self) -> Document:
         return self._ask("GET", "health")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from turnkeeper_local.cli import prompting
 from turnkeeper_local.cli.api import MAX_WAIT_SECONDS, RESTING, WELL, Api, Problem
+from turnkeeper_local.cli.deployed import agents_of
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.output import Output
 
@@ -16,7 +17,7 @@ Document = dict[str, Any]
 #: Posts the input and waits so many seconds: the turn.
 Post = Callable[[int], Document]
 
-_LONG = 365 * 86_400.0
+_LEAVE = "Ctrl-D or /exit leaves, /help tells more"
 
 
 def one_turn(out: Output, api: Api, post: Post, *, wait_seconds: float) -> None:
@@ -32,22 +33,50 @@ def one_turn(out: Output, api: Api, post: Post, *, wait_seconds: float) -> None:
         out.fail()
 
 
-def resume_by_token(api: Api, session_id: str, wait: int) -> Document:
+def resume_by_token(api: Api, session: Document, wait: int) -> Document:
     """Go on with a stopped session, as its user may.
 
     Raises:
         CliError: there is nothing to go on with.
     """
-    session = api.session(session_id)
     token = session.get("continuation_token")
     if not token:
+        session_id, status = session["session_id"], session["status"]
+        hints = {
+            "idle": f"`turnkeeper run {session['agent']} INPUT --session {session_id}` says something more in it",
+            "running": f"`turnkeeper watch {session_id}` follows it",
+            "queued": f"`turnkeeper watch {session_id}` follows it",
+        }
         raise CliError(
-            f"the session is {session['status']}: there is nothing to go on with",
+            f"the session is {status}: there is nothing to go on with",
             code="session_ended",
-            hint="`turnkeeper run AGENT INPUT --session ID` says something more in an idle session",
-            status=session["status"],
+            hint=hints.get(status, "nothing more can be said in it; `turnkeeper fork` begins one with a copy of it"),
+            status=status,
         )
     return api.go_on(token, wait=wait)
+
+
+def session_of(api: Api, session_id: str, agent: str) -> Document:
+    """The session, which has to be one of this agent.
+
+    Raises:
+        CliError: it is another's.
+    """
+    session = api.session(session_id)
+    if session["agent"] != agent and not _renamed(api, session["agent"], agent):
+        raise CliError(
+            f"session {session_id} is one of agent {session['agent']!r}, not of {agent!r}",
+            code="wrong_agent",
+            hint=f"`turnkeeper fork {session_id} INPUT --agent {agent}` goes on with a copy of it",
+            agent=session["agent"],
+        )
+    return session
+
+
+def _renamed(api: Api, before: str, now: str) -> bool:
+    """Whether the agent ``now`` was once called ``before``, or the other way round."""
+    agents = agents_of(api.agents())
+    return before in agents and now in agents and agents[before]["name"] == agents[now]["name"]
 
 
 def follow(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> None:
@@ -108,34 +137,40 @@ _WAITING_FOR = {"user": "thinking", "tool_results": "thinking", "assistant": "ru
 class Conversation:
     """An interactive chat. One session, as many turns as the user likes."""
 
-    def __init__(self, out: Output, api: Api, agent: str, session_id: str | None) -> None:
+    def __init__(
+        self, out: Output, api: Api, agent: str, session_id: str | None, banner: Callable[[], str] = str
+    ) -> None:
         self._out = out
         self._api = api
         self._agent = agent
         self._session_id = session_id
         self._seen = 0
-        self._interactive = not out.as_json and sys.stdin.isatty()
+        self._banner = banner
+        self._interactive = not out.as_json and prompting.is_interactive()
 
     def run(self) -> None:
         if self._session_id:
             self._catch_up(self._session_id)
+        if self._interactive:
+            self._out.note(
+                f"{self._banner()}\nsession {self._session_id or 'begins with your first message'}\n{_LEAVE}"
+            )
         for text in self._inputs():
             try:
                 if not self._turn(text):
-                    return
+                    break
             except KeyboardInterrupt:
-                self._out.note("left running; Ctrl-C again ends the chat, `turnkeeper watch` follows it")
+                follows = f"`turnkeeper watch {self._session_id}` follows it" if self._session_id else ""
+                self._out.note(f"left running; /exit ends the chat. {follows}")
             except Problem as problem:
                 if not self._interactive:
                     raise
                 self._out.tell(problem)  # a person can say something else, or later
         if self._session_id:
-            self._out.note(f"turnkeeper chat {self._agent} --session {self._session_id}")
+            self._out.note(f"`turnkeeper chat {self._agent} --session {self._session_id}` goes on from here")
 
     def _catch_up(self, session_id: str) -> None:
-        session = self._api.session(session_id)
-        if session["agent"] != self._agent:
-            raise CliError(f"session {session_id} is one of agent {session['agent']!r}", code="wrong_agent")
+        session_of(self._api, session_id, self._agent)
         for event in self._api.all_events(session_id):
             self._show(event, with_user=True)
 
@@ -145,10 +180,27 @@ class Conversation:
                 if line.strip():
                     yield line.strip()
             return
-        with contextlib.suppress(EOFError, KeyboardInterrupt):
-            # Blank ends it: nobody sends an empty message on purpose.
-            while text := self._out.console.input("[bold]›[/bold] ").strip():
+        for text in prompting.lines():
+            if text == "/exit":
+                return
+            if not text.startswith("/"):
                 yield text
+            elif text.startswith("//"):
+                yield text[1:]
+            else:
+                self._command(text)
+
+    def _command(self, text: str) -> None:
+        """A word to the chat itself."""
+        if text == "/session" and self._session_id:
+            from turnkeeper_local.cli.tables import session_table
+
+            self._out.console.print(session_table(self._api.session(self._session_id)))
+        elif text == "/session":
+            self._out.note("there is none before the first message")
+        else:
+            unknown = "" if text == "/help" else f"{text.split(maxsplit=1)[0]} is none of these:\n"
+            self._out.note(unknown + prompting.HELP)
 
     def _turn(self, text: str) -> bool:
         """Whether the conversation can go on after this turn."""

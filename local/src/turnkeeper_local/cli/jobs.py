@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.runtime.jobs import SCHEMA, Job, parse, session_id_of_job
+from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.errors import CliError
 
 
@@ -20,7 +22,12 @@ class Submission:
     job_id: str
     tenant_id: str
     agent: str
+    user_id: str
     body: str
+    #: Its id was made up here.
+    is_new: bool = False
+    #: Of the file that it came from.
+    line: int | None = None
 
     @property
     def session_id(self) -> str:
@@ -42,6 +49,7 @@ def one_job(fields: Mapping[str, Any]) -> Submission:
         CliError: the worker could never do it; says why.
     """
     values = {name: value for name, value in fields.items() if value is not None}
+    is_new = "job_id" not in values
     values.setdefault("job_id", f"cli-{uuid.uuid4().hex}")
     body = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False)
     try:
@@ -50,7 +58,9 @@ def one_job(fields: Mapping[str, Any]) -> Submission:
         raise CliError(f"not a job: {error.detail}", code="invalid_job") from error
     if not isinstance(job, Job):
         raise CliError("a continuation is not a job", code="invalid_job")
-    return Submission(job.job_id, job.tenant_id, job.agent, body)
+    if len(body.encode(errors="replace")) > MAX_MESSAGE_BYTES:
+        raise CliError(f"a job is at most {MAX_MESSAGE_BYTES:,} bytes", code="input_too_large")
+    return Submission(job.job_id, job.tenant_id, job.agent, job.user_id, body, is_new)
 
 
 def read_jobs(file: Path, common: Mapping[str, Any]) -> list[Submission]:
@@ -63,7 +73,8 @@ def read_jobs(file: Path, common: Mapping[str, Any]) -> list[Submission]:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{file} cannot be read: {error}", code="unreadable") from error
-    jobs = []
+    jobs: list[Submission] = []
+    seen: dict[tuple[str, str], Submission] = {}
     # Not splitlines(): JSON strings may hold the other characters that it takes for line ends.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -72,9 +83,27 @@ def read_jobs(file: Path, common: Mapping[str, Any]) -> list[Submission]:
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise CliError("not a JSON object", code="invalid_job")
-            jobs.append(one_job({**common, **fields}))
+            job = replace(one_job({**common, **fields}), line=number)
+            if (other := seen.setdefault((job.tenant_id, job.job_id), job)) is not job:
+                raise CliError(f"job_id {job.job_id!r} is also that of line {other.line}", code="duplicate_job")
+            jobs.append(job)
         except (ValueError, CliError) as error:
-            raise CliError(f"{file}, line {number}: {error}", code="invalid_job", line=number) from error
+            code = error.code if isinstance(error, CliError) else "invalid_job"
+            raise CliError(f"{file}, line {number}: {error}", code=code, line=number) from error
     if not jobs:
         raise CliError(f"{file} holds no jobs", code="invalid_job")
     return jobs
+
+
+def check_agents(jobs: Iterable[Submission], deployed: Deployed) -> None:
+    """Raises CliError for the first job whose agent its tenant does not have: the worker could only set it aside."""
+    for job in jobs:
+        why_not = deployed.why_not(job.agent, tenant_id=job.tenant_id, user_id=job.user_id)
+        if why_not is not None:
+            where = f"line {job.line}: " if job.line is not None else ""
+            raise CliError(
+                f"{where}{why_not}",
+                code="agent_not_found",
+                hint="nothing was sent; --no-check sends it anyway, for an agent that is deployed in a moment",
+                agent=job.agent,
+            )

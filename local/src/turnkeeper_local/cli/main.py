@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from turnkeeper_local.cli import called
 from turnkeeper_local.cli.commands import (
     agents,
     audits,
     branches,
+    dead,
+    dev,
     evals,
     jobs,
     kits,
+    projects,
     secrets,
     sessions,
     talk,
@@ -26,11 +32,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (kits, agents, talk, sessions, branches, jobs):
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from turnkeeper_project import kit_version
+
+        typer.echo(f"turnkeeper {kit_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[  # noqa: ARG001 - its callback has answered
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run Claude agents: a whole kit on this machine, or one deployed to AWS."""
+    called.begin()
+
+
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
 )
+app.add_typer(dead.app, name="dead", rich_help_panel="Operating", help="Jobs that did not work: the dead-letter queue.")
 app.add_typer(
     audits.app,
     name="audit",

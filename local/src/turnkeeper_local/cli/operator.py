@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from turnkeeper.adapters.sqs import redrive
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.caps import format_cap, format_rule, parse_cap
-from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
+from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.stops import resumable
 from turnkeeper.ports import Item
-from turnkeeper.runtime.jobs import Job, parse
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
+from turnkeeper_local.cli.dead_letters import DeadLetterOffice
+from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
 from turnkeeper_project import find_project
 
@@ -142,32 +141,19 @@ class Operator:
     def submit(self, body: str, *, tenant_id: str) -> None:
         self._kit.queue.send(body, group=tenant_id)
 
-    def redrive(self) -> int:
-        settings = self._kit.settings
-        assert settings.queue_url is not None
-        assert settings.dlq_url is not None
-        recorded: set[str] = set()
-
-        def record(body: str) -> None:
-            """First the record, then the deed: the queue cannot take part in a transaction of the table."""
-            tenant_id = self._tenant_of(body)
-            if tenant_id is not None and tenant_id not in recorded:
-                self._kit.tenants.audit(tenant_id, "operator_action", self._name(), {"action": "redrive"})
-                recorded.add(tenant_id)
-
-        return redrive(self._kit.aws.sqs, dlq_url=settings.dlq_url, queue_url=settings.queue_url, before=record)
-
-    def _tenant_of(self, body: str) -> str | None:
-        """Whose message it is; ``None`` for what is no message of ours, and so moves nobody's session."""
+    def is_known(self, tenant_id: str, session_id: str) -> bool:
+        """Whether there is, or was, a session of this id."""
         try:
-            message = parse(body)
-            return (
-                message.tenant_id
-                if isinstance(message, Job)
-                else self._kit.tokens.verify(message.continuation_token).tenant_id
-            )
-        except (TurnkeeperError, ValueError):
-            return None
+            self._kit.sessions.head(tenant_id, session_id)
+        except SessionNotFound:
+            return False
+        return True
+
+    def deployed(self, place: Place) -> Deployed:
+        return Deployed(place, lambda: self._kit.catalog)
+
+    def dead_letter_office(self, place: Place) -> DeadLetterOffice:
+        return DeadLetterOffice(self._kit, self._name, self.deployed(place))
 
     def queue_depths(self) -> dict[str, int]:
         """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""
@@ -252,7 +238,7 @@ class Operator:
 
 def connect(place: Place) -> Operator:
     """The operator of a kit, with the settings that its stacks say."""
-    os.environ.update(place.environment())
+    place.enter()
     outputs = place.outputs
     settings = Settings(
         table=outputs["TableName"],

@@ -6,14 +6,33 @@ from typing import Annotated
 
 import typer
 
+from turnkeeper_local.cli.called import remember
+
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+ResetSettings = Annotated[
+    bool,
+    typer.Option("--reset-settings", help="Forget the settings of the last `up`: defaults, and the environment's."),
+]
 Stack = Annotated[
     str | None,
-    typer.Option("--stack", metavar="NAME", envvar="TURNKEEPER_STACK", help="A deployed kit, by its stacks' prefix."),
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        envvar="TURNKEEPER_STACK",
+        help="A deployed kit, by its stacks' prefix.",
+        callback=remember("stack"),
+    ),
 ]
-Tenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="Tenant; `local` on the local kit.")]
-User = Annotated[str | None, typer.Option("--user", metavar="U", help="User; `dev` on the local kit.")]
-Role = Annotated[str | None, typer.Option("--role", metavar="R", help="Role; `admin` on the local kit.")]
+Tenant = Annotated[
+    str | None,
+    typer.Option("--tenant", metavar="T", help="Tenant; `local` on the local kit.", callback=remember("tenant")),
+]
+User = Annotated[
+    str | None, typer.Option("--user", metavar="U", help="User; `dev` on the local kit.", callback=remember("user"))
+]
+Role = Annotated[
+    str | None, typer.Option("--role", metavar="R", help="Role; `admin` on the local kit.", callback=remember("role"))
+]
 Wait = Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Wait this many seconds for the turn to rest.")]
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id: ses_...", show_default=False)]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+_PIPED_WIDTH = 240
 
 
 class Output:
@@ -37,7 +38,9 @@ class Output:
         """Standard output, for people."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        # Into a file or a pipe nothing is cut, unless somebody says how wide that is.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
     @cached_property
     def notes(self) -> Console:
@@ -45,6 +48,11 @@ class Output:
         from rich.console import Console
 
         return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask."""
+        return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
 
     # ---- answers ----
 
@@ -67,7 +75,9 @@ class Output:
         if not self.as_json:
             from rich.text import Text
 
-            self.notes.print(Text(text, style="dim"))
+            from turnkeeper_local.cli.called import as_called
+
+            self.notes.print(Text(as_called(text), style="dim"))
 
     def fail(self) -> None:
         """End with exit code 1, after an answer that says why."""
@@ -98,19 +108,30 @@ class Output:
 
     def tell(self, error: CliError) -> None:
         """Say what went wrong."""
+        from turnkeeper_local.cli.called import as_called
+
         if self.as_json:
             document = {"code": error.code, "detail": error.detail, **error.data}
             if error.hint:
-                document["hint"] = error.hint
+                document["hint"] = as_called(error.hint)
             write_line({"error": document}, indent=None if self._answered else 2)
             return
         from rich.text import Text
 
         from turnkeeper_local.cli.text import plain
 
-        self.notes.print(Text.assemble(("error  ", "bold red"), plain(error.detail)))
+        self.notes.print(Text.assemble(("error  ", "bold red"), plain(as_called(error.detail))))
+        for line in _reasons(error):
+            self.notes.print(Text(f"       {plain(line)}"))
         if error.hint:
-            self.notes.print(Text(f"       {plain(error.hint)}", style="dim"))
+            self.notes.print(Text(f"       {plain(as_called(error.hint))}", style="dim"))
+
+
+def _reasons(error: CliError) -> list[str]:
+    """Where and why, one a line, of an error that says so (`errors` of a problem document)."""
+    errors = error.data.get("errors")
+    found = [each for each in errors if isinstance(each, Mapping)] if isinstance(errors, list) else []
+    return [f"{each.get('where')}: {each.get('why')}" for each in found]
 
 
 def write_line(document: Any, *, indent: int | None = None) -> None:
@@ -134,5 +155,8 @@ def explain(error: BaseException) -> CliError | None:
     if isinstance(error, TurnkeeperError):
         return CliError(error.detail, **{**error.data, "code": error.code})
     if isinstance(error, BotoCoreError | ClientError):
-        return CliError(f"AWS: {error}", code="aws_error", hint="`turnkeeper doctor` looks at what is in the way")
+        profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+        used = f" (the profile in use is {profile!r}, from AWS_PROFILE)" if profile else ""
+        hint = "`turnkeeper doctor` looks at what is in the way"
+        return CliError(f"AWS: {error}{used}", code="aws_error", hint=hint)
     return None

@@ -39,6 +39,7 @@ class Place:
         """Credentials: the emulator's for the local kit, whatever AWS tools use for a deployed one."""
         import boto3
 
+        self.enter()
         if self.local:
             return boto3.Session("test", "test", region_name=self.region)
         return boto3.Session(region_name=self.region)
@@ -58,7 +59,10 @@ class Place:
         for stack in (f"{self.stacks}State", f"{self.stacks}Api"):
             try:
                 described = client.describe_stacks(StackName=stack)["Stacks"][0]
-            except (ClientError, IndexError) as error:
+            except ClientError as error:
+                # Whatever else went wrong, such as a token that has expired, is told as what it is.
+                if error.response["Error"]["Code"] != "ValidationError":
+                    raise
                 where = self.session.region_name or "no region"
                 raise CliError(
                     f"there is no stack {stack} in {where}: {error}",
@@ -89,6 +93,15 @@ class Place:
         if self.local:
             return default
         raise UsageError(f"{option} is needed for a deployed kit", code="usage")
+
+    def enter(self) -> None:
+        """Make AWS clients of this process talk to this place. Profiles, regions and endpoints of the user's are about
+        an account, so for the local kit none of them counts, however broken it is."""
+        if not self.local:
+            return
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(self.environment())
 
     def environment(self) -> dict[str, str]:
         """What makes AWS clients that know nothing of this place talk to it; nothing for a deployed kit."""

@@ -21,9 +21,13 @@ class Status:
         from rich.table import Table
         from rich.text import Text
 
+        if not console.is_terminal:  # for programs, and for copying: as it is, never cut or filled up
+            for name, value in self.document.items():
+                console.print(f"{name:<16}  {_said(value)}", markup=False, soft_wrap=True)
+            return
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
-        table.add_column()
+        table.add_column(overflow="fold")
         for name, value in self.document.items():
             table.add_row(name, Text(_said(value)))
         console.print(table)

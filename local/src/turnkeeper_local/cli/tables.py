@@ -11,12 +11,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from turnkeeper_local.cli.text import arguments, clock, moment, plain, recent, seconds, short, usd
+from turnkeeper_local.cli.called import as_called
+from turnkeeper_local.cli.text import age, arguments, clock, moment, plain, recent, seconds, short, usd
 
 if TYPE_CHECKING:
     from turnkeeper_local.cli.operator import Chain
 
 Document = Mapping[str, Any]
+
+#: Characters of a message that are shown.
+_SHOWN_BODY = 4_000
+#: Of a dead letter's id: enough to name it by.
+_SHORT_ID = 8
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -32,7 +38,7 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in pairs:
-        table.add_row(name, Text(plain(value)))
+        table.add_row(Text(plain(name)), Text(plain(value)))
     return table
 
 
@@ -130,6 +136,43 @@ def tenant_table(tenant: Document) -> Group:
         (plain(tenant["tenant_id"]), "bold"), f"  plan {plain(tenant['plan'])}  {tenant['timezone']}  ", state
     )
     return Group(title, table)
+
+
+def dead_letters_table(letters: Sequence[Document]) -> Group:
+    """A line for each, by the beginning of its id; below, sessions that there are, and what to do about each code."""
+    table = _table("id", "error_code", "agent", "tenant", "age", "receives", "still", right=("age", "receives"))
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for letter in letters:
+        cells = [
+            *(letter["id"][:_SHORT_ID], letter["error_code"], letter["agent"] or "-", letter["tenant_id"] or "-"),
+            *(age(letter["age_seconds"]), letter["receives"] or "-", "yes" if letter["still"] else ""),
+        ]
+        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    begun = [letter for letter in letters if letter["session_id"]]
+    sessions = [(one["id"][:_SHORT_ID], f"session {one['session_id']}, {one['session_status']}") for one in begun]
+    todo = {letter["error_code"]: letter["what_now"].replace(letter["id"], "ID") for letter in letters}
+    return Group(table, _facts([*sessions, *((code, as_called(what)) for code, what in todo.items())]))
+
+
+def dead_letter_table(letter: Document) -> Group:
+    session = f"{letter['session_id']}, {letter['session_status']}" if letter["session_id"] else "none"
+    facts = _facts(
+        [
+            ("id", letter["id"]),
+            ("error_code", letter["error_code"]),
+            ("detail", letter["detail"] or "it was received, and nobody was ever done with it"),
+            ("agent", letter["agent"] or "-"),
+            ("tenant, user", f"{letter['tenant_id'] or '-'}, {letter['user_id'] or '-'}"),
+            ("job", letter["job_id"] or "-"),
+            ("session", session),
+            ("since", f"{moment(letter['sent_at'])}, {age(letter['age_seconds'])} ago"),
+            ("receives", str(letter["receives"] or "-")),
+            ("still", letter["still"] or "nothing is known to be in its way any more"),
+            ("what now", as_called(letter["what_now"])),
+        ]
+    )
+    return Group(facts, Text(), Text(plain(letter["body"][:_SHOWN_BODY])))
 
 
 def audit_table(records: Sequence[Document]) -> Table:

@@ -65,6 +65,14 @@ def recent(at: str | None) -> str:
     return text.removeprefix(f"{today} ")
 
 
+def age(seconds: int) -> str:
+    """A span of time in the largest unit that it has at least two of, else in seconds."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def arguments(values: Any, width: int = 90) -> str:
     """The arguments of a tool call, as in a call."""
     import json

@@ -47,7 +47,7 @@ def deploy(
     ministack: Ministack,
     settings: KitSettings,
     *,
-    dependencies: Path,
+    assembly: Path,
     model_url: str,
     tool_secrets: Mapping[str, str],
     tool_settings: Mapping[str, str],
@@ -57,7 +57,6 @@ def deploy(
     Args:
         tool_secrets: ARNs, by the names that tools use.
     """
-    assembly = _assembly(home, settings, dependencies)
     lease, turn = str(settings.lease_seconds), f"{settings.turn_seconds:g}"
     parameters = [
         f"{STATE_STACK}:LeaseSeconds={lease}",
@@ -91,7 +90,7 @@ def deploy(
     )
 
 
-def _assembly(home: Home, settings: KitSettings, dependencies: Path) -> Path:
+def synthesize(home: Home, settings: KitSettings, dependencies: Path) -> Path:
     """The cloud assembly of this tree, synthesized where it is not kept from before."""
     context = {
         "local": "true",

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import file_lock
-from turnkeeper_local.kit.processes import clean_environment
+from turnkeeper_local.kit.processes import tool_environment
 from turnkeeper_project import Project, kit_source
+from turnkeeper_project.target import find_uv
 
 
 def ensure_cdk(project: Project) -> Path:
@@ -55,15 +55,6 @@ def ensure_ministack(project: Project) -> Path:
     return folder
 
 
-def find_uv() -> str:
-    """The uv of our own environment, or one on the PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
-        raise KitError("uv is not installed; `make setup` installs it")
-    return found
-
-
 def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:
     """What the Lambdas import, installed for the emulator's Python, which is what runs them."""
     done = _run([sys.executable, "-m", "turnkeeper_infra.bundle", "host", str(emulator / "bin" / "python")], project)
@@ -73,11 +64,11 @@ def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:
 def builder_environment(project: Path) -> dict[str, str]:
     """For programs of the kit that work on a project."""
     cache = {"TURNKEEPER_CACHE": os.environ["TURNKEEPER_CACHE"]} if "TURNKEEPER_CACHE" in os.environ else {}
-    return clean_environment({"TURNKEEPER_PROJECT": str(project), **cache})
+    return tool_environment({"TURNKEEPER_PROJECT": str(project), **cache})
 
 
 def _run(command: list[str], project: Project | None = None) -> subprocess.CompletedProcess[str]:
-    environment = builder_environment(project.root) if project else clean_environment()
+    environment = builder_environment(project.root) if project else tool_environment()
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise KitError(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")

@@ -37,6 +37,11 @@ class Home:
         return self.path / "kit.json"
 
     @property
+    def state(self) -> Path:
+        """What the emulator keeps while it is down: tables, queues, buckets, secrets, stacks."""
+        return self.path / "state"
+
+    @property
     def temporary(self) -> Path:
         """Scratch of the emulator and its Lambdas; `down` empties it."""
         return self.path / "tmp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,14 +75,27 @@ class Ministack:
         return f"{self.endpoint_url}/_aws/execute-api/{api_id}"
 
 
-def start_ministack(home: Home, project: Project, *, first_port: int, on_start: OnStart = lambda _: None) -> Ministack:
-    """Start an emulator and wait until it answers. The caller ends it: `.process.end(...)`."""
+def start_ministack(
+    home: Home,
+    project: Project,
+    *,
+    first_port: int,
+    keep: bool = False,
+    before_start: Callable[[str], None] = lambda _: None,
+    on_start: OnStart = lambda _: None,
+) -> Ministack:
+    """Start an emulator and wait until it answers. The caller ends it: `.process.end(...)`.
+
+    With `keep` it begins with what is in `home.state`, and writes its state there when it is asked to end.
+    `before_start` is told the address that it will have.
+    """
     folder = ensure_ministack(project)
     home.make()
     log = home.log("ministack")
     with picking():
         port = free_port(first_port)
         endpoint_url = f"http://{HOST}:{port}"
+        before_start(endpoint_url)
         environment = clean_environment(
             {
                 "GATEWAY_PORT": str(port),
@@ -92,8 +106,10 @@ def start_ministack(home: Home, project: Project, *, first_port: int, on_start: 
                 # A waiting front door and a running turn hold a thread each, and their table calls need more.
                 "MINISTACK_WORKER_THREADS": "256",
                 "TMPDIR": str(home.temporary),
-                "STATE_DIR": str(home.temporary / "state"),
-                "S3_DATA_DIR": str(home.temporary / "s3"),
+                "STATE_DIR": str(home.state),
+                "S3_DATA_DIR": str(home.state / "s3"),
+                "PERSIST_STATE": "1" if keep else "0",
+                "S3_PERSIST": "1" if keep else "0",
                 "AWS_ENDPOINT_URL": endpoint_url,  # handed on to the Lambdas
                 "PYTHONDONTWRITEBYTECODE": "1",  # every Lambda process has a folder of its own, thrown away
             }

@@ -17,8 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-KEPT_OUT_PREFIXES = ("AWS_", "ANTHROPIC_", "TURNKEEPER_", "CDK_", "PYTEST_", "COV_")
-KEPT_OUT = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"})
+_OF_THE_MACHINE = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "LD_LIBRARY_PATH"),
+        # How this machine reaches the network: without them Claude may be out of reach.
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+)
+_OF_THE_MACHINE_PREFIX = "LC_"
+_NOT_FOR_TOOLS_PREFIXES = ("AWS_", "ANTHROPIC_", "TURNKEEPER_", "CDK_", "PYTEST_", "COV_")
+_NOT_FOR_TOOLS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +101,34 @@ def spawn(
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what would lead a child astray: other accounts, keys, module paths.
-
-    Loopback addresses never go through a proxy.
+    """What a part of the kit runs with: `extra`, and what describes the machine. Nothing else of this shell, as on
+    Lambda: an agent that needs a variable has to be given it where it is deployed, too.
     """
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in KEPT_OUT and not name.startswith(KEPT_OUT_PREFIXES)
+        if name in _OF_THE_MACHINE or name.startswith(_OF_THE_MACHINE_PREFIX)
     }
+    return _direct_at_home(environment) | dict(extra or {})
+
+
+def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the tools run with that install and deploy (uv, npm, the CDK): this shell's environment, with the settings
+    that users have for them, without what would lead them astray: other accounts, keys, module paths.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _NOT_FOR_TOOLS and not name.startswith(_NOT_FOR_TOOLS_PREFIXES)
+    }
+    return _direct_at_home(environment) | dict(extra or {})
+
+
+def _direct_at_home(environment: dict[str, str]) -> dict[str, str]:
+    """Loopback addresses never go through a proxy."""
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [environment.get(name), "127.0.0.1", "localhost"]))
-    return environment | dict(extra or {})
+    return environment
 
 
 def _start_time(pid: int) -> str | None:

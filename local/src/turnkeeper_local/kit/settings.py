@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from turnkeeper_local.kit.errors import KitError
@@ -12,6 +12,18 @@ from turnkeeper_local.kit.ports import DEFAULT_FIRST_PORT
 from turnkeeper_project import find_project
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+KEY = "ANTHROPIC_API_KEY"
+_VARIABLES = {
+    "TURNKEEPER_PORT": "first_port",
+    "TURNKEEPER_TURN_SECONDS": "turn_seconds",
+    "TURNKEEPER_LEASE_SECONDS": "lease_seconds",
+    "TURNKEEPER_WORKER_CONCURRENCY": "worker_concurrency",
+    "TURNKEEPER_FETCH_CONTENTS": "fetch_contents",
+    "TURNKEEPER_AGENTS": "agents",
+    "TURNKEEPER_SCENARIO": "scenario",
+    "TURNKEEPER_LOG_LEVEL": "log_level",
+    "TURNKEEPER_MODEL_URL": "model_url",
+}
 
 
 @dataclass(frozen=True)  # no slots: the defaults are read from the class below
@@ -31,6 +43,8 @@ class KitSettings:
     log_level: str = "INFO"
     anthropic_api_key: str | None = None
     """With a key Claude answers; without, the stand-in."""
+    key_kept: bool = False
+    """Claude answers, with the key that an earlier `up` has put where the kit keeps its secrets."""
     model_url: str | None = None
     """A Messages API to use instead of starting the stand-in, or with a key, instead of Anthropic's."""
     project: Path = field(default_factory=lambda: find_project().root)
@@ -39,8 +53,17 @@ class KitSettings:
     """A tree of the kit's repository to run instead of the kit that is installed: for tests of the kit itself."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> KitSettings:
-        """Read `TURNKEEPER_*` and the model's settings; a value that makes no sense is refused by name."""
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ, remembered: Mapping[str, str] | None = None
+    ) -> KitSettings:
+        """Read `TURNKEEPER_*` and the model's settings; a value that makes no sense is refused by name.
+
+        What the environment does not name is as `remembered` (see `variables`); a variable that it sets to nothing goes
+        back to its default.
+        """
+        recalled = still_meant(remembered or {}, environment)
+        environment = {**recalled, **environment}
+        key_kept = KEY in recalled
         if environment.get("TURNKEEPER_MODEL_PROVIDER", "anthropic") != "anthropic":
             raise KitError(
                 "the local kit cannot use Bedrock: its Lambdas have no AWS credentials but the emulator's. "
@@ -62,14 +85,40 @@ class KitSettings:
             agents=os.pathsep.join(agents),
             allow_broken=_switch(environment, "TURNKEEPER_ALLOW_BROKEN", cls.allow_broken),
             scenario=str(Path(scenario).resolve()) if scenario else None,
-            log_level=environment.get("TURNKEEPER_LOG_LEVEL", cls.log_level),
-            anthropic_api_key=environment.get("ANTHROPIC_API_KEY") or None,
+            log_level=environment.get("TURNKEEPER_LOG_LEVEL") or cls.log_level,
+            anthropic_api_key=None if key_kept else environment.get(KEY) or None,
+            key_kept=key_kept,
             model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
         )
 
     @property
+    def more_agents(self) -> list[Path]:
+        """Further folders of agents, beside the project's own."""
+        return [Path(part) for part in self.agents.split(os.pathsep) if part]
+
+    @property
     def uses_standin(self) -> bool:
-        return self.anthropic_api_key is None and self.model_url is None
+        return self.anthropic_api_key is None and not self.key_kept and self.model_url is None
+
+    def variables(self) -> dict[str, str]:
+        """What differs from the defaults, by the variables that choose it; of the key only that there is one."""
+        defaults = {each.name: each.default for each in fields(self)}
+        told = {
+            name: str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+            for name, attribute in _VARIABLES.items()
+            if (value := getattr(self, attribute)) != defaults[attribute]
+        }
+        if self.anthropic_api_key or self.key_kept:
+            told[KEY] = "kept"
+        return {name: str(value) for name, value in told.items()}
+
+
+def still_meant(remembered: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """What is remembered and not chosen anew."""
+    chosen = set(environment)
+    if "ANTHROPIC_BASE_URL" in environment:
+        chosen.add("TURNKEEPER_MODEL_URL")
+    return {name: value for name, value in remembered.items() if name not in chosen}
 
 
 def _words(value: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,27 +10,60 @@ from pathlib import Path
 
 import turnkeeper_local
 from turnkeeper_local.kit.settings import KitSettings
-from turnkeeper_local.kit.values import SECRETS_FILE, SETTINGS_FILE
+from turnkeeper_local.kit.values import value_files
 from turnkeeper_project import kit_source
 
 
 def fingerprint(settings: KitSettings, values: Mapping[str, object]) -> str:
     """Changes when a file of the deployment does, or of what deploys it, or one of `values`."""
+    return _digest(_roots(settings), values)
+
+
+def _digest(roots: Iterable[Path], values: Mapping[str, object]) -> str:
     digest = hashlib.sha256(repr(sorted(values.items())).encode())
-    for root in _roots(settings):
+    for root in roots:
         for file in sorted(_files(root)):
             digest.update(f"\0{root.name}\0{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
+def standin_fingerprint(settings: KitSettings) -> str:
+    """Changes when the stand-in's own code does, or its scenario."""
+    here = Path(turnkeeper_local.__file__).parent
+    return _digest([here / "standin", *([Path(settings.scenario)] if settings.scenario else [])], {})
+
+
+def stamps(settings: KitSettings) -> dict[Path, tuple[int, int]]:
+    """Every file of a deployment with its time and size: differs from what it was once something was edited."""
+    found = {}
+    for file in (file for root in [*_roots(settings), *value_files(settings.project)] for file in _files(root)):
+        with contextlib.suppress(FileNotFoundError):  # an editor may be replacing it
+            stat = file.stat()
+            found[file] = (stat.st_mtime_ns, stat.st_size)
+    return found
+
+
+def code_roots(settings: KitSettings) -> list[Path]:
+    """What functions and worker run: with the code of the kit, agents and policy."""
+    kit = kit_source(settings.source_root)
+    more = [Path(part) for part in settings.agents.split(os.pathsep) if part]
+    return [
+        kit.package,
+        kit.functions,
+        kit.worker,
+        settings.project / "agents",
+        settings.project / "policy.toml",
+        *more,
+    ]
+
+
 def _roots(settings: KitSettings) -> Iterator[Path]:
-    kit, installed, project = kit_source(settings.source_root), kit_source(), settings.project
-    yield from (kit.package, kit.functions, kit.worker)
+    installed, project = kit_source(), settings.project
+    yield from code_roots(settings)
     yield from (installed.requirements, installed.package.parent / "turnkeeper_project")
     yield from (Path(turnkeeper_local.__file__).parent / part for part in ("kit", "standin"))
-    yield from (project / part for part in ("agents", "policy.toml", "cdk.json", SECRETS_FILE, SETTINGS_FILE))
-    yield from (Path(part) for part in settings.agents.split(os.pathsep) if part)
+    yield from (project / part for part in ("cdk.json", "requirements.lock"))
     # The CDK app is found by its folder: importing it starts nothing, but it is not there without its extra.
     yield infra_package(installed.package.parent)
 

@@ -3,8 +3,10 @@
     python -m turnkeeper_local.kit.supervise SPECIFICATION
 
 The specification is a JSON file: `{"command", "environment", "folder", "log", "local_json", "document"}`. `document` is
-what `local.json` holds besides `worker_pid`. SIGTERM ends the supervisor and hands its worker the same signal; it waits
-for the worker to bring its sessions to a safe point, as long as whoever sent the signal lets it.
+what `local.json` holds besides `worker_pid`. SIGHUP starts another worker, as the specification says by then, and lets
+the one before hand its sessions on, as a deployment of the service does. SIGTERM ends the supervisor and hands its
+worker the same signal; it waits for the worker to bring its sessions to a safe point, as long as whoever sent the
+signal lets it.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Supervisor:
     """One worker at a time, until told to stop."""
 
-    def __init__(self, specification: dict[str, Any]) -> None:
-        self._specification = specification
+    def __init__(self, specification: Path) -> None:
+        self._path = specification
+        self._specification = self._read()
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -37,6 +40,16 @@ class Supervisor:
         self._stopping = True
         if self._worker is not None and self._worker.poll() is None:
             self._worker.terminate()
+
+    def replace(self, _number: int, _frame: FrameType | None) -> None:
+        """Start a successor; whoever waits for a worker then waits for that one."""
+        predecessor = self._worker
+        if self._stopping or predecessor is None:
+            return
+        self._specification = self._read()
+        self._start_worker()
+        if predecessor.poll() is None:
+            predecessor.terminate()
 
     def run(self) -> int:
         """Return the last worker's exit code, once told to stop."""
@@ -53,10 +66,23 @@ class Supervisor:
             time.sleep(pause_seconds)
         return exit_code
 
+    def _read(self) -> dict[str, Any]:
+        specification: dict[str, Any] = json.loads(self._path.read_text())
+        return specification
+
     def _run_worker(self) -> int:
+        worker = self._start_worker()
+        while True:
+            exit_code = worker.wait()
+            if worker is self._worker:
+                return exit_code
+            assert self._worker is not None
+            worker = self._worker
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
         specification = self._specification
         with Path(specification["log"]).open("ab") as log:
-            self._worker = subprocess.Popen(
+            self._worker = worker = subprocess.Popen(
                 specification["command"],
                 env=specification["environment"],
                 cwd=specification["folder"],
@@ -64,21 +90,21 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        write_json(Path(specification["local_json"]), {**specification["document"], "worker_pid": self._worker.pid})
+        write_json(Path(specification["local_json"]), {**specification["document"], "worker_pid": worker.pid})
         if self._stopping:  # the signal came between the start and now
-            self._worker.terminate()
-        return self._worker.wait()
+            worker.terminate()
+        return worker
 
     def _note(self, message: str) -> None:
-        sys.stdout.write(f"{time.strftime('%H:%M:%S')} supervisor: {message}\n")
+        sys.stdout.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} INFO [supervisor] {message}\n")
         sys.stdout.flush()
 
 
 def main(arguments: list[str]) -> int:
-    specification = json.loads(Path(arguments[0]).read_text())
-    supervisor = Supervisor(specification)
+    supervisor = Supervisor(Path(arguments[0]))
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
+    signal.signal(signal.SIGHUP, supervisor.replace)
     return supervisor.run()
 
 

@@ -8,6 +8,7 @@ on as a deployment does: no secret is on a command line, in an environment or in
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -38,6 +39,20 @@ class LocalValues:
     def read(cls, project: Path) -> LocalValues:
         """Raises KitError where a file is none; the text names it, and quotes nothing of it."""
         return cls(_read(project / SECRETS_FILE, private=True), _read(project / SETTINGS_FILE))
+
+
+def value_files(project: Path) -> list[Path]:
+    """Where they are, whether there is something or not."""
+    return [project / SECRETS_FILE, project / SETTINGS_FILE]
+
+
+def values_digest(project: Path) -> str:
+    """Changes when one of them does."""
+    digest = hashlib.sha256()
+    for file in value_files(project):
+        digest.update(file.read_bytes() if file.is_file() else b"")
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def set_secret(project: Path, name: str, value: str) -> Path:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.kit.deploy import Deployed
-from turnkeeper_local.kit.errors import with_log_tail
-from turnkeeper_local.kit.home import Home, write_json
+from turnkeeper_local.kit.errors import KitError, with_log_tail
+from turnkeeper_local.kit.home import Home, read_json, write_json
 from turnkeeper_local.kit.http import answers, wait_until
 from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.ports import HOST, free_port, picking
-from turnkeeper_local.kit.processes import OnStart, clean_environment, spawn
+from turnkeeper_local.kit.processes import OnStart, Started, clean_environment, spawn
 from turnkeeper_local.kit.settings import KitSettings
 from turnkeeper_project import kit_source
 
@@ -30,10 +32,11 @@ def start_worker(
     settings: KitSettings,
     document: Mapping[str, Any],
     *,
+    dependencies: Path,
     on_start: OnStart,
 ) -> None:
     """Start supervisor and worker, and wait for the worker's health. The supervisor writes `local.json`."""
-    environment = _environment(ministack, deployed, settings)
+    environment = _environment(ministack, deployed, settings, dependencies)
     path = home.path / "supervise.json"
     with picking():
         health_port = free_port(settings.first_port)
@@ -64,8 +67,34 @@ def start_worker(
         raise with_log_tail("the worker did not become healthy", home.log("worker"))
 
 
-def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings) -> dict[str, str]:
-    """The turn Lambda's own settings, read back from the deployment, and what only the worker has."""
+def replace_worker(home: Home, supervisor: Started, *, first_port: int) -> None:
+    """Start a worker with the code as it is now, and let the one before hand on what it runs."""
+    path = home.path / "supervise.json"
+    before = (read_json(home.local_json) or {}).get("worker_pid")
+    with picking():
+        health_port = free_port(first_port)
+        specification = read_json(path)
+        if specification is None:
+            raise KitError("no local kit is up")
+        specification["environment"]["TURNKEEPER_HEALTH_PORT"] = str(health_port)
+        write_json(path, specification)
+        os.kill(supervisor.pid, signal.SIGHUP)
+        ready = wait_until(
+            lambda: (
+                (read_json(home.local_json) or {}).get("worker_pid") != before
+                and answers(f"http://{HOST}:{health_port}/healthz")
+            ),
+            within_seconds=_READY_SECONDS,
+            while_alive=supervisor.alive,
+        )
+    if not ready:
+        raise with_log_tail("the worker did not become healthy", home.log("worker"))
+
+
+def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings, dependencies: Path) -> dict[str, str]:
+    """The turn Lambda's own settings, read back from the deployment, and what only the worker has. It imports what is
+    locked for the project, as Lambda does, whatever the environment holds that it is started from."""
+    leaves, package = kit_source(settings.source_root).module_paths
     client: LambdaClient = ministack.session().client("lambda", endpoint_url=ministack.endpoint_url)
     function = client.get_function_configuration(FunctionName=deployed.turn_function)
     lambda_settings = dict(function["Environment"]["Variables"])
@@ -76,7 +105,7 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
             **ministack.environment(),
             "POWERTOOLS_SERVICE_NAME": "worker",
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
-            "PYTHONPATH": os.pathsep.join(map(str, kit_source(settings.source_root).module_paths)),
+            "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package))),
             "PYTHONUNBUFFERED": "1",
             **({"TURNKEEPER_AGENTS": settings.agents} if settings.agents else {}),
         }

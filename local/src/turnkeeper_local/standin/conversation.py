@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from turnkeeper_local.standin.directives import THINKING, Script, parse
+from turnkeeper_local.standin.directives import THINKING, DirectiveError, Script, parse
 
 Message = Mapping[str, Any]
 Block = Mapping[str, Any]
@@ -68,6 +68,19 @@ def find_prompt(messages: Sequence[Message]) -> Prompt | None:
         if script is not None or not has_tool_results(message.get("content")):
             return Prompt(index, text, script)
     return None
+
+
+def has_script(messages: Iterable[Message]) -> bool:
+    """Whether a user wrote directives in any of these messages."""
+    texts = (text_of(message.get("content")) for message in messages if message.get("role") == "user")
+    return any(_holds_directives(text) for text in texts if "[[" in text)
+
+
+def _holds_directives(text: str) -> bool:
+    try:
+        return parse(text) is not None
+    except DirectiveError:
+        return True
 
 
 def played(script: Script, messages: Iterable[Message], before: int = 0) -> int:

@@ -2,7 +2,8 @@
 
 An answer is ``[[say TEXT]]``, ``[[tool NAME {json}]]`` or ``[[tool A {...} & tool B {...}]]``, or an odd one:
 ``[[raw {content block} & {...}]]`` is made of these blocks, whatever they hold, and ``[[raw-input NAME TEXT]]`` is a
-tool call that streams TEXT as its input, JSON or not. Modifiers stand before the answer that they act on::
+tool call that streams TEXT as its input, JSON or not. ``[[echo]]`` says what stands around the directives. Modifiers
+stand before the answer that they act on::
 
     [[sleep SECONDS]]    wait before the first byte          [[tokens OUT]]   output tokens to report
     [[trickle SECONDS]]  spread the stream over so long      [[stop REASON]]  stop_reason to report
@@ -12,7 +13,7 @@ tool call that streams TEXT as its input, JSON or not. Modifiers stand before th
 
 Promises, where the language leaves room:
 
-- Text outside of directives is ignored, and so is ``[[anything else]]``; only a near miss such as
+- Text outside of directives is ignored but by ``[[echo]]``, and so is ``[[anything else]]``; only a near miss such as
   ``[[sleeep 1]]`` in a text that does hold directives is an error, because it is a typing mistake.
 - Tool arguments are read by a JSON parser, so ``]]``, ``&`` and braces inside strings are just text. They may be
   left out: ``[[tool now]]`` is ``[[tool now {}]]``.
@@ -79,9 +80,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAnswer:
-    """One answer of the model: a text, tool calls, or blocks as they are (``raw``); only one of these."""
+    """One answer of the model: a text, tool calls, or blocks as they are (``raw``); only one of these. With ``echo``
+    the text is the user's."""
 
     text: str = ""
+    echo: bool = False
     calls: tuple[ToolCall, ...] = ()
     raw: tuple[dict[str, Any], ...] = ()
     sleep_seconds: float = 0.0
@@ -95,7 +98,7 @@ class ScriptedAnswer:
     def block_count(self) -> int:
         """Content blocks that this answer is made of, thinking aside."""
         spoken = [block for block in self.raw if block.get("type") not in THINKING]
-        return len(self.calls) + len(spoken) + int(bool(self.text))
+        return len(self.calls) + len(spoken) + int(bool(self.text) or self.echo)
 
 
 DONE = ScriptedAnswer(text=DONE_TEXT)
@@ -112,6 +115,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Script:
     steps: tuple[Step, ...]
+    #: What stands around the directives.
+    beside: str = field(default="", compare=False)
 
     def answer_at(self, position: int) -> ScriptedAnswer:
         """The answer after ``position`` answers have been played; ``done`` once it is played out."""
@@ -152,6 +157,7 @@ _REASON = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _FORMS = {
     "say": "[[say TEXT]]",
+    "echo": "[[echo]]",
     "tool": "[[tool NAME {json args}]]",
     "raw": "[[raw {json content block} & {...}]]",
     "raw-input": "[[raw-input NAME TEXT]]",
@@ -178,18 +184,21 @@ class _Reader:
     found: bool = False
     modified: bool = False
     near_misses: list[tuple[int, str]] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
 
     def read(self) -> None:
-        position = 0
+        position = outside = 0
         while opening := _OPEN.search(self.text, position):
             name = opening[1]
             if name in _FORMS:
                 self.found = True
-                position = self._directive(name, opening.start(), opening.end())
+                self.beside.append(self.text[outside : opening.start()].strip())
+                position = outside = self._directive(name, opening.start(), opening.end())
             else:
                 if close := difflib.get_close_matches(name.lower(), _FORMS, n=1, cutoff=0.8):
                     self.near_misses.append((opening.start(), close[0]))
                 position = opening.end()
+        self.beside.append(self.text[outside:].strip())
 
     def script(self) -> Script | None:
         if not self.found:
@@ -199,7 +208,7 @@ class _Reader:
             self._refuse(start, f"unknown directive; did you mean {_FORMS[meant]}?")
         if self.modified:
             self._play(text=DONE_TEXT)
-        return Script(tuple(self.steps))
+        return Script(tuple(self.steps), " ".join(filter(None, self.beside)))
 
     def _directive(self, name: str, start: int, position: int) -> int:
         """Take in the directive whose name ends at ``position``; returns where the directive ends."""
@@ -207,6 +216,11 @@ class _Reader:
             case "say":
                 text, position = self._text(name, start, position)
                 self._play(text=text)
+            case "echo":
+                if (closing := _ARGUMENT.match(self.text, position)) is None or closing[1].strip():
+                    self._refuse(start, f"expected {_FORMS[name]}")
+                self._play(echo=True)
+                position = closing.end()
             case "tool":
                 calls, position = self._tools(start, position)
                 self._play(calls=calls)
@@ -227,8 +241,8 @@ class _Reader:
                 position = argument.end()
         return position
 
-    def _play(self, *, text: str = "", calls: tuple[ToolCall, ...] = (), raw: tuple[dict[str, Any], ...] = ()) -> None:
-        self.steps.append(Step(replace(self.pending, text=text, calls=calls, raw=raw), self.repeat))
+    def _play(self, **answer: Any) -> None:
+        self.steps.append(Step(replace(self.pending, **answer), self.repeat))
         self.pending, self.repeat, self.modified = ScriptedAnswer(), 1, False
 
     def _text(self, name: str, start: int, position: int) -> tuple[str, int]:

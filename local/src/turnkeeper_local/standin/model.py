@@ -1,21 +1,24 @@
 """The stand-in itself: a validated request goes in, what to send comes out. No HTTP, no waiting.
 
-Directives go first, then the scenario, then the echo. See ``conversation`` for what counts as the script.
+Directives go first, then the scenario, then good behaviour; after a script that was ended, the echo. See
+``conversation`` for what counts as the script.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turnkeeper_local.standin import tokens
+from turnkeeper_local.standin.behaving.agent import behave
 from turnkeeper_local.standin.cache import PromptCache
 from turnkeeper_local.standin.containers import Containers
 from turnkeeper_local.standin.conversation import (
     Prompt,
     block_at,
     find_prompt,
+    has_script,
     last_tool_result,
     played,
     text_of,
@@ -26,7 +29,7 @@ from turnkeeper_local.standin.errors import invalid, scripted_failure
 from turnkeeper_local.standin.faults import FaultLedger, conversation_key
 from turnkeeper_local.standin.reply import NO_THINKING, Reply, Thinking, compose
 from turnkeeper_local.standin.scenario import Pace, Scenario, fill, shorten
-from turnkeeper_local.standin.summaries import played_before, summary_of
+from turnkeeper_local.standin.summaries import played_before, summary_of, was_scripted
 from turnkeeper_local.standin.validate import (
     check_context_window,
     prefill_refused,
@@ -130,17 +133,29 @@ class StandIn:
             return _Turn(_echo(""), self.scenario.pace)
         if prompt.script is not None:
             position = played(prompt.script, messages[prompt.index + 1 :], played_before(prompt.text))
-            answer = prompt.script.answer_at(position)
+            answer = _spoken(prompt.script.answer_at(position), prompt.script.beside)
             return _Turn(answer, self.scenario.pace, NO_THINKING, prompt.script, prompt.text, prompt.index, position)
         found = self.scenario.find(text_of(request.get("system")), prompt.text)
         if found is None:
-            return _Turn(_echo(prompt.text), self.scenario.pace, script_text=prompt.text, index=prompt.index)
+            return _Turn(_unscripted(request, prompt), self.scenario.pace, script_text=prompt.text, index=prompt.index)
         rule, groups = found
         position = played(rule.script, messages[prompt.index + 1 :], played_before(prompt.text))
         built_in = {"user": shorten(prompt.text), "result": shorten(last_tool_result(messages))}
-        answer = fill(rule.script.answer_at(position), {**built_in, **groups})
+        answer = _spoken(fill(rule.script.answer_at(position), {**built_in, **groups}), prompt.text)
         pace = rule.pace or self.scenario.pace
         return _Turn(answer, pace, rule.thinking, rule.script, prompt.text, prompt.index, position)
+
+
+def _unscripted(request: Json, prompt: Prompt) -> ScriptedAnswer:
+    """An echo behind a script that this message ended, else what an agent on good behaviour would do."""
+    messages: Sequence[Json] = request["messages"]
+    if has_script(messages[: prompt.index]) or was_scripted(messages):
+        return _echo(prompt.text)
+    return behave(request, prompt.text, messages[prompt.index + 1 :])
+
+
+def _spoken(answer: ScriptedAnswer, beside: str) -> ScriptedAnswer:
+    return replace(answer, text=_echo(beside).text) if answer.echo else answer
 
 
 def _echo(text: str) -> ScriptedAnswer:

@@ -3,7 +3,7 @@
     slow: 0.3                     # seconds before the first byte of every answer (default 0)
     slow_per_token: 0.01          # seconds for every output token, spread over the stream (default 0)
     context_window: 50000         # tokens that a request may have (default 1000000)
-    rules:                        # the first rule that fits decides; none fits: the user is echoed
+    rules:                        # the first rule that fits decides; none fits: an agent on good behaviour
       - name: look an invoice up  # for the reader
         system: billing           # text within the system prompt, upper and lower case alike
         user: 'invoice (?P<id>[A-Z]+-\\d+)'   # regular expression, searched in the user's text, case ignored
@@ -21,7 +21,7 @@ group of ``user``, ``${user}`` for the user's text and ``${result}`` for the lat
 They are filled in after the directives have been read, so what users and tools say is never read as a directive.
 
 Which answers have been played is known from the conversation, as with directives. Directives in a user's text go
-before every rule; the file's slowness applies to them and to echoes as well.
+before every rule; the file's slowness applies to them and to what no rule answers as well.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -23,10 +21,9 @@ _logger = logging.getLogger(__name__)
 
 #: A message with its attributes. A receive gives at most 10 and waits at most 20 s.
 MAX_MESSAGE_BYTES = 1024 * 1024
-_MAX_A_RECEIVE = 10
+MAX_A_RECEIVE = 10
 _LONGEST_WAIT_SECONDS = 20
 _DETAIL_BYTES = 1024
-_REDRIVE_VISIBILITY_SECONDS = 60
 
 _GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}")
 #: What SQS takes in a text, less than Unicode has.
@@ -61,7 +58,7 @@ class SqsQueue:
         with outages("SQS"):
             answer = self._client.receive_message(
                 QueueUrl=self._queue_url,
-                MaxNumberOfMessages=min(most, _MAX_A_RECEIVE),
+                MaxNumberOfMessages=min(most, MAX_A_RECEIVE),
                 WaitTimeSeconds=min(wait_seconds, _LONGEST_WAIT_SECONDS),
                 VisibilityTimeout=visibility_seconds,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
@@ -75,7 +72,7 @@ class SqsQueue:
                     QueueUrl=self._queue_url, ReceiptHandle=message.receipt, VisibilityTimeout=visibility_seconds
                 )
         except ClientError as error:
-            if not _gone(error):
+            if not is_gone(error):
                 raise
 
     def delete(self, message: Message) -> None:
@@ -83,13 +80,13 @@ class SqsQueue:
             with outages("SQS"):
                 self._client.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message.receipt)
         except ClientError as error:
-            if not _gone(error):
+            if not is_gone(error):
                 raise
 
     def reject(self, message: Message, *, error_code: str, detail: str) -> None:
         """See :meth:`turnkeeper.ports.Queue.reject`. Sent before it is deleted: a crash in between leaves it on both
         queues, never on none."""
-        attributes = _reasons(message.body, error_code, detail)
+        attributes = _reasons(message, error_code, detail)
         if attributes is None:
             # Full to the last byte: no room for a reason. SQS itself moves it after its last receive, and the log has
             # the reason.
@@ -101,7 +98,7 @@ class SqsQueue:
                 QueueUrl=self._dlq_url,
                 MessageBody=message.body,
                 MessageAttributes=attributes,
-                **_in_group(message.group),
+                **in_group(message.group),
             )
         self.delete(message)
 
@@ -114,48 +111,8 @@ class SqsQueue:
         return sum(int(count) for count in answer["Attributes"].values())
 
 
-def redrive(client: SQSClient, *, dlq_url: str, queue_url: str, before: Callable[[str], None] = lambda _: None) -> int:
-    """Give the dead letters that are there now back to the queue, bodies as they were, without the reasons; how many.
-    ``before`` is told each body before it moves.
-
-    Each is sent before it is deleted, so that a crash can double but not lose one. Those that fail again meanwhile
-    stay: a message that can never work must not go round for ever.
-    """
-    began_millis = time.time_ns() // 1_000_000
-    moved = 0
-    later: list[str] = []
-    while True:
-        with outages("SQS"):
-            answer = client.receive_message(
-                QueueUrl=dlq_url,
-                MaxNumberOfMessages=_MAX_A_RECEIVE,
-                # A short poll asks only some of SQS's servers and may find nothing where there is something.
-                WaitTimeSeconds=1,
-                VisibilityTimeout=_REDRIVE_VISIBILITY_SECONDS,
-                MessageSystemAttributeNames=["MessageGroupId", "SentTimestamp"],
-            )
-        found = answer.get("Messages", [])
-        if not found:
-            break
-        for message in found:
-            system = _system(message)
-            if int(system.get("SentTimestamp", "0")) > began_millis:
-                later.append(message["ReceiptHandle"])
-                continue
-            before(message["Body"])
-            with outages("SQS"):
-                group = _in_group(system.get("MessageGroupId"))
-                client.send_message(QueueUrl=queue_url, MessageBody=message["Body"], **group)
-                client.delete_message(QueueUrl=dlq_url, ReceiptHandle=message["ReceiptHandle"])
-            moved += 1
-    for receipt in later:
-        with outages("SQS"):
-            client.change_message_visibility(QueueUrl=dlq_url, ReceiptHandle=receipt, VisibilityTimeout=0)
-    return moved
-
-
 def _message(found: MessageTypeDef) -> Message:
-    system = _system(found)
+    system = system_attributes(found)
     return Message(
         message_id=found["MessageId"],
         receipt=found["ReceiptHandle"],
@@ -165,11 +122,11 @@ def _message(found: MessageTypeDef) -> Message:
     )
 
 
-def _system(found: MessageTypeDef) -> dict[str, str]:
+def system_attributes(found: MessageTypeDef) -> dict[str, str]:
     return {str(name): value for name, value in found.get("Attributes", {}).items()}
 
 
-def _in_group(group: str | None) -> dict[str, Any]:
+def in_group(group: str | None) -> dict[str, Any]:
     """An argument: SQS refuses an empty one."""
     return {"MessageGroupId": group} if group else {}
 
@@ -179,11 +136,15 @@ def _group_id(group: str) -> str:
     return group if _GROUP.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
 
 
-def _reasons(body: str, error_code: str, detail: str) -> dict[str, MessageAttributeValueTypeDef] | None:
+def _reasons(message: Message, error_code: str, detail: str) -> dict[str, MessageAttributeValueTypeDef] | None:
     """The attributes that tell why, as far as there is room beside the body; ``None`` where there is none."""
     short = detail.encode()[:_DETAIL_BYTES].decode(errors="ignore")
-    values = {"error_code": error_code, "detail": _NOT_TAKEN.sub("\ufffd", short)}
-    room = MAX_MESSAGE_BYTES - len(body.encode())
+    values = {
+        "error_code": error_code,
+        "detail": _NOT_TAKEN.sub("\ufffd", short),
+        "receives": str(message.receive_count),
+    }
+    room = MAX_MESSAGE_BYTES - len(message.body.encode())
     attributes: dict[str, MessageAttributeValueTypeDef] = {}
     for name, value in values.items():
         room -= len(name) + len("String") + len(value.encode())
@@ -192,7 +153,7 @@ def _reasons(body: str, error_code: str, detail: str) -> dict[str, MessageAttrib
     return attributes if "error_code" in attributes else None
 
 
-def _gone(error: ClientError) -> bool:
+def is_gone(error: ClientError) -> bool:
     """The message was deleted, or its receipt is from an earlier receive."""
     text = error.response.get("Error", {}).get("Message", "")
     code = code_of(error).removeprefix("AWS.SimpleQueueService.")

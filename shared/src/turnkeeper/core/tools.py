@@ -17,12 +17,24 @@ import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, Protocol, overload
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, cast, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from turnkeeper.core.errors import MissingValue
+
+if TYPE_CHECKING:
+    # With defaults, so that ``Tool`` alone stays a type: of what its arguments and its result are, nothing is said.
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 Effect = Literal["read", "idempotent", "once"]
 Outcome = Literal["ok", "error", "denied", "unknown"]
@@ -119,8 +131,11 @@ class ToolBody(Protocol):
 
 
 @dataclass(frozen=True)
-class Tool:
-    """A tool as an agent holds it. Build one with :func:`tool` or take a guarded one from ``turnkeeper.tools``."""
+class Tool(Generic[P, R]):
+    """A tool as an agent holds it. Build one with :func:`tool` or take a guarded one from ``turnkeeper.tools``.
+
+    It can be called like the function that it was made of: ``get_invoice("INV-1")``. See :meth:`__call__`.
+    """
 
     name: str
     description: str
@@ -140,9 +155,66 @@ class Tool:
     secret_arguments: frozenset[str] = frozenset()
     #: Results that come from outside the trust of the agent's author (pages, rows, files). Wrapped and checked.
     untrusted: bool = True
+    #: What it was made of, where that was a function: takes a context first where ``takes_context`` says so.
+    function: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    takes_context: bool = field(default=True, repr=False, compare=False)
+    #: What the model sent, as that function takes it. Raises pydantic.ValidationError.
+    parse: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     def schema(self) -> Mapping[str, Any]:
         return self.input_schema() if callable(self.input_schema) else self.input_schema
+
+    @overload
+    def __call__(self, ctx: ToolContext, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy: of a ParamSpec, never so
+        """Call the function that this tool was made of, outside of any session: in a test, or from another tool.
+
+        Nothing of a session applies: no grant, no timeout, no wrapping of the result. Arguments go by the function's
+        signature and are handed on as they are; those of a tool without a function (the guarded ones) go by its schema
+        and are checked by it.
+
+        Args:
+            ctx: first, and always optional. Where the tool wants one and none is given, it gets that of
+                :func:`call_context`.
+
+        Raises:
+            TypeError: the arguments do not fit the signature.
+            pydantic.ValidationError: they do not fit the schema of a tool without a function.
+            ToolError, ToolDenied, or whatever else the tool raises.
+        """
+        context, rest = (args[0], args[1:]) if args and isinstance(args[0], ToolContext) else (None, args)
+        if context is None and isinstance(kwargs.get("ctx"), ToolContext):
+            context = kwargs.pop("ctx")
+        if self.function is not None and not self.takes_context:
+            return self.function(*rest, **kwargs)
+        context = context or call_context(self.timeout_seconds)
+        if self.function is not None:
+            return self.function(context, *rest, **kwargs)
+        return self.body(context, self._named(rest, kwargs))
+
+    def _named(self, values: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by the names of the schema's properties, those without a name in their order."""
+        names = list(self.schema().get("properties", {}))
+        if len(values) > len(names):
+            raise TypeError(f"{self.name} takes {len(names)} arguments, not {len(values)}")
+        if twice := sorted(set(names[: len(values)]) & named.keys()):
+            raise TypeError(f"{self.name} was given {', '.join(twice)} twice")
+        return dict(zip(names, values, strict=False)) | dict(named)
+
+
+def call_context(timeout_seconds: float = 30.0) -> ToolContext:
+    """The context of a call outside of any session. ``turnkeeper.testing.context`` makes one with other values."""
+    return ToolContext(
+        session_id="ses_call",
+        tenant_id="acme",
+        user_id="u1",
+        tool_use_id="toolu_call",
+        idempotency_key="ses_call:toolu_call",
+        deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
+        logger=logging.getLogger("turnkeeper.call"),
+    )
 
 
 @dataclass(frozen=True)
@@ -155,8 +227,19 @@ class ToolSet:
         return iter(self.tools)
 
 
+class Decorator(Protocol):
+    """Makes a function a tool, and keeps its signature for whoever calls it. A context comes first and is optional."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[ToolContext, P], R], /) -> Tool[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
 @overload
-def tool(function: Callable[..., Any], /) -> Tool: ...
+def tool(function: Callable[Concatenate[ToolContext, P], R], /) -> Tool[P, R]: ...
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 @overload
 def tool(
     *,
@@ -168,7 +251,7 @@ def tool(
     polls: bool = False,
     secret_arguments: Sequence[str] | set[str] = (),
     untrusted: bool = True,
-) -> Callable[[Callable[..., Any]], Tool]: ...
+) -> Decorator: ...
 def tool(
     function: Callable[..., Any] | None = None,
     /,
@@ -181,7 +264,7 @@ def tool(
     polls: bool = False,
     secret_arguments: Sequence[str] | set[str] = (),
     untrusted: bool = True,
-) -> Tool | Callable[[Callable[..., Any]], Tool]:
+) -> Tool | Decorator:
     """Make a typed function a tool. Its docstring is what the model reads; its signature is its schema.
 
     The first parameter may be ``ctx: ToolContext``; it is not shown to the model.
@@ -196,9 +279,12 @@ def tool(
             raise TypeError(f"tool {f.__name__!r} needs a docstring: it is what the model reads")
         takes_context, arguments = _arguments_model(f)
 
-        def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
+        def parse(raw: Mapping[str, Any]) -> dict[str, Any]:
             parsed = arguments.model_validate(dict(raw))
-            values = {key: getattr(parsed, key) for key in arguments.model_fields}
+            return {key: getattr(parsed, key) for key in arguments.model_fields}
+
+        def body(ctx: ToolContext, raw: Mapping[str, Any]) -> Any:
+            values = parse(raw)
             try:
                 return f(ctx, **values) if takes_context else f(**values)
             except ValidationError as error:
@@ -217,9 +303,12 @@ def tool(
             polls=polls,
             secret_arguments=frozenset(secret_arguments),
             untrusted=untrusted,
+            function=f,
+            takes_context=takes_context,
+            parse=parse,
         )
 
-    return build(function) if function is not None else build
+    return build(function) if function is not None else cast(Decorator, build)
 
 
 def schema_of(arguments: type[BaseModel]) -> dict[str, Any]:

@@ -32,11 +32,12 @@ class ManualClock:
     def sleep(self, seconds: float) -> None:
         self.advance(seconds)
 
-    def advance(self, seconds: float) -> None:
-        if seconds < 0:
+    def advance(self, seconds: float = 0, *, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
+        by = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        if by < timedelta():
             raise ValueError("time does not go back")
         with self._lock:
-            self._passed += timedelta(seconds=seconds)
+            self._passed += by
 
 
 class SeededIds:

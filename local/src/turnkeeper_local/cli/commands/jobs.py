@@ -1,4 +1,4 @@
-"""The queue: jobs onto it, dead letters back to it; and what all of it costs."""
+"""Jobs onto the queue; and what all of it costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Agents")(submit)
-    app.command(rich_help_panel="Operating")(redrive)
     app.command(rich_help_panel="Operating")(spend)
 
 
@@ -29,6 +28,9 @@ def submit(
     job_id: Annotated[
         str | None, typer.Option("--job-id", metavar="ID", help="The same id never starts a second session.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Whether their agents exist; without, they are sent anyway.")
+    ] = True,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
@@ -38,11 +40,12 @@ def submit(
     """Put jobs onto the queue: AGENT and INPUT, or a file of them. Prints the ids of their sessions.
 
     A line of the file is `{"input": ...}` with, where they differ from the options, agent, job_id, tenant_id, user_id,
-    role and metadata. Nothing is sent unless every line can be.
+    role and metadata. Nothing is sent unless every line can be: it is a job, small enough, of an agent that there is,
+    and no other job of the file has its id.
     """
     with Output(json) as out:
         from turnkeeper_local.cli.errors import UsageError
-        from turnkeeper_local.cli.jobs import one_job, read_jobs
+        from turnkeeper_local.cli.jobs import check_agents, one_job, read_jobs
         from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find
 
@@ -59,28 +62,24 @@ def submit(
         }
         jobs = read_jobs(file, common) if file is not None else [one_job({**common, "input": text, "job_id": job_id})]
         operator = connect(place)
+        if check:
+            check_agents(jobs, operator.deployed(place))
+        # One whose id was made up here is new.
+        named = [job for job in jobs if not job.is_new]
+        known = {job.session_id for job in named if operator.is_known(job.tenant_id, job.session_id)}
         for job in jobs:
             operator.submit(job.body, tenant_id=job.tenant_id)
-        document = {"submitted": [job.document() for job in jobs]}
+        document = {"submitted": [{**job.document(), "known": job.session_id in known} for job in jobs]}
 
         def for_people(console: Console) -> None:
             for job in jobs:
                 console.print(job.session_id, markup=False)
 
         out.answer(document, for_people)
+        if known:
+            out.note(f"submitted before, so no session is begun anew: {', '.join(sorted(known))}")
         if len(jobs) == 1:
             out.note(f"`turnkeeper watch {jobs[0].session_id}` follows it")
-
-
-def redrive(stack: Stack = None, json: Json = False) -> None:
-    """Give the dead letters back to the queue."""
-    with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
-
-        moved = connect(find(stack)).redrive()
-        summary = f"{moved} {'message' if moved == 1 else 'messages'} back on the queue"
-        out.answer({"moved": moved}, lambda console: console.print(summary))
 
 
 def spend(

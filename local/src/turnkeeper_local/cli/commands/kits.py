@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnkeeper_local.cli.options import Json, Stack
+from turnkeeper_local.cli.errors import UsageError
+from turnkeeper_local.cli.options import Json, ResetSettings, Stack
 from turnkeeper_local.cli.output import Output
 
 if TYPE_CHECKING:
@@ -33,32 +34,54 @@ def demo(
 
 
 def up(
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and make edits live: `turnkeeper dev`.")] = False,
+    reset_settings: ResetSettings = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Deploy nothing where an agent cannot be loaded or priced.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Bring the local kit up in the background; ready when this returns."""
+    """Bring the local kit up in the background; ready when this returns. What the environment does not set is as at the
+    last `up`."""
     with Output(json) as out:
         import dataclasses
 
-        from turnkeeper_local.kit import KitSettings
-        from turnkeeper_local.kit import up as bring_up
+        from turnkeeper_local.cli.dev import bring_up, follow_edits
 
-        settings = KitSettings.from_environment()
-        if strict:
-            settings = dataclasses.replace(settings, allow_broken=False)
-        kit = bring_up(settings, progress=lambda step: out.note(step if "\n" in step else f"{step} ..."))
+        if watch:
+            follow_edits(out, reset_settings=reset_settings, down_after=False)
+            return
+        _, kit = bring_up(out, reset_settings=reset_settings, strict=strict)
         out.answer(dataclasses.asdict(kit), lambda console: console.print(kit.api_url, markup=False))
 
 
-def down(json: Json = False) -> None:
-    """End the local kit and everything that it started. Its sessions go with it."""
+def down(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Drop sessions, spend and everything else that the kit has stored.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something is lost.")] = False,
+    json: Json = False,
+) -> None:
+    """End the local kit and everything that it started. Its sessions are there again at the next `up`."""
     with Output(json) as out:
+        from turnkeeper_local.kit import Home
         from turnkeeper_local.kit import down as take_down
+        from turnkeeper_local.kit.state import holdings, kept
 
-        ended = take_down()
-        out.answer({"ended": ended}, lambda console: console.print("ended" if ended else "nothing was up"))
+        home = Home.from_environment()
+        holding = holdings(home)
+        if forget and holding is not None:
+            out.note(f"this drops {holding}")
+            if not yes and out.asks and not typer.confirm("Drop it?"):
+                raise UsageError("nothing was done", code="not_confirmed")
+        ended = take_down(home, forget=forget)
+        said = "ended" if ended else "nothing was up"
+        if not forget and kept(home):
+            said += f"; kept: {holding}" if holding else "; its state is kept"
+        document: dict[str, object] = {"ended": ended, "kept": kept(home)}
+        if holding is not None:
+            document |= {"sessions": holding.sessions, "spent_usd": holding.spent_usd}
+        out.answer(document, lambda console: console.print(said, markup=False))
 
 
 def status(stack: Stack = None, json: Json = False) -> None:

@@ -41,6 +41,12 @@ def watch(
 
 def list_sessions(
     status: Annotated[str | None, typer.Option("--status", metavar="S", help="Only those of this status.")] = None,
+    scored_below: Annotated[
+        float | None,
+        typer.Option(
+            "--scored-below", metavar="SCORE", min=0, max=1, help="Only those that scored worse, worst first."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most this many.")] = 25,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on behind an earlier page.")] = None,
     stack: Stack = None,
@@ -55,7 +61,7 @@ def list_sessions(
         from turnkeeper_local.cli.place import find
 
         api = connect(find(stack), tenant=tenant, user=user, role=role)
-        page = api.sessions(status=status, limit=limit, cursor=cursor)
+        page = api.sessions(status=status, limit=limit, cursor=cursor, scored_below=scored_below)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.tables import sessions_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -25,17 +26,20 @@ def chat(
     role: Role = None,
     json: Json = False,
 ) -> None:
-    """Talk with an agent; tools, cost and progress are shown as they happen. An empty line or Ctrl-D ends it.
+    """Talk with an agent; tools, cost and progress are shown as they happen. Ctrl-D or /exit ends it, /help tells more.
 
     With --json, each line of standard input is one message, and each event of the transcript one line of output.
     """
     with Output(json) as out:
         from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.banner import banner
         from turnkeeper_local.cli.conversation import Conversation
         from turnkeeper_local.cli.place import find
 
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
-        Conversation(out, api, agent, session).run()
+        place = find(stack)
+        api = connect(place, tenant=tenant, user=user, role=role)
+        told = partial(banner, place, api, agent, tenant=tenant, user=user, role=role)
+        Conversation(out, api, agent, session, told).run()
 
 
 def run(
@@ -57,11 +61,13 @@ def run(
         import sys
 
         from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.conversation import one_turn
+        from turnkeeper_local.cli.conversation import one_turn, session_of
         from turnkeeper_local.cli.place import find
 
         words = sys.stdin.read() if text == "-" else text
         api = connect(find(stack), tenant=tenant, user=user, role=role)
+        if session:
+            session_of(api, session, agent)
         more = {"placement": placement} if placement else {}
         one_turn(
             out,
@@ -91,7 +97,8 @@ def resume(
     role: Role = None,
     json: Json = False,
 ) -> None:
-    """Let a stopped session go on where it stopped. Its options are an operator's, and go onto the audit trail."""
+    """Let a stopped session go on where it stopped; an admin also one of another user. That, and its options, are an
+    operator's, and go onto the audit trail."""
     with Output(json) as out:
         from turnkeeper_local.cli.api import connect
         from turnkeeper_local.cli.conversation import one_turn, resume_by_token
@@ -99,12 +106,16 @@ def resume(
 
         place = find(stack)
         api = connect(place, tenant=tenant, user=user, role=role)
-        if max_iterations is None and not clear_flags and model is None:
-            one_turn(out, api, lambda seconds: resume_by_token(api, session, seconds), wait_seconds=wait)
+        found = api.session(session)  # 404 where this caller may not see it
+        # A token is its user's alone. Of another's stopped session an admin is told, and lets it go on as an operator.
+        is_anothers = found["status"] == "stopped" and not found.get("continuation_token")
+        if max_iterations is None and not clear_flags and model is None and not is_anothers:
+            one_turn(out, api, lambda seconds: resume_by_token(api, found, seconds), wait_seconds=wait)
             return
         from turnkeeper_local.cli.operator import connect as operate
 
-        api.session(session)  # 404 where it is not this caller's
+        if is_anothers:
+            out.note(f"a session of user {found['user_id']}: resumed as an operator, which goes onto its audit trail")
         operate(place).resume(
             place.tenant(tenant), session, max_iterations=max_iterations, clear_flags=clear_flags, model=model
         )

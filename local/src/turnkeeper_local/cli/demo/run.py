@@ -48,7 +48,7 @@ def run(out: Output, *, keep: bool = False) -> None:
             if keep and not failed:
                 out.note(f"still up: TURNKEEPER_HOME={home.path} turnkeeper sessions; `turnkeeper down` ends it")
             else:
-                down(home)
+                down(home, forget=True)
                 _clean(out, home, keep_logs=failed)
     if failed:
         out.fail()

@@ -1,0 +1,19 @@
+"""Which agents there are for the caller."""
+
+from __future__ import annotations
+
+from functions.api.documents import AgentDocument, AgentList
+from functions.api.http import Request, Response
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.policy import may_use
+
+
+def find(kit: Kit, request: Request) -> Response:
+    """Those that are deployed and whole, and that the plan of the caller's tenant holds."""
+    plan = kit.tenants.terms(request.who.tenant_id).plan
+    agents = [
+        AgentDocument(name=name, model=agent.model, placement=agent.placement, formerly=list(agent.formerly))
+        for name, agent in sorted(kit.catalog.agents.items())
+        if may_use(name, plan)
+    ]
+    return Response.json(AgentList(agents=agents).dump())

@@ -1,0 +1,47 @@
+"""Working on agents: edits that are live at once, and what all parts log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from turnkeeper_local.cli.options import Json, ResetSettings, Stack
+from turnkeeper_local.cli.output import Output
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="The kit")(dev)
+    app.command(rich_help_panel="The kit")(logs)
+
+
+def dev(
+    down: Annotated[bool, typer.Option("--down", help="End the kit on Ctrl-C; without, it stays up.")] = False,
+    reset_settings: ResetSettings = False,
+    json: Json = False,
+) -> None:
+    """Bring the local kit up, make every edit live, and follow the logs of all parts, until Ctrl-C."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.dev import follow_edits
+
+        follow_edits(out, reset_settings=reset_settings, down_after=down)
+
+
+def logs(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help="api, turn, observe, sweep, worker, standin, supervisor, emulator."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="ID", help="Only what names this session.")
+    ] = None,
+    since: Annotated[str, typer.Option("--since", metavar="AGE", help="How far back: 30s, 5m, 2h, 1d.")] = "15m",
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """What the parts of a kit log, in one stream."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.logs import show_logs
+
+        show_logs(out, parts or [], follow=follow, session=session, since=since, stack=stack)

@@ -1,0 +1,182 @@
+"""The kit in memory: what ``turnkeeper.bootstrap`` wires, on adapters that need nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+from turnkeeper.adapters.system import SystemClock, SystemIds
+from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
+from turnkeeper.core.policy import Policy
+from turnkeeper.core.session import Entry, Head
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Table
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
+from turnkeeper.runtime.world import Allowance
+from turnkeeper.settings import Settings
+from turnkeeper.testing.memory_blobs import MemoryBlobs
+from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper.testing.memory_web import MemoryWeb
+from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+
+DEFAULT_TENANT = "acme"
+
+Runner = Literal["threads", "inline", "none"]
+
+
+class MemoryKit(Kit):
+    """A :class:`turnkeeper.bootstrap.Kit` in memory, with these agents, this policy and this model.
+
+    Whatever asks for the turn Lambda gets a runner in a thread (``runner="threads"``), at once on the caller's own
+    thread (``"inline"``), or none at all (``"none"``: the test says when, with :meth:`run`). What lands on the queue
+    stays there until :meth:`work` plays the worker.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        policy: Policy,
+        model: Model,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        detector: InjectionDetector | None = None,
+        runner: Runner = "threads",
+        allowance: Allowance | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(Settings.model_validate({"table": "memory", "identity": "local"} | settings))
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+        self.runner: Runner = runner
+        #: What the turn Lambda's stand-in gives a turn.
+        self.allowance = allowance or Allowance(runner="lambda", turn_seconds=840, hard_seconds=890)
+        self.signing_keys = ["a signing key of the tests"]
+        self._given = (catalog, policy, model)
+        self._given_detector = detector
+        self._threads: list[threading.Thread] = []
+
+    # ---- what is wired otherwise ----
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return self._given[0]
+
+    @cached_property
+    def policy(self) -> Policy:
+        return self._given[1]
+
+    @cached_property
+    def model(self) -> Model:
+        return self._given[2]
+
+    @cached_property
+    def table(self) -> Table:
+        return MemoryTable()
+
+    @cached_property
+    def blobs(self) -> MemoryBlobs:
+        return MemoryBlobs()
+
+    @cached_property
+    def queue(self) -> MemoryQueue:
+        return MemoryQueue(self.clock)
+
+    @cached_property
+    def turns(self) -> RecordedTurns:
+        return RecordedTurns(on_start=self._start)
+
+    @cached_property
+    def alerts(self) -> RecordedAlerts:
+        return RecordedAlerts()
+
+    @cached_property
+    def tokens(self) -> SignedTokens:
+        return SignedTokens(lambda: self.signing_keys)
+
+    @cached_property
+    def web(self) -> MemoryWeb:
+        return MemoryWeb()
+
+    @cached_property
+    def detector(self) -> InjectionDetector:
+        return self._given_detector or super().detector
+
+    # ---- runners ----
+
+    def run(self, head: Head, allowance: Allowance | None = None) -> Head:
+        """Play the turn Lambda (or the runner of ``allowance``) once, on this thread."""
+        return self.engine.run(head.tenant_id, head.session_id, allowance or self.allowance)
+
+    def work(self, *, allowance: Allowance | None = None, most: int = 100) -> int:
+        """Play the worker until the queue shows nothing: how many messages were done. Messages that wait for their
+        time, or that another runner's lease holds up, stay."""
+        done = 0
+        while done < most and (messages := self.queue.receive(most=1, wait_seconds=0, visibility_seconds=30)):
+            [message] = messages
+            owner = self.session_of(message.body)
+            with contextlib.suppress(SessionEnded):
+                self.engine.run(*owner, allowance or Allowance(runner="fargate"))
+            self.queue.delete(message)
+            done += 1
+        return done
+
+    def join(self, seconds: float = 10.0) -> None:
+        """Wait until no turn runs in a thread any more."""
+        until = time.monotonic() + seconds
+        for thread in list(self._threads):
+            thread.join(max(0.0, until - time.monotonic()))
+            assert not thread.is_alive(), "a turn still runs"
+
+    # ---- for tests to look at ----
+
+    def head(self, session_id: str, tenant_id: str = DEFAULT_TENANT) -> Head:
+        return self.sessions.head(tenant_id, session_id)
+
+    def entries(self, session_id: str, tenant_id: str = DEFAULT_TENANT) -> tuple[Entry, ...]:
+        return self.sessions.load(tenant_id, session_id).entries
+
+    def wait_for(
+        self, session_id: str, holds: Callable[[Head], bool], seconds: float = 10.0, tenant_id: str = DEFAULT_TENANT
+    ) -> Head:
+        """The head once ``holds`` says so."""
+        until = time.monotonic() + seconds
+        while not holds(head := self.head(session_id, tenant_id)):
+            assert time.monotonic() < until, f"still {head.status}"
+            time.sleep(0.01)
+        return head
+
+    # ---- inside ----
+
+    def _start(self, tenant_id: str, session_id: str) -> None:
+        if self.runner == "threads":
+            thread = threading.Thread(target=self._run_quietly, args=(tenant_id, session_id), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        elif self.runner == "inline":
+            self._run_quietly(tenant_id, session_id)
+
+    def _run_quietly(self, tenant_id: str, session_id: str) -> None:
+        with contextlib.suppress(SessionBusy, SessionEnded, SessionNotFound, LeaseLost):
+            self.engine.run(tenant_id, session_id, self.allowance)
+
+    def session_of(self, body: str) -> tuple[str, str]:
+        """The session that a message on the queue is about; a job's is made first, as the worker does."""
+        message = parse(body)
+        if isinstance(message, Continue):
+            continuation = self.tokens.verify(message.continuation_token)
+            return continuation.tenant_id, continuation.session_id
+        session_id = session_id_of_job(message.tenant_id, message.job_id)
+        who = Identity(message.tenant_id, message.user_id, message.role or self.policy.default_role)
+        request = NewSession(message.agent, message.input, message.metadata, "background")
+        with contextlib.suppress(SessionBusy):
+            self.intake.create(who, request, session_id=session_id)
+        return message.tenant_id, session_id

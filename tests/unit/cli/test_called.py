@@ -1,0 +1,103 @@
+"""What is said to type next can be typed as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.cli.conftest import Cli
+from tests.unit.cli.fake_api import FakeApi, problem, user
+from turnkeeper_local.cli import called
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program in an environment that is not on the PATH."""
+    program = tmp_path / "with space" / ".venv" / "bin" / "turnkeeper"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    return program
+
+
+def test_the_program_is_named_so_that_a_shell_finds_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(installed.parents[2])
+    assert called.program() == ".venv/bin/turnkeeper"
+    monkeypatch.chdir("/")
+    assert shlex.split(called.program()) == [os.path.relpath(installed)]
+    monkeypatch.setenv("PATH", str(installed.parent))
+    assert called.program() == "turnkeeper"
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/python3/turnkeeper_local/cli/main.py"])
+    assert called.program() == "turnkeeper"
+
+
+def test_another_program_of_that_name_on_the_path_is_not_meant(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = installed.parents[3] / "other" / "turnkeeper"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent))
+    assert called.program() != "turnkeeper"
+
+
+def test_hints_hold_the_options_that_were_given(
+    cli: Cli, api: FakeApi, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(installed.parents[2])
+    api.session("ses_new", user("hi"), status="running", continuation_token="token-ses_new")
+    api.override = lambda request: (202, api.sessions["ses_new"]) if request.method == "POST" else None
+    who = ["--tenant", "acme", "--user", "o'brien", "--role", "user"]
+    hint = cli("run", "support", "hi", "--wait", "0", *who).stderr
+    [line] = re.findall(r"`([^`]*)`", hint)
+    assert shlex.split(line) == [".venv/bin/turnkeeper", "watch", "ses_new", *who]
+    assert "`.venv/bin/turnkeeper watch ses_new` follows it" in cli("run", "support", "hi", "--wait", "0").stderr
+
+
+def test_hints_leave_out_what_a_command_does_not_take(cli: Cli, api: FakeApi) -> None:
+    api.override = lambda request: problem(402, "cost_cap_exceeded", "no") if request.method == "POST" else None
+    hint = cli("run", "support", "hi", "--tenant", "acme", "--user", "u1", "--json").document["error"]["hint"]
+    assert "`turnkeeper spend --tenant acme --user u1`" in hint
+    assert "`turnkeeper tenant set T --cap SCOPE=USD`" in hint
+
+
+def test_a_stack_that_was_named_is_named_again() -> None:
+    called.begin()
+    called.remember("stack")("Prod")
+    assert called.as_called("`turnkeeper tenant unpause T`") == "`turnkeeper tenant unpause T --stack Prod`"
+    assert called.as_called("`turnkeeper show X --stack Prod`") == "`turnkeeper show X --stack Prod`"
+    assert called.as_called("`turnkeeper up` or `make up`") == "`turnkeeper up` or `make up`"
+    called.begin()
+    assert called.as_called("`turnkeeper show X`") == "`turnkeeper show X`"
+
+
+@given(st.text(max_size=60))
+def test_other_texts_are_as_they_were(text: str) -> None:
+    called.begin()
+    assert called.as_called(text) == text
+
+
+def test_every_command_that_a_text_names_is_one() -> None:
+    """Also those that only a rare error names."""
+    folder = Path(called.__file__).parent
+    named = {
+        found
+        for file in folder.rglob("*.py")
+        for found in re.findall(r"`turnkeeper ([a-z][^`{]*)", file.read_text())
+        if "..." not in found
+    }
+    assert named
+    for words in map(str.split, sorted(named)):
+        assert words[0] in called._root().commands, words
+        inner = getattr(called._root().commands[words[0]], "commands", None)
+        assert inner is None or len(words) == 1 or words[1] in inner, words
