@@ -44,7 +44,7 @@ def test_one_is_set_and_shown_by_name_only(project: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert LocalValues.read(project).secrets == {"crm": "k-one-two"}
     listed = run("list", "--json")
-    assert listed.exit_code == 1
+    assert listed.exit_code == 0
     assert "k-one-two" not in listed.output
     rows = json.loads(listed.stdout)["values"]
     assert [(row["kind"], row["name"], row["agents"], row["given"]) for row in rows] == [
@@ -54,11 +54,16 @@ def test_one_is_set_and_shown_by_name_only(project: Path) -> None:
     ]
 
 
-def test_when_all_are_given_the_list_is_well(project: Path) -> None:
+def test_what_is_missing_is_told_by_check_until_it_is_given(project: Path) -> None:
+    def missing() -> list[str]:
+        document = json.loads(CliRunner().invoke(app, ["check", "--json"]).stdout)
+        return sorted(one["code"] for one in document["findings"] if one["code"].endswith("_not_given"))
+
+    assert missing() == ["secret_not_given", "secret_not_given", "setting_not_given"]
     for name in ("crm", "db"):
         assert run("set", name, given="some-value").exit_code == 0
     (project / SETTINGS_FILE).write_text('crm_url = "https://crm.example"')
-    assert run("list").exit_code == 0
+    assert missing() == []
 
 
 @pytest.mark.parametrize(

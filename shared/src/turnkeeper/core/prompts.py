@@ -64,15 +64,16 @@ class Templates:
         ValueError: a template is blank, or names something that a context does not have; the text says which.
     """
 
-    by_tenant: Mapping[str, str]
+    #: By tenant.
+    texts: Mapping[str, str]
     default: str | None
     #: Where it comes from, for errors: the name of a folder.
-    place: str = "by_tenant"
+    place: str = "by_tenant(...)"
     #: Equal where all templates are.
     definition: str = field(init=False)
 
     def __post_init__(self) -> None:
-        named = [(f"of tenant {tenant!r}", text) for tenant, text in self.by_tenant.items()]
+        named = [(f"of tenant {tenant!r}", text) for tenant, text in self.texts.items()]
         for which, text in [*named, *([] if self.default is None else [("by default", self.default)])]:
             if not text.strip():
                 raise ValueError(f"{self.place}: the prompt {which} is blank")
@@ -86,12 +87,12 @@ class Templates:
                 )
         if not named and self.default is None:
             raise ValueError(f"{self.place}: there is no template")
-        object.__setattr__(self, "by_tenant", MappingProxyType(dict(self.by_tenant)))
-        definition = sorted_json([dict(self.by_tenant), self.default])
+        object.__setattr__(self, "texts", MappingProxyType(dict(self.texts)))
+        definition = sorted_json([dict(self.texts), self.default])
         object.__setattr__(self, "definition", hashlib.sha256(definition).hexdigest())
 
     def __call__(self, ctx: SessionContext) -> str:
-        template = self.by_tenant.get(ctx.tenant_id, self.default)
+        template = self.texts.get(ctx.tenant_id, self.default)
         if template is None:
             raise PromptFailed(f"{self.place} has no prompt for tenant {ctx.tenant_id!r}, and no default")
         return _PLACEHOLDER.sub(lambda found: self._filled(found, ctx), template)

@@ -44,8 +44,7 @@ def set_secret(
 
 @app.command("list")
 def list_secrets(json: Json = False) -> None:
-    """Secrets and settings: which agents declare them, and which are given to the local kit. No values. Exit code 1
-    where one is missing."""
+    """Secrets and settings: which agents declare them, and which are given to the local kit. No values."""
     with Output(json) as out:
         from turnkeeper_local.kit.values import LocalValues
         from turnkeeper_project import find_project
@@ -75,5 +74,3 @@ def list_secrets(json: Json = False) -> None:
             console.print(table if rows else "No agent declares a secret or a setting.")
 
         out.answer({"values": rows}, show)
-        if not all(row["given"] for row in rows):
-            out.fail()
