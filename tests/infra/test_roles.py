@@ -22,7 +22,10 @@ def given_to_runners(variant: Variant) -> set[str]:
     """The resources that the stage's file names for tools."""
     runners = json.loads(variant.settings.get("runners", "{}"))
     statements = runners.get("policies", [])
-    return {secret["arn"] for secret in runners.get("secrets", [])}.union(*(one["resources"] for one in statements))
+    secrets = json.loads(variant.settings.get("secrets", "{}")).values()
+    arns = {secret["arn"] for secret in runners.get("secrets", [])}
+    arns |= {secret if isinstance(secret, str) else secret["arn"] for secret in secrets}
+    return arns.union(*(one["resources"] for one in statements))
 
 
 def differences(graph: CallGraph, variant: Variant, templates: object = None) -> dict[str, set[str]]:

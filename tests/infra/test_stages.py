@@ -161,6 +161,10 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
         ({**JWT, "log_retention_days": "8"}, "log_retention_days must be one of"),
         ({**JWT, "table_name": "restored"}, "table_name and table_stream_arn go together"),
         ({**JWT, **RESTORED, "table_name": "another"}, "table_stream_arn is not of the table another"),
+        ({**JWT, "settings": '{"CRM": "x"}'}, "lower case letters"),
+        ({**JWT, "settings": '{"crm_token": "x"}'}, "looks like a secret"),
+        ({**JWT, "settings": json.dumps({"crm_url": "x" * 3_000})}, "keep what is long in a secret"),
+        ({**JWT, "secrets": '{"crm": "k-one-two"}'}, "whole ARN"),
         ({**JWT, "runners": '{"variables": {"AWS_REGION": "x"}}'}, "belongs to the kit or to AWS"),
         ({**JWT, "runners": '{"variables": {"ORDERS_PASSWORD": "x"}}'}, "looks like a secret"),
         (

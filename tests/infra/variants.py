@@ -49,6 +49,11 @@ PRIVATE_NETWORK = {
     "vpc_endpoints": "sqs,bedrock-runtime,com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0",
     "vpc_security_group_ids": "sg-0123456789abcdef0",
 }
+CRM_SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:crm-MnOpQr"
+VALUES = {
+    "secrets": json.dumps({"crm": CRM_SECRET_ARN, "orders": {"arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}}),
+    "settings": json.dumps({"crm_url": "https://crm.example.com"}),
+}
 RUNNERS = {
     "variables": {"ORDERS_HOST": "orders.internal"},
     "secrets": [{"variable": "ORDERS_LOGIN", "arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}],
@@ -67,7 +72,13 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
-    "prod-existing-vpc": {**IAM, **PRIVATE_NETWORK, "model_provider": "bedrock", "runners": json.dumps(RUNNERS)},
+    "prod-existing-vpc": {
+        **IAM,
+        **PRIVATE_NETWORK,
+        "model_provider": "bedrock",
+        "runners": json.dumps(RUNNERS),
+        **VALUES,
+    },
     "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
     "prod-image": {**IAM, "worker_image": IMAGE, "permissions_boundary_arn": BOUNDARY_ARN},
     "prod-browser": {

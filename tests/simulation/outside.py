@@ -208,6 +208,9 @@ class NoRedaction:
     def redact_text(self, text: str, *, known: Any = ()) -> str:
         return text
 
+    def without_given(self, value: Any, /) -> Any:
+        return value
+
     def with_names(self, secret_names: Any, /) -> NoRedaction:
         return self
 

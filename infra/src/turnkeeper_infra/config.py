@@ -13,8 +13,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from turnkeeper_infra.shapes import (
+    ARN,
+    Arn,
+    KeyArn,
+    Principal,
+    SecretArn,
+    ValueName,
+    Words,
+    listed,
+    one_of,
+    parsed,
+    shaped,
+    switch,
+)
 from turnkeeper_project import KitSource, find_project, kit_source
 
 Stage = Literal["prod", "dev"]
@@ -36,54 +50,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used; says which, and what to write."""
 
 
-def _listed(value: object) -> object:
-    """A list in TOML is one; on the command line it is words with commas between."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _parsed(value: object) -> object:
-    """A table in TOML is one; on the command line it is JSON."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _switch(value: object) -> object:
-    """True or false, and on the command line these words: what else might mean a no would mean it by luck."""
-    if isinstance(value, str) and value.lower() not in {"true", "false"}:
-        raise ValueError(f"must be true or false, not {value!r}")
-    return value
-
-
-def _shaped(pattern: str, what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"must be {what}, not {value!r}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _one_of(*values: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if value not in values:
-            raise ValueError(f"must be one of {', '.join(map(str, values))}, not {value}")
-        return value
-
-    return AfterValidator(check)
-
-
-_ARN = r"arn:[^:\s]+:{service}:[^:\s]*:[^:\s]*:\S+"
-_PRINCIPAL = r"arn:P+:(?:iam|sts)::P+:[\w+=,.@/-]+".replace("P", r"(?:[\w-]|\$\{AWS::\w+\})")
-Arn = Annotated[str, _shaped(_ARN.format(service=r"[a-z0-9-]+"), "an ARN")]
-KeyArn = Annotated[
-    str, _shaped(r"arn:[^:\s]+:kms:[^:\s]+:\d{12}:key/[\w-]+", "the ARN of a KMS key (not of an alias of one)")
-]
-SecretArn = Annotated[
-    str, _shaped(_ARN.format(service="secretsmanager") + r"-\w{6}", "a secret's whole ARN, with its random end")
-]
-Principal = Annotated[str, _shaped(_PRINCIPAL, "the ARN of a role or a user; `${AWS::AccountId}` stands for ours")]
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", re.IGNORECASE)
 
 
 class _Table(BaseModel):
@@ -93,8 +60,8 @@ class _Table(BaseModel):
 class Statement(_Table):
     """What the runners may do besides; `actions` and `resources` as IAM has them, none of them a bare star."""
 
-    sid: Annotated[str, _shaped(r"[A-Za-z0-9]{1,60}", "letters and digits")]
-    actions: tuple[Annotated[str, _shaped(r"[a-z0-9-]+:[A-Za-z0-9]+", "one action, without a star")], ...]
+    sid: Annotated[str, shaped(r"[A-Za-z0-9]{1,60}", "letters and digits")]
+    actions: tuple[Annotated[str, shaped(r"[a-z0-9-]+:[A-Za-z0-9]+", "one action, without a star")], ...]
     resources: tuple[Arn, ...]
 
 
@@ -105,6 +72,19 @@ class RunnerSecret(_Table):
     arn: SecretArn
     kms_key_arn: KeyArn | None = None
     """The key that it is encrypted with, where that is a customer's."""
+
+
+class ToolSecret(_Table):
+    """A secret that tools may ask for by its name."""
+
+    arn: SecretArn
+    kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+
+
+def _by_arn(value: object) -> object:
+    """An ARN alone stands for a secret that no key of a customer's is on."""
+    return {"arn": value} if isinstance(value, str) else value
 
 
 class Runners(_Table):
@@ -123,7 +103,7 @@ class Runners(_Table):
             if name.startswith(("TURNKEEPER_", "AWS_", "POWERTOOLS_", "LAMBDA_", "ECS_")):
                 raise ValueError(f"{name} belongs to the kit or to AWS; choose another prefix")
         for name in self.variables:
-            if re.search(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", name, re.IGNORECASE):
+            if SECRET_NAME.search(name):
                 raise ValueError(f"{name} looks like a secret; name its ARN in runners.secrets instead")
         return self
 
@@ -133,7 +113,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, _shaped(r"[A-Za-z][A-Za-z0-9-]{0,60}", "letters, digits and hyphens")] = "Turnkeeper"
+    name: Annotated[str, shaped(r"[A-Za-z][A-Za-z0-9-]{0,60}", "letters, digits and hyphens")] = "Turnkeeper"
     """Prefix of the stack names, so that two deployments fit into one account and region."""
     stage: Stage = "prod"
     """`prod` keeps table and bucket when the stack goes and protects the table; `dev` lets everything go."""
@@ -150,7 +130,7 @@ class Config(BaseModel):
 
     identity: Identity
     """Where the caller's identity comes from, never from a body. Has to be chosen; `local` is the emulator's."""
-    jwt_issuer: Annotated[str, _shaped(r"https://\S+", "an https address")] | None = None
+    jwt_issuer: Annotated[str, shaped(r"https://\S+", "an https address")] | None = None
     """Whose tokens are accepted; API Gateway checks them."""
     jwt_audience: Words = ()
     """Whom a token has to be for: one of these."""
@@ -160,11 +140,11 @@ class Config(BaseModel):
     """The claim that names the user."""
     jwt_role_claim: str = "role"
     """The claim that names the role, or a list of which `policy.toml` describes one."""
-    trusted_principals: Annotated[tuple[Principal, ...], BeforeValidator(_listed)] = ()
+    trusted_principals: Annotated[tuple[Principal, ...], BeforeValidator(listed)] = ()
     """IAM identity only: role ARNs that may name a tenant and a user in headers."""
     cors_origins: Annotated[
-        tuple[Annotated[str, _shaped(r"https?://[^/\s*]+", "an origin such as https://app.example.com")], ...],
-        BeforeValidator(_listed),
+        tuple[Annotated[str, shaped(r"https?://[^/\s*]+", "an origin such as https://app.example.com")], ...],
+        BeforeValidator(listed),
     ] = ()
     """Origins whose pages may call the API from a browser."""
 
@@ -191,7 +171,7 @@ class Config(BaseModel):
     worker_image: (
         Annotated[
             str,
-            _shaped(r"[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}", "an image by its digest (`...@sha256:...`); a tag moves"),
+            shaped(r"[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}", "an image by its digest (`...@sha256:...`); a tag moves"),
         ]
         | None
     ) = None
@@ -199,16 +179,16 @@ class Config(BaseModel):
     nat_gateways: int = Field(1, ge=0, le=6)
     """0 puts the worker's tasks into public subnets with an address each (cheaper, no inbound either way); in `dev`
     that is the default. Not where the network is an existing one."""
-    vpc_id: Annotated[str, _shaped(r"vpc-[0-9a-f]+", "a VPC's id")] | None = None
+    vpc_id: Annotated[str, shaped(r"vpc-[0-9a-f]+", "a VPC's id")] | None = None
     """An existing network for the runners, instead of one of the kit's own."""
     vpc_subnet_ids: Annotated[
-        tuple[Annotated[str, _shaped(r"subnet-[0-9a-f]+", "a subnet's id")], ...], BeforeValidator(_listed)
+        tuple[Annotated[str, shaped(r"subnet-[0-9a-f]+", "a subnet's id")], ...], BeforeValidator(listed)
     ] = ()
     """Its private subnets, with a way to the model: a NAT, or an endpoint where that is Bedrock."""
-    vpc_cidr: Annotated[str, _shaped(r"\d+(\.\d+){3}/\d+", "an address range such as 10.0.0.0/16")] | None = None
+    vpc_cidr: Annotated[str, shaped(r"\d+(\.\d+){3}/\d+", "an address range such as 10.0.0.0/16")] | None = None
     """The existing network's address range, from which `vpc_endpoints` may be called."""
     vpc_security_group_ids: Annotated[
-        tuple[Annotated[str, _shaped(r"sg-[0-9a-f]+", "a security group's id")], ...], BeforeValidator(_listed)
+        tuple[Annotated[str, shaped(r"sg-[0-9a-f]+", "a security group's id")], ...], BeforeValidator(listed)
     ] = ()
     """Security groups that the runners join besides their own, which lets nothing in."""
     vpc_functions: Literal["runners", "all", "none"] = "runners"
@@ -219,49 +199,53 @@ class Config(BaseModel):
     kms_key_arn: KeyArn | None = None
     """A customer's key for table, bucket, queues, topic, logs and secrets. Its policy has to let the services in
     (docs/deploy.md)."""
-    table_name: Annotated[str, _shaped(r"[\w.-]{3,255}", "a table's name")] | None = None
+    table_name: Annotated[str, shaped(r"[\w.-]{3,255}", "a table's name")] | None = None
     """A table to work on instead of the stack's own: one that a backup was restored into
     (docs/operations/restore.md)."""
     table_stream_arn: (
-        Annotated[str, _shaped(r"arn:[^:\s]+:dynamodb:[^:\s]+:\d{12}:table/\S+/stream/\S+", "a stream's ARN")] | None
+        Annotated[str, shaped(r"arn:[^:\s]+:dynamodb:[^:\s]+:\d{12}:table/\S+/stream/\S+", "a stream's ARN")] | None
     ) = None
     """The stream of `table_name`, which a restored table has only once it is given one."""
-    domain_name: Annotated[str, _shaped(r"([a-z0-9-]+\.)+[a-z]{2,}", "a host's name")] | None = None
+    domain_name: Annotated[str, shaped(r"([a-z0-9-]+\.)+[a-z]{2,}", "a host's name")] | None = None
     """A name of one's own for the API, through CloudFront. For tokens only: a signature names the API's own host."""
     certificate_arn: (
-        Annotated[
-            str, _shaped(r"arn:[^:\s]+:acm:us-east-1:\d{12}:certificate/\S+", "a certificate's ARN, in us-east-1")
-        ]
+        Annotated[str, shaped(r"arn:[^:\s]+:acm:us-east-1:\d{12}:certificate/\S+", "a certificate's ARN, in us-east-1")]
         | None
     ) = None
     """The certificate of `domain_name`, in us-east-1."""
     web_acl_arn: (
         Annotated[
             str,
-            _shaped(r"arn:[^:\s]+:wafv2:us-east-1:\d{12}:global/webacl/\S+", "a web ACL's ARN, of CloudFront's scope"),
+            shaped(r"arn:[^:\s]+:wafv2:us-east-1:\d{12}:global/webacl/\S+", "a web ACL's ARN, of CloudFront's scope"),
         ]
         | None
     ) = None
     """What looks at requests before the API does."""
-    permissions_boundary_arn: Annotated[str, _shaped(_ARN.format(service="iam"), "a policy's ARN")] | None = None
+    permissions_boundary_arn: Annotated[str, shaped(ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
-    fetch_contents: Annotated[bool, BeforeValidator(_switch)] = True
+    fetch_contents: Annotated[bool, BeforeValidator(switch)] = True
     """Fetch what inputs name by address, once, when they come in; else the model API does, at each request."""
     agents: str = ""
     """Further folders of agents, relative to the project, with colons between."""
-    allow_broken: Annotated[bool, BeforeValidator(_switch)] = False
+    allow_broken: Annotated[bool, BeforeValidator(switch)] = False
     """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
+    secrets: Annotated[dict[ValueName, Annotated[ToolSecret, BeforeValidator(_by_arn)]], BeforeValidator(parsed)] = (
+        Field(default_factory=dict)
+    )
+    """What tools get by `ctx.secret(NAME)`: its ARN, or `{ arn = "...", kms_key_arn = "..." }`."""
+    settings: Annotated[dict[ValueName, str], BeforeValidator(parsed)] = Field(default_factory=dict)
+    """What tools get by `ctx.setting(NAME)`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least that is logged."""
-    log_retention_days: Annotated[int, _one_of(7, 30, 90, 365, 731)] = 90
+    log_retention_days: Annotated[int, one_of(7, 30, 90, 365, 731)] = 90
     """How long logs are kept: 7, 30, 90, 365 or 731 days."""
     api_rate_limit: int = Field(200, ge=1)
     """Requests a second that the API takes, over all callers."""
     api_burst_limit: int = Field(400, ge=1)
     """Requests that it takes at one moment."""
-    alert_email: Annotated[str, _shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
+    alert_email: Annotated[str, shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
     """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
-    runners: Annotated[Runners, BeforeValidator(_parsed)] = Runners()
+    runners: Annotated[Runners, BeforeValidator(parsed)] = Runners()
     """What the two that run tools are given besides: the tables below."""
 
     @property
@@ -308,6 +292,7 @@ class Config(BaseModel):
         _check_edge(self)
         if self.turn_seconds >= self.turn_timeout_seconds:
             raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
+        _check_values(self)
         if self.model_secret_kms_key_arn and not self.model_secret_arn:
             raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
         if bool(self.table_name) != bool(self.table_stream_arn):
@@ -315,6 +300,21 @@ class Config(BaseModel):
         if self.table_stream_arn and f":table/{self.table_name}/stream/" not in self.table_stream_arn:
             raise ValueError(f"table_stream_arn is not of the table {self.table_name}")
         return self
+
+
+MOST_TOOL_VALUES = 2_000
+"""Characters of names, ARNs and settings, as JSON: Lambda takes 4 KB of variables in all."""
+
+
+def _check_values(config: Config) -> None:
+    told = json.dumps([config.settings, {name: secret.arn for name, secret in config.secrets.items()}])
+    if len(told) > MOST_TOOL_VALUES:
+        raise ValueError(
+            f"secrets and settings have {len(told)} characters of {MOST_TOOL_VALUES}: keep what is long in a secret"
+        )
+    for name in config.settings:
+        if SECRET_NAME.search(name):
+            raise ValueError(f"settings.{name} looks like a secret; name its ARN in [secrets] instead")
 
 
 def _check_identity(config: Config) -> None:

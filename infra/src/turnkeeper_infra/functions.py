@@ -49,6 +49,8 @@ class Packaging:
                 setting_keys.MODEL_URL: parameter(stack, "ModelUrl", config.model_url or ANTHROPIC_URL),
                 setting_keys.TURN_SECONDS: parameter(stack, "TurnSeconds", str(config.turn_seconds)),
                 setting_keys.LEASE_SECONDS: parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
+                setting_keys.TOOL_SECRETS: parameter(stack, "ToolSecrets", "{}"),
+                setting_keys.TOOL_SETTINGS: parameter(stack, "ToolSettings", "{}"),
             }
         else:
             layer = lambda_.LayerVersion(

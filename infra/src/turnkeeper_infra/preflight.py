@@ -27,9 +27,22 @@ def check_project(config: Config) -> list[str]:
         raise ConfigError(str(error)) from None
     if refused := answer.refused(allow_broken=config.allow_broken, how=_HOW):
         raise ConfigError(refused)
+    if missing := _missing_values(config, answer):
+        raise ConfigError("\n".join(missing))
     return [str(finding) for finding in answer.warnings(allow_broken=config.allow_broken)]
 
 
 @cache
 def _answer(root: Path, package: Path, provider: str, *folders: Path) -> Answer:
     return ask(root, provider=provider, folders=folders, package=package)
+
+
+def _missing_values(config: Config, answer: Answer) -> list[str]:
+    """Secrets and settings that agents declare and the stage's file does not name."""
+    return [
+        f"{agent['file']}: agent {agent['name']!r} needs the {kind} {name!r}: name it below [{kind}s] of the stage"
+        for agent in answer.agents
+        for kind, named in (("secret", config.secrets), ("setting", config.settings))
+        for name in agent[f"{kind}s"]
+        if name not in named
+    ]

@@ -3,8 +3,10 @@
 What an agent's author needs is here; see ``agents/`` for agents to copy from.
 """
 
+from turnkeeper.adapters.prompt_files import prompts
 from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
+from turnkeeper.core.prompts import SessionContext, by_tenant
 from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 from turnkeeper.core.trajectory import Trajectory
@@ -16,12 +18,15 @@ __all__ = [
     "Limits",
     "Score",
     "Scoring",
+    "SessionContext",
     "Tool",
     "ToolContext",
     "ToolDenied",
     "ToolError",
     "ToolSet",
     "Trajectory",
+    "by_tenant",
+    "prompts",
     "tool",
     "update_plan",
 ]

@@ -17,6 +17,7 @@ from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
@@ -27,9 +28,11 @@ from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
+from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import (
     Alerts,
     Blobs,
@@ -181,6 +184,11 @@ class Kit:
         return RuleDetector()
 
     @cached_property
+    def tool_values(self) -> ToolValues:
+        secrets, settings = self.settings.tool_secrets, self.settings.tool_settings
+        return SecretsManagerValues(lambda: self.aws.secretsmanager, secrets, settings, self.clock, KNOWN)
+
+    @cached_property
     def web(self) -> Web:
         from turnkeeper.tools.web.contents import GuardedWeb
 
@@ -265,6 +273,7 @@ class Kit:
             auditor=self.auditor,
             redactor=self.redactor,
             detector=detector,
+            tool_values=self.tool_values,
             clock=self.clock,
             ids=self.ids,
             parallel=self.parallel,

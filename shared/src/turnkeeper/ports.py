@@ -356,6 +356,9 @@ class Redacts(Protocol):
 
     def redact_text(self, text: str, *, known: Iterable[str] = ()) -> str: ...
 
+    def without_given(self, value: Any, /) -> Any:
+        """The same JSON without the secrets that tools of this process were given, and else as it is."""
+
     def with_names(self, secret_names: Iterable[str], /) -> Redacts:
         """One that takes values under these names for secret as well."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,13 @@ def _paths(value: object) -> object:
 
 def _words(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _table(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+_Table = Annotated[Mapping[str, str], BeforeValidator(_table)]
 
 
 class Settings(BaseModel):
@@ -56,6 +64,11 @@ class Settings(BaseModel):
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.
     root: Path = Path()
+
+    #: Secrets that tools may ask for: a JSON object of their names, each with where it is in Secrets Manager.
+    tool_secrets: _Table = Field(default_factory=dict)
+    #: Settings that tools may ask for, a JSON object.
+    tool_settings: _Table = Field(default_factory=dict)
 
     identity: Literal["jwt", "iam", "local"] = "iam"
     trusted_principals: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()

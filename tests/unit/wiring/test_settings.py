@@ -29,7 +29,7 @@ from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
 from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import ContentUnusable, Unauthenticated
+from turnkeeper.core.errors import ContentUnusable, MissingValue, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.settings import PREFIX, Settings
@@ -117,6 +117,20 @@ def model_address(process: Process) -> object:
 def model_provider(process: Process) -> object:
     request = process.model_request()
     return request.url.path, request.headers["authorization"].split()[0]
+
+
+def tool_secrets(process: Process) -> object:
+    """Which secret is read for the tools' ``crm``."""
+    with contextlib.suppress(MissingValue):
+        process.kit.tool_values.secret("crm")
+    return [call["SecretId"] for call in process.secrets.calls]
+
+
+def tool_settings(process: Process) -> object:
+    try:
+        return process.kit.tool_values.setting("crm_url")
+    except MissingValue:
+        return None
 
 
 def turn_seconds(process: Process) -> object:
@@ -304,6 +318,10 @@ ROWS: Mapping[str, Row] = {
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
     "fetch_contents": Row(guards_contents, {"": True, "true": True, "false": False}),
+    "tool_secrets": Row(
+        tool_secrets, {'{{"crm": "one"}}': ["one"], '{{"crm": "two", "db": "three"}}': ["two"], "": []}
+    ),
+    "tool_settings": Row(tool_settings, {'{{"crm_url": "one"}}': "one", "{{}}": None, "": None}),
     "agents": Row(
         agents,
         {"{root}/more:{root}/yet-more": {"desk", "lab", "shop"}, "{root}/more": {"desk", "lab"}, "": {"desk"}},

@@ -17,6 +17,7 @@ from turnkeeper_local.cli.commands import (
     jobs,
     kits,
     projects,
+    secrets,
     sessions,
     talk,
     tenants,
@@ -68,6 +69,9 @@ app.add_typer(
 )
 app.add_typer(
     evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
+)
+app.add_typer(
+    secrets.app, name="secrets", rich_help_panel="The kit", help="Secrets of tools on this machine, and who wants them."
 )
 
 

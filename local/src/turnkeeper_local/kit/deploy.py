@@ -42,14 +42,29 @@ class Deployed:
     turn_function: str
 
 
-def deploy(home: Home, ministack: Ministack, settings: KitSettings, *, assembly: Path, model_url: str) -> Deployed:
-    """Deploy both stacks; what differs from kit to kit is a parameter, so that they can share an assembly."""
+def deploy(
+    home: Home,
+    ministack: Ministack,
+    settings: KitSettings,
+    *,
+    assembly: Path,
+    model_url: str,
+    tool_secrets: Mapping[str, str],
+    tool_settings: Mapping[str, str],
+) -> Deployed:
+    """Deploy both stacks; what differs from kit to kit is a parameter, so that they can share an assembly.
+
+    Args:
+        tool_secrets: ARNs, by the names that tools use.
+    """
     lease, turn = str(settings.lease_seconds), f"{settings.turn_seconds:g}"
     parameters = [
         f"{STATE_STACK}:LeaseSeconds={lease}",
         f"{API_STACK}:LeaseSeconds={lease}",
         f"{API_STACK}:TurnSeconds={turn}",
         f"{API_STACK}:ModelUrl={model_url}",
+        f"{API_STACK}:ToolSecrets={json.dumps(tool_secrets, sort_keys=True)}",
+        f"{API_STACK}:ToolSettings={json.dumps(tool_settings, sort_keys=True)}",
     ]
     with tempfile.TemporaryDirectory(dir=home.temporary) as folder:
         outputs = Path(folder) / "outputs.json"

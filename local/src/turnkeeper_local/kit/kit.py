@@ -28,6 +28,7 @@ from turnkeeper_local.kit.processes import Started
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint, standin_fingerprint
+from turnkeeper_local.kit.values import LocalValues, put_secrets, values_digest
 from turnkeeper_local.kit.worker import start_worker
 from turnkeeper_project import Project
 from turnkeeper_project.locking import lock_problems
@@ -117,7 +118,7 @@ def down(home: Home | None = None, *, forget: bool = False) -> bool:
 
 def wanted_by(settings: KitSettings) -> str:
     """What a kit is recognized by that is up to date with its sources and these settings."""
-    return fingerprint(settings, dataclasses.asdict(settings))
+    return fingerprint(settings, {**dataclasses.asdict(settings), "tool_values": values_digest(settings.project)})
 
 
 def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> LocalKit:
@@ -136,7 +137,16 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         model_url = _standin(home, record, settings, progress)
 
     progress("deploying the stacks")
-    deployed = deploy(home, ministack, settings, assembly=assembly, model_url=model_url)
+    values = LocalValues.read(settings.project)
+    deployed = deploy(
+        home,
+        ministack,
+        settings,
+        assembly=assembly,
+        model_url=model_url,
+        tool_secrets=put_secrets(ministack, values.secrets),
+        tool_settings=values.settings,
+    )
     record.note(deployed=dataclasses.asdict(deployed))
     make_live(ministack, deployed.turn_function, code)
     record.note(swapped=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import turnkeeper_local
 from turnkeeper_local.kit.settings import KitSettings
+from turnkeeper_local.kit.values import value_files
 from turnkeeper_project import kit_source
 
 
@@ -36,7 +37,7 @@ def standin_fingerprint(settings: KitSettings) -> str:
 def stamps(settings: KitSettings) -> dict[Path, tuple[int, int]]:
     """Every file of a deployment with its time and size: differs from what it was once something was edited."""
     found = {}
-    for file in (file for root in _roots(settings) for file in _files(root)):
+    for file in (file for root in [*_roots(settings), *value_files(settings.project)] for file in _files(root)):
         with contextlib.suppress(FileNotFoundError):  # an editor may be replacing it
             stat = file.stat()
             found[file] = (stat.st_mtime_ns, stat.st_size)

@@ -1,8 +1,8 @@
 """Takes secrets out of what is kept or shown: audit, logs, traces, errors.
 
 :class:`Redactor` finds them by shape (detect-secrets knows most tokens; the rest is in ``redaction_shapes``), by the
-name that they stand under (``redaction_names``), and by the argument names that a tool declares. It puts
-``[redacted:KIND]`` in their place.
+name that they stand under (``redaction_names``), by the argument names that a tool declares, and by the values that
+tools were given as secrets (``known_secrets``). It puts ``[redacted:KIND]`` in their place.
 
 It leans to the safe side where a name says "secret", and to precision where only the shape speaks: ids, hashes, dates
 and prices must survive, or an audit record says nothing. A secret that has neither name nor shape, such as a password
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from turnkeeper.adapters import redaction_names as names
 from turnkeeper.adapters import redaction_shapes as shapes
+from turnkeeper.adapters.known_secrets import KNOWN, KnownSecrets
 
 _MAX_DEPTH: Final = 40
 _MAX_NODES: Final = 100_000
@@ -26,23 +27,35 @@ _MAX_JSON: Final = 200_000
 
 
 class Redactor:
-    """Immutable once made, so one may serve all threads.
+    """Immutable once made but for what ``known_secrets`` comes to know, so one may serve all threads.
 
     ``secret_names`` are argument names whose values are secret whatever they look like (``Tool.secret_arguments``).
     Texts beyond ``max_chars`` are cut: what was not examined does not go out.
     """
 
-    def __init__(self, secret_names: Iterable[str] = (), *, max_chars: int = 1_000_000) -> None:
+    def __init__(
+        self, secret_names: Iterable[str] = (), *, max_chars: int = 1_000_000, known_secrets: KnownSecrets = KNOWN
+    ) -> None:
         self._declared = frozenset(name.lower() for name in secret_names)
         self._pattern = names.declared_pattern(self._declared)
         self._max_chars = max_chars
+        self._secrets = known_secrets
 
     def with_names(self, secret_names: Iterable[str]) -> Redactor:
         """A redactor that knows these argument names as well."""
-        return Redactor(self._declared | {name.lower() for name in secret_names}, max_chars=self._max_chars)
+        return Redactor(
+            self._declared | {name.lower() for name in secret_names},
+            max_chars=self._max_chars,
+            known_secrets=self._secrets,
+        )
+
+    def without_given(self, value: Any) -> Any:
+        """JSON without the secrets that tools were given, and else as it is."""
+        return self._secrets.hide_in(value)
 
     def redact_text(self, text: str, *, known: Iterable[str] = ()) -> str:
         """The text without its secrets. ``known`` are values that are secret here, such as those of :meth:`values`."""
+        text = self._secrets.hide(text)
         cut = self._cut(text)
         clean = shapes.known(cut, known)
         if len(clean) <= _MAX_JSON and clean.lstrip()[:1] in {"{", "["}:
@@ -106,7 +119,11 @@ class Redactor:
         nodes[0] -= 1
         if depth > _MAX_DEPTH or nodes[0] < 0:
             return shapes.mark("too_large")
-        if value is None or isinstance(value, bool | float):
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float) and (hidden := self._secrets.hide_in(value)) is not value:
+            return hidden
+        if isinstance(value, float):
             return value
         if isinstance(value, int):
             return shapes.mark("card") if 0 < value < 10**19 and shapes.is_card(str(value)) else value

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from turnkeeper.core import cache_markers
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
+from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.scoring import Scoring
 from turnkeeper.core.tools import Tool, ToolSet
@@ -21,6 +22,7 @@ __all__ = ["AGENT_NAME", "TOOL_NAME", "Agent", "Context", "DoneSignal", "Limits"
 Pin = Literal["latest", "session"]
 
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
@@ -55,7 +57,9 @@ class Agent:
 
     name: str
     model: str
-    system: str
+    #: The system prompt, or what makes one of the session's context when a turn begins: a function, ``by_tenant(...)``,
+    #: ``prompts(...)``.
+    system: str | Prompt
     tools: Sequence[Tool | ToolSet] = ()
     limits: Limits = field(default_factory=Limits)
     placement: Placement = "auto"
@@ -75,6 +79,9 @@ class Agent:
     pin: Pin = "latest"
     #: What happens before a conversation is too long for the model. ``None``: nothing, it stops as ``context_window``.
     context: Context | None = field(default_factory=Context)
+    #: Secrets and settings that its tools may ask for: ``ctx.secret("crm")``, ``ctx.setting("crm_url")``.
+    secrets: Sequence[str] = ()
+    settings: Sequence[str] = ()
     #: How its turns are scored once they have ended.
     scoring: Scoring = field(default_factory=Scoring)
 
@@ -84,8 +91,10 @@ class Agent:
         for name in (self.name, *self.formerly):
             if not AGENT_NAME.fullmatch(name):
                 raise ValueError(f"agent name {name!r}: lower case letters, digits, '-' and '_', at most 63")
-        if not self.system.strip():
-            raise ValueError(f"agent {self.name!r} needs a system prompt")
+        if not callable(self.system) and not (isinstance(self.system, str) and self.system.strip()):
+            raise ValueError(
+                f"agent {self.name!r} needs a system prompt: a text, or a function of its session's context"
+            )
         if self.placement not in ("auto", "interactive", "background"):
             raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
         if self.done not in ("end_turn", "end_task"):
@@ -101,10 +110,11 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: scoring is a Scoring(...)")
         self._check_what_is_sent()
         self._check_tools()
+        self._check_values()
 
     def _check_what_is_sent(self) -> None:
         options = self.model_options
-        if (problem := json_problem(self.system)) is not None:
+        if isinstance(self.system, str) and (problem := json_problem(self.system)) is not None:
             raise ValueError(f"agent {self.name!r} has a system prompt that cannot be sent: {problem}")
         if (problem := json_problem(options) or cache_markers.options_problem(options)) is not None:
             raise ValueError(f"agent {self.name!r}: in model_options: {problem}")
@@ -125,6 +135,18 @@ class Agent:
             raise ValueError(f"agent {self.name!r} has two tools named {', '.join(twice)}")
         if "end_task" in names:
             raise ValueError(f"agent {self.name!r}: end_task is the kit's; ask for it with done='end_task'")
+
+    def _check_values(self) -> None:
+        for kind, names in (("secrets", self.secrets), ("settings", self.settings)):
+            if isinstance(names, str):
+                raise ValueError(f"agent {self.name!r}: {kind} is a list of names")
+            for name in names:
+                if not (isinstance(name, str) and VALUE_NAME.fullmatch(name)):
+                    raise ValueError(
+                        f"agent {self.name!r}: in {kind}: {name!r}: lower case letters, digits and '_', at most 63"
+                    )
+            if len(set(names)) < len(names):
+                raise ValueError(f"agent {self.name!r}: {kind} names one twice")
 
     def all_tools(self) -> tuple[Tool, ...]:
         """The tools in the order given, with the tools of each set in its place."""

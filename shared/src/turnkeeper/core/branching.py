@@ -49,16 +49,17 @@ def once_calls(entries: Sequence[Entry], left_out: Sequence[LeftOut], effects: M
 
 
 def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
-    """The entries of a copy: as they were said, without what they cost, which the first session has paid, and without
-    its container, where two sessions would find each other's files. An answer whose calls have no results yet is not
-    copied: they would be made again."""
+    """The entries of a copy: as they were said, without what they cost, which the first session has paid, without the
+    prompt, which was made for it, and without its container, where two sessions would find each other's files. An
+    answer whose calls have no results yet is not copied: they would be made again."""
     kept = [entry for entry in entries if entry.seq <= at_seq]
     while (last := next((entry for entry in reversed(kept) if entry.type in MESSAGES), None)) is not None:
         if last.type != "assistant" or not tool_uses(last.content):
             break
         kept = [entry for entry in kept if entry.seq < last.seq]
     return tuple(
-        replace(entry, cost_nanousd=0, in_doubt_nanousd=0, usage=None, attempts=None, container=None) for entry in kept
+        replace(entry, cost_nanousd=0, in_doubt_nanousd=0, usage=None, attempts=None, prompt=None, container=None)
+        for entry in kept
     )
 
 

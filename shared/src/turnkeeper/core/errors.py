@@ -19,6 +19,11 @@
     ├── TenantPaused              423  tenant_paused
     ├── Unavailable               503  unavailable            (retryable)
     ├── LeaseLost                      the runner may write nothing any more
+    ├── PromptFailed                   an agent's system prompt cannot be made
+    ├── ToolValueError                 a tool is not given a secret or a setting
+    │   ├── UndeclaredValue            its agent does not declare it
+    │   ├── MissingValue               the deployment has none of this name that can be used
+    │   └── ValueOutOfReach            where it is kept cannot be asked just now  (retryable)
     ├── NotFetched                     nothing came from an address; says whether it may later
     └── ProviderError                  the model API failed; see ``certainty``
         └── Uncountable                it counts no tokens before a call, and never will
@@ -175,6 +180,33 @@ class LeaseLost(TurnkeeperError):
     """Another runner holds the session now. Stop at once; nothing that is in memory counts."""
 
     code = "lease_lost"
+
+
+class PromptFailed(TurnkeeperError):
+    """The system prompt of a turn cannot be made, or may not be sent. The text says why and never quotes it."""
+
+    code = "prompt_failed"
+
+
+class ToolValueError(TurnkeeperError):
+    """A tool asked for a secret or a setting and is not given it. For the agent's author and its operator: the model
+    is only told whether it may help to try again. Never quotes a value."""
+
+    code = "tool_value"
+
+
+class UndeclaredValue(ToolValueError):
+    """The agent does not declare it."""
+
+
+class MissingValue(ToolValueError):
+    """The deployment has none of this name that can be used."""
+
+
+class ValueOutOfReach(ToolValueError):
+    """Where it is kept cannot be asked just now."""
+
+    retryable = True
 
 
 #: What is known about the money of a failed call: nothing was billed, the usage at hand is what is billed, or

@@ -146,6 +146,8 @@ class TurnState:
     breakers: Breakers = Breakers()
     #: The agent ended its turn without the done signal, and was reminded of it.
     nudged: bool = False
+    #: Its system prompt was made, and is the one that the head names.
+    prompted: bool = False
     #: Times in a row that it was put back to wait for money in flight.
     put_backs: int = 0
     cancel_requested: bool = False
@@ -201,6 +203,8 @@ class Head:
     agent: str
     #: The version that it runs on; ``None`` where that is frozen into the session itself, as it once was.
     version: str | None = None
+    #: The system prompt that was made last for it, by its hash; ``None`` where its version holds the text.
+    prompt: str | None = None
     placement: Placement
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: str
@@ -319,6 +323,8 @@ class Entry:
     request_id: str | None = None
     #: Attempts it took, when more than one.
     attempts: int | None = None
+    #: assistant: the system prompt that was sent, by its hash, where it was made for the session.
+    prompt: str | None = None
     #: assistant: see :mod:`turnkeeper.core.containers`.
     container: Container | None = None
     #: tool_results: one outcome for each result, in the same order.
@@ -355,10 +361,13 @@ class Spec(Frozen):
     """What the model is sent around the transcript. Never changed once stored: see :mod:`turnkeeper.core.versions`."""
 
     model: str
-    system: str
+    #: Empty where each turn has its own.
+    system: str = ""
     tools: tuple[ToolDefinition, ...]
     model_options: dict[str, Any] = Field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
+    #: Where the system prompt is made of the session's context when a turn begins: the name of what makes it.
+    prompt: str | None = None
 
 
 class PlanItem(Frozen):

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, 
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
+from turnkeeper.core.errors import MissingValue
+
 if TYPE_CHECKING:
     # With defaults, so that ``Tool`` alone stays a type: of what its arguments and its result are, nothing is said.
     from typing_extensions import ParamSpec, TypeVar
@@ -50,6 +52,36 @@ class ToolDenied(ToolError):
     """The call is outside what is allowed. The message says what *is* allowed. Outcome ``denied``."""
 
 
+class ToolValues(Protocol):
+    """Where tools' secrets and settings come from. May be used by several threads at once."""
+
+    def secret(self, name: str, key: str | None = None, /) -> str:
+        """The secret, or what it has under a key where it is a JSON object. From here on it is redacted: whoever gives
+        it has made it known before.
+
+        Raises:
+            UndeclaredValue: the agent does not name it in its ``secrets``.
+            MissingValue: the deployment has none of this name that can be used.
+            ValueOutOfReach: where it is kept cannot be asked just now.
+        """
+
+    def setting(self, name: str, /) -> str:
+        """Raises UndeclaredValue, MissingValue."""
+
+
+class _NotHere:
+    """Of a context that was made without any."""
+
+    def secret(self, name: str, key: str | None = None, /) -> str:  # noqa: ARG002
+        raise MissingValue(f"there are no secrets here: this context was made without {name!r}")
+
+    def setting(self, name: str, /) -> str:
+        raise MissingValue(f"there are no settings here: this context was made without {name!r}")
+
+
+NO_VALUES: ToolValues = _NotHere()
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may know about the call it serves. Never holds a credential of the kit."""
@@ -63,6 +95,28 @@ class ToolContext:
     #: UTC; the tool's own timeout or the runner's end, whichever is sooner.
     deadline: datetime
     logger: logging.Logger | logging.LoggerAdapter[Any]
+    values: ToolValues = field(default=NO_VALUES, repr=False)
+
+    def secret(self, name: str, key: str | None = None) -> str:
+        """A secret that the agent declares (``Agent(secrets=["crm"])``), as it is now: ask for it at each call, it may
+        be rotated. Whatever shows it afterwards (results, errors, logs) shows ``[redacted:secret NAME]``.
+
+        Args:
+            key: of a secret that is a JSON object, the text under this key only.
+
+        Raises:
+            ToolValueError: there is none. Leave it to the kit: it tells the operator why, and the model that the tool
+                cannot be used.
+        """
+        return self.values.secret(name, key)
+
+    def setting(self, name: str) -> str:
+        """A setting that the agent declares (``Agent(settings=["crm_url"])``).
+
+        Raises:
+            ToolValueError: there is none.
+        """
+        return self.values.setting(name)
 
 
 class ToolBody(Protocol):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from turnkeeper.core.agent import Agent, DoneSignal
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.kit_tools import end_task_definition
+from turnkeeper.core.prompts import definition_of
 from turnkeeper.core.session import Spec, ToolDefinition
 from turnkeeper.core.tools import Tool
 
@@ -30,16 +31,25 @@ def spec_of(agent: Agent) -> Spec:
     definitions = tuple(map(_definition, agent.all_tools()))
     return Spec(
         model=agent.model,
-        system=agent.system,
+        **system_of(agent),
         tools=(*definitions, end_task_definition) if agent.done == "end_task" else definitions,
         model_options=agent.model_options,
         fallback_models=tuple(agent.fallback_models),
     )
 
 
+def system_of(agent: Agent) -> dict[str, str]:
+    """The agent's system prompt in its version: the text, or the name of what makes one. What that makes of a tenant's
+    sessions is no part of it, so that versions of tenants are equal where their agent is."""
+    return {"system": agent.system} if isinstance(agent.system, str) else {"prompt": definition_of(agent.system)}
+
+
 def version_of(spec: Spec) -> str:
-    """The name of a version: equal where all that the model would be sent is equal."""
-    return hashlib.sha256(sorted_json(spec.model_dump(mode="json"))).hexdigest()[:32]
+    """The name of a version: equal where all that the model would be sent is equal, but for what is made of a session's
+    context."""
+    # Where nothing is made, as in every version before there was such a thing, the name is what it was then.
+    left_out = {"prompt"} if spec.prompt is None else None
+    return hashlib.sha256(sorted_json(spec.model_dump(mode="json", exclude=left_out))).hexdigest()[:32]
 
 
 def _definition(tool: Tool) -> ToolDefinition:

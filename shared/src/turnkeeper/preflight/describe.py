@@ -29,6 +29,8 @@ def _document(seen: Seen, agent: Agent) -> dict[str, Any]:
         "done": agent.done,
         "pin": agent.pin,
         "formerly": list(agent.formerly),
+        "secrets": list(agent.secrets),
+        "settings": list(agent.settings),
         "limits": asdict(agent.limits),
         "tools": [
             {

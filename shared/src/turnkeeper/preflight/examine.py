@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from turnkeeper.preflight import describe, evals, folders, grants, models
+from turnkeeper.preflight import describe, evals, folders, grants, models, values
 from turnkeeper.preflight.findings import Finding, Findings
 from turnkeeper.preflight.policies import PolicyFile
 from turnkeeper.preflight.seen import Seen
@@ -25,6 +25,7 @@ CHECKS: Sequence[Check] = (
     models.prices_without_model,
     models.models_without_name,
     evals.unreadable_evals,
+    values.values_not_given,
 )
 
 

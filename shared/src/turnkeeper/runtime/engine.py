@@ -16,13 +16,15 @@ from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lost_runners import owner_of
 from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
-from turnkeeper.core.tools import Tool
+from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
+from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.tool_step import ToolStep
+from turnkeeper.runtime.tool_values import DeclaredValues
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
@@ -121,6 +123,7 @@ class Engine:
             detector=world.detector,
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
+            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
@@ -147,6 +150,7 @@ class Engine:
         turn = Turn(
             sheet,
             model,
+            Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel),
             Compacting(sheet, model, world.ids),
             ToolStep(
                 sheet,

@@ -25,7 +25,7 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
-from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
+from turnkeeper.core.session import Head, Stop, Transcript, TurnState
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
@@ -251,13 +251,8 @@ class Intake:
         head = transcript.head
         spec = self.sessions.spec_of(transcript)
         self.prices.rates(model, spec.model_options)
-        other = Spec(
-            model=model,
-            system=spec.system,
-            tools=spec.tools,
-            model_options=spec.model_options,
-            fallback_models=tuple(name for name in spec.fallback_models if name != model),
-        )
+        others = tuple(name for name in spec.fallback_models if name != model)
+        other = spec.model_copy(update={"model": model, "fallback_models": others})
         return Deployed(head.agent, self.sessions.keep_version(head.tenant_id, other), head.done)
 
     def clear_flags(self, head: Head, *, actor: str) -> Head:

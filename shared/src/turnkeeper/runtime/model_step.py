@@ -239,6 +239,7 @@ class ModelStep:
             stop_reason=reply.stop_reason,
             duration_ms=duration_ms,
             request_id=reply.request_id,
+            prompt=self.sheet.head.prompt if kind == "assistant" and self.sheet.spec.prompt is not None else None,
             container=reply.container,
         )
 

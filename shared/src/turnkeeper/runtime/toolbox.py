@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from turnkeeper.core.admission import call_problem
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.denials import Denial, denial_text
-from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.errors import ToolValueError, TurnkeeperError
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (
+    NO_VALUES,
     Effect,
     ForeignToolError,
     Outcome,
@@ -25,6 +26,7 @@ from turnkeeper.core.tools import (
     ToolContext,
     ToolDenied,
     ToolError,
+    ToolValues,
     content_of,
 )
 from turnkeeper.core.transcript import (
@@ -99,7 +101,9 @@ class Toolbox:
         detector: InjectionDetector,
         done: str,
         denial: Callable[[str], Denial],
+        values: ToolValues = NO_VALUES,
     ) -> None:
+        self._values = values
         self._tools = tools
         self._clock = clock
         self._ids = ids
@@ -243,13 +247,14 @@ class Toolbox:
             idempotency_key=f"{head.session_id}:{call['id']}",
             deadline=self._clock.now() + timedelta(seconds=timeout),
             logger=logging.LoggerAdapter(logger, {"session_id": head.session_id, "tool": tool.name}),
+            values=self._values,
         )
         try:
             value = tool.body(context, call["input"])
         except Exception as error:  # noqa: BLE001 - somebody else's code
             return self._failed(head, call, tool, error)
         try:
-            return self._told(head, call, tool, content_of(value), "ok")
+            return self._told(head, call, tool, self._redactor.without_given(content_of(value)), "ok")
         except Exception as error:  # noqa: BLE001 - what it returned is no JSON, or worse
             text = f"The tool ran, but what it returned cannot be shown: {type(error).__name__}."
             return answer(call, text)
@@ -273,6 +278,11 @@ class Toolbox:
                 return self._told(head, call, tool, [text_block(text)], "error")
             case ToolError():
                 return self._said(head, call, tool, shown(_words_of(error)) or "The tool failed.", "error")
+            case ToolValueError():
+                # For those who deploy it. What the model could do about it is at most to ask again.
+                logger.error("tool %s of agent %s: %s", tool.name, head.agent, shown(error.detail))
+                again = "Try again later." if error.retryable else "Its operator sees why in the logs."
+                return answer(call, f"The tool cannot be used now. {again}")
             case ValidationError():
                 return answer(call, shown(_invalid_arguments(tool, error)))
         logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))

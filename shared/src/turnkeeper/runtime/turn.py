@@ -15,6 +15,7 @@ from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunToo
 from turnkeeper.core.errors import (
     CostCapExceeded,
     LeaseLost,
+    PromptFailed,
     ProviderError,
     TenantPaused,
     Unavailable,
@@ -29,6 +30,7 @@ from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep, Waits
+from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.repairing import repaired
 from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.tool_step import ToolStep
@@ -56,6 +58,7 @@ MAX_CLAIMS = 10
 class Turn:
     sheet: Worksheet
     model: ModelStep
+    prompting: Prompting
     compacting: Compacting
     tools: ToolStep
     toolbox: Toolbox
@@ -182,7 +185,10 @@ class Turn:
     def _call_model(self) -> Head | None:
         self._step_started = self.clock.monotonic()
         try:
+            self.prompting.take()
             compaction = self.compacting.due()
+        except PromptFailed as failed:
+            return self._finish(Stop(reason="internal_error", detail={"code": failed.code, "hint": failed.detail}))
         except TooLong:
             return self._finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         if compaction is not None and not compaction.summarized:
@@ -323,12 +329,9 @@ class Turn:
     # ---- ends ----
 
     def _finish(self, stop: Stop, answers: Sequence[Answer] = ()) -> Head:
-        """The turn rests: what waits is written, the lease released. What cannot be written must not keep the session
-        from that: then it is ended without it, at last with nothing but its status.
-
-        Args:
-            answers: to calls that will not run.
-        """
+        """The turn rests: what waits is written, with answers to calls that will not run, and the lease released. What
+        cannot be written must not keep the session from that: then it is ended without it, at last with nothing but its
+        status."""
         ends = (
             partial(self._rest, stop, answers),
             partial(self._rest_without_contents, stop),

@@ -49,6 +49,8 @@ class Worksheet:
         self.plan: Plan | None = None
         self.kept_plan: Plan | None = transcript.plan
         self.audit: list[AuditRecord] = []
+        #: A system prompt that was made, not yet written.
+        self.prompt: str | None = None
         self._stored = transcript.head
         self._sessions = sessions
         self._clock = clock
@@ -90,6 +92,7 @@ class Worksheet:
     def keep(self, change: Change) -> None:
         """A change without entries or money, for the next write to take along."""
         self.head = change.head
+        self.prompt = change.prompt or self.prompt
         self.audit.extend(change.audit)
 
     def write(self, change: Change) -> None:
@@ -103,11 +106,11 @@ class Worksheet:
             CountersRefused: a counter did not admit the reservation.
             StoreBusy: the table could not be written until this runner's time was up.
         """
-        whole = replace(change, plan=self.plan, audit=(*self.audit, *change.audit))
+        whole = replace(change, plan=self.plan, prompt=self.prompt, audit=(*self.audit, *change.audit))
         self._stored = self.head = self._commit(whole)
         self.entries.extend(change.entries)
         self.kept_plan = self.plan or self.kept_plan
-        self.audit, self.plan = [], None
+        self.audit, self.plan, self.prompt = [], None, None
         if any(entry.type == "tool_results" for entry in change.entries):
             self.answers, self.warnings, self.early = None, [], {}
 
@@ -125,7 +128,7 @@ class Worksheet:
 
     def drop_waiting(self) -> None:
         """Forget what waits for the next write, because it cannot be written."""
-        self.answers, self.warnings, self.plan = None, [], None
+        self.answers, self.warnings, self.plan, self.prompt = None, [], None, None
         # What the head says already is written whatever happens, and so is the record of it.
         self.audit = [record for record in self.audit if record.kind != "tool_call"]
 

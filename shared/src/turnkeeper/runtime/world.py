@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head, RunnerKind
+from turnkeeper.core.tools import NO_VALUES, ToolValues
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Redacts
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
@@ -66,3 +67,5 @@ class World:
     warn: Callable[[str], None]
     #: Holds a claimed lease until the turn is over.
     keep_lease: Callable[[Head, float, Callable[[], None]], Lease]
+    #: What the deployment gives its tools.
+    tool_values: ToolValues = NO_VALUES

@@ -10,18 +10,35 @@ from typing import Any
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.tools import Effect, Tool, ToolContext, call_context
+from turnkeeper.testing.tool_values import MemoryValues
 
 
-def context(*, tenant: str = "acme", user: str = "u1", key: str | None = None, seconds: float = 30.0) -> ToolContext:
+def context(
+    *,
+    tenant: str = "acme",
+    user: str = "u1",
+    key: str | None = None,
+    seconds: float = 30.0,
+    secrets: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> ToolContext:
     """A context for a tool that is called as a function.
 
     Args:
+        secrets, settings: what ``ctx.secret`` and ``ctx.setting`` give.
         key: its ``idempotency_key``: two calls with one key are two attempts at one call.
         seconds: until its deadline.
     """
     made = call_context()
     deadline = datetime.now(UTC) + timedelta(seconds=seconds)
-    return replace(made, tenant_id=tenant, user_id=user, idempotency_key=key or made.idempotency_key, deadline=deadline)
+    return replace(
+        made,
+        tenant_id=tenant,
+        user_id=user,
+        idempotency_key=key or made.idempotency_key,
+        deadline=deadline,
+        values=MemoryValues(secrets, settings),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

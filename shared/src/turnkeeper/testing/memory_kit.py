@@ -26,6 +26,7 @@ from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.memory_web import MemoryWeb
 from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+from turnkeeper.testing.tool_values import MemoryValues
 
 DEFAULT_TENANT = "acme"
 
@@ -101,6 +102,10 @@ class MemoryKit(Kit):
     @cached_property
     def tokens(self) -> SignedTokens:
         return SignedTokens(lambda: self.signing_keys)
+
+    @cached_property
+    def tool_values(self) -> MemoryValues:
+        return MemoryValues()
 
     @cached_property
     def web(self) -> MemoryWeb:

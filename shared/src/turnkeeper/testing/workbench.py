@@ -30,6 +30,7 @@ from turnkeeper.testing.memory_kit import DEFAULT_TENANT, MemoryKit
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.runs import Run
 from turnkeeper.testing.script import Script, ScriptedModel, ScriptError, scripted, told
+from turnkeeper.testing.tool_values import MemoryValues
 from turnkeeper.testing.virtual import VirtualLease, VirtualParallel
 
 DEFAULT_USER = "u1"
@@ -97,6 +98,8 @@ class Workbench:
         self._current = _Current()
         #: Time of this kit. A sleep takes none of yours.
         self.clock = ManualClock()
+        #: What tools find: ``values.secrets["crm"] = "..."``, ``values.settings["crm_url"] = "..."``.
+        self.values = MemoryValues()
 
     @classmethod
     def of_project(cls, root: Path, folders: Iterable[Path] = (Path("agents"),), **shared: Any) -> Workbench:
@@ -133,6 +136,7 @@ class Workbench:
         )
         kit.crash_point = self._crash_point
         kit.parallel = VirtualParallel(self.clock)
+        vars(kit)["tool_values"] = self.values
         if self._prices is not None and not kit.policy.models:
             vars(kit)["prices"] = self._prices
         return kit

@@ -47,6 +47,8 @@ class Change:
     entries: tuple[Entry, ...] = ()
     audit: tuple[AuditRecord, ...] = ()
     plan: Plan | None = None
+    #: A system prompt that the session has not kept yet; the head names it.
+    prompt: str | None = None
     reserved: Reserved | None = None
     resolved: Resolved | None = None
 

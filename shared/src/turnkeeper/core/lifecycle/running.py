@@ -10,6 +10,7 @@ from typing import Literal
 from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, telling, told, written
+from turnkeeper.core.prompts import prompt_name
 from turnkeeper.core.session import (
     Account,
     Breakers,
@@ -70,6 +71,15 @@ def lose_contents(head: Head, now: datetime, lost: Sequence[str]) -> Change:
     """Contents of these items are gone from the store, more than was known. Their session goes on without them."""
     record = record_of(head, now, "content_lost", items=list(lost[:50]), count=len(lost))
     return Change(replace(head, lost=len(lost)), audit=(record,))
+
+
+def take_prompt(head: Head, text: str) -> Change:
+    """The system prompt of this turn. Where it is another one than the last call was sent, what that call read says
+    nothing about what the next one reads."""
+    name = prompt_name(text)
+    account = head.account if name == head.prompt else replace(head.account, context_tokens=0)
+    after = replace(head, prompt=name, turn=replace(head.turn, prompted=True), account=account)
+    return Change(after, prompt=text)
 
 
 def take_up_unbegun(head: Head, now: datetime) -> Change:

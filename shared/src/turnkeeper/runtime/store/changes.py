@@ -56,7 +56,7 @@ class Writer:
         return replace(record, detail=self.redactor.redact(record.detail)) if record.detail else record
 
     def _documents(self, change: Change, records: list[AuditRecord]) -> list[Operation]:
-        """Entries, audit records and the plan: each is an item of its own."""
+        """Entries, audit records, the plan and a system prompt: each is an item of its own."""
         tenant, session = change.head.tenant_id, change.head.session_id
         prefix = keys.blob_prefix(tenant, session)
         documents: list[Operation] = []
@@ -68,6 +68,10 @@ class Writer:
         if change.plan is not None:
             plan = codec.pack(change.plan.model_dump(mode="json"), self.blobs, prefix)
             documents.append(Put(keys.plan_key(tenant, session), plan))
+        if change.prompt is not None:
+            name = change.head.prompt
+            assert name is not None, "a head names the prompt that is kept with it"
+            documents.append(Put(keys.prompt_key(tenant, session, name), codec.pack(change.prompt, self.blobs, prefix)))
         return documents
 
 

@@ -43,6 +43,7 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "ENTRY#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "SPEC": ("data", "blob", "blob_sha256", "blob_bytes"),
     "PLAN": ("data", "blob", "blob_sha256", "blob_bytes"),
+    "ASKED#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
     # A provider's error may quote what it was sent.
     "CALL#": ("error",),

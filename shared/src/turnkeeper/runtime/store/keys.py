@@ -11,6 +11,7 @@ nothing of any of them.
 ..                                    ``RESULT#id``       a tool result put down before its step was written
 ..                                    ``CALL#number``     the ledger: one reservation and what became of it
 ..                                    ``AUDIT#seq``       the audit chain
+..                                    ``ASKED#hash``      a system prompt that was made for it
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
@@ -81,6 +82,11 @@ def plan_key(tenant_id: str, session_id: str) -> Key:
 
 def entry_key(tenant_id: str, session_id: str, seq: int) -> Key:
     return Key(session_pk(tenant_id, session_id), f"ENTRY#{seq:09d}")
+
+
+def prompt_key(tenant_id: str, session_id: str, prompt: str) -> Key:
+    """Before what a resume reads: of all that a session was ever sent, it needs one."""
+    return Key(session_pk(tenant_id, session_id), f"ASKED#{prompt}")
 
 
 def result_key(tenant_id: str, session_id: str, tool_use_id: str) -> Key:

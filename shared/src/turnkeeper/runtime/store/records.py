@@ -95,6 +95,15 @@ class Records:
             return self.spec(head.tenant_id, head.version)
         return transcript.spec or Spec(model="", system="", tools=())
 
+    def prompt(self, tenant_id: str, session_id: str, name: str) -> str | None:
+        """A system prompt that was made for the session; ``None`` where it is gone, or was erased."""
+        item = self._table.get(keys.prompt_key(tenant_id, session_id, name))
+        try:
+            text = codec.unpack(item, self._blobs) if item is not None else None
+        except codec.Lost:
+            return None
+        return text if isinstance(text, str) else None
+
     def entries(self, tenant_id: str, session_id: str, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Entries behind a seq, in order; at most one page."""
         page = self._table.query(

@@ -1,0 +1,121 @@
+"""The values that tools of this process were given as secrets, so that they can be taken out of whatever they return.
+
+A value is found as it is and in the forms that programs give it: escaped in JSON however deep, in a URL or in HTML, in
+hexadecimal, and, as far as that can be, inside of base64 at any offset. One that a tool itself cuts up, encrypts or
+spells otherwise is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+#: A shorter one stands in words of which nobody would know that they are none.
+MIN_SECRET_CHARS: Final = 6
+#: Of a secret that was rotated, the latest ones stay known: a tool that runs may hold one still.
+_KEPT_VALUES: Final = 8
+_MIN_LINE_CHARS: Final = 16
+_MIN_CORE_CHARS: Final = 7
+
+
+class KnownSecrets:
+    """Grows as tools ask for secrets. May be used by all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[tuple[str, str], None] = {}
+        #: What is looked for, longest first, so that none leaves a rest, and what stands in its place.
+        self._forms: tuple[tuple[str, str], ...] = ()
+        self._escaped: tuple[tuple[re.Pattern[str], str], ...] = ()
+
+    def add(self, name: str, value: str) -> None:
+        """From now on this value is not shown."""
+        with self._lock:
+            if (name, value) in self._values:
+                return
+            self._values[name, value] = None
+            for old in [each for each in self._values if each[0] == name][:-_KEPT_VALUES]:
+                del self._values[old]
+            marked = [(each, f"[redacted:secret {owner}]") for owner, each in self._values]
+            forms = {form: mark for each, mark in marked for form in _forms(each)}
+            self._forms = tuple(sorted(forms.items(), key=lambda item: -len(item[0])))
+            self._escaped = tuple((pattern, mark) for each, mark in marked for pattern in _escaped_forms(each))
+
+    def hide(self, text: str) -> str:
+        """The text without them."""
+        for form, mark in self._forms:
+            if form in text:
+                text = text.replace(form, mark)
+        if "\\" in text:
+            for pattern, mark in self._escaped:
+                text = pattern.sub(mark, text)
+        return text
+
+    def hide_in(self, value: Any) -> Any:
+        """JSON without them, in texts, numbers and names."""
+        if not self._forms:
+            return value
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return self.hide(value)
+            case int() | float():
+                return value if self.hide(str(value)) == str(value) else self.hide(str(value))
+            case dict():
+                return {self.hide(str(name)): self.hide_in(item) for name, item in value.items()}
+            case list() | tuple():
+                return [self.hide_in(item) for item in value]
+        return value
+
+    def __repr__(self) -> str:
+        return f"KnownSecrets({len(self._values)})"
+
+
+#: Of this process: its log is one, whoever writes to it.
+KNOWN: Final = KnownSecrets()
+
+
+def _parts(value: str) -> Iterator[str]:
+    """The value, with and without blanks around it, and lines of it: a key of several lines may be shown a line at a
+    time. Its first and last say only what it is."""
+    yield from {value, value.strip()}
+    for line in map(str.strip, value.strip().splitlines() if "\n" in value.strip() else ()):
+        if len(line) >= _MIN_LINE_CHARS and not line.startswith("-----"):
+            yield line
+
+
+def _forms(value: str) -> set[str]:
+    forms: set[str] = set()
+    for part in _parts(value):
+        raw = part.encode("utf-8", "surrogatepass")
+        forms |= {part, html.escape(part), html.escape(part, quote=False), raw.hex(), raw.hex().upper()}
+        forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+        forms |= set(_base64_cores(raw))
+    return {form for form in forms if len(form) >= MIN_SECRET_CHARS}
+
+
+def _escaped_forms(value: str) -> Iterator[re.Pattern[str]]:
+    """As a literal of JSON or Python has it. Where one stands in another, each level doubles its backslashes."""
+    for part in _parts(value):
+        raw = part.encode("utf-8", "surrogatepass")
+        literals = [json.dumps(part), json.dumps(part, ensure_ascii=False), repr(part), repr(raw)[1:]]
+        for inside in sorted({literal[1:-1] for literal in literals}):
+            if "\\" in inside:
+                yield re.compile(r"\\+".join(map(re.escape, re.split(r"\\+", inside))))
+
+
+def _base64_cores(raw: bytes) -> Iterator[str]:
+    """What base64 of a longer text has of it, wherever in it this stands."""
+    for offset in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            # Characters that bits of the bytes before and behind go into say too little.
+            core = encode(bytes(offset) + raw).decode()[-(-offset * 8 // 6) : (offset + len(raw)) * 8 // 6]
+            if len(core) >= _MIN_CORE_CHARS:
+                yield core

@@ -1,0 +1,127 @@
+"""What a deployment gives its tools: settings as they are, and secrets from Secrets Manager, read when one is asked
+for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from turnkeeper.adapters.aws import code_of, outages
+from turnkeeper.adapters.known_secrets import MIN_SECRET_CHARS, KnownSecrets
+from turnkeeper.adapters.redaction_names import is_secret_name
+from turnkeeper.core.errors import MissingValue, Unavailable, ValueOutOfReach
+from turnkeeper.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+#: A secret that was rotated is noticed after this long at most.
+SECRET_SECONDS = 300
+
+
+class SecretsManagerValues:
+    """A :class:`turnkeeper.core.tools.ToolValues`. Every value that it gives is known to ``known`` first.
+
+    Args:
+        secret_ids: by the name that tools call a secret by.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        secret_ids: Mapping[str, str],
+        settings: Mapping[str, str],
+        clock: Clock,
+        known: KnownSecrets,
+    ) -> None:
+        self._client = client
+        self._secret_ids = secret_ids
+        self._settings = settings
+        self._clock = clock
+        self._known = known
+        self._lock = threading.Lock()
+        self._read: dict[str, tuple[float, str]] = {}
+
+    def setting(self, name: str, /) -> str:
+        if name not in self._settings:
+            raise MissingValue(f"there is no setting {name!r} in this deployment: write it below [settings]")
+        return self._settings[name]
+
+    def secret(self, name: str, key: str | None = None, /) -> str:
+        text = self._text(name)
+        if key is None:
+            _tell_known(self._known, name, text)
+            return text
+        value = _member(name, text, key)
+        self._known.add(name, value)
+        return value
+
+    def _text(self, name: str) -> str:
+        secret_id = self._secret_ids.get(name)
+        if secret_id is None:
+            raise MissingValue(f"there is no secret {name!r} in this deployment: write it below [secrets]")
+        with self._lock:
+            kept = self._read.get(name)
+        now = self._clock.monotonic()
+        if kept is not None and now - kept[0] < SECRET_SECONDS:
+            return kept[1]
+        try:
+            text = self._fetched(name, secret_id)
+        except ValueOutOfReach:
+            if kept is None:
+                raise
+            logger.warning("secret %s cannot be read now: the one at hand stays in use", name)
+            text = kept[1]
+        with self._lock:
+            self._read[name] = (now, text)
+        return text
+
+    def _fetched(self, name: str, secret_id: str) -> str:
+        try:
+            with outages("Secrets Manager"):
+                text = str(self._client().get_secret_value(SecretId=secret_id).get("SecretString") or "")
+        except Unavailable as busy:
+            raise ValueOutOfReach(f"secret {name!r} cannot be read now: {busy.detail}") from busy
+        except ClientError as error:
+            raise MissingValue(f"secret {name!r} ({secret_id}) cannot be read: {code_of(error)}") from error
+        return usable(name, text)
+
+    def __repr__(self) -> str:
+        return f"SecretsManagerValues({sorted(self._secret_ids)}, {sorted(self._settings)})"
+
+
+def usable(name: str, text: str) -> str:
+    """Raises MissingValue for what could not be told from other text where it has to be taken out."""
+    if len(text.strip()) < MIN_SECRET_CHARS:
+        raise MissingValue(
+            f"secret {name!r} has fewer than {MIN_SECRET_CHARS} characters: as short as this it cannot be kept out of "
+            "texts. Choose a longer one, or make it a setting."
+        )
+    return text
+
+
+def _member(name: str, text: str, key: str) -> str:
+    try:
+        value = json.loads(text)[key]
+    except (ValueError, KeyError, TypeError):
+        # Without the cause: its message may quote the secret.
+        raise MissingValue(f"secret {name!r} is no JSON object with {key!r}") from None
+    if not isinstance(value, str):
+        raise MissingValue(f"secret {name!r}: what it has under {key!r} is no text")
+    return usable(name, value)
+
+
+def _tell_known(known: KnownSecrets, name: str, text: str) -> None:
+    """The text, and of a JSON object what stands under names of secrets: a tool takes them out of it."""
+    known.add(name, text)
+    try:
+        members = json.loads(text)
+    except ValueError:
+        return
+    for member, value in members.items() if isinstance(members, dict) else ():
+        if isinstance(value, str) and is_secret_name(member) and len(value.strip()) >= MIN_SECRET_CHARS:
+            known.add(name, value)

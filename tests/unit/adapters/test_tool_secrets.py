@@ -1,0 +1,131 @@
+"""Secrets of tools from Secrets Manager: read when asked for, kept for some minutes, and known from then on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from turnkeeper.adapters.known_secrets import KnownSecrets
+from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.adapters.tool_secrets import SECRET_SECONDS, SecretsManagerValues
+from turnkeeper.core.errors import MissingValue, ValueOutOfReach
+from turnkeeper.testing.clock import ManualClock
+
+
+class Manager:
+    """Secrets Manager with one secret, or an error in its place."""
+
+    def __init__(self, held: str | Exception) -> None:
+        self.held = held
+        self.asked: list[str] = []
+
+    def get_secret_value(self, *, SecretId: str) -> dict[str, Any]:
+        self.asked.append(SecretId)
+        if isinstance(self.held, Exception):
+            raise self.held
+        return {"SecretString": self.held}
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "GetSecretValue",
+    )
+
+
+def values_of(manager: Manager, clock: ManualClock | None = None) -> tuple[SecretsManagerValues, KnownSecrets]:
+    known = KnownSecrets()
+    values = SecretsManagerValues(
+        lambda: manager, {"crm": "arn:crm"}, {"url": "https://crm.example"}, clock or ManualClock(), known
+    )
+    return values, known
+
+
+def test_one_that_was_rotated_is_noticed_and_both_stay_known() -> None:
+    manager, clock = Manager("first-key"), ManualClock()
+    values, known = values_of(manager, clock)
+    assert [values.secret("crm"), values.secret("crm")] == ["first-key", "first-key"]
+    assert manager.asked == ["arn:crm"]
+    manager.held = "second-key"
+    clock.advance(SECRET_SECONDS)
+    assert values.secret("crm") == "second-key"
+    assert known.hide("first-key, second-key") == "[redacted:secret crm], [redacted:secret crm]"
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [refusal("ThrottlingException"), refusal("InternalServiceError", 500), EndpointConnectionError(endpoint_url="x")],
+)
+def test_an_outage_is_outlived_with_what_is_at_hand(outage: Exception) -> None:
+    manager, clock = Manager(outage), ManualClock()
+    values, _ = values_of(manager, clock)
+    with pytest.raises(ValueOutOfReach) as away:
+        values.secret("crm")
+    assert away.value.retryable
+    manager.held = "first-key"
+    assert values.secret("crm") == "first-key"
+    manager.held = outage
+    clock.advance(SECRET_SECONDS)
+    assert values.secret("crm") == "first-key"
+
+
+@pytest.mark.parametrize("held", [refusal("AccessDeniedException"), refusal("ResourceNotFoundException"), "", "short"])
+def test_what_will_not_get_better_by_itself(held: str | Exception) -> None:
+    values, _ = values_of(Manager(held))
+    with pytest.raises(MissingValue, match="'crm'") as missing:
+        values.secret("crm")
+    assert not missing.value.retryable
+    assert "short" not in str(missing.value).replace("as short as", "")
+
+
+def test_what_the_deployment_does_not_name() -> None:
+    values, _ = values_of(Manager("first-key"))
+    assert values.setting("url") == "https://crm.example"
+    with pytest.raises(MissingValue, match=r"below \[secrets\]"):
+        values.secret("db")
+    with pytest.raises(MissingValue, match=r"below \[settings\]"):
+        values.setting("crm")
+
+
+def test_a_secret_that_is_an_object() -> None:
+    values, known = values_of(Manager('{"user": "postgres", "password": "pass-word", "port": 5432, "pin": "1"}'))
+    assert values.secret("crm", "password") == "pass-word"
+    assert known.hide("postgres pass-word") == "postgres [redacted:secret crm]"
+    for key in ("port", "pin", "nothing"):
+        with pytest.raises(MissingValue):
+            values.secret("crm", key)
+    fresh, known = values_of(Manager('{"user": "postgres", "password": "pass-word"}'))
+    fresh.secret("crm")
+    assert known.hide("postgres pass-word") == "postgres [redacted:secret crm]"
+    plain, _ = values_of(Manager("first-key"))
+    with pytest.raises(MissingValue) as refused:
+        plain.secret("crm", "password")
+    assert "first-key" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_lines_of_a_key_are_known_one_by_one() -> None:
+    known = KnownSecrets()
+    known.add("tls", "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEAAoIB\n-----END KEY-----\n")
+    assert known.hide("> AQEFAASCBKcwggSjAgEAAoIB <") == "> [redacted:secret tls] <"
+    assert known.hide("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+def test_a_number_is_no_way_out() -> None:
+    known = KnownSecrets()
+    known.add("pin", "12345678")
+    redactor = Redactor(known_secrets=known)
+    assert redactor.redact({"a": 12345678, "b": 7, "c": True}) == {"a": "[redacted:secret pin]", "b": 7, "c": True}
+    assert redactor.without_given({"a": [12345678, 1.5]}) == {"a": ["[redacted:secret pin]", 1.5]}
+    assert redactor.with_names(["x"]).redact_text("12345678") == "[redacted:secret pin]"
+
+
+def test_of_many_rotations_the_latest_stay_known() -> None:
+    known = KnownSecrets()
+    for number in range(20):
+        known.add("crm", f"value-number-{number:03}")
+    assert "redacted" not in known.hide("value-number-000")
+    assert "redacted" in known.hide("value-number-019")
+    assert "value" not in repr(known)
