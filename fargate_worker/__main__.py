@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import sys
 from types import FrameType
@@ -46,6 +47,7 @@ def worker_of(kit: Kit) -> Worker:
         tokens=kit.tokens,
         clock=kit.clock,
         options=Options(
+            name=name_of_this(),
             concurrency=settings.worker_concurrency,
             lease_seconds=settings.lease_seconds,
             stop_seconds=settings.stop_seconds,
@@ -53,6 +55,14 @@ def worker_of(kit: Kit) -> Worker:
             poll_seconds=max(1, min(5, int(settings.stop_seconds / 3))),
         ),
     )
+
+
+def name_of_this() -> str:
+    """The task's id where ECS says it, else host and process: by it logs are found."""
+    try:
+        return own_task_arn(os.environ["ECS_CONTAINER_METADATA_URI_V4"]).rsplit("/", 1)[-1]
+    except (OSError, ValueError, KeyError):
+        return f"{platform.node()[:40] or 'worker'}-{os.getpid()}"
 
 
 def retiring_of(kit: Kit) -> Retiring | None:

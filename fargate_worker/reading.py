@@ -92,7 +92,7 @@ class Reader:
         request = NewSession(job.agent, job.input, job.metadata, "background")
         # Where it exists, this is a duplicate, or a runner died with it: either way it goes on from here.
         with contextlib.suppress(SessionBusy):
-            # A paused tenant's job is taken in as well: it stops as `paused`, and can be resumed. Put back instead, it
+            # A paused tenant's job is taken in as well, stopped as `paused`, and can be resumed. Put back instead, it
             # would be a dead letter after three receives.
-            self.intake.create(who, request, session_id=session_id, even_paused=True)
+            self.intake.create(who, request, session_id=session_id)
         return Work(job.tenant_id, session_id)

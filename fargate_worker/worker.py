@@ -36,6 +36,8 @@ LOOK_AGAIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    #: Which worker it is, for people: its task, or its process.
+    name: str = ""
     concurrency: int = 16
     lease_seconds: float = 60.0
     #: From the signal to the end of the process.
@@ -82,7 +84,10 @@ class Worker:
         )
         self.followers = Followers(sessions, self.holding, clock)
         allowance = Allowance(
-            runner="fargate", draining=lambda: self.stopping.draining, expired=lambda: self.stopping.expired
+            runner="fargate",
+            name=options.name,
+            draining=lambda: self.stopping.draining,
+            expired=lambda: self.stopping.expired,
         )
         self._carrier = Carrier(engine, reader, self.holding, self.followers, self.stopping, allowance)
         self._sessions = sessions

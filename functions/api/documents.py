@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from turnkeeper.core.agent import Limits, Placement
 from turnkeeper.core.branching import OnceCall
 from turnkeeper.core.caps import format_cap
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.ledger import ScopeState
+from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.scopes import Scope
 from turnkeeper.core.session import EntryType, Flag, ForkedFrom, LeftOut, Plan, RunnerKind, Status, Stop, Usage
@@ -36,6 +38,9 @@ class _Progress(Document):
     steps: int
     usage: Usage
     cost_usd: str
+    in_doubt_usd: str = Field(
+        description="Of the cost, what may not have been spent: calls of which nobody knows what became of them."
+    )
     last_seq: int
 
 
@@ -48,6 +53,17 @@ class _Facts(Document):
     created_at: str
     updated_at: str
     metadata: dict[str, Any]
+
+
+class _Watch(Document):
+    """How the session's runner is."""
+
+    lease_expires_at: str | None = Field(
+        description="While a runner has the session: unless it is heard of, another one may take over a little later."
+    )
+    runner_silent_since: str | None = Field(
+        description="Set while the runner should have been heard of again, and was not: it may be lost."
+    )
 
 
 class TurnDocument(_Progress, title="Turn"):
@@ -83,7 +99,7 @@ class ScoreDocument(Document, title="Score"):
     version: str | None = Field(description="Of the agent, that the turn ran on.")
 
 
-class SessionDocument(_Facts, TurnDocument, title="Session"):
+class SessionDocument(_Facts, _Watch, TurnDocument, title="Session"):
     role: str
     version: str | None = Field(
         description="Of its agent: prompt, model and tool definitions that it runs on. Null in sessions of 0.1."
@@ -119,6 +135,7 @@ class ToolResult(Document):
     duration_ms: int
     content: list[dict[str, Any]] = Field(description="What the tool returned, without the wrapping for the model.")
     flag: Flag | None = Field(default=None, description="Why the result, or the call, looks suspicious.")
+    denial: Denial | None = Field(default=None, description="denied: why the call did not reach its tool.")
 
 
 class Event(Document):
@@ -129,6 +146,9 @@ class Event(Document):
     at: str
     content: list[dict[str, Any]] | None = Field(default=None, description="user, assistant: the content blocks.")
     by_kit: bool | None = Field(default=None, description="user: written by the kit itself, not by the user.")
+    removed_tools: list[str] | None = Field(
+        default=None, description="user: granted tools that the agent has no more. The session does not get them back."
+    )
     model: str | None = Field(default=None, description="assistant, compaction")
     usage: dict[str, Any] | None = Field(
         default=None, description="assistant, compaction: as the provider reported it."
@@ -139,7 +159,21 @@ class Event(Document):
     attempts: int | None = Field(default=None, description="assistant: where it took more than one.")
     cost_usd: str | None = Field(
         default=None,
-        description="assistant, compaction; also status, for calls that no answer came of. All of them add up.",
+        description="assistant, compaction, runner_lost; also status, for calls that no answer came of. All of them "
+        "add up.",
+    )
+    in_doubt_usd: str | None = Field(
+        default=None,
+        description="runner_lost, and wherever some of the cost is in doubt: how much of it may not have been spent.",
+    )
+    runner_id: str | None = Field(default=None, description="runner_lost: which one, as its logs name it.")
+    last_heard_at: str | None = Field(default=None, description="runner_lost: when it last extended its lease.")
+    taken_over_by: Literal["lambda", "fargate", "sweep"] | None = Field(
+        default=None, description="runner_lost: the next runner; the sweep puts the session on its way to one."
+    )
+    taken_over_by_id: str | None = Field(default=None, description="runner_lost")
+    open_calls: list[OpenCall] | None = Field(
+        default=None, description="runner_lost: tool calls that it may have made. Results that follow tell of each."
     )
     results: list[ToolResult] | None = Field(default=None, description="tool_results")
     notes: list[str] | None = Field(default=None, description="tool_results: what the kit told the model beside them.")
@@ -150,13 +184,13 @@ class Event(Document):
     reason: str | None = Field(default=None, description="repair, rewind, compaction: why.")
     status: Status | None = Field(default=None, description="status: where the session went.")
     stop: Stop | None = Field(default=None, description="status: why, where it came to rest.")
-    runner: RunnerKind | None = Field(default=None, description="status")
+    runner: RunnerKind | None = Field(default=None, description="status; runner_lost: what kind the lost one was.")
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class EventPage(Document):
+class EventPage(_Watch):
     events: list[Event]
     last_seq: int = Field(description="Ask for what comes after this one next.")
     status: Status
@@ -164,7 +198,7 @@ class EventPage(Document):
 
     def dump(self) -> dict[str, Any]:
         events = [event.dump() for event in self.events]
-        return {"events": events, "last_seq": self.last_seq, "status": self.status, "more": self.more}
+        return {"events": events, **self.model_dump(mode="json", exclude={"events"})}
 
 
 # ---- money ----
@@ -174,6 +208,11 @@ class ScopeSpend(Document):
     scope: Scope
     spent_usd: str
     reserved_usd: str = Field(description="Set aside for calls in flight.")
+    in_doubt_usd: str | None = Field(
+        default=None,
+        exclude_if=lambda amount: amount is None,
+        description="task: of what is spent, what may not have been.",
+    )
     cap_usd: str = Field(description='An amount, or "unlimited".')
     resets_at: str | None
     agent: str | None = Field(
@@ -188,11 +227,12 @@ class Spend(Document):
     scopes: list[ScopeSpend]
 
 
-def scope_of(state: ScopeState) -> ScopeSpend:
+def scope_of(state: ScopeState, in_doubt_nanousd: int | None = None) -> ScopeSpend:
     return ScopeSpend(
         scope=state.scope,
         spent_usd=format_usd(state.spent),
         reserved_usd=format_usd(state.reserved),
+        in_doubt_usd=None if in_doubt_nanousd is None else format_usd(in_doubt_nanousd),
         cap_usd=format_cap(state.cap),
         resets_at=state.resets_at,
         agent=state.agent,

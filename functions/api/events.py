@@ -10,6 +10,7 @@ from typing import Any
 from functions.api.documents import Event, EventPage, ToolResult
 from functions.api.http import Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
+from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.contents import without_data
@@ -53,12 +54,14 @@ def _page(kit: Kit, head: Head, after: int) -> EventPage:
         for event in map(_fitting, map(_event, entries)):
             size += _length(event)
             if events and size > _MAX_BYTES:
-                return EventPage(events=events, last_seq=events[-1].seq, status=head.status, more=True)
+                return EventPage(
+                    events=events, last_seq=events[-1].seq, status=head.status, more=True, **watch(kit, head)
+                )
             events.append(event)
         if not entries:
             break
     last_seq = max(head.last_seq, events[-1].seq if events else 0)
-    return EventPage(events=events, last_seq=last_seq, status=head.status, more=False)
+    return EventPage(events=events, last_seq=last_seq, status=head.status, more=False, **watch(kit, head))
 
 
 def _event(entry: Entry) -> Event:
@@ -66,6 +69,7 @@ def _event(entry: Entry) -> Event:
     match entry.type:
         case "user":
             more: dict[str, Any] = {"content": without_data(entry.content), "by_kit": entry.by_kit or None}
+            more["removed_tools"] = list(entry.removed_tools) or None
         case "assistant":
             names = ("model", "stop_reason", "duration_ms", "request_id", "attempts")
             more = {name: getattr(entry, name) for name in names}
@@ -81,11 +85,17 @@ def _event(entry: Entry) -> Event:
         case "compaction":
             more = {"left_out": list(entry.left_out), "reason": entry.reason, "summary": text_of(entry.content) or None}
             more |= {"model": entry.model, "usage": entry.usage, "cost_usd": cost}
+        case "runner_lost":
+            more = {"runner": entry.runner, "cost_usd": cost}
+            if (lost := entry.lost_runner) is not None:
+                more |= {"runner_id": lost.id, **lost.model_dump(exclude={"id"})}
         case "other":
             more = {}
         case "status":
             more = {"status": entry.status, "stop": entry.stop, "runner": entry.runner}
             more["cost_usd"] = cost if entry.cost_nanousd else None
+    if entry.in_doubt_nanousd or entry.type == "runner_lost":
+        more["in_doubt_usd"] = format_usd(entry.in_doubt_nanousd)
     return Event(seq=entry.seq, type=entry.type, at=entry.at, **more)
 
 
@@ -99,6 +109,7 @@ def _result(block: Block, outcome: ToolOutcome) -> ToolResult:
         duration_ms=outcome.duration_ms,
         content=unwrap_blocks([text_block(content)] if isinstance(content, str) else content),
         flag=outcome.flag,
+        denial=outcome.denial,
     )
 
 

@@ -13,14 +13,14 @@ def get(kit: Kit, request: Request) -> Response:
     who, session_id = request.who, request.query.get("session_id")
     terms = kit.tenants.terms(who.tenant_id)
     agents = [agent for agent in sorted(kit.catalog.agents) if may_use(agent, terms.plan)]
-    states = kit.treasury.states(terms, who.user_id, agents)
+    scopes = list(map(scope_of, kit.treasury.states(terms, who.user_id, agents)))
     if session_id is not None:
         head = kit.intake.owned(who, check_session_id(session_id))
-        states = [kit.treasury.task_state(head, terms), *states]
+        scopes = [scope_of(kit.treasury.task_state(head, terms), head.account.in_doubt_nanousd), *scopes]
     spend = Spend(
         tenant_id=who.tenant_id,
         user_id=who.user_id,
         session_id=session_id,
-        scopes=list(map(scope_of, states)),
+        scopes=scopes,
     )
     return Response.json(spend.dump())

@@ -31,8 +31,11 @@ class TurnRunner:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    def run(self, event: dict[str, Any], left_seconds: float) -> dict[str, Any]:
+    def run(self, event: dict[str, Any], left_seconds: float, request_id: str = "") -> dict[str, Any]:
         """Run the session that the event names; what became of it.
+
+        Args:
+            request_id: of this invocation, by which its logs are found.
 
         Raises:
             StoreBusy, Unavailable: Lambda is to try again.
@@ -44,6 +47,7 @@ class TurnRunner:
         names = {"tenant_id": tenant_id, "session_id": session_id}
         allowance = Allowance(
             runner="lambda",
+            name=request_id,
             turn_seconds=max(0.0, min(self._kit.settings.turn_seconds, left_seconds - MARGIN_SECONDS)),
             hard_seconds=left_seconds,
         )
@@ -73,7 +77,9 @@ def turn_runner() -> TurnRunner:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return turn_runner().run(event, context.get_remaining_time_in_millis() / 1000)
+    return turn_runner().run(
+        event, context.get_remaining_time_in_millis() / 1000, getattr(context, "aws_request_id", "")
+    )
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

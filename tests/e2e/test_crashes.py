@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -205,5 +206,9 @@ def test_a_death_in_the_middle_of_a_model_call(restless: Stack) -> None:
     session = caller.rested(listed["session_id"])
     assert (session["status"], session["output_text"]) == ("idle", "after all")
     session, events = caller.checked(listed["session_id"])
-    assert [event["type"] for event in events if event["type"] != "status"] == ["user", "assistant"]
+    user, lost, answer = [event for event in events if event["type"] != "status"]
+    assert [user["type"], lost["type"], answer["type"]] == ["user", "runner_lost", "assistant"]
+    assert (lost["runner"], lost["open_calls"]) == ("fargate", [])
+    assert Decimal(lost["in_doubt_usd"]) == Decimal(session["in_doubt_usd"]) > Decimal(answer["cost_usd"]) > 0
+    assert "in_doubt_usd" not in answer, "the answer costs what it costs"
     assert_books(caller, [session])

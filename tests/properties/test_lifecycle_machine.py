@@ -21,8 +21,9 @@ from tests.support.heads import head, reserved
 from turnkeeper.core import audit
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import Resolution, iso
-from turnkeeper.core.lifecycle import leaving, running, taking
+from turnkeeper.core.lifecycle import leaving, losing, running, taking
 from turnkeeper.core.lifecycle.change import Change, Resolved, chain, record_of
+from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason, Usage
 from turnkeeper.core.stops import STOPS, resumable, status_of
 
@@ -120,6 +121,8 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def become(self, after: Head) -> None:
         assert after.lease.fencing_token >= self.head.lease.fencing_token, "a token fell"
+        if after.session_id == self.head.session_id and len(self.records) > 2:
+            assert set(after.granted_tools) <= set(self.head.granted_tools), "a grant grew"
         self.head = after
 
     def results(self, wanted: bool) -> tuple[Entry, ...]:
@@ -144,15 +147,22 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.begin(placement, granted)
 
     @when(takes_inputs)
-    @rule(role=roles)
-    def begin_turn(self, role: str | None) -> None:
+    @rule(role=roles, tools=st.none() | st.frozensets(st.sampled_from(["add", "pay", "new"])))
+    def begin_turn(self, role: str | None, tools: frozenset[str] | None) -> None:
         before = self.head
         self.write(
-            taking.begin_turn(before, self.now, INPUT, role=role, actor="bob"),
+            taking.begin_turn(before, self.now, INPUT, role=role, actor="bob", tools=tools),
+            self.lost_with(tools),
             "grant" if (role == "reader") != (before.turn.role == "reader") else None,
         )
         assert (self.head.turn.number, self.head.turn.seq) == (before.turn.number + 1, self.head.last_seq)
         assert self.head.turn.iterations == self.head.turn.attempts == 0
+        gone = [name for name in before.granted_tools if tools is not None and name not in tools]
+        assert list(self.entries[-1].removed_tools) == gone
+
+    def lost_with(self, tools: frozenset[str] | None) -> str | None:
+        """The record of tools that the agent has no more; an agent that cannot be loaded takes none."""
+        return None if tools is None or tools >= set(self.head.granted_tools) else "grant"
 
     @when(resumable)
     @rule(
@@ -161,9 +171,16 @@ class LifecycleMachine(RuleBasedStateMachine):
         max_iterations=st.sampled_from([None, 9]),
         clear_flags=st.booleans(),
         note=st.sampled_from([None, "Go on."]),
+        tools=st.none() | st.frozensets(st.sampled_from(["add", "pay", "new"])),
     )
     def go_on(
-        self, role: str | None, operator: str | None, max_iterations: int | None, clear_flags: bool, note: str | None
+        self,
+        role: str | None,
+        operator: str | None,
+        max_iterations: int | None,
+        clear_flags: bool,
+        note: str | None,
+        tools: frozenset[str] | None,
     ) -> None:
         before = self.head
         changes_hands = role is not None and (role == "reader") != (before.turn.role == "reader")
@@ -177,9 +194,11 @@ class LifecycleMachine(RuleBasedStateMachine):
                 max_iterations=max_iterations,
                 clear_flags=clear_flags,
                 note=note,
+                tools=tools,
             ),
             "grant" if changes_hands else None,
             "operator_action" if operator or max_iterations or clear_flags else None,
+            self.lost_with(tools),
         )
         assert self.head.turn.number == before.turn.number, "it is the same turn"
         assert self.head.turn.iterations == before.turn.iterations, "and its iterations are not forgotten"
@@ -226,10 +245,31 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(runner=runners, sent_again=st.booleans())
     def follow_a_dead_runner(self, runner: Literal["lambda", "fargate"], sent_again: bool) -> None:
         self.now += timedelta(seconds=LEASE_SECONDS + 4)
+        before = self.head
+        amount = before.account.reserved_nanousd
+        calls = (OpenCall(tool_use_id="t1", tool="add"),)
         if sent_again:
-            self.write(leaving.send_again(self.head, self.now), progress=False)
-        self.claim(runner)
-        self.doubt()
+            change = losing.send_on(before, self.now, lease_seconds=LEASE_SECONDS, open_calls=calls)
+            self.write(change, progress=False)
+            self.claim(runner)
+        else:
+            change = losing.take_over(
+                before,
+                self.now,
+                "host-1/token",
+                runner,
+                lease_seconds=LEASE_SECONDS,
+                skew_millis=SKEW_MILLIS,
+                open_calls=calls,
+            )
+            self.write(change, progress=False)
+            self.claims += 1
+        told = self.entries[-1]
+        assert (told.type, told.runner, told.in_doubt_nanousd) == ("runner_lost", before.runner, amount)
+        assert told.lost_runner is not None
+        assert told.lost_runner.taken_over_by == ("sweep" if sent_again else runner)
+        assert told.lost_runner.open_calls == (() if before.unbegun else calls)
+        assert self.head.account.pending is None
 
     def leased(self) -> bool:
         millis = int(self.now.timestamp() * 1000)
@@ -413,6 +453,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         spent = sum(call.spent for call in self.calls.values())
         assert account.cost_nanousd == spent
         assert sum(entry.cost_nanousd for entry in self.entries) + account.untold_nanousd == spent
+        doubted = sum(call.spent for call in self.calls.values() if call.state == "in_doubt")
+        assert account.in_doubt_nanousd == doubted
+        assert sum(entry.in_doubt_nanousd for entry in self.entries) + account.untold_in_doubt_nanousd == doubted
         assert list(self.calls) == list(range(1, account.calls + 1))
         pending = [number for number, call in self.calls.items() if call.state == "pending"]
         assert pending == ([account.pending.call] if account.pending else [])
@@ -444,6 +487,12 @@ class LifecycleMachine(RuleBasedStateMachine):
     @invariant()
     def lost_runners_are_counted_until_something_comes_of_it(self) -> None:
         assert self.head.lease.claims == self.claims
+
+    @invariant()
+    def the_grant_is_what_the_latest_record_of_it_says(self) -> None:
+        said = [record.detail for record in self.records if record.kind == "grant"]
+        lists = [detail["tools"] for detail in said if detail and "tools" in detail]
+        assert list(self.head.granted_tools) == lists[-1]
 
     @invariant()
     def the_audit_trail_has_what_was_done_and_verifies(self) -> None:

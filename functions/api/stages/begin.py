@@ -65,7 +65,10 @@ def fork(kit: Kit, request: Request, body: Fork, key: IdempotencyKey | None) -> 
 
 
 def _sent(kit: Kit, head: Head) -> Begun:
-    """It is written down that a runner is needed: where nobody takes the request now, the sweep asks again."""
+    """It is written down that a runner is needed: where nobody takes the request now, the sweep asks again. None is for
+    what a pause has stopped at once."""
+    if head.resting:
+        return Begun(head, head.turn.number)
     try:
         kit.dispatch.send(head)
     except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from functions.api.documents import (
@@ -18,6 +19,8 @@ from functions.api.problems import problem
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import continuation_of, worth_a_token
 from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.lifecycle.losing import last_heard
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, Stop, Usage
 from turnkeeper.core.stops import refusal_of
@@ -55,6 +58,7 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
     return {
         **_turn(kit, head, token),
         **_facts(head),
+        **watch(kit, head),
         "role": head.role,
         "version": head.version,
         "granted_tools": list(head.granted_tools),
@@ -87,6 +91,18 @@ def _scores(kit: Kit, head: Head) -> list[ScoreDocument]:
     ]
 
 
+def watch(kit: Kit, head: Head) -> dict[str, str | None]:
+    """How the session's runner is: it extends its lease every third of it, so half of one without a word is long."""
+    if head.lease.owner is None:
+        return {"lease_expires_at": None, "runner_silent_since": None}
+    heard = last_heard(head, kit.settings.lease_seconds)
+    silent = (kit.clock.now() - heard).total_seconds() > kit.settings.lease_seconds / 2
+    return {
+        "lease_expires_at": iso(heard + timedelta(seconds=kit.settings.lease_seconds)),
+        "runner_silent_since": iso(heard) if silent else None,
+    }
+
+
 def summary(head: Head) -> SessionSummary:
     return SessionSummary(**_progress(head), **_facts(head))
 
@@ -113,6 +129,7 @@ def _progress(head: Head) -> dict[str, Any]:
         "steps": head.steps,
         "usage": head.account.usage,
         "cost_usd": format_usd(head.account.cost_nanousd),
+        "in_doubt_usd": format_usd(head.account.in_doubt_nanousd),
         "last_seq": head.last_seq,
     }
 
@@ -157,7 +174,7 @@ def _refusal(head: Head, token: str | None) -> Response | None:
 
 def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocument:
     """A turn that later ones have followed, as it was when it ended."""
-    turn, steps, usage, cost = 0, 0, Usage(), 0
+    turn, steps, usage, cost, in_doubt = 0, 0, Usage(), 0, 0
     answer, ended, last_seq = None, None, 0
     for entry in entries:
         if entry.type == "user" and not entry.by_kit:
@@ -166,6 +183,7 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
                 break
             answer, ended = None, None
         last_seq, cost, usage = entry.seq, cost + entry.cost_nanousd, usage + Usage.of(entry.usage)
+        in_doubt += entry.in_doubt_nanousd
         if entry.type == "assistant":
             answer, steps = entry, steps + 1
         elif entry.type == "status":
@@ -181,6 +199,7 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
         steps=steps,
         usage=usage,
         cost_usd=format_usd(cost),
+        in_doubt_usd=format_usd(in_doubt),
         last_seq=last_seq,
         continuation_token=None,
     )

@@ -114,8 +114,6 @@ def test_nothing_is_fetched_for_a_call_that_is_refused_anyway(ann: Caller, kit: 
     ann.but(user="bob").post(f"{path}/turns", {"input": [image()]}).problem(404, "session_not_found")
     ann.post(f"{path}/cancel").ok()
     ann.post(f"{path}/turns", {"input": [image()]}).problem(409, "session_ended")
-    kit.tenants.set("acme", actor="op", paused=True)
-    begin(ann, image()).problem(423, "tenant_paused")
     assert web == []
 
 

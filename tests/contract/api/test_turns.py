@@ -335,12 +335,15 @@ def test_a_cap_in_the_middle_stops_the_turn_and_keeps_what_was_done(ann: Caller,
 def test_a_paused_tenant(ann: Caller, kit: MemoryKit) -> None:
     session_id = create(ann).ok()["session_id"]
     kit.tenants.set("acme", actor="op", paused=True)
-    create(ann).problem(423, "tenant_paused")
+    refused = create(ann, "[[say kept]]").problem(423, "tenant_paused")
+    assert kit.head(refused["session_id"]).lease.fencing_token == 0, "no runner was asked"
     problem = ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[say later]]"}).problem(423, "tenant_paused")
     assert problem["session_id"] == session_id
     kit.tenants.set("acme", actor="op", paused=False)
     turn = ann.post("/v1/continue", {"continuation_token": problem["continuation_token"]}).ok()
     assert turn["output_text"] == "later"
+    turn = ann.post("/v1/continue", {"continuation_token": refused["continuation_token"]}).ok()
+    assert (turn["session_id"], turn["output_text"]) == (refused["session_id"], "kept")
 
 
 def test_a_model_that_nobody_can_price(ann: Caller, kit: MemoryKit) -> None:

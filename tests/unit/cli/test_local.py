@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper_local.kit import Home, KitSettings
-from turnkeeper_local.kit.edits import own_frames
 from turnkeeper_local.kit.processes import clean_environment
 from turnkeeper_local.kit.state import kept, prepare
 
@@ -100,27 +99,6 @@ def test_addresses_of_the_emulator_follow_its_port_and_what_users_said_stays(tmp
     assert json.loads((home.state / "lambda.json").read_text())["payload"] == {"functions": {}}
     assert kept(home)
     assert home.state.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_traceback_is_told_from_the_agents_own_files_on() -> None:
-    text = """agent x could not be loaded: KeyError: 1
-Traceback (most recent call last):
-  File "/kit/catalog.py", line 63, in load_agents
-    agent = _load(package, name)
-            ^^^^^^^^^^^^^^^^^^^^
-  File "<frozen importlib._bootstrap>", line 1, in _gcd_import
-  File "/team/agents/x/agent.py", line 3, in <module>
-    {}[1]
-    ~~^^^
-KeyError: 1"""
-    assert own_frames(text, [Path("/team/agents")]).splitlines() == [
-        "agent x could not be loaded: KeyError: 1",
-        "Traceback (most recent call last):",
-        '  File "/team/agents/x/agent.py", line 3, in <module>',
-        "    {}[1]",
-        "    ~~^^^",
-        "KeyError: 1",
-    ]
 
 
 def test_a_piped_status_cuts_no_address(cli: Cli, api: FakeApi, state_folder: Path) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.kit import MODEL
+from tests.support.kit import MODEL, MemoryKit
 from tests.support.repository import REPOSITORY
-from tests.support.scripted import begin, play, reply, results, scripted_kit, use
-from turnkeeper import Agent, tool
+from tests.support.scripted import begin, check_session, play, reply, results, scripted_kit, use
+from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.core.policy import Policy, compose_grant, may_use, narrow, policy_of
+from turnkeeper.core.session import Head
 from turnkeeper.core.tools import Tool
-from turnkeeper.runtime.catalog import load_agents
+from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.intake import Identity
 
 DOCUMENT = REPOSITORY / "docs" / "grants.md"
@@ -150,3 +151,90 @@ def test_the_document_explains_itself() -> None:
     text = DOCUMENT.read_text()
     assert re.search(r"policy\.toml", text)
     assert "| agent | plan | role | tools |" in text
+
+
+# ---- what the agent loses ----
+
+
+def deployed(kit: MemoryKit, *agents: Agent, broken: str | None = None) -> None:
+    """Another deployment of the same kit, with these agents."""
+    for part in ("engine", "intake"):
+        kit.__dict__.pop(part, None)
+    kit.__dict__["catalog"] = Catalog({agent.name: agent for agent in agents}, {broken: "no"} if broken else {})
+
+
+def with_tools(*tools: Tool, **more: Any) -> Agent:
+    return Agent(**{"name": "shop", "model": MODEL, "system": "s", "tools": tools, **more})
+
+
+def grants(kit: MemoryKit, head: Head) -> list[Any]:
+    records = kit.sessions.audit("acme", head.session_id)
+    return [record["detail"] for record in records if record["kind"] == "grant"]
+
+
+@pytest.mark.parametrize("pin", ["latest", "session"])
+def test_a_tool_that_its_agent_lost_stays_lost(pin: Any) -> None:
+    whole, part = with_tools(FREE, READ, pin=pin), with_tools(FREE, pin=pin)
+    kit = scripted_kit(agents=[whole], policy=POLICY)
+    who = Identity("acme", "ann", "reader")
+    head = play(kit, "shop", who=who)
+    assert head.granted_tools == ("free", "read")
+    deployed(kit, part)
+    begun = kit.intake.post(head, "again")
+    assert begun.granted_tools == ("free",), "taken with the write that begins the turn"
+    assert grants(kit, begun)[-1] == {"tools": ["free"], "removed": ["read"], "role": "reader", "by": "agent"}
+    [said] = [entry for entry in kit.entries(head.session_id) if entry.seq == begun.turn.seq]
+    assert said.removed_tools == ("read",)
+    head = kit.run(begun)
+    deployed(kit, whole)
+    kit.model.instead([reply(use("read"))])  # type: ignore[attr-defined]
+    head = kit.run(kit.intake.post(head, "and again"))
+    check_session(kit, head)
+    assert head.granted_tools == ("free",)
+    assert [outcome for _, outcome, _ in results(kit, head)] == ["denied"]
+    assert len(grants(kit, head)) == 2, "nothing is recorded twice"
+
+
+def test_a_turn_that_goes_on_is_looked_at_like_one_that_begins() -> None:
+    kit = scripted_kit(reply(use("free")), agents=[with_tools(FREE, READ, limits=Limits(max_iterations=1))])
+    kit.__dict__["policy"] = policy_of(POLICY)
+    head = play(kit, "shop", who=Identity("acme", "ann", "reader"))
+    assert (head.status, head.granted_tools) == ("stopped", ("free", "read"))
+    deployed(kit, with_tools(READ))
+    head = kit.intake.resume(head, max_iterations=2)
+    assert head.granted_tools == ("read",)
+    assert grants(kit, head)[-1]["removed"] == ["free"]
+
+
+def test_an_agent_that_cannot_be_loaded_takes_nothing_from_anybody() -> None:
+    whole = with_tools(FREE)
+    kit = scripted_kit(agents=[whole], policy=POLICY)
+    head = play(kit, "shop")
+    for other in ({"broken": "shop"}, {}):
+        deployed(kit, **other)  # type: ignore[arg-type]
+        head = kit.run(kit.intake.post(head, "again"))
+        assert (head.status, head.granted_tools) == ("stopped", ("free",))
+        deployed(kit, whole)
+        head = kit.run(kit.intake.resume(head))
+        assert (head.status, head.granted_tools) == ("idle", ("free",))
+    assert len(grants(kit, head)) == 1
+
+
+def test_a_renamed_agent_takes_what_it_has_under_its_new_name() -> None:
+    kit = scripted_kit(agents=[with_tools(FREE, READ)], policy=POLICY)
+    head = play(kit, "shop", who=Identity("acme", "ann", "reader"))
+    deployed(kit, with_tools(READ, name="store", formerly=["shop"]))
+    head = kit.run(kit.intake.post(head, "again"))
+    assert (head.agent, head.granted_tools) == ("store", ("read",))
+
+
+def test_a_runner_of_another_deployment_in_the_middle_of_a_turn_takes_nothing_away() -> None:
+    """Which of the two is the later one it cannot know: the tool is out of its reach, and that is all."""
+    whole = with_tools(FREE)
+    kit = scripted_kit(reply(use("free")), reply(use("free")), agents=[whole], policy=POLICY)
+    head = begin(kit, "shop")
+    deployed(kit, with_tools())
+    head = kit.run(head)
+    check_session(kit, head)
+    assert {outcome for _, outcome, _ in results(kit, head)} == {"denied"}
+    assert (head.granted_tools, len(grants(kit, head))) == (("free",), 1)

@@ -228,15 +228,24 @@ def test_a_cancel_and_a_claim_at_the_same_moment_have_one_winner(begun: bool, ro
         head = begin(kit)
     before = kit.head(head.session_id).lease.fencing_token
     asked = len(kit.model.requests)  # type: ignore[attr-defined]
-    both, update, waits = threading.Barrier(2), kit.table.update, threading.local()
+    both, waits = threading.Barrier(2), threading.local()
+    # A claim is an update, and where it is from a dead runner a transaction.
+    update, write = kit.table.update, kit.table.write
 
-    def together(operation: Update) -> Any:
-        if "fencing_token" in operation.set and not getattr(waits, "over", False):
+    def together(operation: Any) -> None:
+        if isinstance(operation, Update) and "fencing_token" in operation.set and not getattr(waits, "over", False):
             waits.over = True
             both.wait(10)
+
+    def updated(operation: Update) -> Any:
+        together(operation)
         return update(operation)
 
-    kit.table.update = together  # type: ignore[method-assign]
+    def written(operations: Any) -> None:
+        together(operations[0])
+        write(operations)
+
+    kit.table.update, kit.table.write = updated, written  # type: ignore[method-assign]
     ends: dict[str, Any] = {}
 
     def act(name: str, what: Callable[[], Head]) -> None:

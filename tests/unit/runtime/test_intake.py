@@ -16,7 +16,6 @@ from turnkeeper.core.errors import (
     SessionBusy,
     SessionEnded,
     SessionNotFound,
-    TenantPaused,
     UnpricedModel,
 )
 from turnkeeper.runtime.intake import Identity, NewSession
@@ -48,12 +47,13 @@ def test_limits_combine_to_the_tightest() -> None:
     assert (head.limits.max_iterations, head.limits.max_tokens, head.limits.max_seconds) == (7, 4_000, 60)
 
 
-def test_a_paused_tenant_begins_nothing_and_its_next_call_is_stopped() -> None:
+def test_a_paused_tenant_asks_no_model_and_its_inputs_are_kept() -> None:
     kit = scripted_kit(reply(say("ok")))
     head = play(kit, "plain")
     kit.tenants.set("acme", actor="ops", paused=True)
-    with pytest.raises(TenantPaused):
-        begin(kit, "plain")
+    kept = begin(kit, "plain")
+    check_session(kit, kept)
+    assert (kept.status, kept.stop and kept.stop.reason, kept.handoff) == ("stopped", "paused", None)
     head = kit.run(kit.intake.post(head, "more"))
     check_session(kit, head)
     assert (head.status, head.stop and head.stop.reason) == ("stopped", "paused")
@@ -62,13 +62,13 @@ def test_a_paused_tenant_begins_nothing_and_its_next_call_is_stopped() -> None:
     head = kit.run(kit.intake.resume(head))
     check_session(kit, head)
     assert head.status == "idle"
+    assert kit.run(kit.intake.resume(kept)).status == "idle"
 
 
 def test_a_job_of_a_paused_tenant_is_taken_in_and_stopped() -> None:
     kit = scripted_kit()
     kit.tenants.set("acme", actor="ops", paused=True)
-    head = kit.intake.create(WHO, NewSession("plain", "go", {}), even_paused=True)
-    head = kit.run(head)
+    head = kit.intake.create(WHO, NewSession("plain", "go", {}))
     assert (head.status, head.stop and head.stop.reason) == ("stopped", "paused")
 
 

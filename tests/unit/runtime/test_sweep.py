@@ -261,7 +261,7 @@ def test_a_session_that_no_runner_survives_is_ended(kit: MemoryKit) -> None:
     assert (ended.status, ended.stop.reason, ended.lease.claims) == ("stopped", "internal_error", 0)
     assert deaths == 11
     spoken = [entry.type for entry in kit.entries(head.session_id)]
-    assert spoken == ["user", "assistant", "tool_results", "status"]
+    assert spoken == ["user", "assistant", *["runner_lost"] * 11, "tool_results", "status"]
 
 
 def test_a_transcript_that_cannot_be_read_ends_the_turn(kit: MemoryKit) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
 Document = dict[str, Any]
+OnPage = Callable[[Document], None]
 
 #: The front door waits this long for a turn, and this long for an event.
 MAX_WAIT_SECONDS = 25
@@ -118,14 +119,19 @@ class Api:
             events.extend(page)
         return events
 
-    def follow(self, session_id: str, *, after: int = 0, until: float | None = None) -> Iterator[Document]:
-        """Events behind ``after`` as they happen, until the session rests or the (monotonic) time is up."""
+    def follow(
+        self, session_id: str, *, after: int = 0, until: float | None = None, on_page: OnPage | None = None
+    ) -> Iterator[Document]:
+        """Events behind ``after`` as they happen, until the session rests or the (monotonic) time is up. ``on_page`` is
+        told of each answer, which also says how the session stands while there is no event."""
         resting = False
         while True:
             wait = 0 if resting else EVENT_WAIT_SECONDS
             if until is not None:
                 wait = min(wait, max(0, int(until - time.monotonic())))
             page = self.events(session_id, after=after, wait=wait)
+            if on_page is not None:
+                on_page(page)
             yield from page["events"]
             if page["events"]:
                 after = page["events"][-1]["seq"]

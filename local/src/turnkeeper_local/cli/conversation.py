@@ -81,7 +81,7 @@ def _renamed(api: Api, before: str, now: str) -> bool:
 
 def follow(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> None:
     """Show events as they happen: to people, or one a line."""
-    for event in _with_progress(out, api.follow(session_id, after=after, until=until)):
+    for event in _followed(out, api, session_id, after=after, until=until):
         if out.as_json:
             out.line(event)
         else:
@@ -95,7 +95,7 @@ def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
     session_id = str(turn["session_id"])
     transcript = Transcript(out.console, with_user=False)
     out.note(f"session {session_id}")
-    for event in _with_progress(out, api.follow(session_id, after=_turn_start(api, session_id, turn), until=deadline)):
+    for event in _followed(out, api, session_id, after=_turn_start(api, session_id, turn), until=deadline):
         if event["type"] != "status" or event.get("status") not in RESTING:
             transcript.show(event)
     session = api.session(session_id)
@@ -120,9 +120,24 @@ def _transcript(out: Output, *, with_user: bool) -> Any:
     return Transcript(out.console, with_user=with_user)
 
 
-def _with_progress(out: Output, events: Iterator[Document]) -> Iterator[Document]:
-    """The same events, with a sign of life while there is none."""
-    if out.as_json or not sys.stdout.isatty():
+def _followed(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> Iterator[Document]:
+    """Events as they happen. People see a sign of life while there is none, and where the runner gives none."""
+    if out.as_json:
+        yield from api.follow(session_id, after=after, until=until)
+        return
+    from turnkeeper_local.cli.transcript import silent_line
+
+    told = ""
+
+    def look(page: Document) -> None:
+        nonlocal told
+        if (line := silent_line(page)) != told:
+            told = line
+            if line:
+                out.note(line)
+
+    events = api.follow(session_id, after=after, until=until, on_page=look)
+    if not sys.stdout.isatty():
         yield from events
         return
     with out.console.status("waiting") as sign:
@@ -208,7 +223,7 @@ class Conversation:
         if self._session_id is None:
             self._out.note(f"session {turn['session_id']}")
         self._session_id = str(turn["session_id"])
-        for event in _with_progress(self._out, self._api.follow(self._session_id, after=self._seen)):
+        for event in _followed(self._out, self._api, self._session_id, after=self._seen):
             self._show(event, with_user=not self._interactive)
         session = self._api.session(self._session_id)
         if not self._out.as_json:

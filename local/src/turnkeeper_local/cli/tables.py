@@ -82,8 +82,16 @@ def session_table(session: Document) -> Table:
             ("flags", f"{len(flags)} results look as if they carried instructions, see entries " + _seqs(flags))
         )
     if session.get("scores"):
-        pairs.append(("scores", short(str(session["scores"]), 200)))
+        turn = session["scores"][-1]["turn"]
+        latest = [score for score in session["scores"] if score["turn"] == turn]
+        told = ", ".join(f"{score['name']} {score['value']:.2f}{_mark(score['passed'])}" for score in latest)
+        pairs.append((f"scores of turn {turn}", told))
+        pairs.extend((score["name"], short(score["reason"], 200)) for score in latest if score["passed"] is False)
     return _facts(pairs)
+
+
+def _mark(passed: bool | None) -> str:
+    return "" if passed is None else " ✓" if passed else " ✗"
 
 
 def plan_text(plan: Document) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from turnkeeper_local.cli.text import arguments, plain, seconds, short, usd
+from turnkeeper_local.cli.text import arguments, clock, plain, seconds, short, usd
 
 Document = Mapping[str, Any]
 
@@ -49,6 +51,8 @@ class Transcript:
                 self._print("↶ ", "yellow", Text(plain(words), style="yellow"))
             case "compaction":
                 self._compaction(event)
+            case "runner_lost":
+                self._print("! ", "yellow", Text(lost_line(event), style="yellow"))
             case "status":
                 self._console.print(status_line(event.get("status"), event.get("stop"), event.get("runner")))
 
@@ -68,6 +72,9 @@ class Transcript:
         if self._with_user or by_kit:
             style = "dim" if by_kit else "bold"
             self._print("› ", style, Text(text_of(event.get("content", ())), style=style))
+        if removed := event.get("removed_tools"):
+            words = f"the agent has no {', '.join(map(str, removed))} any more: taken from this session for good"
+            self._print("⊘ ", "yellow", Text(plain(words), style="yellow"))
 
     def _assistant(self, event: Document) -> None:
         for block in event.get("content", ()):
@@ -92,6 +99,8 @@ class Transcript:
                 (_first(result), "dim"),
             )
             self._print(f"{mark} ", style, line, indent=2)
+            if words := _denied(result.get("denial") or {}):
+                self._print("! ", "yellow", Text(words, style="dim"), indent=4)
         for note in event.get("notes") or ():
             self._print("! ", "yellow", Text(short(str(note), 300), style="dim"), indent=2)
 
@@ -126,10 +135,65 @@ def spent_line(event: Document) -> str:
         plain(str(event.get("model") or "")),
         f"{read:,} in" + (f" ({cached:,} cached)" if cached else ""),
         f"{int(usage.get('output_tokens') or 0):,} out",
-        usd(event.get("cost_usd")),
+        usd(event.get("cost_usd")) + in_doubt(event),
         seconds(event.get("duration_ms")),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def in_doubt(document: Document) -> str:
+    """How much of a cost may not have been spent, in brackets; nothing where all of it was."""
+    amount = document.get("in_doubt_usd")
+    return f" ({usd(amount)} of it in doubt)" if amount and Decimal(amount) else ""
+
+
+_RUNNERS = {"lambda": "turn Lambda", "fargate": "worker"}
+
+
+def lost_line(event: Document) -> str:
+    """Who was lost, who took over, and what is not known because of it."""
+
+    def named(kind: Any, name: Any) -> str:
+        words = f"the {_RUNNERS.get(str(kind), 'runner')}"
+        return f"{words} {short(str(name), 80)}" if name else words
+
+    heard, at = str(event.get("last_heard_at") or ""), str(event.get("at") or "")
+    text = f"{named(event.get('runner'), event.get('runner_id'))} was lost"
+    if heard:
+        text += f", last heard of at {clock(heard)}"
+    by = event.get("taken_over_by")
+    if by == "sweep":
+        text += "; the sweep put the session on its way to another one"
+    elif by:
+        text += f"; taken over by {named(by, event.get('taken_over_by_id'))}"
+    if heard and at:
+        late = datetime.fromisoformat(at) - datetime.fromisoformat(heard)
+        text += f" {max(0, round(late.total_seconds()))} s later"
+    text += "."
+    amount = event.get("in_doubt_usd")
+    if amount and Decimal(amount):
+        text += f" Its model call was cut off: {usd(amount)} counts as spent, and may not have been (in doubt)."
+    if calls := event.get("open_calls"):
+        names = ", ".join(short(str(call.get("tool")), 60) for call in calls)
+        text += f" It may have made calls of: {names}."
+    return text
+
+
+def silent_line(page: Document) -> str:
+    """That a runner has not been heard of for too long, and what happens next; nothing where it was."""
+    since, until = page.get("runner_silent_since"), page.get("lease_expires_at")
+    if not since or not until:
+        return ""
+    return f"no word from the runner since {clock(str(since))}: another one may take over from {clock(str(until))} on"
+
+
+def _denied(denial: Document) -> str:
+    """What would have to be given, and who has it."""
+    if not (scopes := denial.get("missing_scopes")):
+        return ""
+    roles = ", ".join(map(str, denial.get("given_to_roles") or ())) or "no role"
+    words = f"role {denial.get('role')} has no {', '.join(map(str, scopes))}; policy.toml gives it to: {roles}"
+    return short(words, 300)
 
 
 def status_line(status: Any, stop: Document | None, runner: Any = None) -> Text:
@@ -150,7 +214,10 @@ def turn_line(turn: Document) -> Text:
     """The closing line of a turn."""
     line = status_line(turn.get("status"), turn.get("stop"), turn.get("runner"))
     steps = turn.get("steps")
-    line.append(f"  {steps} {'step' if steps == 1 else 'steps'}, {usd(turn.get('cost_usd'))} in all", style="dim")
+    line.append(
+        f"  {steps} {'step' if steps == 1 else 'steps'}, {usd(turn.get('cost_usd'))} in all{in_doubt(turn)}",
+        style="dim",
+    )
     return line
 
 

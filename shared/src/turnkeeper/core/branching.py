@@ -58,7 +58,8 @@ def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
             break
         kept = [entry for entry in kept if entry.seq < last.seq]
     return tuple(
-        replace(entry, cost_nanousd=0, usage=None, attempts=None, prompt=None, container=None) for entry in kept
+        replace(entry, cost_nanousd=0, in_doubt_nanousd=0, usage=None, attempts=None, prompt=None, container=None)
+        for entry in kept
     )
 
 

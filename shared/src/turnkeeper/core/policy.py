@@ -24,6 +24,7 @@ from pydantic import (
 
 from turnkeeper.core.agent import Agent, Limits
 from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from, format_cap, parse_rule
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.periods import UTC_NAME, zone_of
@@ -337,3 +338,30 @@ def _known_keys(path: tuple[str | int, ...]) -> Collection[str]:
         case ("plans" | "roles", _, "limits"):
             return PlanLimits.model_fields
     return ()
+
+
+def denial_of(
+    name: str,
+    tools: Mapping[str, Tool],
+    *,
+    agent: str,
+    plan: PlanPolicy,
+    policy: Policy,
+    role: str,
+    turn_role: str | None,
+) -> Denial:
+    """Why a tool is out of reach.
+
+    Args:
+        tools: all of the session's agent, by name.
+        role, turn_role: the session's, and that of whoever began the turn where it is another one.
+    """
+    if (tool := tools.get(name)) is None:
+        return Denial(why="unknown")
+    if not may_use(agent, plan) or (plan.tools is not None and name not in plan.tools):
+        return Denial(why="plan")
+    for each in filter(None, (role, turn_role)):
+        if missing := tool.scopes - policy.role(each).scopes:
+            able = sorted(known for known, described in policy.roles.items() if tool.scopes <= described.scopes)
+            return Denial(why="role", missing_scopes=tuple(sorted(missing)), role=each, given_to_roles=tuple(able))
+    return Denial(why="not_granted")

@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
+from turnkeeper.core.lost_runners import LostRunner
 from turnkeeper.core.tools import Effect, Outcome
 
 Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
@@ -35,7 +37,9 @@ StopReason = Literal[
     "internal_error",
 ]
 #: ``other``: of a kind that a later version writes, and no message.
-EntryType = Literal["user", "assistant", "tool_results", "status", "repair", "rewind", "compaction", "other"]
+EntryType = Literal[
+    "user", "assistant", "tool_results", "status", "repair", "rewind", "compaction", "runner_lost", "other"
+]
 
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
@@ -173,8 +177,11 @@ class Account:
     context_tokens: int = 0
     #: Settled and in_doubt.
     cost_nanousd: int = 0
+    #: Of that, what may not have been spent: nobody knows what became of the calls that it was set aside for.
+    in_doubt_nanousd: int = 0
     #: Booked, but not yet part of an entry: the next entry takes it into its cost, so that entries sum to the total.
     untold_nanousd: int = 0
+    untold_in_doubt_nanousd: int = 0
     pending: Reservation | None = None
     #: Calls begun, every attempt counted: the number of the latest in the ledger.
     calls: int = 0
@@ -262,6 +269,7 @@ class ToolOutcome:
     result_bytes: int = 0
     result_sha256: str = ""
     flag: Flag | None = None
+    denial: Denial | None = None
 
     @property
     def is_error(self) -> bool:
@@ -308,6 +316,8 @@ class Entry:
     requested_model: str | None = None
     usage: dict[str, Any] | None = None
     cost_nanousd: int = 0
+    #: Of the cost, what may not have been spent.
+    in_doubt_nanousd: int = 0
     stop_reason: str | None = None
     duration_ms: int | None = None
     request_id: str | None = None
@@ -323,8 +333,12 @@ class Entry:
     status: Status | None = None
     stop: Stop | None = None
     runner: RunnerKind | None = None
+    #: runner_lost: about the one that ``runner`` says the kind of.
+    lost_runner: LostRunner | None = None
     #: user: written by the kit itself (a nudge), not by the user.
     by_kit: bool = False
+    #: user: tools that the session has lost with this input, since its agent has them no more.
+    removed_tools: tuple[str, ...] = ()
     #: repair, rewind, compaction: what is left out of requests from here on, and why. A repair of no block left out the
     #: container.
     left_out: tuple[LeftOut, ...] = ()

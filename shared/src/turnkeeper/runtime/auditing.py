@@ -39,7 +39,7 @@ class Auditor:
             result_sha256=outcome.result_sha256 or None,
             duration_ms=outcome.duration_ms,
             outcome=outcome.outcome,
-            detail={"flag": outcome.flag.model_dump(mode="json")} if outcome.flag else None,
+            detail=_detail(outcome),
         )
 
     def lost_call(self, head: Head, outcome: ToolOutcome) -> AuditRecord:
@@ -56,6 +56,12 @@ class Auditor:
         if len(text) > MAX_ARGUMENT_CHARS:
             return {"cut": text[:MAX_ARGUMENT_CHARS], "characters": len(text)}
         return shown if _can_be_stored(shown) else {"json": text}
+
+
+def _detail(outcome: ToolOutcome) -> dict[str, Any] | None:
+    """Why a call looks suspicious, and why it was denied."""
+    parts = {"flag": outcome.flag, "denial": outcome.denial}
+    return {name: part.model_dump(mode="json") for name, part in parts.items() if part is not None} or None
 
 
 def _can_be_stored(value: Any) -> bool:

@@ -82,7 +82,7 @@ class Branching:
         Raises:
             InvalidRequest: the session has no such entry.
             SessionEnded: its contents were erased.
-            AgentNotFound, TenantPaused, UnpricedModel, ContentUnusable, AlreadyDone: as for a new session.
+            AgentNotFound, UnpricedModel, ContentUnusable, AlreadyDone: as for a new session.
         """
         if source.status == "erased":
             raise ended(source)
@@ -95,4 +95,5 @@ class Branching:
         head = intake.compose(who, definition, terms, request, intake.ids.session_id())
         entries = intake.sessions.load(source.tenant_id, source.session_id).entries
         copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
-        return intake.sessions.create(taking.fork(head, intake.clock.now(), source, copies, content), key)
+        change = taking.fork(head, intake.clock.now(), source, copies, content)
+        return intake.sessions.create(change if content is None else intake.held_back(change, terms), key)

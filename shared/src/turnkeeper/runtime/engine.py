@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable, Mapping
 
 from turnkeeper.core.agent import Agent
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
-from turnkeeper.core.policy import Terms, compose_grant, may_use, narrow
+from turnkeeper.core.lost_runners import owner_of
+from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import spec_of, version_of
@@ -31,7 +33,7 @@ from turnkeeper.runtime.world import Allowance, World
 logger = logging.getLogger(__name__)
 
 #: What a cancel that ends a turn itself has for that, in a request that somebody waits for.
-TO_END = Allowance(runner="lambda", hard_seconds=20.0)
+TO_END = Allowance(runner="lambda", name="cancel", hard_seconds=20.0)
 #: Of a session of which nothing can be read but its head.
 _UNREAD = Spec(model="", system="", tools=())
 
@@ -58,7 +60,9 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head = world.sessions.claim(tenant_id, session_id, world.ids.token(), allowance.runner)
+        head = world.sessions.claim(
+            tenant_id, session_id, owner_of(allowance.name, world.ids.token()), allowance.runner
+        )
         with world.keep_lease(head, held_since, on_beat) as lease:
             left = self._drive(head, allowance, lease)
         self.send(left)
@@ -74,7 +78,7 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head = world.sessions.claim(tenant_id, session_id, world.ids.token(), TO_END.runner)
+        head = world.sessions.claim(tenant_id, session_id, owner_of(TO_END.name, world.ids.token()), TO_END.runner)
         if not head.turn.cancel_requested:
             head = world.sessions.request_cancel(head, actor)
         with world.keep_lease(head, held_since, lambda: None) as lease:
@@ -119,6 +123,7 @@ class Engine:
             detector=world.detector,
             done=head.done,
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
+            denial=lambda name: self._denial(name, head, agent, terms),
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
@@ -165,7 +170,7 @@ class Engine:
         )
         turn.narrow(granted)
         if len(transcript.lost) > head.lost:
-            sheet.keep(running.lose(sheet.head, world.clock.now(), transcript.lost))
+            sheet.keep(running.lose_contents(sheet.head, world.clock.now(), transcript.lost))
         return turn
 
     def _agent(self, head: Head) -> Agent | None:
@@ -185,10 +190,24 @@ class Engine:
             return compose_grant(tools, terms.plan, policy.role(role))
 
         now = narrow(head.granted_tools, allowed(head.role))
-        # A tool that the agent lacks is out of reach, but no policy took it away: a later deployment may bring it back.
+        # A tool that the agent lacks here is out of reach: that is not policy's word, nor this deployment's alone. What
+        # the agent has no more is taken away where a turn begins or goes on, in the write that does it.
         kept = tuple(name for name in head.granted_tools if name in now or name not in by_name)
         usable = narrow(now, allowed(head.turn.role)) if head.turn.role is not None else now
         return kept, {name: by_name[name] for name in usable}
+
+    def _denial(self, name: str, head: Head, agent: Agent | None, terms: Terms) -> Denial:
+        if agent is None:
+            return Denial(why="unknown")
+        return denial_of(
+            name,
+            {tool.name: tool for tool in agent.all_tools()},
+            agent=agent.name,
+            plan=terms.plan,
+            policy=self.world.policy,
+            role=head.role,
+            turn_role=head.turn.role,
+        )
 
     def send(self, head: Head) -> None:
         """Ask for the next runner of a session that is on its way to one."""

@@ -20,13 +20,12 @@ from turnkeeper.core.errors import (
     InvalidRequest,
     SessionBusy,
     SessionNotFound,
-    TenantPaused,
 )
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle import taking
-from turnkeeper.core.lifecycle.change import busy, must_take_input
+from turnkeeper.core.lifecycle import leaving, taking
+from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
-from turnkeeper.core.session import Head, Transcript, TurnState
+from turnkeeper.core.session import Head, Stop, Transcript, TurnState
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
@@ -77,28 +76,31 @@ class Intake:
         *,
         key: IdempotencyKey | None = None,
         session_id: str | None = None,
-        even_paused: bool = False,
     ) -> Head:
-        """A session with its first input, on its way to a runner: ``handoff`` says to which.
-
-        Args:
-            even_paused: take the input in also while the tenant is paused: its first call stops it, resumable.
+        """A session with its first input, on its way to a runner: ``handoff`` says to which. While the tenant is paused
+        no runner is asked for: the input is kept, and the session stopped as ``paused``, to go on with later.
 
         Raises:
             AgentNotFound: no such agent, or the tenant's plan does not hold it.
-            TenantPaused: the kill switch is on.
             UnpricedModel: nobody can price its model, or one of those that fall back for it; nothing was spent.
             ContentUnusable: as :meth:`content_of` does.
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
         """
-        agent, terms = self.admitted(who, request.agent, even_paused=even_paused)
+        agent, terms = self.admitted(who, request.agent)
         # Of a job that is delivered twice nothing is fetched twice.
         if session_id is not None and named(user_content(request.input)) and self._exists(who.tenant_id, session_id):
             raise SessionBusy("the session exists already", session_id=session_id)
         content = self.content_of(request.input)
         head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
-        return self.sessions.create(taking.create(head, self.clock.now(), content), key)
+        change = taking.create(head, self.clock.now(), content)
+        return self.sessions.create(self.held_back(change, terms), key)
+
+    def held_back(self, change: Change, terms: Terms) -> Change:
+        """The same change; while the tenant is paused, its turn ends with it."""
+        if not terms.tenant.paused:
+            return change
+        return leaving.ending(change, self.clock.now(), Stop(reason="paused"))
 
     def content_of(self, value: str | Sequence[Block]) -> tuple[Block, ...]:
         """An input as it is written down: with the contents that it names by address, which are fetched now.
@@ -116,14 +118,12 @@ class Intake:
             return False
         return True
 
-    def admitted(self, who: Identity, name: str, *, even_paused: bool = False) -> tuple[Agent, Terms]:
+    def admitted(self, who: Identity, name: str) -> tuple[Agent, Terms]:
         """An agent that this caller may use now, and under what terms; raises as :meth:`create` does."""
         agent = self.catalog.get(name)
         terms = self.tenants.terms(who.tenant_id)
         if not may_use(agent.name, terms.plan):
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
-        if terms.tenant.paused and not even_paused:
-            raise TenantPaused(f"tenant {who.tenant_id} is paused by its operator")
         for model in (agent.model, *agent.fallback_models):
             self.prices.rates(model, agent.model_options)
         return agent, terms
@@ -157,7 +157,7 @@ class Intake:
         self, head: Head, value: str | list[Block], *, who: Identity | None = None, key: IdempotencyKey | None = None
     ) -> Head:
         """A user's next input to a session at rest. The turn begins with the agent as it is deployed now, unless that
-        is pinned; the grant stays as it is.
+        is pinned. Of the grant stays what the agent still has.
 
         Args:
             who: whoever says it. With a lesser role than the session was made with, the turn has fewer tools.
@@ -170,8 +170,10 @@ class Intake:
         """
         role, actor = (who.role, who.user_id) if who is not None else (None, None)
         must_take_input(head)  # before anything is fetched or written for it
-        content, deployed = self.content_of(value), self._deployed(head)
-        change = taking.begin_turn(head, self.clock.now(), content, role=role, actor=actor, deployed=deployed)
+        content, deployed, tools = self.content_of(value), self._deployed(head), self._tools(head)
+        change = taking.begin_turn(
+            head, self.clock.now(), content, role=role, actor=actor, deployed=deployed, tools=tools
+        )
         return self.sessions.write_at_rest(head, change, key)
 
     def _deployed(self, head: Head) -> Deployed | None:
@@ -184,6 +186,13 @@ class Intake:
         if agent.pin == "session":
             return None
         return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec_of(agent)), agent.done)
+
+    def _tools(self, head: Head) -> frozenset[str] | None:
+        """Names of the tools that the session's agent has now; ``None`` where it is not there or cannot be loaded."""
+        try:
+            return frozenset(tool.name for tool in self.catalog.get(head.agent).all_tools())
+        except AgentNotFound:
+            return None
 
     def resume(
         self,
@@ -232,6 +241,7 @@ class Intake:
             max_iterations=max_iterations,
             clear_flags=clear_flags,
             deployed=self._with_model(transcript, model) if model is not None else None,
+            tools=self._tools(head),
             note=go_on_note(transcript.entries),
         )
         return self.sessions.write_at_rest(head, change, key)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from turnkeeper.core.admission import call_problem
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
+from turnkeeper.core.denials import Denial, denial_text
 from turnkeeper.core.errors import ToolValueError, TurnkeeperError
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
@@ -99,6 +100,7 @@ class Toolbox:
         redactor: Redacts,
         detector: InjectionDetector,
         done: str,
+        denial: Callable[[str], Denial],
         values: ToolValues = NO_VALUES,
     ) -> None:
         self._values = values
@@ -109,6 +111,7 @@ class Toolbox:
         self._redactor = redactor
         self._detector = detector
         self._done = done
+        self._denial = denial
 
     @property
     def names(self) -> Collection[str]:
@@ -167,12 +170,12 @@ class Toolbox:
     def _not_granted(self, head: Head, call: Block) -> Answer:
         granted = ", ".join(sorted(self._tools)) or "none"
         name = call["name"][:128]
-        block, outcome = answer(
-            call, f"There is no tool {name!r} in this session. Tools of this session: {granted}.", "denied"
-        )
+        denial = self._denial(name)
+        text = f"{denial_text(name, denial)} Tools of this session: {granted}."
+        block, outcome = answer(call, text, "denied")
         reasons = ("a call outside the grant",)
         flag = Flag(seq=head.last_seq + 1, tool_use_id=call["id"], tool=name, score=FLAG_AT, reasons=reasons)
-        return block, replace(outcome, flag=flag)
+        return block, replace(outcome, flag=flag, denial=denial)
 
     # ---- running ----
 

@@ -128,7 +128,9 @@ class Worksheet:
 
     def drop_waiting(self) -> None:
         """Forget what waits for the next write, because it cannot be written."""
-        self.answers, self.warnings, self.audit, self.plan, self.prompt = None, [], [], None, None
+        self.answers, self.warnings, self.plan, self.prompt = None, [], None, None
+        # What the head says already is written whatever happens, and so is the record of it.
+        self.audit = [record for record in self.audit if record.kind != "tool_call"]
 
     def raise_if_lost(self) -> None:
         if self._lease.lost:

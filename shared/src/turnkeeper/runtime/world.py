@@ -27,6 +27,8 @@ class Allowance:
     """What a runner can give a turn."""
 
     runner: RunnerKind
+    #: Which of its kind it is, for people: a task, an invocation.
+    name: str = ""
     #: Seconds until it should have handed off, and until it is killed; ``None``: no end in sight.
     turn_seconds: float | None = None
     hard_seconds: float | None = None

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.heads import head, reservation
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle import leaving
+from turnkeeper.core.lifecycle import leaving, losing
 from turnkeeper.core.lifecycle.change import Change, Resolved, record_of
 from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Stop, StopReason
 from turnkeeper.core.stops import STOPS, status_of
@@ -207,6 +207,6 @@ def test_a_handoff_that_seems_lost_is_sent_again_and_counted(placement: Any, to:
 
 
 def test_a_dead_runners_session_is_taken_from_it() -> None:
-    after = leaving.send_again(held(), NOW).head
+    after = losing.send_on(held(), NOW, lease_seconds=60).head
     assert (after.lease.owner, after.lease.claims) == (None, 2)
     assert after.handoff == Handoff(to="queue", at=iso(NOW), sends=1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.heads import NOW as EARLIER
 from tests.support.heads import head
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.errors import SessionBusy, SessionEnded
@@ -144,7 +143,7 @@ def test_only_what_was_stopped_can_go_on(status: Any) -> None:
 def test_an_explicit_word_forgets_what_the_breakers_had_against_it(reason: Any) -> None:
     again = taking.go_on(stopped(reason, breakers=Breakers(window=("a",), error_streak=9)), NOW).head
     assert (again.status, again.stop, again.turn.breakers) == ("running", None, Breakers())
-    assert again.turn.started_at == EARLIER
+    assert again.turn.started_at == iso(NOW)
 
 
 def test_other_stops_leave_the_breakers_and_what_was_used() -> None:
@@ -154,7 +153,7 @@ def test_other_stops_leave_the_breakers_and_what_was_used() -> None:
     )
     again = taking.go_on(before, NOW).head
     assert (again.turn.breakers, again.turn.iterations, again.account.cost_nanousd) == (breakers, 7, 5)
-    assert (again.turn.number, again.turn.seq, again.turn.started_at, again.turn.nudged) == (2, 4, EARLIER, True)
+    assert (again.turn.number, again.turn.seq, again.turn.started_at, again.turn.nudged) == (2, 4, iso(NOW), True)
     assert (again.turn.attempts, again.turn.cancel_requested, again.turn.cancel_actor) == (0, False, None)
     assert (again.limits, again.flags_cleared_seq) == (before.limits, 0)
 
@@ -163,9 +162,20 @@ def test_a_spent_clock_begins_anew() -> None:
     assert taking.go_on(stopped("deadline"), NOW).head.turn.started_at == iso(NOW)
 
 
+@pytest.mark.parametrize("reason", ["cost_cap", "paused", "provider_error", "iteration_limit", "repetition"])
+@pytest.mark.parametrize("days", [0, 1, 30])
+def test_rest_does_not_run_the_clock(reason: Any, days: int) -> None:
+    """A cap that resets the next day, a pause that is lifted after a month: the turn has the time left that it had."""
+    rested = NOW - timedelta(days=days)
+    used = timedelta(minutes=7)
+    before = stopped(reason, started_at=iso(rested - used), updated_at=iso(rested))
+    again = taking.go_on(before, NOW, max_iterations=100).head
+    assert again.turn.started_at == iso(NOW - used)
+
+
 def test_a_stop_of_which_no_reason_is_known_goes_on() -> None:
     again = taking.go_on(head(status="stopped", breakers=Breakers(error_streak=2)), NOW).head
-    assert (again.status, again.turn.breakers, again.turn.started_at) == ("running", Breakers(error_streak=2), EARLIER)
+    assert (again.status, again.turn.breakers, again.turn.started_at) == ("running", Breakers(error_streak=2), iso(NOW))
 
 
 def test_going_on_without_more_writes_no_entry_and_no_record() -> None:

@@ -12,7 +12,7 @@ from turnkeeper.core.audit import AuditKind, AuditRecord
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import Reservation, Resolution, iso
-from turnkeeper.core.session import Entry, Handoff, Head, Plan, RunnerKind
+from turnkeeper.core.session import Account, Entry, Handoff, Head, Plan, RunnerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class Resolved:
     resolution: Resolution
     spent_nanousd: int
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def in_doubt_nanousd(self) -> int:
+        return self.spent_nanousd if self.resolution == "in_doubt" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,24 @@ def released(head: Head) -> Head:
 
 def with_status(head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None) -> Change:
     """With an entry that says where the session went; it also tells the cost that no answer could."""
-    untold = head.account.untold_nanousd
     stop = head.stop if head.resting else None
-    entry = Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner, cost_nanousd=untold)
-    head = replace(head, account=replace(head.account, untold_nanousd=0))
-    return written(head, now, *results, entry)
+    entry = telling(head, Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner))
+    return written(replace(head, account=told(head.account)), now, *results, entry)
+
+
+def telling(head: Head, entry: Entry, spent_nanousd: int = 0, in_doubt_nanousd: int = 0) -> Entry:
+    """The entry with a cost of its own, and all that no entry has told so far; :func:`told` is the account after it."""
+    account = head.account
+    return replace(
+        entry,
+        cost_nanousd=spent_nanousd + account.untold_nanousd,
+        in_doubt_nanousd=in_doubt_nanousd + account.untold_in_doubt_nanousd,
+    )
+
+
+def told(account: Account) -> Account:
+    """Every cost is part of an entry."""
+    return replace(account, untold_nanousd=0, untold_in_doubt_nanousd=0)
 
 
 def written(

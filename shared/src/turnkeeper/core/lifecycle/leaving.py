@@ -109,10 +109,9 @@ def erase(head: Head, now: datetime, actor: str, open_calls: Sequence[AuditRecor
 
 
 def send_again(head: Head, now: datetime) -> Change:
-    """On its way once more, where nobody looks after it: a handoff that seems lost is counted, a dead runner's lease is
-    taken from it."""
+    """On its way once more: a handoff that seems lost is counted. From a dead runner: ``losing.send_on``."""
     sends = head.handoff.sends + 1 if head.handoff else 1
-    after = asked_for(released(head), now, worker_unless_interactive=True, sends=sends)
+    after = asked_for(head, now, worker_unless_interactive=True, sends=sends)
     return written(after, now, claims=head.lease.claims)
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Literal
 
 from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, written
+from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, telling, told, written
 from turnkeeper.core.prompts import prompt_name
-from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind, Usage
+from turnkeeper.core.session import (
+    Account,
+    Breakers,
+    Entry,
+    Flag,
+    Head,
+    LeaseState,
+    LeftOut,
+    RunnerKind,
+    Usage,
+)
 
 #: Flags and step times that a head remembers: it is written with every step.
 MAX_FLAGS = 20
@@ -48,14 +59,15 @@ def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
     return replace(head, lease=replace(head.lease, expires_at=expires_at))
 
 
-def narrow(head: Head, now: datetime, granted: tuple[str, ...]) -> Change:
-    """Policy has become stricter: the session has fewer tools from now on."""
+def narrow(head: Head, now: datetime, granted: tuple[str, ...], by: Literal["policy", "agent"] = "policy") -> Change:
+    """Policy has become stricter, or the agent has lost tools: the session has fewer of them from now on."""
     removed = [name for name in head.granted_tools if name not in granted]
-    record = record_of(head, now, "grant", tools=list(granted), removed=removed, role=head.role)
+    why = {"by": by} if by == "agent" else {}
+    record = record_of(head, now, "grant", tools=list(granted), removed=removed, role=head.role, **why)
     return Change(replace(head, granted_tools=granted), audit=(record,))
 
 
-def lose(head: Head, now: datetime, lost: Sequence[str]) -> Change:
+def lose_contents(head: Head, now: datetime, lost: Sequence[str]) -> Change:
     """Contents of these items are gone from the store, more than was known. Their session goes on without them."""
     record = record_of(head, now, "content_lost", items=list(lost[:50]), count=len(lost))
     return Change(replace(head, lost=len(lost)), audit=(record,))
@@ -108,8 +120,7 @@ def answer(
     the cost of so far, this one does."""
     first, *others = entries
     first = replace(
-        first,
-        cost_nanousd=resolved.spent_nanousd + head.account.untold_nanousd,
+        telling(head, first, resolved.spent_nanousd, resolved.in_doubt_nanousd),
         attempts=head.turn.attempts + 1 if head.turn.attempts else None,
     )
     account = replace(_paid(head.account, resolved, usage), context_tokens=usage.read_tokens)
@@ -165,7 +176,7 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
 
     It is no step, and belongs to the iteration of the call that it makes room for.
     """
-    entry = replace(entry, cost_nanousd=resolved.spent_nanousd + head.account.untold_nanousd)
+    entry = telling(head, entry, resolved.spent_nanousd, resolved.in_doubt_nanousd)
     record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
     after = replace(
         head,
@@ -178,12 +189,16 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
 
 def _paid(account: Account, resolved: Resolved, usage: Usage) -> Account:
     """A call brought something, whose entry tells what it cost, and all that no entry has told so far."""
+    return replace(told(booked(account, resolved)), usage=account.usage + usage)
+
+
+def booked(account: Account, resolved: Resolved) -> Account:
+    """What the call cost is part of the totals; no entry tells it yet."""
     return replace(
         account,
-        usage=account.usage + usage,
-        cost_nanousd=account.cost_nanousd + resolved.spent_nanousd,
-        untold_nanousd=0,
         pending=None,
+        cost_nanousd=account.cost_nanousd + resolved.spent_nanousd,
+        in_doubt_nanousd=account.in_doubt_nanousd + resolved.in_doubt_nanousd,
     )
 
 
@@ -211,22 +226,31 @@ def miss_attempt(head: Head, *, asked: bool) -> Head:
 def doubt(head: Head, now: datetime, why: str) -> Change | None:
     """Money that was set aside for a call of which nothing is known counts in full. The call is made again, which is no
     new iteration. ``None`` where no money is set aside."""
+    if (resolved := doubted(head, why)) is None:
+        return None
+    return book(without_the_call(head), now, resolved, claims=head.lease.claims)
+
+
+def doubted(head: Head, why: str) -> Resolved | None:
+    """Nobody knows what became of the call in flight; ``None`` where there is none."""
     if (pending := head.account.pending) is None:
         return None
-    if not head.turn.attempts:
-        head = replace(head, turn=replace(head.turn, iterations=max(0, head.turn.iterations - 1)))
-    resolved = Resolved(pending, "in_doubt", pending.amount_nanousd, {"error": why})
-    return book(head, now, resolved, claims=head.lease.claims)
+    return Resolved(pending, "in_doubt", pending.amount_nanousd, {"error": why})
+
+
+def without_the_call(head: Head) -> Head:
+    """The call in flight is made again, which is no new iteration."""
+    if head.account.pending is None or head.turn.attempts:
+        return head
+    return replace(head, turn=replace(head.turn, iterations=max(0, head.turn.iterations - 1)))
 
 
 def book(head: Head, now: datetime, resolved: Resolved, *, claims: int) -> Change:
     """Settle a reservation that no answer came of; the next entry tells its cost."""
-    spent = resolved.spent_nanousd
     account = replace(
-        head.account,
-        pending=None,
-        cost_nanousd=head.account.cost_nanousd + spent,
-        untold_nanousd=head.account.untold_nanousd + spent,
+        booked(head.account, resolved),
+        untold_nanousd=head.account.untold_nanousd + resolved.spent_nanousd,
+        untold_in_doubt_nanousd=head.account.untold_in_doubt_nanousd + resolved.in_doubt_nanousd,
     )
     return written(replace(head, account=account), now, claims=claims, resolved=resolved)
 

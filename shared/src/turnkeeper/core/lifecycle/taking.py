@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, must_take_input, record_of, written
+from turnkeeper.core.lifecycle.running import narrow
 from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
 from turnkeeper.core.stops import STOPS, resumable
 from turnkeeper.core.transcript import Block, text_block
@@ -28,6 +30,7 @@ def begin_turn(
     role: str | None = None,
     actor: str | None = None,
     deployed: Deployed | None = None,
+    tools: Collection[str] | None = None,
 ) -> Change:
     """A user's next input to a session at rest.
 
@@ -35,6 +38,8 @@ def begin_turn(
         role, actor: of whoever says it, where it is not the session itself. With another role than the session's the
             turn has the tools of both only.
         deployed: the agent as it is now, which the turn begins with; ``None`` for the version that the session has.
+        tools: names of those that the agent has now. What else was granted is taken away for good. ``None`` where the
+            agent is not there, or cannot be loaded: that says nothing about its tools.
 
     Raises:
         SessionEnded: nothing can be said in it any more.
@@ -43,8 +48,17 @@ def begin_turn(
     must_take_input(head)
     turn = TurnState(number=head.turn.number + 1, seq=head.last_seq + 1, started_at=iso(now), role=head.turn.role)
     moved, moves = _moved(head, now, deployed) if deployed is not None else (head, ())
-    after, records = _by(replace(moved, turn=turn, stop=None), now, role, actor)
-    return written(asked_for(after, now), now, _said(now, content), records=(*moves, *records))
+    kept, removed, losses = _kept(moved, now, tools)
+    after, records = _by(replace(kept, turn=turn, stop=None), now, role, actor)
+    said = replace(_said(now, content), removed_tools=removed)
+    return written(asked_for(after, now), now, said, records=(*moves, *losses, *records))
+
+
+def _without_the_rest(head: Head, now: datetime) -> str:
+    """When the turn would have begun had it not rested since: a cap that is raised the next day, or a pause that is
+    lifted, must not find the turn's time used up by waiting for it."""
+    began, rested = (datetime.fromisoformat(at) for at in (head.turn.started_at, head.updated_at))
+    return iso(now - max(rested - began, timedelta()))
 
 
 def go_on(
@@ -57,6 +71,7 @@ def go_on(
     max_iterations: int | None = None,
     clear_flags: bool = False,
     deployed: Deployed | None = None,
+    tools: Collection[str] | None = None,
     note: str | None = None,
 ) -> Change:
     """A stopped turn goes on. It is somebody's explicit word, so what the breakers had against it is forgotten;
@@ -69,6 +84,7 @@ def go_on(
         max_iterations: the limit of iterations from now on; ``None`` for what it was.
         clear_flags: let ``once`` tools run again after a flag.
         deployed: what it runs on from now on; ``None`` for the version that it has.
+        tools: as for :func:`begin_turn`.
         note: what the kit says to the model, where it would otherwise have nothing to answer.
 
     Raises:
@@ -87,7 +103,7 @@ def go_on(
         cancel_requested=False,
         cancel_actor=None,
         breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
-        started_at=iso(now) if row and row.restarts_clock else head.turn.started_at,
+        started_at=iso(now) if row and row.restarts_clock else _without_the_rest(head, now),
     )
     limits = head.limits if max_iterations is None else replace(head.limits, max_iterations=max_iterations)
     cleared = head.last_seq if clear_flags else head.flags_cleared_seq
@@ -98,7 +114,10 @@ def go_on(
         records = (*records, *moves)
     if operator is not None or max_iterations is not None or clear_flags:
         records = (*records, _operated(head, now, "resume", operator, max_iterations, clear_flags))
-    entries = [Entry(type="user", at=iso(now), content=(text_block(note),), by_kit=True)] if note else []
+    after, removed, losses = _kept(after, now, tools)
+    records = (*records, *losses)
+    said = Entry(type="user", at=iso(now), content=(text_block(note or ""),), by_kit=True, removed_tools=removed)
+    entries = [said] if note else []
     return written(asked_for(after, now), now, *entries, records=records)
 
 
@@ -186,6 +205,17 @@ def _moved(
     after = replace(head, agent=agent, version=deployed.version, done=deployed.done, account=account)
     detail = {"agent": agent, "before": head.version, "after": deployed.version}
     return after, (record_of(head, now, "version", actor=operator, **detail),)
+
+
+def _kept(
+    head: Head, now: datetime, tools: Collection[str] | None
+) -> tuple[Head, tuple[str, ...], tuple[AuditRecord, ...]]:
+    """The session without what its agent has no more, what that is, and the record of it."""
+    removed = () if tools is None else tuple(name for name in head.granted_tools if name not in tools)
+    if not removed:
+        return head, (), ()
+    change = narrow(head, now, tuple(name for name in head.granted_tools if name not in removed), "agent")
+    return change.head, removed, change.audit
 
 
 def _by(head: Head, now: datetime, role: str | None, actor: str | None) -> tuple[Head, tuple[AuditRecord, ...]]:

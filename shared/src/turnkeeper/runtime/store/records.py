@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Entry, Head, Plan, Spec, Transcript
+from turnkeeper.core.transcript import unanswered
 from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.lists import Lists
@@ -17,6 +19,9 @@ from turnkeeper.runtime.store.lists import Lists
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+#: Entries that are looked at for open calls: behind these there is hardly one that is no message.
+_LATEST = 12
 
 
 class Records:
@@ -126,6 +131,17 @@ class Records:
                     return codec.entry_of(item, self._blobs)
             if (cursor := page.cursor) is None:
                 return None
+
+    def open_calls(self, head: Head) -> tuple[OpenCall, ...]:
+        """The calls that no entry answers yet; none where that cannot be read, which is no reason not to go on."""
+        pk, first = keys.session_pk(head.tenant_id, head.session_id), max(1, head.last_seq - _LATEST)
+        page = self._table.query(pk, first=keys.entry_key(head.tenant_id, head.session_id, first).sk, last="ENTRY#~")
+        try:
+            entries = [codec.entry_of(item, self._blobs) for item in page.items]
+            return tuple(OpenCall(tool_use_id=call["id"], tool=call["name"][:128]) for call in unanswered(entries))
+        except Exception:
+            logger.exception("session %s: its latest entries cannot be read", head.session_id)
+            return ()
 
     def plan(self, tenant_id: str, session_id: str) -> Plan | None:
         """``None`` where there is none, or its content is gone."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
-from turnkeeper.core.lifecycle import leaving, running
+from turnkeeper.core.lifecycle import leaving, losing, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
@@ -133,10 +133,12 @@ class Sessions(Records):
         before = self.head(tenant_id, session_id)
         if before.lease.owner == owner:  # The answer to this very claim was lost.
             return before
-        after = running.claim(
-            before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
-        )
         try:
+            if before.lease.owner is not None:
+                return self._take_over(before, owner, runner)
+            after = running.claim(
+                before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
+            )
             return codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
@@ -146,6 +148,24 @@ class Sessions(Records):
             if now.lease.owner == owner:
                 return now
             raise (ended(now) if now.resting else busy(now)) from failed
+
+    def _take_over(self, before: Head, owner: str, runner: RunnerKind) -> Head:
+        """From a runner that is gone. Raises ConditionFailed with the head where somebody was faster."""
+        if self.is_held(before):
+            raise busy(before)
+        calls = self.open_calls(before)
+        change = losing.take_over(
+            before,
+            self._clock.now(),
+            owner,
+            runner,
+            lease_seconds=self.lease_seconds,
+            skew_millis=SKEW_MILLIS,
+            open_calls=calls,
+        )
+        made = self._writer.transaction(before, change, _untouched(before))
+        self._table.write(made.operations)
+        return made.head
 
     def is_held(self, head: Head) -> bool:
         """A runner has it, or may believe so: nobody else can claim it."""
@@ -236,8 +256,13 @@ class Sessions(Records):
         Raises:
             LeaseLost: a runner has taken it up, or another sweep was first.
         """
-        unchanged = (*_unclaimed(head), Cond("updated_at", "=", head.updated_at))
-        made = self._writer.transaction(head, leaving.send_again(head, self._clock.now()), unchanged)
+        now = self._clock.now()
+        if head.lease.owner is None:
+            change = leaving.send_again(head, now)
+        else:
+            calls = self.open_calls(head)
+            change = losing.send_on(head, now, lease_seconds=self.lease_seconds, open_calls=calls)
+        made = self._writer.transaction(head, change, _untouched(head))
         try:
             self._table.write(made.operations)
         except ConditionFailed as failed:
@@ -263,3 +288,8 @@ def _unclaimed(head: Head) -> tuple[Condition, ...]:
     )
     token = Cond("fencing_token", "=", head.lease.fencing_token)
     return (EXISTS, token, Cond("status", "=", head.status), *lease)
+
+
+def _untouched(head: Head) -> tuple[Condition, ...]:
+    """Nor did anybody write to it."""
+    return (*_unclaimed(head), Cond("updated_at", "=", head.updated_at), Cond("last_seq", "=", head.last_seq))
