@@ -28,7 +28,7 @@ from turnkeeper_local.kit.processes import Started
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint, standin_fingerprint
-from turnkeeper_local.kit.values import LocalValues, put_secrets, values_digest
+from turnkeeper_local.kit.values import LocalValues, put_secrets, put_secrets_away, values_digest
 from turnkeeper_local.kit.worker import start_worker
 from turnkeeper_project import Project
 from turnkeeper_project.locking import lock_problems
@@ -288,6 +288,7 @@ def _put_key_away(home: Home) -> None:
     if ministack.healthy():
         for _ in range(2):  # a secret keeps its previous value, too
             _put_key(ministack, Deployed(**deployed), _NO_KEY)
+        put_secrets_away(ministack)
 
 
 __all__ = ["KitError", "LocalKit", "down", "up"]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SECRETS_FILE = "secrets.local.toml"
 SETTINGS_FILE = "settings.local.toml"
+_PREFIX = "turnkeeper/tools/"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -77,14 +78,30 @@ def set_secret(project: Path, name: str, value: str) -> Path:
 
 def put_secrets(ministack: Ministack, secrets: Mapping[str, str]) -> dict[str, str]:
     """Put them into the emulator's Secrets Manager; the ARN of each."""
-    client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
+    client = _manager(ministack)
     arns: dict[str, str] = {}
     for name, value in secrets.items():
         try:
-            arns[name] = client.create_secret(Name=f"turnkeeper/tools/{name}", SecretString=value)["ARN"]
+            arns[name] = client.create_secret(Name=f"{_PREFIX}{name}", SecretString=value)["ARN"]
         except client.exceptions.ResourceExistsException:
-            arns[name] = client.put_secret_value(SecretId=f"turnkeeper/tools/{name}", SecretString=value)["ARN"]
+            arns[name] = client.put_secret_value(SecretId=f"{_PREFIX}{name}", SecretString=value)["ARN"]
     return arns
+
+
+def put_secrets_away(ministack: Ministack) -> None:
+    """Take them out of the emulator again, so that they are in no state that is kept on disk."""
+    client = _manager(ministack)
+    names = [
+        secret["Name"] for page in client.get_paginator("list_secrets").paginate() for secret in page["SecretList"]
+    ]
+    for name in names:
+        if name.startswith(_PREFIX):
+            client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+def _manager(ministack: Ministack) -> SecretsManagerClient:
+    client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
+    return client
 
 
 def _read(file: Path, *, private: bool = False) -> dict[str, str]:
