@@ -50,6 +50,7 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
 def _watch_scores(kit: Kit) -> None:
     """Not worth a failed sweep: the next look is minutes away."""
     try:
+        kit.rollout_watch.look()
         kit.score_watch.look()
     except TurnkeeperError as error:
         logger.warning("the scores were not looked at: %s", error)

@@ -59,8 +59,10 @@ from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -215,6 +217,7 @@ class Kit:
             clock=self.clock,
             ids=self.ids,
             contents=self.contents,
+            rollouts=self.rollouts,
         )
 
     @cached_property
@@ -237,6 +240,14 @@ class Kit:
     @cached_property
     def scorer(self) -> Scorer:
         return Scorer(self.sessions, self.scores, self.catalog, self.clock)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(RolloutStore(self.table, self.blobs), self.tenants, self.clock)
+
+    @cached_property
+    def rollout_watch(self) -> RolloutWatch:
+        return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
 
     @cached_property
     def score_watch(self) -> ScoreWatch:

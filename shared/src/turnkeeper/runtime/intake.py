@@ -25,12 +25,13 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
-from turnkeeper.core.session import Head, Stop, Transcript, TurnState
+from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
+from turnkeeper.runtime.rollouts import Rollouts, done_of
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -66,6 +67,8 @@ class Intake:
     ids: Ids
     #: Fetches what inputs name by address; ``None`` where addresses stay as they are.
     contents: Contents | None = None
+    #: Lets new versions in step by step; ``None`` where what is deployed is in force at once.
+    rollouts: Rollouts | None = None
 
     # ---- new sessions ----
 
@@ -132,13 +135,14 @@ class Intake:
         """A session as it would begin: what agent, plan and role make of it, on a version that is in the table."""
         role = self.policy.role(who.role)
         now = self.clock.now()
+        spec = self._spec(agent, who.tenant_id, who.user_id)
         return Head(
             tenant_id=who.tenant_id,
             session_id=session_id,
             user_id=who.user_id,
             role=who.role,
             agent=agent.name,
-            version=self.sessions.keep_version(who.tenant_id, spec_of(agent)),
+            version=self.sessions.keep_version(who.tenant_id, spec),
             placement=request.placement or agent.placement,
             metadata=dict(request.metadata),
             created_at=iso(now),
@@ -148,8 +152,12 @@ class Intake:
             granted_tools=compose_grant(agent.all_tools(), terms.plan, role),
             limits=limits_of(agent, terms.plan, role),
             retention_days=terms.plan.retention_days,
-            done=agent.done,
+            done=done_of(spec),
         )
+
+    def _spec(self, agent: Agent, tenant_id: str, user_id: str) -> Spec:
+        """What a turn of this user begins on."""
+        return spec_of(agent) if self.rollouts is None else self.rollouts.spec(agent, tenant_id, user_id)
 
     # ---- turns ----
 
@@ -185,7 +193,8 @@ class Intake:
             return None
         if agent.pin == "session":
             return None
-        return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec_of(agent)), agent.done)
+        spec = self._spec(agent, head.tenant_id, head.user_id)
+        return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec), done_of(spec))
 
     def _tools(self, head: Head) -> frozenset[str] | None:
         """Names of the tools that the session's agent has now; ``None`` where it is not there or cannot be loaded."""

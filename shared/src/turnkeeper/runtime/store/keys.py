@@ -23,6 +23,8 @@ nothing of any of them.
 ``T#tenant#I#user#hash``              ``KEY``             an idempotency key
 ``SCORES#agent``                      ``HOUR#...``        sums of an hour's scores of one version, over all tenants
 ..                                    ``FALL#score``      when people were told that a score fell
+``ROLLOUT#agent``                     ``CURRENT``         which version has which share of users
+..                                    ``VERSION#hash``    a version that was ever deployed, or is to be
 ====================================  ==================  ===========================================================
 
 Counters of money follow from the rows of :mod:`turnkeeper.core.scopes`: the holder makes the ``pk``, the period the
@@ -117,6 +119,23 @@ def hour_key(agent: str, hour: str, version: str, shard: int) -> Key:
 
 def fall_key(agent: str, score: str) -> Key:
     return Key(scores_pk(agent), f"FALL#{score}")
+
+
+def rollout_pk(agent: str) -> str:
+    return f"ROLLOUT#{_part(agent)}"
+
+
+def rollout_key(agent: str) -> Key:
+    return Key(rollout_pk(agent), "CURRENT")
+
+
+def rollout_version_key(agent: str, version: str) -> Key:
+    return Key(rollout_pk(agent), f"VERSION#{version}")
+
+
+def rollout_blob_prefix(agent: str) -> str:
+    """Beside those of tenants, none of which is called so."""
+    return f"claims/!rollouts/{_part(agent)}/"
 
 
 def tenant_key(tenant_id: str) -> Key:

@@ -1,0 +1,223 @@
+"""New versions let in step by step: chosen when a turn begins, changed by operators, taken back where they do worse."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.decide import END_TASK
+from turnkeeper.core.errors import InvalidRequest
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.limits import DoneSignal
+from turnkeeper.core.rollout import BASIS_POINTS, Rollout
+from turnkeeper.core.session import Spec
+from turnkeeper.core.versions import spec_of, version_of
+from turnkeeper.ports import Alerts, Clock
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.scoring import LEAST_TURNS, STANDARD_ERRORS, falls
+from turnkeeper.runtime.store.rollouts import RolloutStore
+from turnkeeper.runtime.store.scores import Scores, Sums
+from turnkeeper.runtime.store.tenants import Tenants
+
+logger = logging.getLogger(__name__)
+
+#: A change is in force in every process after this long.
+SECONDS = 5.0
+#: Whose audit chain has the changes. No tenant from outside can be called so.
+DEPLOYMENT = "!deployment"
+#: What has to have risen of the share of turns that trip.
+LEAST_RISE = 0.1
+
+
+@dataclass
+class Rollouts:
+    store: RolloutStore
+    tenants: Tenants
+    clock: Clock
+    _read: dict[str, tuple[float, Rollout | None]] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
+    _specs: dict[str, Spec] = field(default_factory=dict)
+
+    # ---- when a turn begins ----
+
+    def spec(self, agent: Agent, tenant_id: str, user_id: str) -> Spec:
+        """What this user's turn is given: the agent as it is deployed, unless a rollout says otherwise."""
+        deployed = spec_of(agent)
+        version = self._keep(agent.name, deployed)
+        rollout = self._current(agent.name)
+        wanted = version if rollout is None else rollout.version_for(version, tenant_id, user_id)
+        if wanted == version:
+            return deployed
+        found = self._specs.get(wanted) or self.store.spec(agent.name, wanted)
+        if found is None or not _can_be_played(found):
+            logger.error("version %s of agent %s is not there: what is deployed is taken", wanted, agent.name)
+            return deployed
+        self._specs[wanted] = found
+        return found
+
+    def _current(self, agent: str) -> Rollout | None:
+        now = self.clock.monotonic()
+        read_at, rollout = self._read.get(agent, (-math.inf, None))
+        if now - read_at > SECONDS:
+            rollout = self.store.get(agent)
+            self._read[agent] = (now, rollout)
+        return rollout
+
+    def _keep(self, agent: str, spec: Spec) -> str:
+        """Each version is written once by a process, so that a rollout can come back to it when it is not deployed any
+        more."""
+        version = version_of(spec)
+        if version not in self._kept:
+            self.store.keep(agent, spec, self.clock.now())
+            self._kept.add(version)
+        return version
+
+    # ---- by operators ----
+
+    def set(
+        self,
+        agent: Agent,
+        *,
+        actor: str,
+        share_percent: float,
+        candidate: str | None = None,
+        stable: str | None = None,
+        tenants: tuple[str, ...] = (),
+    ) -> Rollout:
+        """Let a version take a share of users.
+
+        Args:
+            agent: as it is in the project of whoever asks; its version is kept, whether it is deployed yet or not.
+            candidate: the version, by its beginning; ``None`` for the agent's own.
+            stable: what all others have; ``None`` for what they have now, or had most lately.
+
+        Raises:
+            InvalidRequest: no such version, or one that cannot be played.
+            Unavailable: somebody else changed it meanwhile.
+        """
+        own = self._keep(agent.name, spec_of(agent))
+        before = self.store.get(agent.name)
+        chosen = own if candidate is None else self._found(agent.name, candidate)
+        others = self._found(agent.name, stable) if stable is not None else self._stable(agent.name, before, chosen)
+        for version in {chosen, others} - {own}:
+            spec = self.store.spec(agent.name, version)
+            if spec is None or not _can_be_played(spec):
+                raise InvalidRequest(
+                    f"version {version[:12]} has a prompt that is made by code, which is not there any more: a rollout "
+                    "is between prompts that are texts"
+                )
+        after = Rollout(
+            agent=agent.name,
+            stable=others,
+            candidate=chosen,
+            share=round(share_percent * BASIS_POINTS / 100),
+            tenants=tenants,
+            set_at=iso(self.clock.now()),
+            set_by=actor,
+            number=before.number + 1 if before else 1,
+        )
+        return self._changed(before, after, actor)
+
+    def promote(self, agent: str, *, actor: str) -> Rollout:
+        """The candidate for everybody. Raises InvalidRequest where nothing is being rolled out."""
+        return self._ended(agent, "promoted", actor, None)
+
+    def abort(self, agent: str, *, actor: str, reason: str | None = None) -> Rollout:
+        """The stable version for everybody, also while the candidate is what is deployed."""
+        return self._ended(agent, "aborted", actor, reason)
+
+    def _ended(self, agent: str, state: Any, actor: str, reason: str | None) -> Rollout:
+        before = self.store.get(agent)
+        if before is None or before.state == state:
+            raise InvalidRequest(f"there is no rollout of {agent} that could be {state}")
+        after = replace(before, state=state, reason=reason, number=before.number + 1)
+        return self._changed(before, after, actor)
+
+    def _changed(self, before: Rollout | None, after: Rollout, actor: str) -> Rollout:
+        self.store.put(before, after)
+        self._read.pop(after.agent, None)
+        detail = {
+            "rollout": after.agent,
+            "state": after.state,
+            "stable": after.stable,
+            "candidate": after.candidate,
+            "share_percent": f"{after.share * 100 / BASIS_POINTS:g}",
+            "tenants": list(after.tenants),
+            **({"reason": after.reason} if after.reason else {}),
+        }
+        self.tenants.audit(DEPLOYMENT, "operator_action", actor, detail)
+        return after
+
+    def _found(self, agent: str, beginning: str) -> str:
+        known = [version for version, _ in self.store.versions(agent) if version.startswith(beginning)]
+        if len(known) != 1:
+            what = "more than one version" if known else "no version"
+            raise InvalidRequest(
+                f"{what} of {agent} begins with {beginning!r}; `turnkeeper rollout show {agent}` lists them"
+            )
+        return known[0]
+
+    def _stable(self, agent: str, before: Rollout | None, candidate: str) -> str:
+        if before is not None:
+            held = before.candidate if before.state == "promoted" else before.stable
+            if held != candidate:
+                return held
+        earlier = [(seen, version) for version, seen in self.store.versions(agent) if version != candidate]
+        if not earlier:
+            raise InvalidRequest(f"{agent} has one version only: there is nothing to hold the new one against yet")
+        return max(earlier)[1]
+
+
+@dataclass(frozen=True)
+class RolloutWatch:
+    """Takes a candidate back that does worse than the stable version by more than chance explains."""
+
+    rollouts: Rollouts
+    scores: Scores
+    catalog: Catalog
+    alerts: Alerts
+    clock: Clock
+
+    def look(self) -> None:
+        """For all agents. Raises Unavailable where nobody could be told, or it was changed meanwhile."""
+        for agent in self.catalog.agents:
+            rollout = self.rollouts.store.get(agent)
+            if rollout is not None and rollout.state == "running" and (why := self._why_abort(rollout)) is not None:
+                self.rollouts.abort(agent, actor="turnkeeper", reason=why)
+                subject = f"The rollout of {agent} was aborted: {why}"
+                data = {"agent": agent, "candidate": rollout.candidate, "stable": rollout.stable, "why": why}
+                self.alerts.alert("rollout_aborted", subject, data)
+
+    def _why_abort(self, rollout: Rollout) -> str | None:
+        since = datetime.fromisoformat(rollout.set_at)
+        sums = self.scores.sums(rollout.agent, since, self.clock.now() + timedelta(hours=1))
+        stable, candidate = sums.get(rollout.stable, Sums()), sums.get(rollout.candidate, Sums())
+        for name, was, is_now in falls(stable, candidate):
+            return f"{name}: {is_now:.0%} of the candidate's turns pass, {was:.0%} of the stable version's do"
+        if (rise := _rise_of_trips(stable, candidate)) is not None:
+            was, is_now = rise
+            return f"{is_now:.0%} of the candidate's turns trip, {was:.0%} of the stable version's do"
+        return None
+
+
+def _rise_of_trips(stable: Sums, candidate: Sums) -> tuple[float, float] | None:
+    if stable.turns < LEAST_TURNS or candidate.turns < LEAST_TURNS:
+        return None
+    was, is_now = stable.trips / stable.turns, candidate.trips / candidate.turns
+    both = (stable.trips + candidate.trips) / (stable.turns + candidate.turns)
+    error = math.sqrt(max(both * (1 - both), 1e-9) * (1 / stable.turns + 1 / candidate.turns))
+    return (was, is_now) if is_now - was >= LEAST_RISE and (is_now - was) / error >= STANDARD_ERRORS else None
+
+
+def _can_be_played(spec: Spec) -> bool:
+    """A prompt that code makes is only there where that code is deployed."""
+    return spec.prompt is None
+
+
+def done_of(spec: Spec) -> DoneSignal:
+    """How a turn ends on a version: as the tools say that it shows the model."""
+    return "end_task" if any(tool.name == END_TASK for tool in spec.tools) else "end_turn"

@@ -1,0 +1,60 @@
+"""Rollouts, and the versions that they are between, of all tenants together: what agents' authors wrote, nothing of
+users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, fields
+from datetime import datetime
+
+from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.rollout import Rollout
+from turnkeeper.core.session import Spec
+from turnkeeper.core.versions import version_of
+from turnkeeper.ports import ABSENT, Blobs, Cond, ConditionFailed, Put, Table
+from turnkeeper.runtime.store import codec, keys
+
+
+class RolloutStore:
+    def __init__(self, table: Table, blobs: Blobs) -> None:
+        self._table = table
+        self._blobs = blobs
+
+    def get(self, agent: str) -> Rollout | None:
+        found = self._table.batch_get([keys.rollout_key(agent)])
+        if not found:
+            return None
+        known = {field.name for field in fields(Rollout)}
+        values = {name: value for name, value in found[0].items() if name in known}
+        return Rollout(**{**values, "tenants": tuple(values.get("tenants") or ())})
+
+    def put(self, before: Rollout | None, after: Rollout) -> None:
+        """Raises Unavailable where somebody else changed it meanwhile."""
+        unchanged = ABSENT if before is None else Cond("number", "=", before.number)
+        item = {name: value for name, value in asdict(after).items() if value is not None}
+        try:
+            self._table.write(
+                [Put(keys.rollout_key(after.agent), {**item, "tenants": list(after.tenants)}, (unchanged,))]
+            )
+        except ConditionFailed as failed:
+            raise Unavailable("the rollout was changed meanwhile; look at it again") from failed
+
+    def keep(self, agent: str, spec: Spec, now: datetime) -> str:
+        """Have a version where rollouts find it; its name."""
+        version = version_of(spec)
+        item = codec.pack(spec.model_dump(mode="json"), self._blobs, keys.rollout_blob_prefix(agent))
+        with suppress(ConditionFailed):
+            key = keys.rollout_version_key(agent, version)
+            self._table.write([Put(key, {**item, "version": version, "first_seen": iso(now)}, (ABSENT,))])
+        return version
+
+    def spec(self, agent: str, version: str) -> Spec | None:
+        found = self._table.batch_get([keys.rollout_version_key(agent, version)])
+        return codec.spec_of(found[0], self._blobs) if found else None
+
+    def versions(self, agent: str) -> Iterator[tuple[str, str]]:
+        """Every version that was ever seen, with when it first was."""
+        for item in self._table.query_all(keys.rollout_pk(agent), first="VERSION#", last="VERSION#~"):
+            yield item["version"], item["first_seen"]
