@@ -17,6 +17,7 @@ from turnkeeper_local.cli.commands import (
     jobs,
     kits,
     projects,
+    rollouts,
     secrets,
     sessions,
     talk,
@@ -72,6 +73,9 @@ app.add_typer(
 )
 app.add_typer(
     secrets.app, name="secrets", rich_help_panel="The kit", help="Secrets of tools on this machine, and who wants them."
+)
+app.add_typer(
+    rollouts.app, name="rollout", rich_help_panel="Agents", help="A new version of an agent for some users first."
 )
 
 

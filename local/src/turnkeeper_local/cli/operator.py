@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.bootstrap import Kit
@@ -14,9 +14,11 @@ from turnkeeper.core.caps import format_cap, format_rule, parse_cap
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.stops import resumable
+from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
@@ -132,6 +134,73 @@ class Operator:
     def sums(self, agent: str, since: datetime, until: datetime) -> dict[str, Sums]:
         """What the turns of an agent's versions add up to, over all tenants."""
         return self._kit.scores.sums(agent, since, until)
+
+    # ---- rollouts ----
+
+    def set_rollout(
+        self,
+        agent: str,
+        *,
+        share_percent: float,
+        candidate: str | None = None,
+        stable: str | None = None,
+        tenants: tuple[str, ...] = (),
+    ) -> Document:
+        """As :meth:`Rollouts.set`, with the agent as it is in this project."""
+        self._kit.rollouts.set(
+            self._kit.catalog.get(agent),
+            actor=self._name(),
+            share_percent=share_percent,
+            candidate=candidate,
+            stable=stable,
+            tenants=tenants,
+        )
+        return self._rollout(agent)
+
+    def end_rollout(self, agent: str, *, promoted: bool, reason: str | None = None) -> Document:
+        if promoted:
+            self._kit.rollouts.promote(agent, actor=self._name())
+        else:
+            self._kit.rollouts.abort(agent, actor=self._name(), reason=reason)
+        return self._rollout(agent)
+
+    def rollouts(self, agent: str | None = None) -> list[Document]:
+        return [self._rollout(name) for name in ([agent] if agent else sorted(self._kit.catalog.agents))]
+
+    def _rollout(self, agent: str) -> Document:
+        rollouts, now = self._kit.rollouts, self._kit.clock.now()
+        rollout = rollouts.store.get(agent)
+        own = version_of(spec_of(self._kit.catalog.get(agent)))
+        sums = self._kit.scores.sums(agent, now - timedelta(days=7), now + timedelta(hours=1))
+        named = {own: ["here"]}
+        for version, mark in ((rollout.stable, "stable"), (rollout.candidate, "candidate")) if rollout else ():
+            named.setdefault(version, []).append(mark)
+        return {
+            "agent": agent,
+            "rollout": rollout
+            and {
+                "state": rollout.state,
+                "stable": rollout.stable,
+                "candidate": rollout.candidate,
+                "share_percent": rollout.share * 100 / BASIS_POINTS,
+                "tenants": list(rollout.tenants),
+                "set_at": rollout.set_at,
+                "set_by": rollout.set_by,
+                "reason": rollout.reason,
+            },
+            "held_back": bool(
+                rollout and rollout.state == "running" and own not in (rollout.stable, rollout.candidate)
+            ),
+            "versions": [
+                {
+                    "version": version,
+                    "first_seen": seen,
+                    "marks": named.get(version, []),
+                    "turns": sums[version].turns if version in sums else 0,
+                }
+                for version, seen in sorted(rollouts.store.versions(agent), key=lambda one: one[1])
+            ],
+        }
 
     def newest(self, tenant_id: str) -> Iterator[str]:
         return self._kit.sessions.lists.ids(tenant_id)
