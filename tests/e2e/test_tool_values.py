@@ -17,7 +17,7 @@ from turnkeeper_local.kit.values import SECRETS_FILE, SETTINGS_FILE, set_secret
 
 pytestmark = pytest.mark.emulator
 
-SECRET = "k-of-the-crm-2026"  # noqa: S105 - made up here
+SECRET = "k-of-the-crm-2026"
 AGENT = """
 from turnkeeper import Agent, ToolContext, prompts, tool
 
@@ -80,7 +80,7 @@ def prompts_kept(kit: LocalKit) -> list[Any]:
         endpoint_url=kit.aws_endpoint_url,
         region_name=kit.region,
         aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - the emulator's
+        aws_secret_access_key="test",
     ).Table(kit.table_name)
     items = table.scan()["Items"]
     return [json.loads(bytes(item["data"])) for item in items if str(item["sk"]).startswith("ASKED#")]
