@@ -122,8 +122,8 @@ class Engine:
             redactor=world.redactor,
             detector=world.detector,
             done=head.done,
-            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
             denial=lambda name: self._denial(name, head, agent, terms),
+            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
         )
         began = world.clock.monotonic()
         sheet = Worksheet(

@@ -163,7 +163,7 @@ class Workbench:
         Raises:
             ScriptError: the script ran out, or was not played out though the turn has ended.
             AssertionError: what failed in a function of the script, or in a fake.
-            TurnkeeperError: what a caller would be told: AgentNotFound, TenantPaused, UnpricedModel ...
+            TurnkeeperError: what a caller would be told: AgentNotFound, UnpricedModel ...
         """
         self._must_be_sound(agent)
         who = Identity(tenant, user, role or self.kit.policy.default_role)
