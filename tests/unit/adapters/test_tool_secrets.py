@@ -119,6 +119,8 @@ def test_a_number_is_no_way_out() -> None:
     redactor = Redactor(known_secrets=known)
     assert redactor.redact({"a": 12345678, "b": 7, "c": True}) == {"a": "[redacted:secret pin]", "b": 7, "c": True}
     assert redactor.without_given({"a": [12345678, 1.5]}) == {"a": ["[redacted:secret pin]", 1.5]}
+    huge = 10**5_000
+    assert redactor.redact({"a": huge}) == redactor.without_given({"a": huge}) == {"a": huge}
     assert redactor.with_names(["x"]).redact_text("12345678") == "[redacted:secret pin]"
 
 

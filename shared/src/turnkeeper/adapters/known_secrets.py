@@ -21,6 +21,8 @@ MIN_SECRET_CHARS: Final = 6
 #: Of a secret that was rotated, the latest ones stay known: a tool that runs may hold one still.
 _KEPT_VALUES: Final = 8
 _MIN_LINE_CHARS: Final = 16
+#: Python writes no larger number as text, and no secret is one.
+_MAX_BITS: Final = 10_000
 _MIN_CORE_CHARS: Final = 7
 
 
@@ -66,6 +68,8 @@ class KnownSecrets:
                 return value
             case str():
                 return self.hide(value)
+            case int() if value.bit_length() > _MAX_BITS:
+                return value
             case int() | float():
                 return value if self.hide(str(value)) == str(value) else self.hide(str(value))
             case dict():
