@@ -85,3 +85,12 @@ def test_a_compiler_for_another_python_is_asked_of_uv(monkeypatch: pytest.Monkey
     monkeypatch.setattr(bundle, "find_uv", lambda: "false")
     with pytest.raises(RuntimeError, match=r"Python 3\.99 is needed"):
         bundle.build_code(sources, "3.99")
+
+
+def test_what_only_tests_and_evals_read_stays_here() -> None:
+    sources = bundle.Sources(REPOSITORY, kit_source(REPOSITORY))
+    names = {
+        name.as_posix() for entry in (sources.kit.functions, sources.kit.worker) for _, name in sources.files(entry)
+    }
+    assert {"turnkeeper/bootstrap.py", "agents/support/data/invoices.csv", "functions/score/handler.py"} <= names
+    assert not [name for name in names if name.startswith("turnkeeper/testing/") or "/evals/" in name]

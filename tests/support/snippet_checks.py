@@ -184,9 +184,8 @@ def toml_problems(block: Block) -> Iterator[str]:
     except tomllib.TOMLDecodeError as error:
         yield f"{block}: {error}"
         return
-    if {"project", "tool", "build-system", "dependency-groups", "pytest", "personal"} & set(written) or _is_local(
-        block
-    ):
+    of_python = {"project", "tool", "build-system", "dependency-groups", "pytest"}
+    if (of_python | {"personal"}) & set(written) or _is_local(block):
         return
     if {"plans", "roles", "tenants", "models", "default_plan", "default_role"} & set(written):
         yield from (f"{block}: {problem}" for problem in _policy_problems(written))

@@ -74,20 +74,30 @@ class Sources:
         """Changes with any of the parts, the words, or the way it is built."""
         digest = hashlib.sha256("\0".join(words).encode())
         digest.update(Path(__file__).read_bytes())
-        for source, name in self.parts(entry):
-            for file in sorted(_files(source)):
-                inside = file.relative_to(source).as_posix()
-                digest.update(f"{name}/{inside}\0{file.stat().st_size}\0".encode())
-                digest.update(file.read_bytes())
+        for file, name in self.files(entry):
+            digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def copy(self, entry: Path, folder: Path) -> None:
         folder.mkdir()
-        for source, name in self.parts(entry):
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=_JUNK)
-            else:
-                shutil.copy(source, folder / name)
+        for file, name in self.files(entry):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, folder / name)
+
+    def files(self, entry: Path) -> Iterator[tuple[Path, Path]]:
+        """Every file of the parts, with its place where it is deployed. What only tests and evals read stays here."""
+        for source, part in self.parts(entry):
+            for file in sorted(_files(source)):
+                inside = file.relative_to(source)
+                if not _stays(part, inside.parts):
+                    yield file, Path(part, inside)
+
+
+def _stays(part: str, inside: tuple[str, ...]) -> bool:
+    if part == "turnkeeper":
+        return inside[0] == "testing"
+    return part.startswith("agents") and inside[1:2] == ("evals",)
 
 
 def further_names(count: int) -> list[str]:
