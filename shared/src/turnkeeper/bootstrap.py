@@ -245,7 +245,7 @@ class Kit:
     @cached_property
     def rollouts(self) -> Rollouts:
         store = RolloutStore(self.table, self.blobs)
-        return Rollouts(store, self.tenants, self.clock, evals_plan=self.policy.evals_plan)
+        return Rollouts(store, self.tenants, self.clock, self.policy.evals_plan, self.prices)
 
     @cached_property
     def rollout_watch(self) -> RolloutWatch:

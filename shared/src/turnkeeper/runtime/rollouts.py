@@ -15,7 +15,7 @@ from turnkeeper.core.reserved_tenants import DEPLOYMENT
 from turnkeeper.core.rollout import BASIS_POINTS, Rollout
 from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
-from turnkeeper.ports import Alerts, Clock, ConditionFailed
+from turnkeeper.ports import Alerts, Clock, ConditionFailed, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.scoring import LEAST_TURNS, STANDARD_ERRORS, falls
 from turnkeeper.runtime.store.rollouts import RolloutStore
@@ -37,6 +37,8 @@ class Rollouts:
     clock: Clock
     #: The plan that pays for shadows; ``None`` where there is none.
     evals_plan: str | None = None
+    #: What a version's models cost; ``None`` where nobody asks.
+    prices: Prices | None = None
     _read: dict[str, tuple[float, Rollout | None]] = field(default_factory=dict)
     #: Agent and version.
     _kept: set[tuple[str, str]] = field(default_factory=set)
@@ -127,6 +129,7 @@ class Rollouts:
 
         Raises:
             InvalidRequest: no such version, or one that cannot be played.
+            UnpricedModel: nobody can price a model of one of them.
             Unavailable: somebody else changed it meanwhile.
         """
         here = spec_of(agent)
@@ -136,9 +139,11 @@ class Rollouts:
         others = self._found(agent.name, stable) if stable is not None else self._stable(agent.name, before, chosen)
         if shadow:
             self._must_cast_shadows(agent, chosen)
-        for version in {chosen, others} - {own}:
-            spec = self.store.spec(agent.name, version)
-            if spec is None or not can_play(spec, here):
+        for version in (chosen, others):
+            spec = here if version == own else self.store.spec(agent.name, version)
+            if spec is not None and can_play(spec, here):
+                self._must_be_priced(spec)
+            else:
                 raise InvalidRequest(
                     f"version {version[:12]} has a prompt that is made by code, which is not there any more: a rollout "
                     "is between prompts that are texts"
@@ -155,6 +160,11 @@ class Rollouts:
             number=before.number + 1 if before else 1,
         )
         return self._changed(before, after, actor)
+
+    def _must_be_priced(self, spec: Spec) -> None:
+        if self.prices is not None:
+            for model in (spec.model, *spec.fallback_models):
+                self.prices.rates(model, spec.model_options)
 
     def _must_cast_shadows(self, agent: Agent, version: str) -> None:
         if self.evals_plan is None:
