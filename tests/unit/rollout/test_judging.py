@@ -134,7 +134,7 @@ def test_one_that_costs_too_much_is_stopped_by_its_own_plan(monkeypatch: pytest.
     kit, stream, head = judged(monkeypatch, policy=little)
     assert ask(kit, stream, head).stop.reason == "cost_cap"  # type: ignore[union-attr]
     [verdict] = verdicts(kit, head)
-    assert (verdict.name, verdict.reason) == ("judge_failed", "the judge cost_cap")
+    assert (verdict.name, verdict.reason) == ("judge_failed", "the judge's turn ended: cost_cap")
     assert kit.tenants.terms("acme").caps.cap("tenant_monthly") == 1_000_000_000_000
 
 

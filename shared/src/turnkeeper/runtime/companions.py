@@ -25,8 +25,7 @@ from turnkeeper.core.policy import Policy, RolePolicy, compose_grant, limits_of,
 from turnkeeper.core.reserved_tenants import companion_of, is_companion
 from turnkeeper.core.scoring import Judge, Score
 from turnkeeper.core.session import CompanionKind, CompanionOf, Handoff, Head, Spec, TurnState
-from turnkeeper.core.transcript import text_block, text_of
-from turnkeeper.core.untrusted import wrap
+from turnkeeper.core.transcript import text_of
 from turnkeeper.core.versions import done_in, runs_tools_elsewhere
 from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts
 from turnkeeper.runtime.catalog import Catalog
@@ -37,9 +36,6 @@ from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 
 logger = logging.getLogger(__name__)
-
-#: Of what a judge is shown, in UTF-8.
-MAX_SHOWN_BYTES = 60_000
 
 
 @dataclass(frozen=True)
@@ -107,20 +103,17 @@ class Companions:
 
     def _ask(self, head: Head, judge: Judge) -> None:
         trajectory = self.scorer.trajectory(head)
-        shown = self.redactor.redact_text(judging.told(trajectory))
-        [block] = wrap(
-            [text_block(shown)], tool="transcript", nonce=self.ids.token()[:16], max_bytes=MAX_SHOWN_BYTES
-        ).content
         spec = Spec(model=judge.model, system=judging.SYSTEM, tools=())
         base = self._composed(head, "judge", judging.NAME, spec, judging.LIMITS)
-        content = (text_block(judging.question(judge.rubric)), block)
+        nonce = self.ids.token()[:16]
+        content = judging.asked(judge.rubric, trajectory, nonce=nonce, redact=self.redactor.redact_text)
         self._create(head, taking.create(base, self.clock.now(), content))
 
     def _take_verdict(self, head: Head, about: CompanionOf) -> list[Score]:
         answer = self.sessions.latest_answer(head.tenant_id, head.session_id, since=1)
         at_least = self._at_least(about.agent)
         if head.status != "idle" or answer is None:
-            score = Score(judging.FAILED, 0.0, None, f"the judge {head.stop.reason if head.stop else head.status}")
+            score = judging.failed(head.stop.reason if head.stop else head.status)
         else:
             score = judging.verdict(text_of(answer.content), at_least)
         return [score] if self.scorer.scores.keep_verdict(about, score, self.clock.now()) else []
