@@ -21,12 +21,12 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import taking
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.limits import Limits
-from turnkeeper.core.policy import Policy, RolePolicy, compose_grant, limits_of, narrow, tightest
+from turnkeeper.core.policy import Policy, compose_grant, limits_of, narrow, tightest
 from turnkeeper.core.reserved_tenants import companion_of, is_companion
 from turnkeeper.core.scoring import Judge, Score
 from turnkeeper.core.session import CompanionKind, CompanionOf, Handoff, Head, Spec, TurnState
 from turnkeeper.core.transcript import text_of
-from turnkeeper.core.versions import done_in, runs_tools_elsewhere
+from turnkeeper.core.versions import done_in, limits_in, runs_tools_elsewhere
 from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.rollouts import Rollouts
@@ -36,6 +36,10 @@ from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 
 logger = logging.getLogger(__name__)
+
+#: Entries before a turn that a shadow is given at most: with these it is written at once, or not at all. In parts, what
+#: was said could stay behind when the session is erased meanwhile.
+MAX_COPIED = 60
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,18 @@ class Companions:
         asked = next((entry for entry in entries if entry.seq == head.turn.seq and entry.type == "user"), None)
         if asked is None or transcript.lost:
             return
+        copies = branching.copied(entries, head.turn.seq - 1)
+        if len(copies) > MAX_COPIED:
+            logger.info("turn %s of %s is too far into its session for a shadow", head.turn.number, head.session_id)
+            return
         role = self.policy.role(head.turn.role or head.role)
         usable = narrow(head.granted_tools, compose_grant(agent.all_tools(), terms.plan, role))
         effects = {tool.name: tool.effect for tool in agent.all_tools()}
         reads = tuple(name for name in usable if effects[name] == "read" or name == UPDATE_PLAN)
         dry = tuple(name for name in usable if name not in reads)
-        base = self._composed(head, "shadow", head.agent, candidate, agent.limits, dry_tools=dry)
+        base = self._composed(head, "shadow", head.agent, candidate, limits_in(candidate), dry_tools=dry)
         base = replace(base, granted_tools=reads, user_id=head.user_id, role=head.role, metadata=head.metadata)
         base = replace(base, turn=replace(base.turn, role=head.turn.role))
-        copies = branching.copied(entries, head.turn.seq - 1)
         self._create(head, taking.fork(base, self.clock.now(), head, copies, asked.content))
 
     # ---- judges ----
@@ -156,7 +163,7 @@ class Companions:
             updated_at=now,
             status="queued",
             turn=TurnState(started_at=now),
-            limits=limits_of(limits, plan, RolePolicy()),
+            limits=limits_of(limits, plan, self.policy.role(head.role)),
             retention_days=tightest(plan.retention_days, head.retention_days),
             done=done_in(spec),
             companion=about,
