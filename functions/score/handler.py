@@ -1,4 +1,4 @@
-"""Scores each turn that has ended, from the table's stream.
+"""Scores each turn that has ended, from the table's stream, and begins the shadow and the judge that some are to have.
 
 A function of its own beside the observer: an evaluator may be slow or broken, and alerts must not wait behind it; and
 it writes the table, which the observer must not be able to, since it watches over the audit trail
@@ -38,8 +38,10 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     failures: list[dict[str, str]] = []
     for record in event.get("Records", []):
         try:
-            if (head := _ended(changed(record))) is not None and (scores := kit.scorer.score(head)) is not None:
-                telling.scored(head.agent, scores)
+            if (head := _ended(changed(record))) is not None:
+                if (scores := kit.scorer.score(head)) is not None:
+                    telling.scored(head.agent, scores)
+                telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
         except TurnkeeperError as error:
             if error.retryable:
                 logger.warning("a record is put back: %s", error)

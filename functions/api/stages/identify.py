@@ -18,6 +18,7 @@ from functions.api.http import Request
 from turnkeeper.core.errors import Forbidden, Unauthenticated
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.policy import Policy
+from turnkeeper.core.reserved_tenants import is_reserved
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -56,6 +57,8 @@ def identify(request: Request, settings: Settings, policy: Policy) -> Identity:
 
 def _from_claims(claims: Mapping[str, Any], settings: Settings, policy: Policy) -> Identity:
     tenant = _claim(claims, settings.jwt_tenant_claim)
+    if is_reserved(tenant):
+        raise Unauthenticated("The token names a tenant that is nobody's.")
     user = _claim(claims, settings.jwt_user_claim)
     named = settings.jwt_role_claim
     return Identity(tenant, user, _role(claims, named, policy) if named in claims else policy.default_role)

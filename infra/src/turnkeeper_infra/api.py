@@ -162,7 +162,8 @@ class ApiStack(cdk.Stack):
         self.scorer_failures = self._follow_stream(function, "Scorer", only=at_rest)
         grants = Grants(self._state, function.kit_role)
         grants.read_stream().set_aside(self.scorer_failures)
-        grants.look_up_sessions().write_sessions().check_items().read_claims()
+        # It also writes shadows and judges down: whole sessions, with what is large in them.
+        grants.read_sessions().write_sessions().check_items().read_claims().write_claims()
         return function
 
     def _follow_stream(self, function: KitFunction, id: str, *, only: Mapping[str, object] | None = None) -> sqs.Queue:
@@ -213,7 +214,7 @@ class ApiStack(cdk.Stack):
             settings={setting_keys.TURN_FUNCTION: turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)
-        grants.find_sessions("due").write_sessions().read_claims().erase_claims()
+        grants.read_sessions("due").write_sessions().read_claims().erase_claims()
         grants.send_jobs().count_jobs().wake_worker(self._config).sign_tokens().start_turns(turn).alert()
         events.Rule(
             self,

@@ -25,8 +25,7 @@ from turnkeeper_infra.config import Config
 from turnkeeper_infra.keys import use_key
 from turnkeeper_infra.state import StateStack
 
-FIND_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:Query")
-READ_ITEMS = (*FIND_ITEMS, "dynamodb:GetItem")
+READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
 WRITE_ITEMS = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 
 
@@ -40,18 +39,6 @@ class Grants:
     def read_sessions(self, *indexes: str) -> Grants:
         """Read items by key, and through the named indexes."""
         self._allow("ReadSessions", READ_ITEMS, self._state.table.table_arn)
-        self._use_key("dynamodb", keys.READ)
-        return self._read_indexes(*indexes)
-
-    def look_up_sessions(self) -> Grants:
-        """Read single items, and all that belongs to a session."""
-        self._allow("LookUpSessions", ("dynamodb:GetItem", "dynamodb:Query"), self._state.table.table_arn)
-        self._use_key("dynamodb", keys.READ)
-        return self
-
-    def find_sessions(self, *indexes: str) -> Grants:
-        """Read what the named indexes lead to, and all that belongs to it."""
-        self._allow("FindSessions", FIND_ITEMS, self._state.table.table_arn)
         self._use_key("dynamodb", keys.READ)
         return self._read_indexes(*indexes)
 

@@ -7,7 +7,7 @@ from turnkeeper.adapters.prompt_files import prompts
 from turnkeeper.core.agent import Agent, Context, Limits
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.prompts import SessionContext, by_tenant
-from turnkeeper.core.scoring import Score, Scoring
+from turnkeeper.core.scoring import Judge, Score, Scoring
 from turnkeeper.core.tools import ForeignToolError, Tool, ToolContext, ToolDenied, ToolError, ToolSet, tool
 from turnkeeper.core.trajectory import Trajectory
 
@@ -15,6 +15,7 @@ __all__ = [
     "Agent",
     "Context",
     "ForeignToolError",
+    "Judge",
     "Limits",
     "Score",
     "Scoring",

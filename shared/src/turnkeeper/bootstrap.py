@@ -53,6 +53,7 @@ from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
 from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog, load_agents
+from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
@@ -243,15 +244,30 @@ class Kit:
 
     @cached_property
     def rollouts(self) -> Rollouts:
-        return Rollouts(RolloutStore(self.table, self.blobs), self.tenants, self.clock)
+        store = RolloutStore(self.table, self.blobs)
+        return Rollouts(store, self.tenants, self.clock, self.policy.evals_plan, self.prices)
 
     @cached_property
     def rollout_watch(self) -> RolloutWatch:
         return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
 
     @cached_property
+    def companions(self) -> Companions:
+        return Companions(
+            sessions=self.sessions,
+            scorer=self.scorer,
+            rollouts=self.rollouts,
+            tenants=self.tenants,
+            policy=self.policy,
+            catalog=self.catalog,
+            redactor=self.redactor,
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+    @cached_property
     def score_watch(self) -> ScoreWatch:
-        return ScoreWatch(self.scores, self.catalog, self.alerts, self.clock)
+        return ScoreWatch(self.scores, self.catalog, self.alerts, self.clock, self.rollout_watch.candidate)
 
     @cached_property
     def sweep(self) -> Sweep:

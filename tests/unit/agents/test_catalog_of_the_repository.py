@@ -65,5 +65,5 @@ def test_roles_are_granted_what_policy_names(catalog: Catalog, role: str, grante
 
 def test_the_trial_plan_tightens_the_agents_limits(catalog: Catalog) -> None:
     policy = policy_of(tomllib.loads((REPOSITORY / "policy.toml").read_text()))
-    limits = limits_of(catalog.get("analyst"), policy.plans["trial"], policy.role("user"))
+    limits = limits_of(catalog.get("analyst").limits, policy.plans["trial"], policy.role("user"))
     assert limits.max_iterations == 15

@@ -90,6 +90,8 @@ def test_the_names_of_the_claims_are_settings() -> None:
         claims(sub="ann"),
         claims(tenant_id="", sub="ann"),
         claims(tenant_id="acme", sub="a b"),
+        claims(tenant_id="!deployment", sub="ann"),
+        claims(tenant_id="acme!evals", sub="ann"),
         claims(tenant_id=["acme"], sub="ann"),
         claims(tenant_id="[acme]", sub="ann"),
         claims(tenant_id="acme", sub="[ann]"),

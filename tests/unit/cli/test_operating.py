@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,38 @@ def test_sessions_of_0_1_are_put_into_the_index(cli: Cli, kit: MemoryKit) -> Non
     assert cli("tenant", "index", "local", "--json").document == {"tenant_id": "local", "sessions": 1}
     assert "0 sessions" in cli("tenant", "index", "local").stdout
     assert len(kit.table.query(keys.by_status("local", "running"), index="by_status").items) == 1
+
+
+# ---- rollouts ----
+
+
+def test_a_rollout_is_set_shown_ended_and_audited(cli: Cli, kit: MemoryKit) -> None:
+    new_session(kit)
+    stable = cli("rollout", "show", "plain", "--json").document["rollouts"][0]["versions"][0]["version"]
+    kit.__dict__["catalog"].agents["plain"] = replace(kit.catalog.agents["plain"], system="You talk more.")
+    document = cli("rollout", "set", "plain", "--share", "12.5", "--tenants", "acme,globex", "--json").document
+    rollout = document["rollout"]
+    assert (rollout["stable"], rollout["share_percent"], rollout["tenants"]) == (stable, 12.5, ["acme", "globex"])
+    assert "12.5 % of the users of acme, globex have" in cli("rollout", "show", "plain").stdout
+    assert cli("rollout", "promote", "plain", "--json").document["rollout"]["state"] == "promoted"
+    aborted = cli("rollout", "abort", "plain", "--reason", "it was rude", "--json").document["rollout"]
+    assert (aborted["state"], aborted["reason"]) == ("aborted", "it was rude")
+    shown = cli("audit", "show", "--tenant", "!deployment", "--json").document
+    assert [one["detail"]["state"] for one in shown["records"]] == ["running", "promoted", "aborted"]
+    assert "rollout" in cli("audit", "show", "--tenant", "!deployment").stdout
+    assert cli("audit", "verify", "--tenant", "!deployment").exit_code == 0
+
+
+def test_a_shadow_needs_a_plan_of_its_own(cli: Cli, kit: MemoryKit) -> None:
+    new_session(kit)
+    kit.__dict__["catalog"].agents["plain"] = replace(kit.catalog.agents["plain"], system="You talk more.")
+    refused = cli("rollout", "set", "plain", "--share", "5", "--shadow", "--json")
+    assert refused.exit_code == 1
+    assert "evals_plan" in refused.document["error"]["detail"]
+    kit.policy = kit.policy.model_copy(update={"evals_plan": "short"})
+    kit.__dict__.pop("rollouts")
+    assert cli("rollout", "set", "plain", "--share", "5", "--shadow", "--json").document["rollout"]["shadow"] is True
+    assert "5 % of turns are done again by" in cli("rollout", "show", "plain").stdout
 
 
 # ---- audit ----

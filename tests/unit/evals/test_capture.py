@@ -15,7 +15,7 @@ from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper.runtime.intake import Identity
 from turnkeeper_local.evals.capture import Captured, capture, file_name
 from turnkeeper_local.evals.cases import Inputs, read
-from turnkeeper_local.evals.play import Stage, _agent, _CaseKit, play
+from turnkeeper_local.evals.play import CaseKit, Stage, _agent, play
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_local.evals.script import Answer, Faked, Script
 
@@ -29,7 +29,7 @@ def session(
     """A session of the project's clerk, as production would have stored it."""
     stage = Stage.of(project)
     agent = _agent(stage, "clerk", Inputs(turns=["-"], tools=tools))
-    kit = _CaseKit(stage, agent, Script(model, agent.model))
+    kit = CaseKit(stage, agent, Script(model, agent.model))
     head = None
     for turn in turns:
         head = kit.turn(Identity("acme", "ann", role), agent, turn, head, {})

@@ -49,6 +49,7 @@ def test_a_continue() -> None:
         (body(job_id="x" * 129), "invalid_job"),
         (body(job_id=5), "invalid_job"),
         (body(tenant_id=""), "invalid_job"),
+        (body(tenant_id="acme!evals"), "invalid_job"),
         (body(user_id=None), "invalid_job"),
         (body(agent="x" * 64), "invalid_job"),
         (body(input=...), "invalid_job"),

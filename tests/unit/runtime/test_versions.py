@@ -68,7 +68,11 @@ IS_NEW = ("claude-opus-5", "New prompt.", [("look", ["where"])])
 
 
 def versions_in(kit: MemoryKit) -> list[tuple[str, str]]:
-    return [(item["pk"], item["sk"]) for item in kit.table.snapshot() if item["sk"].startswith("VERSION#")]
+    return [
+        (item["pk"], item["sk"])
+        for item in kit.table.snapshot()
+        if item["sk"].startswith("VERSION#") and item["pk"].startswith("T#")
+    ]
 
 
 def test_the_next_turn_begins_on_what_is_deployed_and_the_grant_does_not_grow() -> None:

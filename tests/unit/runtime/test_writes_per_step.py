@@ -12,7 +12,6 @@ from tests.support.scripted import begin, check_session, play, reply, say, scrip
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.table_values import item_size, item_to_wire
 from turnkeeper.core.session import Head
-from turnkeeper.core.versions import spec_of
 from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
@@ -35,7 +34,7 @@ def kit_of(steps: int) -> MemoryKit:
         agents=[AGENT],
     )
     play(kit, "plain", "The first call of a month lays the tenant's counters out.")
-    kit.sessions.keep_version("acme", spec_of(AGENT))  # As its first session does, once.
+    kit.sessions.keep_version("acme", kit.rollouts.spec(AGENT, "acme", "ann"))  # As its first session does, once.
     return kit
 
 

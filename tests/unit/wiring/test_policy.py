@@ -25,6 +25,7 @@ from tests.support.wiring import Folder
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import AgentNotFound, UnpricedModel
 from turnkeeper.core.policy import PlanLimits, PlanPolicy, Policy, RolePolicy
+from turnkeeper.core.reserved_tenants import companion_of
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Message
@@ -35,6 +36,7 @@ from turnkeeper.runtime.store import codec
 POLICY = """
 default_plan = "free"
 default_role = "clerk"
+evals_plan = "gold"
 
 [tenants]
 acme = "gold"
@@ -80,6 +82,8 @@ GOLD_CLERK = Identity("acme", "ann", "clerk")
 GOLD_CHIEF = Identity("acme", "ann", "chief")
 FREE_CLERK = Identity("globex", "guy", "clerk")
 FREE_CHIEF = Identity("globex", "guy", "chief")
+#: What is tried on the sessions of ``globex``.
+FREE_TRIAL = Identity(companion_of("globex"), "guy", "clerk")
 NOBODY = Identity("acme", "ann", "nobody")
 #: One whose token, or job, names no role.
 ANYBODY = Identity("acme", "ann", "")
@@ -199,6 +203,7 @@ class Row:
 
 ROWS = (
     Row(Policy, "default_plan", cap("task"), {FREE_CLERK: 1, GOLD_CLERK: 10}),
+    Row(Policy, "evals_plan", cap("task"), {FREE_TRIAL: 10}),
     Row(Policy, "tenants", cap("user_daily"), {FREE_CLERK: 2, GOLD_CLERK: 20}),
     Row(Policy, "plans", cap("tenant_monthly"), {FREE_CLERK: 4, GOLD_CLERK: 40}),
     Row(Policy, "default_role", roles, {ANYBODY: ["clerk", "clerk"], GOLD_CHIEF: ["chief", "chief"]}),

@@ -37,6 +37,7 @@ def play_all(
             raise
         hint = "install it with `pip install 'turnkeeper[evals]'`"
         raise CliError("pydantic-evals is not installed", code="not_installed", hint=hint) from error
+    from turnkeeper_local.evals.judged import judges_of, sessions_of
     from turnkeeper_local.evals.live import with_claude
     from turnkeeper_local.evals.play import Stage
     from turnkeeper_local.evals.run import chosen, run
@@ -50,7 +51,8 @@ def play_all(
         found = list(suites(folders, agent))
     except CaseError as error:
         raise CliError(str(error), code="invalid_cases") from error
-    count = sum(len(chosen(suite, filters=filters, tags=tags, live=budget is not None)) for suite in found)
+    cases = [case for suite in found for case in chosen(suite, filters=filters, tags=tags, live=budget is not None)]
+    count = len(cases)
     if not count:
         where = f"agents/{agent or '*'}/evals/*.yaml"
         raise UsageError(f"no case of {where} fits", code="no_cases", hint="docs/evals.md says how to write one")
@@ -58,7 +60,9 @@ def play_all(
     logging.getLogger("turnkeeper").setLevel(logging.ERROR)
     stage = Stage.of(project.root, more)
     if budget is not None:
-        stage = with_claude(stage, budget, count * repeat)
+        stage = with_claude(stage, budget, sessions_of(cases) * repeat)
+    elif judged := sum(map(judges_of, cases)):
+        out.note(f"left out without --live: {judged} Judged, which ask a model")
     if out.as_json or not sys.stderr.isatty():
         return run(stage, found, filters=filters, tags=tags, repeat=repeat, at_once=at_once)
     from rich.progress import Progress

@@ -145,6 +145,7 @@ class Operator:
         candidate: str | None = None,
         stable: str | None = None,
         tenants: tuple[str, ...] = (),
+        shadow: bool = False,
     ) -> Document:
         """As :meth:`Rollouts.set`, with the agent as it is in this project."""
         self._kit.rollouts.set(
@@ -154,6 +155,7 @@ class Operator:
             candidate=candidate,
             stable=stable,
             tenants=tenants,
+            shadow=shadow,
         )
         return self._rollout(agent)
 
@@ -184,6 +186,7 @@ class Operator:
                 "candidate": rollout.candidate,
                 "share_percent": rollout.share * 100 / BASIS_POINTS,
                 "tenants": list(rollout.tenants),
+                "shadow": rollout.shadow,
                 "set_at": rollout.set_at,
                 "set_by": rollout.set_by,
                 "reason": rollout.reason,

@@ -142,7 +142,7 @@ def suites(folders: Iterable[Path], only: str | None = None) -> Iterator[Suite]:
 def read(path: Path, agent: str) -> Suite:
     """Raises CaseError."""
     own = _own_evaluators(path.parent / OWN_EVALUATORS)
-    wrapped = [_wrapped(kind) for kind in (*BUILT_IN.values(), *own)]
+    wrapped = [*map(_wrapped, (*BUILT_IN.values(), *own)), *_asking()]
     try:
         dataset = CaseSet.from_file(path, custom_evaluator_types=wrapped)
     except Exception as error:
@@ -178,8 +178,15 @@ def _with_files(inputs: Inputs, path: Path) -> Inputs:
 
 def schema() -> str:
     """The JSON Schema of a file of cases."""
-    wrapped = [_wrapped(kind) for kind in BUILT_IN.values()]
+    wrapped = [*map(_wrapped, BUILT_IN.values()), *_asking()]
     return json.dumps(CaseSet.model_json_schema_with_evaluators(wrapped), indent=2) + "\n"
+
+
+def _asking() -> list[type[PydanticEvaluator[Inputs, Trajectory, About]]]:
+    """Evaluators that ask a model: no functions of what was recorded alone."""
+    from turnkeeper_local.evals.judged import Judged
+
+    return [Judged]
 
 
 def _own_evaluators(path: Path) -> list[type[Evaluator]]:

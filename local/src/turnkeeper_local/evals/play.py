@@ -68,7 +68,7 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
     """
     given = _agent(stage, agent, inputs)
     model: Model = stage.live or (Script(inputs.model, given.model) if inputs.model is not None else _stand_in())
-    kit = _CaseKit(stage, given, model)
+    kit = CaseKit(stage, given, model)
     role = inputs.role or stage.policy.default_role
     if role not in stage.policy.roles:
         raise Unplayable(f"there is no role {role!r} in policy.toml")
@@ -119,7 +119,7 @@ class _Impatient(SystemClock):
         self._slept_seconds += seconds
 
 
-class _CaseKit(Kit):
+class CaseKit(Kit):
     """A kit in memory with one agent."""
 
     def __init__(self, stage: Stage, agent: Agent, model: Model) -> None:

@@ -44,6 +44,7 @@ AuditKind = Literal[
     "rewind",
     "fork",
     "content_lost",
+    "rollout",
 ]
 ProblemKind = Literal["altered", "missing", "reordered", "duplicated", "truncated", "foreign", "extra", "head"]
 

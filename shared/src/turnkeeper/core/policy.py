@@ -29,6 +29,7 @@ from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.periods import UTC_NAME, zone_of
 from turnkeeper.core.policy_problems import InvalidPolicy, Problem, all_of, problems_of
+from turnkeeper.core.reserved_tenants import is_companion
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.tools import Tool
 
@@ -115,6 +116,8 @@ class Policy(BaseModel):
     default_plan: str
     default_role: str = "user"
     plans: dict[str, PlanPolicy]
+    #: The plan of those tenants that shadows and judges of other tenants' sessions are in; ``None``: there are none.
+    evals_plan: str | None = None
     roles: dict[str, RolePolicy] = Field(default_factory=dict)
     #: Which plan a tenant has by default; ``turnkeeper tenant set`` overrides it.
     tenants: dict[str, str] = Field(default_factory=dict)
@@ -124,6 +127,8 @@ class Policy(BaseModel):
     @model_validator(mode="after")
     def _plans_exist(self) -> Policy:
         named = [(("default_plan",), self.default_plan), *((("tenants", t), p) for t, p in self.tenants.items())]
+        if self.evals_plan is not None:
+            named.append((("evals_plan",), self.evals_plan))
         wrong = [
             Problem(path, f"plan {plan!r} is named but not described under [plans.{plan}]", (plan, tuple(self.plans)))
             for path, plan in named
@@ -225,7 +230,8 @@ class Terms:
 
 def plan_name(policy: Policy, tenant: TenantRecord) -> str:
     """The plan in force. One that policy.toml no longer describes falls back to the default plan."""
-    name = tenant.plan or policy.tenants.get(tenant.tenant_id) or policy.default_plan
+    by_policy = policy.evals_plan if is_companion(tenant.tenant_id) else policy.tenants.get(tenant.tenant_id)
+    name = tenant.plan or by_policy or policy.default_plan
     return name if name in policy.plans else policy.default_plan
 
 
@@ -257,14 +263,14 @@ def tightest(*values: int | None) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def limits_of(agent: Agent, plan: PlanPolicy, role: RolePolicy) -> Limits:
-    """The agent's limits, tightened by plan and role."""
+def limits_of(limits: Limits, plan: PlanPolicy, role: RolePolicy) -> Limits:
+    """An agent's limits, tightened by plan and role."""
 
     return replace(
-        agent.limits,
-        max_iterations=tightest(agent.limits.max_iterations, plan.limits.max_iterations, role.limits.max_iterations),
-        max_tokens=tightest(agent.limits.max_tokens, plan.limits.max_tokens, role.limits.max_tokens),
-        max_seconds=tightest(agent.limits.max_seconds, plan.limits.max_seconds, role.limits.max_seconds),
+        limits,
+        max_iterations=tightest(limits.max_iterations, plan.limits.max_iterations, role.limits.max_iterations),
+        max_tokens=tightest(limits.max_tokens, plan.limits.max_tokens, role.limits.max_tokens),
+        max_seconds=tightest(limits.max_seconds, plan.limits.max_seconds, role.limits.max_seconds),
     )
 
 

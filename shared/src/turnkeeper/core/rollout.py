@@ -29,6 +29,8 @@ class Rollout:
     share: int
     #: Only users of these tenants may be taken; empty for all.
     tenants: tuple[str, ...] = ()
+    #: Nobody is answered by the candidate: a share of turns is done again by it, in sessions of their own.
+    shadow: bool = False
     state: State = "running"
     set_at: str
     set_by: str
@@ -44,10 +46,19 @@ class Rollout:
 
     def takes(self, tenant_id: str, user_id: str) -> bool:
         """Whether this user belongs to the candidate's share."""
+        return not self.shadow and self._concerns(tenant_id, user_id)
+
+    def shadows(self, tenant_id: str, session_id: str, turn: int, version: str | None) -> bool:
+        """Whether this turn, which was on a version, is done again by the candidate: always the same ones."""
+        if not self.shadow or self.state != "running" or version == self.candidate:
+            return False
+        return self._concerns(tenant_id, session_id, str(turn))
+
+    def _concerns(self, tenant_id: str, *names: str) -> bool:
         if self.tenants and tenant_id not in self.tenants:
             return False
         # By candidate, so that the next rollout does not try itself on the same people again.
-        word = "\0".join((self.agent, self.candidate, tenant_id, user_id))
+        word = "\0".join((self.agent, self.candidate, tenant_id, *names))
         place = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8]) % BASIS_POINTS
         return place < self.share
 

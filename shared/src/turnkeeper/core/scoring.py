@@ -62,6 +62,33 @@ class Evaluator(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A model that reads a share of the turns, once they have ended, and scores each by a rubric.
+
+    What it costs is no tenant's money: it is reserved and booked for the tenant's companion, under the plan that
+    ``evals_plan`` in policy.toml names. Without that nothing is judged.
+    """
+
+    #: What a good turn is, in words.
+    rubric: str
+    model: str
+    #: The share of turns that are judged, chosen by session and turn.
+    sample: float = 0.05
+    #: From this score on, a turn has passed.
+    at_least: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.rubric.strip():
+            raise ValueError("judge: the rubric is blank")
+        if not (0 <= self.sample <= 1 and 0 <= self.at_least <= 1):
+            raise ValueError("judge: sample and at_least are from 0 to 1")
+
+    def takes(self, session_id: str, turn: int) -> bool:
+        """Whether this turn is one of the sample."""
+        return _place(f"judge {session_id} {turn}") < self.sample
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scoring:
     """How an agent's turns are scored once they have ended, beside the user's way."""
 
@@ -69,8 +96,12 @@ class Scoring:
     evaluators: Sequence[Evaluator] | None = None
     #: The share of turns that are scored, chosen by session and turn: the same ones whoever chooses.
     sample: float = 1.0
+    #: ``None``: nobody is asked what they think of it.
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
+        if self.judge is not None and not isinstance(self.judge, Judge):
+            raise ValueError("scoring: judge is a Judge(...)")
         if not 0 <= self.sample <= 1:
             raise ValueError("scoring: sample is a share from 0 to 1")
         for evaluator in self.evaluators or ():
@@ -79,5 +110,9 @@ class Scoring:
 
     def takes(self, session_id: str, turn: int) -> bool:
         """Whether this turn is one of the sample."""
-        digest = hashlib.sha256(f"{session_id} {turn}".encode()).digest()
-        return int.from_bytes(digest[:8]) / 2**64 < self.sample
+        return _place(f"{session_id} {turn}") < self.sample
+
+
+def _place(name: str) -> float:
+    """From 0 to 1, always the same for a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

@@ -41,6 +41,8 @@ EntryType = Literal[
     "user", "assistant", "tool_results", "status", "repair", "rewind", "compaction", "runner_lost", "other"
 ]
 
+CompanionKind = Literal["shadow", "judge"]
+
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
 #: Nothing can be said in the session any more.
@@ -113,6 +115,7 @@ class Handoff(Frozen):
 
     to: Literal["queue", "function"]
     at: str
+    #: 0 where it was written by a process that may ask for no runner: the sweep does, at once.
     sends: int = 1
     #: The next runner is asked for only after this long: the session waits for money in flight.
     delay_seconds: int = 0
@@ -124,6 +127,23 @@ class ForkedFrom:
 
     session_id: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionOf:
+    """The turn that a session was made of, to try or to judge it: see :mod:`turnkeeper.runtime.companions`."""
+
+    kind: CompanionKind
+    tenant_id: str
+    session_id: str
+    turn: int
+    #: Entries of that turn.
+    first_seq: int
+    last_seq: int
+    agent: str
+    version: str | None = None
+    #: Tools that the turn had and that change something: played from its record, in no grant, and never run.
+    dry_tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +253,8 @@ class Head:
     #: Tokens that a request may have, as far as is known; 0 where it is not.
     window: int = 0
     forked_from: ForkedFrom | None = None
+    #: Nobody's session but the kit's own: made of a turn of another one.
+    companion: CompanionOf | None = None
     #: Days of rest after which its contents are erased, by the plan that it was begun under.
     retention_days: int | None = None
 
@@ -255,6 +277,16 @@ class Head:
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def shown_tools(self) -> tuple[str, ...]:
+        """Tools that the model is shown: those that it was granted, and those that a shadow only plays."""
+        return (*self.granted_tools, *(self.companion.dry_tools if self.companion is not None else ()))
+
+    @property
+    def prompted_tenant(self) -> str:
+        """The tenant that a system prompt is made for."""
+        return self.companion.tenant_id if self.companion is not None else self.tenant_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +400,8 @@ class Spec(Frozen):
     fallback_models: tuple[str, ...] = ()
     #: Where the system prompt is made of the session's context when a turn begins: the name of what makes it.
     prompt: str | None = None
+    #: The agent's own, where they are not the default ones: new sessions begin with them.
+    limits: Limits | None = None
 
 
 class PlanItem(Frozen):

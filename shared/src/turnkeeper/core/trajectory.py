@@ -132,7 +132,7 @@ def trajectory_of(
         done=head.done,
         system=spec.system if spec is not None else "",
         tools=tools,
-        granted_tools=(*head.granted_tools, *(("end_task",) if head.done == "end_task" else ())),
+        granted_tools=(*head.shown_tools, *(("end_task",) if head.done == "end_task" else ())),
         inputs=tuple(all_text_of(list(entry.content)) for entry in inputs),
         input_seqs=tuple(entry.seq for entry in inputs),
         steps=tuple(_step(entry, answers) for entry in steps),
@@ -144,6 +144,12 @@ def trajectory_of(
         last_seq=head.last_seq,
         cost_nanousd=sum(entry.cost_nanousd for entry in entries if entry.seq >= since),
     )
+
+
+def calls_of(entries: Sequence[Entry]) -> tuple[Call, ...]:
+    """The calls in these entries, with what came of them."""
+    answers = dict(_answers(entries))
+    return tuple(call for entry in entries if entry.type == "assistant" for call in _step(entry, answers).calls)
 
 
 def _step(entry: Entry, answers: Mapping[str, tuple[int, ToolOutcome, Block]]) -> Step:

@@ -1,4 +1,4 @@
-"""Versions of an agent: what the model is sent around the transcript, named by its hash.
+"""Versions of an agent: what the model is sent around the transcript, and the agent's limits, named by their hash.
 
 A session runs on one version. Its next turn begins on the one that is deployed then, unless the agent pins its sessions
 to what they were made with; a turn that has begun ends on the version that it began on.
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent, DoneSignal
 from turnkeeper.core.canonical import sorted_json
+from turnkeeper.core.decide import END_TASK
 from turnkeeper.core.kit_tools import end_task_definition
+from turnkeeper.core.limits import Limits
 from turnkeeper.core.prompts import definition_of
 from turnkeeper.core.session import Spec, ToolDefinition
 from turnkeeper.core.tools import Tool
@@ -35,6 +37,7 @@ def spec_of(agent: Agent) -> Spec:
         tools=(*definitions, end_task_definition) if agent.done == "end_task" else definitions,
         model_options=agent.model_options,
         fallback_models=tuple(agent.fallback_models),
+        limits=agent.limits if agent.limits != Limits() else None,
     )
 
 
@@ -44,11 +47,32 @@ def system_of(agent: Agent) -> dict[str, str]:
     return {"system": agent.system} if isinstance(agent.system, str) else {"prompt": definition_of(agent.system)}
 
 
+def limits_in(spec: Spec) -> Limits:
+    """The agent's own limits in a version, which new sessions begin with."""
+    return spec.limits or Limits()
+
+
+def done_in(spec: Spec) -> DoneSignal:
+    """How a turn ends in a version: by the tool that says so, where it shows the model that."""
+    return "end_task" if any(tool.name == END_TASK for tool in spec.tools) else "end_turn"
+
+
+def can_play(spec: Spec, deployed: Spec) -> bool:
+    """Whether a process that has another version deployed can give its sessions this one. Of a system prompt that a
+    function makes, a version holds no more than the name: that function has to be there."""
+    return spec.prompt is None or spec.prompt == deployed.prompt
+
+
+def runs_tools_elsewhere(spec: Spec) -> bool:
+    """Whether the provider itself calls tools of others on behalf of a version, which nobody here could hold back."""
+    return bool(spec.model_options.get("mcp_servers"))
+
+
 def version_of(spec: Spec) -> str:
     """The name of a version: equal where all that the model would be sent is equal, but for what is made of a session's
     context."""
-    # Where nothing is made, as in every version before there was such a thing, the name is what it was then.
-    left_out = {"prompt"} if spec.prompt is None else None
+    # Where there is none, as in every version before there could be one, the name is what it was then.
+    left_out = {name for name in ("prompt", "limits") if getattr(spec, name) is None}
     return hashlib.sha256(sorted_json(spec.model_dump(mode="json", exclude=left_out))).hexdigest()[:32]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from turnkeeper.core import judging
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
@@ -23,6 +24,7 @@ from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
+from turnkeeper.runtime.shadowing import in_shadow
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.tool_values import DeclaredValues
 from turnkeeper.runtime.toolbox import Toolbox
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: What a cancel that ends a turn itself has for that, in a request that somebody waits for.
 TO_END = Allowance(runner="lambda", name="cancel", hard_seconds=20.0)
+#: What a judge's sessions are, but for the model and the words of their version.
+JUDGE = Agent(name="judge", model="as-its-version-says", system=judging.SYSTEM, limits=judging.LIMITS)
 #: Of a session of which nothing can be read but its head.
 _UNREAD = Spec(model="", system="", tools=())
 
@@ -114,6 +118,8 @@ class Engine:
         terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
         granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
+        if agent is not None and head.companion is not None:
+            tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
         toolbox = Toolbox(
             tools,
             clock=world.clock,
@@ -174,6 +180,8 @@ class Engine:
         return turn
 
     def _agent(self, head: Head) -> Agent | None:
+        if head.companion is not None and head.companion.kind == "judge":
+            return JUDGE
         try:
             return self.world.catalog.get(head.agent)
         except AgentNotFound:

@@ -27,11 +27,11 @@ from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
 from turnkeeper.core.transcript import Block, user_content
-from turnkeeper.core.versions import Deployed, spec_of
+from turnkeeper.core.versions import Deployed, done_in, limits_in, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
-from turnkeeper.runtime.rollouts import Rollouts, done_of
+from turnkeeper.runtime.rollouts import Rollouts
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -150,14 +150,23 @@ class Intake:
             status="queued",
             turn=TurnState(started_at=iso(now)),
             granted_tools=compose_grant(agent.all_tools(), terms.plan, role),
-            limits=limits_of(agent, terms.plan, role),
+            limits=limits_of(limits_in(spec), terms.plan, role),
             retention_days=terms.plan.retention_days,
-            done=done_of(spec),
+            done=done_in(spec),
         )
 
     def _spec(self, agent: Agent, tenant_id: str, user_id: str) -> Spec:
-        """What a turn of this user begins on."""
-        return spec_of(agent) if self.rollouts is None else self.rollouts.spec(agent, tenant_id, user_id)
+        """What a turn of this user begins on.
+
+        Raises:
+            UnpricedModel: nobody can price a model of it.
+        """
+        if self.rollouts is None:
+            return spec_of(agent)
+        spec = self.rollouts.spec(agent, tenant_id, user_id)
+        for model in (spec.model, *spec.fallback_models):
+            self.prices.rates(model, spec.model_options)
+        return spec
 
     # ---- turns ----
 
@@ -194,7 +203,7 @@ class Intake:
         if agent.pin == "session":
             return None
         spec = self._spec(agent, head.tenant_id, head.user_id)
-        return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec), done_of(spec))
+        return Deployed(agent.name, self.sessions.keep_version(head.tenant_id, spec), done_in(spec))
 
     def _tools(self, head: Head) -> frozenset[str] | None:
         """Names of the tools that the session's agent has now; ``None`` where it is not there or cannot be loaded."""

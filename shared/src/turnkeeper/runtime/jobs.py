@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token, parse_json, read
+from turnkeeper.core.reserved_tenants import is_reserved
 
 SCHEMA = "turnkeeper.job/v1"
+
+
+def _is_somebodys(tenant_id: str) -> str:
+    if is_reserved(tenant_id):
+        raise ValueError("a tenant's name holds no '!'")
+    return tenant_id
 
 
 class Job(Body):
     schema_: Literal["turnkeeper.job/v1"] = Field(alias="schema")
     job_id: str = Field(min_length=1, max_length=128)
-    tenant_id: str = Field(min_length=1, max_length=128)
+    tenant_id: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_is_somebodys)]
     user_id: str = Field(min_length=1, max_length=128)
     role: str | None = Field(default=None, min_length=1, max_length=64)
     agent: AgentName

@@ -83,7 +83,7 @@ class Prompting:
     def _context(self, agent: Agent) -> SessionContext:
         head = self.sheet.head
         return SessionContext(
-            tenant_id=head.tenant_id,
+            tenant_id=head.prompted_tenant,
             user_id=head.user_id,
             role=head.turn.role or head.role,
             agent=agent.name,

@@ -41,7 +41,7 @@ def build(
         usable: of the granted tools, those that this turn has; ``None`` for all of them.
         now: a container is named until it expires; none is where nobody says what time it is.
     """
-    granted = {name for name in head.granted_tools if usable is None or name in usable} | {end_task_definition.name}
+    granted = {name for name in head.shown_tools if usable is None or name in usable} | {end_task_definition.name}
     tools = [
         {
             "name": definition.name,

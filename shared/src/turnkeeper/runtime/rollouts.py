@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.agent import Agent
-from turnkeeper.core.decide import END_TASK
-from turnkeeper.core.errors import InvalidRequest
+from turnkeeper.core.errors import InvalidRequest, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.limits import DoneSignal
+from turnkeeper.core.reserved_tenants import DEPLOYMENT
 from turnkeeper.core.rollout import BASIS_POINTS, Rollout
 from turnkeeper.core.session import Spec
-from turnkeeper.core.versions import spec_of, version_of
-from turnkeeper.ports import Alerts, Clock
+from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
+from turnkeeper.ports import Alerts, Clock, ConditionFailed, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.scoring import LEAST_TURNS, STANDARD_ERRORS, falls
 from turnkeeper.runtime.store.rollouts import RolloutStore
@@ -27,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 #: A change is in force in every process after this long.
 SECONDS = 5.0
-#: Whose audit chain has the changes. No tenant from outside can be called so.
-DEPLOYMENT = "!deployment"
 #: What has to have risen of the share of turns that trip.
 LEAST_RISE = 0.1
 
@@ -38,42 +35,76 @@ class Rollouts:
     store: RolloutStore
     tenants: Tenants
     clock: Clock
+    #: The plan that pays for shadows; ``None`` where there is none.
+    evals_plan: str | None = None
+    #: What a version's models cost; ``None`` where nobody asks.
+    prices: Prices | None = None
     _read: dict[str, tuple[float, Rollout | None]] = field(default_factory=dict)
-    _kept: set[str] = field(default_factory=set)
-    _specs: dict[str, Spec] = field(default_factory=dict)
+    #: Agent and version.
+    _kept: set[tuple[str, str]] = field(default_factory=set)
+    _specs: dict[tuple[str, str], Spec] = field(default_factory=dict)
 
     # ---- when a turn begins ----
 
     def spec(self, agent: Agent, tenant_id: str, user_id: str) -> Spec:
-        """What this user's turn is given: the agent as it is deployed, unless a rollout says otherwise."""
+        """What this user's turn is given: the agent as it is deployed, unless a rollout says otherwise.
+
+        Raises:
+            Unavailable, StoreBusy: the table cannot be read, and this process never has read what it says.
+        """
         deployed = spec_of(agent)
         version = self._keep(agent.name, deployed)
-        rollout = self._current(agent.name)
+        rollout = self.current(agent.name)
         wanted = version if rollout is None else rollout.version_for(version, tenant_id, user_id)
         if wanted == version:
             return deployed
-        found = self._specs.get(wanted) or self.store.spec(agent.name, wanted)
-        if found is None or not _can_be_played(found):
+        if (found := self.arm(agent, wanted)) is None:
             logger.error("version %s of agent %s is not there: what is deployed is taken", wanted, agent.name)
             return deployed
-        self._specs[wanted] = found
         return found
 
-    def _current(self, agent: str) -> Rollout | None:
+    def current(self, agent: str) -> Rollout | None:
+        """What is said of the agent, as it was a few seconds ago at most. While the table cannot be read, what was read
+        last stays: a candidate that was taken back must not return with an outage."""
         now = self.clock.monotonic()
-        read_at, rollout = self._read.get(agent, (-math.inf, None))
-        if now - read_at > SECONDS:
+        known = self._read.get(agent)
+        if known is not None and now - known[0] <= SECONDS:
+            return known[1]
+        try:
             rollout = self.store.get(agent)
-            self._read[agent] = (now, rollout)
+        except TurnkeeperError as error:
+            if known is None or not error.retryable:
+                raise
+            logger.warning("the rollout of %s cannot be read now, and stays as it was: %s", agent, error)
+            rollout = known[1]
+        self._read[agent] = (now, rollout)
         return rollout
 
+    def arm(self, agent: Agent, version: str) -> Spec | None:
+        """A version as it was kept; ``None`` where it is gone, or cannot be played with the code that is deployed."""
+        deployed = spec_of(agent)
+        if version == version_of(deployed):
+            return deployed
+        key = agent.name, version
+        found = self._specs.get(key) or self.store.spec(*key)
+        if found is None or not can_play(found, deployed):
+            return None
+        self._specs[key] = found
+        return found
+
     def _keep(self, agent: str, spec: Spec) -> str:
-        """Each version is written once by a process, so that a rollout can come back to it when it is not deployed any
-        more."""
+        """Each version is written once by a process that has it deployed, so that a rollout can come back to it when it
+        is not deployed any more. No turn has to wait for that to work."""
         version = version_of(spec)
-        if version not in self._kept:
-            self.store.keep(agent, spec, self.clock.now())
-            self._kept.add(version)
+        if (agent, version) not in self._kept:
+            try:
+                self.store.keep(agent, spec, self.clock.now(), deployed=True)
+            except TurnkeeperError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("version %s of agent %s is not kept yet: %s", version, agent, error)
+            else:
+                self._kept.add((agent, version))
         return version
 
     # ---- by operators ----
@@ -87,8 +118,9 @@ class Rollouts:
         candidate: str | None = None,
         stable: str | None = None,
         tenants: tuple[str, ...] = (),
+        shadow: bool = False,
     ) -> Rollout:
-        """Let a version take a share of users.
+        """Let a version take a share of users; or of turns, as a shadow that answers nobody.
 
         Args:
             agent: as it is in the project of whoever asks; its version is kept, whether it is deployed yet or not.
@@ -97,15 +129,21 @@ class Rollouts:
 
         Raises:
             InvalidRequest: no such version, or one that cannot be played.
+            UnpricedModel: nobody can price a model of one of them.
             Unavailable: somebody else changed it meanwhile.
         """
-        own = self._keep(agent.name, spec_of(agent))
+        here = spec_of(agent)
+        own = self.store.keep(agent.name, here, self.clock.now(), deployed=False)
         before = self.store.get(agent.name)
         chosen = own if candidate is None else self._found(agent.name, candidate)
         others = self._found(agent.name, stable) if stable is not None else self._stable(agent.name, before, chosen)
-        for version in {chosen, others} - {own}:
-            spec = self.store.spec(agent.name, version)
-            if spec is None or not _can_be_played(spec):
+        if shadow:
+            self._must_cast_shadows(agent, chosen)
+        for version in (chosen, others):
+            spec = here if version == own else self.store.spec(agent.name, version)
+            if spec is not None and can_play(spec, here):
+                self._must_be_priced(spec)
+            else:
                 raise InvalidRequest(
                     f"version {version[:12]} has a prompt that is made by code, which is not there any more: a rollout "
                     "is between prompts that are texts"
@@ -116,11 +154,29 @@ class Rollouts:
             candidate=chosen,
             share=round(share_percent * BASIS_POINTS / 100),
             tenants=tenants,
+            shadow=shadow,
             set_at=iso(self.clock.now()),
             set_by=actor,
             number=before.number + 1 if before else 1,
         )
         return self._changed(before, after, actor)
+
+    def _must_be_priced(self, spec: Spec) -> None:
+        if self.prices is not None:
+            for model in (spec.model, *spec.fallback_models):
+                self.prices.rates(model, spec.model_options)
+
+    def _must_cast_shadows(self, agent: Agent, version: str) -> None:
+        if self.evals_plan is None:
+            raise InvalidRequest(
+                'a shadow has a plan of its own: name one in policy.toml, evals_plan = "NAME", and deploy that'
+            )
+        spec = self.arm(agent, version)
+        if spec is not None and runs_tools_elsewhere(spec):
+            raise InvalidRequest(
+                f"version {version[:12]} has the provider call tools of others (mcp_servers), which nobody could hold "
+                "back in a shadow"
+            )
 
     def promote(self, agent: str, *, actor: str) -> Rollout:
         """The candidate for everybody. Raises InvalidRequest where nothing is being rolled out."""
@@ -138,8 +194,6 @@ class Rollouts:
         return self._changed(before, after, actor)
 
     def _changed(self, before: Rollout | None, after: Rollout, actor: str) -> Rollout:
-        self.store.put(before, after)
-        self._read.pop(after.agent, None)
         detail = {
             "rollout": after.agent,
             "state": after.state,
@@ -147,9 +201,14 @@ class Rollouts:
             "candidate": after.candidate,
             "share_percent": f"{after.share * 100 / BASIS_POINTS:g}",
             "tenants": list(after.tenants),
+            **({"shadow": True} if after.shadow else {}),
             **({"reason": after.reason} if after.reason else {}),
         }
-        self.tenants.audit(DEPLOYMENT, "operator_action", actor, detail)
+        try:
+            self.tenants.audit(DEPLOYMENT, "rollout", actor, detail, deed=self.store.put(before, after))
+        except ConditionFailed as failed:
+            raise Unavailable("the rollout was changed meanwhile; look at it again") from failed
+        self._read.pop(after.agent, None)
         return after
 
     def _found(self, agent: str, beginning: str) -> str:
@@ -162,11 +221,16 @@ class Rollouts:
         return known[0]
 
     def _stable(self, agent: str, before: Rollout | None, candidate: str) -> str:
-        if before is not None:
-            held = before.candidate if before.state == "promoted" else before.stable
-            if held != candidate:
-                return held
-        earlier = [(seen, version) for version, seen in self.store.versions(agent) if version != candidate]
+        """What all others have now; where that is the candidate, what was deployed before it."""
+        deployed = sorted(self.store.deployed(agent), reverse=True)
+        latest = deployed[0][1] if deployed else None
+        if before is not None and before.state == "running":
+            held: str | None = before.stable
+        else:
+            held = before.version_for(latest, "", "") if before is not None and latest is not None else latest
+        if held is not None and held != candidate:
+            return held
+        earlier = [one for one in deployed if one[1] != candidate]
         if not earlier:
             raise InvalidRequest(f"{agent} has one version only: there is nothing to hold the new one against yet")
         return max(earlier)[1]
@@ -192,6 +256,11 @@ class RolloutWatch:
                 data = {"agent": agent, "candidate": rollout.candidate, "stable": rollout.stable, "why": why}
                 self.alerts.alert("rollout_aborted", subject, data)
 
+    def candidate(self, agent: str) -> str | None:
+        """The version that is being tried, if one is."""
+        rollout = self.rollouts.store.get(agent)
+        return rollout.candidate if rollout is not None and rollout.state == "running" else None
+
     def _why_abort(self, rollout: Rollout) -> str | None:
         since = datetime.fromisoformat(rollout.set_at)
         sums = self.scores.sums(rollout.agent, since, self.clock.now() + timedelta(hours=1))
@@ -211,13 +280,3 @@ def _rise_of_trips(stable: Sums, candidate: Sums) -> tuple[float, float] | None:
     both = (stable.trips + candidate.trips) / (stable.turns + candidate.turns)
     error = math.sqrt(max(both * (1 - both), 1e-9) * (1 / stable.turns + 1 / candidate.turns))
     return (was, is_now) if is_now - was >= LEAST_RISE and (is_now - was) / error >= STANDARD_ERRORS else None
-
-
-def _can_be_played(spec: Spec) -> bool:
-    """A prompt that code makes is only there where that code is deployed."""
-    return spec.prompt is None
-
-
-def done_of(spec: Spec) -> DoneSignal:
-    """How a turn ends on a version: as the tools say that it shows the model."""
-    return "end_task" if any(tool.name == END_TASK for tool in spec.tools) else "end_turn"

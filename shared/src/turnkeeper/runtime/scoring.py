@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.core.scoring import Score, Scoring
@@ -49,6 +49,8 @@ class Scorer:
             Unavailable, StoreBusy: later it may be read, or written.
         """
         scoring = self._scoring(head.agent)
+        if head.companion is not None and head.companion.kind == "judge":
+            return None
         if not scoring.takes(head.session_id, head.turn.number):
             return None
         trajectory = self.trajectory(head)
@@ -90,21 +92,27 @@ class ScoreWatch:
     catalog: Catalog
     alerts: Alerts
     clock: Clock
+    #: By agent, the version whose turns are no sign of the agent's own: a candidate, which is held against another one.
+    left_out: Callable[[str], str | None] = lambda _: None
 
     def look(self) -> None:
         """For all agents. Raises Unavailable where nobody could be told."""
         now = self.clock.now()
         for agent in self.catalog.agents:
             before = now - timedelta(hours=WINDOW_HOURS)
-            latest = merged(self.scores.sums(agent, before, now + timedelta(hours=1)).values())
+            latest = self._merged(agent, before, now + timedelta(hours=1))
             if latest.turns < LEAST_TURNS:
                 continue
-            usual = merged(self.scores.sums(agent, before - timedelta(days=BASELINE_DAYS), before).values())
+            usual = self._merged(agent, before - timedelta(days=BASELINE_DAYS), before)
             for name, was, is_now in falls(usual, latest):
                 if self.scores.tell_of_fall(agent, name, now, again_after=TELL_AGAIN):
                     subject = f"{name} of agent {agent} fell: {is_now:.0%} of its turns pass, {was:.0%} did"
                     data = {"agent": agent, "score": name, "turns": latest.turns, "was": was, "is": is_now}
                     self.alerts.alert("score_fell", subject, data)
+
+    def _merged(self, agent: str, since: datetime, until: datetime) -> Sums:
+        left_out = self.left_out(agent)
+        return merged(sums for version, sums in self.scores.sums(agent, since, until).items() if version != left_out)
 
 
 def falls(usual: Sums, latest: Sums) -> Iterator[tuple[str, float, float]]:

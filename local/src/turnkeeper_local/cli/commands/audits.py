@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnkeeper_local.cli.options import Json, SessionId, Stack, Tenant
+from turnkeeper_local.cli.options import Json, Stack, Tenant
 from turnkeeper_local.cli.output import Output
 
 if TYPE_CHECKING:
@@ -16,8 +16,21 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def show(session: SessionId, stack: Stack = None, tenant: Tenant = None, json: Json = False) -> None:
-    """Show what was done in a session: each tool call, limit and operator's word, in order."""
+def show(
+    session: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SESSION]", help="A session's id; without it, the tenant's own chain.", show_default=False
+        ),
+    ] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    json: Json = False,
+) -> None:
+    """Show what was done in a session: each tool call, limit and operator's word, in order.
+
+    Without SESSION: what was done to the tenant. Rollouts are on the chain of the tenant `!deployment`.
+    """
     with Output(json) as out:
         from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find

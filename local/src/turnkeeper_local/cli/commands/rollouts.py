@@ -32,6 +32,10 @@ def set_(
     tenants: Annotated[
         str | None, typer.Option("--tenants", metavar="A,B", help="Only users of these tenants are taken.")
     ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option("--shadow", help="Answer nobody: do this share of turns again, without their effects."),
+    ] = False,
     stack: Stack = None,
     json: Json = False,
 ) -> None:
@@ -39,7 +43,7 @@ def set_(
     with Output(json) as out:
         chosen = tuple(part.strip() for part in (tenants or "").split(",") if part.strip())
         document = _operator(stack).set_rollout(
-            agent, share_percent=share, candidate=version, stable=stable, tenants=chosen
+            agent, share_percent=share, candidate=version, stable=stable, tenants=chosen, shadow=shadow
         )
         out.answer(document, lambda console: _tell(console, document))
 
@@ -97,9 +101,12 @@ def _tell(console: Console, document: dict[str, Any]) -> None:
         console.print(Text(f"{agent}: what is deployed is in force"))
     else:
         among = f" of the users of {', '.join(rollout['tenants'])}" if rollout["tenants"] else " of users"
+        if rollout["shadow"]:
+            among = among.replace("users", "turns")
+        have, others = ("are done again by", "everybody has") if rollout["shadow"] else ("have", "all others")
         what = {
-            "running": f"{rollout['share_percent']:g} %{among} have {rollout['candidate'][:12]}, "
-            f"all others {rollout['stable'][:12]}",
+            "running": f"{rollout['share_percent']:g} %{among} {have} {rollout['candidate'][:12]}, "
+            f"{others} {rollout['stable'][:12]}",
             "promoted": f"everybody has {rollout['candidate'][:12]}",
             "aborted": f"everybody has {rollout['stable'][:12]} again",
         }[rollout["state"]]

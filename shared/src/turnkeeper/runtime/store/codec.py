@@ -99,6 +99,7 @@ _JSON_FIELDS = frozenset(
         "stop",
         "handoff",
         "forked_from",
+        "companion",
         "usage",
         "pending",
         "breakers",
@@ -181,7 +182,7 @@ def due_at(head: Head) -> str | None:
     still set aside there: that must not be, and is due at once.
 
     With a runner: when its lease ends. On its way to one: a minute after it was sent, twice as long each time it was
-    sent again, at most a quarter of an hour, so that a long queue is not flooded with copies.
+    sent again, at most a quarter of an hour, so that a long queue is not flooded with copies. Not sent at all: at once.
     """
     if head.resting:
         return head.updated_at if head.account.pending else None
@@ -189,7 +190,7 @@ def due_at(head: Head) -> str | None:
         return lease_due(head.lease.expires_at)
     sends = head.handoff.sends if head.handoff else 1
     since = head.handoff.at if head.handoff else head.updated_at
-    wait = min(60 * 2 ** (sends - 1), 900) + (head.handoff.delay_seconds if head.handoff else 0)
+    wait = (min(60 * 2 ** (sends - 1), 900) if sends else 0) + (head.handoff.delay_seconds if head.handoff else 0)
     return iso(datetime.fromisoformat(since) + timedelta(seconds=wait))
 
 

@@ -53,6 +53,8 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
 }
 #: Who erases what was kept long enough, for the audit trail.
 RETENTION = "retention"
+#: And what was made of an erased session.
+COMPANION = "erased_with_its_session"
 _BATCH = 25
 #: The sweep looks at an erased session this long after its lease could have ended.
 _LOOK_AGAIN_SECONDS = 60
@@ -152,7 +154,9 @@ class Erasure:
         return records
 
     def _empty(self, head: Head) -> None:
-        """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone."""
+        """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone. What was made
+        of the session goes before that: while it is there, the session is not done with."""
+        self._erase_companions(head)
         batch: list[Operation] = []
         for operation in self._removals(head):
             batch.append(operation)
@@ -162,6 +166,14 @@ class Erasure:
         if batch:
             self._table.write(batch)
         self._blobs.delete_prefix(keys.blob_prefix(head.tenant_id, head.session_id))
+
+    def _erase_companions(self, head: Head) -> None:
+        """Sessions that hold what was said in this one. After it is erased, none is made any more."""
+        pk = keys.session_pk(head.tenant_id, head.session_id)
+        named = self._table.query_all(pk, first="COMPANION#", last="COMPANION#~")
+        of = [keys.head_key(item["companion_tenant"], item["companion_session"]) for item in named]
+        for item in self._table.batch_get(of):
+            self.erase(codec.head_of(item), actor=COMPANION)
 
     def _removals(self, head: Head) -> Iterator[Update]:
         # The last entry only says that the session was erased.

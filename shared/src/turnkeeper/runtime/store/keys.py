@@ -12,7 +12,8 @@ nothing of any of them.
 ..                                    ``CALL#number``     the ledger: one reservation and what became of it
 ..                                    ``AUDIT#seq``       the audit chain
 ..                                    ``ASKED#hash``      a system prompt that was made for it
-..                                    ``ASSESSED#turn``   what the evaluators made of a turn
+..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
+..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
@@ -106,6 +107,14 @@ def audit_key(tenant_id: str, session_id: str | None, seq: int) -> Key:
 
 def assessment_key(tenant_id: str, session_id: str, turn: int) -> Key:
     return Key(session_pk(tenant_id, session_id), f"ASSESSED#{turn:06d}")
+
+
+def verdict_key(tenant_id: str, session_id: str, turn: int) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"ASSESSED#{turn:06d}#judge")
+
+
+def companion_key(tenant_id: str, session_id: str, companion: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"COMPANION#{_part(companion)}")
 
 
 def scores_pk(agent: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.scoring import Score
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import CompanionOf, Head
 from turnkeeper.core.stops import STOPS
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
@@ -89,7 +89,26 @@ class Scores:
         key = keys.assessment_key(head.tenant_id, head.session_id, head.turn.number)
         not_erased = Check(keys.head_key(head.tenant_id, head.session_id), (Cond("status", "<>", "erased"),))
         try:
-            self._table.write([Put(key, _item(head, made), (ABSENT,)), not_erased, _sums(head, trajectory, made, now)])
+            self._table.write(
+                [
+                    Put(key, _item(head.tenant_id, head.session_id, made), (ABSENT,)),
+                    not_erased,
+                    _sums(head, trajectory, made, now),
+                ]
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def keep_verdict(self, about: CompanionOf, score: Score, now: datetime) -> bool:
+        """Write down what a judge made of a turn; as :meth:`keep`. The turn itself is counted there."""
+        made = Assessment(about.turn, iso(now), about.agent, about.version, (score,))
+        key = keys.verdict_key(about.tenant_id, about.session_id, about.turn)
+        not_erased = Check(keys.head_key(about.tenant_id, about.session_id), (Cond("status", "<>", "erased"),))
+        item = _item(about.tenant_id, about.session_id, made)
+        sums = _added(about.session_id, made, {}, now)
+        try:
+            self._table.write([Put(key, item, (ABSENT,)), not_erased, sums])
         except ConditionFailed:
             return False
         return True
@@ -138,7 +157,7 @@ class Scores:
         return True
 
 
-def _item(head: Head, made: Assessment) -> Item:
+def _item(tenant_id: str, session_id: str, made: Assessment) -> Item:
     """Numbers apart from reasons, which an erasure takes away."""
     values = [[score.name, _thousandths(score.value), score.passed, score.seq] for score in made.scores]
     item: Item = {
@@ -150,8 +169,8 @@ def _item(head: Head, made: Assessment) -> Item:
         "reasons": json.dumps([score.reason for score in made.scores], separators=(",", ":")),
     }
     if (worst := made.worst) is not None:
-        place = f"{_thousandths(worst.value):04d}#{made.at}#{head.session_id}#{made.turn}"
-        item |= {"status_key": keys.by_score(head.tenant_id), "created_key": place}
+        place = f"{_thousandths(worst.value):04d}#{made.at}#{session_id}#{made.turn}"
+        item |= {"status_key": keys.by_score(tenant_id), "created_key": place}
     return item
 
 
@@ -166,7 +185,6 @@ def _assessment(item: Mapping[str, Any]) -> Assessment:
 
 
 def _sums(head: Head, trajectory: Trajectory, made: Assessment, now: datetime) -> Update:
-    shard = sha256(head.session_id.encode()).digest()[0] % SHARDS
     counts: dict[str, int] = {
         "turns": 1,
         "cost_nanousd": trajectory.cost_nanousd,
@@ -174,13 +192,19 @@ def _sums(head: Head, trajectory: Trajectory, made: Assessment, now: datetime) -
         "busy_ms": trajectory.busy_ms,
         "trips": int(head.stop is not None and STOPS[head.stop.reason].alert is not None),
     }
+    return _added(head.session_id, made, counts, now)
+
+
+def _added(session_id: str, made: Assessment, counts: dict[str, int], now: datetime) -> Update:
+    """The counts and the scores, onto the sums of the hour."""
+    shard = sha256(session_id.encode()).digest()[0] % SHARDS
     for score in made.scores:
         value = _thousandths(score.value)
         parts = (1, value, value * value, int(score.passed is False))
         counts |= {f"{kind}:{score.name}": part for kind, part in zip(_KINDS, parts, strict=True)}
     version = made.version or "none"
     return Update(
-        keys.hour_key(head.agent, _hour(now), version, shard),
+        keys.hour_key(made.agent, _hour(now), version, shard),
         set={"version": version, "expires_at_epoch": int((now + timedelta(days=KEEP_DAYS)).timestamp())},
         add={name: count for name, count in counts.items() if count},
     )

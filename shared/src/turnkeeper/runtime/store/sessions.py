@@ -6,6 +6,7 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -68,15 +69,18 @@ class Sessions(Records):
             self._kept_versions.add((tenant_id, version))
         return version
 
-    def create(self, change: Change, key: IdempotencyKey | None = None) -> Head:
+    def create(self, change: Change, key: IdempotencyKey | None = None, *, beside: Sequence[Operation] = ()) -> Head:
         """A new session with its first input, all at once.
 
+        Args:
+            beside: what has to be written, or to hold, for it to come into being.
+
         Raises:
-            SessionBusy: a session of this id exists already.
+            SessionBusy: a session of this id exists already, or what is beside it does not hold.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
         made = self._writer.creation(change)
-        writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
+        writes = [*made.operations, *beside, *idempotency.claim_key(made.head, key, self._clock.now())]
         while len(writes) > MAX_OPERATIONS:
             # A copy of a long conversation. Entries without a head are nobody's: it begins with the last write.
             first = [write for write in writes if _is_entry(write)][:ENTRIES_A_WRITE]

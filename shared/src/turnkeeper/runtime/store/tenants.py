@@ -108,14 +108,23 @@ class Tenants:
             return False
         return True
 
-    def audit(self, tenant_id: str, kind: AuditKind, actor: str, detail: Mapping[str, Any]) -> None:
-        """Write one record onto the tenant's own chain."""
+    def audit(
+        self, tenant_id: str, kind: AuditKind, actor: str, detail: Mapping[str, Any], *, deed: Operation | None = None
+    ) -> None:
+        """Write one record onto the tenant's own chain, with the deed that it is about in the same write.
+
+        Raises:
+            ConditionFailed: the deed's own condition does not hold; nothing was written.
+        """
         for _ in range(_MAX_TRIES):
             before = self._record(tenant_id)
             after, operations = self._audited(replace(before, version=before.version + 1), kind, actor, detail)
             try:
-                self._table.write([self._record_put(before, after), *operations])
-            except ConditionFailed:
+                record = [self._record_put(before, after), *operations]
+                self._table.write([*record, *([deed] if deed is not None else [])])
+            except ConditionFailed as failed:
+                if len(record) in failed.failures:
+                    raise
                 continue
             return
         raise Unavailable("the tenant's record is too busy to be changed; try again")
