@@ -109,6 +109,13 @@ def test_ten_percent_of_two_thousand_users(kit: MemoryKit) -> None:
     assert again == taken & set(list(heads)[:300]), "sticky"
 
 
+@pytest.mark.parametrize("percent", [float("nan"), float("inf"), -1, 100.5, 0.004])
+def test_a_share_that_is_none_is_refused_and_changes_nothing(kit: MemoryKit, percent: float) -> None:
+    with pytest.raises(InvalidRequest, match="share"):
+        kit.rollouts.set(NEW, actor="ops", share_percent=percent)
+    assert kit.rollouts.store.get("clerk") is None
+
+
 def test_only_tenants_that_are_named(kit: MemoryKit) -> None:
     rolled(kit, 100, tenants=("acme",))
     assert begin(kit, tenant="acme").version == version(NEW)

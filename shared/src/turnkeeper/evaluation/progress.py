@@ -28,6 +28,10 @@ class Coherent:
         idle: list[tuple[Step, str]] = []
         considered = 0
         for number, step in enumerate(steps):
+            before = steps[number - 1].seq if number else 0
+            if any(before < seq < step.seq for seq in trajectory.input_seqs):
+                # Whoever asks again is to be answered again.
+                seen, said = Counter(), set()
             why = _why_idle(step, seen, said, trajectory)
             if number >= len(steps) - self.window:
                 considered += 1

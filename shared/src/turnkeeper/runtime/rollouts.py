@@ -132,6 +132,7 @@ class Rollouts:
             UnpricedModel: nobody can price a model of one of them.
             Unavailable: somebody else changed it meanwhile.
         """
+        share = _basis_points(share_percent)
         here = spec_of(agent)
         own = self.store.keep(agent.name, here, self.clock.now(), deployed=False)
         before = self.store.get(agent.name)
@@ -152,7 +153,7 @@ class Rollouts:
             agent=agent.name,
             stable=others,
             candidate=chosen,
-            share=round(share_percent * BASIS_POINTS / 100),
+            share=share,
             tenants=tenants,
             shadow=shadow,
             set_at=iso(self.clock.now()),
@@ -234,6 +235,15 @@ class Rollouts:
         if not earlier:
             raise InvalidRequest(f"{agent} has one version only: there is nothing to hold the new one against yet")
         return max(earlier)[1]
+
+
+def _basis_points(percent: float) -> int:
+    """Raises InvalidRequest: it is no share, or one that would silently become none."""
+    if not 0 <= percent <= 100:  # nor is what is no number
+        raise InvalidRequest("a share is from 0 to 100 percent")
+    if (share := round(percent * BASIS_POINTS / 100)) == 0 and percent > 0:
+        raise InvalidRequest("the smallest share but 0 is 0.01 percent")
+    return share
 
 
 @dataclass(frozen=True)
