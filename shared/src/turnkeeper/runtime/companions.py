@@ -85,7 +85,7 @@ class Companions:
             logger.warning("version %s of %s cannot be a shadow", rollout.candidate, agent.name)
             return
         terms = self.tenants.terms(head.tenant_id)
-        if terms.tenant.paused:
+        if terms.tenant.paused or self._is_paused(head):
             return
         transcript = self.sessions.load(head.tenant_id, head.session_id)
         entries = [entry for entry in transcript.entries if entry.seq <= head.last_seq]
@@ -109,6 +109,8 @@ class Companions:
     # ---- judges ----
 
     def _ask(self, head: Head, judge: Judge) -> None:
+        if self._is_paused(head):
+            return
         trajectory = self.scorer.trajectory(head)
         spec = Spec(model=judge.model, system=judging.SYSTEM, tools=())
         base = self._composed(head, "judge", judging.NAME, spec, judging.LIMITS)
@@ -133,6 +135,10 @@ class Companions:
         return judge.at_least if judge is not None else 0.0
 
     # ---- both ----
+
+    def _is_paused(self, head: Head) -> bool:
+        """The kill switch of the tenant that would pay for it."""
+        return self.tenants.terms(companion_of(head.tenant_id)).tenant.paused
 
     def _composed(
         self, head: Head, kind: CompanionKind, agent: str, spec: Spec, limits: Limits, *, dry_tools: Sequence[str] = ()
