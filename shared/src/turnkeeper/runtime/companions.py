@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from turnkeeper.core import branching, judging
 from turnkeeper.core.agent import Agent
+from turnkeeper.core.companion import CompanionKind, CompanionOf
 from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.errors import AgentNotFound, SessionBusy
 from turnkeeper.core.ledger import iso
@@ -24,7 +25,7 @@ from turnkeeper.core.limits import Limits
 from turnkeeper.core.policy import Policy, compose_grant, limits_of, narrow, tightest
 from turnkeeper.core.reserved_tenants import companion_of, is_companion
 from turnkeeper.core.scoring import Judge, Score
-from turnkeeper.core.session import CompanionKind, CompanionOf, Handoff, Head, Spec, TurnState
+from turnkeeper.core.session import Handoff, Head, Spec, TurnState
 from turnkeeper.core.transcript import text_of
 from turnkeeper.core.versions import done_in, limits_in, runs_tools_elsewhere
 from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts
