@@ -194,6 +194,7 @@ def test_no_aws_setting_of_the_users_touches_the_local_kit(
     monkeypatch.setenv(name, SETTINGS[name] or str(broken))
     with monkeypatch.context() as undone:
         undone.setattr(os, "environ", dict(os.environ))
+        undone.setattr(boto3, "DEFAULT_SESSION", None)  # another test's reads the environment that was there then
         place = find(None)
         make: Any = place.session.client
         client = make("sqs", endpoint_url=place.endpoint_url)
