@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from turnkeeper_local.cli.errors import CliError, UsageError
 from turnkeeper_local.cli.operator import Operator
 from turnkeeper_local.evals.capture import capture, file_name
 from turnkeeper_local.evals.cases import Inputs, read
-from turnkeeper_local.evals.play import Stage, Unplayable, play
+from turnkeeper_local.evals.play import Stage, Unplayable, play, quietly
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_project import Project, find_project
 
@@ -113,7 +112,6 @@ def capture_session(
         raise UsageError(f"{error} is there already", code="case_exists", hint="name the case with --name") from error
     except ValueError as error:
         raise CliError(str(error), code="not_captured") from error
-    logging.getLogger("turnkeeper").setLevel(logging.ERROR)
     [case] = read(path, agent).dataset.cases
     try:
         differences = _differences(made.scores, _replayed(place.project.root, agent, case.inputs))
@@ -123,7 +121,8 @@ def capture_session(
 
 
 def _replayed(root: Path, agent: str, inputs: Inputs) -> list[Score]:
-    return evaluate(EVERY_TURN, play(Stage.of(root), agent, inputs))
+    with quietly():
+        return evaluate(EVERY_TURN, play(Stage.of(root), agent, inputs))
 
 
 def _differences(session: Sequence[Score], replay: Sequence[Score]) -> list[tuple[str, float | None, float | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -56,8 +55,6 @@ def play_all(
     if not count:
         where = f"agents/{agent or '*'}/evals/*.yaml"
         raise UsageError(f"no case of {where} fits", code="no_cases", hint="docs/evals.md says how to write one")
-    # What tools and providers do wrong is part of many cases.
-    logging.getLogger("turnkeeper").setLevel(logging.ERROR)
     stage = Stage.of(project.root, more)
     if budget is not None:
         stage = with_claude(stage, budget, sessions_of(cases) * repeat)

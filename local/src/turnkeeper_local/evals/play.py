@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -58,6 +59,18 @@ class Stage:
     def of(cls, root: Path, folders: tuple[Path, ...] = ()) -> Stage:
         kit = Kit(Settings.model_validate({"table": "memory", "root": root, "agents": folders, "identity": "local"}))
         return cls(root, kit.catalog, kit.policy, kit.prices, kit.detector)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without warnings in the log: what tools and providers do wrong is part of many cases."""
+    log = logging.getLogger("turnkeeper")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:

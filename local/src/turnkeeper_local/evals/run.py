@@ -17,7 +17,7 @@ from pydantic_evals.reporting import EvaluationReport, ReportCase
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper_local.evals.cases import About, CaseSet, Inputs, OneCase, Suite
 from turnkeeper_local.evals.judged import STAGE
-from turnkeeper_local.evals.play import Stage, Unplayable, play
+from turnkeeper_local.evals.play import Stage, Unplayable, play, quietly
 from turnkeeper_local.evals.results import CaseResult, Results, Run, Verdict
 
 Report = EvaluationReport[Inputs, Trajectory, About]
@@ -68,7 +68,7 @@ def run(
         progress(done, total)
 
     STAGE.set(stage)
-    with ThreadPoolExecutor(at_once, thread_name_prefix="case") as pool:
+    with quietly(), ThreadPoolExecutor(at_once, thread_name_prefix="case") as pool:
         for suite, cases in parts:
             if cases:
                 report = asyncio.run(_evaluate(stage, suite, cases, repeat, pool, tick))
