@@ -258,3 +258,44 @@ def test_no_real_tool_is_changed(evaluate: Evaluate) -> None:
     body = Tool.__dataclass_fields__["body"]
     evaluate()
     assert Tool.__dataclass_fields__["body"] is body
+
+
+def test_a_check_may_be_called_as_if_an_evaluator_had_failed(evaluate: Evaluate, cases: Path) -> None:
+    own = """
+from dataclasses import dataclass
+from turnkeeper import Score
+
+
+@dataclass(frozen=True)
+class PaymentFailed:
+    def score(self, trajectory):
+        yield Score.check("payment_failed", True, "as it should")
+"""
+    (cases.parent / "evaluators.py").write_text(own)
+    cases.write_text(cases.read_text().replace("[ToolCallsValid, Ended]", "[ToolCallsValid, Ended, PaymentFailed]"))
+    code, document = evaluate()
+    assert code == 0, document
+
+
+def test_a_date_without_quotes_is_the_text_that_a_model_would_send(evaluate: Evaluate, cases: Path) -> None:
+    cases.write_text(cases.read_text().replace("item: nails", "item: 2026-03-05"))
+    code, document = evaluate("--filter", "counts")
+    assert code == 0, document
+
+
+def test_two_cases_of_one_name_hide_each_other_and_are_refused(evaluate: Evaluate, cases: Path) -> None:
+    (cases.parent / "again.yaml").write_text(cases.read_text())
+    code, document = evaluate()
+    assert code != 0
+    assert "counts" in str(document)
+
+
+def test_a_new_case_that_fails_is_not_known_and_fails_the_run(evaluate: Evaluate, cases: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    everything = cases.read_text()
+    cases.write_text(everything[: everything.index("  - name: orders")])
+    CliRunner().invoke(app, ["eval", "run", "--json", str(before)])
+    cases.write_text(everything.replace("order, outcome: ok", "order, outcome: denied"))
+    code, document = evaluate("--baseline", str(before))
+    assert code == 1
+    assert [one["case"] for one in document["regressions"]] == ["clerk/orders"]

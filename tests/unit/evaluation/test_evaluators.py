@@ -320,3 +320,20 @@ def test_one_that_raises_takes_no_other_down() -> None:
     scores = evaluate([Broken(), Ended()], trajectory(step(text="hi")))
     assert [(score.name, score.passed) for score in scores] == [("broken_failed", None), ("ended", True)]
     assert "words" not in scores[0].reason
+
+
+@pytest.mark.parametrize("found", [["ok"], [None], [Score("x", 1.0, True, "")] * 1000, None, SystemExit(0)])
+def test_one_that_answers_nonsense_takes_no_other_down_either(found: Any) -> None:
+    class Odd:
+        def score(self, trajectory: Trajectory) -> Any:
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    told = evaluate([Odd(), Ended()], trajectory(step(text="a")))
+    assert [(score.name, score.passed) for score in told] == [("odd_failed", None), ("ended", True)]
+
+
+def test_a_verdict_is_yes_no_or_none() -> None:
+    with pytest.raises(ValueError, match="passed"):
+        Score("x", 1.0, "no", "")  # type: ignore[arg-type]

@@ -95,11 +95,12 @@ def capture_session(
     folder = place.project.agents / agent
     if not (folder / "agent.py").exists():
         raise UsageError(f"agent {agent} is none of this project's agents/", code="agent_not_found")
+    stage = Stage.of(place.project.root)
     try:
         made = capture(
             transcript,
             spec,
-            Privacy.of(place.project.root),
+            Privacy.of(place.project.root, _secret_names(stage, agent)),
             turn=turn,
             name=name,
             verdict=verdict,
@@ -114,15 +115,25 @@ def capture_session(
         raise CliError(str(error), code="not_captured") from error
     [case] = read(path, agent).dataset.cases
     try:
-        differences = _differences(made.scores, _replayed(place.project.root, agent, case.inputs))
+        differences = _differences(made.scores, _replayed(stage, agent, case.inputs))
         return Told(session_id, made.name, written, differences)
     except Unplayable as error:
         return Told(session_id, made.name, written, (), str(error))
 
 
-def _replayed(root: Path, agent: str, inputs: Inputs) -> list[Score]:
+def _secret_names(stage: Stage, agent: str) -> set[str]:
+    """Arguments that the agent's tools declare as secret. Raises CliError: nobody can say, so nothing is written."""
+    if agent not in stage.catalog.agents:
+        why = stage.catalog.broken.get(agent, "it is not there")
+        raise CliError(
+            f"agent {agent} cannot be loaded, so its secret arguments are not known: {why}", code="not_captured"
+        )
+    return {name for tool in stage.catalog.agents[agent].all_tools() for name in tool.secret_arguments}
+
+
+def _replayed(stage: Stage, agent: str, inputs: Inputs) -> list[Score]:
     with quietly():
-        return evaluate(EVERY_TURN, play(Stage.of(root), agent, inputs))
+        return evaluate(EVERY_TURN, play(stage, agent, inputs))
 
 
 def _differences(session: Sequence[Score], replay: Sequence[Score]) -> list[tuple[str, float | None, float | None]]:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from turnkeeper.core.scoring import Score
-from turnkeeper.core.session import Entry, Spec, Transcript
+from turnkeeper.core.session import Entry, Head, Spec, Transcript
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
 from turnkeeper.core.transcript import Block, text_block
@@ -25,6 +25,8 @@ from turnkeeper_local.evals.privacy import Privacy
 _KIT_TOOLS = frozenset({"end_task", "update_plan"})
 #: Results that are longer stand in a file beside the cases.
 _INLINE_CHARS = 4_000
+#: In the place of pictures, which nobody can look through for what is nobody's business: one transparent dot.
+_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _HEADER = "# yaml-language-server: $schema=../../cases.schema.json\n"
 
 
@@ -77,13 +79,13 @@ def capture(
     Raises:
         ValueError: there is no such turn, or nothing to play.
     """
-    head = transcript.head
     entries = _entries(transcript.entries, turn)
+    head = transcript.head if turn is None else _head_then(transcript.head, entries)
     played = trajectory_of(head, entries, spec, transcript.plan)
     if not played.inputs or not played.steps:
         raise ValueError("there is nothing to play: no input that was answered")
     privacy.learn([list(entry.content) for entry in entries])
-    privacy.learn([_parsed(call.result) for call in played.calls])
+    privacy.learn([_parsed(text) for text in (*played.inputs, *(call.result for call in played.calls))])
     files: dict[str, str] = {}
     name = name or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
     scores = evaluate(EVERY_TURN, played)
@@ -93,7 +95,7 @@ def capture(
         "live": False,
         "summarize": False,
         "turns": [_turn(entry) for entry in entries if entry.type == "user" and not entry.by_kit],
-        "tools": dict(_tools(entries, played, files, _slug(name))),
+        "tools": {},
         "model": [_answer(entry) for entry in entries if entry.type == "assistant"],
     }
     metadata = {
@@ -108,7 +110,10 @@ def capture(
         "inputs": inputs,
         "evaluators": _expected(played, scores, bad=verdict == "bad"),
     }
+    tools = dict(_tools(entries, played, files, _slug(name)))
     cleaned = privacy.clean({"cases": [case]})
+    # Each for itself: what stands under the name of a tool, reset_password for one, is no secret by that.
+    cleaned["cases"][0]["inputs"]["tools"] = {tool: privacy.clean(answers) for tool, answers in tools.items()}
     return Captured(name, cleaned, {path: privacy.clean(text) for path, text in files.items()}, scores)
 
 
@@ -117,7 +122,7 @@ def file_name(name: str) -> str:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-") or "case"
 
 
 def _entries(entries: Sequence[Entry], turn: int | None) -> list[Entry]:
@@ -133,9 +138,27 @@ def _entries(entries: Sequence[Entry], turn: int | None) -> list[Entry]:
     return [entry for entry in kept if entry.seq < end]
 
 
+def _head_then(head: Head, entries: Sequence[Entry]) -> Head:
+    """The head as it was when the last of these entries was written: how the session ended later is none of it."""
+    ends = [entry for entry in entries if entry.type == "status" and entry.status is not None]
+    return replace(head, status=ends[-1].status, stop=ends[-1].stop) if ends else head  # type: ignore[arg-type]
+
+
+def _without_pictures(block: Block) -> Block:
+    """With a dot for a picture, and words for any other file."""
+    source = block.get("source")
+    if not isinstance(source, Mapping) or source.get("type") not in ("base64", "url", "file"):
+        return dict(block)
+    if block.get("type") == "image":
+        return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _DOT}}
+    return text_block(f"({block.get('type')} left out)")
+
+
 def _turn(entry: Entry) -> Any:
     texts = [block for block in entry.content if block.get("type") == "text"]
-    return str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else [dict(block) for block in entry.content]
+    return (
+        str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else list(map(_without_pictures, entry.content))
+    )
 
 
 def _answer(entry: Entry) -> dict[str, Any]:
@@ -188,7 +211,7 @@ def _told(call: Call, content: list[Block], files: dict[str, str], slug: str) ->
     if outcome == "error":
         return {"error": call.result}
     texts = [str(block["text"]) for block in content if block.get("type") == "text"]
-    value: Any = texts[0] if len(texts) == len(content) == 1 else content
+    value: Any = texts[0] if len(texts) == len(content) == 1 else list(map(_without_pictures, content))
     text = value if isinstance(value, str) else json.dumps(value)
     if len(text) <= _INLINE_CHARS:
         return {"result": value}

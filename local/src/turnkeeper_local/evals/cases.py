@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_evals import Case, Dataset
 from pydantic_evals.evaluators import EvaluationReason, EvaluatorContext
@@ -109,6 +110,15 @@ def reasons(scores: Iterable[Score]) -> dict[str, EvaluationReason]:
     return told
 
 
+class _Loader(yaml.SafeLoader):
+    """Dates without quotes are texts, which is all that a model can send and that JSON has."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        sign: [one for one in found if one[0] != "tag:yaml.org,2002:timestamp"]
+        for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 @cache
 def _wrapped(kind: type[Evaluator]) -> type[_Kit]:
     """With the same fields, whose types are written out: the module that reads them knows no names of another one."""
@@ -132,11 +142,17 @@ def suites(folders: Iterable[Path], only: str | None = None) -> Iterator[Suite]:
     Raises:
         CaseError: a file that cannot be used.
     """
+    known: dict[tuple[str, str | None], Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("[!_.]*/evals/*.yaml")):
             agent = path.parent.parent.name
-            if only in (None, agent):
-                yield read(path, agent)
+            if only not in (None, agent):
+                continue
+            suite = read(path, agent)
+            for case in suite.dataset.cases:
+                if (first := known.setdefault((agent, case.name), path)) != path:
+                    raise CaseError(f"{path}: {first.name} has a case {case.name!r}, too: baselines go by the name")
+            yield suite
 
 
 def read(path: Path, agent: str) -> Suite:
@@ -144,7 +160,8 @@ def read(path: Path, agent: str) -> Suite:
     own = _own_evaluators(path.parent / OWN_EVALUATORS)
     wrapped = [*map(_wrapped, (*BUILT_IN.values(), *own)), *_asking()]
     try:
-        dataset = CaseSet.from_file(path, custom_evaluator_types=wrapped)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
+        dataset = CaseSet.from_dict(document, wrapped, default_name=path.stem)
     except Exception as error:
         # The library's own error quotes the path, and whole files; what pydantic said stands behind it.
         cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
@@ -167,7 +184,11 @@ def _with_files(inputs: Inputs, path: Path) -> Inputs:
             text = (path.parent / answer.result_file).read_text()
         except OSError as error:
             raise CaseError(f"{path}: result_file: {error}") from error
-        return answer.model_copy(update={"result": json.loads(text) if answer.result_file.endswith(".json") else text})
+        try:
+            result = json.loads(text) if answer.result_file.endswith(".json") else text
+        except ValueError as error:
+            raise CaseError(f"{path}: result_file {answer.result_file}: {error}") from error
+        return answer.model_copy(update={"result": result})
 
     tools = {
         name: read_in(faked).model_copy(update={"answers": list(map(read_in, faked.answers))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,31 @@ SHAPES: Mapping[str, str] = {
     "ssn": r"\b\d{3}-\d{2}-\d{4}\b",
 }
 CONFIG = "evals.toml"
+#: Values that are shorter go out where they stand under their name, not wherever the same signs are met.
+_LEAST_CHARS = 4
+_HIDDEN = "redacted:secret"
 
 
 class Privacy:
     """Stateful: it remembers what stands for whom, over one capture."""
 
-    def __init__(self, names: Mapping[str, str] | None = None, shapes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str] | None = None,
+        shapes: Mapping[str, str] | None = None,
+        secret_names: Iterable[str] = (),
+    ) -> None:
         """``names`` are keys whose values are personal, with what to call them; ``shapes`` regular expressions by what
-        they find."""
+        they find; ``secret_names`` keys whose values tools declare as secret."""
         self._names = {name.lower(): kind for name, kind in (names or {}).items()}
         self._shapes = {kind: re.compile(pattern) for kind, pattern in {**SHAPES, **(shapes or {})}.items()}
-        self._redactor = Redactor()
+        self._declared = frozenset(name.lower() for name in secret_names)
+        self._redactor = Redactor(self._declared)
         self._placeholders: dict[str, str] = {}
         self._counts: dict[str, int] = {}
 
     @classmethod
-    def of(cls, project: Path) -> Privacy:
+    def of(cls, project: Path, secret_names: Iterable[str] = ()) -> Privacy:
         """As the project's ``evals.toml`` says: ``[personal] names = ["full_name"]``, ``[personal.shapes]``.
 
         Raises:
@@ -43,45 +52,65 @@ class Privacy:
         """
         path = project / CONFIG
         if not path.exists():
-            return cls()
+            return cls(secret_names=secret_names)
         try:
             personal = tomllib.loads(path.read_text()).get("personal", {})
             names = {str(name): str(name) for name in personal.get("names", ())}
-            return cls(names, {str(kind): str(pattern) for kind, pattern in personal.get("shapes", {}).items()})
+            shapes = {str(kind): str(pattern) for kind, pattern in personal.get("shapes", {}).items()}
+            return cls(names, shapes, secret_names)
         except (tomllib.TOMLDecodeError, re.error, AttributeError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def learn(self, value: Any) -> None:
-        """Remember the values under personal names, so that they go out of texts that quote them, too."""
-        match value:
-            case Mapping():
-                for name, item in value.items():
-                    kind = self._names.get(str(name).lower())
-                    if kind is not None and isinstance(item, str) and len(item) > 2:
-                        self._placeholder(kind, item)
-                    else:
-                        self.learn(item)
-            case list() | tuple():
-                for item in value:
-                    self.learn(item)
+        """Remember the values under personal and secret names, so that they go out of texts that quote them, too."""
+        self._hide(value, None)
 
     def clean(self, value: Any) -> Any:
         """The same JSON without secrets and personal data."""
-        return self._personal(self._redactor.redact(value))
+        return self._personal(self._redactor.redact(self._hide(value, None)))
+
+    def _hide(self, value: Any, kind: str | None) -> Any:
+        """With placeholders for what stands under names; ``kind`` is what such a name above makes of it. Each secret
+        has a placeholder of its own: calls that differed still do."""
+        match value:
+            case Mapping():
+                return {name: self._hide(item, kind or self._kind(str(name), item)) for name, item in value.items()}
+            case list() | tuple():
+                return [self._hide(item, kind) for item in value]
+            case None | bool() | "":
+                return value
+        if kind is None:
+            # Before the redactor, which would have one mark for all of them where a text is JSON.
+            return self._known(value) if isinstance(value, str) else value
+        return value if _is_placeholder(value) else self._placeholder(kind, str(value))
+
+    def _kind(self, name: str, item: Any) -> str | None:
+        if name.lower() in self._names:
+            return self._names[name.lower()]
+        # A number under "..._token" is a count, unless a tool declares it.
+        counts = isinstance(item, int | float) and "token" in name.lower() and name.lower() not in self._declared
+        return _HIDDEN if not counts and self._redactor.values({name: "?"}) else None
 
     def _personal(self, value: Any) -> Any:
         match value:
             case str():
                 return self._text(value)
             case Mapping():
-                return {name: self._personal(item) for name, item in value.items()}
+                return {self._text(str(name)): self._personal(item) for name, item in value.items()}
             case list() | tuple():
                 return [self._personal(item) for item in value]
+            case int() | float() if not isinstance(value, bool):
+                return self._placeholders.get(str(value), value) if len(str(value)) >= _LEAST_CHARS else value
         return value
 
-    def _text(self, text: str) -> str:
+    def _known(self, text: str) -> str:
         for known in sorted(self._placeholders, key=len, reverse=True):
-            text = text.replace(known, self._placeholders[known])
+            if len(known) >= _LEAST_CHARS:
+                text = text.replace(known, self._placeholders[known])
+        return text
+
+    def _text(self, text: str) -> str:
+        text = self._known(text)
         for kind, pattern in self._shapes.items():
             text = pattern.sub(partial(self._replaced, kind), text)
         return text
@@ -94,3 +123,7 @@ class Privacy:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             self._placeholders[value] = f"[{kind}-{self._counts[kind]}]"
         return self._placeholders[value]
+
+
+def _is_placeholder(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\[[\w :-]{1,80}\]", value) is not None

@@ -106,7 +106,8 @@ class Results(_Document):
 
 @dataclass(frozen=True)
 class Regression:
-    """What is worse than it was: a check that fails where it passed, a measure that fell, a case that is gone."""
+    """What is worse than it was: a check that fails where it passed, a measure that fell, a case that is gone, and
+    what is new and fails."""
 
     case: str
     what: str
@@ -127,6 +128,11 @@ def regressions(before: Results, now: Results, *, only: Iterable[str] | None = N
             yield Regression(case.name, "the case", "is not there any more")
             continue
         yield from _worse(case, found[case.name])
+    # A failure that no earlier run had is not a known one.
+    known = {case.name for case in before.cases}
+    for case in now.cases:
+        if case.name not in known and case.outcome != "passed":
+            yield Regression(case.name, "the case", f"is new, and does not pass: {case.first_problem}")
 
 
 def _worse(before: CaseResult, now: CaseResult) -> Iterator[Regression]:
@@ -141,6 +147,8 @@ def _worse(before: CaseResult, now: CaseResult) -> Iterator[Regression]:
             yield Regression(now.name, name, "is not scored any more")
         elif current[name] < share - TOLERANCE:
             yield Regression(now.name, name, reasons.get(name) or f"fell from {share:.2f} to {current[name]:.2f}")
+    for name in sorted(reasons.keys() - was.keys()):
+        yield Regression(now.name, name, f"is new, and fails: {reasons[name]}")
 
 
 def _shares(case: CaseResult) -> dict[str, float]:

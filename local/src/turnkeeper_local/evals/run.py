@@ -124,7 +124,7 @@ def _run(case: ReportCase[Inputs, Trajectory, About]) -> Run:
         for name, result in case.scores.items()
     ]
     failures = [f"{failure.name}: {failure.error_message}" for failure in case.evaluator_failures]
-    broken = [f"{verdict.name}: {verdict.reason}" for verdict in verdicts if verdict.name.endswith("_failed")]
+    broken = [f"{verdict.name}: {verdict.reason}" for verdict in verdicts if _is_broken(verdict)]
     return Run(
         verdicts=verdicts,
         error="; ".join([*failures, *broken]) or None,
@@ -135,6 +135,11 @@ def _run(case: ReportCase[Inputs, Trajectory, About]) -> Run:
         stop=played.stop.reason if played.stop else None,
         story=list(story(played)),
     )
+
+
+def _is_broken(verdict: Verdict) -> bool:
+    """What stands for an evaluator that failed is a measure of nothing; a check of a user's may be called like it."""
+    return verdict.name.endswith("_failed") and verdict.passed is None and verdict.value == 0
 
 
 def story(played: Trajectory) -> Iterable[str]:

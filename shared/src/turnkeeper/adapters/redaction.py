@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -24,6 +25,8 @@ from turnkeeper.adapters.known_secrets import KNOWN, KnownSecrets
 _MAX_DEPTH: Final = 40
 _MAX_NODES: Final = 100_000
 _MAX_JSON: Final = 200_000
+#: Where a secret was, and nothing else: a value that only begins like this may still hold one.
+_MARK: Final = re.compile(r"\[redacted:[a-z0-9_ -]{1,60}\]")
 
 
 class Redactor:
@@ -151,7 +154,7 @@ class Redactor:
         return clean
 
     def _hides(self, name: str, item: Any) -> bool:
-        if item is None or item in ("", [], {}):
+        if item is None or item in ("", [], {}) or (isinstance(item, str) and _MARK.fullmatch(item)):
             return False
         if name.lower() in self._declared:
             return True
@@ -159,7 +162,7 @@ class Redactor:
             return False
         # A number under "..._token" is a count or a fencing token; under "password" it is a password.
         counts = isinstance(item, int | float) and names.kind_of(name) == "token"
-        return not counts and not (isinstance(item, str) and item.startswith("[redacted:"))
+        return not counts
 
 
 class RedactingFilter(logging.Filter):

@@ -35,6 +35,8 @@ class Score:
             raise ValueError(f"a score's name is lower case letters, digits and '_', at most 48: {self.name!r}")
         if not 0 <= self.value <= 1:
             raise ValueError(f"score {self.name}: {self.value} is not from 0 to 1")
+        if self.passed is not None and not isinstance(self.passed, bool):
+            raise ValueError(f"score {self.name}: passed is True, False or None, not {self.passed!r}")
         object.__setattr__(self, "reason", self.reason[:MAX_REASON_CHARS])
 
     def named(self, name: str) -> Score:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from turnkeeper.core.scoring import Evaluator, Score
 from turnkeeper.core.trajectory import Trajectory
+
+#: An evaluator that has more to say than this is broken; all of it is written into one item.
+MOST_SCORES = 20
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +26,22 @@ def evaluate(evaluators: Iterable[Evaluator], trajectory: Trajectory) -> list[Sc
     for evaluator in evaluators:
         name = _snake(type(evaluator).__name__)
         try:
-            found = list(evaluator.score(trajectory))
-        except Exception as error:
+            found = _scores(evaluator, trajectory)
+        except (Exception, SystemExit) as error:
             logger.exception("evaluator %s failed on session %s", name, trajectory.session_id)
             found = [Score(f"{name}_failed", 0.0, None, f"the evaluator failed: {type(error).__name__}")]
         for score in found:
             scores[_free(score.name, scores)] = score
     return [score.named(name) for name, score in scores.items()]
+
+
+def _scores(evaluator: Evaluator, trajectory: Trajectory) -> list[Score]:
+    found = list(islice(evaluator.score(trajectory), MOST_SCORES + 1))
+    if len(found) > MOST_SCORES:
+        raise ValueError(f"more than {MOST_SCORES} scores")
+    if strange := [one for one in found if not isinstance(one, Score)]:
+        raise TypeError(f"a {type(strange[0]).__name__} is no Score")
+    return found
 
 
 def _snake(name: str) -> str:

@@ -1,0 +1,150 @@
+"""What a session of production may hold that a made-up one does not: secrets and personal data wherever they can stand,
+pictures, names in any script, turns that ended another way than the last one."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.evals.conftest import AGENT
+from tests.unit.evals.test_capture import replayed, session
+from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper_local.cli.capturing import _secret_names
+from turnkeeper_local.cli.errors import CliError
+from turnkeeper_local.evals.capture import Captured, capture, file_name
+from turnkeeper_local.evals.play import Stage
+from turnkeeper_local.evals.privacy import Privacy
+from turnkeeper_local.evals.script import Answer, Faked
+
+MORE_TOOLS = '''
+@tool(effect="once", scopes={"stock:write"}, secret_arguments={"door"})
+def reset_password(ctx: ToolContext, user: str, door: str) -> str:
+    """Reset."""
+    raise AssertionError("no case runs this for real")
+
+
+@tool(effect="read", scopes={"stock:read"})
+def look(ctx: ToolContext, q: dict[str, object]) -> dict[str, object]:
+    """Look."""
+    raise AssertionError("no case runs this for real")
+
+
+agent = Agent'''
+DOOR = "7391-open-sesame"
+
+
+@pytest.fixture
+def odd(project: Path) -> Path:
+    text = AGENT.replace("[count, order]", "[count, order, reset_password, look]")
+    (project / "agents" / "clerk" / "agent.py").write_text(text.replace("\nagent = Agent", MORE_TOOLS, 1))
+    return project
+
+
+def written(project: Path, made: Captured) -> str:
+    """All that was written, once it is seen to replay to the same scores."""
+    now = {score.name: score.value for score in evaluate(EVERY_TURN, replayed(project, made))}
+    assert now == {score.name: score.value for score in made.scores}
+    folder = project / "agents" / "clerk" / "evals"
+    return "\n".join(one.read_text() for one in folder.rglob("*") if one.is_file() and one.name != "stock.yaml")
+
+
+def test_declared_secrets_go_and_a_tool_that_is_called_like_one_stays(odd: Path) -> None:
+    transcript = session(
+        odd,
+        [f"Reset it, the door says {DOOR}."],
+        [Answer(call="reset_password", arguments={"user": "joe", "door": DOOR}), Answer(say=f"Done with {DOOR}.")],
+        reset_password=Faked(result=f"{DOOR} is taken"),
+    )
+    names = _secret_names(Stage.of(odd), "clerk")
+    assert names == {"door"}
+    text = written(odd, capture(*transcript, Privacy(secret_names=names), name="reset"))
+    assert DOOR not in text
+    assert "reset_password:" in text
+
+
+def test_without_the_agent_nothing_is_written_since_nobody_knows_its_secrets(odd: Path) -> None:
+    (odd / "agents" / "clerk" / "agent.py").write_text("raise RuntimeError('not today')")
+    with pytest.raises(CliError, match="not today"):
+        _secret_names(Stage.of(odd), "clerk")
+
+
+def test_a_secret_that_an_answer_quotes_goes_with_the_result_that_names_it(odd: Path) -> None:
+    transcript = session(
+        odd,
+        ["What is it?"],
+        [Answer(call="count", arguments={"item": "nails"}), Answer(say="It is horse battery staple9. Use it.")],
+        count=Faked(result={"password": "horse battery staple9"}),
+    )
+    assert "staple9" not in written(odd, capture(*transcript, Privacy(), name="quoted"))
+
+
+def test_calls_that_differed_in_a_secret_still_do(odd: Path) -> None:
+    """Else the breaker for repeated calls would open in the replay."""
+    asked = [Answer(call="look", arguments={"q": {"password": f"horse{n}battery"}}) for n in range(12)]
+    answers: Any = [Faked(result={"n": n}) for n in range(12)]
+    transcript = session(odd, ["Look."], [*asked, Answer(say="done")], look=Faked(answers=answers))
+    assert "battery" not in written(odd, capture(*transcript, Privacy(), name="many"))
+
+
+def test_personal_data_as_keys_numbers_and_in_lists(odd: Path) -> None:
+    result: Any = {"joe@example.com": {"n": 3}, "full_name": ["Ann Smith", {"x": "Joe Doe"}], "badge": 445566778}
+    transcript = session(
+        odd,
+        ["Who?"],
+        [Answer(call="look", arguments={"q": {"ann@example.com": 1}}), Answer(say="Ann Smith, Joe Doe, 445566778.")],
+        look=Faked(result=result),
+    )
+    text = written(odd, capture(*transcript, Privacy({"full_name": "name", "badge": "badge"}), name="people"))
+    for known in ("example.com", "Smith", "Doe", "445566778"):
+        assert known not in text
+
+
+def test_an_earlier_turn_ended_as_it_did_then(odd: Path) -> None:
+    transcript = session(odd, ["One.", "Two."], [Answer(say="one"), Answer(stop="refusal")])
+    text = written(odd, capture(*transcript, Privacy(), name="first", turn=1))
+    assert "refusal" not in text
+
+
+def test_pictures_are_not_kept(odd: Path) -> None:
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    assert base64.b64decode(dot)
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": dot}}
+    turn: Any = [{"type": "text", "text": "See."}, picture]
+    transcript = session(odd, [turn], [Answer(say="Seen.")])
+    text = written(odd, capture(*transcript, Privacy(), name="picture"))
+    assert dot not in text
+    assert "type: image" in text
+
+
+@pytest.mark.parametrize("name", ["日本語", "---", "Zürich"])
+def test_a_name_in_any_script_is_one_of_a_file(odd: Path, name: str) -> None:
+    transcript = session(odd, ["Hello."], [Answer(say="Hello.")])
+    made = capture(*transcript, Privacy(), name=name)
+    assert not file_name(made.name).startswith((".", "-"))
+    written(odd, made)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=6).map(lambda text: f"q{text}q"))
+def test_what_stands_under_a_secret_name_stands_nowhere(secret: str) -> None:
+    privacy = Privacy(secret_names=["door"])
+    value = {"door": secret, "said": [f"it is {secret}, yes"], secret: 1}
+    privacy.learn(value)
+    assert secret not in repr(list(_leaves(privacy.clean(value))))
+
+
+def _leaves(value: Any) -> Any:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
