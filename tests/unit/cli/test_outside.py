@@ -50,7 +50,9 @@ def test_the_doctor_finds_the_cdk_where_deploying_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.delenv("TURNKEEPER_CACHE", raising=False)
-    monkeypatch.setattr(environments, "kit_source", lambda: KitSource(tmp_path / "kit", tmp_path / "kit" / "turnkeeper"))
+    monkeypatch.setattr(
+        environments, "kit_source", lambda: KitSource(tmp_path / "kit", tmp_path / "kit" / "turnkeeper")
+    )
     monkeypatch.setattr(doctor, "find_project", lambda: Project(tmp_path))
     assert (doctor._cdk().ok, doctor._cdk().detail.startswith("not there yet")) == (True, True)
     program = tmp_path / where / "aws-cdk" / "bin" / "cdk"
