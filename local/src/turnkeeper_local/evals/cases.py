@@ -113,10 +113,11 @@ def reasons(scores: Iterable[Score]) -> dict[str, EvaluationReason]:
 class _Loader(yaml.SafeLoader):
     """Dates without quotes are texts, which is all that a model can send and that JSON has."""
 
-    yaml_implicit_resolvers: typing.ClassVar = {
-        sign: [one for one in found if one[0] != "tag:yaml.org,2002:timestamp"]
-        for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    sign: [one for one in found if one[0] != "tag:yaml.org,2002:timestamp"]
+    for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @cache
