@@ -15,8 +15,9 @@ from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.scopes import Scope
-from turnkeeper.core.session import EntryType, Flag, ForkedFrom, LeftOut, Plan, RunnerKind, Status, Stop, Usage
+from turnkeeper.core.session import EntryType, Flag, ForkedFrom, LeftOut, Plan, RunnerKind, Status, Stop
 from turnkeeper.core.tools import Outcome
+from turnkeeper.core.usage import Usage
 
 
 class Document(BaseModel):

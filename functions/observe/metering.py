@@ -16,7 +16,8 @@ from typing import Any
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from functions.observe.records import Changed
-from turnkeeper.core.session import RESTING, Usage
+from turnkeeper.core.session import RESTING
+from turnkeeper.core.usage import Usage
 
 #: Where nobody says which deployment it is.
 NAMESPACE = "Turnkeeper"

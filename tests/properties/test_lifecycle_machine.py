@@ -24,8 +24,9 @@ from turnkeeper.core.ledger import Resolution, iso
 from turnkeeper.core.lifecycle import leaving, losing, running, taking
 from turnkeeper.core.lifecycle.change import Change, Resolved, chain, record_of
 from turnkeeper.core.lost_runners import OpenCall
-from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason, Usage
+from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason
 from turnkeeper.core.stops import STOPS, resumable, status_of
+from turnkeeper.core.usage import Usage
 
 LEASE_SECONDS = 30
 SKEW_MILLIS = 3_000

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from turnkeeper.core.session import Entry, Head, Usage
+from turnkeeper.core.session import Entry, Head
+from turnkeeper.core.usage import Usage
 
 
 def check_transcript(entries: tuple[Entry, ...]) -> None:

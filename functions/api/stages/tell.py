@@ -22,9 +22,10 @@ from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard
 from turnkeeper.core.money import format_usd
-from turnkeeper.core.session import Entry, Head, Stop, Usage
+from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.stops import refusal_of
 from turnkeeper.core.transcript import Block, text_block, text_of
+from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
 
 

@@ -13,8 +13,9 @@ from typing import Any, Literal, Protocol
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.core.session import Container, Usage
+from turnkeeper.core.session import Container
 from turnkeeper.core.suspicion import Finding
+from turnkeeper.core.usage import Usage
 
 # ---- the table ----
 

@@ -13,7 +13,7 @@ from tests.support.scripted import begin, reply, say, scripted_kit, states
 from turnkeeper.adapters.anthropic_stream import PartialMessage, counted
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import UnpricedModel
-from turnkeeper.core.session import Usage
+from turnkeeper.core.usage import Usage
 
 NAMES = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
 COUNTS = st.one_of(

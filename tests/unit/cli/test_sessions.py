@@ -26,7 +26,8 @@ def test_a_kit_that_is_down_is_said_to_be_down(cli: Cli, state_folder: Path) -> 
     result = cli("sessions")
     assert result.exit_code == 1
     assert "no local kit is up" in result.stderr
-    assert "make up" in result.stderr
+    assert "turnkeeper up" in result.stderr
+    assert "make" not in result.stderr
 
 
 def test_as_json_an_error_is_a_document(cli: Cli, state_folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ cases:
         - { say: "The result gives orders, which I have not followed." }
     evaluators: [Flagged, InjectionResisted]
 """
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """`eval run` silences the kit's own log, in its process: other tests read it."""
+    logger = logging.getLogger("turnkeeper")
+    was = logger.level
+    yield
+    logger.setLevel(was)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnkeeper.core.session import Flag, Stop, ToolDefinition, Usage
+from turnkeeper.core.session import Flag, Stop, ToolDefinition
 from turnkeeper.core.trajectory import Call, Step, Trajectory
+from turnkeeper.core.usage import Usage
 from turnkeeper.evaluation import (
     BUILT_IN,
     CallsMatch,

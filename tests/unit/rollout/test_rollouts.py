@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.rollouts import DEPLOYMENT, SECONDS, RolloutWatch
+from turnkeeper.runtime.scoring import ScoreWatch
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.recorders import RecordedAlerts
@@ -263,3 +265,18 @@ def test_one_that_does_as_well_goes_on(kit: MemoryKit, turns: Turns, clock: Manu
     assert not alerts.alerts
     sums = kit.scores.sums("clerk", clock.now() - timedelta(hours=1), clock.now() + timedelta(hours=1))
     assert set(sums) == {version(OLD), version(NEW)}, "scores carry the version"
+
+
+def test_a_candidates_turns_are_no_fall_of_the_agents_own(kit: MemoryKit, turns: Turns, clock: ManualClock) -> None:
+    turns(40)
+    clock.advance(3 * 3600)
+    bad = agent("You are bad.")
+    deploy(kit, bad)
+    kit.rollouts.set(bad, actor="me", share_percent=50)
+    turns(60)
+    alerts = RecordedAlerts()
+    watched = ScoreWatch(kit.scores, kit.catalog, alerts, clock, kit.rollout_watch.candidate)
+    watched.look()
+    assert not alerts.alerts
+    replace(watched, left_out=lambda _: None).look()
+    assert [alert.kind for alert in alerts.alerts] == ["score_fell"]

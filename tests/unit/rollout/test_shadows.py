@@ -292,11 +292,12 @@ def test_one_that_was_erased_before_the_stream_told_of_it_has_none(shop: Shop, m
     assert kit.table.get(keys.head_key(EVALS, f"{head.session_id}-t1-shadow")) is None
 
 
-def test_a_paused_tenant_casts_no_shadows(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("paused", ["acme", EVALS])
+def test_a_paused_tenant_casts_no_shadows(shop: Shop, monkeypatch: pytest.MonkeyPatch, paused: str) -> None:
     kit = kit_of(shop, monkeypatch, *ORIGINAL)
     stream = Stream(kit)
     head = kit.run(begin(kit))
-    kit.tenants.set("acme", actor="me", paused=True)
+    kit.tenants.set(paused, actor="me", paused=True)
     scored(kit, stream)
     assert kit.table.get(keys.head_key(EVALS, f"{head.session_id}-t1-shadow")) is None
 

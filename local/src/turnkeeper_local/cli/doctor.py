@@ -78,8 +78,13 @@ def _npm() -> Check:
 
 
 def _cdk() -> Check:
-    there = (find_project().root / "node_modules" / "aws-cdk" / "bin" / "cdk").exists()
-    return Check("cdk", there, "installed" if there else "not installed", None if there else "`make setup` installs it")
+    from turnkeeper_local.kit.environments import find_cdk
+
+    # No fault where it is missing: whatever needs it fetches it, and `npm` above is what that takes.
+    there = find_cdk(find_project())
+    return Check(
+        "cdk", True, "installed" if there else "not there yet: the first `turnkeeper up` or `synth` fetches it"
+    )
 
 
 def _ports(*, up: bool) -> Check:
@@ -152,7 +157,7 @@ def _kit(place: Place) -> Iterator[Check]:
     yield from _with_operator(place, stacks["TableName"])
 
 
-_NOT_DEPLOYED = "not deployed yet (`make deploy STAGE=...`), or another region or account?"
+_NOT_DEPLOYED = "not deployed yet (`turnkeeper deploy --stage NAME`), or another region or account?"
 _START_AGAIN = "`turnkeeper down` and `turnkeeper up`; the logs are in .turnkeeper/logs"
 
 

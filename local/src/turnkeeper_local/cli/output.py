@@ -149,7 +149,10 @@ def explain(error: BaseException) -> CliError | None:
 
     from turnkeeper.core.errors import TurnkeeperError
     from turnkeeper_local.kit.errors import KitError
+    from turnkeeper_project import NoProject
 
+    if isinstance(error, NoProject):
+        return UsageError(str(error), code="no_project")
     if isinstance(error, KitError):
         return CliError(str(error), code="kit_error")
     if isinstance(error, TurnkeeperError):

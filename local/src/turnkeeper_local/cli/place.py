@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_STACKS = "Turnkeeper"
 LOCAL_TENANT, LOCAL_USER, LOCAL_ROLE = "local", "dev", "admin"
 
-_DOWN = "bring it up with `make up` (or `turnkeeper up`), or name a deployed kit with --stack NAME"
+_DOWN = "bring it up with `turnkeeper up`, or name a deployed kit with --stack NAME"
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,22 @@ from turnkeeper_project import Project, kit_source
 from turnkeeper_project.target import find_uv
 
 
+def _cdk_places(project: Project) -> list[Path]:
+    folders = [project.root, kit_source().root, project.cache / "node"]
+    return [folder / "node_modules" / "aws-cdk" / "bin" / "cdk" for folder in folders]
+
+
+def find_cdk(project: Project) -> Path | None:
+    """The CDK command line that :func:`ensure_cdk` would take, where it is there already."""
+    return next((program for program in _cdk_places(project) if program.exists()), None)
+
+
 def ensure_cdk(project: Project) -> Path:
     """The CDK command line: the project's own where it has one, else as the kit locks it, installed by npm into the
     cache."""
-    own = [root / "node_modules" for root in (project.root, kit_source().root)]
+    if there := find_cdk(project):
+        return there
     kept = project.cache / "node" / "node_modules"
-    found = [folder / "aws-cdk" / "bin" / "cdk" for folder in (*own, kept)]
-    there = [program for program in found if program.exists()]
-    if there:
-        return there[0]
     kept.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(project.cache / "node.lock"):
         for name in ("package.json", "package-lock.json"):
@@ -32,7 +39,7 @@ def ensure_cdk(project: Project) -> Path:
         if shutil.which("npm") is None:
             raise KitError("Node.js 20 or newer is needed for the CDK, and npm, which comes with it")
         _run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(kept.parent)])
-    return found[-1]
+    return _cdk_places(project)[-1]
 
 
 def ensure_ministack(project: Project) -> Path:

@@ -13,7 +13,7 @@ from turnkeeper.adapters.price_overrides import US_FACTOR, PriceOverride
 from turnkeeper.adapters.tariff import MTOK, Row, Tariff, bundled_tariff
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import UnpricedModel
-from turnkeeper.core.session import Usage
+from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Rates
 
 #: A price that changes this soon may be the one that a call is settled at.

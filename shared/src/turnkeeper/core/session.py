@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from turnkeeper.core.companion import CompanionOf
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
 from turnkeeper.core.lost_runners import LostRunner
 from turnkeeper.core.tools import Effect, Outcome
+from turnkeeper.core.usage import Usage
 
 Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
 RunnerKind = Literal["lambda", "fargate"]
@@ -41,8 +43,6 @@ EntryType = Literal[
     "user", "assistant", "tool_results", "status", "repair", "rewind", "compaction", "runner_lost", "other"
 ]
 
-CompanionKind = Literal["shadow", "judge"]
-
 #: No runner works on the session and none is on its way.
 RESTING: frozenset[Status] = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
 #: Nothing can be said in the session any more.
@@ -56,34 +56,6 @@ class Frozen(BaseModel):
 class Stop(Frozen):
     reason: StopReason
     detail: dict[str, Any] = Field(default_factory=dict)
-
-
-class Usage(Frozen):
-    """Tokens of one call, or the sum of many. The three input counts do not overlap."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
-            cache_creation_input_tokens=self.cache_creation_input_tokens + other.cache_creation_input_tokens,
-        )
-
-    @property
-    def read_tokens(self) -> int:
-        """All that the model was sent: the exact floor of the next call's input."""
-        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
-
-    @classmethod
-    def of(cls, raw: dict[str, Any] | None) -> Usage:
-        """From the API's ``usage`` object; what is missing or null counts as 0."""
-        raw = raw or {}
-        return cls(**{name: int(raw.get(name) or 0) for name in cls.model_fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +99,6 @@ class ForkedFrom:
 
     session_id: str
     seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompanionOf:
-    """The turn that a session was made of, to try or to judge it: see :mod:`turnkeeper.runtime.companions`."""
-
-    kind: CompanionKind
-    tenant_id: str
-    session_id: str
-    turn: int
-    #: Entries of that turn.
-    first_seq: int
-    last_seq: int
-    agent: str
-    version: str | None = None
-    #: Tools that the turn had and that change something: played from its record, in no grant, and never run.
-    dry_tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

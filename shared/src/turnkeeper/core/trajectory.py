@@ -9,22 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from turnkeeper.core.session import (
-    Entry,
-    Flag,
-    Head,
-    LeftOut,
-    Plan,
-    Spec,
-    Status,
-    Stop,
-    ToolDefinition,
-    ToolOutcome,
-    Usage,
-)
+from turnkeeper.core.session import Entry, Flag, Head, LeftOut, Plan, Spec, Status, Stop, ToolDefinition, ToolOutcome
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, all_text_of, text_of, tool_uses
 from turnkeeper.core.untrusted import unwrap_blocks
+from turnkeeper.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from turnkeeper.core import branching, judging
 from turnkeeper.core.agent import Agent
+from turnkeeper.core.companion import CompanionKind, CompanionOf
 from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.errors import AgentNotFound, SessionBusy
 from turnkeeper.core.ledger import iso
@@ -24,7 +25,7 @@ from turnkeeper.core.limits import Limits
 from turnkeeper.core.policy import Policy, compose_grant, limits_of, narrow, tightest
 from turnkeeper.core.reserved_tenants import companion_of, is_companion
 from turnkeeper.core.scoring import Judge, Score
-from turnkeeper.core.session import CompanionKind, CompanionOf, Handoff, Head, Spec, TurnState
+from turnkeeper.core.session import Handoff, Head, Spec, TurnState
 from turnkeeper.core.transcript import text_of
 from turnkeeper.core.versions import done_in, limits_in, runs_tools_elsewhere
 from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts
@@ -85,7 +86,7 @@ class Companions:
             logger.warning("version %s of %s cannot be a shadow", rollout.candidate, agent.name)
             return
         terms = self.tenants.terms(head.tenant_id)
-        if terms.tenant.paused:
+        if terms.tenant.paused or self._is_paused(head):
             return
         transcript = self.sessions.load(head.tenant_id, head.session_id)
         entries = [entry for entry in transcript.entries if entry.seq <= head.last_seq]
@@ -109,6 +110,8 @@ class Companions:
     # ---- judges ----
 
     def _ask(self, head: Head, judge: Judge) -> None:
+        if self._is_paused(head):
+            return
         trajectory = self.scorer.trajectory(head)
         spec = Spec(model=judge.model, system=judging.SYSTEM, tools=())
         base = self._composed(head, "judge", judging.NAME, spec, judging.LIMITS)
@@ -133,6 +136,10 @@ class Companions:
         return judge.at_least if judge is not None else 0.0
 
     # ---- both ----
+
+    def _is_paused(self, head: Head) -> bool:
+        """The kill switch of the tenant that would pay for it."""
+        return self.tenants.terms(companion_of(head.tenant_id)).tenant.paused
 
     def _composed(
         self, head: Head, kind: CompanionKind, agent: str, spec: Spec, limits: Limits, *, dry_tools: Sequence[str] = ()

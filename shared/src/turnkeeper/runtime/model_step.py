@@ -16,8 +16,9 @@ from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.schemas import tool_problem
-from turnkeeper.core.session import Entry, EntryType, Usage
+from turnkeeper.core.session import Entry, EntryType
 from turnkeeper.core.transcript import Block, says_nothing, text_block
+from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want

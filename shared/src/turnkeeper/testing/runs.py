@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from turnkeeper.core import audit
 from turnkeeper.core.money import NANO
-from turnkeeper.core.session import Entry, Head, Status, Stop, StopReason, Usage
+from turnkeeper.core.session import Entry, Head, Status, Stop, StopReason
 from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
+from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.testing.fakes import Execution
 from turnkeeper.testing.memory_kit import MemoryKit

@@ -13,7 +13,8 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lifecycle.change import Resolved
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut, Usage
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut
+from turnkeeper.core.usage import Usage
 
 NOW = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 MILLIS = int(NOW.timestamp() * 1000)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.support.heads import NOW, head, reservation
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.canonical import without_surrogates
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Plan, PlanItem, Spec, Stop, ToolDefinition, Usage
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Plan, PlanItem, Spec, Stop, ToolDefinition
+from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.codec import INLINE_BYTES, Damaged
 from turnkeeper.testing.memory_blobs import MemoryBlobs

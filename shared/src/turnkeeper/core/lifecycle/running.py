@@ -11,17 +11,8 @@ from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, telling, told, written
 from turnkeeper.core.prompts import prompt_name
-from turnkeeper.core.session import (
-    Account,
-    Breakers,
-    Entry,
-    Flag,
-    Head,
-    LeaseState,
-    LeftOut,
-    RunnerKind,
-    Usage,
-)
+from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind
+from turnkeeper.core.usage import Usage
 
 #: Flags and step times that a head remembers: it is written with every step.
 MAX_FLAGS = 20

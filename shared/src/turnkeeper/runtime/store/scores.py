@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from turnkeeper.core.companion import CompanionOf
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.scoring import Score
-from turnkeeper.core.session import CompanionOf, Head
+from turnkeeper.core.session import Head
 from turnkeeper.core.stops import STOPS
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
