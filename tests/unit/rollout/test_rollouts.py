@@ -118,6 +118,16 @@ def test_a_share_that_is_none_is_refused_and_changes_nothing(kit: MemoryKit, per
     assert kit.rollouts.store.get("clerk") is None
 
 
+def test_what_was_taken_back_is_not_promoted_by_whoever_has_not_seen_that(kit: MemoryKit) -> None:
+    kit.rollouts.spec(OLD, "acme", "ann")
+    kit.rollouts.set(NEW, actor="ops", share_percent=10)
+    kit.rollouts.abort("clerk", actor="turnkeeper", reason="it trips")
+    with pytest.raises(InvalidRequest, match="it trips"):
+        kit.rollouts.promote("clerk", actor="ops")
+    assert kit.rollouts.set(NEW, actor="ops", share_percent=100).state == "running"
+    assert kit.rollouts.promote("clerk", actor="ops").state == "promoted"
+
+
 def test_only_tenants_that_are_named(kit: MemoryKit) -> None:
     rolled(kit, 100, tenants=("acme",))
     assert begin(kit, tenant="acme").version == version(NEW)

@@ -191,6 +191,10 @@ class Rollouts:
         before = self.store.get(agent)
         if before is None or before.state == state:
             raise InvalidRequest(f"there is no rollout of {agent} that could be {state}")
+        if state == "promoted" and before.state == "aborted":
+            # It may have been taken back by itself a moment ago: whoever promotes has not seen that.
+            why = f" ({before.reason})" if before.reason else ""
+            raise InvalidRequest(f"the rollout of {agent} was aborted{why}: begin again with `turnkeeper rollout set`")
         after = replace(before, state=state, reason=reason, number=before.number + 1)
         return self._changed(before, after, actor)
 
