@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
 from turnkeeper.ports import Alerts, Clock, ConditionFailed, Prices
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.scoring import LEAST_TURNS, STANDARD_ERRORS, falls
+from turnkeeper.runtime.scoring import beyond_chance, enough_turns, falls
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores, Sums
 from turnkeeper.runtime.store.tenants import Tenants
@@ -26,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: A change is in force in every process after this long.
 SECONDS = 5.0
-#: What has to have risen of the share of turns that trip.
-LEAST_RISE = 0.1
 
 
 @dataclass
@@ -288,9 +285,8 @@ class RolloutWatch:
 
 
 def _rise_of_trips(stable: Sums, candidate: Sums) -> tuple[float, float] | None:
-    if stable.turns < LEAST_TURNS or candidate.turns < LEAST_TURNS:
+    if not enough_turns(stable.turns, candidate.turns):
         return None
     was, is_now = stable.trips / stable.turns, candidate.trips / candidate.turns
     both = (stable.trips + candidate.trips) / (stable.turns + candidate.turns)
-    error = math.sqrt(max(both * (1 - both), 1e-9) * (1 / stable.turns + 1 / candidate.turns))
-    return (was, is_now) if is_now - was >= LEAST_RISE and (is_now - was) / error >= STANDARD_ERRORS else None
+    return (was, is_now) if beyond_chance(is_now - was, both, stable.turns, candidate.turns) else None

@@ -28,8 +28,8 @@ WINDOW_HOURS = 2
 BASELINE_DAYS = 3
 #: With fewer turns than this, chance says more than the agent does.
 LEAST_TURNS = 20
-#: What has to have fallen, as a share of the turns that pass, and by how many standard errors.
-LEAST_FALL = 0.1
+#: How far apart two shares of turns have to be, and by how many standard errors.
+LEAST_DIFFERENCE = 0.1
 STANDARD_ERRORS = 3.0
 TELL_AGAIN = timedelta(hours=6)
 
@@ -100,18 +100,18 @@ class ScoreWatch:
         now = self.clock.now()
         for agent in self.catalog.agents:
             before = now - timedelta(hours=WINDOW_HOURS)
-            latest = self._merged(agent, before, now + timedelta(hours=1))
+            left_out = self.left_out(agent)
+            latest = self._merged(agent, left_out, before, now + timedelta(hours=1))
             if latest.turns < LEAST_TURNS:
                 continue
-            usual = self._merged(agent, before - timedelta(days=BASELINE_DAYS), before)
+            usual = self._merged(agent, left_out, before - timedelta(days=BASELINE_DAYS), before)
             for name, was, is_now in falls(usual, latest):
                 if self.scores.tell_of_fall(agent, name, now, again_after=TELL_AGAIN):
                     subject = f"{name} of agent {agent} fell: {is_now:.0%} of its turns pass, {was:.0%} did"
                     data = {"agent": agent, "score": name, "turns": latest.turns, "was": was, "is": is_now}
                     self.alerts.alert("score_fell", subject, data)
 
-    def _merged(self, agent: str, since: datetime, until: datetime) -> Sums:
-        left_out = self.left_out(agent)
+    def _merged(self, agent: str, left_out: str | None, since: datetime, until: datetime) -> Sums:
         return merged(sums for version, sums in self.scores.sums(agent, since, until).items() if version != left_out)
 
 
@@ -119,10 +119,26 @@ def falls(usual: Sums, latest: Sums) -> Iterator[tuple[str, float, float]]:
     """Names of checks that fewer turns pass than usual, with both shares: by more than chance explains."""
     for name, (count, _, _, failed) in latest.scores.items():
         usual_count, _, _, usual_failed = usual.scores.get(name, (0, 0, 0, 0))
-        if count < LEAST_TURNS or usual_count < LEAST_TURNS:
+        if not enough_turns(usual_count, count):
             continue
         was, is_now = 1 - usual_failed / usual_count, 1 - failed / count
         both = 1 - (failed + usual_failed) / (count + usual_count)
-        error = math.sqrt(max(both * (1 - both), 1e-9) * (1 / count + 1 / usual_count))
-        if was - is_now >= LEAST_FALL and (was - is_now) / error >= STANDARD_ERRORS:
+        if beyond_chance(was - is_now, both, usual_count, count):
             yield name, was, is_now
+
+
+def enough_turns(*counts: int) -> bool:
+    """Whether shares of so many turns can be held against each other."""
+    return min(counts) >= LEAST_TURNS
+
+
+def beyond_chance(difference: float, both: float, *counts: int) -> bool:
+    """Whether two shares are further apart than chance explains, and than anybody need hear of.
+
+    Args:
+        difference: by which the one is above the other; below 0 where it is not.
+        both: the share of both together.
+        counts: of how many turns each is a share.
+    """
+    error = math.sqrt(max(both * (1 - both), 1e-9) * sum(1 / count for count in counts))
+    return difference >= LEAST_DIFFERENCE and difference / error >= STANDARD_ERRORS

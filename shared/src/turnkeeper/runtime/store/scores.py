@@ -62,7 +62,7 @@ class Sums:
     scores: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
 
     def add(self, item: Mapping[str, Any]) -> None:
-        for name in ("turns", "cost_nanousd", "steps", "busy_ms", "trips"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + int(item.get(name, 0)))
         for name, value in item.items():
             kind, _, score = name.partition(":")
@@ -74,6 +74,7 @@ class Sums:
         return total / MILLI / count if count else None
 
 
+_COUNTS = ("turns", "cost_nanousd", "steps", "busy_ms", "trips")
 _KINDS = ("n", "sum", "squares", "failed")
 
 
@@ -223,7 +224,7 @@ def merged(sums: Iterable[Sums]) -> Sums:
     """One for all of them."""
     total = Sums()
     for one in sums:
-        for name in ("turns", "cost_nanousd", "steps", "busy_ms", "trips"):
+        for name in _COUNTS:
             setattr(total, name, getattr(total, name) + getattr(one, name))
         for score, parts in one.scores.items():
             total.scores[score] = [a + b for a, b in zip(total.scores[score], parts, strict=True)]
