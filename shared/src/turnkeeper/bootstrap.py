@@ -59,6 +59,7 @@ from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
+from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
@@ -320,8 +321,7 @@ class Kit:
             logger.error("a plan means another agent: %s", problem)
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
-                for model in (agent.model, *agent.fallback_models):
-                    self.prices.rates(model, agent.model_options)
+                must_be_priced(self.prices, agent)
         _ = self.intake, self.treasury, self.dispatch
 
     # ---- secrets ----

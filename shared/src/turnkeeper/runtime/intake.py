@@ -31,6 +31,7 @@ from turnkeeper.core.versions import Deployed, done_in, limits_in, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
+from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.rollouts import Rollouts
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
@@ -127,8 +128,7 @@ class Intake:
         terms = self.tenants.terms(who.tenant_id)
         if not may_use(agent.name, terms.plan):
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
-        for model in (agent.model, *agent.fallback_models):
-            self.prices.rates(model, agent.model_options)
+        must_be_priced(self.prices, agent)
         return agent, terms
 
     def compose(self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str) -> Head:
@@ -164,8 +164,7 @@ class Intake:
         if self.rollouts is None:
             return spec_of(agent)
         spec = self.rollouts.spec(agent, tenant_id, user_id)
-        for model in (spec.model, *spec.fallback_models):
-            self.prices.rates(model, spec.model_options)
+        must_be_priced(self.prices, spec)
         return spec
 
     # ---- turns ----

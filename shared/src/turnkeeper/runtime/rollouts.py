@@ -16,6 +16,7 @@ from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
 from turnkeeper.ports import Alerts, Clock, ConditionFailed, Prices
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.scoring import beyond_chance, enough_turns, falls
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores, Sums
@@ -139,13 +140,13 @@ class Rollouts:
             self._must_cast_shadows(agent, chosen)
         for version in (chosen, others):
             spec = here if version == own else self.store.spec(agent.name, version)
-            if spec is not None and can_play(spec, here):
-                self._must_be_priced(spec)
-            else:
+            if spec is None or not can_play(spec, here):
                 raise InvalidRequest(
                     f"version {version[:12]} has a prompt that is made by code, which is not there any more: a rollout "
                     "is between prompts that are texts"
                 )
+            if self.prices is not None:
+                must_be_priced(self.prices, spec)
         after = Rollout(
             agent=agent.name,
             stable=others,
@@ -158,11 +159,6 @@ class Rollouts:
             number=before.number + 1 if before else 1,
         )
         return self._changed(before, after, actor)
-
-    def _must_be_priced(self, spec: Spec) -> None:
-        if self.prices is not None:
-            for model in (spec.model, *spec.fallback_models):
-                self.prices.rates(model, spec.model_options)
 
     def _must_cast_shadows(self, agent: Agent, version: str) -> None:
         if self.evals_plan is None:
