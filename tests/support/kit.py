@@ -10,30 +10,23 @@ kit, called in process, so its directives work.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tests.support.repository import REPOSITORY
-from turnkeeper.adapters.anthropic_errors import status_error
-from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.adapters.system import SystemClock
 from turnkeeper.core.agent import Agent, Limits
-from turnkeeper.core.errors import ProviderError
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.tools import Tool, ToolContext, ToolError, tool
-from turnkeeper.ports import Clock, Model, ModelReply, ModelRequest
+from turnkeeper.ports import Clock, Model
 from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.testing.memory_kit import MemoryKit as InMemory
 from turnkeeper.testing.memory_table import MemoryTable
-from turnkeeper_local.standin.errors import ApiError, new_request_id
-from turnkeeper_local.standin.model import StandIn
-from turnkeeper_local.standin.sse import events
-from turnkeeper_local.standin.validate import parse_body
+from turnkeeper_local.standin.in_process import StandInModel
 
 WHO = Identity(tenant_id="acme", user_id="ann", role="user")
 MODEL = "claude-sonnet-5-5"
@@ -62,48 +55,6 @@ POLICY: Mapping[str, Any] = {
         "admin": {"scopes": ["notes:read", "notes:write"], "admin": True},
     },
 }
-
-
-class StandInModel:
-    """A :class:`turnkeeper.ports.Model`: the stand-in without HTTP. ``requests`` is what it was sent."""
-
-    def __init__(self, clock: Clock, standin: StandIn | None = None) -> None:
-        self.standin = standin or StandIn()
-        self.requests: list[ModelRequest] = []
-        self._clock = clock
-
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
-        self.requests.append(request)
-        request_id = new_request_id()
-        try:
-            delivery = self.standin.answer(_body(request, max_tokens=request.max_tokens, stream=True))
-        except ApiError as error:
-            headers = error.headers(request_id)
-            raise status_error(
-                error.status, error.body(request_id), headers, certainty="unbilled", now=self._clock.now()
-            ) from error
-        takes = delivery.sleep_seconds + delivery.trickle_seconds
-        self._clock.sleep(min(takes, timeout_seconds))
-        if delivery.cut or takes > timeout_seconds:
-            usage = delivery.reply.usage()
-            raise ProviderError("the stream broke", retryable=True, certainty="unknown", usage=usage)
-        answer = PartialMessage()
-        for event in events(delivery.reply):
-            answer.feed(event)
-        return answer.reply(request_id)
-
-    def count_tokens(self, request: ModelRequest) -> int:
-        return self.standin.count_tokens({name: value for name, value in _body(request).items() if name != "metadata"})
-
-
-def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
-    """As the adapter writes it and the stand-in's server reads it: what is no JSON gets no further."""
-    body = {**request.options, "model": request.model, "messages": request.messages, **more}
-    if request.system:
-        body["system"] = request.system
-    if tools := [*request.tools, *request.options.get("tools", ())]:
-        body["tools"] = tools
-    return parse_body(json.dumps(body).encode())
 
 
 class MemoryKit(InMemory):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.kit import MODEL, WHO, MemoryKit, StandInModel
+from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.scripted import begin, check_session
 from turnkeeper import Agent, tool
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_local.standin.containers import Containers
+from turnkeeper_local.standin.in_process import StandInModel
 from turnkeeper_local.standin.model import StandIn
 
 SEARCH = {"type": "web_search_20260209", "name": "web_search", "max_uses": 2}

@@ -6,23 +6,21 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from turnkeeper.adapters.anthropic_errors import status_error
-from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.adapters.system import SystemClock
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.agent import Agent
-from turnkeeper.core.errors import ProviderError, SessionEnded, TurnkeeperError
+from turnkeeper.core.errors import SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head, Spec
 from turnkeeper.core.tools import Tool, ToolSet
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
-from turnkeeper.ports import InjectionDetector, Model, ModelReply, ModelRequest, Prices
+from turnkeeper.ports import InjectionDetector, Model, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store import codec
@@ -214,44 +212,7 @@ class CaseKit(Kit):
 
 
 def _stand_in() -> Model:
-    from turnkeeper_local.standin.model import StandIn
+    """So that the directives of a case's turns work."""
+    from turnkeeper_local.standin.in_process import StandInModel
 
-    return _StandIn(StandIn())
-
-
-class _StandIn:
-    """The stand-in model without HTTP, so that the directives of a case's turns work."""
-
-    def __init__(self, standin: Any) -> None:
-        self._standin = standin
-
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002 - the port's
-        from turnkeeper_local.standin.errors import ApiError, new_request_id
-        from turnkeeper_local.standin.sse import events
-
-        request_id = new_request_id()
-        try:
-            delivery = self._standin.answer(_body(request, max_tokens=request.max_tokens, stream=True))
-        except ApiError as error:
-            headers = error.headers(request_id)
-            now = datetime.now(UTC)
-            raise status_error(error.status, error.body(request_id), headers, certainty="unbilled", now=now) from error
-        if delivery.cut:
-            raise ProviderError("the stream broke", retryable=True, certainty="unknown", usage=delivery.reply.usage())
-        answer = PartialMessage()
-        for event in events(delivery.reply):
-            answer.feed(event)
-        return answer.reply(request_id)
-
-    def count_tokens(self, request: ModelRequest) -> int:
-        body = {name: value for name, value in _body(request).items() if name != "metadata"}
-        return int(self._standin.count_tokens(body))
-
-
-def _body(request: ModelRequest, **more: Any) -> Mapping[str, Any]:
-    body = {**request.options, "model": request.model, "messages": request.messages, **more}
-    if request.system:
-        body["system"] = request.system
-    if tools := [*request.tools, *request.options.get("tools", ())]:
-        body["tools"] = tools
-    return body
+    return StandInModel()
