@@ -59,7 +59,7 @@ def verdict(stage: Stage, judge: Judge, trajectory: Trajectory) -> Score:
         return judging.failed(error.code)
     if head.status != "idle":
         return judging.failed(head.stop.reason if head.stop else head.status)
-    return judging.verdict(kit.trajectory(head).output_text, judge.at_least)
+    return judging.verdict(kit.trajectory(head.tenant_id, head.session_id).output_text, judge.at_least)
 
 
 def sessions_of(cases: Iterable[OneCase]) -> int:

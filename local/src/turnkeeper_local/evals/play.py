@@ -7,29 +7,23 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from turnkeeper.adapters.system import SystemClock
-from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
-from turnkeeper.core.session import Head, Spec
+from turnkeeper.core.session import Head
 from turnkeeper.core.tools import Tool, ToolSet
-from turnkeeper.core.trajectory import Trajectory, trajectory_of
+from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.ports import InjectionDetector, Model, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
-from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
-from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper.testing.memory_queue import MemoryQueue
-from turnkeeper.testing.memory_table import MemoryTable
-from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+from turnkeeper.testing.memory_kit import BareMemoryKit
 from turnkeeper_local.evals.cases import Inputs
 from turnkeeper_local.evals.script import Script, fake
 
@@ -95,7 +89,7 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
     assert head is not None
     if isinstance(model, Script) and model.asked_for_more:
         raise Unplayable(f"the script is over after {len(inputs.model or ())} answers, and the agent asks for more")
-    return kit.trajectory(head)
+    return kit.trajectory(head.tenant_id, head.session_id)
 
 
 def _agent(stage: Stage, name: str, inputs: Inputs) -> Agent:
@@ -130,61 +124,21 @@ class _Impatient(SystemClock):
         self._slept_seconds += seconds
 
 
-class CaseKit(Kit):
-    """A kit in memory with one agent."""
+class CaseKit(BareMemoryKit):
+    """A kit in memory with one agent, run on the caller's thread."""
 
     def __init__(self, stage: Stage, agent: Agent, model: Model) -> None:
-        super().__init__(Settings.model_validate({"table": "memory", "root": stage.root, "identity": "local"}))
+        super().__init__(
+            Catalog({agent.name: agent}),
+            stage.policy,
+            model,
+            detector=stage.detector,
+            prices=stage.prices,
+            root=stage.root,
+        )
         # With Claude, time is what it is.
         if stage.live is None:
             self.clock = _Impatient()
-        self._stage = stage
-        self._agent = agent
-        self._model = model
-
-    @cached_property
-    def policy(self) -> Policy:
-        return self._stage.policy
-
-    @cached_property
-    def catalog(self) -> Catalog:
-        return Catalog({self._agent.name: self._agent})
-
-    @cached_property
-    def prices(self) -> Prices:
-        return self._stage.prices
-
-    @cached_property
-    def detector(self) -> InjectionDetector:
-        return self._stage.detector
-
-    @cached_property
-    def model(self) -> Model:
-        return self._model
-
-    @cached_property
-    def table(self) -> MemoryTable:
-        return MemoryTable()
-
-    @cached_property
-    def blobs(self) -> MemoryBlobs:
-        return MemoryBlobs()
-
-    @cached_property
-    def queue(self) -> MemoryQueue:
-        return MemoryQueue(self.clock)
-
-    @cached_property
-    def turns(self) -> RecordedTurns:
-        return RecordedTurns()
-
-    @cached_property
-    def alerts(self) -> RecordedAlerts:
-        return RecordedAlerts()
-
-    @cached_property
-    def tokens(self) -> SignedTokens:
-        return SignedTokens(lambda: ["a key for cases"])
 
     def turn(self, who: Identity, agent: Agent, text: Any, head: Head | None, metadata: Mapping[str, Any]) -> Head:
         """One input, run until the session rests, by whichever runner it asks for."""
@@ -201,14 +155,6 @@ class CaseKit(Kit):
             if head.handoff is not None and head.handoff.delay_seconds:
                 self.clock.sleep(head.handoff.delay_seconds)
         raise Unplayable("the session does not come to rest")
-
-    def trajectory(self, head: Head) -> Trajectory:
-        transcript = self.sessions.load(head.tenant_id, head.session_id)
-        try:
-            spec = self.sessions.spec_of(transcript)
-        except codec.Lost:
-            spec = Spec(model="", system="", tools=())
-        return trajectory_of(transcript.head, transcript.entries, spec, transcript.plan)
 
 
 def _stand_in() -> Model:

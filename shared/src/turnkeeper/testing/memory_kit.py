@@ -15,7 +15,8 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Entry, Head
-from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Table
+from turnkeeper.core.trajectory import Trajectory, trajectory_of
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Table
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
@@ -33,12 +34,12 @@ DEFAULT_TENANT = "acme"
 Runner = Literal["threads", "inline", "none"]
 
 
-class MemoryKit(Kit):
-    """A :class:`turnkeeper.bootstrap.Kit` in memory, with these agents, this policy and this model.
+class BareMemoryKit(Kit):
+    """A :class:`turnkeeper.bootstrap.Kit` with these agents, this policy and this model, whose store, queue and alerts
+    are in memory. Nobody runs what it starts, and its tools find the world as it is.
 
-    Whatever asks for the turn Lambda gets a runner in a thread (``runner="threads"``), at once on the caller's own
-    thread (``"inline"``), or none at all (``"none"``: the test says when, with :meth:`run`). What lands on the queue
-    stays there until :meth:`work` plays the worker.
+    Args:
+        detector, prices: the kit's own where there is none.
     """
 
     def __init__(
@@ -47,25 +48,15 @@ class MemoryKit(Kit):
         policy: Policy,
         model: Model,
         *,
-        clock: Clock | None = None,
-        ids: Ids | None = None,
         detector: InjectionDetector | None = None,
-        runner: Runner = "threads",
-        allowance: Allowance | None = None,
+        prices: Prices | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(Settings.model_validate({"table": "memory", "identity": "local"} | settings))
-        self.clock = clock or SystemClock()
-        self.ids = ids or SystemIds()
-        self.runner: Runner = runner
-        #: What the turn Lambda's stand-in gives a turn.
-        self.allowance = allowance or Allowance(runner="lambda", turn_seconds=840, hard_seconds=890)
         self.signing_keys = ["a signing key of the tests"]
         self._given = (catalog, policy, model)
         self._given_detector = detector
-        self._threads: list[threading.Thread] = []
-
-    # ---- what is wired otherwise ----
+        self._given_prices = prices
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -78,6 +69,14 @@ class MemoryKit(Kit):
     @cached_property
     def model(self) -> Model:
         return self._given[2]
+
+    @cached_property
+    def detector(self) -> InjectionDetector:
+        return self._given_detector or super().detector
+
+    @cached_property
+    def prices(self) -> Prices:
+        return self._given_prices or super().prices
 
     @cached_property
     def table(self) -> Table:
@@ -93,7 +92,7 @@ class MemoryKit(Kit):
 
     @cached_property
     def turns(self) -> RecordedTurns:
-        return RecordedTurns(on_start=self._start)
+        return RecordedTurns()
 
     @cached_property
     def alerts(self) -> RecordedAlerts:
@@ -103,6 +102,45 @@ class MemoryKit(Kit):
     def tokens(self) -> SignedTokens:
         return SignedTokens(lambda: self.signing_keys)
 
+    def trajectory(self, tenant_id: str, session_id: str, *, turn_only: bool = False) -> Trajectory:
+        """A session, or its latest turn, as evaluators read it."""
+        transcript = self.sessions.load(tenant_id, session_id)
+        spec = self.sessions.spec_of(transcript)
+        return trajectory_of(transcript.head, transcript.entries, spec, transcript.plan, turn_only=turn_only)
+
+
+class MemoryKit(BareMemoryKit):
+    """A kit in memory that runs what it starts, and whose tools find what a test gives them.
+
+    Whatever asks for the turn Lambda gets a runner in a thread (``runner="threads"``), at once on the caller's own
+    thread (``"inline"``), or none at all (``"none"``: the test says when, with :meth:`run`). What lands on the queue
+    stays there until :meth:`work` plays the worker.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        policy: Policy,
+        model: Model,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        runner: Runner = "threads",
+        allowance: Allowance | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(catalog, policy, model, **more)
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+        self.runner: Runner = runner
+        #: What the turn Lambda's stand-in gives a turn.
+        self.allowance = allowance or Allowance(runner="lambda", turn_seconds=840, hard_seconds=890)
+        self._threads: list[threading.Thread] = []
+
+    @cached_property
+    def turns(self) -> RecordedTurns:
+        return RecordedTurns(on_start=self._start)
+
     @cached_property
     def tool_values(self) -> MemoryValues:
         return MemoryValues()
@@ -110,10 +148,6 @@ class MemoryKit(Kit):
     @cached_property
     def web(self) -> MemoryWeb:
         return MemoryWeb()
-
-    @cached_property
-    def detector(self) -> InjectionDetector:
-        return self._given_detector or super().detector
 
     # ---- runners ----
 

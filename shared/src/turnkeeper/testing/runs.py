@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from turnkeeper.core import audit
 from turnkeeper.core.money import NANO
 from turnkeeper.core.session import Entry, Head, Status, Stop, StopReason
-from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
+from turnkeeper.core.trajectory import Call, Trajectory
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.testing.fakes import Execution
@@ -63,12 +63,12 @@ class Run:
     @property
     def trajectory(self) -> Trajectory:
         """The whole session as evaluators read it."""
-        return self._trajectory(turn_only=False)
+        return self._bench.kit.trajectory(self.tenant, self.session_id)
 
     @property
     def turn(self) -> Trajectory:
         """Its latest turn, likewise."""
-        return self._trajectory(turn_only=True)
+        return self._bench.kit.trajectory(self.tenant, self.session_id, turn_only=True)
 
     @property
     def status(self) -> Status:
@@ -177,14 +177,6 @@ class Run:
         assert problems == [], f"the audit chain: {problems}"
         recorded = [(record["tool_use_id"], record["outcome"]) for record in records if record["kind"] == "tool_call"]
         assert recorded == [(call.tool_use_id, call.outcome) for call in self.calls()], "audit and transcript differ"
-
-    # ---- inside ----
-
-    def _trajectory(self, *, turn_only: bool) -> Trajectory:
-        sessions = self._bench.kit.sessions
-        transcript = sessions.load(self.tenant, self.session_id)
-        spec = sessions.spec_of(transcript)
-        return trajectory_of(transcript.head, transcript.entries, spec, transcript.plan, turn_only=turn_only)
 
 
 def outcome_of(run: Run) -> Mapping[str, Any]:

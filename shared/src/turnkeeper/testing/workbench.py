@@ -124,21 +124,21 @@ class Workbench:
     def kit(self) -> MemoryKit:
         """What is below: the ports and services, for what this class has no word for."""
         agents = {name: self._workshop.fitted(agent) for name, agent in self._catalog.agents.items()}
+        policy = policy_of(self._policy)
         kit = _Kit(
             Catalog(agents, self._catalog.broken),
-            policy_of(self._policy),
+            policy,
             self._current,
             clock=self.clock,
             ids=SeededIds(),
             runner="none",
             root=self._root,
             detector=self._detector,
+            prices=None if policy.models else self._prices,
         )
         kit.crash_point = self._crash_point
         kit.parallel = VirtualParallel(self.clock)
         vars(kit)["tool_values"] = self.values
-        if self._prices is not None and not kit.policy.models:
-            vars(kit)["prices"] = self._prices
         return kit
 
     # ---- running ----
