@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.adapters.table_values import item_from_wire
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store import keys
+
+logger = logging.getLogger(__name__)
+
+
+def each(
+    event: Mapping[str, Any], see: Callable[[Mapping[str, Any]], None], passed_over: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Show each record of a batch once, and say what of it is given back, as Lambda takes it.
+
+    One that cannot be read or written now is given back, with those behind it, as a stream has it. One that can never
+    be is logged and passed over, so that it holds up nothing.
+    """
+    for record in event.get("Records", []):
+        try:
+            see(record)
+        except Exception as error:
+            if isinstance(error, TurnkeeperError) and error.retryable:
+                logger.warning("a record is put back: %s", error)
+                return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
+            logger.exception("a record is passed over: %s", record.get("eventID"))
+            passed_over()
+    return {"batchItemFailures": []}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,17 @@ it writes the table, which the observer must not be able to, since it watches ov
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from functions.observe.records import Changed, changed
+from functions.observe.records import Changed, changed, each
 from functions.score.telling import Telling
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
-from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.runtime.store import codec
 from turnkeeper.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 @cache
@@ -35,25 +32,16 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     has it; one that can never be is set aside: counted, logged, and passed over."""
     kit = _kit()
     telling = Telling()
-    failures: list[dict[str, str]] = []
-    for record in event.get("Records", []):
-        try:
-            if (head := _ended(changed(record))) is not None:
-                if (scores := kit.scorer.score(head)) is not None:
-                    telling.scored(head.agent, scores)
-                telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
-        except TurnkeeperError as error:
-            if error.retryable:
-                logger.warning("a record is put back: %s", error)
-                failures = [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]
-                break
-            logger.exception("a turn is not scored: %s", record.get("eventID"))
-            telling.set_aside()
-        except Exception:
-            logger.exception("a turn is not scored: %s", record.get("eventID"))
-            telling.set_aside()
+
+    def see(record: Mapping[str, Any]) -> None:
+        if (head := _ended(changed(record))) is not None:
+            if (scores := kit.scorer.score(head)) is not None:
+                telling.scored(head.agent, scores)
+            telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
+
+    given_back = each(event, see, passed_over=telling.set_aside)
     telling.flush()
-    return {"batchItemFailures": failures}
+    return given_back
 
 
 def _ended(change: Changed | None) -> Head | None:
