@@ -17,7 +17,7 @@ from turnkeeper_local.evals.capture import Captured, capture, file_name
 from turnkeeper_local.evals.cases import Inputs, read
 from turnkeeper_local.evals.play import CaseKit, Stage, _agent, play
 from turnkeeper_local.evals.privacy import Privacy
-from turnkeeper_local.evals.script import Answer, Faked, Script
+from turnkeeper_local.evals.script import Answer, Faked, scripted
 
 KEY = "sk-ant-api03-" + "a1B2" * 20
 PASSWORD = "correct horse battery"
@@ -29,7 +29,7 @@ def session(
     """A session of the project's clerk, as production would have stored it."""
     stage = Stage.of(project)
     agent = _agent(stage, "clerk", Inputs(turns=["-"], tools=tools))
-    kit = CaseKit(stage, agent, Script(model, agent.model))
+    kit = CaseKit(stage, agent, scripted(model, agent.model))
     head = None
     for turn in turns:
         head = kit.turn(Identity("acme", "ann", role), agent, turn, head, {})

@@ -25,7 +25,7 @@ from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_kit import BareMemoryKit
 from turnkeeper_local.evals.cases import Inputs
-from turnkeeper_local.evals.script import Script, fake
+from turnkeeper_local.evals.script import fake, is_over, scripted
 
 #: A turn that is handed on more often than this goes round in circles.
 _MOST_RUNS = 50
@@ -72,8 +72,8 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
         Unplayable: it says so itself.
     """
     given = _agent(stage, agent, inputs)
-    model: Model = stage.live or (Script(inputs.model, given.model) if inputs.model is not None else _stand_in())
-    kit = CaseKit(stage, given, model)
+    script = scripted(inputs.model, given.model) if inputs.model is not None else None
+    kit = CaseKit(stage, given, stage.live or script or _stand_in())
     role = inputs.role or stage.policy.default_role
     if role not in stage.policy.roles:
         raise Unplayable(f"there is no role {role!r} in policy.toml")
@@ -87,7 +87,7 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
     except TurnkeeperError as error:
         raise Unplayable(str(error)) from error
     assert head is not None
-    if isinstance(model, Script) and model.asked_for_more:
+    if script is not None and is_over(script, inputs.model or ()):
         raise Unplayable(f"the script is over after {len(inputs.model or ())} answers, and the agent asks for more")
     return kit.trajectory(head.tenant_id, head.session_id)
 

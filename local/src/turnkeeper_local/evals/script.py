@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from turnkeeper import Tool, ToolContext, ToolDenied, ToolError
 from turnkeeper.core.breakers import call_hash
 from turnkeeper.core.errors import ProviderError
-from turnkeeper.ports import ModelReply, ModelRequest
+from turnkeeper.ports import ModelReply
+from turnkeeper.testing.script import ScriptedModel, fail, say
 
 Arguments = dict[str, Any]
 #: Tokens that an answer of a script reports, unless it says otherwise: what a case costs stays the same.
@@ -60,41 +61,31 @@ class Answer(_Part):
         ]
         return [*words, *uses, *self.content]
 
-
-class Script:
-    """A :class:`turnkeeper.ports.Model` that says the answers in their order. One that is asked for more says that the
-    script is over, once, so that the case ends; the run tells it."""
-
-    def __init__(self, answers: list[Answer], model: str) -> None:
-        self._answers = list(answers)
-        self._model = model
-        self._number = 0
-        self.asked_for_more = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._answers)
-
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002 - the port's
-        self._number += 1
-        if not self._answers:
-            self.asked_for_more += 1
-            return self._reply([{"type": "text", "text": "(the case's script is over)"}], "end_turn", dict(USAGE))
-        answer = self._answers.pop(0)
-        if answer.fail is not None:
-            retryable = answer.fail in (408, 429) or answer.fail >= 500
-            raise ProviderError(
-                f"the API answered {answer.fail}", status_code=answer.fail, retryable=retryable, certainty="unbilled"
-            )
-        blocks = answer.blocks(self._number)
+    def given(self, number: int, model: str) -> ModelReply | ProviderError:
+        """As a script's answer of this number."""
+        if self.fail is not None:
+            return fail(self.fail)
+        blocks = self.blocks(number)
         calls = any(block.get("type") == "tool_use" for block in blocks)
-        return self._reply(blocks, answer.stop or ("tool_use" if calls else "end_turn"), answer.usage)
+        return _reply(number, model, blocks, self.stop or ("tool_use" if calls else "end_turn"), self.usage)
 
-    def _reply(self, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> ModelReply:
-        return ModelReply(f"msg_{self._number:04d}", self._model, content, stop, usage, None)
 
-    def count_tokens(self, request: ModelRequest) -> int:
-        return 100 + sum(len(str(message)) for message in request.messages) // 3
+def scripted(answers: Sequence[Answer], model: str) -> ScriptedModel:
+    """The model of a case. One that is asked for more says that the script is over, so that the case ends;
+    :func:`is_over` tells it."""
+    given = [answer.given(number, model) for number, answer in enumerate(answers, 1)]
+    end = _reply(len(given) + 1, model, [say("(the case's script is over)")], "end_turn", dict(USAGE))
+    return ScriptedModel(*given, then=end)
+
+
+def is_over(script: ScriptedModel, answers: Sequence[Answer]) -> bool:
+    """Whether more was asked than the script holds."""
+    return len(script.requests) > len(answers)
+
+
+def _reply(number: int, model: str, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> ModelReply:
+    # Numbered within the case: what a run writes down is the same each time.
+    return ModelReply(f"msg_{number:04d}", model, content, stop, usage, None)
 
 
 # ---- the tools ----
