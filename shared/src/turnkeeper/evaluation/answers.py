@@ -10,6 +10,7 @@ from typing import Any
 
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Trajectory
+from turnkeeper.evaluation.schema import misfit
 
 #: What comes behind "I cannot" in a report of what was looked for, and in turns of speech.
 _REPORTS = (
@@ -99,8 +100,6 @@ class JsonAnswer:
     schema: Mapping[str, Any]
 
     def score(self, trajectory: Trajectory) -> Iterator[Score]:
-        from jsonschema import Draft202012Validator  # 75 ms
-
         text = trajectory.output_text
         if fenced := _FENCE.match(text):
             text = fenced["inside"]
@@ -109,8 +108,5 @@ class JsonAnswer:
         except ValueError:
             yield Score.check("json_answer", False, "the answer is no JSON", trajectory.last_seq)
             return
-        error = next(iter(Draft202012Validator(dict(self.schema)).iter_errors(value)), None)
-        reason = "it fits the schema"
-        if error is not None:
-            reason = f"{'.'.join(map(str, error.absolute_path)) or 'it'} does not fit the schema ({error.validator})"
-        yield Score.check("json_answer", error is None, reason, trajectory.last_seq)
+        wrong = misfit(self.schema, value, whole="it")
+        yield Score.check("json_answer", wrong is None, wrong or "it fits the schema", trajectory.last_seq)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from turnkeeper.core.breakers import call_hash
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Trajectory
+from turnkeeper.evaluation.schema import misfit
 
 Mode = Literal["exact", "in_order", "any_order", "subset"]
 
@@ -47,13 +48,8 @@ def _problem(call: Call, trajectory: Trajectory) -> str | None:
         return f"the arguments of {call.tool} are no JSON object"
     if definition.input_schema is None:
         return None
-    from jsonschema import Draft202012Validator  # 75 ms
-
-    error = next(iter(Draft202012Validator(definition.input_schema).iter_errors(dict(call.arguments))), None)
-    if error is None:
-        return None
-    where = ".".join(map(str, error.absolute_path)) or "the arguments"
-    return f"{call.tool}: {where} does not fit the schema ({error.validator})"
+    wrong = misfit(definition.input_schema, dict(call.arguments), whole="the arguments")
+    return None if wrong is None else f"{call.tool}: {wrong}"
 
 
 @dataclass(frozen=True)
