@@ -14,6 +14,7 @@ from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
 from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_infra import names
+from turnkeeper_local.cli.logs import part_of
 
 
 def kept_otherwise(deployment: Deployment, days: int) -> list[str]:
@@ -47,3 +48,15 @@ def test_a_failed_wake_leaves_the_line_that_is_counted(caplog: pytest.LogCapture
     EcsWakes(client, "Turnkeeper/worker", 10, ManualClock()).at_least(1)
     (record,) = caplog.records
     assert json.loads(LambdaPowertoolsFormatter().format(record))["code"] == names.WAKE_FAILED
+
+
+def test_the_command_line_shows_what_every_function_logs(templates: dict[str, dict[str, Any]]) -> None:
+    ours = {
+        id: resource["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+        for template in templates.values()
+        for id, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function"
+        and resource["Properties"].get("Handler", "").startswith("functions.")
+    }
+    assert len(ours) > 4
+    assert [id for id, group in ours.items() if part_of(group) is None] == []

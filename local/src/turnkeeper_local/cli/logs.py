@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from turnkeeper_local.cli.output import Output
 
 _GROUPS = {
-    "FrontDoorLogs": "api", "TurnLogs": "turn", "ObserverLogs": "observe", "SweepLogs": "sweep", "Logs": "worker"
+    "FrontDoorLogs": "api", "TurnLogs": "turn", "ObserverLogs": "observe", "ScorerLogs": "score",
+    "SweepLogs": "sweep", "Logs": "worker",
 }  # fmt: skip
 """Parts by how the logical ids of their log groups begin, without the hash at the end."""
 _FILES = {"worker": "worker", "standin": "standin", "supervisor": "supervisor", "ministack": "emulator"}
@@ -30,8 +31,8 @@ PARTS = (*dict.fromkeys([*_GROUPS.values(), *_FILES.values()]),)
 _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CRITICAL")}
 """What is shown of a part that nobody named: these say much that is about no session."""
 _COLOURS = {
-    "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "sweep": "yellow", "standin": "white",
-    "supervisor": "white", "emulator": "bright_black",
+    "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "score": "blue", "sweep": "yellow",
+    "standin": "white", "supervisor": "white", "emulator": "bright_black",
 }  # fmt: skip
 _LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _RUNTIME = re.compile(r"(START|END|REPORT|INIT_START) ")
@@ -253,9 +254,14 @@ class Stream:
         stacks, logs = (make(name, endpoint_url=place.endpoint_url) for name in ("cloudformation", "logs"))
         for stack in (f"{place.stacks}Api", f"{place.stacks}Worker"):
             for resource in _log_groups(stacks, stack):
-                part = _GROUPS.get(re.sub(r"[0-9A-F]{8}$", "", resource["LogicalResourceId"]))
+                part = part_of(resource["LogicalResourceId"])
                 if part and self._wants(part):
                     yield GroupSource(part, logs, resource["PhysicalResourceId"], self._since)
+
+
+def part_of(group: str) -> str | None:
+    """The part that logs into the group of this logical id; None where it is none of the kit's."""
+    return _GROUPS.get(re.sub(r"[0-9A-F]{8}$", "", group))
 
 
 def _log_groups(client: Any, stack: str) -> Iterator[dict[str, Any]]:
