@@ -274,7 +274,7 @@ def _down(home: Home, *, forget: bool) -> bool:
 
 def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:
     """As an operator does after the first deploy."""
-    client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
+    client: SecretsManagerClient = ministack.client("secretsmanager")
     client.put_secret_value(SecretId=deployed.model_secret_id, SecretString=key)
 
 

@@ -54,7 +54,7 @@ def make_live(ministack: Ministack, turn_function: str, code: bytes | None = Non
     CloudFormation publishes a version when the template of a function changes. A parameter's value is not in the
     template, and code that was given to the function directly is not either.
     """
-    client: LambdaClient = ministack.session().client("lambda", endpoint_url=ministack.endpoint_url)
+    client: LambdaClient = ministack.client("lambda")
     stack = turn_function.split(":")[6].split("-", maxsplit=1)[0]
     functions = [
         function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
@@ -54,14 +54,19 @@ class Ministack:
         keys = self.environment()
         return boto3.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
 
+    def client(self, service: str) -> Any:
+        """A client of one of its services."""
+        make: Any = self.session().client
+        return make(service, endpoint_url=self.endpoint_url)
+
     def bootstrap(self) -> None:
         """What `cdk bootstrap` would leave and `cdk deploy` looks for: an asset bucket and a version number.
 
         The roles that it would make too are not needed: the emulator lets anyone take on any.
         """
-        s3: S3Client = self.session().client("s3", endpoint_url=self.endpoint_url)
+        s3: S3Client = self.client("s3")
         s3.create_bucket(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}")
-        ssm: SSMClient = self.session().client("ssm", endpoint_url=self.endpoint_url)
+        ssm: SSMClient = self.client("ssm")
         ssm.put_parameter(
             Name="/cdk-bootstrap/hnb659fds/version", Value=_BOOTSTRAP_VERSION, Type="String", Overwrite=True
         )

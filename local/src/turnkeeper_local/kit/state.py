@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-
 from turnkeeper_local.kit.home import Home
-from turnkeeper_local.kit.ministack import REGION
+from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.processes import Started
 from turnkeeper_local.kit.record import Record
 
@@ -88,7 +86,7 @@ def holdings(home: Home) -> Holdings | None:
     if record.deployed is None or record.emulator is None:
         return None
     if process is not None and process.alive():
-        items = _of_running(str(record.emulator["endpoint_url"]), record.deployed["table_name"])
+        items = _of_running(Ministack(str(record.emulator["endpoint_url"]), process), record.deployed["table_name"])
     elif kept(home):
         items = _items(json.loads((home.state / _TABLES).read_text()))
     else:
@@ -102,15 +100,8 @@ def holdings(home: Home) -> Holdings | None:
     return Holdings(sessions, spent / _NANO)
 
 
-def _of_running(endpoint_url: str, table: str) -> Iterator[dict[str, Any]]:
-    client = boto3.client(
-        "dynamodb",
-        endpoint_url=endpoint_url,
-        region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - the emulator takes any
-    )
-    for page in client.get_paginator("scan").paginate(TableName=table):
+def _of_running(ministack: Ministack, table: str) -> Iterator[dict[str, Any]]:
+    for page in ministack.client("dynamodb").get_paginator("scan").paginate(TableName=table):
         yield from page["Items"]
 
 

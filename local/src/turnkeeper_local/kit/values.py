@@ -100,7 +100,7 @@ def put_secrets_away(ministack: Ministack) -> None:
 
 
 def _manager(ministack: Ministack) -> SecretsManagerClient:
-    client: SecretsManagerClient = ministack.session().client("secretsmanager", endpoint_url=ministack.endpoint_url)
+    client: SecretsManagerClient = ministack.client("secretsmanager")
     return client
 
 

@@ -95,7 +95,7 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
     """The turn Lambda's own settings, read back from the deployment, and what only the worker has. It imports what is
     locked for the project, as Lambda does, whatever the environment holds that it is started from."""
     leaves, package = kit_source(settings.source_root).module_paths
-    client: LambdaClient = ministack.session().client("lambda", endpoint_url=ministack.endpoint_url)
+    client: LambdaClient = ministack.client("lambda")
     function = client.get_function_configuration(FunctionName=deployed.turn_function)
     lambda_settings = dict(function["Environment"]["Variables"])
     lambda_settings.pop("PYTHONPATH", None)
