@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, get_origin, get_type_hints
 
 import pytest
 
 from tests.unit.cli.conftest import Cli
-from turnkeeper_local.cli.logs import Entry, FileSource, GroupSource, parse
+from turnkeeper_local.cli.commands.dev import logs
+from turnkeeper_local.cli.logs import PARTS, Entry, FileSource, GroupSource, parse
 
 AT = 1_790_000_000.0
 RAN = {
@@ -133,3 +135,9 @@ def test_an_age_that_is_none_is_refused(cli: Cli, state_folder: Path) -> None:
     told = cli("logs", "--since", "yesterday")
     assert told.exit_code == 2
     assert "5m" in told.stderr
+
+
+def test_the_help_names_every_part() -> None:
+    [parts, *_] = [told for told in get_type_hints(logs, include_extras=True).values() if get_origin(told) is Annotated]
+    [argument] = parts.__metadata__
+    assert argument.help == f"{', '.join(PARTS)}."

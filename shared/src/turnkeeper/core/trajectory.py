@@ -6,7 +6,7 @@ Derived from the stored entries alone, so a turn on Lambda, on a worker, in memo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from turnkeeper.core.session import Entry, Flag, Head, LeftOut, Plan, Spec, Status, Stop, ToolDefinition, ToolOutcome
@@ -169,13 +169,9 @@ def _call(seq: int, call: Block, answered: tuple[int, ToolOutcome, Block] | None
     result_seq, outcome, block = answered
     content = block.get("content") or []
     text = content if isinstance(content, str) else all_text_of(unwrap_blocks(content))
-    return Call(
-        seq=seq,
+    return replace(
+        asked,
         result_seq=result_seq,
-        tool_use_id=asked.tool_use_id,
-        tool=asked.tool,
-        arguments=asked.arguments,
-        raw_input=asked.raw_input,
         outcome=outcome.outcome,
         duration_ms=outcome.duration_ms,
         result=text,

@@ -30,7 +30,9 @@ def dev(
 def logs(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PART]...", help="api, turn, observe, sweep, worker, standin, supervisor, emulator."),
+        typer.Argument(
+            metavar="[PART]...", help="api, turn, observe, score, sweep, worker, standin, supervisor, emulator."
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     session: Annotated[
