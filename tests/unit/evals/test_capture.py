@@ -12,24 +12,26 @@ from hypothesis import strategies as st
 
 from turnkeeper.core.session import Spec, Transcript
 from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper.ports import Model
 from turnkeeper.runtime.intake import Identity
 from turnkeeper_local.evals.capture import Captured, capture, file_name
 from turnkeeper_local.evals.cases import Inputs, read
 from turnkeeper_local.evals.play import CaseKit, Stage, _agent, play
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_local.evals.script import Answer, Faked, scripted
+from turnkeeper_local.standin.in_process import StandInModel
 
 KEY = "sk-ant-api03-" + "a1B2" * 20
 PASSWORD = "correct horse battery"
 
 
 def session(
-    project: Path, turns: list[str], model: list[Answer], role: str = "buyer", **tools: Faked
+    project: Path, turns: list[str], model: list[Answer] | Model, role: str = "buyer", **tools: Faked
 ) -> tuple[Transcript, Spec]:
     """A session of the project's clerk, as production would have stored it."""
     stage = Stage.of(project)
     agent = _agent(stage, "clerk", Inputs(turns=["-"], tools=tools))
-    kit = CaseKit(stage, agent, scripted(model, agent.model))
+    kit = CaseKit(stage, agent, scripted(model, agent.model) if isinstance(model, list) else model)
     head = None
     for turn in turns:
         head = kit.turn(Identity("acme", "ann", role), agent, turn, head, {})
@@ -73,6 +75,22 @@ def test_it_replays_to_the_same_scores_and_holds_no_secret(project: Path) -> Non
         assert secret not in written
     assert "[email-1]" in written
     assert list(folder.glob("recorded/the-odd-day-*")), "a large result stands in a file of its own"
+
+
+def test_a_block_that_the_api_refused_stands_in_no_way(project: Path) -> None:
+    large = "\n".join(f"row {n}: {n * 7} pieces" for n in range(2000))
+    turn = (
+        f'Which? My key is {KEY}. [[tool count {{"item": "all"}}]][[refuse 2.0 Could not process]][[say 13993 pieces.]]'
+    )
+    transcript, spec = session(project, [turn], StandInModel(), count=Faked(result=large))
+    assert [entry.type for entry in transcript.entries].count("repair") == 1
+    made = capture(transcript, spec, Privacy(), name="refused")
+    judged = replayed(project, made)
+    assert {score.name: score.value for score in made.scores} == {
+        score.name: score.value for score in evaluate(EVERY_TURN, judged)
+    }
+    assert judged.output_text == "13993 pieces."
+    assert KEY not in "".join(file.read_text() for file in (project / "agents").rglob("evals/**/*") if file.is_file())
 
 
 def test_what_was_denied_is_denied_again(project: Path) -> None:
