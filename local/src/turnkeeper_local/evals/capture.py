@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from turnkeeper.core.decide import END_TASK, UPDATE_PLAN
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head, Spec, Transcript
 from turnkeeper.core.tools import Outcome
@@ -22,7 +23,7 @@ from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper_local.evals.privacy import Privacy
 
 #: Tools of the kit itself: they are run, not replayed.
-_KIT_TOOLS = frozenset({"end_task", "update_plan"})
+_KIT_TOOLS = frozenset({END_TASK, UPDATE_PLAN})
 #: Results that are longer stand in a file beside the cases.
 _INLINE_CHARS = 4_000
 #: In the place of pictures, which nobody can look through for what is nobody's business: one transparent dot.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from turnkeeper.core.decide import END_TASK
 from turnkeeper.core.session import Entry, Flag, Head, LeftOut, Plan, Spec, Status, Stop, ToolDefinition, ToolOutcome
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, all_text_of, text_of, tool_uses
@@ -121,7 +122,7 @@ def trajectory_of(
         done=head.done,
         system=spec.system if spec is not None else "",
         tools=tools,
-        granted_tools=(*head.shown_tools, *(("end_task",) if head.done == "end_task" else ())),
+        granted_tools=(*head.shown_tools, *((END_TASK,) if head.done == "end_task" else ())),
         inputs=tuple(all_text_of(list(entry.content)) for entry in inputs),
         input_seqs=tuple(entry.seq for entry in inputs),
         steps=tuple(_step(entry, answers) for entry in steps),

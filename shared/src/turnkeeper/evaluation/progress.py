@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.trajectory import Call, Step, Trajectory
 
@@ -69,4 +70,4 @@ def _is_news(call: Call, seen: Counter[str], trajectory: Trajectory) -> bool:
     seen[mark] += 1
     definition = trajectory.tools.get(call.tool)
     changes = definition is not None and definition.effect != "read"
-    return seen[mark] == 1 or (changes and call.outcome == "ok" and call.tool != "update_plan")
+    return seen[mark] == 1 or (changes and call.outcome == "ok" and call.tool != UPDATE_PLAN)
