@@ -21,7 +21,7 @@ from turnkeeper.adapters.anthropic_model import AnthropicModel
 from turnkeeper.adapters.system import SystemClock
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelReply, ModelRequest
-from turnkeeper_local.standin.in_process import StandInModel
+from turnkeeper_local.evals.standin import StandInModel
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "claude-sonnet-5-5"

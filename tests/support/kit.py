@@ -26,7 +26,7 @@ from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.testing.memory_kit import MemoryKit as InMemory
 from turnkeeper.testing.memory_table import MemoryTable
-from turnkeeper_local.standin.in_process import StandInModel
+from turnkeeper_local.evals.standin import StandInModel
 
 WHO = Identity(tenant_id="acme", user_id="ann", role="user")
 MODEL = "claude-sonnet-5-5"

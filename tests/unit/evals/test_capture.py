@@ -19,7 +19,7 @@ from turnkeeper_local.evals.cases import Inputs, read
 from turnkeeper_local.evals.play import CaseKit, Stage, _agent, play
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_local.evals.script import Answer, Faked, scripted
-from turnkeeper_local.standin.in_process import StandInModel
+from turnkeeper_local.evals.standin import StandInModel
 
 KEY = "sk-ant-api03-" + "a1B2" * 20
 PASSWORD = "correct horse battery"

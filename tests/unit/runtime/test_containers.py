@@ -9,8 +9,8 @@ from tests.support.scripted import begin, check_session
 from turnkeeper import Agent, tool
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper_local.evals.standin import StandInModel
 from turnkeeper_local.standin.containers import Containers
-from turnkeeper_local.standin.in_process import StandInModel
 from turnkeeper_local.standin.model import StandIn
 
 SEARCH = {"type": "web_search_20260209", "name": "web_search", "max_uses": 2}

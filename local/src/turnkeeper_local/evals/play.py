@@ -159,6 +159,6 @@ class CaseKit(BareMemoryKit):
 
 def _stand_in() -> Model:
     """So that the directives of a case's turns work."""
-    from turnkeeper_local.standin.in_process import StandInModel
+    from turnkeeper_local.evals.standin import StandInModel
 
     return StandInModel()
