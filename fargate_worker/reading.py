@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from turnkeeper.core.continuation import may_go_on
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.policy import Policy
+from turnkeeper.core.tracing import origin_of
 from turnkeeper.ports import Message, Tokens
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
@@ -88,7 +89,8 @@ class Reader:
         """Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe
         gains nothing: it has no scopes."""
         session_id = session_id_of_job(job.tenant_id, job.job_id)
-        who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role)
+        origin = origin_of(job.traceparent, job.job_id)
+        who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role, origin)
         request = NewSession(job.agent, job.input, job.metadata, "background")
         # Where it exists, this is a duplicate, or a runner died with it: either way it goes on from here.
         with contextlib.suppress(SessionBusy):

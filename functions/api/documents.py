@@ -105,6 +105,7 @@ class SessionDocument(_Facts, _Watch, TurnDocument, title="Session"):
     version: str | None = Field(
         description="Of its agent: prompt, model and tool definitions that it runs on. Null in sessions of 0.1."
     )
+    trace_id: str = Field(description="Of the latest turn: the caller's own where its request had a `traceparent`.")
     granted_tools: list[str]
     limits: Limits
     scores: list[ScoreDocument] = Field(description="Of all turns, in order; they come seconds after a turn has ended.")

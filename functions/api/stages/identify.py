@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from functions.api.http import Request
@@ -19,6 +20,7 @@ from turnkeeper.core.errors import Forbidden, Unauthenticated
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.reserved_tenants import is_reserved
+from turnkeeper.core.tracing import origin_of
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -52,7 +54,7 @@ def identify(request: Request, settings: Settings, policy: Policy) -> Identity:
             who = _from_headers({**local, **request.headers}, "admin")
     if len(who.role) > _ROLE_LENGTH:
         raise Unauthenticated(f"The role is longer than {_ROLE_LENGTH} characters.")
-    return who
+    return replace(who, origin=origin_of(request.headers.get("traceparent"), request.request_id))
 
 
 def _from_claims(claims: Mapping[str, Any], settings: Settings, policy: Policy) -> Identity:

@@ -24,9 +24,13 @@ from turnkeeper.core.lifecycle.losing import last_heard
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.stops import refusal_of
+from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
+
+#: By which the latest turn of the session that an answer tells of is found among the traces.
+TRACE_HEADER = "x-trace-id"
 
 
 def turn(kit: Kit, head: Head, number: int) -> Response:
@@ -35,14 +39,16 @@ def turn(kit: Kit, head: Head, number: int) -> Response:
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
         return Response.json(_earlier_turn(head, entries, number).dump())
     token = _token(kit, head)
-    if refused := _refusal(head, token):
-        return refused
-    return Response.json(TurnDocument(**_turn(kit, head, token)).dump(), 200 if head.resting else 202)
+    answer = _refusal(head, token) or Response.json(
+        TurnDocument(**_turn(kit, head, token)).dump(), 200 if head.resting else 202
+    )
+    return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
 def session(kit: Kit, who: Identity, head: Head) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
-    return Response.json(SessionDocument(**_session(kit, who, head)).dump())
+    answer = Response.json(SessionDocument(**_session(kit, who, head)).dump())
+    return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
 def rewound(kit: Kit, who: Identity, head: Head) -> Response:
@@ -62,6 +68,7 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
         **watch(kit, head),
         "role": head.role,
         "version": head.version,
+        "trace_id": turn_context(head).trace_id,
         "granted_tools": list(head.granted_tools),
         "limits": head.limits,
         "scores": _scores(kit, head),

@@ -22,6 +22,8 @@ class LostRunner(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
+    #: When it took the session, where it left no entry that tells so.
+    claimed_at: str | None = None
     #: When it last extended its lease.
     last_heard_at: str
     #: ``sweep``: nobody yet; the session was put on its way to another runner.

@@ -128,6 +128,20 @@ class TurnState:
     cancel_requested: bool = False
     #: Who asked for that.
     cancel_actor: str | None = None
+    #: The request that asked for it: see :mod:`turnkeeper.core.tracing`.
+    traceparent: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A runner that took the session up."""
+
+    id: str
+    kind: RunnerKind
+    claimed_at: str
+    #: Since when the session had been on its way to one.
+    asked_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +154,8 @@ class LeaseState:
     expires_at: int = 0
     #: Times in a row that a runner took the session and was gone before anything came of it.
     claims: int = 0
+    #: The runner that took it last, until an entry tells of it.
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +271,8 @@ class ToolOutcome:
     #: Size and SHA-256 of what the tool returned, before it was wrapped.
     result_bytes: int = 0
     result_sha256: str = ""
+    #: When its tool began; ``None`` where none did, or nobody saw.
+    began_at: str | None = None
     flag: Flag | None = None
     denial: Denial | None = None
 
@@ -308,6 +326,8 @@ class Entry:
     stop_reason: str | None = None
     duration_ms: int | None = None
     request_id: str | None = None
+    #: Number of the call in the ledger.
+    call: int | None = None
     #: Attempts it took, when more than one.
     attempts: int | None = None
     #: assistant: the system prompt that was sent, by its hash, where it was made for the session.
@@ -320,6 +340,8 @@ class Entry:
     status: Status | None = None
     stop: Stop | None = None
     runner: RunnerKind | None = None
+    #: The runner that this is the first sign of.
+    run: Run | None = None
     #: runner_lost: about the one that ``runner`` says the kind of.
     lost_runner: LostRunner | None = None
     #: user: written by the kit itself (a nudge), not by the user.

@@ -7,7 +7,7 @@ request's body can widen either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core.agent import Agent, Placement
@@ -26,6 +26,7 @@ from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
+from turnkeeper.core.tracing import NOWHERE, Origin
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, done_in, limits_in, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
@@ -47,6 +48,8 @@ class Identity:
     tenant_id: str
     user_id: str
     role: str
+    #: And in which request.
+    origin: Origin = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class Intake:
             created_at=iso(now),
             updated_at=iso(now),
             status="queued",
-            turn=TurnState(started_at=iso(now)),
+            turn=TurnState(started_at=iso(now), traceparent=who.origin.traceparent, request_id=who.origin.request_id),
             granted_tools=compose_grant(agent.all_tools(), terms.plan, role),
             limits=limits_of(limits_in(spec), terms.plan, role),
             retention_days=terms.plan.retention_days,
@@ -188,7 +191,14 @@ class Intake:
         must_take_input(head)  # before anything is fetched or written for it
         content, deployed, tools = self.content_of(value), self._deployed(head), self._tools(head)
         change = taking.begin_turn(
-            head, self.clock.now(), content, role=role, actor=actor, deployed=deployed, tools=tools
+            head,
+            self.clock.now(),
+            content,
+            role=role,
+            actor=actor,
+            deployed=deployed,
+            tools=tools,
+            origin=who.origin if who is not None else NOWHERE,
         )
         return self.sessions.write_at_rest(head, change, key)
 
@@ -260,6 +270,7 @@ class Intake:
             deployed=self._with_model(transcript, model) if model is not None else None,
             tools=self._tools(head),
             note=go_on_note(transcript.entries),
+            request_id=who.origin.request_id if who is not None else None,
         )
         return self.sessions.write_at_rest(head, change, key)
 

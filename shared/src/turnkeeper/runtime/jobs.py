@@ -31,6 +31,8 @@ class Job(Body):
     agent: AgentName
     input: Input
     metadata: Metadata
+    #: Of W3C Trace Context: the turn is part of that trace. One that cannot be read begins a trace of its own.
+    traceparent: str | None = Field(default=None, max_length=512)
 
 
 class Continue(Body):

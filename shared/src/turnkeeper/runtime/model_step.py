@@ -79,7 +79,7 @@ class ModelStep:
 
         def write(admitted: Admitted) -> Admitted:
             self.terms = admitted.terms  # Where they have changed, the next call starts from the new ones.
-            reserved = Reserved(admitted.reservation, self.terms.caps, want.rates.version)
+            reserved = Reserved(admitted.reservation, self.terms.caps, want.rates.version, admitted.waited_ms)
             # Not of the sheet's own head: it also counts attempts that failed before anything was written.
             first_attempt = sheet.stored.turn.attempts == 0
             window = self.window(want.rates) or 0

@@ -15,6 +15,7 @@ from turnkeeper.core.admission import call_problem
 from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.denials import Denial, denial_text
 from turnkeeper.core.errors import ToolValueError, TurnkeeperError
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (
@@ -231,10 +232,10 @@ class Toolbox:
 
     def _job(self, head: Head, call: Block, tool: Tool, timeout: float) -> Callable[[], Answer]:
         def job() -> Answer:
-            started = self._clock.monotonic()
+            began_at, started = iso(self._clock.now()), self._clock.monotonic()
             block, outcome = self._call(head, call, tool, timeout)
             duration = int((self._clock.monotonic() - started) * 1000)
-            return block, replace(outcome, duration_ms=duration)
+            return block, replace(outcome, duration_ms=duration, began_at=began_at)
 
         return job
 

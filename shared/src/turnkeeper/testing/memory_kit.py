@@ -15,6 +15,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Entry, Head
+from turnkeeper.core.tracing import origin_of
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Table
 from turnkeeper.runtime.catalog import Catalog
@@ -214,7 +215,8 @@ class MemoryKit(BareMemoryKit):
             continuation = self.tokens.verify(message.continuation_token)
             return continuation.tenant_id, continuation.session_id
         session_id = session_id_of_job(message.tenant_id, message.job_id)
-        who = Identity(message.tenant_id, message.user_id, message.role or self.policy.default_role)
+        origin = origin_of(message.traceparent, message.job_id)
+        who = Identity(message.tenant_id, message.user_id, message.role or self.policy.default_role, origin)
         request = NewSession(message.agent, message.input, message.metadata, "background")
         with contextlib.suppress(SessionBusy):
             self.intake.create(who, request, session_id=session_id)

@@ -22,6 +22,8 @@ class Reserved:
     reservation: Reservation
     caps: Caps
     price_version: str
+    #: How long the call waited for money in flight.
+    waited_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,14 @@ def written(
     resolved: Resolved | None = None,
 ) -> Change:
     """The entries in their places behind the last, and the head that counts them. Runners that were lost are counted on
-    only where a write says so: any other shows that the turn gets on."""
+    only where a write says so: any other shows that the turn gets on. The first entry since a runner took the session
+    tells of it."""
     numbered = tuple(replace(entry, seq=head.last_seq + index) for index, entry in enumerate(entries, start=1))
-    after = replace(
-        head,
-        last_seq=head.last_seq + len(numbered),
-        updated_at=iso(now),
-        lease=replace(head.lease, claims=claims),
-    )
+    lease = replace(head.lease, claims=claims)
+    if numbered and lease.run is not None:
+        numbered = (replace(numbered[0], run=lease.run), *numbered[1:])
+        lease = replace(lease, run=None)
+    after = replace(head, last_seq=head.last_seq + len(numbered), updated_at=iso(now), lease=lease)
     return Change(after, numbered, records, reserved=reserved, resolved=resolved)
 
 

@@ -73,6 +73,7 @@ def _lost(
 ) -> LostRunner:
     return LostRunner(
         id=runner_id(head.lease.owner or ""),
+        claimed_at=head.lease.run.claimed_at if head.lease.run else None,
         last_heard_at=iso(last_heard(head, lease_seconds)),
         taken_over_by=by,
         taken_over_by_id=by_id,

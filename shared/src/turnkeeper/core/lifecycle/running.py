@@ -10,8 +10,9 @@ from typing import Literal
 from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, telling, told, written
+from turnkeeper.core.lost_runners import runner_id
 from turnkeeper.core.prompts import prompt_name
-from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, RunnerKind
+from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, Run, RunnerKind
 from turnkeeper.core.usage import Usage
 
 #: Flags and step times that a head remembers: it is written with every step.
@@ -35,6 +36,9 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
         fencing_token=head.lease.fencing_token + 1,
         expires_at=int(now.timestamp() * 1000) + int(lease_seconds * 1000),
         claims=head.lease.claims + 1,
+        run=Run(
+            id=runner_id(owner), kind=runner, claimed_at=iso(now), asked_at=head.handoff.at if head.handoff else None
+        ),
     )
     return replace(head, status="running", runner=runner, handoff=None, lease=lease)
 
@@ -112,6 +116,7 @@ def answer(
     first, *others = entries
     first = replace(
         telling(head, first, resolved.spent_nanousd, resolved.in_doubt_nanousd),
+        call=resolved.reservation.call,
         attempts=head.turn.attempts + 1 if head.turn.attempts else None,
     )
     account = replace(_paid(head.account, resolved, usage), context_tokens=usage.read_tokens)
@@ -168,6 +173,7 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
     It is no step, and belongs to the iteration of the call that it makes room for.
     """
     entry = telling(head, entry, resolved.spent_nanousd, resolved.in_doubt_nanousd)
+    entry = replace(entry, call=resolved.reservation.call)
     record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
     after = replace(
         head,

@@ -13,6 +13,7 @@ from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, mus
 from turnkeeper.core.lifecycle.running import narrow
 from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
 from turnkeeper.core.stops import STOPS, resumable
+from turnkeeper.core.tracing import NOWHERE, Origin
 from turnkeeper.core.transcript import Block, text_block
 from turnkeeper.core.versions import Deployed
 
@@ -31,6 +32,7 @@ def begin_turn(
     actor: str | None = None,
     deployed: Deployed | None = None,
     tools: Collection[str] | None = None,
+    origin: Origin = NOWHERE,
 ) -> Change:
     """A user's next input to a session at rest.
 
@@ -40,13 +42,21 @@ def begin_turn(
         deployed: the agent as it is now, which the turn begins with; ``None`` for the version that the session has.
         tools: names of those that the agent has now. What else was granted is taken away for good. ``None`` where the
             agent is not there, or cannot be loaded: that says nothing about its tools.
+        origin: the request that it came with.
 
     Raises:
         SessionEnded: nothing can be said in it any more.
         SessionBusy: a turn is running.
     """
     must_take_input(head)
-    turn = TurnState(number=head.turn.number + 1, seq=head.last_seq + 1, started_at=iso(now), role=head.turn.role)
+    turn = TurnState(
+        number=head.turn.number + 1,
+        seq=head.last_seq + 1,
+        started_at=iso(now),
+        role=head.turn.role,
+        traceparent=origin.traceparent,
+        request_id=origin.request_id,
+    )
     moved, moves = _moved(head, now, deployed) if deployed is not None else (head, ())
     kept, removed, losses = _kept(moved, now, tools)
     after, records = _by(replace(kept, turn=turn, stop=None), now, role, actor)
@@ -73,6 +83,7 @@ def go_on(
     deployed: Deployed | None = None,
     tools: Collection[str] | None = None,
     note: str | None = None,
+    request_id: str | None = None,
 ) -> Change:
     """A stopped turn goes on. It is somebody's explicit word, so what the breakers had against it is forgotten;
     iterations and money are not.
@@ -86,6 +97,7 @@ def go_on(
         deployed: what it runs on from now on; ``None`` for the version that it has.
         tools: as for :func:`begin_turn`.
         note: what the kit says to the model, where it would otherwise have nothing to answer.
+        request_id: of the request that it is the word of. The turn stays in the trace that it began in.
 
     Raises:
         SessionBusy: somebody else did so first, or it is running.
@@ -102,6 +114,7 @@ def go_on(
         attempts=0,
         cancel_requested=False,
         cancel_actor=None,
+        request_id=request_id,
         breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
         started_at=iso(now) if row and row.restarts_clock else _without_the_rest(head, now),
     )

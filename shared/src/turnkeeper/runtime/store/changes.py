@@ -96,9 +96,16 @@ def _money(change: Change) -> tuple[list[Operation], list[Movement]]:
     if (reserved := change.reserved) is not None:
         reservation = reserved.reservation
         record = {**reservation.model_dump(mode="json"), "state": "pending", "price_version": reserved.price_version}
+        if reserved.waited_ms:
+            record["waited_ms"] = reserved.waited_ms
         return [Put(keys.call_key(tenant, session, reservation.call), record, (ABSENT,))], reserve(reservation)
     if (resolved := change.resolved) is not None:
-        record = {**resolved.detail, "state": resolved.resolution, "spent_nanousd": resolved.spent_nanousd}
+        record = {
+            **resolved.detail,
+            "state": resolved.resolution,
+            "spent_nanousd": resolved.spent_nanousd,
+            "resolved_at": change.head.updated_at,
+        }
         update = Update(keys.call_key(tenant, session, resolved.reservation.call), set=record)
         return [update], resolve(resolved.reservation, resolved.spent_nanousd)
     return [], []

@@ -102,6 +102,7 @@ _JSON_FIELDS = frozenset(
         "companion",
         "usage",
         "pending",
+        "lease_run",
         "breakers",
         "flags",
         "step_millis",
@@ -120,8 +121,10 @@ _PARTS: Mapping[str, Mapping[str, str]] = {
         "started_at": "turn_started_at",
         "role": "turn_role",
         "model": "turn_model",
+        "traceparent": "turn_traceparent",
+        "request_id": "turn_request_id",
     },
-    "lease": {"owner": "lease_owner", "expires_at": "lease_expires_at"},
+    "lease": {"owner": "lease_owner", "expires_at": "lease_expires_at", "run": "lease_run"},
     "account": {},
 }
 _PART_TYPES: Mapping[str, type] = {"turn": TurnState, "lease": LeaseState, "account": Account}

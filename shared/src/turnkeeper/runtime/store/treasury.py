@@ -93,6 +93,8 @@ class Admitted:
     reservation: Reservation
     terms: Terms
     clamp: Clamp | None
+    #: How long it waited for money in flight.
+    waited_ms: int = 0
 
 
 class Treasury:
@@ -231,6 +233,7 @@ class _Admission(Generic[T]):
     shard: int | None = None
     renewed: bool = False
     waits: int = 0
+    waited_seconds: float = 0.0
     repairs: int = 0
     searches: int = 0
 
@@ -244,7 +247,7 @@ class _Admission(Generic[T]):
             self.fit_task()
             reservation = self.reservation()
             try:
-                return self.write(Admitted(reservation, self.terms, self.clamp))
+                return self.write(Admitted(reservation, self.terms, self.clamp, int(self.waited_seconds * 1000)))
             except CountersRefused as refused:
                 self.react(reservation, refused.items)
 
@@ -310,9 +313,10 @@ class _Admission(Generic[T]):
             self.ask_for_less(unspent, capped)
         if self.want.amount(self.asked) <= available:
             return True
-        if self.treasury.monotonic() < self.give_up_at and not self.stop():
+        if (began := self.treasury.monotonic()) < self.give_up_at and not self.stop():
             self.treasury.pause(self.waits)
             self.waits += 1
+            self.waited_seconds += self.treasury.monotonic() - began
             self.ask_for_all()
             return False
         left = self.want.affordable(available)
