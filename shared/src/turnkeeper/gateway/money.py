@@ -22,6 +22,7 @@ from turnkeeper.core.errors import (
     Uncountable,
     UnpricedModel,
 )
+from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.lifecycle.change import Resolved
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.usage import Usage
@@ -198,9 +199,17 @@ class Till:
         self._beat()
         tenant_id = caller.tenant_id
         terms = self._terms.get(tenant_id) or self.tenants.terms(tenant_id)
-        detail = self._detail(caller, asked)
-        if waited_ms:
-            detail["waited_ms"] = waited_ms
+        known = {
+            "via": "gateway",
+            **caller.detail,
+            **{f"hint_{name}": self.redactor.redact_text(word) for name, word in asked.hints.items()},
+            **({"waited_ms": waited_ms} if waited_ms else {}),
+        }
+
+        def detail(reservation: Reservation) -> dict[str, Any]:
+            sent = hashlib.sha256(asked.clamped(reservation.max_tokens)).hexdigest()
+            return {**known, "body_sha256": sent}
+
         try:
             call = self.purses.reserve(caller.purse, terms, want, detail=detail)
         except TurnkeeperError:
@@ -209,10 +218,6 @@ class Till:
         assert call.admitted is not None
         self._terms[tenant_id] = call.admitted.terms
         return call
-
-    def _detail(self, caller: Caller, asked: Asked) -> dict[str, Any]:
-        hints = {f"hint_{name}": self.redactor.redact_text(word) for name, word in asked.hints.items()}
-        return {"via": "gateway", "body_sha256": hashlib.sha256(asked.raw).hexdigest(), **caller.detail, **hints}
 
     def _beat(self) -> None:
         """This process lives: said before the first call, and again in good time while there are some."""

@@ -110,14 +110,14 @@ class Purses:
         terms: Terms,
         want: Want,
         *,
-        detail: Mapping[str, Any],
+        detail: Callable[[Reservation], Mapping[str, Any]] = lambda _: {},
         wait_seconds: float = 0.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> PurseCall:
         """Set money aside for one call, in every scope at once; :meth:`resolve` has to follow.
 
         Args:
-            detail: kept in the ledger's record of the call.
+            detail: what the ledger's record of the call keeps beside the reservation.
 
         Raises:
             CostCapExceeded, TenantPaused, Forbidden: see :meth:`Treasury.admit`.
@@ -135,7 +135,7 @@ class Purses:
                     admitted.caps,
                     want.rates.version,
                     admitted.waited_ms,
-                    {**detail, **self._whose(purse), **self._due(purse)},
+                    {**detail(admitted.reservation), **self._whose(purse), **self._due(purse)},
                 )
                 self._write(purse, reserved)
                 return PurseCall(purse.payer, admitted.reservation, admitted)
