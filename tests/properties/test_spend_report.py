@@ -14,7 +14,7 @@ from turnkeeper.core.ledger import Counter, Payer
 from turnkeeper.core.session import Head
 from turnkeeper.core.spending import By, Tally
 from turnkeeper.ports import Key, Update
-from turnkeeper.runtime.reports import Reports, Spending
+from turnkeeper.runtime.reports import TOKENS, Reports, Spending
 from turnkeeper.runtime.store import keys
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.memory_blobs import MemoryBlobs
@@ -178,6 +178,21 @@ def test_records_of_earlier_versions_are_read() -> None:
     report = world.report("version", tenant="acme")
     assert report.differences == []
     assert sorted(report.rows) == ["helpdesk@v1", "research@v1"]
+
+
+def test_calls_of_tokens_count() -> None:
+    """A token of the gateway holds calls as a session does; it has no agent, and its task's counter is its own."""
+    world = World()
+    world.open("acme", "ann", "research", "v1")
+    world.call(0, 900, "settled")
+    head = keys.head_key("acme", "ses_0")
+    call = Key(head.pk, "CALL#000000001")
+    task = {"user_daily": "2026-10-30", "user_monthly": "2026-10", "tenant_monthly": "2026-10", "task": ""}
+    world.table.update(Update(call, set={"periods": task}, remove=("agent", "version")))
+    world.table.update(Update(head, set={"status_key": TOKENS}, remove=("tenant_key", "user_key", "agent", "version")))
+    report = world.report("agent")
+    assert (report.differences, list(report.rows)) == ([], ["-"])
+    assert (report.total.settled_nanousd, report.checked) == (300, 3)
 
 
 def test_a_call_is_its_agents_and_versions_of_then() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from turnkeeper.core.ledger import Counter, Payer
@@ -26,6 +27,8 @@ from turnkeeper.runtime.store.counters import KEEP_DAYS
 from turnkeeper.runtime.store.lists import Lists
 from turnkeeper.runtime.store.tenants import Tenants
 
+#: Where the index by status has all tokens of the gateway. Each holds calls of its own, as a session does.
+TOKENS = "TOKENS"
 #: A day of a tenant's is at most this far from the same day in UTC, by a clock that may be off.
 _MARGIN = timedelta(days=2)
 #: The ledger is read again where it does not agree with the counters: calls may have gone on meanwhile, and a session
@@ -66,14 +69,19 @@ class Reports:
         self._clock = clock
 
     def tenant_ids(self) -> list[str]:
-        """Everybody who ever had a session, by name. Reads all of an index that has a few words of each session."""
-        owners = map(keys.tenant_of_list, self._table.partitions("by_tenant"))
-        return sorted({owner for owner in owners if owner is not None})
+        """Everybody who ever had a session or a token, by name. Reads all of an index that has a few words of each
+        session."""
+        owners = {keys.tenant_of_list(partition) for partition in self._table.partitions("by_tenant")}
+        owners |= {owner[0] for key in self._tokens() if (owner := keys.session_of_pk(key.pk)) is not None}
+        return sorted(owner for owner in owners if owner is not None)
 
     def calls(self, tenant_id: str, first: date, last: date) -> Iterator[LedgerCall]:
         """The calls of each session that may have had one between these days; others of the same sessions with them."""
         since = (first - _MARGIN).isoformat()
-        for holder in self._lists.holders(tenant_id, until=(last + _MARGIN).isoformat()):
+        for holder in chain(
+            self._lists.holders(tenant_id, until=(last + _MARGIN).isoformat()),
+            self._table.batch_get([key for key in self._tokens() if key.pk.startswith(keys.session_pk(tenant_id, ""))]),
+        ):
             if str(holder.get("updated_at") or "~") >= since:
                 cursor = None
                 while True:
@@ -81,6 +89,14 @@ class Reports:
                     yield from (call_of(record, {"tenant_id": tenant_id, **holder}) for record in page.items)
                     if (cursor := page.cursor) is None:
                         break
+
+    def _tokens(self) -> Iterator[Key]:
+        cursor = None
+        while True:
+            page = self._table.query(TOKENS, index="by_status", cursor=cursor)
+            yield from (Key(item["pk"], item["sk"]) for item in page.items)
+            if (cursor := page.cursor) is None:
+                return
 
     def spend(
         self, tenant_ids: Iterable[str], by: By, first: date | None, last: date | None, *, of_many: bool
