@@ -27,6 +27,10 @@ COLUMNS = (
     *("key", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "settled_usd"),
     *("in_doubt_usd", "voided_calls", "reserved_usd", "total_usd"),
 )
+#: The columns behind the first, for people.
+_SHORT = ("calls", "in", "out", "read", "written", "settled", "in doubt", "voided", "reserved", "total")
+#: Characters of a version that tell it from others.
+_SHORT_VERSION = 12
 
 
 def report_document(report: Spending) -> Document:
@@ -92,11 +96,13 @@ def verdict(document: Mapping[str, Any]) -> str:
 
 
 def report_table(document: Mapping[str, Any]) -> Group:
-    columns = (document["by"], *(name.removesuffix("_usd").replace("_", " ") for name in COLUMNS[1:]))
-    table = _table(*columns, right=columns[1:])
+    table = _table(document["by"], *_SHORT, right=_SHORT)
     rows = [*document["rows"], *([document["total"]] if len(document["rows"]) != 1 else [])]
     for row in rows:
         cells = [usd(row[name]) if name.endswith("_usd") else _count(row[name]) for name in COLUMNS]
+        if document["by"] == "version":
+            agent, at, version = cells[0].rpartition("@")
+            cells[0] = f"{agent}{at}{version[:_SHORT_VERSION]}"
         table.add_row(*(Text(plain(cell)) for cell in cells), style="bold" if row is document["total"] else None)
     well = not document["differences"]
     mark = Text.assemble(("✓ ", "green") if well else ("✗ ", "bold red"), plain(verdict(document)))
@@ -106,7 +112,8 @@ def report_table(document: Mapping[str, Any]) -> Group:
 def _table(*columns: str, right: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        number = column in right
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
 
 
