@@ -1,4 +1,4 @@
-"""What a provider may truly have charged for the ledger's calls agrees with it; what it cannot have charged does not."""
+"""What a provider may have charged for the ledger's calls agrees with it; what it cannot have charged does not."""
 
 from __future__ import annotations
 
