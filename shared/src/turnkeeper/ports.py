@@ -142,8 +142,7 @@ class Table(Protocol):
         """All pages of :meth:`query`."""
 
     def partitions(self, index: str) -> Iterator[str]:
-        """The partitions of an index, each at least once, in no order. Reads all of the index: for an operator with
-        credentials of their own. No function's role may."""
+        """The partitions of an index, each at least once. Reads all of it: for operators. No function's role may."""
 
     def write(self, operations: Sequence[Operation]) -> None:
         """All or nothing; at most 100 operations on distinct items. A lost answer is retried with the same token, so
