@@ -87,7 +87,8 @@ class LedgerCall:
 def call_of(record: Mapping[str, Any], holder: Mapping[str, Any]) -> LedgerCall:
     """A call from its record and the head of what holds it, both as they are stored, by whatever version.
 
-    A record of an earlier version names neither agent nor version: then they are those that the session has now.
+    Where a record does not name its agent or version, as those of earlier versions do not, they are those that the
+    session has now.
     """
     # 0.1.0 stored a day and a month, and always reserved in the same three counters.
     day, month = record.get("day"), record.get("month")
@@ -96,9 +97,9 @@ def call_of(record: Mapping[str, Any], holder: Mapping[str, Any]) -> LedgerCall:
     return LedgerCall(
         tenant_id=holder["tenant_id"],
         session_id=str(holder.get("session_id") or record["pk"].rpartition("#")[2]),
-        user_id=str(holder.get("user_id") or UNKNOWN),
+        user_id=str(holder.get("user_id") or record.get("user") or UNKNOWN),
         agent=record.get("agent") if names_agent else holder.get("agent"),
-        version=record.get("version") if names_agent else holder.get("version"),
+        version=record.get("version") or holder.get("version"),
         model=str(record.get("model") or UNKNOWN),
         state=str(record["state"]),
         amount_nanousd=int(record["amount_nanousd"]),
