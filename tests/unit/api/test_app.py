@@ -14,6 +14,7 @@ from functions.api.http import Request
 from tests.support.http import Caller, answered, event
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.tracing import turn_context
 from turnkeeper.ports import StoreBusy
 
 
@@ -79,8 +80,10 @@ def test_another_server_can_stand_in_front(kit: MemoryKit) -> None:
     )
     response = FrontDoor(kit).answer(request)
     assert (response.status, json.loads(response.body)["output_text"]) == (200, "hello")
+    session = kit.sessions.head("acme", json.loads(response.body)["session_id"])
     assert response.headers == {
         "preference-applied": "wait=5",
+        "x-trace-id": turn_context(session).trace_id,
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
     }

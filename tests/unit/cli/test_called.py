@@ -68,7 +68,7 @@ def test_hints_leave_out_what_a_command_does_not_take(cli: Cli, api: FakeApi) ->
     api.override = lambda request: problem(402, "cost_cap_exceeded", "no") if request.method == "POST" else None
     hint = cli("run", "support", "hi", "--tenant", "acme", "--user", "u1", "--json").document["error"]["hint"]
     assert "`turnkeeper spend --tenant acme --user u1`" in hint
-    assert "`turnkeeper tenant set T --cap SCOPE=USD`" in hint
+    assert "`turnkeeper tenant set acme --cap SCOPE=USD`" in hint
 
 
 def test_a_stack_that_was_named_is_named_again() -> None:

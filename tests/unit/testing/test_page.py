@@ -74,4 +74,4 @@ def test_a_type_checker_reads_them(project: Path) -> None:
 
 def test_who_does_not_use_the_plugin_does_not_pay_for_it(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(OTHER)
-    assert "1 passed" in run(tmp_path, *PYTEST, "-p", "no:hypothesispytest")
+    assert "1 passed" in run(tmp_path, *PYTEST, "-p", "no:hypothesispytest", "-p", "no:langsmith_plugin")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -32,18 +34,20 @@ WELL = frozenset({"idle", "completed"})
 class Problem(CliError):
     """The API refused: its problem document."""
 
-    def __init__(self, status: int, document: Document) -> None:
+    def __init__(self, status: int, document: Document, tenant: str = "T") -> None:
         code = str(document.get("code") or f"http_{status}")
         more = {name: value for name, value in document.items() if name not in {"code", "detail", "status"}}
         detail = str(document.get("detail") or document.get("title") or document.get("message") or f"HTTP {status}")
-        super().__init__(detail, code=code, hint=_HINTS.get(code), status=status, **more)
+        hint = _HINTS[code].format(tenant=shlex.quote(tenant)) if code in _HINTS else None
+        super().__init__(detail, code=code, hint=hint, status=status, **more)
         self.status = status
         self.document = document
 
 
 _HINTS = {
-    "cost_cap_exceeded": "`turnkeeper spend` shows the scopes; `turnkeeper tenant set T --cap SCOPE=USD` moves a cap",
-    "tenant_paused": "`turnkeeper tenant unpause T` lets it go on",
+    "cost_cap_exceeded": "`turnkeeper spend` shows the scopes; "
+    "`turnkeeper tenant set {tenant} --cap SCOPE=USD` moves a cap",
+    "tenant_paused": "`turnkeeper tenant unpause {tenant}` lets it go on",
     "session_busy": "a turn is running; `turnkeeper watch SESSION` follows it",
     "unauthenticated": "set TURNKEEPER_TOKEN to a JWT, or use AWS credentials that may call the API",
 }
@@ -71,7 +75,7 @@ class Api:
         return self._post("sessions", {"agent": agent, "input": text, **more}, wait=wait, key=key)
 
     def say(self, session_id: str, text: Any, *, wait: int = 0, key: str | None = None) -> Document:
-        return self._post(f"sessions/{session_id}/turns", {"input": text}, wait=wait, key=key)
+        return self._post(f"sessions/{_part(session_id)}/turns", {"input": text}, wait=wait, key=key)
 
     def go_on(self, continuation_token: str, *, wait: int = 0) -> Document:
         return self._post("continue", {"continuation_token": continuation_token}, wait=wait)
@@ -91,17 +95,17 @@ class Api:
         return turn
 
     def fork(self, session_id: str, body: Document, *, wait: int = 0) -> Document:
-        return self._post(f"sessions/{session_id}/fork", body, wait=wait)
+        return self._post(f"sessions/{_part(session_id)}/fork", body, wait=wait)
 
     # ---- sessions ----
 
     def rewind(self, session_id: str, turns: int | None, to_seq: int | None) -> Document:
         wished = {"turns": turns, "to_seq": to_seq}
         body = {name: value for name, value in wished.items() if value is not None}
-        return self._post(f"sessions/{session_id}/rewind", body)
+        return self._post(f"sessions/{_part(session_id)}/rewind", body)
 
     def session(self, session_id: str) -> Document:
-        return self._ask("GET", f"sessions/{session_id}")
+        return self._ask("GET", f"sessions/{_part(session_id)}")
 
     def sessions(
         self, *, status: str | None, limit: int, cursor: str | None = None, scored_below: float | None = None
@@ -110,7 +114,8 @@ class Api:
         return self._ask("GET", "sessions", params={name: value for name, value in query.items() if value is not None})
 
     def events(self, session_id: str, *, after: int = 0, wait: int = 0) -> Document:
-        return self._ask("GET", f"sessions/{session_id}/events", params={"after": after, "wait": wait}, wait=wait)
+        query = {"after": after, "wait": wait}
+        return self._ask("GET", f"sessions/{_part(session_id)}/events", params=query, wait=wait)
 
     def all_events(self, session_id: str) -> list[Document]:
         """The transcript as it is now."""
@@ -141,10 +146,10 @@ class Api:
             resting = page["status"] in RESTING
 
     def cancel(self, session_id: str) -> Document:
-        return self._post(f"sessions/{session_id}/cancel", None)
+        return self._post(f"sessions/{_part(session_id)}/cancel", None)
 
     def erase(self, session_id: str) -> None:
-        self._ask("DELETE", f"sessions/{session_id}")
+        self._ask("DELETE", f"sessions/{_part(session_id)}")
 
     def spend(self, session_id: str | None = None) -> Document:
         """Spent, reserved and cap of the caller's scopes; with a session, its task's too."""
@@ -227,8 +232,13 @@ def _document(answer: httpx2.Response) -> Document:
     if not isinstance(body, dict):
         body = {"detail": str(body)[:500]}
     if answer.status_code >= 400:
-        raise Problem(answer.status_code, body)
+        raise Problem(answer.status_code, body, answer.request.headers.get("x-tenant-id", "T"))
     return body
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path, whatever it is made of."""
+    return quote(name, safe="")
 
 
 def _retry_after(answer: httpx2.Response) -> float:

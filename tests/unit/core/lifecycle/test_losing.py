@@ -12,6 +12,7 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import losing
 from turnkeeper.core.lost_runners import OpenCall, owner_of, runner_id
+from turnkeeper.core.session import Run
 
 NOW = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
 HEARD = NOW - timedelta(seconds=75)
@@ -42,6 +43,7 @@ def test_the_next_runner_says_whom_it_took_the_session_from() -> None:
     assert entry.lost_runner is not None
     assert entry.lost_runner.model_dump() == {
         "id": "task-7",
+        "claimed_at": None,
         "last_heard_at": iso(HEARD),
         "taken_over_by": "lambda",
         "taken_over_by_id": "req-9",
@@ -51,6 +53,15 @@ def test_the_next_runner_says_whom_it_took_the_session_from() -> None:
     lease = change.head.lease
     assert (lease.owner, lease.fencing_token, lease.claims, change.head.runner) == ("req-9/token", 4, 3, "lambda")
     assert (change.head.last_seq, change.head.turn.iterations) == (5, 2)
+    assert entry.run == Run(id="req-9", kind="lambda", claimed_at=iso(NOW))
+
+
+def test_a_runner_that_left_no_entry_is_told_with_its_claim() -> None:
+    run = Run(id="task-7", kind="fargate", claimed_at=iso(HEARD), asked_at="before")
+    [told] = taken_over(dead(run=run)).entries
+    assert (told.lost_runner.claimed_at, told.run.id) == (iso(HEARD), "req-9")
+    sent_on = losing.send_on(dead(run=run), NOW, lease_seconds=60)
+    assert (sent_on.entries[0].run, sent_on.head.lease.run) == (run, None)
 
 
 @pytest.mark.parametrize("take", [taken_over, lambda before: losing.send_on(before, NOW, lease_seconds=60)])

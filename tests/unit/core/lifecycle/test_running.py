@@ -11,9 +11,9 @@ import pytest
 from tests.support.heads import head, reservation, reserved
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle import running
+from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Resolved
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut, Run, Stop
 from turnkeeper.core.usage import Usage
 
 NOW = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
@@ -37,9 +37,19 @@ def claim(before: Any, now: datetime = NOW, runner: Any = "fargate") -> Any:
 def test_a_claim_takes_the_session_with_a_new_fencing_token(status: Any) -> None:
     before = head(status=status, fencing_token=4, claims=2, handoff=Handoff(to="queue", at="then"), iterations=3)
     after = claim(before)
-    assert after.lease == LeaseState(owner="me", fencing_token=5, expires_at=MILLIS + 30_000, claims=3)
+    run = Run(id="me", kind="fargate", claimed_at=iso(NOW), asked_at="then")
+    assert after.lease == LeaseState(owner="me", fencing_token=5, expires_at=MILLIS + 30_000, claims=3, run=run)
     assert (after.status, after.runner, after.handoff) == ("running", "fargate", None)
     assert (after.turn, after.updated_at) == (before.turn, before.updated_at)
+
+
+def test_the_first_entry_behind_a_claim_tells_of_it_and_no_other() -> None:
+    claimed = claim(head(status="queued", handoff=Handoff(to="queue", at="then")))
+    stopped = leaving.rest(claimed, NOW, (), Stop(reason="paused"))
+    assert [entry.run for entry in stopped.entries] == [claimed.lease.run]
+    assert stopped.head.lease.run is None
+    handed = leaving.hand_off(claimed, NOW, (Entry(type="tool_results", at=iso(NOW)),))
+    assert [entry.run for entry in handed.entries] == [claimed.lease.run, None]
 
 
 @pytest.mark.parametrize("status", ["idle", "completed", "stopped", "failed", "cancelled", "erased"])

@@ -23,9 +23,7 @@ def token(
     user: User = None,
     task_usd: Annotated[
         str | None,
-        typer.Option(
-            "--task-usd", metavar="X", help="What it may spend in all; the plan's task cap holds too."
-        ),
+        typer.Option("--task-usd", metavar="X", help="What it may spend in all; the plan's task cap holds too."),
     ] = None,
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="30m, 8h, 7d, or never: until it is revoked.")
