@@ -35,7 +35,7 @@ class GatewayDoor(Construct):
             self, "Callers", vpc=network.vpc, description="Who may call the gateway", allow_all_outbound=False
         )
         callers.add_ingress_rule(ec2.Peer.ipv4(config.vpc_cidr or network.vpc.vpc_cidr_block), ec2.Port.tcp(443))
-        acknowledge(callers, "CdkNagValidationFailure[AwsSolutions-EC23]", "The range is the network's own.")
+        acknowledge(callers, "AwsSolutions-EC23", "The range is the network's own.")
         balancer = balancing.ApplicationLoadBalancer(
             self,
             "Balancer",

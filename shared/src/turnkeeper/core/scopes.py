@@ -95,7 +95,8 @@ def documentation() -> str:
     """The scopes as a table in Markdown."""
     lines = ["| scope | holds | counted in | starts anew | in a plan |", "|---|---|---|---|---|"]
     for row in SCOPES.values():
-        kept_in = "the session's head; a token's item" if row.holder == "task" else "1 to 32 shards" if row.sharded else "one item"
+        task = "the session's head; a token's item"
+        kept_in = task if row.holder == "task" else "1 to 32 shards" if row.sharded else "one item"
         counted = f"{kept_in}, where there is a cap" if row.only_where_capped else kept_in
         plan = f"`{row.plan_key}`{'' if row.required else ', unlimited where it is left out'}"
         lines.append(f"| `{row.name}` | {_HOLDS[row.holder]} | {counted} | {_STARTS_ANEW[row.period]} | {plan} |")
