@@ -91,12 +91,7 @@ def gateway_of(kit: Kit) -> GatewayServer | None:
         return None
     from turnkeeper.gateway.server import GatewayServer
 
-    server = GatewayServer(
-        kit.gateway,
-        host=settings.gateway_host,
-        port=settings.gateway_port,
-        drain_seconds=max(1.0, settings.stop_seconds / 2),
-    )
+    server = GatewayServer(kit.gateway, host=settings.gateway_host, port=settings.gateway_port)
     server.start()
     logger.info("the gateway answers at %s", server.url)
     return server
@@ -137,11 +132,11 @@ def main() -> int:
     wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
-    if gateway is not None:
-        gateway.stop()
+    until = kit.clock.monotonic() + settings.stop_seconds
     clean = worker.drain()
     if gateway is not None:
-        gateway.close()
+        # After the sessions, whose calls may go through it.
+        gateway.close(within_seconds=until - kit.clock.monotonic())
     if protection is not None:
         protection.close()
     logger.info("stopped" if clean else "stopped with work given back")
