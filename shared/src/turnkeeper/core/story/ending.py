@@ -105,9 +105,9 @@ def why(facts: Facts, stop: Stop) -> str:  # noqa: PLR0912 - one case a reason
         case "provider_error":
             code = detail.get("status_code")
             answered = f"answered HTTP {facts.say(code, 20)}" if code else "did not answer as it should"
-            tries = f" after {facts.say(detail['attempts'], 20)} attempts" if detail.get("attempts") else ""
+            tries = f", at attempt {facts.say(detail['attempts'], 20)}" if detail.get("attempts") else ""
             said = f": {facts.quoted(detail['error'])}" if detail.get("error") else ""
-            return f"The model API {answered}{tries}, so the turn gave up{said}. Nothing that was done is lost."
+            return f"The model API {answered}{tries}, and the turn gave up{said}. Nothing that was done is lost."
         case "internal_error":
             named = (facts.say(detail[name]) for name in ("code", "error", "hint") if detail.get(name))
             return (

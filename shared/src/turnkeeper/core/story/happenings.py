@@ -9,7 +9,6 @@ from typing import Any, assert_never
 
 from turnkeeper.core.breakers import call_hash
 from turnkeeper.core.session import RESTING, Entry, RunnerKind, ToolOutcome
-from turnkeeper.core.stops import STOPS
 from turnkeeper.core.story.ending import why
 from turnkeeper.core.story.facts import Facts, Line, count, moment, refs, seconds_between, took, usd
 from turnkeeper.core.tracing import turn_context
@@ -133,6 +132,8 @@ class Happenings:
 
     def _answer(self, entry: Entry) -> Line:
         self._steps += 1
+        if self.facts.head.status == "erased" and not entry.content:
+            return self._line(entry, f"Step {self._steps}: the model answered; what it said was erased.")
         usage = Usage.of(entry.usage)
         calls = tool_uses(entry.content)
         self._asked |= {str(call["id"]): call for call in calls}
@@ -213,13 +214,13 @@ class Happenings:
         hashed = call_hash(str(call["name"]), call["input"])
         self._made[hashed] += 1
         times = self._made[hashed]
-        return f" It is the same call as before, for the {times}. time in this turn." if times > 1 else ""
+        return f" The same call was made before in this turn: this is number {times}." if times > 1 else ""
 
     # ---- what became of it ----
 
     def _status(self, entry: Entry) -> Line:
         if entry.status is None:
-            return self._line(entry, "Its status was written down without saying which.")
+            return self._line(entry, "Its status changed; to which one was erased.")
         cost = f" {usd(entry.cost_nanousd)} went into calls that no answer came of." if entry.cost_nanousd else ""
         if entry.status == "queued":
             text = "It was put on its way to the worker."
@@ -228,8 +229,7 @@ class Happenings:
         elif entry.stop is None:
             text = f"It came to rest as {entry.status}."
         else:
-            by = " (a limit or a failure)" if STOPS[entry.stop.reason].alert else ""
-            text = f"The turn ended as {entry.status}, {entry.stop.reason}{by}. {why(self.facts, entry.stop)}"
+            text = f"The turn ended as {entry.status}, {entry.stop.reason}. {why(self.facts, entry.stop)}"
         return self._line(entry, f"{text}{cost}{self._doubt(entry)}")
 
     def _repair(self, entry: Entry) -> Line:

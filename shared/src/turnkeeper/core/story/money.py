@@ -69,8 +69,12 @@ def standing(facts: Facts) -> Iterator[Line]:
     account = head.account
     untold = account.cost_nanousd - sum(entry.cost_nanousd for entry in facts.entries if entry.seq >= facts.first_seq)
     if untold:
-        why = "their entries were erased" if head.status == "erased" else "no entry tells of them yet"
-        yield Line(at=now, text=f"{usd(untold)} are booked for calls of which {why}.", cost_nanousd=untold)
+        why = "their entries were erased" if head.status == "erased" else "no entry tells it yet"
+        yield Line(
+            at=now,
+            text=f"{usd(untold)} are booked for calls that no line tells the cost of: {why}.",
+            cost_nanousd=untold,
+        )
     doubt = f", of which {usd(account.in_doubt_nanousd)} are in doubt" if account.in_doubt_nanousd else ""
     flight = f"; {usd(account.reserved_nanousd)} are set aside for a call in flight" if account.pending else ""
     steps, turns = count(head.steps, "step"), count(head.turn.number, "turn")
@@ -108,11 +112,8 @@ def _scope(state: ScopeState) -> str:
     aside = f" and {usd(state.reserved)} set aside" if state.reserved else ""
     if state.cap is None:
         return f"Of {whose}, {usd(state.spent)} are spent{aside} now; it has no cap."
-    share = (
-        f" ({used * 100 // state.cap} % used{', near its cap' if used >= NEAR * state.cap else ''})"
-        if state.cap
-        else ""
-    )
+    near_cap = ", near its cap" if used >= NEAR * state.cap else ""
+    share = f" ({used * 100 // state.cap} % used{near_cap})" if state.cap else ""
     resets = f"; it starts anew at {state.resets_at}" if state.resets_at else ""
     left = usd(max(0, state.cap - used))
-    return f"Of {whose}, {usd(state.spent)} are spent{aside} now of {usd(state.cap)}{share}: {left} are left{resets}."
+    return f"Of {whose}, {usd(state.spent)} of {usd(state.cap)} are spent{aside} now{share}: {left} are left{resets}."
