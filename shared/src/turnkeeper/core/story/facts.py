@@ -83,6 +83,10 @@ class Facts:
         """The first entry of its own: those before it are copies of another session's."""
         return self.head.forked_from.seq + 1 if self.head.forked_from else 1
 
+    def turn_of(self, inputs: int) -> int:
+        """The turn behind so many inputs. In an erased session, the kit's own look like a user's."""
+        return max(1, min(inputs, self.head.turn.number))
+
     def say(self, text: Any, width: int = _WIDTH) -> str:
         """Whatever comes from outside the kit: on one line, without secrets, not too long."""
         line = " ".join(self.redact(str(text)[:_LOOKED_AT]).split())

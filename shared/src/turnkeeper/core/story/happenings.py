@@ -54,7 +54,7 @@ class Happenings:
                 self._steps += entry.type == "assistant"
                 continue
             for line in (*self._run(entry), *self._of(entry)):
-                yield max(1, self._turn), replace(line, at=moment(line.at))
+                yield self.facts.turn_of(self._turn), replace(line, at=moment(line.at))
 
     def _of(self, entry: Entry) -> Iterator[Line]:
         match entry.type:

@@ -29,9 +29,9 @@ def tell(facts: Facts, turn: int | None = None) -> Story:
     of_turns = list(happenings.lines())
     others = [*money.calls(facts), *trail.records(facts, happenings.referred)]
     # What was written at one moment is told in the order in which it came about: first what the session is.
-    lines = [(_turn_at(starts, line.at), line) for line in others if "audit" in line.refs]
+    lines = [(_turn_at(facts, starts, line.at), line) for line in others if "audit" in line.refs]
     lines += of_turns
-    lines += [(_turn_at(starts, line.at), line) for line in others if "audit" not in line.refs]
+    lines += [(_turn_at(facts, starts, line.at), line) for line in others if "audit" not in line.refs]
     lines += trail.scores(facts)
     chosen = sorted((line for of, line in lines if turn in (None, of)), key=lambda line: line.at)
     latest = turn in (None, facts.head.turn.number)
@@ -61,9 +61,9 @@ def _starts(facts: Facts) -> list[str]:
     return [moment(entry.at) for entry in facts.entries if entry.type == "user" and not entry.by_kit]
 
 
-def _turn_at(starts: Sequence[str], at: str) -> int:
+def _turn_at(facts: Facts, starts: Sequence[str], at: str) -> int:
     """The turn that something at this moment belongs to. What came before the first belongs to it."""
-    return max(1, sum(start <= at for start in starts))
+    return facts.turn_of(sum(start <= at for start in starts))
 
 
 def _end(facts: Facts, turn: int) -> tuple[Status, Stop | None]:
