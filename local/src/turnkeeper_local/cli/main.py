@@ -22,6 +22,7 @@ from turnkeeper_local.cli.commands import (
     sessions,
     talk,
     tenants,
+    top,
     versions,
 )
 
@@ -53,7 +54,7 @@ def begin(
     called.begin()
 
 
-for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead):
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, top, dead):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
