@@ -101,9 +101,8 @@ class Metered:
     def read(self, now: datetime) -> tuple[int | None, Counter[str]]:
         """Nano-dollars of the last minute, and trips within the window; no amount where there are no metrics."""
         for source in self._sources:
-            self._found += [
-                (at, line) for each in source.events() if (line := metrics_in(each[1])) for at in [_at(line)]
-            ]
+            lines = (metrics_in(message) for _, message in source.events())
+            self._found += [(_at(line), line) for line in lines if line is not None]
         since = now - timedelta(seconds=WINDOW_SECONDS)
         self._found = [(at, line) for at, line in self._found if at >= since]
         trips: Counter[str] = Counter()
