@@ -33,6 +33,10 @@ def check_story(explaining: Explaining, head: Head) -> Story:
     assert {int(call["call"]) for call in sessions.calls(head.tenant_id, head.session_id)} <= named["call"]
     assert {int(record["seq"]) for record in sessions.audit(head.tenant_id, head.session_id)} == named["audit"]
     assert {one.turn for one in explaining.scores.of_session(head.tenant_id, head.session_id)} <= named["turn"]
+    waited = {int(call["call"]) for call in sessions.calls(head.tenant_id, head.session_id) if call.get("waited_ms")}
+    assert waited == {line.refs["call"] for line in story.lines if " had waited " in line.text and "call" in line.refs}
+    if head.lease.run is not None:
+        assert head.lease.run.id in str(story.lines)
     _check_entries(entries, story)
     _check_end(head, story)
     check_commands(story)

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +22,8 @@ _REFS = ("seq", "call", "audit", "request_id", "trace_id")
 def show_story(console: Console, document: Document) -> None:
     turn = f", turn {document['turn']}" if document.get("turn") else ""
     console.print(Text(f"{plain(document['session_id'])}{turn}", style="bold"))
-    console.print(Padding(Text(plain(document["why_ended"])), (0, 0, 1, 2)))
+    _row(console, "", Text(plain(document["why_ended"])))
+    console.print()
     day = ""
     for line in document["story"]:
         if (date := _day(line["at"])) != day:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from turnkeeper.core.breakers import call_hash
-from turnkeeper.core.session import RESTING, Entry, RunnerKind, ToolOutcome
+from turnkeeper.core.session import RESTING, Entry, Run, RunnerKind, ToolOutcome
 from turnkeeper.core.story.ending import why
 from turnkeeper.core.story.facts import Facts, Line, count, moment, refs, seconds_between, took, usd
 from turnkeeper.core.tracing import turn_context
@@ -55,6 +55,9 @@ class Happenings:
                 continue
             for line in (*self._run(entry), *self._of(entry)):
                 yield self.facts.turn_of(self._turn), replace(line, at=moment(line.at))
+        if (run := self.facts.head.lease.run) is not None:
+            # Nothing has come of it yet, so no entry tells of it.
+            yield self.facts.head.turn.number, self._taken(run, {})
 
     def _of(self, entry: Entry) -> Iterator[Line]:
         match entry.type:
@@ -84,13 +87,15 @@ class Happenings:
     # ---- who ran it ----
 
     def _run(self, entry: Entry) -> Iterator[Line]:
-        if (run := entry.run) is None:
-            return
+        if entry.run is not None:
+            yield self._taken(entry.run, {"seq": entry.seq})
+
+    def _taken(self, run: Run, known: Mapping[str, Any]) -> Line:
         runner = f"{_RUNNERS[run.kind]} {self.facts.say(run.id, 100)}"
         moved = f", from the {_RUNNERS[_kind(self._ran_on)]}" if self._ran_on not in (None, run.kind) else ""
         waited = f" after {seconds_between(run.asked_at, run.claimed_at):.1f} s on its way" if run.asked_at else ""
         self._ran_on = run.kind
-        yield Line(at=run.claimed_at, text=f"The {runner} took it up{moved}{waited}.", refs={"seq": entry.seq})
+        return Line(at=moment(run.claimed_at), text=f"The {runner} took it up{moved}{waited}.", refs=known)
 
     def _lost(self, entry: Entry) -> Line:
         lost = entry.lost_runner
