@@ -31,8 +31,7 @@ class Ways:
             yield "Nothing: the kit made it of another session's turn, to try or to judge it, and it ends by itself."
         else:
             yield from self._ways()
-        if self.head.status != "erased":
-            yield from self._doubtful()
+        yield from self._doubtful()
         yield f"Look at who did what: `turnkeeper audit show {self.id}{self.of_tenant}`."
 
     def _ways(self) -> Iterator[str]:
@@ -95,6 +94,8 @@ class Ways:
             )
 
     def _doubtful(self) -> Iterator[str]:
+        if self.head.account.in_doubt_nanousd and self.facts.admin:
+            yield "Whether the money in doubt was spent, the provider's report says: `turnkeeper reconcile --file REPORT`."
         unknown = sorted(
             {
                 outcome.tool
