@@ -21,13 +21,14 @@ def test_a_story_adds_up_and_what_it_says_to_type_works(stack: Stack, caller: Ca
     assert any("tenant's budget for the month" in line["text"] for line in document["story"])
     commands = [part.split()[1:] for part in document["what_now"].split("`")[1::2]]
     [fork] = [command for command in commands if command[0] == "fork"]
-    assert stack.cli(*fork)["forked_from"] == {"session_id": turn["session_id"], "seq": turn["last_seq"]}
+    copy = caller.session(stack.cli(*fork)["session_id"])
+    assert copy["forked_from"]["session_id"] == turn["session_id"]
     [look] = [command for command in commands if command[:2] == ["audit", "show"]]
     assert stack.cli(*look)
 
 
 def test_a_session_that_runs_is_in_the_live_view(stack: Stack, caller: Caller) -> None:
-    turn = caller.turn("handy", "[[sleep 15]] [[say late]]", wait=0)
+    turn = caller.start("handy", "[[sleep 15]] [[say late]]", wait=0).json()
 
     def frame() -> Document | None:
         found: Document = stack.cli("top", "--once")

@@ -41,8 +41,7 @@ def check_story(explaining: Explaining, head: Head) -> Story:
     _check_end(head, story)
     check_commands(story)
     _check_turns(explaining, head, story)
-    for line in (*story.lines, story.why_ended, story.what_now):
-        text = line if isinstance(line, str) else line.text
+    for text in (*(line.text for line in story.lines), story.why_ended, story.what_now):
         assert text.strip()
         assert "None" not in text
     return story

@@ -20,7 +20,7 @@ DOCUMENT: dict[str, Any] = {
         {"at": "2026-03-04T09:30:05.000Z", "text": "[bold]1", "refs": {"seq": 2, "call": 1}, "cost_usd": "0.1"},
     ],
     "why_ended": "It was done.",
-    "what_now": "Say more: `turnkeeper chat plain --session ses_1`.\nOr copy it: `turnkeeper fork ses_1 --tenant acme`.",
+    "what_now": "Say more: `turnkeeper chat plain --session ses_1`.\nOr: `turnkeeper fork ses_1 --tenant acme`.",
 }
 
 
@@ -40,7 +40,7 @@ def test_the_story_is_told_with_times_references_and_what_to_type_next(cli: Cli,
     assert "\x1b" not in result.stdout
     assert sum(line.startswith("2026-03-0") for line in lines) == 2, "each day is named once"
     assert "  -  Say more: `turnkeeper chat plain --session ses_1 --tenant acme`." in lines
-    assert "  -  Or copy it: `turnkeeper fork ses_1 --tenant acme`." in lines
+    assert "  -  Or: `turnkeeper fork ses_1 --tenant acme`." in lines
 
 
 def test_for_programs_it_is_as_the_api_says_it(cli: Cli, api: FakeApi) -> None:

@@ -17,6 +17,7 @@ from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
 from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Handoff, Head
+from turnkeeper_local.cli.commands import top as commands
 from turnkeeper_local.cli.logs import GroupSource
 from turnkeeper_local.cli.operator import Operator
 from turnkeeper_local.cli.place import Place
@@ -180,6 +181,27 @@ def test_of_one_tenant_spend_is_known_at_the_second_look_and_trips_at_the_first(
     new_session(kit, session_id="ses_2")
     assert kit.run(kit.head("ses_2", "local")).status == "stopped"
     assert looks.look().trips == {"cost_cap": 1}
+
+
+def test_frames_follow_each_other_until_somebody_interrupts(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "sources", lambda _: iter(()))
+    new_session(kit, session_id="ses_1")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 1:
+            new_session(kit, session_id="ses_2")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    console = Console(file=io.StringIO(), force_terminal=True, width=220, height=30)
+    commands.watch(console, overview(kit, None), 3.0)
+    assert isinstance(console.file, io.StringIO)
+    shown_at_all = console.file.getvalue()
+    assert slept == [3.0, 3.0]
+    assert shown_at_all.index("1 running") < shown_at_all.index("2 running")
 
 
 def test_one_frame_is_printed_where_no_terminal_is(cli: Cli, kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:

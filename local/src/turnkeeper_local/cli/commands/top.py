@@ -41,10 +41,11 @@ def top(
             snapshot = overview.look()
             out.answer(snapshot.document(), lambda console: console.print(frame(snapshot)))
             return
-        _watch(out.console, overview, interval)
+        watch(out.console, overview, interval)
 
 
-def _watch(console: Console, overview: Overview, interval: float) -> None:
+def watch(console: Console, overview: Overview, interval: float) -> None:
+    """Frame after frame, until somebody interrupts."""
     import time
 
     from rich.live import Live

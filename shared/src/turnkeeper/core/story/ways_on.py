@@ -95,7 +95,7 @@ class Ways:
 
     def _doubtful(self) -> Iterator[str]:
         if self.head.account.in_doubt_nanousd and self.facts.admin:
-            yield "Whether the money in doubt was spent, the provider's report says: `turnkeeper reconcile --file REPORT`."
+            yield "Whether money in doubt was spent, the provider's report says: `turnkeeper reconcile --file REPORT`."
         unknown = sorted(
             {
                 outcome.tool
