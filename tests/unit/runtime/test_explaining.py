@@ -14,7 +14,7 @@ from tests.simulation.run import simulate
 from tests.support.heads import NOW
 from tests.support.heads import head as head_of
 from tests.support.kit import MODEL, WHO, MemoryKit
-from tests.support.scripted import begin, failure, reply, say, scripted_kit, use
+from tests.support.scripted import begin, failure, reply, scripted_kit, use
 from tests.support.stories import check_commands, check_story
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.companion import CompanionOf
@@ -35,6 +35,7 @@ from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Crash
+from turnkeeper.testing.script import say
 
 SECRET = "sk-ant-api03-" + "Zx9" * 31 + "-QQ"
 PASSWORD = "correct-horse-battery"
@@ -271,9 +272,17 @@ def kit_with_a_session() -> tuple[MemoryKit, Head]:
 
 
 def test_a_long_story_leaves_its_middle_out_and_says_so() -> None:
-    entries = [Entry(seq=seq, type="assistant", at=NOW, cost_nanousd=3) for seq in range(1, 2_001)]
+    said = ({"type": "text", "text": "Words."},)
+    entries = [Entry(seq=seq, type="assistant", at=NOW, cost_nanousd=3, content=said) for seq in range(1, 2_001)]
     head = head_of(status="idle", last_seq=2_000, cost_nanousd=6_000)
-    story = tell(facts(head, entries=entries))
+    examined: list[str] = []
+
+    def redact(text: str) -> str:
+        examined.append(text)
+        return text
+
+    story = tell(facts(head, entries=entries, redact=redact))
+    assert examined.count("Words.") == sum("said “Words.”" in line.text for line in story.lines)
     assert len(story.lines) == MOST_LINES
     assert sum(line.cost_nanousd or 0 for line in story.lines) == 6_000
     [gap] = [line for line in story.lines if "lines are left out here" in line.text]

@@ -78,16 +78,14 @@ class Operator:
         paused: bool | None = None,
         timezone: str | None = None,
     ) -> Document:
-        terms = self._kit.tenants.set(
-            tenant_id,
-            actor=self._name(),
-            plan=plan,
-            caps=caps,
-            from_plan=from_plan,
-            shards=shards,
-            paused=paused,
-            timezone=timezone,
-        )
+        changed: Document = {
+            "caps": caps,
+            "from_plan": from_plan,
+            "shards": shards,
+            "paused": paused,
+            "timezone": timezone,
+        }
+        terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     def index_tenant(self, tenant_id: str) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head
 
 #: Of a text, what is redacted at all: more than is ever shown of one, so that no half of a secret is.
-_LOOKED_AT = 20_000
+_LOOKED_AT = 4_000
 _WIDTH = 200
 
 
@@ -82,6 +82,10 @@ class Facts:
     def first_seq(self) -> int:
         """The first entry of its own: those before it are copies of another session's."""
         return self.head.forked_from.seq + 1 if self.head.forked_from else 1
+
+    def unread(self) -> Facts:
+        """The same without what was said: where only matters how many lines there are, and when."""
+        return replace(self, redact=lambda _: "")
 
     def turn_of(self, inputs: int) -> int:
         """The turn behind so many inputs. In an erased session, the kit's own look like a user's."""

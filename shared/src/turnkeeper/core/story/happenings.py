@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -25,8 +25,11 @@ _TOLD_BY_ENTRIES = {**_SAME, "repair": "repair", "compaction": "compaction", "re
 class Happenings:
     """Tells of entries in their order, and knows afterwards which audit records they stand for."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, shown: Collection[int] | None = None) -> None:
         self.facts = facts
+        #: Entries of which the lines are shown, where that is known: to take secrets out of the others is for nothing.
+        self._shown = shown
+        self._read, self._unread = facts, facts.unread()
         #: Audit records that some line refers to.
         self.referred: set[int] = set()
         self._turn = 0
@@ -50,11 +53,13 @@ class Happenings:
             if entry.type == "user" and not entry.by_kit:
                 self._turn += 1
                 self._made.clear()
+            self.facts = self._read if self._shown is None or entry.seq in self._shown else self._unread
             if entry.seq < self.facts.first_seq:
                 self._steps += entry.type == "assistant"
                 continue
             for line in (*self._run(entry), *self._of(entry)):
                 yield self.facts.turn_of(self._turn), replace(line, at=moment(line.at))
+        self.facts = self._read
         if (run := self.facts.head.lease.run) is not None:
             # Nothing has come of it yet, so no entry tells of it.
             yield self.facts.head.turn.number, self._taken(run, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from turnkeeper.core.session import Status, Stop
@@ -24,8 +24,16 @@ def tell(facts: Facts, turn: int | None = None) -> Story:
     Args:
         turn: only this one; ``None`` for the whole session. It has to be one that the session has had.
     """
+    # Which lines there are, and which of them are shown, does not hang on what they quote.
+    shown = {line.refs["seq"] for line in _lines(facts.unread(), turn, None) if "seq" in line.refs}
+    head, latest = facts.head, turn in (None, facts.head.turn.number)
+    status, stop = (head.status, head.stop) if latest or turn is None else _end(facts, turn)
+    return Story(tuple(_lines(facts, turn, shown)), why_ended(facts, status, stop), "\n".join(what_now(facts)))
+
+
+def _lines(facts: Facts, turn: int | None, shown: Collection[int] | None) -> list[Line]:
     starts = _starts(facts)
-    happenings = Happenings(facts)
+    happenings = Happenings(facts, shown)
     of_turns = list(happenings.lines())
     others = [*money.calls(facts), *trail.records(facts, happenings.referred)]
     # What was written at one moment is told in the order in which it came about: first what the session is.
@@ -34,16 +42,11 @@ def tell(facts: Facts, turn: int | None = None) -> Story:
     lines += [(_turn_at(facts, starts, line.at), line) for line in others if "audit" not in line.refs]
     lines += trail.scores(facts)
     chosen = sorted((line for of, line in lines if turn in (None, of)), key=lambda line: line.at)
-    latest = turn in (None, facts.head.turn.number)
-    if latest:
-        now = money.standing(facts)
+    if turn in (None, facts.head.turn.number):
         # A clock that is ahead of ours wrote what was written last.
         after = chosen[-1].at if chosen else ""
-        chosen += [replace(line, at=max(line.at, after)) for line in now]
-    status, stop = _end(facts, turn) if turn is not None and not latest else (facts.head.status, facts.head.stop)
-    return Story(
-        tuple(_bounded(_companion(facts) + chosen)), why_ended(facts, status, stop), "\n".join(what_now(facts))
-    )
+        chosen += [replace(line, at=max(line.at, after)) for line in money.standing(facts)]
+    return _bounded(_companion(facts) + chosen)
 
 
 def _companion(facts: Facts) -> list[Line]:

@@ -46,7 +46,7 @@ def _said(facts: Facts, record: Mapping[str, Any]) -> str:
             tool = facts.say(record.get("tool") or "A tool", 80)
             return f"{tool}({facts.named(record.get('arguments_redacted'))}): {facts.say(record.get('outcome'), 20)}."
         case kind:
-            named = facts.named(detail)
+            named = facts.named(detail) if facts.may_see(detail.get("scope", "task")) else ""
             return f"{str(kind).replace('_', ' ').capitalize()} by {who}{f' ({named})' if named else ''}."
 
 
