@@ -16,6 +16,7 @@ from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, Session
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ class Carrier:
     def carry_on(self, held: Held) -> None:
         """Run the message's session as far as it goes on this worker. Afterwards the message is not in hand any more,
         or it is followed because another runner has the session. Never raises."""
+        with fields.scope():
+            self._carry_on_or_give_back(held)
+
+    def _carry_on_or_give_back(self, held: Held) -> None:
         try:
             self._carry_on(held)
         except (StoreBusy, Unavailable) as error:
@@ -57,6 +62,7 @@ class Carrier:
         except Rejected as rejected:
             self.holding.reject(held, rejected.error_code, rejected.detail)
             return
+        fields.note(tenant_id=work.tenant_id, session_id=work.session_id)
         if self.stopping.draining:
             self.holding.give_back(held)
             return

@@ -12,8 +12,10 @@ from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import find
 from functions.api.stages.identify import identify
+from functions.api.stages.tell import TRACE_HEADER
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ class FrontDoor:
 
     def answer(self, request: Request) -> Response:
         """The response to a request, and a line in the log for it. Never raises."""
+        with fields.scope(request_id=request.request_id or None):
+            return self._answer_and_log(request)
+
+    def _answer_and_log(self, request: Request) -> Response:
         started = time.monotonic()
         line: dict[str, Any] = {"request_id": request.request_id}
         try:
@@ -39,6 +45,8 @@ class FrontDoor:
         except Exception:
             response = internal_error()
             logger.exception("a call failed", extra=line)
+        if (trace_id := response.headers.get(TRACE_HEADER)) is not None:
+            line["trace_id"] = trace_id
         took = int((time.monotonic() - started) * 1000)
         logger.info("answered", extra={**line, "status": response.status, "duration_ms": took})
         return response.with_headers(_HEADERS)
@@ -53,7 +61,9 @@ class FrontDoor:
         if not route.public:
             who = identify(request, self._kit.settings, self._kit.policy)
             line |= {"tenant_id": who.tenant_id, "user_id": who.user_id}
+            fields.note(tenant_id=who.tenant_id, user_id=who.user_id)
             request = replace(request, identity=who)
         if (session_id := request.parameters.get("session_id")) is not None:
             line["session_id"] = check_session_id(session_id)
+            fields.note(session_id=session_id)
         return route.call(self._kit, request)

@@ -1,4 +1,5 @@
-"""What is emitted is what the table says, and the worker serves what the observer counts: on a run with all that happens."""
+"""What is emitted is what the table says, and the worker serves what the observer counts: on a run with all that there
+is."""
 
 from __future__ import annotations
 
@@ -224,7 +225,7 @@ def test_what_is_emitted_is_what_the_table_says(
 
 
 def test_dimensions_take_known_values_only(run: Any) -> None:
-    kit, records, _ = run
+    _, records, _ = run
     values: dict[str, set[str]] = defaultdict(set)
     for one in observed(records):
         for name, label in zip(METRICS[one.metric].dimensions, one.labels, strict=True):
@@ -339,7 +340,7 @@ SECONDS = st.integers(0, 50)
 @settings(max_examples=40, deadline=None)
 def test_a_turn_s_time_is_all_accounted_for(queue: int, model: int, tools: list[int], handed_off: int) -> None:
     @tool(effect="read")
-    def work(seconds: int, number: int) -> str:  # noqa: ARG001 - or it would be the same call again
+    def work(seconds: int, number: int) -> str:
         """Work."""
         kit.clock.sleep(seconds)
         return "done"
