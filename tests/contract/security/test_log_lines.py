@@ -220,7 +220,7 @@ def engine_quotes(patch: pytest.MonkeyPatch) -> MemoryKit:
 
 def end_quotes(patch: pytest.MonkeyPatch) -> MemoryKit:
     patch.setattr(Auditor, "tool_call", raises)
-    return quiet(reply(use("chatty", mark=SAID)))(patch)
+    return quiet(reply(use("fails", how="tool", text=SAID)))(patch)
 
 
 def runner_is_lost(patch: pytest.MonkeyPatch) -> MemoryKit:
