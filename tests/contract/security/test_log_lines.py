@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from functions.score import handler as scorer
 from functions.turn.handler import TurnRunner
 from tests.support.http import Caller
 from tests.support.kit import MODEL, MemoryKit
+from tests.support.repository import REPOSITORY
 from tests.support.scripted import begin, reply, say, scripted_kit, use
 from tests.unit.observe.conftest import Stream
 from tests.unit.worker.conftest import worker_of
@@ -33,6 +35,8 @@ from turnkeeper.telemetry.fields import OF_A_TURN
 WORDS = "Frau Mustermann owes the Rosenhof 4711 EUR"
 SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 SAID = f"{WORDS} {SECRET}"
+
+INSIGHTS = {"fields", "filter", "sort", "stats", "limit", "by", "as", "in", "and", "asc", "desc"}
 
 log = logging.getLogger("turnkeeper_agents.lab")
 later = threading.Event()
@@ -147,6 +151,21 @@ def test_every_line_of_a_turn_says_which(run: Any, logged: io.StringIO) -> None:
     [failed] = [line for line in lines if line["message"].startswith("tool fails raised ValueError at")]
     assert failed["step"] == 3
     assert "test_log_lines.py" in failed["message"], "where it was is told"
+
+
+def test_the_queries_of_the_docs_name_fields_that_lines_have(logged: io.StringIO) -> None:
+    kit = scripted_kit(tools=[])
+    answer = Caller(FrontDoor(kit)).post("/v1/sessions", {"agent": "scripted", "input": "go"}, wait=0)
+    in_the_function(kit, answer.ok(202)["session_id"])
+    lines = lines_of(logged)
+    # What Powertools adds from a function's environment, and Logs Insights by itself.
+    fields = {"service", "@timestamp"} | {name for line in lines for name in line}
+    queries = re.findall(r"```text\n(.*?)```", (REPOSITORY / "docs/operations/logs.md").read_text(), re.DOTALL)
+    assert len(queries) == 3
+    for query in queries:
+        words = set(re.findall(r"(?<![\w@])@?[a-z_]+\b(?!\()", re.sub(r'"[^"]*"', "", query)))
+        aliases = set(re.findall(r" as (\w+)", query))
+        assert words - aliases - INSIGHTS <= fields
 
 
 def test_two_sessions_side_by_side_are_not_mixed_up(logged: io.StringIO) -> None:
