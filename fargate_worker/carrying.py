@@ -86,12 +86,14 @@ class Carrier:
 
     def _run(self, work: Work) -> None:
         try:
-            self.engine.run(work.tenant_id, work.session_id, self.allowance)
+            head = self.engine.run(work.tenant_id, work.session_id, self.allowance)
         except SessionEnded:
             # Looked at only here: in the common case it runs, and nothing more is read for that.
             if not self.reader.resume(work):
                 raise
-            self.engine.run(work.tenant_id, work.session_id, self.allowance)
+            head = self.engine.run(work.tenant_id, work.session_id, self.allowance)
+        said = {**fields.of_head(head), "status": head.status, "last_seq": head.last_seq}
+        logger.info("the turn was run", extra=said)
 
     def _follow(self, held: Held, work: Work) -> None:
         if self.stopping.draining:

@@ -12,7 +12,6 @@ from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import find
 from functions.api.stages.identify import identify
-from functions.api.stages.tell import TRACE_HEADER
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.telemetry import fields
@@ -45,8 +44,6 @@ class FrontDoor:
         except Exception:
             response = internal_error()
             logger.exception("a call failed", extra=line)
-        if (trace_id := response.headers.get(TRACE_HEADER)) is not None:
-            line["trace_id"] = trace_id
         took = int((time.monotonic() - started) * 1000)
         logger.info("answered", extra={**line, "status": response.status, "duration_ms": took})
         return response.with_headers(_HEADERS)

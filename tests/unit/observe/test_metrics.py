@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from fargate_worker.metrics import Page
 from functions.observe import handler as observer
 from functions.observe.metering import samples_of
-from functions.observe.records import Changed
+from functions.observe.records import Changed, changed
 from functions.score import handler as scorer
 from tests.simulation.run import errors_are_violations
 from tests.simulation.world import Simulation
@@ -29,6 +30,7 @@ from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, ModelReply, ModelRequest
 from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.telemetry.metrics import METRICS, Sample, sample
 from turnkeeper.testing.faulty_table import Crash
@@ -252,8 +254,6 @@ def test_spend_adds_up_to_the_ledger_whatever_it_is_split_by(run: Any) -> None:
 
 
 def observed(records: list[dict[str, Any]]) -> list[Sample]:
-    from functions.observe.records import changed
-
     changes = [change for record in records if (change := changed(record)) is not None]
     return [one for change in changes for one in samples_of(change)]
 
@@ -272,8 +272,6 @@ def sums(samples: list[Sample]) -> dict[tuple[str, tuple[str, ...]], tuple[float
 
 def served(page: Page) -> dict[tuple[str, tuple[str, ...]], tuple[float, int | None]]:
     """The same of what Prometheus reads; of a counter nobody knows of how many parts it was made."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     found: dict[tuple[str, tuple[str, ...]], tuple[float, int | None]] = {}
     lines = [one for family in text_string_to_metric_families(page.text().decode()) for one in family.samples]
     values = {(one.name, tuple(one.labels.items())): one.value for one in lines}
@@ -357,8 +355,6 @@ def test_a_turn_s_time_is_all_accounted_for(queue: int, model: int, tools: list[
     def then_drains(request: ModelRequest) -> ModelReply:
         drains["now"] = True
         return thinks(use("page", number=1))(request)
-
-    from turnkeeper.runtime.threads import Sequential
 
     kit = scripted_kit(tools=[work, page], lease_seconds=3_600)
     kit.parallel = Sequential()
