@@ -58,6 +58,7 @@ from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
+from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
@@ -69,7 +70,7 @@ from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
-from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
@@ -96,6 +97,8 @@ class MissingSetting(Exception):
 class Kit:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Who hears of what this process writes: set before ``sessions`` is first asked for.
+        self.written: Written = lambda _before, _after, _change: None
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()
@@ -130,7 +133,14 @@ class Kit:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.table, self.blobs, self.clock, self.redactor, lease_seconds=self.settings.lease_seconds)
+        return Sessions(
+            self.table,
+            self.blobs,
+            self.clock,
+            self.redactor,
+            lease_seconds=self.settings.lease_seconds,
+            written=self.written,
+        )
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -246,6 +256,18 @@ class Kit:
         return Branching(self.intake)
 
     @cached_property
+    def explaining(self) -> Explaining:
+        return Explaining(
+            sessions=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            intake=self.intake,
+            redactor=self.redactor,
+            clock=self.clock,
+        )
+
+    @cached_property
     def erasure(self) -> Erasure:
         lease_seconds = self.settings.lease_seconds
         return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
@@ -303,24 +325,12 @@ class Kit:
         from turnkeeper.gateway import Gateway
         from turnkeeper.gateway.callers import Callers
         from turnkeeper.gateway.money import Till
-        from turnkeeper.gateway.provider import AnthropicProvider, BedrockProvider
+        from turnkeeper.gateway.provider import provider_of
 
-        key, settings = self._model_key(), self.settings
-        till = Till(
-            purses=self.purses,
-            tenants=self.tenants,
-            prices=self.prices,
-            model=self.model,
-            redactor=self.redactor,
-            clock=self.clock,
-            lease_seconds=settings.lease_seconds,
-            wait_seconds=settings.gateway_wait_seconds,
-        )
-        return Gateway(
-            till,
-            Callers(self.gateway_tokens, self.clock),
-            lambda: BedrockProvider(settings.model_url) if key is None else AnthropicProvider(key, settings.model_url),
-        )
+        settings, callers = self.settings, Callers(self.gateway_tokens, self.clock)
+        money = Till(self.purses, self.tenants, self.prices, self.model, self.redactor, self.clock)
+        money.lease_seconds, money.wait_seconds = settings.lease_seconds, settings.gateway_wait_seconds
+        return Gateway(money, callers, provider_of(self._model_key(), settings.model_url))
 
     @cached_property
     def cancelling(self) -> Cancelling:

@@ -34,8 +34,8 @@ def runners_stand_where_the_file_says(variant: Variant) -> Found:
 
 
 def tasks_reach_out_and_nothing_reaches_in(variant: Variant) -> Found:
-    """Through a NAT or with an address of their own. A way in is there for endpoints, from within the network; and where
-    the gateway is served, for its load balancer, from which alone its tasks are reached."""
+    """Through a NAT or with an address of their own. A way in is there for endpoints, from within the network; and
+    where the gateway is served, for its load balancer, from which alone its tasks are reached."""
     [(stack, _, service)] = variant.resources("AWS::ECS::Service")
     task = service["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]
     private = bool(list(variant.resources("AWS::EC2::NatGateway"))) or "vpc_id" in variant.settings
