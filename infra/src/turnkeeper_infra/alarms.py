@@ -18,7 +18,7 @@ class Heard:
     runbook_url: str
 
     def described(self, what: str, section: str) -> str:
-        return f"{what}. Runbook: {self.runbook_url}#{section}"
+        return f"{what}\nRunbook: {self.runbook_url}#{section}"
 
 
 def alarm(
