@@ -116,5 +116,5 @@ class MoneyAlarms:
         made.add_alarm_action(actions.SnsAction(self._heard.alerts))
         return made
 
-    def _alarm(self._scope, id: str, metric: cloudwatch.IMetric, threshold: float, what: str) -> cloudwatch.Alarm:
+    def _alarm(self, id: str, metric: cloudwatch.IMetric, threshold: float, what: str) -> cloudwatch.Alarm:
         return alarm(self._scope, id, metric, threshold, what, heard=self._heard, section=SECTION)
