@@ -8,8 +8,21 @@ from typing import Any
 
 import pytest
 
-from tests.infra import alarm_rules
-from tests.infra.alarm_rules import ALARM, RULES, watched
+from tests.infra.alarm_rules import (
+    ALARM,
+    COMPOSITE,
+    RULES,
+    alarms_on_the_age_of_jobs,
+    alarms_that_cloudwatch_refuses,
+    alarms_that_reach_nobody,
+    alarms_without_a_section,
+    boards_that_cloudwatch_cuts,
+    dead_letters_without_an_alarm,
+    metrics_that_do_not_exist,
+    metrics_that_nobody_watches,
+    wakers_whose_failures_are_not_counted,
+    watched,
+)
 from tests.infra.reading import Deployment
 from tests.infra.variants import Variants
 
@@ -55,13 +68,7 @@ def an_unknown_namespace(templates: dict[str, Any]) -> None:
 
 
 def a_graph_of_what_is_not_emitted(templates: dict[str, Any]) -> None:
-    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
-    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
-    name = 'MetricName=\\"repairs\\"'
-    assert any(name in part for part in parts if isinstance(part, str))
-    parts[:] = [
-        part.replace(name, name.replace("repairs", "mends")) if isinstance(part, str) else part for part in parts
-    ]
+    on_the_board(templates, """MetricName=\\"repairs\\\"""", """MetricName=\\"mends\\\"""")
 
 
 def a_metric_that_is_not_drawn(templates: dict[str, Any]) -> None:
@@ -70,9 +77,7 @@ def a_metric_that_is_not_drawn(templates: dict[str, Any]) -> None:
 
 
 def a_graph_without_a_dimension(templates: dict[str, Any]) -> None:
-    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
-    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
-    parts[:] = [part.replace(",service}", "}") if isinstance(part, str) else part for part in parts]
+    on_the_board(templates, ",service}", "}")
 
 
 def an_alarm_on_a_question_after_what_is_not_emitted(templates: dict[str, Any]) -> None:
@@ -120,7 +125,7 @@ def an_alarm_that_names_the_section_of_others(templates: dict[str, Any]) -> None
 
 
 def a_composite_alarm_that_reaches_nobody(templates: dict[str, Any]) -> None:
-    (one,) = resources(templates, "Observe", alarm_rules.COMPOSITE)
+    (one,) = resources(templates, "Observe", COMPOSITE)
     del one["Properties"]["AlarmActions"]
 
 
@@ -136,9 +141,7 @@ def no_statement_for_cloudwatch(templates: dict[str, Any]) -> None:
 
 
 def a_graph_of_another_deployment(templates: dict[str, Any]) -> None:
-    (dashboard,) = resources(templates, "Observe", "AWS::CloudWatch::Dashboard")
-    parts = dashboard["Properties"]["DashboardBody"]["Fn::Join"][1]
-    parts[:] = [part.replace("Turnkeeper/", "Turnkeeper/Dev") if isinstance(part, str) else part for part in parts]
+    on_the_board(templates, "Turnkeeper/", "Turnkeeper/Dev")
 
 
 def a_count_under_another_name(templates: dict[str, Any]) -> None:
@@ -170,37 +173,37 @@ def nobody_hears_of_what_the_observer_sets_aside(templates: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("plant", "broken"),
     [
-        (throttled_without_its_operation, {alarm_rules.metrics_that_do_not_exist}),
-        (a_misspelled_metric, {alarm_rules.metrics_that_do_not_exist}),
-        (an_unknown_namespace, {alarm_rules.metrics_that_do_not_exist}),
+        (throttled_without_its_operation, {metrics_that_do_not_exist}),
+        (a_misspelled_metric, {metrics_that_do_not_exist}),
+        (an_unknown_namespace, {metrics_that_do_not_exist}),
         (
             a_graph_of_what_is_not_emitted,
-            {alarm_rules.metrics_that_do_not_exist, alarm_rules.metrics_that_nobody_watches},
+            {metrics_that_do_not_exist, metrics_that_nobody_watches},
         ),
-        (a_metric_that_is_not_drawn, {alarm_rules.metrics_that_nobody_watches}),
-        (a_graph_without_a_dimension, {alarm_rules.metrics_that_do_not_exist}),
+        (a_metric_that_is_not_drawn, {metrics_that_nobody_watches}),
+        (a_graph_without_a_dimension, {metrics_that_do_not_exist}),
         (
             a_graph_of_another_deployment,
-            {alarm_rules.metrics_that_do_not_exist, alarm_rules.metrics_that_nobody_watches},
+            {metrics_that_do_not_exist, metrics_that_nobody_watches},
         ),
-        (a_count_under_another_name, {alarm_rules.metrics_that_do_not_exist}),
-        (a_log_in_which_nobody_counts, {alarm_rules.wakers_whose_failures_are_not_counted}),
-        (an_alarm_on_a_question_after_what_is_not_emitted, {alarm_rules.metrics_that_do_not_exist}),
-        (an_alarm_that_searches, {alarm_rules.alarms_that_cloudwatch_refuses}),
-        (an_alarm_that_asks_and_computes, {alarm_rules.alarms_that_cloudwatch_refuses}),
-        (a_graph_of_a_search_without_end, {alarm_rules.boards_that_cloudwatch_cuts}),
-        (a_graph_with_more_lines_than_are_drawn, {alarm_rules.boards_that_cloudwatch_cuts}),
-        (an_alarm_that_does_not_say_where_to_read, {alarm_rules.alarms_without_a_section}),
-        (an_alarm_that_names_a_section_that_is_not_there, {alarm_rules.alarms_without_a_section}),
-        (an_alarm_that_names_the_section_of_others, {alarm_rules.alarms_without_a_section}),
-        (a_composite_alarm_that_reaches_nobody, {alarm_rules.alarms_that_reach_nobody}),
-        (an_alarm_on_the_age_of_messages, {alarm_rules.alarms_on_the_age_of_jobs}),
-        (no_statement_for_cloudwatch, {alarm_rules.alarms_that_reach_nobody}),
-        (any_account_may_ring, {alarm_rules.alarms_that_reach_nobody}),
-        (an_alarm_without_an_action, {alarm_rules.alarms_that_reach_nobody}),
+        (a_count_under_another_name, {metrics_that_do_not_exist}),
+        (a_log_in_which_nobody_counts, {wakers_whose_failures_are_not_counted}),
+        (an_alarm_on_a_question_after_what_is_not_emitted, {metrics_that_do_not_exist}),
+        (an_alarm_that_searches, {alarms_that_cloudwatch_refuses}),
+        (an_alarm_that_asks_and_computes, {alarms_that_cloudwatch_refuses}),
+        (a_graph_of_a_search_without_end, {boards_that_cloudwatch_cuts}),
+        (a_graph_with_more_lines_than_are_drawn, {boards_that_cloudwatch_cuts}),
+        (an_alarm_that_does_not_say_where_to_read, {alarms_without_a_section}),
+        (an_alarm_that_names_a_section_that_is_not_there, {alarms_without_a_section}),
+        (an_alarm_that_names_the_section_of_others, {alarms_without_a_section}),
+        (a_composite_alarm_that_reaches_nobody, {alarms_that_reach_nobody}),
+        (an_alarm_on_the_age_of_messages, {alarms_on_the_age_of_jobs}),
+        (no_statement_for_cloudwatch, {alarms_that_reach_nobody}),
+        (any_account_may_ring, {alarms_that_reach_nobody}),
+        (an_alarm_without_an_action, {alarms_that_reach_nobody}),
         (
             nobody_hears_of_what_the_observer_sets_aside,
-            {alarm_rules.dead_letters_without_an_alarm, alarm_rules.alarms_without_a_section},
+            {dead_letters_without_an_alarm, alarms_without_a_section},
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What whoever is woken reads leads on: each alarm and alert has a command that exists, and so has each step of an incident."""
+"""What whoever is woken reads leads on: alarms, alerts and the steps of incidents have commands that exist."""
 
 from __future__ import annotations
 
@@ -86,5 +86,5 @@ def test_what_rings_in_an_incident_is_an_alarm_or_an_alert() -> None:
     known |= {name for text in runbook.sections().values() for name in runbook.rows(text)}
     for name, text in incidents().items():
         (rings,) = re.findall(r"^Rings: (.*)$", text, re.MULTILINE)
-        named = {word for word in re.findall(r"`(\w+)`", rings)} - {"contended", "denied"}
+        named = set(re.findall(r"`(\w+)`", rings)) - {"contended", "denied"}
         assert named <= known, f"{name}: {named - known}"

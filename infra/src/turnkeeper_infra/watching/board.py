@@ -208,7 +208,7 @@ def draw(
     log_group: str,
     runbook_url: str,
 ) -> None:
-    """Lay sections out as widgets, three graphs a row. `log_group` is the observer's, which tells what tenants spend."""
+    """Lay sections out as widgets, three graphs a row. `log_group` is the observer's, which tells who spends."""
     rang = f"Something rang: its description names a section of {runbook_url}"
     _add_text(dashboard, f"# What rings\n{rang}")
     dashboard.add_widgets(cloudwatch.AlarmStatusWidget(title="Alarms", alarms=[*alarms], width=WIDE))

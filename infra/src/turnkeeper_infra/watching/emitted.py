@@ -1,7 +1,7 @@
 """The kit's own metrics, as the stacks name them, and the ways in which one is drawn and watched.
 
-Most are split by agent, and which agents there are is not known when the stacks are made. So a graph finds its lines by a
-search, and an alarm asks Metrics Insights for all of them together: an alarm on a search is refused by CloudWatch.
+Most are split by agent, and which agents there are is not known when the stacks are made. So a graph finds its lines
+by a search, and an alarm asks Metrics Insights for all of them together: CloudWatch refuses an alarm on a search.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Emitted:
         """For alarms: all together, whatever values its dimensions have. Everything is in quotes, since any word may be
         one of the query language's own."""
         labels = ", ".join(f'"{one}"' for one in (self.namespace, *METRICS[metric], SERVICE))
-        query = f'SELECT {function}("{metric}") FROM SCHEMA({labels})'
+        query = f'SELECT {function}("{metric}") FROM SCHEMA({labels})'  # noqa: S608 - names of ours, and CloudWatch's own language
         return cloudwatch.MathExpression(expression=query, using_metrics={}, label=metric, period=period)
 
     def _search(self, metric: str, statistic: str) -> str:

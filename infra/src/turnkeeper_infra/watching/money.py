@@ -69,7 +69,7 @@ class MoneyAlarms:
             "SpendHigh",
             rate,
             usd_per_hour,
-            f"The last 15 minutes were spent at a rate of {usd_per_hour:g} USD an hour or more (spend_alarm_usd_per_hour)",
+            f"For 15 minutes spending ran at {usd_per_hour:g} USD an hour or more (spend_alarm_usd_per_hour)",
         )
 
     def _unusual(self) -> cloudwatch.Alarm:
@@ -102,8 +102,8 @@ class MoneyAlarms:
     def _burning(
         self, high: cloudwatch.IAlarm, unusual: cloudwatch.IAlarm, trips: cloudwatch.IAlarm, in_doubt: cloudwatch.IAlarm
     ) -> cloudwatch.CompositeAlarm:
-        """Either the rate that the operator chose is passed, or the hour is unusual and something besides says that it is
-        not just a busy one. Trips alone are money that was kept, and a busy Monday alone is business."""
+        """Either the rate that the operator chose is passed, or the hour is unusual and something besides says that it
+        is not just a busy one. Trips alone are money that was kept, and a busy Monday alone is business."""
         rule, state = cloudwatch.AlarmRule, cloudwatch.AlarmState.ALARM
         fires = [rule.from_alarm(one, state) for one in (high, unusual, trips, in_doubt)]
         what = "Money is being burnt: the rate is passed, or an unusual hour with trips or calls in doubt"
