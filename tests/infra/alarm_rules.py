@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.infra import runbook
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
-from tests.infra.emitted import EMITTED
 from tests.infra.reading import Deployment, Resource, as_list
+from turnkeeper.telemetry.metrics import METRICS
 from turnkeeper_infra import names, setting_keys
 
 ALARM, COMPOSITE = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
@@ -19,7 +19,7 @@ BOARD = "AWS::CloudWatch::Dashboard"
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 
 #: The library that prints the kit's metrics adds this to what the table names.
-KIT_METRICS = {name: frozenset({frozenset((*dimensions, "service"))}) for name, dimensions in EMITTED.items()}
+KIT_METRICS = {name: frozenset({frozenset((*metric.dimensions, "service"))}) for name, metric in METRICS.items()}
 
 #: Quotas: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html and
 #: .../cloudwatch-metrics-insights-limits.html
@@ -33,6 +33,8 @@ class Watched:
     namespace: str
     metric: str
     dimensions: Dimensions
+    service: str | None = None
+    """Who has to have counted it, where that is said."""
 
 
 def metrics_that_do_not_exist(deployment: Deployment) -> list[str]:
@@ -43,6 +45,17 @@ def metrics_that_do_not_exist(deployment: Deployment) -> list[str]:
         for one in watched(deployment)
         if one.dimensions not in published.get(one.namespace, {}).get(one.metric, ())
         and (one.dimensions or (one.namespace, one.metric) not in counted)
+    ]
+
+
+def metrics_of_another_service(deployment: Deployment) -> list[str]:
+    """Of the kit's own, where what is watched names a service by which they are not emitted."""
+    spaces = _published(deployment).keys() - AWS_METRICS.keys()
+    return [
+        f"{one.where}: {one.metric} is not emitted by {one.service}"
+        for one in watched(deployment)
+        if one.namespace in spaces and one.service is not None and one.metric in METRICS
+        if one.service != METRICS[one.metric].by
     ]
 
 
@@ -165,6 +178,7 @@ def dead_letters_without_an_alarm(deployment: Deployment) -> list[str]:
 
 RULES = (
     metrics_that_do_not_exist,
+    metrics_of_another_service,
     metrics_that_nobody_watches,
     alarms_that_cloudwatch_refuses,
     boards_that_cloudwatch_cuts,
@@ -206,8 +220,9 @@ def _of_alarm(deployment: Deployment, alarm: Resource) -> Iterator[Watched]:
         return
     stats = [one["MetricStat"]["Metric"] for one in alarm.properties.get("Metrics", []) if "MetricStat" in one]
     for metric in stats or [alarm.properties]:
-        dimensions = frozenset(one["Name"] for one in metric.get("Dimensions", []))
-        yield Watched(str(alarm), metric["Namespace"], metric["MetricName"], dimensions)
+        values = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
+        service = values.get("service")
+        yield Watched(str(alarm), metric["Namespace"], metric["MetricName"], frozenset(values), service)
 
 
 def _widgets(deployment: Deployment, dashboard: Resource) -> list[Any]:
@@ -222,7 +237,8 @@ def _of_dashboard(deployment: Deployment, dashboard: Resource) -> Iterator[Watch
         for row in widget["properties"].get("metrics", []):
             words = [part for part in row if isinstance(part, str)]
             if words:
-                yield Watched(where, words[0], words[1], frozenset(words[2::2]))
+                values = dict(zip(words[2::2], words[3::2], strict=True))
+                yield Watched(where, words[0], words[1], frozenset(values), values.get("service"))
             for expression in _expressions(row):
                 yield from _of_expression(where, expression)
 

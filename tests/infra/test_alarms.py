@@ -18,6 +18,7 @@ from tests.infra.alarm_rules import (
     alarms_without_a_section,
     boards_that_cloudwatch_cuts,
     dead_letters_without_an_alarm,
+    metrics_of_another_service,
     metrics_that_do_not_exist,
     metrics_that_nobody_watches,
     wakers_whose_failures_are_not_counted,
@@ -129,6 +130,11 @@ def a_composite_alarm_that_reaches_nobody(templates: dict[str, Any]) -> None:
     del one["Properties"]["AlarmActions"]
 
 
+def an_alarm_on_what_another_service_emits(templates: dict[str, Any]) -> None:
+    (service,) = alarm(templates, "TurnsSetAside")["Dimensions"]
+    service["Value"] = "observe"
+
+
 def an_alarm_on_the_age_of_messages(templates: dict[str, Any]) -> None:
     alarm(templates, "JobsWaiting")["MetricName"] = "ApproximateAgeOfOldestMessage"
 
@@ -197,6 +203,7 @@ def nobody_hears_of_what_the_observer_sets_aside(templates: dict[str, Any]) -> N
         (an_alarm_that_names_a_section_that_is_not_there, {alarms_without_a_section}),
         (an_alarm_that_names_the_section_of_others, {alarms_without_a_section}),
         (a_composite_alarm_that_reaches_nobody, {alarms_that_reach_nobody}),
+        (an_alarm_on_what_another_service_emits, {metrics_of_another_service}),
         (an_alarm_on_the_age_of_messages, {alarms_on_the_age_of_jobs}),
         (no_statement_for_cloudwatch, {alarms_that_reach_nobody}),
         (any_account_may_ring, {alarms_that_reach_nobody}),

@@ -22,13 +22,14 @@ from fargate_worker.holding import Holding
 from fargate_worker.reading import Reader, Rejected
 from functions.api.app import FrontDoor
 from functions.observe.alerting import Alerting
-from functions.observe.metering import Tally
+from functions.observe.metering import samples_of
 from functions.observe.records import Changed
 from tests.support.http import Caller
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import begin, failure, reply, say, scripted_kit, use
 from turnkeeper import Agent, ToolContext, ToolDenied, ToolError, tool
 from turnkeeper.adapters import logs
+from turnkeeper.adapters.emf import Emf
 from turnkeeper.adapters.secrets import EnvironmentKey, SecretsManagerKey
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import ProviderError
@@ -183,14 +184,14 @@ def test_repeated_calls_with_secrets_stop_without_them(logged: io.StringIO, caps
     assert head.stop is not None
     assert head.stop.reason == "repetition"
     clean(json.dumps(head.stop.model_dump(), default=str))
-    tally = Tally()
+    emf = Emf()
     for item in kit.table.snapshot():
         owner = keys.session_of_pk(item["pk"])
         if owner is not None:
             seen.append(Changed(*owner, item["sk"], None, item))
-            tally.see(seen[-1])
+            emf.add(samples_of(seen[-1]))
             Alerting(kit.alerts, kit.blobs).see(seen[-1])
-    tally.flush()
+    emf.flush()
     clean(capsys.readouterr().out + logged.getvalue() + str(vars(kit.alerts)))
 
 

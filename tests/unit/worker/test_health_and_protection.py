@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fargate_worker.health import MAX_SILENCE_SECONDS, HealthServer
+from fargate_worker.metrics import Page
 from fargate_worker.protection import TaskProtection
 from tests.unit.worker.conftest import Bench
 from turnkeeper.testing.clock import ManualClock
@@ -32,7 +33,7 @@ def test_health_readiness_and_status(bench: Bench) -> None:
             raise TimeoutError
 
     worker = bench.worker()
-    server = HealthServer(worker, reachable, host="127.0.0.1", port=0)
+    server = HealthServer(worker, reachable, Page(), host="127.0.0.1", port=0)
     server.start()
     session_id = bench.job("shown", "[[sleep 90]][[say done]]")
     bench.wait(lambda: bench.status(session_id) == "running")
