@@ -122,7 +122,15 @@ class ObserveStack(cdk.Stack):
 
     def _draw(self, config: Config) -> None:
         # An account's dashboards are those of all of its regions: a second region needs another name.
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=f"{config.name}-{cdk.Aws.REGION}")
+        # What is spent in five minutes is drawn as a rate: a longer period would make more of it.
+        inherit = cloudwatch.PeriodOverride.INHERIT
+        dashboard = cloudwatch.Dashboard(
+            self,
+            "Dashboard",
+            dashboard_name=f"{config.name}-{cdk.Aws.REGION}",
+            default_interval=cdk.Duration.hours(6),
+            period_override=inherit,
+        )
         board.draw(
             dashboard,
             board.sections(self._emitted, self._machines(config.name)),
