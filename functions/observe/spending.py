@@ -1,7 +1,7 @@
 """What each tenant spends, in the log: a line for each tenant and agent of a batch, for the dashboard's tables.
 
-In the log since tenants come without end, which no metric's dimension may; and as it happens, not when a turn ends, since
-it is the turn that does not end that is looked for.
+In the log since tenants come without end, which no metric's dimension may; and as it happens, not when a turn ends,
+since it is the turn that does not end that is looked for.
 """
 
 from __future__ import annotations
