@@ -95,8 +95,8 @@ def at_rest(templates: list[Mapping[str, Any]], prices: Prices = PRICES) -> Item
 
 
 def _metrics_of(alarm: Mapping[str, Any]) -> int:
-    """How many an alarm is billed for. A band is two besides what it is around; a query is billed by the metrics that it
-    finds, of which there are none at rest, and one is counted."""
+    """How many an alarm is billed for. A band is two besides what it is around; a query is billed by the metrics that
+    it finds, of which there are none at rest, and one is counted."""
     band = 2 if "ThresholdMetricId" in alarm else 0
     return band + max(1, sum("MetricStat" in one for one in alarm.get("Metrics", [])))
 
