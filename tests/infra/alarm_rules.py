@@ -101,8 +101,8 @@ def boards_that_cloudwatch_cuts(deployment: Deployment) -> list[str]:
 
 
 def alarms_without_a_section(deployment: Deployment) -> list[str]:
-    """Alarms that do not say, by its address, which section of the runbook is about them. One that is not there, or that
-    does not list them, is none."""
+    """Alarms that do not say, by its address, which section of the runbook is about them. One that is not there, or
+    that does not list them, is none."""
     listed = {name: set(runbook.rows(text)) for name, text in runbook.sections().items()}
     problems = []
     for alarm in rings(deployment):
