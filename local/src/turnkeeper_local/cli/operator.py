@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from turnkeeper.bootstrap import Kit
@@ -14,12 +16,15 @@ from turnkeeper.core.caps import format_cap, format_rule, parse_cap
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.reconciling import Reconciliation, Report, reconcile, span_of
 from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
+from turnkeeper.core.spending import By
 from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
+from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
@@ -204,6 +209,23 @@ class Operator:
                 for version, seen in sorted(rollouts.store.versions(agent), key=lambda one: one[1])
             ],
         }
+
+    # ---- money ----
+
+    def spend_report(self, tenant_id: str | None, by: By, first: date | None, last: date | None) -> Spending:
+        """Of one tenant, or of all."""
+        tenants = [tenant_id] if tenant_id is not None else self._reports.tenant_ids()
+        return self._reports.spend(tenants, by, first, last, of_many=tenant_id is None)
+
+    def reconcile(self, report: Report) -> Reconciliation:
+        """The calls of all tenants, held against what the provider says."""
+        reports, (first, last) = self._reports, span_of(report)
+        calls = chain.from_iterable(reports.calls(tenant, first, last) for tenant in reports.tenant_ids())
+        return reconcile(report, calls, lambda used: priced(used, self._kit.prices), self._kit.clock.now())
+
+    @cached_property
+    def _reports(self) -> Reports:
+        return Reports(self._kit.table, self._kit.tenants, self._kit.clock)
 
     def newest(self, tenant_id: str) -> Iterator[str]:
         return self._kit.sessions.lists.ids(tenant_id)
