@@ -96,7 +96,6 @@ def main() -> int:
     signals = Signals()
     settings = Settings.from_environment()
     set_up(settings.log_level)
-    logging.getLogger("fargate_worker").setLevel(settings.log_level)
     kit = Kit(settings)
     page = Page()
     kit.written = page.see

@@ -1,4 +1,4 @@
-"""What one worker counts, in the format that Prometheus reads: the kit's metrics of what it wrote itself, and how it is.
+"""What one worker counts, in the format that Prometheus reads: the metrics of what it wrote itself, and how it is.
 
 The same samples as the observer's, of one process; over all workers, the front door and the sweep there is CloudWatch.
 """

@@ -19,6 +19,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.runtime.store import codec
 from turnkeeper.settings import Settings
+from turnkeeper.telemetry import fields
 from turnkeeper.telemetry.metrics import Sample, sample
 
 
@@ -37,6 +38,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
 
     def see(record: Mapping[str, Any]) -> None:
         if (head := _ended(changed(record))) is not None:
+            fields.note(**fields.of_head(head))
             if (scores := kit.scorer.score(head)) is not None:
                 emf.add(_told(head.agent, scores))
             of = head.companion.agent if head.companion else head.agent

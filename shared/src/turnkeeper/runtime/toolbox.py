@@ -42,6 +42,7 @@ from turnkeeper.core.transcript import (
 from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Redacts
 from turnkeeper.runtime.threads import Done, Parallel
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +248,10 @@ class Toolbox:
             tool_use_id=call["id"],
             idempotency_key=f"{head.session_id}:{call['id']}",
             deadline=self._clock.now() + timedelta(seconds=timeout),
-            logger=logging.LoggerAdapter(logger, {"session_id": head.session_id, "tool": tool.name}),
+            # By itself: the tool may write from threads of its own.
+            logger=logging.LoggerAdapter(
+                logger, {**fields.of_head(head), "tool": tool.name, "tool_use_id": call["id"]}
+            ),
             values=self._values,
         )
         try:
@@ -286,7 +290,8 @@ class Toolbox:
                 return answer(call, f"The tool cannot be used now. {again}")
             case ValidationError():
                 return answer(call, shown(_invalid_arguments(tool, error)))
-        logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))
+        # Its words are in the transcript, for those who may read that.
+        logger.warning("tool %s raised %s at\n%s", tool.name, type(error).__name__, _places_of(error))
         text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
         return self._told(head, call, tool, [text_block(text)], "error")
 
@@ -359,11 +364,8 @@ def _words_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _traceback_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - somebody else's __str__
-        return type(error).__name__
+def _places_of(error: BaseException) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))[-MAX_ERROR_CHARS:].rstrip()
 
 
 def _invalid_arguments(tool: Tool, invalid: ValidationError) -> str:

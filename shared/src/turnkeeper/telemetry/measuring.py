@@ -1,7 +1,8 @@
 """What a change of a session says in metrics: a pure function of what was and what is, whoever looks.
 
-The observer looks at the table's stream, a worker at its own writes; both count the same, and a change that is seen twice is
-the only way to count twice. What is counted over a turn stands in the head (:class:`turnkeeper.core.session.Tally`).
+The observer looks at the table's stream, a worker at its own writes; both count the same, and a change that is seen
+twice is the only way to count twice. What is counted over a turn stands in the head: see
+:class:`turnkeeper.core.session.Tally`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every metric of the kit, one row each: what is emitted, drawn and alarmed on, and served by the worker.
 
 No dimension takes values without end. Tenants, users, sessions and tools are none: their names come from outside; for
-them there are the logs and ``turnkeeper spend report``. An agent is one that is deployed, or was: a session can begin with
-no other. Money is in nano-dollars, as everywhere.
+them there are the logs and ``turnkeeper spend report``. An agent is one that is deployed, or was: a session can begin
+with no other. Money is in nano-dollars, as everywhere.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def tallied(head: Head, **more: int) -> Head:
 
 def millis_between(begin: datetime, end: datetime) -> int:
     """At least 0: clocks of two machines may differ."""
-    return max(0, round((end - begin).total_seconds() * 1000))
+    return max(0, int((end - begin).total_seconds() * 1000))
 
 
 def tool_millis(outcomes: Sequence[ToolOutcome]) -> int:

@@ -164,8 +164,9 @@ def see_results(
     Args:
         took_millis: the whole step, calls included; ``None`` where this runner saw only a part of it.
     """
+    head = flag(head, flags)
     return replace(
-        flag(head, flags),
+        head,
         turn=replace(head.turn, breakers=breakers, nudged=nudged),
         step_millis=head.step_millis if took_millis is None else (*head.step_millis[:-1], took_millis),
     )

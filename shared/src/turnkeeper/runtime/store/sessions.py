@@ -44,8 +44,8 @@ ENTRIES_A_WRITE = 25
 #: Versions that a process remembers to have written.
 _KEPT_VERSIONS = 10_000
 
-#: Hears of each write of a session that was there before: its head before and after, and the change, where there is more to
-#: it. Never raises.
+#: Hears of each write of a session that was there before: its head before and after, and the change, where there is
+#: more to it. Never raises.
 Written = Callable[[Head, Head, Change | None], None]
 
 
