@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 MAX_RESULT_BYTES = 200_000
 #: Signs of an error's text, likewise.
 MAX_ERROR_CHARS = 10_000
+#: How far back a log tells what an error came of.
+MAX_CAUSES = 5
 
 Answer = tuple[Block, ToolOutcome]
 
@@ -291,7 +293,7 @@ class Toolbox:
             case ValidationError():
                 return answer(call, shown(_invalid_arguments(tool, error)))
         # Its words are in the transcript, for those who may read that.
-        logger.warning("tool %s raised %s at\n%s", tool.name, type(error).__name__, _places_of(error))
+        logger.warning("tool %s raised %s", tool.name, _without_words(error))
         text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
         return self._told(head, call, tool, [text_block(text)], "error")
 
@@ -364,8 +366,14 @@ def _words_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _places_of(error: BaseException) -> str:
-    return "".join(traceback.format_tb(error.__traceback__))[-MAX_ERROR_CHARS:].rstrip()
+def _without_words(error: BaseException) -> str:
+    """Its type, and what it came of, each with the lines of code that it came through."""
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(told) < MAX_CAUSES:
+        told.append(f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__))}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "because of ".join(told)[:MAX_ERROR_CHARS].rstrip()
 
 
 def _invalid_arguments(tool: Tool, invalid: ValidationError) -> str:
