@@ -15,6 +15,7 @@ from functions.observe.records import Changed, changed, each
 from functions.score.telling import Telling
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.runtime.store import codec
 from turnkeeper.settings import Settings
@@ -28,20 +29,32 @@ def _kit() -> Kit:
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Score each turn once. A turn that cannot be read or written now is given back, with those behind it, as a stream
+    """Score each turn once, and ask for its trace. A turn that cannot be read or written now is given back, with those behind it, as a stream
     has it; one that can never be is set aside: counted, logged, and passed over."""
     kit = _kit()
     telling = Telling()
 
     def see(record: Mapping[str, Any]) -> None:
         if (head := _ended(changed(record))) is not None:
-            if (scores := kit.scorer.score(head)) is not None:
-                telling.scored(head.agent, scores)
-            telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
+            try:
+                _score(kit, head, telling)
+            except Exception as error:
+                if isinstance(error, TurnkeeperError) and error.retryable:
+                    raise
+                # It is never scored; what it did is told all the same.
+                kit.trace_requests.rested(head)
+                raise
+            kit.trace_requests.rested(head)
 
     given_back = each(event, see, passed_over=telling.set_aside)
     telling.flush()
     return given_back
+
+
+def _score(kit: Kit, head: Head, telling: Telling) -> None:
+    if (scores := kit.scorer.score(head)) is not None:
+        telling.scored(head.agent, scores)
+    telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
 
 
 def _ended(change: Changed | None) -> Head | None:

@@ -23,12 +23,13 @@ from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.s3 import S3Blobs
-from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
+from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey, secret_text
 from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -45,6 +46,8 @@ from turnkeeper.ports import (
     Redacts,
     Table,
     Tokens,
+    TraceQueue,
+    TraceReceiver,
     Turns,
     Wakes,
     Web,
@@ -68,9 +71,11 @@ from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
+from turnkeeper.runtime.tracing import Tracer, TraceRequests
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
@@ -251,6 +256,47 @@ class Kit:
     @cached_property
     def rollout_watch(self) -> RolloutWatch:
         return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
+
+    @cached_property
+    def trace_queue(self) -> TraceQueue:
+        return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
+
+    @cached_property
+    def trace_requests(self) -> TraceRequests:
+        return TraceRequests(self.trace_queue if self.settings.otlp_endpoint else None)
+
+    @cached_property
+    def trace_receiver(self) -> TraceReceiver:
+        # A tenth of a second to import, and only one process sends traces.
+        from turnkeeper.adapters.otlp import OtlpReceiver, cloudwatch_region, headers_of, signing_session
+
+        endpoint, secret_id = self._needed("otlp_endpoint", self.settings.otlp_endpoint), self.settings.otlp_secret_id
+        region = cloudwatch_region(endpoint)
+        resource = {"service.name": "turnkeeper", "deployment.environment.name": self.settings.deployment}
+        if self.aws.own_region is not None:
+            resource |= {"cloud.provider": "aws", "cloud.region": self.aws.own_region}
+        return OtlpReceiver(
+            endpoint,
+            resource,
+            headers=lambda: headers_of(secret_text(self.aws.secretsmanager, secret_id)) if secret_id else {},
+            session=signing_session(self.aws.credentials, region) if region is not None else None,
+        )
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return Tracer(
+            records=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            catalog=self.catalog,
+            traced=Traced(self.table),
+            receiver=self.trace_receiver,
+            redactor=self.redactor,
+            clock=self.clock,
+            provider=self.settings.model_provider,
+            contents=self.settings.trace_contents,
+        )
 
     @cached_property
     def companions(self) -> Companions:
