@@ -29,8 +29,8 @@ def _kit() -> Kit:
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-    """Score each turn once, and ask for its trace. A turn that cannot be read or written now is given back, with those behind it, as a stream
-    has it; one that can never be is set aside: counted, logged, and passed over."""
+    """Score each turn once, and ask for its trace. A turn that cannot be read or written now is given back, with those
+    behind it, as a stream has it; one that can never be is set aside: counted, logged, and passed over."""
     kit = _kit()
     telling = Telling()
 

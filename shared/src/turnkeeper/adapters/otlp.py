@@ -63,8 +63,8 @@ class OtlpReceiver:
         self._exporter: OTLPSpanExporter | None = None
 
     def send(self, trace: Trace) -> None:
-        """Raises Unavailable where it was not taken, for whatever reason: an operator mends a receiver that refuses, and
-        the trace is to be sent then."""
+        """Raises Unavailable where it was not taken, for whatever reason: an operator mends a receiver that refuses,
+        and the trace is to be sent then."""
         exporter = self._exporter or self._connected()
         self._exporter = exporter
         spans = spans_of(trace, self._resource)

@@ -92,21 +92,18 @@ class _Maker:
     @cached_property
     def calls(self) -> list[Record]:
         first, last = self.head.turn.first_call, self.head.account.calls
-        # A turn that began before that was noted says 1: what was over when it began is not its own.
-        return [
-            call
-            for call in self.rested.calls
-            if first <= call["call"] <= last and nanoseconds(call.get("resolved_at") or call["at"]) >= self.time[0]
-        ]
+        return [call for call in self.rested.calls if first <= call["call"] <= last]
 
     @cached_property
     def time(self) -> tuple[int, int]:
-        begin = [nanoseconds(self.entries[0].at)]
-        run = next((entry.run for entry in self.entries if entry.run is not None), None)
-        if self.rested_before and run is not None and run.asked_at is not None:
-            # No entry tells that a turn goes on.
-            begin.append(nanoseconds(run.asked_at))
-        return min(begin), max(nanoseconds(entry.at) for entry in self.entries)
+        begin = [self.entries[0].at]
+        if self.rested_before:
+            # No entry tells that a turn goes on: the first sign of it may be its runner, or one that was lost.
+            begin += [call["at"] for call in self.calls]
+            for entry in self.entries:
+                begin += [entry.run.asked_at or entry.run.claimed_at] if entry.run is not None else []
+                begin += [entry.lost_runner.claimed_at or entry.at] if entry.lost_runner is not None else []
+        return min(map(nanoseconds, begin)), max(nanoseconds(entry.at) for entry in self.entries)
 
     @cached_property
     def where(self) -> Whereabouts:
@@ -183,7 +180,7 @@ class _Maker:
             names.AGENT_NAME: head.agent,
             names.AGENT_VERSION: head.version,
             names.CONVERSATION: head.session_id,
-            **_tokens(sum((_usage(call) for call in self.calls), Usage())),
+            **_tokens(sum((_usage(call) for call in self.calls if _answered(call)), Usage())),
             names.TENANT: head.tenant_id,
             names.TURN: head.turn.number,
             names.RESUMED: bool(self.rested_before),
@@ -303,7 +300,7 @@ class _Maker:
             names.MAX_TOKENS: int(call["max_tokens"]),
             names.RESPONSE_MODEL: entry.model if entry is not None else None,
             names.FINISH_REASONS: (entry.stop_reason,) if entry is not None and entry.stop_reason else None,
-            **_tokens(_usage(call)),
+            **(_tokens(_usage(call)) if _answered(call) else _lost_tokens(_usage(call))),
             names.COST: _spent(call),
             names.IN_DOUBT: _spent(call) if call["state"] == "in_doubt" else None,
             names.RESERVED: int(call["amount_nanousd"]),
@@ -371,6 +368,11 @@ def _usage(call: Record) -> Usage:
     return Usage.of(dict(call.get("usage") or {}))
 
 
+def _answered(call: Record) -> bool:
+    """The attempt brought something: only then what it used is part of what its session did."""
+    return call["state"] != "pending" and "error" not in call
+
+
 def _spent(call: Record) -> int:
     return int(call.get("spent_nanousd") or 0)
 
@@ -384,17 +386,19 @@ def _tokens(usage: Usage) -> dict[str, Attribute | None]:
     }
 
 
+def _lost_tokens(usage: Usage) -> dict[str, Attribute | None]:
+    return {names.LOST_INPUT: usage.read_tokens or None, names.LOST_OUTPUT: usage.output_tokens or None}
+
+
 def _asked_ns(call: Record) -> int:
     return nanoseconds(call["at"]) - int(call.get("waited_ms") or 0) * 1_000_000
 
 
 def _error_of(call: Record) -> str | None:
     """What kind of failure an attempt was; the provider's own words may quote what it was sent."""
-    if call["state"] == "settled" and "error" not in call:
+    if _answered(call):
         return None
-    if call.get("status_code"):
-        return str(int(call["status_code"]))
-    return "no_answer" if "error" in call else str(call["state"])
+    return str(int(call["status_code"])) if call.get("status_code") else "no_answer"
 
 
 def _headroom(caps: Sequence[ScopeState]) -> dict[str, Attribute | None]:
