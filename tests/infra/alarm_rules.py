@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from functions.observe import metering
 from functions.score import telling
+from functions.trace import telling as trace_telling
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
 from turnkeeper_infra import names, setting_keys
@@ -19,7 +20,7 @@ CLOUDWATCH = "cloudwatch.amazonaws.com"
 #: The library that prints the kit's metrics adds this to what `METRICS` names.
 KIT_METRICS = {
     name: frozenset({frozenset((*dimensions, "service"))})
-    for name, dimensions in {**metering.METRICS, **telling.METRICS}.items()
+    for name, dimensions in {**metering.METRICS, **telling.METRICS, **trace_telling.METRICS}.items()
 }
 
 

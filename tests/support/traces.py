@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from turnkeeper.core import span_names as names
 from turnkeeper.core.session import Entry, Head
@@ -26,12 +26,15 @@ class SpanLike(Protocol):
     def attributes(self) -> Mapping[str, Any]: ...
 
 
-def named(spans: Sequence[SpanLike], name: str) -> list[SpanLike]:
+S = TypeVar("S", bound=SpanLike)
+
+
+def named(spans: Sequence[S], name: str) -> list[S]:
     """Those of a kind: `chat` for all of `chat MODEL`."""
     return [span for span in spans if span.name.split(" ")[0] == name]
 
 
-def check_shape(spans: Sequence[SpanLike], outside: str | None = None) -> SpanLike:
+def check_shape(spans: Sequence[S], outside: str | None = None) -> S:
     """One root, ids of their own, parents that exist and hold their children's times; the root.
 
     Args:
@@ -60,6 +63,17 @@ def sums(spans: Sequence[SpanLike]) -> dict[str, int]:
     """What the model calls of a trace add up to."""
     keys = (names.INPUT_TOKENS, names.OUTPUT_TOKENS, names.CACHE_READ, names.CACHE_CREATION, names.COST)
     return {key: sum(span.attributes.get(key, 0) for span in named(spans, names.CHAT)) for key in keys}
+
+
+def check_latest(head: Head, entries: Sequence[Entry], calls: Sequence[Mapping[str, Any]]) -> None:
+    """The trace of how a session at rest came there last."""
+    if head.status == "erased" or not entries or entries[-1].type != "status" or head.turn.seq > head.last_seq:
+        return
+    trace = trace_of(Rested(head=head, entries=entries, calls=calls))
+    root = check_shape(trace.spans, outside=trace.root.parent_id)
+    check_no_contents(trace.spans)
+    found = sums(trace.spans)
+    assert {key: root.attributes[key] for key in found} == found
 
 
 def check_stretches(ends: Sequence[Head], entries: Sequence[Entry], calls: Sequence[Mapping[str, Any]]) -> None:

@@ -28,6 +28,7 @@ from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
 from turnkeeper_infra.runners import equip
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.traces import Traces
 
 FRONT_DOOR_SECONDS = 29
 """API Gateway gives up at 30 s and answers for us; the front door answers first."""
@@ -64,6 +65,10 @@ class ApiStack(cdk.Stack):
         self.observer = self._observer()
         self.scorer = self._scorer()
         self.sweep = self._sweep(live)
+        self.traces: Traces | None = None
+        if config.local or config.traces != "off":
+            self.traces = Traces(self, "Traces", config=config, state=state, function=self._function)
+            self.traces.ask(self.scorer)
         release = publish(self.front_door, config=config, alerts=state.alerts)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")

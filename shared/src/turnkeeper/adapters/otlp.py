@@ -58,7 +58,7 @@ class OtlpReceiver:
         self._endpoint = traces_url(endpoint)
         self._resource = Resource(dict(resource))
         self._headers = headers
-        self._session = session
+        self._session = session or _session(self._endpoint)
         self._timeout_seconds = timeout_seconds
         self._exporter: OTLPSpanExporter | None = None
 
@@ -127,6 +127,13 @@ class Signed(requests.auth.AuthBase):
         SigV4Auth(credentials.get_frozen_credentials(), service, region).add_auth(asked)
         request.headers.update(dict(asked.headers))
         return request
+
+
+def _session(endpoint: str) -> requests.Session:
+    session = requests.Session()
+    # No proxy leads to this machine.
+    session.trust_env = urlsplit(endpoint).hostname not in ("127.0.0.1", "localhost", "::1")
+    return session
 
 
 def signing_session(credentials: Credentials, region: str) -> requests.Session:
