@@ -54,12 +54,13 @@ def test_every_turn_of_a_mixed_run_has_one_whole_trace(traced: Stack, collector:
     submit(traced, caller, [work(n, 3, paid, stamped) for n in range(5)])
     slow = tools(call("pay", file=str(paid), what="once", seconds=6), call("stamp", file=str(stamped), what="x"))
     submit(traced, caller, [f"{slow} {tools(call('end_task', status='completed', summary='s'))}"])
-    steps = [tools(call("wait", seconds=1.2 + n / 100, file=str(seen))) for n in range(8)]
-    moving = caller.start("handy", f"{' '.join(steps)} [[say all eight]]", wait=1)
+    steps = [tools(call("wait", seconds=1.2 + n / 100, file=str(seen))) for n in range(6)]
+    moving = caller.start("handy", f"{' '.join(steps)} [[say all six]]", wait=1)
     eventually(lambda: any("once" in line for line in lines(paid)), "the long payment was begun")
     os.kill(traced.worker_pid(), signal.SIGKILL)
-    with dying(traced, signal.SIGKILL, signal.SIGTERM, every_seconds=(2, 5), seed=7):
-        caller.finish(moving)
+    with dying(traced, signal.SIGKILL, signal.SIGTERM, every_seconds=(2, 5), seed=7) as killed:
+        eventually(lambda: len(killed) >= 3, "workers died")
+    caller.finish(moving)
     eventually(lambda: all_rest(caller, 8), "every session rests")
 
     sessions = [caller.session(one["session_id"]) for one in good(caller.get("/v1/sessions", limit=100))["sessions"]]
@@ -74,7 +75,7 @@ def test_every_turn_of_a_mixed_run_has_one_whole_trace(traced: Stack, collector:
     assert named(traces[plain["session_id"], 1], "invoke_agent")[0].parent_id == CALLER_SPAN
     assert sessions and _of(sessions, plain)["trace_id"] == next(iter(traces[plain["session_id"], 2])).trace_id
     _check_marks([span for spans in traces.values() for span in spans])
-    assert any(status == 503 for status in [503]) and not collector.refusals, "the one that was busy was asked again"
+    assert not collector.refusals, "the one that was busy was asked again"
 
 
 def _of(sessions: Sequence[Document], turn: Document) -> Document:
@@ -94,7 +95,7 @@ def _check(session: Document, traces: Sequence[Sequence[ReceivedSpan]]) -> None:
     assert found["gen_ai.usage.input_tokens"] == usage["input_tokens"] + cached
     assert found["gen_ai.usage.output_tokens"] == usage["output_tokens"]
     assert Decimal(found["turnkeeper.cost_nanousd"]) == Decimal(session["cost_usd"]) * 10**9
-    check_no_contents(spans, "umbrella", "green one", "all eight")
+    check_no_contents(spans, "umbrella", "green one", "all six")
     for trace in traces:
         [root] = named(trace, "invoke_agent")
         assert root.name == f"invoke_agent {session['agent']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -37,10 +38,8 @@ def bench() -> Workbench:
         return "paid"
 
     limits = Limits(max_iterations=40, repetition_strikes=50, error_streak=50)
-    agents = [
-        Agent(name=name, model="claude-sonnet-5-5", system="s", tools=[look, pay], limits=limits, placement=placement)
-        for name, placement in (("here", "auto"), ("there", "background"))
-    ]
+    here = Agent(name="here", model="claude-sonnet-5-5", system="s", tools=[look, pay], limits=limits)
+    agents = [here, replace(here, name="there", placement="background")]
     policy = {**_POLICY, "roles": {"user": {"scopes": []}}}
     made = Workbench(Catalog({agent.name: agent for agent in agents}), policy)
     clock.append(made.clock)

@@ -155,7 +155,7 @@ class Grants:
     def read_headers(self, secret_arn: str, kms_key_arn: str | None) -> Grants:
         """Read what a receiver of traces wants to be told."""
         self._allow("ReadHeaders", ["secretsmanager:GetSecretValue"], secret_arn)
-        use_key(self._role, "secretsmanager", keys.READ, kms_key_arn)
+        use_key(self._role, "secretsmanager", keys.READ, kms_key_arn, self._state.kms_key_arn)
         return self
 
     def sign_tokens(self) -> Grants:

@@ -112,7 +112,7 @@ class Traces(Construct):
             period=cdk.Duration.minutes(5), statistic="Maximum"
         )
         what = "Traces that were not taken for hours, or cannot be made: the log of `trace` says why"
-        alarm(self, "TracesSetAside", waiting, 1, what, alerts=self._state.alerts)
+        alarm(self, "SetAside", waiting, 1, what, alerts=self._state.alerts)
 
 
 def endpoint(config: Config) -> str:
