@@ -60,6 +60,7 @@ from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
+from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
@@ -234,6 +235,18 @@ class Kit:
     @cached_property
     def branching(self) -> Branching:
         return Branching(self.intake)
+
+    @cached_property
+    def explaining(self) -> Explaining:
+        return Explaining(
+            sessions=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            intake=self.intake,
+            redactor=self.redactor,
+            clock=self.clock,
+        )
 
     @cached_property
     def erasure(self) -> Erasure:

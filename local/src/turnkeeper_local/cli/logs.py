@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,7 +189,14 @@ class GroupSource:
         self._seen: set[object] = set()
 
     def read(self) -> Iterator[Entry]:
-        """What came since it was last asked. CloudWatch may list events late, so the last ones are asked for again."""
+        """What came since it was last asked."""
+        for at, message in self.events():
+            entry = parse(self._part, message, at)
+            if entry is not None:
+                yield entry
+
+    def events(self) -> Iterator[tuple[float, str]]:
+        """The same as it was logged, and when. CloudWatch may list it late, so the last ones are asked for again."""
         from botocore.exceptions import ClientError
 
         pages = self._client.get_paginator("filter_log_events").paginate(
@@ -203,9 +210,7 @@ class GroupSource:
                     seen.add(known)
                     newest = max(newest, event["timestamp"])
                     if known not in self._seen:
-                        entry = parse(self._part, event["message"], event["timestamp"] / 1000)
-                        if entry is not None:
-                            yield entry
+                        yield event["timestamp"] / 1000, event["message"]
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
@@ -229,7 +234,7 @@ class Stream:
 
     def __init__(self, place: Place | None, *, parts: Sequence[str] = (), since: float, session: str | None = None):
         self._parts, self._since, self._session = frozenset(parts), since, session
-        self._sources: list[FileSource | GroupSource] = [*self._groups(place)] if place else []
+        self._sources: list[FileSource | GroupSource] = [*groups(place, since, self._wants)] if place else []
         if place is None or place.local:
             folder = local_json().parent / "logs"
             self._sources += [
@@ -249,14 +254,16 @@ class Stream:
             return False
         return bool(self._parts) or entry.level in _QUIET.get(entry.part, (entry.level,))
 
-    def _groups(self, place: Place) -> Iterator[GroupSource]:
-        make: Any = place.session.client
-        stacks, logs = (make(name, endpoint_url=place.endpoint_url) for name in ("cloudformation", "logs"))
-        for stack in (f"{place.stacks}Api", f"{place.stacks}Worker"):
-            for resource in _log_groups(stacks, stack):
-                part = part_of(resource["LogicalResourceId"])
-                if part and self._wants(part):
-                    yield GroupSource(part, logs, resource["PhysicalResourceId"], self._since)
+
+def groups(place: Place, since: float, wants: Callable[[str], bool]) -> Iterator[GroupSource]:
+    """The log groups of a kit's parts, of those that are wanted."""
+    make: Any = place.session.client
+    stacks, logs = (make(name, endpoint_url=place.endpoint_url) for name in ("cloudformation", "logs"))
+    for stack in (f"{place.stacks}Api", f"{place.stacks}Worker"):
+        for resource in _log_groups(stacks, stack):
+            part = part_of(resource["LogicalResourceId"])
+            if part and wants(part):
+                yield GroupSource(part, logs, resource["PhysicalResourceId"], since)
 
 
 def part_of(group: str) -> str | None:

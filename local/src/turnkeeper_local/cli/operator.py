@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from turnkeeper.bootstrap import Kit
@@ -14,12 +16,15 @@ from turnkeeper.core.caps import format_cap, format_rule, parse_cap
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.reconciling import Reconciliation, Report, reconcile, span_of
 from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
+from turnkeeper.core.spending import By
 from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
+from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
@@ -27,6 +32,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.top.looking import Overview
 from turnkeeper_project import find_project
 
 Document = dict[str, Any]
@@ -72,16 +78,14 @@ class Operator:
         paused: bool | None = None,
         timezone: str | None = None,
     ) -> Document:
-        terms = self._kit.tenants.set(
-            tenant_id,
-            actor=self._name(),
-            plan=plan,
-            caps=caps,
-            from_plan=from_plan,
-            shards=shards,
-            paused=paused,
-            timezone=timezone,
-        )
+        changed: Document = {
+            "caps": caps,
+            "from_plan": from_plan,
+            "shards": shards,
+            "paused": paused,
+            "timezone": timezone,
+        }
+        terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     def index_tenant(self, tenant_id: str) -> Document:
@@ -205,6 +209,23 @@ class Operator:
             ],
         }
 
+    # ---- money ----
+
+    def spend_report(self, tenant_id: str | None, by: By, first: date | None, last: date | None) -> Spending:
+        """Of one tenant, or of all."""
+        tenants = [tenant_id] if tenant_id is not None else self._reports.tenant_ids()
+        return self._reports.spend(tenants, by, first, last, of_many=tenant_id is None)
+
+    def reconcile(self, report: Report) -> Reconciliation:
+        """The calls of all tenants, held against what the provider says."""
+        reports, (first, last) = self._reports, span_of(report)
+        calls = chain.from_iterable(reports.calls(tenant, first, last) for tenant in reports.tenant_ids())
+        return reconcile(report, calls, lambda used: priced(used, self._kit.prices), self._kit.clock.now())
+
+    @cached_property
+    def _reports(self) -> Reports:
+        return Reports(self._kit.table, self._kit.tenants, self._kit.clock)
+
     def newest(self, tenant_id: str) -> Iterator[str]:
         return self._kit.sessions.lists.ids(tenant_id)
 
@@ -226,6 +247,9 @@ class Operator:
 
     def dead_letter_office(self, place: Place) -> DeadLetterOffice:
         return DeadLetterOffice(self._kit, self._name, self.deployed(place))
+
+    def overview(self, place: Place, tenant_id: str | None) -> Overview:
+        return Overview(self._kit, place, self.queue_depths, tenant_id)
 
     def queue_depths(self) -> dict[str, int]:
         """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""

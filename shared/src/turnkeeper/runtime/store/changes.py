@@ -92,10 +92,16 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) ->
 
 def _money(change: Change) -> tuple[list[Operation], list[Movement]]:
     """The reservation's own record, and what it moves in the counters. A write reserves or resolves, never both."""
-    tenant, session = change.head.tenant_id, change.head.session_id
+    head = change.head
+    tenant, session = head.tenant_id, head.session_id
     if (reserved := change.reserved) is not None:
         reservation = reserved.reservation
         record = {**reservation.model_dump(mode="json"), "state": "pending", "price_version": reserved.price_version}
+        # A session's agent may be renamed, and its version changes between turns: what it was at this call is nowhere
+        # else. Its user and tenant never change.
+        record["agent"] = head.agent
+        if head.version is not None:
+            record["version"] = head.version
         if reserved.waited_ms:
             record["waited_ms"] = reserved.waited_ms
         return [Put(keys.call_key(tenant, session, reservation.call), record, (ABSENT,))], reserve(reservation)
@@ -104,7 +110,7 @@ def _money(change: Change) -> tuple[list[Operation], list[Movement]]:
             **resolved.detail,
             "state": resolved.resolution,
             "spent_nanousd": resolved.spent_nanousd,
-            "resolved_at": change.head.updated_at,
+            "resolved_at": head.updated_at,
         }
         update = Update(keys.call_key(tenant, session, resolved.reservation.call), set=record)
         return [update], resolve(resolved.reservation, resolved.spent_nanousd)
