@@ -18,6 +18,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.tracing import request_of
 from turnkeeper.settings import Settings
 
 
@@ -42,9 +43,9 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
                 if isinstance(error, TurnkeeperError) and error.retryable:
                     raise
                 # It is never scored; what it did is told all the same.
-                kit.trace_requests.rested(head)
+                _ask_for_trace(kit, head)
                 raise
-            kit.trace_requests.rested(head)
+            _ask_for_trace(kit, head)
 
     given_back = each(event, see, passed_over=telling.set_aside)
     telling.flush()
@@ -55,6 +56,11 @@ def _score(kit: Kit, head: Head, telling: Telling) -> None:
     if (scores := kit.scorer.score(head)) is not None:
         telling.scored(head.agent, scores)
     telling.scored(head.companion.agent if head.companion else head.agent, kit.companions.follow(head))
+
+
+def _ask_for_trace(kit: Kit, head: Head) -> None:
+    if kit.settings.otlp_endpoint is not None:
+        kit.trace_queue.send(request_of(head), group=head.tenant_id)
 
 
 def _ended(change: Changed | None) -> Head | None:

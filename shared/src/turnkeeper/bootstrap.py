@@ -23,7 +23,7 @@ from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.s3 import S3Blobs
-from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey, secret_text
+from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
 from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
@@ -46,8 +46,6 @@ from turnkeeper.ports import (
     Redacts,
     Table,
     Tokens,
-    TraceQueue,
-    TraceReceiver,
     Turns,
     Wakes,
     Web,
@@ -76,7 +74,7 @@ from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
-from turnkeeper.runtime.tracing import Tracer, TraceRequests
+from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
@@ -275,25 +273,12 @@ class Kit:
         return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
 
     @cached_property
-    def trace_requests(self) -> TraceRequests:
-        return TraceRequests(self.trace_queue if self.settings.otlp_endpoint else None)
-
-    @cached_property
     def trace_receiver(self) -> TraceReceiver:
         # A tenth of a second to import, and only one process sends traces.
-        from turnkeeper.adapters.otlp import OtlpReceiver, cloudwatch_region, headers_of, signing_session
+        from turnkeeper.adapters.otlp import receiver_of
 
-        endpoint, secret_id = self._needed("otlp_endpoint", self.settings.otlp_endpoint), self.settings.otlp_secret_id
-        region = cloudwatch_region(endpoint)
-        resource = {"service.name": "turnkeeper", "deployment.environment.name": self.settings.deployment}
-        if self.aws.own_region is not None:
-            resource |= {"cloud.provider": "aws", "cloud.region": self.aws.own_region}
-        return OtlpReceiver(
-            endpoint,
-            resource,
-            headers=lambda: headers_of(secret_text(self.aws.secretsmanager, secret_id)) if secret_id else {},
-            session=signing_session(self.aws.credentials, region) if region is not None else None,
-        )
+        endpoint = self._needed("otlp_endpoint", self.settings.otlp_endpoint)
+        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
 
     @cached_property
     def tracer(self) -> Tracer:

@@ -14,7 +14,6 @@ from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Container
-from turnkeeper.core.spans import Trace
 from turnkeeper.core.suspicion import Finding
 from turnkeeper.core.usage import Usage
 
@@ -234,26 +233,6 @@ class Alerts(Protocol):
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Tell on-call, at least once. Raises Unavailable where nobody could be told now: whoever can, tries again, and
         whoever cannot does first what it tells of. It is logged in any case."""
-
-
-# ---- traces ----
-
-
-class TraceQueue(Protocol):
-    """Where turns wait whose traces are to be made. All methods raise Unavailable."""
-
-    def send(self, body: str, *, group: str) -> None:
-        """At least once; no order. No group holds up another."""
-
-    def put_off(self, receipt: str, receives: int) -> None:
-        """Have a message back later, the later the more often it was received."""
-
-
-class TraceReceiver(Protocol):
-    """Whoever keeps traces."""
-
-    def send(self, trace: Trace) -> None:
-        """Raises Unavailable where it was not taken, or not all of it."""
 
 
 # ---- the web ----

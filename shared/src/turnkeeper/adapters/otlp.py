@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from turnkeeper.adapters.secrets import MissingKey
+from turnkeeper.adapters.aws import Aws
+from turnkeeper.adapters.secrets import MissingKey, secret_text
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.spans import Span, Trace
 
@@ -37,7 +38,7 @@ _SCOPE = InstrumentationScope("turnkeeper")
 
 
 class OtlpReceiver:
-    """A :class:`turnkeeper.ports.TraceReceiver`.
+    """A :class:`turnkeeper.runtime.tracing.TraceReceiver`.
 
     Args:
         endpoint: where it is; a path that does not end in ``/v1/traces`` is what that stands below.
@@ -85,6 +86,24 @@ class OtlpReceiver:
             compression=Compression.Gzip,
             session=self._session,
         )
+
+
+def receiver_of(aws: Aws, endpoint: str, secret_id: str | None, deployment: str) -> OtlpReceiver:
+    """The receiver of a deployment. CloudWatch's own is told by its address, and asked with the process's credentials.
+
+    Args:
+        secret_id: of a secret that holds the headers that it wants.
+    """
+    resource = {"service.name": "turnkeeper", "deployment.environment.name": deployment}
+    if aws.own_region is not None:
+        resource |= {"cloud.provider": "aws", "cloud.region": aws.own_region}
+    region = cloudwatch_region(endpoint)
+    return OtlpReceiver(
+        endpoint,
+        resource,
+        headers=lambda: headers_of(secret_text(aws.secretsmanager, secret_id)) if secret_id else {},
+        session=signing_session(aws.credentials, region) if region is not None else None,
+    )
 
 
 def traces_url(endpoint: str) -> str:

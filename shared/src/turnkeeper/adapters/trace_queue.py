@@ -15,7 +15,8 @@ _LONGEST_SECONDS = 3_600
 
 
 class SqsTraceQueue:
-    """A :class:`turnkeeper.ports.TraceQueue`. Groups make it a fair queue: one tenant's many turns hold up nobody's."""
+    """A :class:`turnkeeper.runtime.tracing.TraceQueue`. Groups make it a fair queue: one tenant's many turns
+    hold up nobody's."""
 
     def __init__(self, client: SQSClient, queue_url: str) -> None:
         self._client = client

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from turnkeeper.core import call_facts as facts
 from turnkeeper.core import span_names as names
+from turnkeeper.core.call_facts import Record
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.lifecycle.leaving import MONEY
 from turnkeeper.core.scoring import Score
@@ -23,9 +25,6 @@ from turnkeeper.core.tracing import caller_of, span_id, tool_context, turn_conte
 from turnkeeper.core.transcript import Block
 from turnkeeper.core.turn_runners import Part, Whereabouts, whereabouts
 from turnkeeper.core.usage import Usage
-
-#: A record of the ledger, as it is stored.
-Record = Mapping[str, Any]
 
 
 class Shows(Protocol):
@@ -180,7 +179,7 @@ class _Maker:
             names.AGENT_NAME: head.agent,
             names.AGENT_VERSION: head.version,
             names.CONVERSATION: head.session_id,
-            **_tokens(sum((_usage(call) for call in self.calls if _answered(call)), Usage())),
+            **facts.tokens(sum((facts.usage(call) for call in self.calls if facts.answered(call)), Usage())),
             names.TENANT: head.tenant_id,
             names.TURN: head.turn.number,
             names.RESUMED: bool(self.rested_before),
@@ -191,8 +190,8 @@ class _Maker:
             names.PLACEMENT: head.placement,
             names.STEPS: sum(entry.type == "assistant" for entry in self.entries),
             names.REQUEST: head.turn.request_id,
-            names.COST: sum(_spent(call) for call in self.calls),
-            names.IN_DOUBT: sum(_spent(call) for call in self.calls if call["state"] == "in_doubt"),
+            names.COST: sum(facts.spent(call) for call in self.calls),
+            names.IN_DOUBT: sum(facts.spent(call) for call in self.calls if call["state"] == "in_doubt"),
             **_headroom(self.rested.caps),
             names.COMPANION_KIND: about.kind if about is not None else None,
             names.COMPANION_OF: f"{about.session_id}/{about.turn}" if about is not None else None,
@@ -277,13 +276,13 @@ class _Maker:
         call = next((call for call in self.calls if call["call"] == entry.call), None)
         end = nanoseconds(entry.at)
         about = {names.SEQ: entry.seq, names.LEFT_OUT: len(entry.left_out)}
-        start = end if call is None else _asked_ns(call)
+        start = end if call is None else facts.asked_ns(call)
         return self._add(names.COMPACTION, span_id(self.head, "compaction", entry.seq), start, end, about)
 
     def _chat(self, call: Record, entry: Entry | None, compaction: Span | None) -> None:
         begin = nanoseconds(call["at"])
         end = nanoseconds(call["resolved_at"]) if call.get("resolved_at") else self.time[1]
-        part, error = self.where.at(begin), _error_of(call)
+        part, error = self.where.at(begin), facts.error_of(call)
         if part is not None and part.lost is not None and end >= part.noticed_ns:
             # It was in flight when its runner was lost.
             end, error = part.end_ns, "runner_lost"
@@ -300,9 +299,9 @@ class _Maker:
             names.MAX_TOKENS: int(call["max_tokens"]),
             names.RESPONSE_MODEL: entry.model if entry is not None else None,
             names.FINISH_REASONS: (entry.stop_reason,) if entry is not None and entry.stop_reason else None,
-            **(_tokens(_usage(call)) if _answered(call) else _lost_tokens(_usage(call))),
-            names.COST: _spent(call),
-            names.IN_DOUBT: _spent(call) if call["state"] == "in_doubt" else None,
+            **(facts.tokens(facts.usage(call)) if facts.answered(call) else facts.lost_tokens(facts.usage(call))),
+            names.COST: facts.spent(call),
+            names.IN_DOUBT: facts.spent(call) if call["state"] == "in_doubt" else None,
             names.RESERVED: int(call["amount_nanousd"]),
             names.LEDGER_CALL: int(call["call"]),
             names.LEDGER_STATE: str(call["state"]),
@@ -362,43 +361,6 @@ class _Maker:
 
 def _said(attributes: Mapping[str, Attribute | None]) -> dict[str, Attribute]:
     return {name: value for name, value in attributes.items() if value is not None}
-
-
-def _usage(call: Record) -> Usage:
-    return Usage.of(dict(call.get("usage") or {}))
-
-
-def _answered(call: Record) -> bool:
-    """The attempt brought something: only then what it used is part of what its session did."""
-    return call["state"] != "pending" and "error" not in call
-
-
-def _spent(call: Record) -> int:
-    return int(call.get("spent_nanousd") or 0)
-
-
-def _tokens(usage: Usage) -> dict[str, Attribute | None]:
-    return {
-        names.INPUT_TOKENS: usage.read_tokens,
-        names.CACHE_READ: usage.cache_read_input_tokens,
-        names.CACHE_CREATION: usage.cache_creation_input_tokens,
-        names.OUTPUT_TOKENS: usage.output_tokens,
-    }
-
-
-def _lost_tokens(usage: Usage) -> dict[str, Attribute | None]:
-    return {names.LOST_INPUT: usage.read_tokens or None, names.LOST_OUTPUT: usage.output_tokens or None}
-
-
-def _asked_ns(call: Record) -> int:
-    return nanoseconds(call["at"]) - int(call.get("waited_ms") or 0) * 1_000_000
-
-
-def _error_of(call: Record) -> str | None:
-    """What kind of failure an attempt was; the provider's own words may quote what it was sent."""
-    if _answered(call):
-        return None
-    return str(int(call["status_code"])) if call.get("status_code") else "no_answer"
 
 
 def _headroom(caps: Sequence[ScopeState]) -> dict[str, Attribute | None]:

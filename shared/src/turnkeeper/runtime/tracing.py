@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from turnkeeper.core.errors import AgentNotFound, SessionNotFound, TurnkeeperError
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
+from turnkeeper.core.spans import Trace
 from turnkeeper.core.turn_trace import Rested, trace_of
-from turnkeeper.ports import Clock, Redacts, TraceQueue, TraceReceiver
+from turnkeeper.ports import Clock, Redacts
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.records import Records
@@ -30,6 +31,23 @@ ALL_AGENTS = "*"
 
 #: What came of a message: its trace was sent, now or before, or its session was erased meanwhile.
 Told = Literal["sent", "sent_before", "erased"]
+
+
+class TraceQueue(Protocol):
+    """A port: where turns wait whose traces are to be made. All methods raise Unavailable."""
+
+    def send(self, body: str, *, group: str) -> None:
+        """At least once; no order. No group holds up another."""
+
+    def put_off(self, receipt: str, receives: int) -> None:
+        """Have a message back later, the later the more often it was received."""
+
+
+class TraceReceiver(Protocol):
+    """A port: whoever keeps traces."""
+
+    def send(self, trace: Trace) -> None:
+        """Raises Unavailable where it was not taken, or not all of it."""
 
 
 class NoTrace(TurnkeeperError):
@@ -57,18 +75,6 @@ def head_of_request(body: str) -> Head:
         return codec.head_of(message["head"])
     except (ValueError, KeyError, TypeError) as error:
         raise NoTrace(f"a message that asks for no trace: {type(error).__name__}") from error
-
-
-@dataclass(frozen=True)
-class TraceRequests:
-    """Where traces are asked for; nowhere where nobody wants any."""
-
-    queue: TraceQueue | None
-
-    def rested(self, head: Head) -> None:
-        """A turn came to rest. Raises Unavailable."""
-        if self.queue is not None:
-            self.queue.send(request_of(head), group=head.tenant_id)
 
 
 @dataclass(frozen=True)

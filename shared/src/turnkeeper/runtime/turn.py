@@ -379,28 +379,11 @@ class Turn:
         arguments = self.auditor.arguments(stop.detail["arguments"], secret)
         return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
 
-    def _hand_off(
-        self,
-        *,
-        delay_seconds: int = 0,
-        open_calls: bool = False,
-        unbegun: bool = False,
-        waits_for: str | None = None,
-    ) -> Head:
-        """The session is on its way to another runner: written first, sent after. The write alone is enough for the
-        sweep to send it."""
+    def _hand_off(self, **how: Any) -> Head:
+        """The session is on its way to another runner, as :func:`turnkeeper.core.lifecycle.leaving.hand_off` has it:
+        written first, sent after. The write alone is enough for the sweep to send it."""
         sheet = self.sheet
-        sheet.write(
-            leaving.hand_off(
-                sheet.head,
-                sheet.now(),
-                sheet.waiting(),
-                delay_seconds=delay_seconds,
-                open_calls=open_calls,
-                unbegun=unbegun,
-                waits_for=waits_for,
-            )
-        )
+        sheet.write(leaving.hand_off(sheet.head, sheet.now(), sheet.waiting(), **how))
         return sheet.head
 
     def _left(self, seconds: float | None) -> float | None:

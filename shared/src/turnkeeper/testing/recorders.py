@@ -34,7 +34,7 @@ class RecordedWakes:
 
 @dataclass
 class RecordedTraceQueue:
-    """A :class:`turnkeeper.ports.TraceQueue`: keeps what is sent, in order."""
+    """A :class:`turnkeeper.runtime.tracing.TraceQueue`: keeps what is sent, in order."""
 
     bodies: list[str] = field(default_factory=list)
     put_back: list[tuple[str, int]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class RecordedTraceQueue:
 
 @dataclass
 class RecordedTraces:
-    """A :class:`turnkeeper.ports.TraceReceiver`."""
+    """A :class:`turnkeeper.runtime.tracing.TraceReceiver`."""
 
     traces: list[Trace] = field(default_factory=list)
     #: What it raises instead of taking one.
