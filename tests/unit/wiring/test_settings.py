@@ -98,7 +98,9 @@ def trace_headers(process: Process) -> object:
 
 
 def trace_resource(process: Process) -> object:
-    sent = ExportTraceServiceRequest.FromString(gzip.decompress(bytes(process.trace_request().body or b"")))
+    body = process.trace_request().body
+    assert isinstance(body, bytes)
+    sent = ExportTraceServiceRequest.FromString(gzip.decompress(body))
     [resource] = [each.resource for each in sent.resource_spans]
     return {pair.key: pair.value.string_value for pair in resource.attributes}["deployment.environment.name"]
 
