@@ -10,12 +10,14 @@ import logging
 from functools import cache
 from typing import Any
 
-from functions.trace.telling import Telling
+from turnkeeper.adapters.emf import Emf
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.runtime.tracing import Tracer
 from turnkeeper.settings import Settings
+from turnkeeper.telemetry import fields
+from turnkeeper.telemetry.metrics import sample
 
 logger = logging.getLogger(__name__)
 
@@ -31,28 +33,29 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """Send a trace for each message of the queue. What cannot be done now is given back, the later to return the more
     often it was tried; after the last time the queue sets it aside, as it does with what can never be done."""
     kit = _kit()
-    telling = Telling()
+    emf = Emf()
     failed = []
     for record in event.get("Records", []):
-        if not _told(kit.tracer, record, telling):
-            failed.append({"itemIdentifier": record["messageId"]})
-            _put_off(kit, record)
-    telling.flush()
+        with fields.scope():
+            if not _told(kit.tracer, record, emf):
+                failed.append({"itemIdentifier": record["messageId"]})
+                _put_off(kit, record)
+    emf.flush()
     return {"batchItemFailures": failed}
 
 
-def _told(tracer: Tracer, record: dict[str, Any], telling: Telling) -> bool:
+def _told(tracer: Tracer, record: dict[str, Any], emf: Emf) -> bool:
     try:
         told = tracer.tell(record["body"])
     except Exception as error:
-        telling.failed()
+        emf.add([sample("traces_failed")])
         if isinstance(error, TurnkeeperError) and error.retryable:
             logger.warning("a trace is put off: %s", error)
         else:
             logger.exception("a trace cannot be made: message %s", record.get("messageId"))
         return False
     if told == "sent":
-        telling.exported()
+        emf.add([sample("traces_exported")])
     return True
 
 

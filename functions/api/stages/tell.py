@@ -31,6 +31,7 @@ from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
+from turnkeeper.telemetry import fields
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"
@@ -38,6 +39,7 @@ TRACE_HEADER = "x-trace-id"
 
 def turn(kit: Kit, head: Head, number: int) -> Response:
     """A turn of a session as it is now, or as it ended where others have followed."""
+    fields.note(**fields.of_head(head))
     if head.turn.number != number:
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
         return Response.json(_earlier_turn(head, entries, number).dump())
@@ -50,6 +52,7 @@ def turn(kit: Kit, head: Head, number: int) -> Response:
 
 def session(kit: Kit, who: Identity, head: Head) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
+    fields.note(**fields.of_head(head))
     answer = Response.json(SessionDocument(**_session(kit, who, head)).dump())
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 

@@ -256,6 +256,10 @@ class Config(BaseModel):
     """Requests that it takes at one moment."""
     alert_email: Annotated[str, shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
     """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
+    spend_alarm_usd_per_hour: float = Field(20, gt=0, allow_inf_nan=False)
+    """All tenants together, spent at this rate for a quarter of an hour: an alarm rings. It stops nothing; caps do."""
+    runbook_url: Annotated[str, shaped(r"[^\s#]{1,500}", "an address without an anchor")] = "docs/operations/runbook.md"
+    """Where whoever is woken reads what to do: each alarm names it, with its section as the anchor."""
     runners: Annotated[Runners, BeforeValidator(parsed)] = Runners()
     """What the two that run tools are given besides: the tables below."""
 

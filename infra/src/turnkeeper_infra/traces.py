@@ -12,7 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from turnkeeper_infra import names, setting_keys
-from turnkeeper_infra.alarms import alarm
+from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
 from turnkeeper_infra.grants import Grants
@@ -32,7 +32,14 @@ class Traces(Construct):
     """What makes and sends traces. `ask` lets another function ask for some."""
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, state: StateStack, function: Callable[..., KitFunction]
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        state: StateStack,
+        function: Callable[..., KitFunction],
+        heard: Heard,
     ) -> None:
         super().__init__(scope, id)
         self._config = config
@@ -78,7 +85,7 @@ class Traces(Construct):
             scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE),
         ).node.add_dependency(self.function.kit_role)
         if not config.local:
-            self._watch()
+            self._watch(heard)
 
     def ask(self, asker: KitFunction) -> None:
         """Let a function ask for traces."""
@@ -107,12 +114,12 @@ class Traces(Construct):
         if config.traces == names.CLOUDWATCH:
             grants.put_traces()
 
-    def _watch(self) -> None:
+    def _watch(self, heard: Heard) -> None:
         waiting = self.dead_letters.metric_approximate_number_of_messages_visible(
             period=cdk.Duration.minutes(5), statistic="Maximum"
         )
         what = "Traces that were not taken for hours, or cannot be made: the log of `trace` says why"
-        alarm(self, "SetAside", waiting, 1, what, alerts=self._state.alerts)
+        alarm(self, "SetAside", waiting, 1, what, heard=heard, section="traces")
 
 
 def endpoint(config: Config) -> str:

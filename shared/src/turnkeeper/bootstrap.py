@@ -68,7 +68,7 @@ from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
-from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
@@ -94,6 +94,8 @@ class MissingSetting(Exception):
 class Kit:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Who hears of what this process writes: set before ``sessions`` is first asked for.
+        self.written: Written = lambda _before, _after, _change: None
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()
@@ -128,7 +130,14 @@ class Kit:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.table, self.blobs, self.clock, self.redactor, lease_seconds=self.settings.lease_seconds)
+        return Sessions(
+            self.table,
+            self.blobs,
+            self.clock,
+            self.redactor,
+            lease_seconds=self.settings.lease_seconds,
+            written=self.written,
+        )
 
     @cached_property
     def tenants(self) -> Tenants:

@@ -22,6 +22,7 @@ from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.trace_contents import Shown
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Tracer:
             Unavailable, StoreBusy: later it may be read, or sent.
         """
         head = head_of_request(body)
+        fields.note(**fields.of_head(head))
         if self.traced.is_sent(head):
             return "sent_before"
         try:
