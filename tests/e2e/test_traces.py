@@ -23,9 +23,9 @@ CALLER_TRACE, CALLER_SPAN = uuid.uuid4().hex, uuid.uuid4().hex[:16]
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Receiver]:
-    """One that is busy at first."""
+    """One that is busy at first, and refuses a trace once: that one comes back by the queue, half a minute later."""
     with receiver() as found:
-        found.refusals += [503, 503]
+        found.refusals += [503, 400]
         yield found
 
 
