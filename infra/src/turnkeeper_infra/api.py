@@ -29,6 +29,7 @@ from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
 from turnkeeper_infra.runners import equip
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.traces import Traces
 
 FRONT_DOOR_SECONDS = 29
 """API Gateway gives up at 30 s and answers for us; the front door answers first."""
@@ -66,6 +67,10 @@ class ApiStack(cdk.Stack):
         self.scorer = self._scorer()
         self.sweep = self._sweep(live)
         heard = Heard(state.alerts, config.runbook_url)
+        self.traces: Traces | None = None
+        if config.local or config.traces != "off":
+            self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=heard)
+            self.traces.ask(self.scorer)
         release = publish(self.front_door, config=config, heard=heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")

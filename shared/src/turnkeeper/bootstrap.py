@@ -30,6 +30,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -72,9 +73,11 @@ from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
+from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
@@ -288,6 +291,34 @@ class Kit:
     @cached_property
     def rollout_watch(self) -> RolloutWatch:
         return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
+
+    @cached_property
+    def trace_queue(self) -> TraceQueue:
+        return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
+
+    @cached_property
+    def trace_receiver(self) -> TraceReceiver:
+        # A tenth of a second to import, and only one process sends traces.
+        from turnkeeper.adapters.otlp import receiver_of
+
+        endpoint = self._needed("otlp_endpoint", self.settings.otlp_endpoint)
+        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return Tracer(
+            records=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            catalog=self.catalog,
+            traced=Traced(self.table),
+            receiver=self.trace_receiver,
+            redactor=self.redactor,
+            clock=self.clock,
+            provider=self.settings.model_provider,
+            contents=self.settings.trace_contents,
+        )
 
     @cached_property
     def companions(self) -> Companions:
