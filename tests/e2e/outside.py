@@ -69,6 +69,10 @@ class Stack:
         assert kit is not None
         return kit.worker_pid
 
+    def http(self, headers: Mapping[str, str]) -> httpx2.Client:
+        """What reaches the API as whoever these headers name."""
+        return httpx2.Client(base_url=self.kit.api_url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False)
+
     # ---- the command line ----
 
     def cli(self, *arguments: str, exit_code: int | None = 0) -> Any:
@@ -142,9 +146,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         headers = {"X-Tenant-Id": self.tenant, "X-User-Id": self.user, "X-User-Role": self.role}
-        self.http = httpx2.Client(
-            base_url=self.stack.kit.api_url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
-        )
+        self.http = self.stack.http(headers)
 
     # ---- calls ----
 
@@ -339,10 +341,15 @@ def _assert_sums(session: Document, events: Sequence[Document]) -> None:
 
 def assert_books(caller: Caller, sessions: Sequence[Document]) -> None:
     """With nothing in flight nothing is reserved, and what was spent is what the tenant's sessions cost."""
-    cost = sum((Decimal(session["cost_usd"]) for session in sessions), Decimal(0))
-    scopes = caller.scopes()
+    assert_scopes(caller.scopes(), sessions, caller.user)
+
+
+def assert_scopes(scopes: Mapping[str, Document], sessions: Sequence[Document], user: str) -> None:
+    """The same of a user's scopes by name, and all sessions that the tenant has begun today."""
     for scope in scopes.values():
         assert Decimal(scope["reserved_usd"]) == 0, scope
-    assert Decimal(scopes["tenant_monthly"]["spent_usd"]) == cost
-    if {session["user_id"] for session in sessions} == {caller.user}:
-        assert Decimal(scopes["user_daily"]["spent_usd"]) == cost
+    cost = {session["session_id"]: Decimal(session["cost_usd"]) for session in sessions}
+    own = {session["session_id"] for session in sessions if session["user_id"] == user}
+    spent = {name: Decimal(scope["spent_usd"]) for name, scope in scopes.items()}
+    assert spent["tenant_monthly"] == sum(cost.values()), (spent, cost)
+    assert spent["user_daily"] == sum(cost[each] for each in own), (spent, user, cost)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,31 +24,9 @@ from tests.e2e.outside import (
     results,
     tools,
 )
+from tests.support.dying import dying
 
 pytestmark = pytest.mark.stack
-
-
-@contextlib.contextmanager
-def dying(stack: Stack, *signals: signal.Signals, every_seconds: tuple[float, float], seed: int) -> Iterator[list[int]]:
-    """Send the living worker one of these signals again and again; who was sent one, in order."""
-    killed: list[int] = []
-    done = threading.Event()
-    dice = random.Random(seed)
-
-    def kill() -> None:
-        while not done.wait(dice.uniform(*every_seconds)):
-            pid = stack.worker_pid()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, dice.choice(signals))
-                killed.append(pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        done.set()
-        thread.join()
 
 
 def submit(stack: Stack, caller: Caller, texts: list[str], *, agent: str = "tasker") -> None:
@@ -120,7 +94,7 @@ def shoot(
     paid, stamped = folder / "paid", folder / "stamped"
     before = stack.depths(stack.kit.dlq_url)
     submit(stack, caller, [work(n, steps, paid, stamped) for n in range(number)])
-    with dying(stack, signal.SIGKILL, signal.SIGTERM, every_seconds=(1.5, 5.0), seed=seed) as killed:
+    with dying(stack.worker_pid, signal.SIGKILL, signal.SIGTERM, every_seconds=(1.5, 5.0), seed=seed) as killed:
         give_up_at = time.monotonic() + within_seconds / 2
         while time.monotonic() < give_up_at and (len(killed) < least_kills or not all_rest(caller, number)):
             time.sleep(0.5)
