@@ -58,6 +58,7 @@ class Stack:
 
     kit: LocalKit
     home: Home
+    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def caller(self, tenant: str | None = None, user: str = "u1", role: str = "admin") -> Caller:
         """Somebody; of a tenant of its own where none is named."""
@@ -96,6 +97,12 @@ class Stack:
     # ---- the queue ----
 
     def client(self, service: str) -> Any:
+        """Of one of its AWS services; any thread may use it."""
+        if service not in self._clients:
+            self._clients[service] = self._make_client(service)
+        return self._clients[service]
+
+    def _make_client(self, service: str) -> Any:
         return boto3.client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.kit.aws_endpoint_url,

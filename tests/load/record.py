@@ -19,6 +19,8 @@ class Input:
     session_id: str | None
     #: Whether it was certainly taken in: an answer, or the queue, said so.
     accepted: bool
+    #: Seconds since the epoch.
+    at: float = 0.0
 
 
 @dataclass

@@ -60,7 +60,7 @@ class DeployedStack(Stack):
         kit = LocalKit(
             api_url=(url or place.api_url).rstrip("/"),
             queue_url=outputs["QueueUrl"],
-            dlq_url=outputs["DeadLetterQueueUrl"],
+            dlq_url=outputs["DlqUrl"],
             table_name=outputs["TableName"],
             region=str(place.session.region_name),
             aws_endpoint_url="",
@@ -79,7 +79,7 @@ class DeployedStack(Stack):
     def cli(self, *arguments: str, exit_code: int | None = 0) -> Any:
         return super().cli(*arguments, "--stack", self.place.stacks, exit_code=exit_code)
 
-    def client(self, service: str) -> Any:
+    def _make_client(self, service: str) -> Any:
         make: Any = self.place.session.client
         return make(service)
 
