@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from tests.e2e.outside import Caller, call, tools
+from tests.e2e.outside import call, tools
 from tests.load.record import Input, Record
 from tests.load.target import Target
 from turnkeeper.runtime.jobs import SCHEMA, session_id_of_job
