@@ -17,7 +17,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.load import report
@@ -108,7 +108,7 @@ def _mix(text: str) -> dict[str, float]:
     return mix
 
 
-def _mix_text(mix: dict[str, float]) -> str:
+def _mix_text(mix: Mapping[str, float]) -> str:
     return ",".join(f"{name}={share:g}" for name, share in mix.items())
 
 

@@ -1,4 +1,4 @@
-"""What there is to see of a run once it is over, from outside: the API, the command line, the queues, tools' effects."""
+"""What there is to see of a run once it is over, from outside: by API, command line and queues, and tools' effects."""
 
 from __future__ import annotations
 
@@ -118,18 +118,21 @@ def _quiet(target: Target, record: Record) -> bool:
     return at_rest(target, record) and (not target.own or target.stack.depths(target.stack.kit.queue_url) == (0, 0))
 
 
-def collect(target: Target, record: Record, users: int, began: date, watched: Callable[[str], None]) -> Evidence:
+def collect(target: Target, record: Record, users: int, began: date, say: Callable[[str], None]) -> Evidence:
     """Everything, looked at once."""
     found = Evidence(record, same_day=began == datetime.now(UTC).date())
     stack = target.stack
     for name in TENANTS:
         tenant, operator = target.tenant(name), target.caller(name, "operator")
-        ids = [session["session_id"] for session in listed(operator)]
-        watched(f"{len(ids)} sessions of {name} ...")
+        # Only its own user is told how a session goes on.
+        own = {f"u{number}": target.caller(name, f"u{number}") for number in range(users)}
+        begun = [(own[session["user_id"]], session["session_id"]) for session in listed(operator)]
+        say(f"{len(begun)} sessions of {name} ...")
         with ThreadPoolExecutor(3) as pool:
-            found.sessions |= zip(ids, pool.map(operator.session, ids), strict=True)
-            found.events |= zip(ids, pool.map(operator.events, ids), strict=True)
-        by_user = {f"u{number}": target.caller(name, f"u{number}").scopes() for number in range(users)}
+            for session, events in pool.map(lambda each: (each[0].session(each[1]), each[0].events(each[1])), begun):
+                found.sessions[session["session_id"]] = session
+                found.events[session["session_id"]] = events
+        by_user = {user: caller.scopes() for user, caller in own.items()}
         days = ("--from", began.isoformat(), "--to", datetime.now(UTC).date().isoformat())
         report = stack.cli("spend", "report", "--by", "user", "--tenant", tenant, *days, exit_code=None)
         audit = stack.cli("audit", "verify", "--tenant", tenant, exit_code=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import get_args
 
 from tests.e2e.outside import RESTING, Document, assert_scopes, assert_transcript, results, text_of
@@ -78,7 +79,7 @@ def transcripts_are_whole(seen: Evidence) -> Iterator[str]:
     """Numbered without gaps, one result for each call, and head = sum of the entries."""
     for session_id, session in seen.sessions.items():
         if session["status"] != "erased":
-            yield from _told(session_id, lambda s=session: assert_transcript(s, seen.events[s["session_id"]]))
+            yield from _told(session_id, partial(assert_transcript, session, seen.events[session_id]))
 
 
 def no_turn_ends_by_an_error_of_the_kits_own(seen: Evidence) -> Iterator[str]:
@@ -142,7 +143,7 @@ def counters_are_the_sum_of_sessions(seen: Evidence) -> Iterator[str]:
         sessions = _of(seen, tenant)
         for user, scopes in books.scopes.items():
             mine = scopes if seen.same_day else {**scopes, "user_daily": scopes["user_monthly"]}
-            yield from _told(f"{user} of {tenant}", lambda s=mine, u=user, a=sessions: assert_scopes(s, a, u))
+            yield from _told(f"{user} of {tenant}", partial(assert_scopes, mine, sessions, user))
 
 
 def the_ledger_is_the_counters(seen: Evidence) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a run came to: numbers by kind of traffic, what died, memory, and each invariant with "held" or what broke it."""
+"""What a run came to: numbers by kind of traffic, kills, memory, and each invariant: "held", or what broke it."""
 
 from __future__ import annotations
 
@@ -102,12 +102,14 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         answers = ", ".join(f"{what} x{times}" for what, times in sorted(found["answers"].items()))
         yield f"{kind:<14}{found['inputs']:>7}{times}  {answers}"
     for name in ("statuses", "stops", "runners_lost", "effects"):
-        yield f"{name.replace('_', ' ')}: {', '.join(f'{key} {value}' for key, value in report[name].items()) or 'none'}"
+        counts = ", ".join(f"{key} {count}" for key, count in report[name].items())
+        yield f"{name.replace('_', ' ')}: {counts or 'none'}"
     yield f"kills {report['kills']}, handoffs {report['handoffs']}, dead letters {report['dead_letters']}"
     for each in report["memory"]:
         yield (
-            f"memory of {each['process']} {each['pid']}: {each['first_quarter_mib']:.1f} to {each['last_quarter_mib']:.1f} "
-            f"MiB in {each['seconds']:.0f} s, {each['mib_per_minute']:+.2f} MiB a minute, {each['percent']:+.1f} %"
+            f"memory of {each['process']} {each['pid']}: "
+            f"{each['first_quarter_mib']:.1f} to {each['last_quarter_mib']:.1f} MiB in {each['seconds']:.0f} s, "
+            f"{each['mib_per_minute']:+.2f} MiB a minute, {each['percent']:+.1f} %"
         )
     for name, verdict in report["invariants"].items():
         broken = [] if verdict == "held" else verdict

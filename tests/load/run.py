@@ -57,8 +57,8 @@ def run(target: Target, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
         for thread in threads:
             thread.start()
         kills = _killing(target, plan, say)
+        traffic.stop.set()
         for thread in threads:
-            traffic.stop.set()
             thread.join(_JOIN_SECONDS)
     seconds = time.monotonic() - began
     say(f"{len(record.inputs)} inputs in {seconds:.0f} s; until all is at rest ...")

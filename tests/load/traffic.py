@@ -237,7 +237,7 @@ def cancels(user: User) -> None:
 
 
 def erasures(user: User) -> None:
-    """Of a session at rest, or in the middle of a turn; a turn that cannot be taken from its runner is cancelled first."""
+    """Of a session at rest, or in the middle of a turn; one that its runner does not let go of is cancelled first."""
     if user.dice.random() < 0.5:
         response = user.follow(user.begin(f"{effects(user)} [[say forget it]]"))
         session_id = _body(response).get("session_id")
