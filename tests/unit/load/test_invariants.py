@@ -1,4 +1,4 @@
-"""What the load's invariants see: each finds a fault that is planted in what was recorded, and none where there is none."""
+"""What the invariants of the load see: each finds a fault that is planted in a sound record, and none where there is none."""
 
 from __future__ import annotations
 
