@@ -15,6 +15,7 @@ from tests.e2e.outside import RESTING, Caller, Document, good, lines
 from tests.load.memory import Curve
 from tests.load.record import Record
 from tests.load.target import Target
+from turnkeeper_local.kit import Home
 
 TENANTS = ("plain", "small", "paused")
 _LOOK_SECONDS = 2.0
@@ -49,6 +50,8 @@ class Evidence:
     queue: tuple[int, int] | None = None
     #: Scopes that were seen above their cap, with what was reserved.
     passed: list[str] = field(default_factory=list)
+    #: What the parts of a kit of the run's own logged as errors.
+    logged: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     growth_bound_percent: float = 15.0
     #: Processes that lived long enough, if all went well, to be measured.
@@ -140,6 +143,17 @@ def collect(target: Target, record: Record, users: int, began: date, say: Callab
     found.once, found.keyed = lines(target.effects / "once"), lines(target.effects / "keyed")
     found.dead = dead_letters(target, len(record.nonsense))
     found.queue = stack.depths(stack.kit.queue_url) if target.own else None
+    found.logged = logged_errors(stack.home) if target.own else []
+    return found
+
+
+def logged_errors(home: Home) -> list[str]:
+    """But for the test agent that cannot be loaded, which each process tells of."""
+    found = []
+    for part in ("worker", "ministack"):
+        for line in home.log(part).read_text(errors="replace").splitlines():
+            if '"level":"ERROR"' in line and "agent broken could not be loaded" not in line:
+                found.append(f"{part}: {line[:1000]}")
     return found
 
 

@@ -94,6 +94,11 @@ def every_call_is_answered(seen: Evidence) -> Iterator[str]:
     yield from seen.record.failures
 
 
+def no_error_is_logged(seen: Evidence) -> Iterator[str]:
+    """By worker and functions; what the provider, tools and callers do wrong is none."""
+    yield from seen.logged
+
+
 def what_has_ended_stays_so(seen: Evidence) -> Iterator[str]:
     """A session of which somebody was told that it is cancelled or erased is just that."""
     for session_id, status in seen.record.ended.items():
@@ -204,6 +209,7 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     transcripts_are_whole,
     no_turn_ends_by_an_error_of_the_kits_own,
     every_call_is_answered,
+    no_error_is_logged,
     what_has_ended_stays_so,
     once_effects_happen_at_most_once,
     idempotent_calls_keep_their_key,

@@ -151,6 +151,7 @@ PLANTS: list[tuple[str, Callable[[Evidence], Any], set[str]]] = [
         {"no turn ends by an error of the kits own"},
     ),
     ("a call was a 500", lambda seen: seen.record.failures.append("turns: 500"), {"every call is answered"}),
+    ("the worker logged an error", lambda seen: seen.logged.append("worker: ERROR"), {"no error is logged"}),
     (
         "an erased session is back",
         lambda seen: (
