@@ -56,8 +56,9 @@ class Evidence:
     growth_bound_percent: float = 15.0
     #: Processes that lived long enough, if all went well, to be measured.
     measured: tuple[str, ...] = ()
-    #: Whether the run began and ended on the same day (UTC), so that a user's day holds all of it.
+    #: Whether the run began and ended in the same day and month (UTC), so that these counters hold all of it.
     same_day: bool = True
+    same_month: bool = True
 
 
 @contextmanager
@@ -123,7 +124,8 @@ def _quiet(target: Target, record: Record) -> bool:
 
 def collect(target: Target, record: Record, users: int, began: date, say: Callable[[str], None]) -> Evidence:
     """Everything, looked at once."""
-    found = Evidence(record, same_day=began == datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    found = Evidence(record, same_day=began == today, same_month=began.month == today.month)
     stack = target.stack
     for name in TENANTS:
         tenant, operator = target.tenant(name), target.caller(name, "operator")
@@ -136,7 +138,7 @@ def collect(target: Target, record: Record, users: int, began: date, say: Callab
                 found.sessions[session["session_id"]] = session
                 found.events[session["session_id"]] = events
         by_user = {user: caller.scopes() for user, caller in own.items()}
-        days = ("--from", began.isoformat(), "--to", datetime.now(UTC).date().isoformat())
+        days = ("--from", began.isoformat(), "--to", today.isoformat())
         report = stack.cli("spend", "report", "--by", "user", "--tenant", tenant, *days, exit_code=None)
         audit = stack.cli("audit", "verify", "--tenant", tenant, exit_code=None)
         found.books[tenant] = Books(by_user, report, audit)

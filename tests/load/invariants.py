@@ -143,12 +143,13 @@ def what_is_told_as_done_was_done(seen: Evidence) -> Iterator[str]:
 
 
 def counters_are_the_sum_of_sessions(seen: Evidence) -> Iterator[str]:
-    """And at rest nothing is reserved."""
-    for tenant, books in seen.books.items():
+    """And at rest nothing is reserved. After midnight a user's month stands for the day; after the end of a month only
+    the ledger's own look at its counters is left."""
+    for tenant, books in seen.books.items() if seen.same_month else ():
         sessions = _of(seen, tenant)
         for user, scopes in books.scopes.items():
-            mine = scopes if seen.same_day else {**scopes, "user_daily": scopes["user_monthly"]}
-            yield from _told(f"{user} of {tenant}", partial(assert_scopes, mine, sessions, user))
+            whole = scopes if seen.same_day else {**scopes, "user_daily": scopes["user_monthly"]}
+            yield from _told(f"{user} of {tenant}", partial(assert_scopes, whole, sessions, user))
 
 
 def the_ledger_is_the_counters(seen: Evidence) -> Iterator[str]:
