@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 
 from fargate_worker.health import HealthServer
+from fargate_worker.metrics import Page
 from fargate_worker.protection import TaskProtection
 from fargate_worker.reading import Reader
 from fargate_worker.retiring import Retiring
@@ -95,12 +96,15 @@ def main() -> int:
     signals = Signals()
     settings = Settings.from_environment()
     set_up(settings.log_level)
-    logging.getLogger("fargate_worker").setLevel(settings.log_level)
     kit = Kit(settings)
+    page = Page()
+    kit.written = page.see
     worker = worker_of(kit)
+    page.watch(worker)
     health = HealthServer(
         worker,
         lambda: kit.table.get(Key("readyz", "readyz")),
+        page,
         host=settings.health_host,
         port=settings.health_port,
     )

@@ -7,20 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from functions.observe import metering
-from functions.score import telling
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
+from turnkeeper.telemetry.metrics import METRICS
 from turnkeeper_infra import names, setting_keys
 
 ALARM = "AWS::CloudWatch::Alarm"
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 
 #: The library that prints the kit's metrics adds this to what `METRICS` names.
-KIT_METRICS = {
-    name: frozenset({frozenset((*dimensions, "service"))})
-    for name, dimensions in {**metering.METRICS, **telling.METRICS}.items()
-}
+KIT_METRICS = {name: frozenset({frozenset((*metric.dimensions, "service"))}) for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
+from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
@@ -66,7 +67,7 @@ from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
-from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
@@ -90,6 +91,8 @@ class MissingSetting(Exception):
 class Kit:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Who hears of what this process writes: set before ``sessions`` is first asked for.
+        self.written: Written = lambda _before, _after, _change: None
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()
@@ -124,7 +127,14 @@ class Kit:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.table, self.blobs, self.clock, self.redactor, lease_seconds=self.settings.lease_seconds)
+        return Sessions(
+            self.table,
+            self.blobs,
+            self.clock,
+            self.redactor,
+            lease_seconds=self.settings.lease_seconds,
+            written=self.written,
+        )
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -229,6 +239,18 @@ class Kit:
     @cached_property
     def branching(self) -> Branching:
         return Branching(self.intake)
+
+    @cached_property
+    def explaining(self) -> Explaining:
+        return Explaining(
+            sessions=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            intake=self.intake,
+            redactor=self.redactor,
+            clock=self.clock,
+        )
 
     @cached_property
     def erasure(self) -> Erasure:

@@ -32,6 +32,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.top.looking import Overview
 from turnkeeper_project import find_project
 
 Document = dict[str, Any]
@@ -77,16 +78,14 @@ class Operator:
         paused: bool | None = None,
         timezone: str | None = None,
     ) -> Document:
-        terms = self._kit.tenants.set(
-            tenant_id,
-            actor=self._name(),
-            plan=plan,
-            caps=caps,
-            from_plan=from_plan,
-            shards=shards,
-            paused=paused,
-            timezone=timezone,
-        )
+        changed: Document = {
+            "caps": caps,
+            "from_plan": from_plan,
+            "shards": shards,
+            "paused": paused,
+            "timezone": timezone,
+        }
+        terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     def index_tenant(self, tenant_id: str) -> Document:
@@ -248,6 +247,9 @@ class Operator:
 
     def dead_letter_office(self, place: Place) -> DeadLetterOffice:
         return DeadLetterOffice(self._kit, self._name, self.deployed(place))
+
+    def overview(self, place: Place, tenant_id: str | None) -> Overview:
+        return Overview(self._kit, place, self.queue_depths, tenant_id)
 
     def queue_depths(self) -> dict[str, int]:
         """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""

@@ -23,6 +23,7 @@ from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,10 @@ class Sweep:
                     yield head
 
     def _look_after(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
+        with fields.scope(**fields.of_head(head)):
+            self._look_after_it(head, report, act)
+
+    def _look_after_it(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
         try:
             done = act(head, report)
         except (LeaseLost, SessionBusy):
