@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -269,6 +269,18 @@ def call(tool: str, **arguments: Any) -> str:
 def tools(*calls: str) -> str:
     """The directive for calls in one answer."""
     return f"[[{' & '.join(calls)}]]"
+
+
+def effects(once: Path, keyed: Path, whats: Iterable[str]) -> str:
+    """Steps that change something, each in its own words: a payment, a stamp, and a look."""
+    return " ".join(
+        tools(
+            call("pay", file=str(once), what=what, seconds=0.2),
+            call("stamp", file=str(keyed), what=what, seconds=0.1),
+            call("look", what=what),
+        )
+        for what in whats
+    )
 
 
 def results(events: Sequence[Document]) -> list[Document]:

@@ -18,6 +18,7 @@ from tests.e2e.outside import (
     Stack,
     assert_books,
     call,
+    effects,
     eventually,
     good,
     lines,
@@ -37,15 +38,8 @@ def submit(stack: Stack, caller: Caller, texts: list[str], *, agent: str = "task
 
 def work(n: int, steps: int, paid: Path, stamped: Path) -> str:
     """A task of some steps that change something, each in its own words."""
-    parts = [
-        tools(
-            call("pay", file=str(paid), what=f"{n}/{step}", seconds=0.2),
-            call("stamp", file=str(stamped), what=f"{n}/{step}", seconds=0.1),
-            call("look", what=f"{n}/{step}"),
-        )
-        for step in range(steps)
-    ]
-    return f"[[sleep 0.3]] {' '.join(parts)} {tools(call('end_task', status='completed', summary=f'task {n}'))}"
+    steps_of_it = effects(paid, stamped, [f"{n}/{step}" for step in range(steps)])
+    return f"[[sleep 0.3]] {steps_of_it} {tools(call('end_task', status='completed', summary=f'task {n}'))}"
 
 
 def all_rest(caller: Caller, number: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from tests.e2e import outside
 from tests.e2e.outside import call, tools
 from tests.load.record import Input, Record
 from tests.load.target import Target
@@ -172,19 +173,8 @@ def _body(response: Response) -> dict[str, Any]:
 # ---- the kinds ----
 
 
-def effects(user: User, steps: int = 1, seconds: float = 0.2) -> str:
-    """Steps that change something, each in words of its own."""
-    parts = []
-    for _ in range(steps):
-        what = uuid.uuid4().hex[:8]
-        parts.append(
-            tools(
-                call("pay", file=str(user.once), what=what, seconds=seconds),
-                call("stamp", file=str(user.keyed), what=what, seconds=0.1),
-                call("look", what=what),
-            )
-        )
-    return " ".join(parts)
+def effects(user: User, steps: int = 1) -> str:
+    return outside.effects(user.once, user.keyed, [uuid.uuid4().hex[:8] for _ in range(steps)])
 
 
 def waits(seconds: float, times: int) -> str:
