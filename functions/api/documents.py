@@ -207,7 +207,7 @@ class Event(Document):
         default=None, description="repair, rewind, compaction: what the model is not sent any more."
     )
     summary: str | None = Field(default=None, description="compaction: what the model is sent in its place.")
-    reason: str | None = Field(default=None, description="repair, rewind, compaction: why.")
+    reason: str | None = Field(default=None, description="repair, rewind, compaction: why. status: what it waits for.")
     status: Status | None = Field(default=None, description="status: where the session went.")
     stop: Stop | None = Field(default=None, description="status: why, where it came to rest.")
     runner: RunnerKind | None = Field(default=None, description="status; runner_lost: what kind the lost one was.")

@@ -34,6 +34,7 @@ RESTORED = {
     "table_name": "turnkeeper-restored",
     "table_stream_arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/turnkeeper-restored/stream/2026-11-25T00:00:00.000",
 }
+CERTIFICATE_ARN = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1234abcd-12ab-34cd-56ef-1234567890ab"
 EDGE = {
     "domain_name": "api.example.com",
     "certificate_arn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1234abcd-12ab-34cd-56ef-1234567890ab",
@@ -54,6 +55,12 @@ VALUES = {
     "secrets": json.dumps({"crm": CRM_SECRET_ARN, "orders": {"arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}}),
     "settings": json.dumps({"crm_url": "https://crm.example.com"}),
 }
+TRACES = {
+    "traces": "https://otlp.example.com",
+    "traces_secret_arn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:otlp-StUvWx",
+    "traces_secret_kms_key_arn": SECRET_KEY_ARN,
+    "trace_contents": "support,research",
+}
 RUNNERS = {
     "variables": {"ORDERS_HOST": "orders.internal"},
     "secrets": [{"variable": "ORDERS_LOGIN", "arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}],
@@ -68,7 +75,7 @@ RUNNERS = {
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-jwt": {**JWT},
-    "prod-iam": {**IAM},
+    "prod-iam": {**IAM, "traces": "cloudwatch"},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
@@ -79,7 +86,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "runners": json.dumps(RUNNERS),
         **VALUES,
     },
-    "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
+    "prod-customer-key": {**JWT, **TRACES, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
     "prod-image": {**IAM, "worker_image": IMAGE, "permissions_boundary_arn": BOUNDARY_ARN},
     "prod-browser": {
         **JWT,
@@ -87,6 +94,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "cors_origins": "https://app.example.com,http://localhost:3000",
         "turn_concurrency": "300",
     },
+    "prod-gateway": {**JWT, "gateway_certificate_arn": CERTIFICATE_ARN},
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1"},

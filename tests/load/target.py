@@ -65,6 +65,7 @@ class DeployedStack(Stack):
             region=str(place.session.region_name),
             aws_endpoint_url="",
             model_url="",
+            gateway_url=None,
             worker_pid=0,
             console_url=None,
         )

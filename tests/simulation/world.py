@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -106,7 +107,8 @@ class Simulation:
         # As in a front door, by a world without a model.
         ending = replace(self.engine.world, model=Nobody(), detector=Nobody())
         self.cancelling = Cancelling(self.sessions, Engine(ending), clock)
-        self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock))
+        purses = Purses(table, self.engine.world.treasury, clock, lease_seconds=LEASE_SECONDS)
+        self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock, purses))
         self.users = Users(self)
         self._clock = clock
 
@@ -189,6 +191,8 @@ class Heads:
         self._turns: dict[str, int] = {}
         self._rested_until: dict[str, float] = {}
         self._claims: dict[str, Claim] = {}
+        #: As each came to rest, every time.
+        self.ends: dict[str, list[Head]] = defaultdict(list)
         #: How often each left its rest.
         self.departures: Counter[str] = Counter()
 
@@ -213,6 +217,9 @@ class Heads:
             self._claims[session_id].ended_at = self._simulation.scheduler.now
         self._turns[session_id] = values.get("turn", self.turn(session_id))
         if values.get("status") in RESTING:
+            if not self.rests(session_id) and values["status"] != "erased":
+                head = self._simulation.quiet_sessions.head(self._simulation.tenant_id, session_id)
+                self.ends[session_id].append(head)
             self._rested_until[session_id] = math.inf
         elif "status" in values and self.rests(session_id):
             self._rested_until[session_id] = self._simulation.scheduler.now

@@ -221,6 +221,11 @@ class Config(BaseModel):
         | None
     ) = None
     """What looks at requests before the API does."""
+    gateway_certificate_arn: (
+        Annotated[str, shaped(r"arn:[^:\s]+:acm:[^:\s]+:\d{12}:certificate/\S+", "a certificate's ARN")] | None
+    ) = None
+    """Serve the gateway (docs/gateway.md) inside the network, behind a load balancer with this certificate. One task of
+    the worker then always runs."""
     permissions_boundary_arn: Annotated[str, shaped(ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
     fetch_contents: Annotated[bool, BeforeValidator(switch)] = True
@@ -235,6 +240,17 @@ class Config(BaseModel):
     """What tools get by `ctx.secret(NAME)`: its ARN, or `{ arn = "...", kms_key_arn = "..." }`."""
     settings: Annotated[dict[ValueName, str], BeforeValidator(parsed)] = Field(default_factory=dict)
     """What tools get by `ctx.setting(NAME)`."""
+    traces: Annotated[
+        str, shaped(r"off|cloudwatch|https?://\S+", "`off`, `cloudwatch`, or the address of an OTLP receiver")
+    ] = "off"
+    """Where traces of turns go: nowhere, to CloudWatch's own receiver (docs/operations/traces.md says what has to be
+    switched on for it), or to a receiver that speaks OTLP over HTTP."""
+    traces_secret_arn: SecretArn | None = None
+    """A secret that holds the headers which the receiver wants, as a JSON object."""
+    traces_secret_kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+    trace_contents: Words = ()
+    """Agents whose traces may hold what was said, without secrets; `*` for all."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least that is logged."""
     log_retention_days: Annotated[int, one_of(7, 30, 90, 365, 731)] = 90
@@ -245,6 +261,10 @@ class Config(BaseModel):
     """Requests that it takes at one moment."""
     alert_email: Annotated[str, shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
     """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
+    spend_alarm_usd_per_hour: float = Field(20, gt=0, allow_inf_nan=False)
+    """All tenants together, spent at this rate for a quarter of an hour: an alarm rings. It stops nothing; caps do."""
+    runbook_url: Annotated[str, shaped(r"[^\s#]{1,500}", "an address without an anchor")] = "docs/operations/runbook.md"
+    """Where whoever is woken reads what to do: each alarm names it, with its section as the anchor."""
     runners: Annotated[Runners, BeforeValidator(parsed)] = Runners()
     """What the two that run tools are given besides: the tables below."""
 
@@ -346,8 +366,9 @@ def _check_network(config: Config) -> None:
         raise ValueError("vpc_id needs vpc_subnet_ids: where in the network do the runners stand?")
     if config.nat_gateways:
         raise ValueError("nat_gateways is about a network of the kit's own; leave it out with vpc_id")
-    if config.vpc_endpoints and not config.vpc_cidr:
-        raise ValueError("vpc_endpoints in an existing network need vpc_cidr: who may call them?")
+    for name in ("vpc_endpoints", "gateway_certificate_arn"):
+        if getattr(config, name) and not config.vpc_cidr:
+            raise ValueError(f"{name} in an existing network needs vpc_cidr: who may call it?")
 
 
 def _check_edge(config: Config) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
@@ -29,6 +30,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -65,16 +67,23 @@ from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
+from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
+from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
+
+if TYPE_CHECKING:
+    from turnkeeper.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +152,15 @@ class Kit:
     @cached_property
     def treasury(self) -> Treasury:
         return Treasury(self.table, self.tenants, self.clock, self.ids)
+
+    @cached_property
+    def purses(self) -> Purses:
+        owner = f"{platform.node()[:60] or 'process'}-{os.getpid()}-{self.ids.token()[:12]}"
+        return Purses(self.table, self.treasury, self.clock, lease_seconds=self.settings.lease_seconds, owner=owner)
+
+    @cached_property
+    def gateway_tokens(self) -> GatewayTokens:
+        return GatewayTokens(self.table, self.tenants, self.clock, self.ids)
 
     # ---- the world around ----
 
@@ -275,6 +293,34 @@ class Kit:
         return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
 
     @cached_property
+    def trace_queue(self) -> TraceQueue:
+        return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
+
+    @cached_property
+    def trace_receiver(self) -> TraceReceiver:
+        # A tenth of a second to import, and only one process sends traces.
+        from turnkeeper.adapters.otlp import receiver_of
+
+        endpoint = self._needed("otlp_endpoint", self.settings.otlp_endpoint)
+        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return Tracer(
+            records=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            catalog=self.catalog,
+            traced=Traced(self.table),
+            receiver=self.trace_receiver,
+            redactor=self.redactor,
+            clock=self.clock,
+            provider=self.settings.model_provider,
+            contents=self.settings.trace_contents,
+        )
+
+    @cached_property
     def companions(self) -> Companions:
         return Companions(
             sessions=self.sessions,
@@ -294,7 +340,7 @@ class Kit:
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock)
+        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock, self.purses)
 
     @cached_property
     def capacity(self) -> Capacity:
@@ -303,6 +349,19 @@ class Kit:
     @cached_property
     def engine(self) -> Engine:
         return Engine(self._world(self.model, self.detector))
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        # Only where it is served.
+        from turnkeeper.gateway import Gateway
+        from turnkeeper.gateway.callers import Callers
+        from turnkeeper.gateway.money import Till
+        from turnkeeper.gateway.provider import provider_of
+
+        settings, callers = self.settings, Callers(self.gateway_tokens, self.clock)
+        money = Till(self.purses, self.tenants, self.prices, self.model, self.redactor, self.clock)
+        money.lease_seconds, money.wait_seconds = settings.lease_seconds, settings.gateway_wait_seconds
+        return Gateway(money, callers, provider_of(self._model_key(), settings.model_url))
 
     @cached_property
     def cancelling(self) -> Cancelling:

@@ -32,6 +32,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.tokens import TOKEN_ID, TokenOffice
 from turnkeeper_local.cli.top.looking import Overview
 from turnkeeper_project import find_project
 
@@ -87,6 +88,9 @@ class Operator:
         }
         terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
+
+    def token_office(self) -> TokenOffice:
+        return TokenOffice(self._kit, self._name)
 
     def index_tenant(self, tenant_id: str) -> Document:
         return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
@@ -266,7 +270,10 @@ class Operator:
     # ---- audit ----
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Document]:
-        """The records of a session's chain, or of the tenant's own."""
+        """The records of a session's chain, or of the tenant's own; of a token, its ledger, which is what is kept of
+        each of its calls."""
+        if session_id is not None and session_id.startswith(TOKEN_ID):
+            return self.token_office().calls(tenant_id, session_id)
         if session_id is not None:
             self._kit.sessions.head(tenant_id, session_id)
         return audit_records(self._kit.sessions.audit(tenant_id, session_id))

@@ -156,6 +156,8 @@ class TurnState:
     cancel_requested: bool = False
     #: Who asked for that.
     cancel_actor: str | None = None
+    #: Number in the ledger of its first model call since it began, or went on.
+    first_call: int = 1
     #: The request that asked for it: see :mod:`turnkeeper.core.tracing`.
     traceparent: str | None = None
     request_id: str | None = None
@@ -380,6 +382,7 @@ class Entry:
     #: repair, rewind, compaction: what is left out of requests from here on, and why. A repair of no block left out the
     #: container.
     left_out: tuple[LeftOut, ...] = ()
+    #: Also of a status: what the session waits for, on its way to the next runner.
     reason: str | None = None
     #: Never written: the content is gone from the store, and this stands in its place.
     lost: bool = False

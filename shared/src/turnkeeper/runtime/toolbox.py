@@ -30,6 +30,7 @@ from turnkeeper.core.tools import (
     ToolValues,
     content_of,
 )
+from turnkeeper.core.tracing import tool_context
 from turnkeeper.core.transcript import (
     UNKNOWN_OUTCOME,
     Block,
@@ -41,6 +42,7 @@ from turnkeeper.core.transcript import (
 )
 from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Redacts
+from turnkeeper.runtime.current_span import current_span
 from turnkeeper.runtime.threads import Done, Parallel
 from turnkeeper.telemetry import fields
 
@@ -243,6 +245,7 @@ class Toolbox:
         return job
 
     def _call(self, head: Head, call: Block, tool: Tool, timeout: float) -> Answer:
+        here = tool_context(head, call["id"])
         context = ToolContext(
             session_id=head.session_id,
             tenant_id=head.tenant_id,
@@ -254,10 +257,12 @@ class Toolbox:
             logger=logging.LoggerAdapter(
                 logger, {**fields.of_head(head), "tool": tool.name, "tool_use_id": call["id"]}
             ),
+            traceparent=here.traceparent,
             values=self._values,
         )
         try:
-            value = tool.body(context, call["input"])
+            with current_span(here):
+                value = tool.body(context, call["input"])
         except Exception as error:  # noqa: BLE001 - somebody else's code
             return self._failed(head, call, tool, error)
         try:

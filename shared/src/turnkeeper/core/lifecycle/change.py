@@ -24,6 +24,8 @@ class Reserved:
     price_version: str
     #: How long the call waited for money in flight.
     waited_ms: int = 0
+    #: Kept in the ledger's record of the call.
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,13 @@ def released(head: Head) -> Head:
     return replace(head, lease=replace(head.lease, owner=None))
 
 
-def with_status(head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None) -> Change:
+def with_status(
+    head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None, reason: str | None = None
+) -> Change:
     """With an entry that says where the session went; it also tells the cost that no answer could."""
     stop = head.stop if head.resting else None
-    entry = telling(head, Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner))
+    entry = Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner, reason=reason)
+    entry = telling(head, entry)
     return written(replace(head, account=told(head.account)), now, *results, entry)
 
 

@@ -54,6 +54,7 @@ def begin_turn(
         seq=head.last_seq + 1,
         started_at=iso(now),
         role=head.turn.role,
+        first_call=head.account.calls + 1,
         traceparent=origin.traceparent,
         request_id=origin.request_id,
     )
@@ -114,6 +115,7 @@ def go_on(
         attempts=0,
         cancel_requested=False,
         cancel_actor=None,
+        first_call=head.account.calls + 1,
         request_id=request_id,
         breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
         started_at=iso(now) if row and row.restarts_clock else _without_the_rest(head, now),

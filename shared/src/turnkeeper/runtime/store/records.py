@@ -153,9 +153,10 @@ class Records:
         except codec.Lost:
             return None
 
-    def calls(self, tenant_id: str, session_id: str) -> list[Item]:
-        """The session's ledger: one record a reservation."""
-        return self._table.query_all(keys.session_pk(tenant_id, session_id), first="CALL#", last="CALL#~")
+    def calls(self, tenant_id: str, session_id: str, *, since: int = 0) -> list[Item]:
+        """The session's ledger: one record a reservation, from a number on."""
+        first = keys.call_key(tenant_id, session_id, since)
+        return self._table.query_all(first.pk, first=first.sk, last="CALL#~")
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Item]:
         """The stored records of a session's chain, or of the tenant's own."""
