@@ -18,6 +18,7 @@ from tests.e2e.outside import RESTING, Caller, Document, good, lines
 from tests.load.memory import Curve
 from tests.load.record import Record
 from tests.load.target import Target
+from turnkeeper_local.kit import Home
 
 TENANTS = ("plain", "small", "paused")
 _LOOK_SECONDS = 2.0
@@ -52,12 +53,15 @@ class Evidence:
     queue: tuple[int, int] | None = None
     #: Scopes that were seen above their cap, with what was reserved.
     passed: list[str] = field(default_factory=list)
+    #: What the parts of a kit of the run's own logged as errors.
+    logged: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     growth_bound_percent: float = 15.0
     #: Processes that lived long enough, if all went well, to be measured.
     measured: tuple[str, ...] = ()
-    #: Whether the run began and ended on the same day (UTC), so that a user's day holds all of it.
+    #: Whether the run began and ended in the same day and month (UTC), so that these counters hold all of it.
     same_day: bool = True
+    same_month: bool = True
 
 
 @contextlib.contextmanager
@@ -133,7 +137,8 @@ def _quiet(target: Target, record: Record) -> bool:
 
 def collect(target: Target, record: Record, users: int, began: date, say: Callable[[str], None]) -> Evidence:
     """Everything, looked at once. What cannot be looked at is a failure of the run; what was seen before it is kept."""
-    found = Evidence(record, same_day=began == datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    found = Evidence(record, same_day=began == today, same_month=began.month == today.month)
     try:
         _collect(found, target, users, began, say)
     except Exception as error:  # noqa: BLE001 - it is told
@@ -154,13 +159,24 @@ def _collect(found: Evidence, target: Target, users: int, began: date, say: Call
                 found.sessions[session["session_id"]] = session
                 found.events[session["session_id"]] = events
         by_user = {user: caller.scopes() for user, caller in own.items()}
-        days = ("--from", began.isoformat(), "--to", datetime.now(UTC).date().isoformat())
+        days = ("--from", began.isoformat(), "--to", today.isoformat())
         report = stack.cli("spend", "report", "--by", "user", "--tenant", tenant, *days, exit_code=None)
         audit = stack.cli("audit", "verify", "--tenant", tenant, exit_code=None)
         found.books[tenant] = Books(by_user, report, audit)
     found.once, found.keyed = lines(target.effects / "once"), lines(target.effects / "keyed")
     found.dead = dead_letters(target, len(record.nonsense))
     found.queue = stack.depths(stack.kit.queue_url) if target.own else None
+    found.logged = logged_errors(stack.home) if target.own else []
+
+
+def logged_errors(home: Home) -> list[str]:
+    """But for the test agent that cannot be loaded, which each process tells of."""
+    found = []
+    for part in ("worker", "ministack"):
+        for line in home.log(part).read_text(errors="replace").splitlines():
+            if '"level":"ERROR"' in line and "agent broken could not be loaded" not in line:
+                found.append(f"{part}: {line[:1000]}")
+    return found
 
 
 def dead_letters(target: Target, expected: int) -> list[tuple[str, str]]:

@@ -96,6 +96,11 @@ def every_call_is_answered(seen: Evidence) -> Iterator[str]:
     yield from seen.record.failures
 
 
+def no_error_is_logged(seen: Evidence) -> Iterator[str]:
+    """By worker and functions; what the provider, tools and callers do wrong is none."""
+    yield from seen.logged
+
+
 def what_has_ended_stays_so(seen: Evidence) -> Iterator[str]:
     """A session of which somebody was told that it is cancelled or erased is just that."""
     for session_id, status in seen.record.ended.items():
@@ -140,12 +145,13 @@ def what_is_told_as_done_was_done(seen: Evidence) -> Iterator[str]:
 
 
 def counters_are_the_sum_of_sessions(seen: Evidence) -> Iterator[str]:
-    """And at rest nothing is reserved."""
-    for tenant, books in seen.books.items():
+    """And at rest nothing is reserved. After midnight a user's month stands for the day; after the end of a month only
+    the ledger's own look at its counters is left."""
+    for tenant, books in seen.books.items() if seen.same_month else ():
         sessions = _of(seen, tenant)
         for user, scopes in books.scopes.items():
-            mine = scopes if seen.same_day else {**scopes, "user_daily": scopes["user_monthly"]}
-            yield from _told(f"{user} of {tenant}", partial(assert_scopes, mine, sessions, user))
+            whole = scopes if seen.same_day else {**scopes, "user_daily": scopes["user_monthly"]}
+            yield from _told(f"{user} of {tenant}", partial(assert_scopes, whole, sessions, user))
 
 
 def the_ledger_is_the_counters(seen: Evidence) -> Iterator[str]:
@@ -206,6 +212,7 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     transcripts_are_whole,
     no_turn_ends_by_an_error_of_the_kits_own,
     every_call_is_answered,
+    no_error_is_logged,
     what_has_ended_stays_so,
     once_effects_happen_at_most_once,
     idempotent_calls_keep_their_key,

@@ -60,7 +60,7 @@ class User:
         self.pause_seconds = pause_seconds
         self.callers = {name: self.target.caller(name, self.user) for name in ("plain", "small", "paused")}
         self.once, self.keyed = self.target.effects / "once", self.target.effects / "keyed"
-        self.kind = ""
+        self.kind, self.began = "", 0.0
 
     def run(self) -> None:
         """Until told to stop: begin something about as often as asked for, or as often as it can."""
@@ -107,15 +107,20 @@ class User:
 
     def follow(self, response: Response, *, tenant: str = "plain") -> Response:
         """Until the turn rests, by the token of each 202; how long that took is written down."""
-        began = time.monotonic()
+        began = self.began
         while response.status_code == 202 and not self.traffic.stop.is_set():
             if time.monotonic() > began + _FOLLOW_SECONDS:
                 self.record.waited_in_vain()
                 break
             response = self.go_on(response.json()["continuation_token"], tenant=tenant)
         if response.status_code == 200:
-            self.record.took(self.kind, time.monotonic() - began + response.elapsed.total_seconds())
+            self.record.took(self.kind, time.monotonic() - began)
         return response
+
+    def resume(self, token: str, *, tenant: str = "plain", **more: Any) -> Response:
+        """Of a turn that stopped: until it rests again."""
+        self.began = time.monotonic()
+        return self.follow(self.go_on(token, tenant=tenant, **more), tenant=tenant)
 
     def go_on(self, token: str, *, tenant: str = "plain", **more: Any) -> Response:
         body = {"continuation_token": token, **more}
@@ -133,6 +138,7 @@ class User:
 
     def _sent(self, said: Input, post: Callable[[], Response]) -> Response:
         """Whether it was taken in is known from the answer: one refused at a cap or a switch is kept if it says so."""
+        self.began = time.monotonic()
         try:
             response = self.answered(post())
         except httpx2.TransportError:
@@ -263,7 +269,7 @@ def resumes(user: User) -> None:
     looks = " ".join(tools(call("look", what=str(n))) for n in range(5))
     response = user.follow(user.begin(f"{looks} [[say all five]]", agent="brief"))
     if _body(response).get("status") == "stopped":
-        user.follow(user.go_on(response.json()["continuation_token"], limits={"max_iterations": 20}))
+        user.resume(response.json()["continuation_token"], limits={"max_iterations": 20})
 
 
 def failures(user: User) -> None:
@@ -271,7 +277,7 @@ def failures(user: User) -> None:
     bad = user.dice.choice(["[[fail 529]]", "[[fail 500 x2]]", "[[cut]]", "[[fail 529 x4]]"])
     response = user.follow(user.begin(f"{bad} [[say after all]]", agent="short"))
     if _body(response).get("status") == "stopped":
-        user.follow(user.go_on(response.json()["continuation_token"]))
+        user.resume(response.json()["continuation_token"])
 
 
 def caps(user: User) -> None:
@@ -282,7 +288,7 @@ def caps(user: User) -> None:
     if token and response.status_code in {200, 402} and user.dice.random() < 0.4:
         with user.traffic.operator:
             user.traffic.raise_caps()
-        user.follow(user.go_on(token, tenant="small"), tenant="small")
+        user.resume(token, tenant="small")
 
 
 def pauses(user: User) -> None:
@@ -300,7 +306,7 @@ def pauses(user: User) -> None:
             user.traffic.stop.wait(1)
             token = _body(caller.get(f"/v1/sessions/{session_id}")).get("continuation_token")
             if token:
-                user.follow(user.go_on(token, tenant="paused"), tenant="paused")
+                user.resume(token, tenant="paused")
 
 
 def nonsense(user: User) -> None:

@@ -1,4 +1,4 @@
-"""What the invariants of the load see: each finds a fault that is planted in a sound record, and none where there is none."""
+"""What the invariants of the load see: each finds a fault that is planted in a sound record, and none without one."""
 
 from __future__ import annotations
 
@@ -174,6 +174,7 @@ PLANTS: list[tuple[str, Callable[[Evidence], Any], set[str]]] = [
         {"no turn ends by an error of the kits own"},
     ),
     ("a call was a 500", lambda seen: seen.record.failures.append("turns: 500"), {"every call is answered"}),
+    ("the worker logged an error", lambda seen: seen.logged.append("worker: ERROR"), {"no error is logged"}),
     (
         "an erased session is back",
         lambda seen: (
@@ -298,3 +299,15 @@ def test_growth_is_told_by_the_slope_after_the_warm_up() -> None:
     assert leaks.mib_per_minute == pytest.approx(1)
     assert leaks.percent == pytest.approx(10, rel=0.05)
     assert growth(Curve("worker", 1, [(at, 100.0) for at in range(0, 140, 5)])) is None
+
+
+def test_days_and_months_that_ended_in_the_middle_are_no_fault() -> None:
+    seen = sound()
+    seen.books[TENANT].scopes["u0"]["user_daily"].update(spent_usd="0.01")
+    assert broken(seen) == {"counters are the sum of sessions"}
+    seen.same_day = False
+    assert broken(seen) == set()
+    seen.books[TENANT].scopes["u0"]["user_monthly"].update(spent_usd="0.01")
+    assert broken(seen) == {"counters are the sum of sessions"}
+    seen.same_month = False
+    assert broken(seen) == set()
