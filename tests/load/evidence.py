@@ -159,7 +159,7 @@ def _collect(found: Evidence, target: Target, users: int, began: date, say: Call
                 found.sessions[session["session_id"]] = session
                 found.events[session["session_id"]] = events
         by_user = {user: caller.scopes() for user, caller in own.items()}
-        days = ("--from", began.isoformat(), "--to", today.isoformat())
+        days = ("--from", began.isoformat(), "--to", datetime.now(UTC).date().isoformat())
         report = stack.cli("spend", "report", "--by", "user", "--tenant", tenant, *days, exit_code=None)
         audit = stack.cli("audit", "verify", "--tenant", tenant, exit_code=None)
         found.books[tenant] = Books(by_user, report, audit)
