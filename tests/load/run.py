@@ -85,13 +85,13 @@ def _killing(target: Target, plan: Plan, say: Callable[[str], None]) -> list[int
         every = (plan.kill_every_seconds * 0.5, plan.kill_every_seconds * 1.5)
         signals = (signal.SIGKILL, signal.SIGTERM)
         with dying(target.stack.worker_pid, *signals, every_seconds=every, seed=plan.seed) as kills:
-            _pass(calm_at, say)
+            _pass(calm_at, end, say)
         say(f"{len(kills)} kills; from here on nothing dies")
-    _pass(end, say)
+    _pass(end, end, say)
     return kills
 
 
-def _pass(until: float, say: Callable[[str], None]) -> None:
+def _pass(until: float, end: float, say: Callable[[str], None]) -> None:
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 60))
-        say(f"{max(0.0, until - time.monotonic()):.0f} s to go")
+        say(f"{max(0.0, end - time.monotonic()):.0f} s to go")
