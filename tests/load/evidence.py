@@ -62,6 +62,8 @@ class Evidence:
     #: Whether the run began and ended in the same day and month (UTC), so that these counters hold all of it.
     same_day: bool = True
     same_month: bool = True
+    #: Why not everything was seen: then nothing is judged by what was.
+    unseen: str | None = None
 
 
 @contextlib.contextmanager
@@ -136,13 +138,13 @@ def _quiet(target: Target, record: Record) -> bool:
 
 
 def collect(target: Target, record: Record, users: int, began: date, say: Callable[[str], None]) -> Evidence:
-    """Everything, looked at once. What cannot be looked at is a failure of the run; what was seen before it is kept."""
+    """Everything, looked at once; why not, where something could not be looked at."""
     today = datetime.now(UTC).date()
     found = Evidence(record, same_day=began == today, same_month=began.month == today.month)
     try:
         _collect(found, target, users, began, say)
     except Exception as error:  # noqa: BLE001 - it is told
-        record.failed(f"the look at the end: {type(error).__name__} {str(error)[:500]}")
+        found.unseen = f"{type(error).__name__} {str(error)[:500]}"
     return found
 
 

@@ -228,11 +228,14 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
 
 
 def judged(seen: Evidence) -> dict[str, list[str]]:
-    """By invariant, in words: what breaks it. One that cannot be judged by what was seen is broken too."""
+    """By invariant, in words: what breaks it. What cannot be judged by what was seen did not hold."""
     return {invariant.__name__.replace("_", " "): list(_broken(invariant, seen)) for invariant in INVARIANTS}
 
 
 def _broken(invariant: Callable[[Evidence], Iterator[str]], seen: Evidence) -> Iterator[str]:
+    if seen.unseen is not None:
+        yield f"not judged, the look at the end failed: {seen.unseen}"
+        return
     try:
         yield from invariant(seen)
     except Exception as error:  # noqa: BLE001 - it is told

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ import pytest
 from tests.e2e.outside import Caller
 from tests.load import evidence, traffic
 from tests.load.evidence import collect, watching_caps
+from tests.load.invariants import INVARIANTS, judged
 from tests.load.record import Record
 from tests.load.target import Target
 
@@ -75,8 +78,16 @@ def test_a_user_who_meets_what_nobody_foresaw_tells_it_and_goes_on(monkeypatch: 
     assert record.failures == [f"turns: LookupError {number}" for number in (1, 2, 3)]
 
 
-def test_a_look_at_the_end_that_fails_is_a_failure_of_the_run() -> None:
-    target, record = Target(cast("Any", None), own=True, scripted=True, effects=cast("Any", None)), Record()
-    seen = collect(target, record, 1, evidence.datetime.now(evidence.UTC).date(), lambda _: None)
+class Unreachable:
+    def caller(self, tenant: str, user: str) -> Caller:
+        raise httpx2.ConnectError("the API is gone")
+
+
+def test_after_a_look_at_the_end_that_fails_nothing_is_said_to_hold() -> None:
+    record = Record()
+    target = Target(cast("Any", Unreachable()), own=True, scripted=True, effects=Path("nowhere"))
+    seen = collect(target, record, 1, datetime.now(UTC).date(), lambda _: None)
     assert seen.record is record
-    assert [failure.partition(":")[0] for failure in record.failures] == ["the look at the end"]
+    verdicts = judged(seen)
+    assert len(verdicts) == len(INVARIANTS)
+    assert all("the API is gone" in " ".join(broken) for broken in verdicts.values()), verdicts
