@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--growth", type=_positive, default=15.0, help="percent that memory may grow after warm-up (15)"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="all of it, as JSON")
+    parser.add_argument("--report", type=_file, metavar="FILE.json", help="all of it, as JSON")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="the local kit that is up, instead of one of its own")
     where.add_argument("--stack", metavar="NAME", help="a deployed kit, by its stacks' prefix")
@@ -131,6 +131,15 @@ def _count(text: str) -> int:
 def _seconds(text: str) -> float:
     """`never` is 0."""
     return 0.0 if text == "never" else _positive(text)
+
+
+def _file(text: str) -> Path:
+    """Where it can be written, which ten minutes later would be too late to find out."""
+    try:
+        Path(text).touch()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
 
 
 def _say(line: str) -> None:

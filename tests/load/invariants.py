@@ -34,6 +34,8 @@ def every_accepted_input_stands_once(seen: Evidence) -> Iterator[str]:
         for text in (text_of(event.get("content") or ()) for event in events if event["type"] == "user"):
             for mark in (word.strip("()") for word in text.split() if word.startswith("(m")):
                 stands[mark].append(session_id)
+    if not any(said.accepted for said in seen.record.inputs):
+        yield "no input was accepted: nothing is proved"
     for said in seen.record.inputs:
         found, session = stands.get(said.mark, []), seen.sessions.get(said.session_id or "")
         if session is not None and session["status"] == "erased":
@@ -42,15 +44,15 @@ def every_accepted_input_stands_once(seen: Evidence) -> Iterator[str]:
             yield f"an input of {said.kind} was accepted, and there is no session {said.session_id}"
         elif said.accepted and found != [said.session_id]:
             yield f"an input of {said.kind} in {said.session_id} stands {len(found)} times: {found}"
-        elif len(found) > 1:
-            yield f"an input of {said.kind} stands {len(found)} times: {found}"
+        elif len(found) > (0 if said.refused else 1):
+            yield f"an input of {said.kind} {'was refused and ' * said.refused}stands {len(found)} times: {found}"
 
 
 def every_session_was_begun_by_somebody(seen: Evidence) -> Iterator[str]:
     """A job that is sent twice begins one session; a lost answer may hide one."""
     known = {said.session_id for said in seen.record.inputs}
     unknown = [session_id for session_id in seen.sessions if session_id not in known]
-    lost = sum(said.session_id is None for said in seen.record.inputs)
+    lost = sum(said.session_id is None and not said.refused for said in seen.record.inputs)
     if len(unknown) > lost:
         yield f"{len(unknown)} sessions that nobody began, and {lost} answers were lost: {unknown[:10]}"
 
@@ -226,8 +228,18 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
 
 
 def judged(seen: Evidence) -> dict[str, list[str]]:
-    """By invariant, in words: what breaks it."""
-    return {invariant.__name__.replace("_", " "): list(invariant(seen)) for invariant in INVARIANTS}
+    """By invariant, in words: what breaks it. What cannot be judged by what was seen did not hold."""
+    return {invariant.__name__.replace("_", " "): list(_broken(invariant, seen)) for invariant in INVARIANTS}
+
+
+def _broken(invariant: Callable[[Evidence], Iterator[str]], seen: Evidence) -> Iterator[str]:
+    if seen.unseen is not None:
+        yield f"not judged, the look at the end failed: {seen.unseen}"
+        return
+    try:
+        yield from invariant(seen)
+    except Exception as error:  # noqa: BLE001 - it is told
+        yield f"cannot be judged: {type(error).__name__} {str(error)[:500]}"
 
 
 def _of(seen: Evidence, tenant: str) -> list[Document]:

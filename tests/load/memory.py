@@ -7,6 +7,7 @@ followed by one with a curve of its own.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ WARM_UP_SECONDS = 60.0
 LEAST_SECONDS = 90.0
 _INTERVAL_SECONDS = 3.0
 _MIB = 2**20
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
@@ -87,7 +89,7 @@ def watching_memory(target: Target) -> Iterator[list[Curve]]:
             at = time.monotonic() - began
             for pid, process in processes(target):
                 with contextlib.suppress(OSError, ValueError, IndexError):  # It has just ended.
-                    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / _MIB
+                    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / _MIB
                     if pid not in curves:
                         curves[pid] = Curve(process, pid)
                         listed.append(curves[pid])

@@ -21,6 +21,8 @@ class Input:
     accepted: bool
     #: Seconds since the epoch.
     at: float = 0.0
+    #: Whether it was certainly not taken in.
+    refused: bool = False
 
 
 @dataclass

@@ -52,7 +52,7 @@ def run(target: Target, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
     threads = [threading.Thread(target=user.run, daemon=True) for user in users]
     with contextlib.ExitStack() as watching:
         curves = watching.enter_context(watching_memory(target)) if target.local else []
-        passed = watching.enter_context(watching_caps(target.caller("small", "u0")))
+        passed = watching.enter_context(watching_caps([target.caller("small", user.user) for user in users]))
         watching.callback(traffic.stop.set)
         for thread in threads:
             thread.start()
@@ -60,6 +60,9 @@ def run(target: Target, plan: Plan, say: Callable[[str], None]) -> dict[str, Any
         traffic.stop.set()
         for thread in threads:
             thread.join(_JOIN_SECONDS)
+        for user, thread in zip(users, threads, strict=True):
+            if thread.is_alive():
+                record.failed(f"{user.kind}: {user.user} did not stop within {_JOIN_SECONDS:.0f} s")
     seconds = time.monotonic() - began
     say(f"{len(record.inputs)} inputs in {seconds:.0f} s; until all is at rest ...")
     drained = wait_for_rest(target, record, within_seconds=REST_SECONDS)

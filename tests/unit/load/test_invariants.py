@@ -120,6 +120,29 @@ PLANTS: list[tuple[str, Callable[[Evidence], Any], set[str]]] = [
         {"every accepted input stands once"},
     ),
     (
+        "an input was refused and written all the same",
+        lambda seen: (
+            setattr(seen.record.inputs[0], "accepted", False),
+            setattr(seen.record.inputs[0], "refused", True),
+        ),
+        {"every accepted input stands once"},
+    ),
+    (
+        "a call that was refused began a session",
+        lambda seen: seen.record.inputs.__setitem__(2, Input("turns", TENANT, "mno", None, False, refused=True)),
+        {"every session was begun by somebody"},
+    ),
+    (
+        "nothing was said",
+        lambda seen: [setattr(said, "accepted", False) for said in seen.record.inputs],
+        {"every accepted input stands once"},
+    ),
+    (
+        "the ledger could not be read",
+        lambda seen: setattr(seen.books[TENANT], "report", {"code": "unavailable"}),
+        {"the ledger is the counters"},
+    ),
+    (
         "a twin began a session of its own",
         lambda seen: seen.record.inputs.pop(2),
         {"every session was begun by somebody"},

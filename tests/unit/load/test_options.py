@@ -22,6 +22,7 @@ from tests.load.__main__ import main
         (["--stack", "Turnkeeper", "--agent", "support", "--kill-every", "9"], "nothing is killed"),
         (["--stack", "Turnkeeper", "--local"], "not allowed with"),
         (["--agent", "support"], "--local and --stack"),
+        (["--report", "/nowhere/soak.json"], "No such file"),
         (["--local"], "no local kit is up"),
     ],
 )
