@@ -23,7 +23,7 @@ Response = httpx2.Response
 #: What is said where nothing can be scripted.
 PLAIN = "In one short sentence: what can you do for me?"
 #: Caps of the tenant whose caps trip; a turn costs less than a cent of them.
-SMALL = {"user_daily": 0.03, "tenant_monthly": 0.05}
+SMALL = {"user_daily": 0.01, "tenant_monthly": 0.02}
 _FOLLOW_SECONDS = 120.0
 
 
@@ -322,6 +322,8 @@ class Kind:
     act: Callable[[User], None]
     share: float
     scripted: bool = True
+    #: It rings an alarm: where nobody asks for it, only a kit of one's own gets it.
+    rings: bool = False
 
 
 KINDS = {
@@ -338,9 +340,9 @@ KINDS = {
     "failures": Kind(failures, 2),
     "caps": Kind(caps, 1, scripted=False),
     "pauses": Kind(pauses, 0.3, scripted=False),
-    "nonsense": Kind(nonsense, 0.3, scripted=False),
+    "nonsense": Kind(nonsense, 0.3, scripted=False, rings=True),
 }
 
 
 def default_mix(*, scripted: bool) -> dict[str, float]:
-    return {name: kind.share for name, kind in KINDS.items() if scripted or not kind.scripted}
+    return {name: kind.share for name, kind in KINDS.items() if scripted or not (kind.scripted or kind.rings)}
