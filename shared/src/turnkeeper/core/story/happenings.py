@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from turnkeeper.core.breakers import call_hash
+from turnkeeper.core.denials import Denial
 from turnkeeper.core.session import RESTING, Entry, Run, RunnerKind, ToolOutcome
 from turnkeeper.core.story.ending import why
 from turnkeeper.core.story.facts import Facts, Line, count, moment, refs, seconds_between, took, usd
@@ -189,9 +190,10 @@ class Happenings:
         arguments = self.facts.named(record.get("arguments_redacted"))
         timed = f" in {took(outcome.duration_ms)}" if outcome.duration_ms else ""
         text = f"{self.facts.say(outcome.tool, 80)}({arguments}) {_OUTCOMES[outcome.outcome]}{timed}"
-        if outcome.outcome == "denied":
-            text += f": {self._denied(outcome)}"
-        elif outcome.outcome in ("error", "unknown"):
+        if outcome.denial is not None:
+            text += f": {self._denied(outcome.denial)}"
+        elif outcome.is_error:
+            # What a tool, or the kit, answered: an allow-list that it is outside of, a flag that holds it back.
             content = block.get("content")
             words = content if isinstance(content, str) else text_of(content or ())
             text += f": {self.facts.quoted(words)}"
@@ -202,10 +204,7 @@ class Happenings:
         line = self._line(entry, text, audit=record.get("seq"), tool_use_id=self.facts.say(outcome.tool_use_id, 128))
         return replace(line, at=outcome.began_at or entry.at)
 
-    def _denied(self, outcome: ToolOutcome) -> str:
-        denial = outcome.denial
-        if denial is None:
-            return "it is outside of what it may do"
+    def _denied(self, denial: Denial) -> str:
         match denial.why:
             case "unknown":
                 return "the agent has no such tool"
