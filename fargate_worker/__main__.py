@@ -8,6 +8,7 @@ import platform
 import signal
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from fargate_worker.health import HealthServer
 from fargate_worker.protection import TaskProtection
@@ -19,6 +20,9 @@ from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.ports import Clock, Key
 from turnkeeper.settings import Settings
+
+if TYPE_CHECKING:
+    from turnkeeper.gateway.server import GatewayServer
 
 logger = logging.getLogger("fargate_worker")
 
@@ -80,6 +84,24 @@ def retiring_of(kit: Kit) -> Retiring | None:
     return retiring
 
 
+def gateway_of(kit: Kit) -> GatewayServer | None:
+    """Where the worker serves the gateway, that; already answering."""
+    settings = kit.settings
+    if settings.gateway_port is None:
+        return None
+    from turnkeeper.gateway.server import GatewayServer
+
+    server = GatewayServer(
+        kit.gateway,
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        drain_seconds=max(1.0, settings.stop_seconds / 2),
+    )
+    server.start()
+    logger.info("the gateway answers at %s", server.url)
+    return server
+
+
 def wait_for_the_end(worker: Worker, signals: Signals, retiring: Retiring | None, clock: Clock) -> None:
     """Until it is told to stop; or was replaced, and has handed on what ran."""
     while not signals.stop:
@@ -108,13 +130,18 @@ def main() -> int:
     if agent_uri := os.environ.get("ECS_AGENT_URI"):
         protection = TaskProtection(agent_uri, lambda: worker.running() > 0, kit.clock)
         protection.start()
+    gateway = gateway_of(kit)
     health.start()
     worker.start()
     logger.info("ready: %d slots, health on port %d", settings.worker_concurrency, health.port)
     wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
+    if gateway is not None:
+        gateway.stop()
     clean = worker.drain()
+    if gateway is not None:
+        gateway.close()
     if protection is not None:
         protection.close()
     logger.info("stopped" if clean else "stopped with work given back")

@@ -23,6 +23,7 @@ from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, Key, Rates, StoreBusy
+from turnkeeper.runtime.store.purses import PurseCall
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Want
@@ -76,6 +77,30 @@ class Settle:
 
 
 @dataclass(frozen=True)
+class Spend:
+    """One more call of a token, which may have many in flight."""
+
+    token: int
+    amount: int
+    stale: bool = False
+    clampable: bool = False
+
+    @property
+    def want(self) -> Want:
+        return Admit("", self.amount, clampable=self.clampable).want
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """The call of a token that was begun the longest ago, or the latest."""
+
+    token: int
+    latest: bool
+    part: int
+    how: Literal["settled", "voided", "in_doubt"]
+
+
+@dataclass(frozen=True)
 class Set:
     plan: str | None
     caps: tuple[tuple[Scope, int | None], ...]
@@ -90,7 +115,7 @@ class Tick:
     seconds: int
 
 
-Act = Admit | Settle | Set | Tick
+Act = Admit | Settle | Spend | Resolve | Set | Tick
 
 admits = st.builds(
     Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans(), st.booleans(), or_less=st.booleans()
@@ -110,8 +135,11 @@ sets = st.builds(
     st.sampled_from([None, None, "plan", "UTC", "Europe/Zurich", "Pacific/Kiritimati", "Etc/GMT+12"]),
     st.frozensets(st.sampled_from(list(SCOPES)), max_size=1),
 )
-acts = st.one_of(admits, admits, settles, sets)
-several = st.lists(admits, min_size=1, max_size=6)
+outcomes = st.sampled_from(["settled", "settled", "voided", "in_doubt"])
+spends = st.builds(Spend, st.integers(0, 1), st.integers(0, 60), st.booleans(), st.booleans())
+resolves = st.builds(Resolve, st.integers(0, 1), st.booleans(), st.integers(0, 100), outcomes)
+acts = st.one_of(admits, admits, settles, spends, spends, resolves, sets)
+several = st.lists(st.one_of(admits, spends), min_size=1, max_size=6)
 
 
 @dataclass(frozen=True)
@@ -156,6 +184,9 @@ class TreasuryMachine(RuleBasedStateMachine):
             )
             self.till.open(head)
             self.heads[session] = head
+        #: One that may spend what the plan lets it, and one that may spend less.
+        self.tokens = [self.till.mint("ann"), self.till.mint("cleo", task_nanousd=50)]
+        self.calls: list[list[PurseCall]] = [[], []]
 
     # ---- watching every write ----
 
@@ -170,9 +201,11 @@ class TreasuryMachine(RuleBasedStateMachine):
         [call] = [call for call in books.calls if call.key == Key(after["pk"], after["sk"])]
         self.wrong += books.over(terms.caps, [call])
         capped = {scope for scope in SCOPES if terms.caps.cap(scope, call.payer.agent) is not None} - {"task"}
+        capped -= {"agent_daily"} if call.payer.agent is None else set()
         if not capped <= call.reservation.periods.keys():
             self.wrong.append(f"{capped} are capped, {call.reservation.periods.keys()} are counted")
-        if call.reservation.periods != terms.caps.periods(call.payer.agent or "", self.clock.now()):
+        own = {"task": ""} if call.payer.purse is not None else {}
+        if call.reservation.periods != {**own, **terms.caps.periods(call.payer.agent, self.clock.now())}:
             self.wrong.append(f"counted in {call.reservation.periods}")
 
     def in_force(self) -> Terms:
@@ -234,6 +267,10 @@ class TreasuryMachine(RuleBasedStateMachine):
                 self.admit(act, wait_seconds)
             case Settle():
                 self.settle(act)
+            case Spend():
+                self.spend(act, wait_seconds)
+            case Resolve():
+                self.resolve(act)
             case Tick():
                 self.clock.advance(act.seconds)
             case Set():
@@ -281,6 +318,30 @@ class TreasuryMachine(RuleBasedStateMachine):
         spent = {"settled": amount * act.part // 100, "voided": 0, "in_doubt": amount}[act.how]
         del self.heads[act.session]
         self.heads[act.session] = self.till.settle(head, spent, act.how)
+
+    def spend(self, act: Spend, wait_seconds: float) -> None:
+        terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
+        with suppress(CostCapExceeded, TenantPaused):
+            purse = self.tokens[act.token].purse
+            call = self.till.spend(purse, act.want, terms=terms, wait_seconds=wait_seconds)
+            self.calls[act.token].append(call)
+
+    def resolve(self, act: Resolve) -> None:
+        """Whoever dies in the middle of it leaves the call to the sweep, whether it was written or not."""
+        if not self.calls[act.token]:
+            return
+        call = self.calls[act.token].pop(-1 if act.latest else 0)
+        amount = call.reservation.amount_nanousd
+        spent = {"settled": amount * act.part // 100, "voided": 0, "in_doubt": amount}[act.how]
+        self.till.resolve(call, spent, act.how)
+
+    @rule(planned=troubles)
+    def the_process_of_the_gateway_dies(self, planned: list[Trouble]) -> None:
+        """What it had in flight is in doubt."""
+        self.calls = [[], []]
+        self.clock.advance(LEASE_SECONDS + SKEW_MILLIS / 1000 + 1)
+        with self.troubled(planned), suppress(*DEATHS):
+            self.till.sweep()
 
     @initialize(shards=st.sampled_from([1, 2, 4]), plan=st.sampled_from(["small", "tight", "free"]))
     def begin(self, shards: int, plan: str) -> None:
@@ -413,6 +474,7 @@ class TreasuryMachine(RuleBasedStateMachine):
         for session in SESSIONS:
             stored = self.till.sessions.head(TENANT, session)
             self.till.take_over(stored)
+        self.till.sweep()
         books = Books.of(self.memory.snapshot())
         books.check()
         books.check_at_rest()

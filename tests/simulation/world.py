@@ -32,6 +32,7 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -106,7 +107,8 @@ class Simulation:
         # As in a front door, by a world without a model.
         ending = replace(self.engine.world, model=Nobody(), detector=Nobody())
         self.cancelling = Cancelling(self.sessions, Engine(ending), clock)
-        self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock))
+        purses = Purses(table, self.engine.world.treasury, clock, lease_seconds=LEASE_SECONDS)
+        self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock, purses))
         self.users = Users(self)
         self._clock = clock
 

@@ -19,6 +19,8 @@ from turnkeeper.core.session import Head, LeaseState, TurnState
 from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
+from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
+from turnkeeper.runtime.store.purses import Purse, PurseCall, Purses, purse_call_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
@@ -68,6 +70,8 @@ class Till:
         #: What made the latest call that was admitted smaller.
         self.clamp: Clamp | None = None
         self.treasury = Treasury(table, self.tenants, clock, ids)
+        self.purses = Purses(table, self.treasury, clock, lease_seconds=lease_seconds, owner=ids.token())
+        self.tokens = GatewayTokens(table, self.tenants, clock, ids)
 
     def new_head(
         self,
@@ -125,6 +129,22 @@ class Till:
 
         return self.treasury.admit(head, terms, want, **{"wait_seconds": 0.0, **more}, write=write)
 
+    def mint(self, user_id: str = "ann", task_nanousd: int | None = None) -> GatewayToken:
+        """A token of the gateway."""
+        return self.tokens.mint(TENANT, user_id, actor="ops", task_nanousd=task_nanousd)[1]
+
+    def spend(self, purse: Purse, want: Want, *, terms: Terms | None = None, **more: Any) -> PurseCall:
+        """One more call in flight of a purse."""
+        return self.purses.reserve(purse, terms or self.tenants.terms(purse.payer.tenant_id), want, **more)
+
+    def resolve(self, call: PurseCall, spent: int, resolution: Resolution = "settled") -> bool:
+        return self.purses.resolve(call, Resolved(call.reservation, resolution, spent))
+
+    def sweep(self) -> int:
+        """Doubt the calls of purses whose process is gone; how many."""
+        left = [each for shard in range(keys.DUE_SHARDS) for each in self.purses.due(self.clock.now(), shard)]
+        return sum(self.purses.doubt(each) for each in left if self.purses.left_behind(each))
+
     def settle(self, head: Head, spent: int, resolution: Resolution = "settled") -> Head:
         assert head.account.pending is not None
         resolved = Resolved(head.account.pending, resolution, spent)
@@ -159,6 +179,8 @@ class Books:
 
     calls: list[Entered] = field(default_factory=list)
     heads: dict[str, Head] = field(default_factory=dict)
+    #: What tokens may spend by their own word.
+    limits: dict[str, int | None] = field(default_factory=dict)
     #: Every counter by the key of its item, shards too.
     counters: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     #: Of those, the shards: by month and number.
@@ -174,13 +196,17 @@ class Books:
         for item in mine:
             pk, sk = item["pk"], item["sk"]
             if sk.startswith("CALL#"):
-                head = by_pk[pk]
                 stored = {name: item[name] for name in ("day", "month", *Reservation.model_fields) if name in item}
                 reservation = Reservation.model_validate(stored)
                 spent = int(item.get("spent_nanousd", 0))
-                books.calls.append(Entered(head.session_id, payer_of(head), reservation, item["state"], spent))
+                head = by_pk.get(pk)
+                payer = payer_of(head) if head is not None else purse_call_of(dict(item)).payer
+                holder = head.session_id if head is not None else str(payer.purse)
+                books.calls.append(Entered(holder, payer, reservation, item["state"], spent))
             elif "spent" in item:
                 books.counters[Key(pk, sk)] = item
+                if "secret_sha256" in item:
+                    books.limits[GatewayToken.of(item).id] = item.get("task_nanousd")
                 if "shard" in item:
                     books.shards[sk.partition("#")[2], int(item["shard"])] = item
         return books
@@ -250,10 +276,11 @@ class Books:
         over: set[str] = set()
         for call in calls:
             committed = {counter.scope: self._committed(call.payer, counter) for counter in call.reservation.counters}
-            head = self.heads[call.session_id]
-            committed["task"] = head.account.cost_nanousd + head.account.reserved_nanousd
+            if (head := self.heads.get(call.session_id)) is not None:
+                committed["task"] = head.account.cost_nanousd + head.account.reserved_nanousd
+            own = caps.with_task(self.limits.get(call.session_id))
             for scope, held in committed.items():
-                cap = caps.cap(scope, call.payer.agent)
+                cap = own.cap(scope, call.payer.agent)
                 if cap is not None and held > cap:
                     over.add(f"{scope} of {call.payer}: {held} of {cap}")
         return sorted(over)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
@@ -64,6 +65,8 @@ from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
+from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions
@@ -74,6 +77,9 @@ from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.settings import Settings
+
+if TYPE_CHECKING:
+    from turnkeeper.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +139,15 @@ class Kit:
     @cached_property
     def treasury(self) -> Treasury:
         return Treasury(self.table, self.tenants, self.clock, self.ids)
+
+    @cached_property
+    def purses(self) -> Purses:
+        owner = f"{platform.node()[:60] or 'process'}-{os.getpid()}-{self.ids.token()[:12]}"
+        return Purses(self.table, self.treasury, self.clock, lease_seconds=self.settings.lease_seconds, owner=owner)
+
+    @cached_property
+    def gateway_tokens(self) -> GatewayTokens:
+        return GatewayTokens(self.table, self.tenants, self.clock, self.ids)
 
     # ---- the world around ----
 
@@ -272,7 +287,7 @@ class Kit:
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock)
+        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock, self.purses)
 
     @cached_property
     def capacity(self) -> Capacity:
@@ -281,6 +296,31 @@ class Kit:
     @cached_property
     def engine(self) -> Engine:
         return Engine(self._world(self.model, self.detector))
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        # Only where it is served.
+        from turnkeeper.gateway import Gateway
+        from turnkeeper.gateway.callers import Callers
+        from turnkeeper.gateway.money import Till
+        from turnkeeper.gateway.provider import AnthropicProvider, BedrockProvider
+
+        key, settings = self._model_key(), self.settings
+        till = Till(
+            purses=self.purses,
+            tenants=self.tenants,
+            prices=self.prices,
+            model=self.model,
+            redactor=self.redactor,
+            clock=self.clock,
+            lease_seconds=settings.lease_seconds,
+            wait_seconds=settings.gateway_wait_seconds,
+        )
+        return Gateway(
+            till,
+            Callers(self.gateway_tokens, self.clock),
+            lambda: BedrockProvider() if key is None else AnthropicProvider(key, settings.model_url),
+        )
 
     @cached_property
     def cancelling(self) -> Cancelling:

@@ -56,6 +56,11 @@ class Settings(BaseModel):
     stop_seconds: float = Field(default=110, gt=0, lt=120)
     health_port: int = Field(default=8080, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
+    #: Where the worker serves the gateway; 0: any free port; ``None``: it does not.
+    gateway_port: int | None = Field(default=None, ge=0, le=65_535)
+    gateway_host: str = "127.0.0.1"
+    #: How long a call through the gateway waits for money in flight.
+    gateway_wait_seconds: float = Field(default=30, ge=0, le=300)
 
     #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
     fetch_contents: bool = True

@@ -14,6 +14,7 @@ from turnkeeper_local.cli.commands import (
     dead,
     dev,
     evals,
+    gateway,
     jobs,
     kits,
     projects,
@@ -64,6 +65,12 @@ app.add_typer(
     name="audit",
     rich_help_panel="Operating",
     help="The audit trail: who did what, and whether anybody touched it.",
+)
+app.add_typer(
+    gateway.app,
+    name="gateway",
+    rich_help_panel="Operating",
+    help="Tokens for any client of the Messages API, under the same caps.",
 )
 app.add_typer(
     versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."

@@ -11,9 +11,12 @@ from typing import Any
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.caps import format_cap, format_rule, parse_cap
-from turnkeeper.core.errors import SessionNotFound
+from turnkeeper.core.errors import InvalidRequest, SessionNotFound
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.money import format_usd
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.reserved_tenants import is_reserved
 from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
@@ -21,6 +24,8 @@ from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX as TOKEN_ID
+from turnkeeper.runtime.store.gateway_tokens import GatewayToken
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
@@ -83,6 +88,34 @@ class Operator:
             timezone=timezone,
         )
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
+
+    # ---- the gateway ----
+
+    def mint_token(
+        self, tenant_id: str, user_id: str, *, task_nanousd: int | None, valid: timedelta | None, label: str | None
+    ) -> Document:
+        """A token of the gateway, with the text that is nowhere else.
+
+        Raises:
+            InvalidRequest: no caller may be of this tenant.
+        """
+        if is_reserved(tenant_id):
+            raise InvalidRequest(f"{tenant_id!r} is no tenant that anybody may be of")
+        text, token = self._kit.gateway_tokens.mint(
+            tenant_id, user_id, actor=self._name(), task_nanousd=task_nanousd, valid=valid, label=label
+        )
+        return {"token": text, **self._token(token)}
+
+    def tokens(self, tenant_id: str | None) -> list[Document]:
+        return list(map(self._token, self._kit.gateway_tokens.all(tenant_id)))
+
+    def revoke_token(self, token_id: str, tenant_id: str | None) -> Document:
+        tokens = self._kit.gateway_tokens
+        return self._token(tokens.revoke(tokens.find(token_id, tenant_id), actor=self._name()))
+
+    def _token(self, token: GatewayToken) -> Document:
+        caps = self._kit.tenants.terms(token.tenant_id).caps.with_task(token.task_nanousd)
+        return token_document(token, caps.cap("task"), self._kit.clock.now())
 
     def index_tenant(self, tenant_id: str) -> Document:
         return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
@@ -242,7 +275,12 @@ class Operator:
     # ---- audit ----
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Document]:
-        """The records of a session's chain, or of the tenant's own."""
+        """The records of a session's chain, or of the tenant's own; of a token, its ledger, which is what is kept of
+        each of its calls."""
+        if session_id is not None and session_id.startswith(TOKEN_ID):
+            token = self._kit.gateway_tokens.find(session_id, tenant_id)
+            calls = self._kit.purses.calls(tenant_id, token.id)
+            return [call_record(seq, token, call) for seq, call in enumerate(calls, start=1)]
         if session_id is not None:
             self._kit.sessions.head(tenant_id, session_id)
         return audit_records(self._kit.sessions.audit(tenant_id, session_id))
@@ -343,6 +381,67 @@ def tenant_document(terms: Terms, plan: str) -> Document:
         "overrides": {scope: format_cap(cap) for scope, cap in tenant.overrides.items()},
         "shards": tenant.shards,
     }
+
+
+def token_document(token: GatewayToken, cap: int | None, now: datetime) -> Document:
+    """A token as commands tell it; never its secret."""
+    expired = token.expires_at is not None and token.expires_at <= iso(now)
+    return {
+        "id": token.id,
+        "tenant_id": token.tenant_id,
+        "user_id": token.user_id,
+        "label": token.label,
+        "status": "revoked" if token.revoked else "expired" if expired else "valid",
+        "created_at": token.created_at,
+        "created_by": token.created_by,
+        "expires_at": token.expires_at,
+        "task_usd": format_cap(cap),
+        "spent_usd": format_usd(token.spent.spent_nanousd),
+        "reserved_usd": format_usd(token.spent.reserved_nanousd),
+        "in_doubt_usd": format_usd(token.spent.in_doubt_nanousd),
+        "calls": token.spent.calls,
+        "usage": token.spent.usage.model_dump(),
+    }
+
+
+_CALL_FACTS = (
+    *("call", "model", "state", "usage", "request_id", "body_sha256", "label", "stop_reason", "error", "status_code"),
+    *("hint_session", "hint_agent", "hint_user", "answered_by"),
+)
+
+
+def call_record(seq: int, token: GatewayToken, call: Item) -> Document:
+    """A model call of a token as an audit record tells what was done."""
+    return {
+        "tenant_id": token.tenant_id,
+        "session_id": token.id,
+        "user_id": token.user_id,
+        "seq": seq,
+        "at": call["at"],
+        "kind": "model_call",
+        "outcome": call["state"],
+        "detail": {
+            "cost_usd": format_usd(int(call.get("spent_nanousd", 0))),
+            **{name: call[name] for name in _CALL_FACTS if call.get(name) is not None},
+        },
+    }
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_valid(text: str) -> timedelta | None:
+    """``8h`` and the like; ``None`` for ``never``.
+
+    Raises:
+        ValueError: it is no time from now on.
+    """
+    if text == "never":
+        return None
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdecimal() or not 0 < int(number) <= 100_000:
+        raise ValueError(f"--expires is a time such as 30m, 8h or 7d, or never, not {text!r}")
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def parse_caps(options: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:

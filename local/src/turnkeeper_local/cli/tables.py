@@ -195,6 +195,32 @@ def audit_table(records: Sequence[Document]) -> Table:
     return table
 
 
+def token_facts(token: Document) -> Table:
+    url = token.get("gateway_url") or "the gateway of the deployment"
+    return _facts(
+        [
+            ("id", token["id"]),
+            ("for", f"{token['tenant_id']}, {token['user_id']}" + (f", {token['label']}" if token["label"] else "")),
+            ("may spend", f"{usd(token['task_usd'])}, and what the caps of tenant and user leave"),
+            ("valid until", moment(token["expires_at"]) if token["expires_at"] else "it is revoked"),
+            ("use it with", f"ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=<the token above>"),
+        ]
+    )
+
+
+def tokens_table(tokens: Sequence[Document]) -> Table:
+    columns = ("id", "tenant", "user", "label", "status", "spent", "reserved", "cap", "calls", "valid until")
+    table = _table(*columns, right=("id", "spent", "reserved", "cap", "calls"))
+    for token in tokens:
+        cells = [
+            *(token["id"], token["tenant_id"], token["user_id"], token["label"] or "", token["status"]),
+            *(usd(token["spent_usd"]), usd(token["reserved_usd"]), usd(token["task_usd"]), token["calls"]),
+            moment(token["expires_at"]) if token["expires_at"] else "",
+        ]
+        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    return table
+
+
 def chains_report(chains: Sequence[Chain], tenant_id: str) -> Group:
     lines = []
     for chain in chains:

@@ -56,6 +56,7 @@ class LocalKit:
     model_url: str
     worker_pid: int
     console_url: str | None
+    gateway_url: str | None
 
     @classmethod
     def read(cls, home: Home | None = None) -> LocalKit | None:
@@ -63,6 +64,7 @@ class LocalKit:
         document = read_json((home or Home.from_environment()).local_json)
         if document is None:
             return None
+        document.setdefault("gateway_url", None)  # of a kit of an earlier version
         return cls(**{field.name: document[field.name] for field in dataclasses.fields(cls)})
 
 

@@ -40,14 +40,17 @@ def start_worker(
     path = home.path / "supervise.json"
     with picking():
         health_port = free_port(settings.first_port)
+        # The same for every worker of this kit: clients keep the address.
+        gateway_port = free_port(health_port + 1 if settings.first_port else 0)
+        ports = {"TURNKEEPER_HEALTH_PORT": str(health_port), "TURNKEEPER_GATEWAY_PORT": str(gateway_port)}
         specification = {
             "command": [sys.executable, "-m", "fargate_worker"],
-            "environment": {**environment, "TURNKEEPER_HEALTH_PORT": str(health_port)},
+            "environment": {**environment, **ports},
             # First on the worker's module path, with `agents/` and `policy.toml` as in its image.
             "folder": str(settings.project),
             "log": str(home.log("worker")),
             "local_json": str(home.local_json),
-            "document": dict(document),
+            "document": {**document, "gateway_url": f"http://{HOST}:{gateway_port}"},
         }
         write_json(path, specification)
         process, popen = spawn(

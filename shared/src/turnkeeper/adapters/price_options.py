@@ -35,6 +35,8 @@ _KNOWN: Mapping[str, tuple[str | None, ...]] = {
     "service_tier": (None, "auto", "standard_only"),
     "speed": (None, "standard", "fast"),
 }
+#: What CallOptions can judge.
+PRICED_OPTIONS = frozenset({*_NEUTRAL, *_KNOWN, "context_management", "tools"})
 #: Tools of the provider's making that run on our side, or cost their tokens only.
 _FREE_TOOL = re.compile(r"(custom|bash_\d+|text_editor_\d+|computer_\d+|memory_\d+|tool_search_tool_\w+)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -89,13 +89,21 @@ class Caps:
     def counts(self, scope: Scope, agent: str | None) -> bool:
         """Whether calls of this agent are counted in this scope, outside of their sessions."""
         row = SCOPES[scope]
-        return row.holder != "task" and not (row.only_where_capped and self.cap(scope, agent) is None)
+        if row.holder == "task" or (row.holder == "agent" and agent is None):
+            return False
+        return not (row.only_where_capped and self.cap(scope, agent) is None)
+
+    def with_task(self, limit: int | None) -> Caps:
+        """With the task's cap as one holder has it: the tighter of the plan's and its own. The terms stay the same, and
+        so does the fingerprint."""
+        own = min((cap for cap in (self.cap("task"), limit) if cap is not None), default=None)
+        return replace(self, rules={**self.rules, "task": CapRule(own)})
 
     def period(self, scope: Scope, now: datetime) -> str:
         """The day or month that the scope is in."""
         return period_of(SCOPES[scope].period, now, self.timezone)
 
-    def periods(self, agent: str, now: datetime) -> dict[Scope, str]:
+    def periods(self, agent: str | None, now: datetime) -> dict[Scope, str]:
         """The scopes in whose counters a call of this agent is reserved now, each with its day or month."""
         return {scope: self.period(scope, now) for scope in SCOPES if self.counts(scope, agent)}
 

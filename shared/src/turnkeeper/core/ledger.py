@@ -31,11 +31,14 @@ MTOK = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Payer:
     """Whose money a call spends: the tenant, user and agent of its session, which never change. ``agent`` is ``None``
-    only where no agent's counter is asked for."""
+    where no agent's counter is asked for, and for who is no agent."""
 
     tenant_id: str
     user_id: str
     agent: str | None
+    #: The token or session that its task's money is counted of, in an item of its own, since many calls of it are in
+    #: flight at a time; ``None`` where a session's head counts it.
+    purse: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def build(
         if definition.name in granted and (definition.input_schema or definition.name in schemas)
     ]
     model = model_of(head, spec)
-    options = _fitting(spec.model_options, max_tokens)
+    options = fitting(spec.model_options, max_tokens)
     if not may_think(entries, model):
         options.pop("thinking", None)
     system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}"}]
@@ -79,10 +79,10 @@ def shortened(request: ModelRequest, spec: Spec, max_tokens: int) -> ModelReques
         return request
     # Where it thinks, with as much of the agent's own budget as there is room for now.
     own = {"thinking": spec.model_options["thinking"]} if "thinking" in request.options else {}
-    return replace(request, max_tokens=max_tokens, options=_fitting({**request.options, **own}, max_tokens))
+    return replace(request, max_tokens=max_tokens, options=fitting({**request.options, **own}, max_tokens))
 
 
-def _fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+def fitting(options: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
     """The agent's own options; a thinking budget has to stay below ``max_tokens``, which the caps may have clamped."""
     fitting = dict(options)
     thinking = fitting.get("thinking")
@@ -109,8 +109,8 @@ def input_bound(
     since = _since_last_answer(entries)
     same_model = last is not None and answered_by(last, request.model)
     if not head.account.context_tokens or since is None or not same_model:
-        return _bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
-    return _bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
+        return bound_of([request.system, request.tools, request.messages], FRAME_TOKENS)
+    return bound_of([*since, dict(remote or {})], head.account.context_tokens + 16 * (len(since) + 1))
 
 
 def estimate(head: Head, entries: Sequence[Entry], model: str) -> int | None:
@@ -127,7 +127,8 @@ def estimate_of(*parts: Sequence[Block]) -> int:
     return sum(tokens_of(block) for blocks in parts for block in blocks)
 
 
-def _bound_of(parts: Sequence[Any], known: int) -> int | None:
+def bound_of(parts: Sequence[Any], known: int) -> int | None:
+    """Tokens of these parts at most, and what is known of the rest; ``None`` where the provider has to be asked."""
     return None if _must_be_counted(parts) else known + bytes_of(*parts) + IMAGE_TOKENS * _images(parts)
 
 

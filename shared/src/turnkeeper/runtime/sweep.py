@@ -1,5 +1,5 @@
 """Sessions that nobody looks after: dead runners, lost handoffs, money left set aside, erasures left half done; and
-those whose contents were kept long enough.
+those whose contents were kept long enough. And calls of the gateway whose process is gone.
 
 Everything is found through the ``due`` index, acted on by conditional writes against the head as it was read: two
 sweeps at once, or a runner that turns out to be alive, make a write fail, which is no error.
@@ -22,6 +22,7 @@ from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.erasure import Erasure
+from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Report:
     resent: int = 0
     #: Reservations of sessions at rest. There should be none: each is a defect.
     settled: int = 0
+    #: Calls of the gateway whose process is gone: nobody knows what became of them.
+    doubted: int = 0
     #: Erased sessions whose last contents were taken away.
     erased: int = 0
     #: Sessions whose contents were kept as long as their plan says, and are erased.
@@ -67,6 +70,7 @@ class Sweep:
     erasure: Erasure
     alerts: Alerts
     clock: Clock
+    purses: Purses
 
     def run(self, seconds_left: Callable[[], float]) -> Report:
         """Look after everything that is due, as far as time allows: what is left is due the next time."""
@@ -76,12 +80,30 @@ class Sweep:
                 report.complete = False
                 break
             self._look_after(head, report, self._act)
+        self._doubt_calls(report, seconds_left)
         # Last, and a few: nobody waits for it, and the next sweep is a minute away.
         for head in islice(self._each(self.sessions.kept_long_enough), _MAX_EXPIRED):
             if seconds_left() <= 0:
                 break
             self._look_after(head, report, self._expire)
         return report
+
+    def _doubt_calls(self, report: Report, seconds_left: Callable[[], float]) -> None:
+        now = self.clock.now()
+        for shard in range(keys.DUE_SHARDS):
+            for call in self.purses.due(now, shard):
+                if seconds_left() <= 0:
+                    report.complete = False
+                    return
+                try:
+                    if self.purses.left_behind(call):
+                        report.doubted += self.purses.doubt(call)
+                except TurnkeeperError as error:
+                    report.failed += 1
+                    logger.warning("call %s of %s: %s", call["sk"], call["pk"], error)
+                except Exception:
+                    report.failed += 1
+                    logger.exception("call %s of %s could not be looked after", call["sk"], call["pk"])
 
     def _each(self, found: Callable[[datetime, int], Iterable[Head]]) -> Iterator[Head]:
         """The shards take turns, so that a long one does not starve the others."""

@@ -24,6 +24,8 @@ class Reserved:
     price_version: str
     #: How long the call waited for money in flight.
     waited_ms: int = 0
+    #: Kept in the ledger's record of the call.
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@ must not come apart from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from turnkeeper.core.audit import AuditRecord
-from turnkeeper.core.ledger import Counter, Movement, reserve, resolve
-from turnkeeper.core.lifecycle.change import Change, chain
+from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
+from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ABSENT, Blobs, Condition, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
@@ -42,12 +43,8 @@ class Writer:
         """A session that moves on, where the conditions hold for its head as it is stored."""
         head, records = self._chained(change)
         operations = [head_update(before, head, conditions), *self._documents(change, records)]
-        call, movements = _money(change)
-        operations.extend(call)
-        first = len(operations)
-        caps = change.reserved.caps if change.reserved else None
-        operations.extend(counters.operations(counters.payer_of(head), movements, caps))
-        return Transaction(head, operations, {first + index: move.counter for index, move in enumerate(movements)})
+        money = money_of(counters.payer_of(head), head.session_id, head.updated_at, change.reserved, change.resolved)
+        return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
         return chain(change.head, [self._redacted(record) for record in change.audit])
@@ -90,21 +87,53 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) ->
     )
 
 
-def _money(change: Change) -> tuple[list[Operation], list[Movement]]:
-    """The reservation's own record, and what it moves in the counters. A write reserves or resolves, never both."""
-    tenant, session = change.head.tenant_id, change.head.session_id
-    if (reserved := change.reserved) is not None:
+@dataclass(frozen=True, slots=True)
+class Money:
+    """The reservation's own record, and what it moves in the counters."""
+
+    operations: tuple[Operation, ...] = ()
+    counters: Mapping[int, Counter] = field(default_factory=dict)
+
+    def behind(self, operations: int) -> dict[int, Counter]:
+        """Which operations are counters, where so many come before."""
+        return {operations + index: counter for index, counter in self.counters.items()}
+
+
+def money_of(payer: Payer, holder: str, at: str, reserved: Reserved | None, resolved: Resolved | None) -> Money:
+    """What a write does to the ledger: every call of every holder of money goes through here. A write reserves or
+    resolves, never both.
+
+    Args:
+        holder: the session, or the token, whose ledger it is.
+        at: when it is resolved.
+    """
+    call, movements = _recorded(payer.tenant_id, holder, at, reserved, resolved)
+    caps = reserved.caps if reserved else None
+    moves = counters.operations(payer, movements, caps)
+    counted = {len(call) + index: move.counter for index, move in enumerate(movements)}
+    return Money((*call, *moves), counted)
+
+
+def _recorded(
+    tenant: str, session: str, at: str, reserved: Reserved | None, resolved: Resolved | None
+) -> tuple[list[Operation], list[Movement]]:
+    if reserved is not None:
         reservation = reserved.reservation
-        record = {**reservation.model_dump(mode="json"), "state": "pending", "price_version": reserved.price_version}
+        record = {
+            **reserved.detail,
+            **reservation.model_dump(mode="json"),
+            "state": "pending",
+            "price_version": reserved.price_version,
+        }
         if reserved.waited_ms:
             record["waited_ms"] = reserved.waited_ms
         return [Put(keys.call_key(tenant, session, reservation.call), record, (ABSENT,))], reserve(reservation)
-    if (resolved := change.resolved) is not None:
+    if resolved is not None:
         record = {
             **resolved.detail,
             "state": resolved.resolution,
             "spent_nanousd": resolved.spent_nanousd,
-            "resolved_at": change.head.updated_at,
+            "resolved_at": at,
         }
         update = Update(keys.call_key(tenant, session, resolved.reservation.call), set=record)
         return [update], resolve(resolved.reservation, resolved.spent_nanousd)

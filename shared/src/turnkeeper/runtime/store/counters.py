@@ -21,6 +21,8 @@ from turnkeeper.core.session import Head
 from turnkeeper.ports import EXISTS, AnyOf, Cond, Condition, Item, Operation, Update
 from turnkeeper.runtime.store import keys
 
+#: A purse that was not closed for good.
+_OPEN = AnyOf((Cond("closed", "absent"), Cond("closed", "=", False)))
 #: A counter is kept for a while after its period, for reports.
 KEEP_DAYS = 400
 
@@ -43,9 +45,12 @@ def _operation(payer: Payer, movement: Movement, caps: Caps | None) -> Update:
         cap = caps.cap(counter.scope, payer.agent)
         conditions = _shard_admits(movement, cap, caps.fingerprint) if sharded else _counter_admits(movement, cap)
     held = {"remaining": -movement.committed} if sharded else {"committed": movement.committed}
+    if SCOPES[counter.scope].holder == "task" and movement.admits:
+        conditions = (*conditions, _OPEN)
     return Update(
         keys.counter_key(payer, counter),
-        set={"expires_at_epoch": expires_at_epoch(counter.period)},
+        # A task's is kept as long as its ledger is.
+        set={"expires_at_epoch": expires_at_epoch(counter.period)} if counter.period else {},
         add={"spent": movement.spent, "reserved": movement.reserved, **held},
         conditions=conditions,
     )

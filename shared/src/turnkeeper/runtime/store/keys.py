@@ -14,6 +14,10 @@ nothing of any of them.
 ..                                    ``ASKED#hash``      a system prompt that was made for it
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
 ..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
+..                                    ``TASK``            spent and reserved by calls through the gateway
+``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
+..                                    ``CALL#micros``     its ledger, as a session's
+``GATEWAY#owner``                     ``BEAT``            a process that has calls of the gateway in flight lives
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
@@ -152,6 +156,9 @@ def tenant_key(tenant_id: str) -> Key:
 
 
 def counter_key(payer: Payer, counter: Counter) -> Key:
+    if SCOPES[counter.scope].holder == "task":
+        assert payer.purse is not None, "a task is counted in its session's head"
+        return purse_key(payer.tenant_id, payer.purse)
     if counter.scope == SHARDED.name:
         return shard_key(payer.tenant_id, counter.period, counter.shard)
     pk = f"{tenant_pk(payer.tenant_id)}{_holder_part(SCOPES[counter.scope].holder, payer)}"
@@ -197,6 +204,19 @@ def by_status(tenant_id: str, status: str) -> str:
     return f"{by_tenant(tenant_id)}#{status}"
 
 
+def purse_key(tenant_id: str, purse: str) -> Key:
+    """A purse is a token, or a session whose calls go through the gateway."""
+    return Key(session_pk(tenant_id, purse), "TASK")
+
+
+#: All tokens of all tenants, in the index of statuses: for operators, who name a token by its id alone.
+TOKENS = "TOKENS"
+
+
+def beat_key(owner: str) -> Key:
+    return Key(f"GATEWAY#{_part(owner)}", "BEAT")
+
+
 def by_score(tenant_id: str) -> str:
     """Assessments of the tenant's turns, in the index of statuses: no status is called so."""
     return by_status(tenant_id, "!score")
@@ -204,6 +224,11 @@ def by_score(tenant_id: str) -> str:
 
 def due_shard(session_id: str) -> str:
     return f"DUE#{hashlib.sha256(session_id.encode()).digest()[0] % DUE_SHARDS}"
+
+
+def calls_shard(purse: str) -> str:
+    """Calls in flight of the gateway, which are no heads."""
+    return due_shard(purse).replace("DUE", "CALLS")
 
 
 def kept_shard(session_id: str) -> str:

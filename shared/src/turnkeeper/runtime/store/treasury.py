@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from turnkeeper.core.caps import Caps
-from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, Unavailable
+from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import (
     Clamp,
     Counter,
@@ -30,8 +30,9 @@ from turnkeeper.core.ledger import (
     refusing_scope,
     useful_tokens,
 )
+from turnkeeper.core.money import parse_usd
 from turnkeeper.core.policy import Terms, task_cap
-from turnkeeper.core.scopes import SCOPES, SHARDED
+from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, StoreBusy, Table, Update
 from turnkeeper.runtime.pauses import pause
@@ -86,12 +87,49 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks for money for one call: a session of the kit's own, or a token or session at the gateway."""
+
+    payer: Payer
+    #: Of the session or token: says which shard is its home.
+    name: str
+    #: Number of the call in the holder's ledger.
+    call: int
+    #: What the task may cost by its own word; the plan's may be tighter.
+    task_limit: int | None
+    #: Spent and reserved of the task, where its head knows exactly; ``None`` where an item of its own counts it.
+    in_head: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, head: Head) -> Holder:
+        account, own = head.account, head.limits.task_usd
+        return cls(
+            counters.payer_of(head),
+            head.session_id,
+            account.calls + 1,
+            parse_usd(own) if own is not None else None,
+            (account.cost_nanousd, account.reserved_nanousd),
+        )
+
+    def caps(self, terms: Terms) -> Caps:
+        """The caps that admit its calls."""
+        return terms.caps.with_task(self.task_limit)
+
+    def periods(self, caps: Caps, now: datetime) -> dict[Scope, str]:
+        """The scopes in whose counters its calls are reserved."""
+        own: dict[Scope, str] = {"task": ""} if self.in_head is None else {}
+        return {**own, **caps.periods(self.payer.agent, now)}
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """What a call is let through with: the money, the terms that it was admitted under, and the cap that made it
     smaller than it wants to be, where one did."""
 
     reservation: Reservation
     terms: Terms
+    #: Those of the terms, and what the holder's own task may cost.
+    caps: Caps
     clamp: Clamp | None
     #: How long it waited for money in flight.
     waited_ms: int = 0
@@ -106,7 +144,7 @@ class Treasury:
 
     def admit(
         self,
-        head: Head,
+        holder: Head | Holder,
         terms: Terms,
         want: Want,
         *,
@@ -129,11 +167,13 @@ class Treasury:
 
         Raises:
             CostCapExceeded: ``contended`` where only money in flight is in the way; else no useful call is admitted.
+            Forbidden: the holder's purse was closed.
             TenantPaused: the kill switch is on.
             Unavailable: the terms keep changing under it.
         """
         give_up_at = self.monotonic() + wait_seconds
-        return _Admission(self, head, terms, want, give_up_at, or_less, stop, write).run()
+        holder = holder if isinstance(holder, Holder) else Holder.of(holder)
+        return _Admission(self, holder, terms, want, give_up_at, or_less, stop, write).run()
 
     # What an admission does to the world; here, so that it shares the ports.
 
@@ -219,7 +259,7 @@ class _Admission(Generic[T]):
     """One call on its way through the gate."""
 
     treasury: Treasury
-    head: Head
+    holder: Holder
     terms: Terms
     want: Want
     give_up_at: float
@@ -247,40 +287,51 @@ class _Admission(Generic[T]):
             self.fit_task()
             reservation = self.reservation()
             try:
-                return self.write(Admitted(reservation, self.terms, self.clamp, int(self.waited_seconds * 1000)))
+                waited_ms = int(self.waited_seconds * 1000)
+                return self.write(Admitted(reservation, self.terms, self.caps, self.clamp, waited_ms))
             except CountersRefused as refused:
                 self.react(reservation, refused.items)
 
+    @property
+    def caps(self) -> Caps:
+        return self.holder.caps(self.terms)
+
     def reservation(self) -> Reservation:
         now = self.treasury.now()
-        home = home_shard(self.head.session_id, self.terms.tenant.shards)
+        home = home_shard(self.holder.name, self.terms.tenant.shards)
         return Reservation(
-            call=self.head.account.calls + 1,
+            call=self.holder.call,
             amount_nanousd=self.want.amount(self.asked),
             model=self.want.rates.model,
             max_tokens=self.asked,
-            periods=self.terms.caps.periods(self.head.agent, now),
+            periods=self.holder.periods(self.caps, now),
             shard=home if self.shard is None else self.shard,
             at=iso(now),
         )
 
     def fit_task(self) -> None:
-        """The task's own cap: only this runner spends from it, so what the head says is exact. No counter's condition
-        would tell that the cap was changed since the terms were read, so they are read again before it refuses."""
+        """The task's own cap, where only this runner spends from it, so that what the head says is exact. No counter's
+        condition would tell that the cap was changed since the terms were read, so they are read again before it
+        refuses."""
+        if self.holder.in_head is None:
+            return
         available = self.task_state().available
         if available is not None and self.want.amount(self.asked) > available and not self.renewed:
             self.renew_terms()
         self.fit([self.task_state()])
 
     def task_state(self) -> ScopeState:
-        return self.treasury.task_state(self.head, self.terms)
+        spent, reserved = self.holder.in_head or (0, 0)
+        return ScopeState("task", self.caps.cap("task"), spent, reserved)
 
     def react(self, reservation: Reservation, items: Mapping[Counter, Item | None]) -> None:
         """Make the next try differ from the one that was refused, or raise."""
-        now, caps, agent = self.treasury.now(), self.terms.caps, self.head.agent
-        if caps.periods(agent, now) != reservation.periods:
+        now, caps, agent = self.treasury.now(), self.caps, self.holder.payer.agent
+        if self.holder.periods(caps, now) != reservation.periods:
             self.ask_for_all()
             return  # A new day has begun, with counters of its own.
+        if any(item is not None and item.get("closed") for counter, item in items.items() if counter.scope == "task"):
+            raise Forbidden("this purse was closed")
         sharded = next((counter for counter in items if counter.scope == SHARDED.name), None)
         if sharded is not None and self.repair(items[sharded]):
             return
@@ -384,7 +435,7 @@ class _Admission(Generic[T]):
                 return
         period = reservation.periods[SHARDED.name]
         for move in moves_into(shards, reservation.shard, amount):
-            if not self.treasury.move(self.head.tenant_id, period, move, self.terms.caps):
+            if not self.treasury.move(self.holder.payer.tenant_id, period, move, self.terms.caps):
                 return
 
     def renew_terms(self) -> None:
@@ -393,11 +444,11 @@ class _Admission(Generic[T]):
         Raises:
             TenantPaused: the kill switch is on.
         """
-        self.terms = self.treasury.refresh(self.head.tenant_id)
+        self.terms = self.treasury.refresh(self.holder.payer.tenant_id)
         self.renewed = True
         self.ask_for_all()
         if self.terms.tenant.paused:
-            raise TenantPaused(f"tenant {self.head.tenant_id} is paused by its operator")
+            raise TenantPaused(f"tenant {self.holder.payer.tenant_id} is paused by its operator")
 
 
-__all__ = ["Admitted", "CountersRefused", "Treasury", "Want", "home_shard"]
+__all__ = ["Admitted", "CountersRefused", "Holder", "Treasury", "Want", "home_shard"]

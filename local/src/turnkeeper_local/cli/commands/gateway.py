@@ -1,0 +1,101 @@
+"""`turnkeeper gateway`: tokens for clients that are no agents of the kit's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turnkeeper_local.cli.options import Json, Stack, Tenant, User
+from turnkeeper_local.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True)
+
+TokenId = Annotated[str, typer.Argument(metavar="ID", help="A token's id: gwt_...", show_default=False)]
+
+
+@app.command()
+def token(
+    tenant: Tenant = None,
+    user: User = None,
+    task_usd: Annotated[
+        str | None,
+        typer.Option(
+            "--task-usd", metavar="X", help="What it may spend in all; the plan's task cap holds too."
+        ),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="TIME", help="30m, 8h, 7d, or never: until it is revoked.")
+    ] = "8h",
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="L", help="For lists and the ledger: who or what it is for.")
+    ] = None,
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """Make a token that a client of the Messages API shows in place of a key. It is shown this once."""
+    with Output(json) as out:
+        from turnkeeper.core.money import parse_usd
+        from turnkeeper_local.cli.errors import UsageError
+        from turnkeeper_local.cli.operator import connect, parse_valid
+        from turnkeeper_local.cli.place import find
+
+        try:
+            task_nanousd = parse_usd(task_usd) if task_usd is not None else None
+            valid = parse_valid(expires)
+        except ValueError as error:
+            raise UsageError(str(error), code="usage") from error
+        place = find(stack)
+        document = connect(place).mint_token(
+            place.tenant(tenant), place.user(user), task_nanousd=task_nanousd, valid=valid, label=label
+        )
+        document["gateway_url"] = place.document.get("gateway_url")
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.tables import token_facts
+
+            console.print(document["token"], soft_wrap=True, markup=False)
+            console.print(token_facts(document))
+
+        out.answer(document, for_people)
+
+
+@app.command()
+def tokens(
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="T", help="Only this tenant's.")] = None,
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """List tokens, newest first, with what each has spent."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        documents = connect(find(stack)).tokens(tenant)
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.tables import tokens_table
+
+            console.print(tokens_table(documents))
+
+        out.answer({"tokens": documents}, for_people)
+
+
+@app.command()
+def revoke(
+    token_id: TokenId,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="T", help="Whose it is, if you know.")] = None,
+    stack: Stack = None,
+    json: Json = False,
+) -> None:
+    """No further call is made with this token; those in flight are settled."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.operator import connect
+        from turnkeeper_local.cli.place import find
+
+        document = connect(find(stack)).revoke_token(token_id, tenant)
+        summary = f"{document['id']} of {document['tenant_id']} is revoked; it has spent {document['spent_usd']} USD."
+        out.answer(document, lambda console: console.print(summary, markup=False))

@@ -1,0 +1,182 @@
+"""What a client asks for, checked: only what is known goes on to the provider, so that nothing is paid for that nobody
+reckoned with. The body is hostile. What the API itself would refuse is left to the API, but for what the price of the
+call depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from turnkeeper.adapters.price_options import PRICED_OPTIONS, CallOptions
+from turnkeeper.core.errors import InputTooLarge, InvalidRequest
+from turnkeeper.core.inputs import invalid, is_deeper
+from turnkeeper.runtime.requests import fitting
+
+#: What the API takes at most.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+_MAX_DEPTH = 100
+_PROMPT = frozenset({"model", "max_tokens", "messages", "system", "stream"})
+#: Ours to say, or ways to another account's money.
+_NOT_FROM_OUTSIDE = frozenset({"betas", "user_profile_id", "workspace_id"})
+#: Whatever is not here is refused by its name.
+FIELDS = (PRICED_OPTIONS | _PROMPT) - _NOT_FROM_OUTSIDE
+#: Betas that change what the model does, or name what a field of the body asks for, which is priced there. Others are
+#: left out: who knows what they cost.
+_BETAS = re.compile(
+    r"(advanced-tool-use|claude-code|compact|computer-use|context-1m|context-management|effort"
+    r"|extended-cache-ttl|fast-mode|files-api|fine-grained-tool-streaming|interleaved-thinking|max-tokens-3-5-sonnet"
+    r"|memory|message-\w+|mid-conversation-\w+|model-context-window-exceeded|output-128k|pdfs|per-message-\w+"
+    r"|prompt-caching|prompt-caching-scope|redact-thinking|search-result\w*|structured-outputs|summarize-\w+"
+    r"|thinking-\w+|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
+    r"-\d{4}-\d{2}-\d{2}"
+)
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DEFAULT_VERSION = "2023-06-01"
+#: Whoever these name, it is the client's word: labels in the ledger, nothing more.
+_HINTS = {"x-claude-code-session-id": "session", "x-claude-code-agent-id": "agent"}
+_MAX_HINT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request of a client."""
+
+    raw: bytes
+    body: Mapping[str, Any]
+    #: What goes on of its headers.
+    headers: Mapping[str, str]
+    betas: tuple[str, ...]
+    #: The query string that goes on.
+    query: str
+    hints: Mapping[str, str]
+
+    @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
+    def max_tokens(self) -> int:
+        return int(self.body["max_tokens"])
+
+    @property
+    def streams(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What prices depend on, as :class:`turnkeeper.ports.Prices` takes it."""
+        options = {name: value for name, value in self.body.items() if name not in _PROMPT}
+        if _mentions_one_hour(self.body):
+            options["cache_control"] = {"ttl": "1h"}
+        return options
+
+    @property
+    def server_uses(self) -> int:
+        """How often the provider may run tools of its own within the call: each time it reads everything again."""
+        return sum(tool.max_uses for tool in CallOptions.read(self.model, self.options).server_tools)
+
+    def clamped(self, max_tokens: int) -> bytes:
+        """The body with less room for its answer; as it came where nothing has to change."""
+        if max_tokens >= self.max_tokens:
+            return self.raw
+        return json.dumps({**fitting(self.body, max_tokens), "max_tokens": max_tokens}).encode()
+
+
+def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = False) -> Asked:
+    """A request as it may go on.
+
+    Args:
+        headers: by lower-case names.
+        counts: it is for count_tokens, which takes no ``max_tokens``.
+
+    Raises:
+        InvalidRequest: an unknown field, or one that cannot be read; says which.
+        InputTooLarge: it is.
+    """
+    if len(raw) > MAX_BODY_BYTES:
+        raise InputTooLarge("the body is larger than 32 MB", limit_bytes=MAX_BODY_BYTES)
+    if headers.get("content-encoding", "identity") not in ("", "identity"):
+        raise invalid("The gateway takes bodies as they are, not compressed.", "content-encoding", "must be identity")
+    body = _parsed(raw)
+    if unknown := sorted(body.keys() - FIELDS):
+        why = "the gateway does not know it, and passes on only what it can price"
+        raise invalid(f"{unknown[0]}: {why}.", unknown[0], why)
+    _must_be(body, "model", isinstance(body.get("model"), str) and bool(body["model"]), "a string")
+    if not counts:
+        _must_be(body, "max_tokens", _is_count(body.get("max_tokens")), "a whole number from 1 on")
+    _must_be(body, "messages", _is_objects(body.get("messages")) and bool(body["messages"]), "a list of messages")
+    _must_be(body, "tools", _is_objects(body.get("tools", [])), "a list of tools")
+    _must_be(body, "stream", isinstance(body.get("stream", False), bool), "true or false")
+    betas = tuple(
+        beta for part in headers.get("anthropic-beta", "").split(",") if _BETAS.fullmatch(beta := part.strip())
+    )
+    version = headers.get("anthropic-version", "")
+    passed = {
+        "content-type": "application/json",
+        "anthropic-version": version if _VERSION.fullmatch(version) else _DEFAULT_VERSION,
+        **({"anthropic-beta": ",".join(betas)} if betas else {}),
+    }
+    query = "beta=true" if "beta=true" in query.split("&") else ""
+    return Asked(raw, body, passed, betas, query, _hints(body, headers))
+
+
+def _hints(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
+    hints = {name: headers[header][:_MAX_HINT] for header, name in _HINTS.items() if headers.get(header)}
+    metadata = body.get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, Mapping) else None
+    return {**hints, **({"user": user[:_MAX_HINT]} if isinstance(user, str) and user else {})}
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        # Decoded here: json would also take UTF-16, and the provider something else.
+        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        if is_deeper(body, _MAX_DEPTH):
+            raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+    except RecursionError as error:
+        raise invalid("The body is nested too deep.", "body", "nested too deep") from error
+    except ValueError as error:
+        why = str(error)[:200]
+        raise invalid(f"The body is not valid JSON: {why}", "body", why) from error
+    if not isinstance(body, dict):
+        raise invalid("The body must be a JSON object.", "body", "must be a JSON object")
+    return body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers may take another one each of a name that stands twice: what is checked here, and what is paid."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _must_be(body: Mapping[str, Any], name: str, holds: bool, what: str) -> None:
+    if not holds:
+        missing = name not in body
+        raise InvalidRequest(
+            f"{name}: {'Field required' if missing else f'must be {what}'}",
+            errors=[{"where": name, "why": f"must be {what}"}],
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000_000
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _mentions_one_hour(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.get("ttl") == "1h" or any(_mentions_one_hour(inner) for inner in value.values())
+    return isinstance(value, list) and any(map(_mentions_one_hour, value))

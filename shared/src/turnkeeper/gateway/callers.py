@@ -1,0 +1,146 @@
+"""Who calls: the holder of a token that the table knows, or of one that this process made for a lease."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from turnkeeper.core.errors import Forbidden, TurnkeeperError, Unauthenticated
+from turnkeeper.core.ledger import Payer
+from turnkeeper.core.money import parse_usd
+from turnkeeper.core.session import Head
+from turnkeeper.ports import AnyOf, Check, Clock, Cond
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
+from turnkeeper.runtime.store.purses import Purse
+
+#: A token is read again after this long; that it was revoked holds at once, by the condition of each reservation.
+_REMEMBERED_SECONDS = 30.0
+_MOST_REMEMBERED = 10_000
+_LEASE_PREFIX = "tkgl."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose money a call spends, and what the ledger says of the caller."""
+
+    purse: Purse
+    detail: Mapping[str, str] = field(default_factory=dict)
+    lease: Lease | None = None
+
+    @property
+    def tenant_id(self) -> str:
+        return self.purse.payer.tenant_id
+
+
+class Lease:
+    """A session whose calls go through the gateway for as long as its runner has it."""
+
+    def __init__(self, head: Head) -> None:
+        self.tenant_id = head.tenant_id
+        self.session_id = head.session_id
+        own = head.limits.task_usd
+        self.purse = Purse(
+            Payer(head.tenant_id, head.user_id, head.agent, head.session_id),
+            parse_usd(own) if own is not None else None,
+            (_still_holds(head),),
+        )
+        #: What stopped its latest call, if anything of the gateway's own did.
+        self.refusal: TurnkeeperError | None = None
+        self._in_flight = 0
+        self._changed = threading.Condition()
+
+    def begin(self) -> None:
+        with self._changed:
+            self._in_flight += 1
+
+    def end(self) -> None:
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Whether every call was resolved."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_flight, seconds)
+
+
+def _still_holds(head: Head) -> Check:
+    """This runner has the session, and nobody asked it to stop."""
+    return Check(
+        keys.head_key(head.tenant_id, head.session_id),
+        (
+            Cond("lease_owner", "=", head.lease.owner),
+            Cond("fencing_token", "=", head.lease.fencing_token),
+            AnyOf((Cond("cancel_requested", "absent"), Cond("cancel_requested", "=", False))),
+        ),
+    )
+
+
+class Callers:
+    def __init__(self, tokens: GatewayTokens, clock: Clock) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[bytes, tuple[float, GatewayToken]] = OrderedDict()
+        self._leases: dict[str, Lease] = {}
+
+    def open(self, head: Head) -> str:
+        token = _LEASE_PREFIX + secrets.token_urlsafe(32)
+        with self._lock:
+            self._leases[token] = Lease(head)
+        return token
+
+    def lease(self, token: str) -> Lease:
+        """Raises KeyError where there is none."""
+        with self._lock:
+            return self._leases[token]
+
+    def close(self, token: str) -> Lease:
+        """Its next call is refused."""
+        with self._lock:
+            return self._leases.pop(token)
+
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """May read the table.
+
+        Raises:
+            Unauthenticated: no token, or none of ours.
+            Forbidden: it is valid no more.
+        """
+        text = _shown(headers)
+        if text.startswith(_LEASE_PREFIX):
+            with self._lock:
+                lease = self._leases.get(text)
+            if lease is None:
+                raise Forbidden("the session's runner has let it go")
+            return Caller(lease.purse, {}, lease)
+        token = self._known(text)
+        token.check(self._clock.now())
+        return Caller(token.purse, {"label": token.label} if token.label else {})
+
+    def _known(self, text: str) -> GatewayToken:
+        digest = hashlib.sha256(text.encode()).digest()
+        now = self._clock.monotonic()
+        with self._lock:
+            read_at, token = self._remembered.get(digest, (0.0, None))
+        if token is not None and now - read_at < _REMEMBERED_SECONDS:
+            return token
+        token = self._tokens.check(text)
+        with self._lock:
+            self._remembered[digest] = now, token
+            while len(self._remembered) > _MOST_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return token
+
+
+def _shown(headers: Mapping[str, str]) -> str:
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    text = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "").strip()
+    if not text:
+        raise Unauthenticated("no token: send it as `Authorization: Bearer` or as `x-api-key`")
+    return text

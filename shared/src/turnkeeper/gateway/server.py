@@ -1,0 +1,71 @@
+"""Serves the gateway from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+
+import uvicorn
+
+from turnkeeper.gateway.app import App
+from turnkeeper.gateway.core import Gateway
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 2_048
+
+
+class GatewayServer:
+    """Listens from the start on; :meth:`start` begins to answer. Two processes may listen on one port at a time: the
+    next worker answers while the one before brings its calls to their end."""
+
+    def __init__(self, gateway: Gateway, *, host: str, port: int, drain_seconds: float = 30.0) -> None:
+        self._gateway = gateway
+        self._drain_seconds = drain_seconds
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.bind((host, port))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{host}:{self.port}"
+        config = uvicorn.Config(
+            App(gateway),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(drain_seconds) + 1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._gateway.url = self.url
+
+    def stop(self) -> None:
+        """No further connection is taken, and calls in flight come to their end."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Stop, and wait until calls in flight are settled, for as long as they may take."""
+        self.stop()
+        if self._thread.is_alive():
+            self._thread.join(self._drain_seconds + 5)
+        self._gateway.till.close()
+
+    def _run(self) -> None:
+        with contextlib.suppress(SystemExit):
+            asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        await self._server.serve(sockets=[self._socket])
+        # Clients may be gone; the answers are read to their end all the same.
+        await self._gateway.drain(self._drain_seconds)
