@@ -87,14 +87,16 @@ def retiring_of(kit: Kit) -> Retiring | None:
 def gateway_of(kit: Kit) -> GatewayServer | None:
     """Where the worker serves the gateway, that; already answering."""
     settings = kit.settings
-    if settings.gateway_port is None:
+    # Other engines make their calls through it, whether or not anybody else may.
+    port = 0 if settings.gateway_port is None and kit.engines else settings.gateway_port
+    if port is None:
         return None
     from turnkeeper.gateway.server import GatewayServer
 
     server = GatewayServer(
         kit.gateway,
-        host=settings.gateway_host,
-        port=settings.gateway_port,
+        host="127.0.0.1" if settings.gateway_port is None else settings.gateway_host,
+        port=port,
         drain_seconds=max(1.0, settings.stop_seconds / 2),
     )
     server.start()

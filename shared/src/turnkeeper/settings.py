@@ -65,6 +65,13 @@ class Settings(BaseModel):
     #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
     fetch_contents: bool = True
 
+    #: Programs of agents on the Claude Agent SDK that a worker runs at a time; each takes about 250 MB.
+    agent_sdk_slots: int = Field(default=4, ge=1, le=1_000)
+    #: Where their sessions' folders are: scratch space, at the same place on every worker.
+    agent_sdk_folder: Path = Path("/tmp/turnkeeper-agents")  # noqa: S108 - a folder of its own, for one user
+    #: The account that programs run under, where the worker is root; ``None``: the worker's own.
+    agent_sdk_user: str | None = None
+
     #: Folders of agents beside ``agents/``, relative to the root.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.

@@ -132,7 +132,7 @@ def _thinking(request: Json, max_tokens: int | None) -> None:
     if kind in ("adaptive", "enabled"):
         allowed.add("display")
         if thinking.get("display") is not None:
-            checks.one_of(thinking["display"], ("summarized", "omitted"), "thinking.display")
+            checks.one_of(thinking["display"], ("summarized", "omitted", "updates"), "thinking.display")
     if kind == "enabled":
         allowed.add("budget_tokens")
         at = "thinking.enabled.budget_tokens"
