@@ -55,7 +55,7 @@ def test_what_is_installed_begins_with_what_runs_and_goes_on_with_the_command_li
     dependencies = PROJECT["project"]["dependencies"]
     assert dependencies[: len(RUNTIME)] == RUNTIME
     rest = dependencies[len(RUNTIME) :]
-    assert len(rest) >= 7
+    assert len(rest) >= 5
     programs = {"uv"}  # called, never imported
     assert [one for one in rest if name_of(one) not in programs and not used(one, *RESTS)] == []
 

@@ -5,7 +5,7 @@ Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -140,6 +140,9 @@ class Table(Protocol):
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
         """All pages of :meth:`query`."""
+
+    def partitions(self, index: str) -> Iterator[str]:
+        """The partitions of an index, each at least once. Reads all of it: for operators. No function's role may."""
 
     def write(self, operations: Sequence[Operation]) -> None:
         """All or nothing; at most 100 operations on distinct items. A lost answer is retried with the same token, so

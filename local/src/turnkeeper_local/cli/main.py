@@ -21,6 +21,7 @@ from turnkeeper_local.cli.commands import (
     rollouts,
     secrets,
     sessions,
+    spending,
     talk,
     tenants,
     versions,
@@ -54,11 +55,12 @@ def begin(
     called.begin()
 
 
-for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead):
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead, spending):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
 )
+app.add_typer(spending.app, name="spend", rich_help_panel="Operating")
 app.add_typer(dead.app, name="dead", rich_help_panel="Operating", help="Jobs that did not work: the dead-letter queue.")
 app.add_typer(
     audits.app,

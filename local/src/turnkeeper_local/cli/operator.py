@@ -5,26 +5,28 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.caps import format_cap, format_rule, parse_cap
 from turnkeeper.core.errors import InvalidRequest, SessionNotFound
-from turnkeeper.core.ledger import iso
-from turnkeeper.core.money import format_usd
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
+from turnkeeper.core.reconciling import Reconciliation, Report, reconcile, span_of
 from turnkeeper.core.reserved_tenants import is_reserved
 from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
+from turnkeeper.core.spending import By
 from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
+from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX as TOKEN_ID
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
@@ -32,6 +34,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.tokens import TOKEN_ID, call_record, token_document
 from turnkeeper_project import find_project
 
 Document = dict[str, Any]
@@ -238,6 +241,23 @@ class Operator:
             ],
         }
 
+    # ---- money ----
+
+    def spend_report(self, tenant_id: str | None, by: By, first: date | None, last: date | None) -> Spending:
+        """Of one tenant, or of all."""
+        tenants = [tenant_id] if tenant_id is not None else self._reports.tenant_ids()
+        return self._reports.spend(tenants, by, first, last, of_many=tenant_id is None)
+
+    def reconcile(self, report: Report) -> Reconciliation:
+        """The calls of all tenants, held against what the provider says."""
+        reports, (first, last) = self._reports, span_of(report)
+        calls = chain.from_iterable(reports.calls(tenant, first, last) for tenant in reports.tenant_ids())
+        return reconcile(report, calls, lambda used: priced(used, self._kit.prices), self._kit.clock.now())
+
+    @cached_property
+    def _reports(self) -> Reports:
+        return Reports(self._kit.table, self._kit.tenants, self._kit.clock)
+
     def newest(self, tenant_id: str) -> Iterator[str]:
         return self._kit.sessions.lists.ids(tenant_id)
 
@@ -381,67 +401,6 @@ def tenant_document(terms: Terms, plan: str) -> Document:
         "overrides": {scope: format_cap(cap) for scope, cap in tenant.overrides.items()},
         "shards": tenant.shards,
     }
-
-
-def token_document(token: GatewayToken, cap: int | None, now: datetime) -> Document:
-    """A token as commands tell it; never its secret."""
-    expired = token.expires_at is not None and token.expires_at <= iso(now)
-    return {
-        "id": token.id,
-        "tenant_id": token.tenant_id,
-        "user_id": token.user_id,
-        "label": token.label,
-        "status": "revoked" if token.revoked else "expired" if expired else "valid",
-        "created_at": token.created_at,
-        "created_by": token.created_by,
-        "expires_at": token.expires_at,
-        "task_usd": format_cap(cap),
-        "spent_usd": format_usd(token.spent.spent_nanousd),
-        "reserved_usd": format_usd(token.spent.reserved_nanousd),
-        "in_doubt_usd": format_usd(token.spent.in_doubt_nanousd),
-        "calls": token.spent.calls,
-        "usage": token.spent.usage.model_dump(),
-    }
-
-
-_CALL_FACTS = (
-    *("call", "model", "state", "usage", "request_id", "body_sha256", "label", "stop_reason", "error", "status_code"),
-    *("hint_session", "hint_agent", "hint_user", "answered_by"),
-)
-
-
-def call_record(seq: int, token: GatewayToken, call: Item) -> Document:
-    """A model call of a token as an audit record tells what was done."""
-    return {
-        "tenant_id": token.tenant_id,
-        "session_id": token.id,
-        "user_id": token.user_id,
-        "seq": seq,
-        "at": call["at"],
-        "kind": "model_call",
-        "outcome": call["state"],
-        "detail": {
-            "cost_usd": format_usd(int(call.get("spent_nanousd", 0))),
-            **{name: call[name] for name in _CALL_FACTS if call.get(name) is not None},
-        },
-    }
-
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def parse_valid(text: str) -> timedelta | None:
-    """``8h`` and the like; ``None`` for ``never``.
-
-    Raises:
-        ValueError: it is no time from now on.
-    """
-    if text == "never":
-        return None
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isdecimal() or not 0 < int(number) <= 100_000:
-        raise ValueError(f"--expires is a time such as 30m, 8h or 7d, or never, not {text!r}")
-    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def parse_caps(options: Sequence[str]) -> tuple[dict[Scope, int | None], set[Scope]]:

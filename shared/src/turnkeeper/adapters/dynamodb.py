@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from turnkeeper.adapters.dynamodb_errors import FAILURES, trouble_of
 from turnkeeper.adapters.dynamodb_expressions import key_condition, key_to_wire, transaction_entry, update_arguments
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.table_rules import Range, check_key, check_operation, check_operations, cursor_of
+from turnkeeper.adapters.table_rules import INDEXES, Range, check_key, check_operation, check_operations, cursor_of
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Clock, Ids, Item, Key, Operation, Page, StoreBusy, Update
@@ -117,6 +117,21 @@ class DynamoTable:
             items.extend(page.items)
         return items
 
+    def partitions(self, index: str) -> Iterator[str]:
+        name = INDEXES[index][0]
+        start: dict[str, Any] = {}
+        last: str | None = None
+        while True:
+            answer = self._request("Scan", "read", TableName=self._name, IndexName=index, **start)
+            for item in answer["Items"]:
+                # What is in one partition comes in one go.
+                if item[name]["S"] != last:
+                    last = item[name]["S"]
+                    yield last
+            if not (place := answer.get("LastEvaluatedKey")):
+                return
+            start = {"ExclusiveStartKey": place}
+
     def write(self, operations: Sequence[Operation]) -> None:
         """See :meth:`turnkeeper.ports.Table.write`.
 
@@ -198,6 +213,7 @@ _METHODS = {
     "GetItem": "get_item",
     "BatchGetItem": "batch_get_item",
     "Query": "query",
+    "Scan": "scan",
     "TransactWriteItems": "transact_write_items",
     "UpdateItem": "update_item",
 }

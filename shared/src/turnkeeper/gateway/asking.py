@@ -32,7 +32,7 @@ _BETAS = re.compile(
     r"|memory|message-\w+|mid-conversation-\w+|model-context-window-exceeded|output-128k|pdfs|per-message-\w+"
     r"|prompt-caching|prompt-caching-scope|redact-thinking|search-result\w*|structured-outputs|summarize-\w+"
     r"|thinking-\w+|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
-    r"-\d{4}-\d{2}-\d{2}"
+    r"-(\d{8}|\d{4}-\d{2}-\d{2})"
 )
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DEFAULT_VERSION = "2023-06-01"

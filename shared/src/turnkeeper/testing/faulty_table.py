@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +19,7 @@ class Crash(BaseException):
 class Call:
     """One call of the table: the port's method and its argument (key, keys, partition, operations or update)."""
 
-    method: Literal["get", "batch_get", "query", "query_all", "write", "update"]
+    method: Literal["get", "batch_get", "query", "query_all", "partitions", "write", "update"]
     argument: Any
 
     @property
@@ -65,6 +65,9 @@ class FaultyTable:
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
         return self._around(Call("query_all", pk), lambda: self.table.query_all(pk, first=first, last=last))
+
+    def partitions(self, index: str) -> Iterator[str]:
+        return self._around(Call("partitions", index), lambda: self.table.partitions(index))
 
     def write(self, operations: Sequence[Operation]) -> None:
         self._around(Call("write", operations), lambda: self.table.write(operations))

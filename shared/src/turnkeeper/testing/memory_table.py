@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from turnkeeper.adapters.table_rules import (
@@ -103,6 +103,13 @@ class MemoryTable:
             page = self.query(pk, first=first, last=last, cursor=page.cursor)
             items.extend(page.items)
         return items
+
+    def partitions(self, index: str) -> Iterator[str]:
+        name = INDEXES[index][0]
+        with self._lock:
+            self._count("Scan")
+            found = {item[name]["S"] for item in self._items.values() if name in item}
+        return iter(found)
 
     def write(self, operations: Sequence[Operation]) -> None:
         check_operations(operations)

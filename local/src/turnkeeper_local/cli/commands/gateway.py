@@ -23,9 +23,7 @@ def token(
     user: User = None,
     task_usd: Annotated[
         str | None,
-        typer.Option(
-            "--task-usd", metavar="X", help="What it may spend in all; the plan's task cap holds too."
-        ),
+        typer.Option("--task-usd", metavar="X", help="What it may spend in all; the plan's task cap holds too."),
     ] = None,
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="30m, 8h, 7d, or never: until it is revoked.")
@@ -40,8 +38,9 @@ def token(
     with Output(json) as out:
         from turnkeeper.core.money import parse_usd
         from turnkeeper_local.cli.errors import UsageError
-        from turnkeeper_local.cli.operator import connect, parse_valid
+        from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find
+        from turnkeeper_local.cli.tokens import parse_valid
 
         try:
             task_nanousd = parse_usd(task_usd) if task_usd is not None else None

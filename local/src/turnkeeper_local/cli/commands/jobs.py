@@ -1,4 +1,4 @@
-"""Jobs onto the queue; and what all of it costs."""
+"""Jobs onto the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Agents")(submit)
-    app.command(rich_help_panel="Operating")(spend)
 
 
 def submit(
@@ -80,26 +79,3 @@ def submit(
             out.note(f"submitted before, so no session is begun anew: {', '.join(sorted(known))}")
         if len(jobs) == 1:
             out.note(f"`turnkeeper watch {jobs[0].session_id}` follows it")
-
-
-def spend(
-    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="With the scope of this task.")] = None,
-    stack: Stack = None,
-    tenant: Tenant = None,
-    user: User = None,
-    role: Role = None,
-    json: Json = False,
-) -> None:
-    """What was spent and reserved, of which cap, and when it resets; scope by scope."""
-    with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        spent = connect(find(stack), tenant=tenant, user=user, role=role).spend(session)
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import spend_table
-
-            console.print(spend_table(spent["scopes"], f"tenant {spent['tenant_id']}, user {spent['user_id']}"))
-
-        out.answer(spent, for_people)

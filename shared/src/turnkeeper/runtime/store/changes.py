@@ -43,7 +43,8 @@ class Writer:
         """A session that moves on, where the conditions hold for its head as it is stored."""
         head, records = self._chained(change)
         operations = [head_update(before, head, conditions), *self._documents(change, records)]
-        money = money_of(counters.payer_of(head), head.session_id, head.updated_at, change.reserved, change.resolved)
+        reserved = _named(change)
+        money = money_of(counters.payer_of(head), head.session_id, head.updated_at, reserved, change.resolved)
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
@@ -85,6 +86,16 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) ->
         remove=tuple(sorted(name for name in old if name not in new)),
         conditions=conditions,
     )
+
+
+def _named(change: Change) -> Reserved | None:
+    """With whose call it is. A session's agent may be renamed, and its version changes between turns: what it was at
+    this call is nowhere else. Its user and tenant never change."""
+    if change.reserved is None:
+        return None
+    head = change.head
+    whose = {"agent": head.agent, **({"version": head.version} if head.version is not None else {})}
+    return replace(change.reserved, detail={**whose, **change.reserved.detail})
 
 
 @dataclass(frozen=True, slots=True)

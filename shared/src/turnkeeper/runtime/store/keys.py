@@ -211,6 +211,14 @@ def by_tenant(tenant_id: str) -> str:
     return f"{tenant_pk(tenant_id)}#S"
 
 
+def tenant_of_list(partition: str) -> str | None:
+    """The tenant whose sessions are in a partition of ``by_tenant``, of this version or of 0.1."""
+    match partition.split("#"):
+        case ["T", tenant] | ["T", tenant, "S"]:
+            return unquote(tenant)
+    return None
+
+
 def by_status(tenant_id: str, status: str) -> str:
     return f"{by_tenant(tenant_id)}#{status}"
 

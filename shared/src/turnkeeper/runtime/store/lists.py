@@ -83,6 +83,12 @@ class Lists:
             if (owner := keys.session_of_pk(place.key.pk)) is not None:
                 yield owner[1]
 
+    def holders(self, tenant_id: str, *, until: str) -> Iterator[Item]:
+        """Heads of a tenant's sessions that were begun before ``until`` (ISO 8601), as they are stored, newest first;
+        also those that cannot be read."""
+        for items in self._items(_all(tenant_id), until, _HEADS):
+            yield from items
+
     def take_in(self, tenant_id: str) -> int:
         """Put heads of 0.1 where those of this version are; how many there were. For once, when no process of 0.1 runs
         any more: it would change their status and leave their place in the index as it is."""
@@ -100,11 +106,14 @@ class Lists:
 
     def _walk(self, parts: Sequence[_Part], before: str | None, first: int) -> Iterator[list[Head]]:
         """The heads of these partitions in one order, some at a time: ``first`` as many as a page may need."""
+        return (list(_readable(items)) for items in self._items(parts, before, first))
+
+    def _items(self, parts: Sequence[_Part], before: str | None, first: int) -> Iterator[list[Item]]:
         places = self._places(parts, before, first)
         for size in chain([first], repeat(_HEADS)):
             if not (some := [place.key for place in islice(places, size)]):
                 return
-            yield list(_readable(self._table.batch_get(some)))
+            yield self._table.batch_get(some)
 
     def _places(self, parts: Sequence[_Part], before: str | None, first: int) -> Iterator[_Place]:
         # A head that is moved from one partition to the next one just now may be found in both.

@@ -59,6 +59,14 @@ class TableQueryConformance:
         assert self.sks(pk, descending=True) == ["é", "c#2", "c#10", "b", "a", "Z"]
         assert self.sks(unique("nothing")) == []
 
+    def test_an_index_names_its_partitions(self) -> None:
+        mine, other = unique("tenant"), unique("tenant")
+        for n, tenant in enumerate([mine, other, mine]):
+            self.table.write([Put(Key(unique("pk"), "HEAD"), {"tenant_key": tenant, "created_key": str(n)})])
+        self.partition("no place in any index")
+        assert set(self.table.partitions("by_tenant")) >= {mine, other}
+        assert mine not in set(self.table.partitions("by_user"))
+
     def test_bounds_are_inclusive_and_may_be_left_out(self) -> None:
         pk = self.partition("a", "b", "c", "d")
         assert self.sks(pk, first="b", last="c") == ["b", "c"]
