@@ -145,10 +145,7 @@ def _thinking(request: Json, max_tokens: int | None) -> None:
 def _output_config(request: Json) -> None:
     if "output_config" not in request:
         return
-    config = checks.mapping(request["output_config"], "output_config")
-    if config.get("effort") is not None:
-        efforts = ("low", "medium", "high", "xhigh", "max")
-        checks.one_of(config["effort"], efforts, "output_config.effort")
+    config = checks.effort(request["output_config"], "output_config")
     if config.get("format") is not None:
         form = checks.mapping(config["format"], "output_config.format")
         at = "output_config.format"

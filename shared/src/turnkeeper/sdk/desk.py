@@ -63,6 +63,8 @@ class Desk:
     means: Means
     turn: Turn
     log: SessionLog
+    #: What the program shows the gateway, and its commands can read: it is kept out of what is written down.
+    token: str
     end: End | None = None
     #: Raised once the program is gone: nothing more may be written, or can be.
     fatal: BaseException | None = None

@@ -108,6 +108,8 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
         "resume_drops_turn": None,
         "enable_file_checkpointing": False,
         "include_partial_messages": True,
+        # Every answer of a subagent is told, so that it can be counted.
+        "forward_subagent_text": True,
         # What a user says is no command, and names no file to be read.
         "verbatim_prompts": True,
         "stderr": given.stderr,

@@ -13,6 +13,7 @@ from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import elsewhere, running
 from turnkeeper.core.session import Entry, Flag, Stop
+from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, tool_uses
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Item
@@ -226,11 +227,17 @@ class Hearing:
         blocks = [text_block(content)] if isinstance(content, str) else list(content or ())
         blocks = blocks if any(block.get("text") != "" for block in blocks) else [text_block("(no content)")]
         refused = call["id"] in self.desk.written and call["id"] not in gate.passed
-        failed = "denied" if refused else "error"
-        block, outcome = turn.toolbox.observed(
-            turn.sheet.head, call, blocks, failed if result.get("is_error") else "ok"
-        )
+        failed: Outcome = "denied" if refused else "error"
+        outcome_told: Outcome = failed if result.get("is_error") else "ok"
+        block, outcome = turn.toolbox.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
         return block, gate.timed(call["id"], outcome)
+
+    def _shown(self, blocks: Sequence[Block]) -> list[Block]:
+        """As they may be written down: without what this process was given, and the program was."""
+        token, redacted = self.desk.token, self.desk.turn.redactor.without_given(list(blocks))
+        return [
+            {**each, "text": each["text"].replace(token, "[redacted]")} if "text" in each else each for each in redacted
+        ]
 
     # ---- the end ----
 

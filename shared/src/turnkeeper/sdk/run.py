@@ -58,7 +58,7 @@ class SdkRun:
             checks=(_still_ours(turn.sheet.stored),),
             project="program",
         )
-        self.desk = Desk(means, turn, log)
+        self.desk = Desk(means, turn, log, token=means.calls.lease_token(turn.sheet.stored))
         self.gate = Gate(self.desk)
         self.hearing = Hearing(self.desk, self.gate)
 
@@ -67,13 +67,12 @@ class SdkRun:
     def run(self) -> Head:
         """Raises LeaseLost, StoreBusy, Unavailable: see ``runtime.engine``."""
         desk = self.desk
-        self._token = self._calls.lease_token(desk.sheet.stored)
         try:
             asyncio.run(self._drive())
         except BaseException as error:  # noqa: BLE001 - raised again below
             desk.fail(error)
         lost = isinstance(desk.fatal, LeaseLost) or desk.turn.lease.lost
-        spent = self._calls.close_lease(self._token, wait_seconds=0.0 if lost else _SETTLE_SECONDS)
+        spent = self._calls.close_lease(desk.token, wait_seconds=0.0 if lost else _SETTLE_SECONDS)
         if desk.fatal is not None:
             raise desk.fatal
         desk.catch_up(spent)
@@ -115,7 +114,7 @@ class SdkRun:
         limits = desk.sheet.head.limits
         return Given(
             gateway_url=self._calls.url,
-            token=self._token,
+            token=desk.token,
             program_tools=set(box.names) - set(kits),
             kit_tools=set(kits),
             model=desk.sheet.spec.model,
@@ -237,7 +236,7 @@ class SdkRun:
 
     def _heed(self) -> None:
         """What the gateway refused the latest call for, whichever of the turn's agents made it."""
-        match self._calls.refusal(self._token):
+        match self._calls.refusal(self.desk.token):
             case CostCapExceeded() as refused:
                 self.desk.end = self.desk.end or End(refused=refused)
             case TenantPaused():
