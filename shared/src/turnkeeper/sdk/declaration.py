@@ -41,8 +41,8 @@ _OURS = {
 @dataclass(frozen=True, kw_only=True)
 class SdkAgent(Agent):
     """An agent that the Claude Agent SDK drives, in the worker: its sessions, caps, breakers, grants and audit are as
-    for every agent. Model and prompt are those of the options; ``tools`` are tools of the kit, which the program reaches
-    beside those that the options list.
+    for every agent. Model and prompt are those of the options; ``tools`` are tools of the kit, which the program
+    reaches beside those that the options list.
 
     Raises:
         ValueError: as :class:`Agent` does, and for options that are the kit's to say; the text says which.

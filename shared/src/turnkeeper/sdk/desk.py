@@ -89,5 +89,4 @@ class Desk:
 
     def catch_up(self, spent: Spent) -> None:
         """The account is what the ledger says."""
-        tally = Tally(spent.spent_nanousd, spent.in_doubt_nanousd, spent.usage)
-        self.sheet.head = elsewhere.caught_up(self.sheet.head, tally)
+        self.sheet.head = elsewhere.caught_up(self.sheet.head, Tally(spent.spent_nanousd, spent.in_doubt_nanousd))

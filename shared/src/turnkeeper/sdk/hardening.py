@@ -20,14 +20,17 @@ _RESERVED = (
 )  # fmt: skip
 #: Tools that the program has had so far. Those that are not granted are named to it as forbidden, beside the list of
 #: those that it may have and the hook that asks about each call.
+# fmt: off
 _KNOWN = frozenset(
-    (
-        "Agent AskUserQuestion Bash BashOutput CronCreate CronDelete CronList Edit EnterPlanMode EnterWorktree ExitPlanMode "
-        "ExitWorktree Glob Grep KillShell LS ListMcpResourcesTool Monitor MultiEdit NotebookEdit NotebookRead "
-        "PushNotification Read ReadMcpResourceTool RemoteTrigger SendMessage Skill SlashCommand TaskOutput TaskStop "
-        "TodoRead TodoWrite ToolSearch WebFetch WebSearch Workflow Write"
-    ).split()  # noqa: SIM905 - one a line would be a page
+    {
+        "Agent", "AskUserQuestion", "Bash", "BashOutput", "CronCreate", "CronDelete", "CronList", "Edit",
+        "EnterPlanMode", "EnterWorktree", "ExitPlanMode", "ExitWorktree", "Glob", "Grep", "KillShell", "LS",
+        "ListMcpResourcesTool", "Monitor", "MultiEdit", "NotebookEdit", "NotebookRead", "PushNotification",
+        "Read", "ReadMcpResourceTool", "RemoteTrigger", "SendMessage", "Skill", "SlashCommand", "TaskOutput",
+        "TaskStop", "TodoRead", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
+    }
 )
+# fmt: on
 #: Attempts of the program at a call that may be tried again; each is admitted by itself.
 _RETRIES = "3"
 #: The program may not wait longer for a hook. One that takes longer is a refusal.

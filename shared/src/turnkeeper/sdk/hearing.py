@@ -101,7 +101,7 @@ class Hearing:
             hash_of=turn.tools.hash_of,
             polls=turn.toolbox.polls,
         )
-        record = self._record(whole)
+        record, used = self._record(whole)
         took = int((turn.clock.monotonic() - whole.since) * 1000)
         entry = Entry(
             type="assistant",
@@ -109,7 +109,6 @@ class Hearing:
             content=tuple(whole.blocks),
             model=whole.model,
             requested_model=sheet.spec.model if sheet.spec.model != whole.model else None,
-            usage=whole.usage,
             stop_reason=whole.stop_reason,
             duration_ms=took,
             request_id=record.get("request_id"),
@@ -120,6 +119,7 @@ class Hearing:
                 elsewhere.began(sheet.head),
                 now,
                 entry,
+                used=used,
                 read_tokens=Usage.of(whole.usage).read_tokens,
                 breakers=judged.breakers,
                 took_millis=took,
@@ -136,7 +136,7 @@ class Hearing:
             self.desk.warnings.append(judged.warning)
         self._see_results()
 
-    def _record(self, whole: _Answer) -> Item:
+    def _record(self, whole: _Answer) -> tuple[Item, Usage]:
         """The call's record in the ledger, and with it what the session has spent by now. Calls of subagents may be in
         flight beside it: what is not settled yet the next entry tells."""
         desk, calls = self.desk, self.desk.means.calls
@@ -152,7 +152,7 @@ class Hearing:
         self._latest_call = max((int(record["call"]) for record in records), default=self._latest_call)
         output = int(whole.usage.get("output_tokens") or 0)
         fits = [each for each in records if int((each.get("usage") or {}).get("output_tokens", -1)) == output]
-        return fits[-1] if fits else {}
+        return (fits[-1] if fits else {}), spent.usage
 
     def _limit(self) -> None:
         head = self.desk.sheet.head

@@ -18,11 +18,10 @@ from turnkeeper.core.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """All that the session's calls have cost and used so far, by the ledger."""
+    """All that the session's calls have cost so far, by the ledger."""
 
     spent_nanousd: int
     in_doubt_nanousd: int
-    usage: Usage
 
 
 def caught_up(head: Head, tally: Tally) -> Head:
@@ -35,7 +34,6 @@ def caught_up(head: Head, tally: Tally) -> Head:
         head,
         account=replace(
             account,
-            usage=tally.usage,
             cost_nanousd=account.cost_nanousd + spent,
             in_doubt_nanousd=account.in_doubt_nanousd + doubt,
             untold_nanousd=account.untold_nanousd + spent,
@@ -50,14 +48,22 @@ def began(head: Head) -> Head:
 
 
 def answered(
-    head: Head, now: datetime, entry: Entry, *, read_tokens: int, breakers: Breakers, took_millis: int
+    head: Head, now: datetime, entry: Entry, *, used: Usage, read_tokens: int, breakers: Breakers, took_millis: int
 ) -> Change:
-    """The model has answered: an entry, written before any tool that it asks for runs."""
-    entry = telling(head, entry)
+    """The model has answered: an entry, written before any tool that it asks for runs. It tells of every call since the
+    entry before it, those of subagents among them, so that entries sum to the session.
+
+    Args:
+        used: by all calls of the session so far.
+        read_tokens: by this one.
+    """
+    account = told(head.account)
+    since = {name: max(0, getattr(used, name) - getattr(account.usage, name)) for name in Usage.model_fields}
+    entry = replace(telling(head, entry), usage=since)
     after = replace(
         head,
         steps=head.steps + 1,
-        account=replace(told(head.account), context_tokens=read_tokens),
+        account=replace(account, usage=account.usage + Usage(**since), context_tokens=read_tokens),
         turn=replace(head.turn, attempts=0, put_backs=0, breakers=breakers),
         step_millis=(*head.step_millis, took_millis)[-MAX_STEP_TIMES:],
     )
