@@ -157,7 +157,7 @@ def _prompt_text(prompt: Any) -> str:
         case {"type": "custom", "prompt": str(text)}:
             return text
         case {"type": "preset", "preset": preset, **more}:
-            return "\n".join(filter(None, (f"(the program's own prompt: {preset})", more.get("append"))))
+            return "\n".join((f"(the program's own prompt: {preset})", str(more.get("append") or ""))).strip()
         case {"type": "file"}:
             raise ValueError("system_prompt is a text: what is in a file would be no part of the agent's version")
     return "(the program's own prompt)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +160,6 @@ def _subagents(agents: Any, may: set[str]) -> Any:
 
 
 def _subagent(agent: Any, may: set[str]) -> Any:
-    if not is_dataclass(agent) or isinstance(agent, type):
-        return agent
     tools = None if agent.tools is None else [name for name in agent.tools if _is_ours(name) or tool_of(name) in may]
     ours = {"tools": tools, "permissionMode": None, "mcpServers": None, "background": False, "memory": None}
     known = {each.name for each in fields(agent)}

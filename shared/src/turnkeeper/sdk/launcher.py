@@ -43,8 +43,8 @@ def main() -> int:
     if child == 0:
         _become(leash, linux)
     quiet = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1):
-        os.dup2(quiet, number)
+    for standard in (0, 1):
+        os.dup2(quiet, standard)
     code = _wait(child, leash, woken, ends)
     _end_all(child)
     return code
@@ -124,7 +124,8 @@ def _below(top: int) -> list[int]:
                     parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
             except (OSError, IndexError, ValueError):
                 continue
-    below, found = [], {top}
+    below: list[int] = []
+    found = {top}
     while found:
         found = {pid for pid, parent in parents.items() if parent in found}
         below.extend(found)

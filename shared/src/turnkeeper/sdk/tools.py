@@ -42,7 +42,7 @@ def server_of(tools: Iterable[Tool], run: Run) -> dict[str, Any]:
         return types.ListToolsResult(tools=shown)
 
     async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        call_id = str((params.meta or {}).get(CALL_ID, ""))  # type: ignore[call-overload]  # its types know other names
+        call_id = str((params.meta or {}).get(CALL_ID, ""))
         block, outcome = await run(call_id, params.name, dict(params.arguments or {}))
         content = [_content(each, types) for each in block["content"]]
         return types.CallToolResult(content=content, is_error=outcome.is_error)
