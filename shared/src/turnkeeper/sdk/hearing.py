@@ -46,6 +46,8 @@ class Hearing:
     gate: Gate
     #: The program has ended the turn by itself: it is let finish.
     said_all: bool = False
+    #: The error that it has told last.
+    failure: Stop | None = None
     _answer: _Answer | None = None
     _results: dict[str, Block] = field(default_factory=dict)
     #: Answers of subagents that were counted.
@@ -66,7 +68,9 @@ class Hearing:
             self._hear_results([raw(block) for block in message.content], below)
         elif kind == "MirrorErrorMessage":
             self.desk.fail(Unavailable("the session's log cannot be written"))
-        elif kind == "ResultMessage" and not message.is_error:
+        elif kind == "ResultMessage" and message.is_error:
+            self.failure = self._failed(message)
+        elif kind == "ResultMessage":
             self._end(message)
 
     # ---- answers ----
@@ -245,14 +249,14 @@ class Hearing:
         self.said_all = self.desk.end is None
         self.desk.stop(Stop(reason="refusal" if message.stop_reason == "refusal" else "end_turn"))
 
-    def failed(self, subtype: str | None, status: int | None, text: str) -> End:
-        """The program has ended with an error that it tells."""
-        if subtype == "error_max_turns":
-            return End(self._iteration_limit())
-        detail = {"status_code": status, "error": self.desk.turn.redactor.redact_text(text)[:500]}
-        if subtype in (None, "success"):
-            return End(Stop(reason="provider_error", detail=detail))
-        return End(Stop(reason="internal_error", detail={**detail, "code": subtype}))
+    def _failed(self, message: Any) -> Stop:
+        if message.subtype == "error_max_turns":
+            return self._iteration_limit()
+        text = message.result or "; ".join(message.errors or ()) or message.subtype
+        detail = {"status_code": message.api_error_status, "error": self.desk.turn.redactor.redact_text(text)[:500]}
+        if message.api_error_status is not None or message.subtype == "success":
+            return Stop(reason="provider_error", detail=detail)
+        return Stop(reason="internal_error", detail={**detail, "code": message.subtype})
 
 
 #: How the SDK calls its blocks, and the API.

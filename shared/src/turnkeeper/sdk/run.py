@@ -158,14 +158,12 @@ class SdkRun:
                     self.hearing.hear(message)
                     if desk.fatal is not None or (desk.end is not None and not self.hearing.said_all):
                         return
-        except sdk.ResultError as error:
-            self._heed()
-            failed = self.hearing.failed(error.subtype, error.api_error_status, error.result or str(error))
-            desk.end = desk.end or failed
         except sdk.ClaudeSDKError as error:
+            # It ends with an error after each that it tells. Who has the money knows better why than the program does.
+            self._heed()
             text = desk.turn.redactor.redact_text(str(error))[:500]
             detail = {"error": type(error).__name__, "hint": f"The program failed: {text}"}
-            desk.stop(Stop(reason="internal_error", detail=detail))
+            desk.stop(self.hearing.failure or Stop(reason="internal_error", detail=detail))
 
     # ---- what the program is told ----
 
