@@ -73,7 +73,7 @@ class AgentDefinition:
     description: str
     prompt: str
     tools: list[str] | None = None
-    permissionMode: str | None = None  # noqa: N815 - as the SDK has it
+    permissionMode: str | None = None
 
 
 class ClaudeSDKError(Exception):
@@ -153,7 +153,9 @@ class Program:
         key = {"project_key": "-w", "session_id": options.session_id or options.resume}
         async for said in prompt:
             self.said.append(said["message"]["content"])
-            await options.session_store.append(key, [{"type": "user", "uuid": said["uuid"], "message": said["message"]}])
+            await options.session_store.append(
+                key, [{"type": "user", "uuid": said["uuid"], "message": said["message"]}]
+            )
         for step in self.turns.pop(0):
             if isinstance(step, BaseException):
                 raise step
@@ -183,7 +185,12 @@ class Program:
         await options.session_store.append(key, [_line("assistant", content)])
         for block in asked:
             result = await self._run(block, options)
-            told = {"type": "tool_result", "tool_use_id": block.id, "content": result.content, "is_error": result.is_error}
+            told = {
+                "type": "tool_result",
+                "tool_use_id": block.id,
+                "content": result.content,
+                "is_error": result.is_error,
+            }
             await options.session_store.append(key, [_line("user", [told])])
             yield UserMessage([result])
 

@@ -104,7 +104,11 @@ def test_answers_and_results_are_entries_and_their_money_is_the_sessions(folder:
     assert (entry.call, entry.request_id, entry.stop_reason) == (1, "req_1", "tool_use")
     assert [block.get("name") for block in entry.content] == [None, "note", "Bash"]
     assert len(ran) == 1
-    audit = [(record["tool"], record["outcome"]) for record in kit.sessions.audit("acme", head.session_id) if "tool" in record]
+    audit = [
+        (record["tool"], record["outcome"])
+        for record in kit.sessions.audit("acme", head.session_id)
+        if "tool" in record
+    ]
     assert audit == [("note", "ok"), ("Bash", "ok")]
     [step, _] = kit.trajectory("acme", head.session_id).steps
     assert [(call.tool, call.outcome) for call in step.calls] == [("note", "ok"), ("Bash", "ok")]
@@ -113,7 +117,9 @@ def test_answers_and_results_are_entries_and_their_money_is_the_sessions(folder:
 
 def test_what_a_role_or_a_plan_leaves_out_is_refused_and_told(folder: Path) -> None:
     policy = {**POLICY, "roles": {"writer": {"scopes": [], "denied_tools": ["Bash"]}}}
-    program = Program([[Answer("", [("mcp__turnkeeper__note", {"text": "x"}), ("Bash", {"command": "ls"})]), Answer("No.")]])
+    program = Program(
+        [[Answer("", [("mcp__turnkeeper__note", {"text": "x"}), ("Bash", {"command": "ls"})]), Answer("No.")]]
+    )
     with installed(program):
         kit = SdkKit(clerk(), program.calls, folder)
         kit._given = (kit._given[0], policy_of(policy), kit._given[2])
@@ -133,7 +139,9 @@ def test_a_hook_of_ours_that_fails_refuses(folder: Path, monkeypatch: pytest.Mon
         raise RuntimeError("broken")
 
     monkeypatch.setattr(Gate, "_refusal", broken)
-    program = Program([[Answer("", [("Bash", {"command": "ls"})]), Answer("No.")]], {"Bash": lambda _: ran.append("!") or ""})
+    program = Program(
+        [[Answer("", [("Bash", {"command": "ls"})]), Answer("No.")]], {"Bash": lambda _: ran.append("!") or ""}
+    )
     kit, head = played(program, folder)
     assert kit.told(head)[2] == ("tool_results", [("Bash", "denied")])
     assert ran == []
@@ -151,7 +159,9 @@ def test_a_log_that_cannot_be_written_runs_nothing_and_leaves_the_turn_to_others
 
     monkeypatch.setattr(gate, "DURABLE_SECONDS", 0.05)
     monkeypatch.setattr(SessionLog, "append", away)
-    program = Program([[Answer("", [("Bash", {"command": "ls"})]), Answer("No.")]], {"Bash": lambda _: ran.append("!") or ""})
+    program = Program(
+        [[Answer("", [("Bash", {"command": "ls"})]), Answer("No.")]], {"Bash": lambda _: ran.append("!") or ""}
+    )
     with installed(program):
         kit = SdkKit(clerk(), program.calls, folder)
         head = kit.intake.create(WHO, NewSession("clerk", "go", {}))
@@ -193,9 +203,7 @@ def _cap() -> CostCapExceeded:
 @pytest.mark.parametrize(
     ("refusal", "reason"), [(_cap(), "cost_cap"), (TenantPaused("paused"), "paused"), (None, "provider_error")]
 )
-def test_an_error_of_a_call_is_told_as_what_the_gateway_refused_it_for(
-    folder: Path, refusal: Any, reason: str
-) -> None:
+def test_an_error_of_a_call_is_told_as_what_the_gateway_refused_it_for(folder: Path, refusal: Any, reason: str) -> None:
     error = ResultMessage(is_error=True, result="API Error: 402", api_error_status=402)
     program = Program([[Answer("", [("Read", {"file_path": "a"})]), error]], {"Read": lambda _: "text"})
     program.calls.refused = refusal if isinstance(refusal, TenantPaused) else None

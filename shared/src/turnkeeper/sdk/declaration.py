@@ -102,19 +102,13 @@ class SdkAgent(Agent):
         return (*super().all_tools(), *(_of_the_program(name, self.scopes.get(name, ())) for name in self._named()))
 
     def program(self) -> dict[str, Any] | None:
-        told = {name: value for name in _TOLD if (value := _json(_said(self.options, name)))}
-        servers = {name: _json(server).get("type", "stdio") for name, server in self._servers().items()}
-        rules = sorted(rule for rule in _said(self.options, "allowed_tools") or () if "(" in rule)
-        return {
-            "engine": ENGINE,
-            **told,
-            **({"servers": servers} if servers else {}),
-            **({"rules": rules} if rules else {}),
+        options = self.options
+        told = {
+            **{name: _json(_said(options, name)) for name in _TOLD},
+            "servers": sorted(_said(options, "mcp_servers") or {}),
+            "rules": sorted(rule for rule in _said(options, "allowed_tools") or () if "(" in rule),
         }
-
-    def _servers(self) -> Mapping[str, Any]:
-        servers: Mapping[str, Any] = _said(self.options, "mcp_servers") or {}
-        return servers
+        return {"engine": ENGINE, **{name: value for name, value in told.items() if value}}
 
 
 def tool_of(rule: str) -> str | None:

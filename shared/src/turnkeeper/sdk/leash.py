@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from turnkeeper.runtime.store import keys
+
 _PR_SET_DUMPABLE = 4
 
 
@@ -53,7 +55,7 @@ class Workspace:
     @property
     def _folder(self) -> Path:
         # By a hash, so that no name of a tenant leads elsewhere; and always the same, since the program goes by it.
-        name = hashlib.sha256(f"{self.tenant_id}/{self.session_id}".encode()).hexdigest()[:24]
+        name = hashlib.sha256(keys.session_pk(self.tenant_id, self.session_id).encode()).hexdigest()[:24]
         return self.root / name
 
     @property

@@ -46,7 +46,7 @@ class SdkRun:
     def __init__(self, means: Means, turn: Turn, agent: SdkAgent) -> None:
         head = turn.sheet.head
         #: What the program knows the session by.
-        self.id = str(uuid.uuid5(_NAMES, f"{head.tenant_id}/{head.session_id}"))
+        self.id = str(uuid.uuid5(_NAMES, keys.session_pk(head.tenant_id, head.session_id)))
         self.workspace = Workspace(means.folder, head.tenant_id, head.session_id)
         self._calls = means.calls
         self._agent = agent
