@@ -26,7 +26,7 @@ from tests.support.model_calls import (
     text,
     tool,
 )
-from tests.support.scripted_api import Script, answer, one, reset, scripted, sse, stream
+from tests.support.scripted_api import Script, amazon_event, answer, one, reset, scripted, sse, stream
 from turnkeeper.adapters.anthropic_model import AnthropicModel
 from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.core.admission import MAX_DEPTH
@@ -479,7 +479,7 @@ def test_bedrock_sends_the_models_name_as_it_is_and_reads_its_event_stream(monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
-    wire = b"".join(_amazon_event(event) for event in HELLO)
+    wire = b"".join(amazon_event(event) for event in HELLO)
     with scripted(stream([wire[:50], wire[50:]]), stream([wire[:300]])) as api:
         model = AnthropicModel(None, api.url, "bedrock")
         reply = model.call(request(model="eu.anthropic.claude-sonnet-5-5-v1:0"), timeout_seconds=10)
@@ -500,7 +500,7 @@ def test_bedrock_is_sent_its_own_name_of_a_model_and_nothing_where_it_has_none(m
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
-    with scripted(stream([b"".join(_amazon_event(event) for event in HELLO)])) as api:
+    with scripted(stream([b"".join(amazon_event(event) for event in HELLO)])) as api:
         model = AnthropicModel(None, api.url, "bedrock")
         model.call(request(model="claude-haiku-4-5"), timeout_seconds=10)
         with pytest.raises(ProviderError, match="Bedrock has no claude-opus-4-1") as caught:
@@ -537,20 +537,3 @@ def test_bedrock_without_credentials_or_region(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ProviderError) as caught:
         AnthropicModel(None, "http://127.0.0.1:1", "bedrock").call(request(), timeout_seconds=10)
     assert (caught.value.retryable, caught.value.certainty) == (True, "unbilled")
-
-
-def _amazon_event(event: dict[str, Any]) -> bytes:
-    import base64
-    import binascii
-    import struct
-
-    def header(name: str, value: str) -> bytes:
-        return bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-
-    headers = header(":event-type", "chunk") + header(":message-type", "event")
-    headers += header(":content-type", "application/json")
-    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
-    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
-    prelude += struct.pack(">I", binascii.crc32(prelude))
-    message = prelude + headers + payload
-    return message + struct.pack(">I", binascii.crc32(message))

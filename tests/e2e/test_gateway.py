@@ -168,12 +168,12 @@ async def with_langchain(url: str, token: str, calls: int) -> Made:
     from langchain_anthropic import ChatAnthropic
 
     made = Made()
-    chat = ChatAnthropic(model_name=MODEL, base_url=url, api_key=token, max_tokens_to_sample=200)  # type: ignore[call-arg, arg-type]
+    chat = ChatAnthropic(model_name=MODEL, base_url=url, api_key=token, max_tokens_to_sample=200)  # type: ignore[call-arg]
 
     async def call() -> None:
         try:
             answer = await chat.ainvoke(QUESTION)
-            usage: Any = answer.usage_metadata  # type: ignore[attr-defined]
+            usage: Any = answer.usage_metadata
             made.usages.append({name: usage[name] for name in ("input_tokens", "output_tokens")})
         except anthropic.APIStatusError as error:
             made.refusals.append(error)

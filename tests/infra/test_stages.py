@@ -153,7 +153,7 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
         ({**JWT, "vpc_id": PRIVATE_NETWORK["vpc_id"]}, "vpc_id needs vpc_subnet_ids"),
         ({**JWT, "vpc_subnet_ids": PRIVATE_NETWORK["vpc_subnet_ids"]}, "vpc_subnet_ids needs vpc_id"),
         ({**JWT, **PRIVATE_NETWORK, "nat_gateways": "2"}, "nat_gateways is about a network of the kit's own"),
-        ({**JWT, **PRIVATE_NETWORK, "vpc_cidr": ""}, "vpc_endpoints in an existing network need vpc_cidr"),
+        ({**JWT, **PRIVATE_NETWORK, "vpc_cidr": ""}, "vpc_endpoints in an existing network needs vpc_cidr"),
         ({**JWT, "cors_origins": "*"}, r"cors_origins\.0 must be an origin"),
         ({**JWT, "domain_name": "api.example.com"}, "domain_name and certificate_arn go together"),
         ({**JWT, "web_acl_arn": EDGE["web_acl_arn"]}, "web_acl_arn needs domain_name"),

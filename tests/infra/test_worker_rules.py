@@ -67,7 +67,7 @@ def growing_only_adds_what_holds_what_waits(templates: Templates) -> Iterator[st
     scaling = Scaling.of(templates)
     for alarm in scaling.alarms:
         for policy in (scaling.policies[id] for id in alarm.policies):
-            if {adjustment for _, _, adjustment in policy.steps} == {0}:
+            if _rests(scaling, alarm):
                 continue
             if policy.kind != "ChangeInCapacity" or min(adjustment for _, _, adjustment in policy.steps) <= 0:
                 yield f"{policy.id} can lower the number of tasks"
@@ -93,8 +93,10 @@ def resting_ends_all_tasks_when_nothing_is_there(templates: Templates) -> Iterat
         yield f"{len(resting)} alarms rest"
     for alarm in resting:
         kinds = {scaling.policies[id].kind for id in alarm.policies}
-        if kinds != {"ExactCapacity"} or scaling.least != 0:
-            yield f"{alarm.id} does not get to zero"
+        # Who serves the gateway has to be there.
+        least = 1 if list(of_type(templates["Worker"], "AWS::ElasticLoadBalancingV2::LoadBalancer")) else 0
+        if kinds != {"ExactCapacity"} or scaling.least != least:
+            yield f"{alarm.id} does not get to {least}"
         names_of = {name: id for id, (_, name, _) in alarm.series.items()}
         waiting, in_hand = "ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"
 
@@ -149,7 +151,12 @@ def those_who_scale_agree_on_the_numbers(templates: Templates) -> Iterator[str]:
 
 
 def _rests(scaling: Scaling, alarm: Alarm) -> bool:
-    return all(adjustment == 0 for id in alarm.policies for _, _, adjustment in scaling.policies[id].steps)
+    policies = [scaling.policies[id] for id in alarm.policies]
+    return all(
+        adjustment == scaling.least and (adjustment == 0 or policy.kind == "ExactCapacity")
+        for policy in policies
+        for _, _, adjustment in policy.steps
+    )
 
 
 def _list(value: Any) -> list[Any]:

@@ -34,6 +34,7 @@ RESTORED = {
     "table_name": "turnkeeper-restored",
     "table_stream_arn": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/turnkeeper-restored/stream/2026-11-25T00:00:00.000",
 }
+CERTIFICATE_ARN = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1234abcd-12ab-34cd-56ef-1234567890ab"
 EDGE = {
     "domain_name": "api.example.com",
     "certificate_arn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1234abcd-12ab-34cd-56ef-1234567890ab",
@@ -87,6 +88,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "cors_origins": "https://app.example.com,http://localhost:3000",
         "turn_concurrency": "300",
     },
+    "prod-gateway": {**JWT, "gateway_certificate_arn": CERTIFICATE_ARN},
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import socket
 import struct
@@ -42,6 +44,21 @@ def one(event: dict[str, Any] | bytes) -> bytes:
     if isinstance(event, bytes):
         return event
     return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+
+
+def amazon_event(event: dict[str, Any]) -> bytes:
+    """An event as Amazon Bedrock streams it."""
+
+    def header(name: str, value: str) -> bytes:
+        return bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+
+    headers = header(":event-type", "chunk") + header(":message-type", "event")
+    headers += header(":content-type", "application/json")
+    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    prelude += struct.pack(">I", binascii.crc32(prelude))
+    message = prelude + headers + payload
+    return message + struct.pack(">I", binascii.crc32(message))
 
 
 def head(status: int = 200, headers: dict[str, str] | None = None, content_type: str = "text/event-stream") -> bytes:

@@ -223,6 +223,11 @@ class Config(BaseModel):
         | None
     ) = None
     """What looks at requests before the API does."""
+    gateway_certificate_arn: (
+        Annotated[str, shaped(r"arn:[^:\s]+:acm:[^:\s]+:\d{12}:certificate/\S+", "a certificate's ARN")] | None
+    ) = None
+    """Serve the gateway (docs/gateway.md) inside the network, behind a load balancer with this certificate. One task of
+    the worker then always runs."""
     permissions_boundary_arn: Annotated[str, shaped(ARN.format(service="iam"), "a policy's ARN")] | None = None
     """The permissions boundary of every role, where an account demands one."""
     fetch_contents: Annotated[bool, BeforeValidator(switch)] = True
@@ -348,8 +353,9 @@ def _check_network(config: Config) -> None:
         raise ValueError("vpc_id needs vpc_subnet_ids: where in the network do the runners stand?")
     if config.nat_gateways:
         raise ValueError("nat_gateways is about a network of the kit's own; leave it out with vpc_id")
-    if config.vpc_endpoints and not config.vpc_cidr:
-        raise ValueError("vpc_endpoints in an existing network need vpc_cidr: who may call them?")
+    for name in ("vpc_endpoints", "gateway_certificate_arn"):
+        if getattr(config, name) and not config.vpc_cidr:
+            raise ValueError(f"{name} in an existing network needs vpc_cidr: who may call it?")
 
 
 def _check_edge(config: Config) -> None:

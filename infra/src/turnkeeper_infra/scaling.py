@@ -36,8 +36,8 @@ _MINUTE = cdk.Duration.minutes(1)
 
 
 class WorkerScaling(Construct):
-    """Steps from 0 to `most_tasks`. Growing only adds and resting only ends all, so that neither undoes what the other,
-    or the code, has asked for."""
+    """Steps from 0 to `most_tasks`. Growing only adds and resting only ends all but the least, so that neither undoes
+    what the other, or the code, has asked for."""
 
     def __init__(
         self,
@@ -48,10 +48,12 @@ class WorkerScaling(Construct):
         queue: sqs.IQueue,
         most_tasks: int,
         slots: int,
+        least_tasks: int = 0,
     ) -> None:
-        """`slots` is how many messages a task works on at once."""
+        """`slots` is how many messages a task works on at once; `least_tasks` run at rest."""
         super().__init__(scope, id)
-        self._target = service.auto_scale_task_count(min_capacity=0, max_capacity=most_tasks)
+        self._least = least_tasks
+        self._target = service.auto_scale_task_count(min_capacity=least_tasks, max_capacity=most_tasks)
         self._waiting = queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
         self._grow(most_tasks, slots)
         self._rest(service, queue)
@@ -90,7 +92,7 @@ class WorkerScaling(Construct):
             adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
             cooldown=cdk.Duration.seconds(REST_COOLDOWN_SECONDS),
         )
-        policy.add_adjustment(adjustment=0, lower_bound=0)
+        policy.add_adjustment(adjustment=self._least, lower_bound=0)
         idle = cloudwatch.MathExpression(
             # Messages in hand are reported only while there are some, so none reported are none. Waiting ones are
             # reported always: where they are not, the expression has no value, and nothing is ended.
@@ -104,16 +106,22 @@ class WorkerScaling(Construct):
                 "tasks": service.metric_cpu_utilization(period=_MINUTE, statistic="SampleCount"),
             },
         )
-        self._alarm("TasksIdle", idle, minutes=REST_MINUTES, policy=policy)
+        self._alarm("TasksIdle", idle, minutes=REST_MINUTES, policy=policy, threshold=self._least + 1)
 
     def _alarm(
-        self, id: str, metric: cloudwatch.IMetric, *, minutes: int, policy: autoscaling.StepScalingAction
+        self,
+        id: str,
+        metric: cloudwatch.IMetric,
+        *,
+        minutes: int,
+        policy: autoscaling.StepScalingAction,
+        threshold: int = 1,
     ) -> None:
         cloudwatch.Alarm(
             self,
             id,
             metric=metric,
-            threshold=1,
+            threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             evaluation_periods=minutes,
             # Not knowing is no reason to change anything.

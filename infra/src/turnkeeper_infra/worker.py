@@ -11,6 +11,7 @@ from turnkeeper_infra import names, setting_keys
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import common_settings, model_settings
+from turnkeeper_infra.gateway import PORT, GatewayDoor
 from turnkeeper_infra.grants import Grants
 from turnkeeper_infra.image import worker_image
 from turnkeeper_infra.logs import count_failed_wakes, log_group
@@ -49,6 +50,8 @@ class WorkerStack(cdk.Stack):
         )
         task = self._task(cluster)
         self.service = self._service(network, cluster, task)
+        if config.gateway_certificate_arn is not None:
+            GatewayDoor(self, "Gateway", config=config, network=network, service=self.service)
         ProvenImage(self, "ProvenImage", config=config, task=task, service=self.service)
         WorkerScaling(
             self,
@@ -57,6 +60,7 @@ class WorkerStack(cdk.Stack):
             queue=state.queue,
             most_tasks=config.worker_max_tasks,
             slots=config.worker_concurrency,
+            least_tasks=1 if config.gateway_certificate_arn is not None else 0,
         )
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=self.service.service_name)
@@ -110,7 +114,9 @@ class WorkerStack(cdk.Stack):
                 **model_settings(self._config, self._state),
                 setting_keys.HEALTH_PORT: str(HEALTH_PORT),
                 setting_keys.SERVICE_NAME: "worker",
+                **self._gateway_settings(),
             },
+            port_mappings=[ecs.PortMapping(container_port=PORT)] if self._gateway_settings() else None,
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix="worker",
                 log_group=log,
@@ -134,6 +140,11 @@ class WorkerStack(cdk.Stack):
         execution_role = task.obtain_execution_role()
         acknowledge(execution_role, "AwsSolutions-IAM5[Resource::*]", "ecr:GetAuthorizationToken takes no resource.")
         return task
+
+    def _gateway_settings(self) -> dict[str, str]:
+        if self._config.gateway_certificate_arn is None:
+            return {}
+        return {setting_keys.GATEWAY_PORT: str(PORT), setting_keys.GATEWAY_HOST: "0.0.0.0"}  # noqa: S104
 
     def _service(self, network: Network, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
         service = ecs.FargateService(

@@ -336,7 +336,7 @@ class Kit:
         return Gateway(
             till,
             Callers(self.gateway_tokens, self.clock),
-            lambda: BedrockProvider() if key is None else AnthropicProvider(key, settings.model_url),
+            lambda: BedrockProvider(settings.model_url) if key is None else AnthropicProvider(key, settings.model_url),
         )
 
     @cached_property

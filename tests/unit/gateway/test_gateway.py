@@ -20,8 +20,10 @@ from starlette.responses import JSONResponse, Response
 
 from tests.support.gateway import MODEL, REAL_KEY, Rig, served, serving
 from tests.support.money import TENANT
+from tests.support.scripted_api import amazon_event, answer, scripted, stream
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost
+from turnkeeper.gateway.provider import BedrockProvider
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.store import keys
 
@@ -350,6 +352,54 @@ def want_of(rig: Rig) -> Any:
     from turnkeeper.runtime.store.treasury import Want
 
     return Want(rig.gateway.till.prices.rates(MODEL, {}), 100, 100)
+
+
+# ---- Bedrock ----
+
+
+def test_bedrock_answers_in_the_apis_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its streams have the same events; its refusals are errors as the API has them; its usage is settled."""
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_REGION", "eu-west-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    usage = {"input_tokens": 25, "output_tokens": 42}
+    script = (
+        stream([b"".join(amazon_event(event) for event in EVENTS)]),
+        stream([amazon_event(EVENTS[0])]),
+        answer(200, ANSWER),
+        answer(429, {"message": "Too many tokens"}),
+    )
+    with scripted(*script) as api, served(api.url, provider=lambda: BedrockProvider(api.url)) as rig:
+        client = rig.client()
+        with client.messages.stream(**HELLO) as told:
+            assert "".join(told.text_stream) == "Hello"
+            final = told.get_final_message().usage
+            assert {name: getattr(final, name) for name in usage} == usage
+        assert post(rig, {**HELLO, "stream": True}).text.startswith("event: message_start\ndata: {")
+        assert client.messages.create(**HELLO).content[0].to_dict()["text"] == "ok"
+        with pytest.raises(anthropic.RateLimitError, match="Too many tokens"):
+            client.messages.create(**HELLO)
+        with pytest.raises(anthropic.BadRequestError, match="Bedrock has no"):
+            client.messages.create(**{**HELLO, "model": "claude-opus-4-1"})
+        rig.wait_for(lambda: not rig.calls("pending"))
+        assert [call["state"] for call in rig.calls()] == ["settled", "in_doubt", "settled", "voided", "voided"]
+        assert api.seen[0].line.split()[1] == f"/model/global.anthropic.{MODEL}/invoke-with-response-stream"
+        assert api.seen[2].line.split()[1] == f"/model/global.anthropic.{MODEL}/invoke"
+        assert api.seen[0].headers["authorization"].startswith("AWS4-HMAC-SHA256")
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "message_start", "message": {**ANSWER, "content": [], "usage": {"input_tokens": 25, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 42}},
+    {"type": "message_stop"},
+]  # fmt: skip
 
 
 # ---- leases ----

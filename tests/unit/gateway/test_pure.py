@@ -125,6 +125,21 @@ def test_what_leads_to_other_money_is_not_known(name: str) -> None:
         asked({**BODY, name: None})
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "container_upload", "file_id": "file_1"},
+        {"type": "tool_result", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]},
+    ],
+)
+def test_a_file_at_the_provider_may_be_anybodys(block: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="files of all tenants"):
+        asked({**BODY, "messages": [{"role": "user", "content": [block]}]})
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {"source": {"type": "file"}}}
+    assert asked({**BODY, "messages": [{"role": "assistant", "content": [call]}]})
+
+
 def test_dearer_is_reckoned_dearer() -> None:
     plain, hour, fast = (
         BundledPrices().rates(MODEL, asked({**BODY, **more}).options).input_nanousd

@@ -18,7 +18,9 @@ from turnkeeper.core.tools import tool
 from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.purses import CALL_SECONDS
 from turnkeeper.runtime.store.tenants import Tenants, audit_records
+from turnkeeper.runtime.store.treasury import Want
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 
@@ -398,3 +400,32 @@ def test_one_sweep_erases_a_few(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch)
     assert kit.head(dead.session_id).lease.owner is None
     assert sweep(kit)["expired"] == 2
     assert {kit.head(head.session_id).status for head in heads} == {"erased"}
+
+
+# ---- calls of the gateway ----
+
+
+def test_calls_of_a_gateway_that_is_gone_are_doubted(kit: MemoryKit) -> None:
+    _, token = kit.gateway_tokens.mint("acme", "ann", actor="ops")
+    want = Want(kit.prices.rates("claude-sonnet-5-5", {}), 100, 100)
+    kit.purses.beat()
+    call = kit.purses.reserve(token.purse, kit.tenants.terms("acme"), want)
+    kit.clock.advance(50)  # type: ignore[attr-defined]
+    kit.purses.beat()
+    kit.clock.advance(20)  # type: ignore[attr-defined]
+    assert sweep(kit) == {}  # It is due, but its process lives.
+    kit.clock.advance(60)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"doubted": 1}
+    assert sweep(kit) == {}
+    spent = kit.purses.spent("acme", token.id)
+    amount = call.reservation.amount_nanousd
+    assert (spent.spent_nanousd, spent.in_doubt_nanousd, spent.reserved_nanousd) == (amount, amount, 0)
+
+
+def test_a_call_that_its_own_process_forgot_is_doubted_in_the_end(kit: MemoryKit) -> None:
+    _, token = kit.gateway_tokens.mint("acme", "ann", actor="ops")
+    want = Want(kit.prices.rates("claude-sonnet-5-5", {}), 100, 100)
+    kit.purses.reserve(token.purse, kit.tenants.terms("acme"), want)
+    kit.clock.advance(CALL_SECONDS + 601)  # type: ignore[attr-defined]
+    kit.purses.beat()
+    assert sweep(kit) == {"doubted": 1}

@@ -223,6 +223,15 @@ def created(process: Process, authorizer: Mapping[str, Any]) -> Response:
     return answered(FrontDoor(process.kit), made)
 
 
+def gateway_server(argument: str) -> Callable[[Process], object]:
+    def ask(process: Process) -> object:
+        with mock.patch("turnkeeper.gateway.server.GatewayServer") as server:
+            worker_process.gateway_of(process.kit)
+        return server.call_args.kwargs[argument] if server.called else None
+
+    return ask
+
+
 def heads_in(memory: MemoryTable) -> list[Item]:
     return [item for item in memory.snapshot() if item["sk"] == "HEAD"]
 
@@ -317,6 +326,9 @@ ROWS: Mapping[str, Row] = {
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
+    "gateway_port": Row(gateway_server("port"), {"7": 7, "0": 0, "": None}),
+    "gateway_host": Row(gateway_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}, {"gateway_port": "0"}),
+    "gateway_wait_seconds": Row(lambda process: process.kit.gateway.till.wait_seconds, {"5": 5.0, "": 30.0}),
     "fetch_contents": Row(guards_contents, {"": True, "true": True, "false": False}),
     "tool_secrets": Row(
         tool_secrets, {'{{"crm": "one"}}': ["one"], '{{"crm": "two", "db": "three"}}': ["two"], "": []}

@@ -60,6 +60,7 @@ def library_patterns() -> tuple[tuple[Pattern[str], str], ...]:
 _TOKENS: Final = (
     ("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{6,}"),
     ("api_key", r"sk-(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,}"),
+    ("gateway_token", r"tkgw\.[A-Za-z0-9_-]{1,300}\.[A-Za-z0-9_-]{1,60}\.[A-Za-z0-9_-]{8,}|tkgl\.[A-Za-z0-9_-]{20,}"),
     ("stripe_key", r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/]{16,}"),
     ("github_token", r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"),
     ("slack_token", r"xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}|xoxe\.[A-Za-z0-9.-]{10,}"),

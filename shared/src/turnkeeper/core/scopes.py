@@ -14,7 +14,8 @@ from typing import Final, Literal, get_args
 from turnkeeper.core.periods import Period
 
 Scope = Literal["task", "user_daily", "user_monthly", "tenant_monthly", "agent_daily"]
-#: Whose money a scope counts. A task's is counted in the session's own head, all others in counters of the tenant.
+#: Whose money a scope counts. A task's is counted in the session's own head, or in an item of its own where many calls
+#: are in flight at a time; all others in counters of the tenant.
 Holder = Literal["task", "user", "agent", "tenant"]
 
 
@@ -82,7 +83,7 @@ SCOPES: Final = _checked(
 # ---- for people ----
 
 _HOLDS: Mapping[Holder, str] = {
-    "task": "one session, over all its turns",
+    "task": "one session, over all its turns; one token of the gateway",
     "user": "one user of one tenant",
     "agent": "one agent of one tenant, all its users together",
     "tenant": "one tenant",
@@ -94,7 +95,8 @@ def documentation() -> str:
     """The scopes as a table in Markdown."""
     lines = ["| scope | holds | counted in | starts anew | in a plan |", "|---|---|---|---|---|"]
     for row in SCOPES.values():
-        kept_in = "the session's head" if row.holder == "task" else "1 to 32 shards" if row.sharded else "one item"
+        task = "the session's head; a token's item"
+        kept_in = task if row.holder == "task" else "1 to 32 shards" if row.sharded else "one item"
         counted = f"{kept_in}, where there is a cap" if row.only_where_capped else kept_in
         plan = f"`{row.plan_key}`{'' if row.required else ', unlimited where it is left out'}"
         lines.append(f"| `{row.name}` | {_HOLDS[row.holder]} | {counted} | {_STARTS_ANEW[row.period]} | {plan} |")

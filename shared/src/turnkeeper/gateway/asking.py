@@ -28,7 +28,7 @@ FIELDS = (PRICED_OPTIONS | _PROMPT) - _NOT_FROM_OUTSIDE
 #: left out: who knows what they cost.
 _BETAS = re.compile(
     r"(advanced-tool-use|claude-code|compact|computer-use|context-1m|context-management|effort"
-    r"|extended-cache-ttl|fast-mode|files-api|fine-grained-tool-streaming|interleaved-thinking|max-tokens-3-5-sonnet"
+    r"|extended-cache-ttl|fast-mode|fine-grained-tool-streaming|interleaved-thinking|max-tokens-3-5-sonnet"
     r"|memory|message-\w+|mid-conversation-[\w-]+|model-context-window-exceeded|output-128k|pdfs|per-(message|turn)-\w+"
     r"|prompt-caching|prompt-caching-scope|redact-thinking|search-result\w*|structured-outputs|summarize-\w+"
     r"|thinking-[\w-]+?|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
@@ -111,6 +111,9 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
     _must_be(body, "messages", _is_objects(body.get("messages")) and bool(body["messages"]), "a list of messages")
     _must_be(body, "tools", _is_objects(body.get("tools", [])), "a list of tools")
     _must_be(body, "stream", isinstance(body.get("stream", False), bool), "true or false")
+    if _names_files(body["messages"]):
+        why = "files of all tenants are in one place at the provider: send the content itself"
+        raise invalid(f"messages: {why}.", "messages", why)
     betas = tuple(
         beta for part in headers.get("anthropic-beta", "").split(",") if _BETAS.fullmatch(beta := part.strip())
     )
@@ -174,6 +177,16 @@ def _is_count(value: Any) -> bool:
 
 def _is_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _names_files(value: Any) -> bool:
+    """A block that stands for a file at the provider. What only looks like one, as in the arguments of a call, is
+    text."""
+    if isinstance(value, dict):
+        if value.get("type") in ("file", "container_upload"):
+            return True
+        return any(_names_files(value[name]) for name in ("content", "source") if name in value)
+    return isinstance(value, list) and any(map(_names_files, value))
 
 
 def _mentions_one_hour(value: Any) -> bool:

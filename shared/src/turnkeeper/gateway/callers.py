@@ -105,11 +105,11 @@ class Callers:
         with self._lock:
             return self._leases.pop(token)
 
-    def caller(self, headers: Mapping[str, str]) -> Caller:
-        """May read the table.
+    def caller(self, headers: Mapping[str, str]) -> Caller | None:
+        """Who it is, as far as this process remembers; ``None`` where the table has to be read.
 
         Raises:
-            Unauthenticated: no token, or none of ours.
+            Unauthenticated: no token.
             Forbidden: it is valid no more.
         """
         text = _shown(headers)
@@ -119,23 +119,34 @@ class Callers:
             if lease is None:
                 raise Forbidden("the session's runner has let it go")
             return Caller(lease.purse, {}, lease)
-        token = self._known(text)
+        with self._lock:
+            read_at, token = self._remembered.get(_digest(text), (0.0, None))
+        if token is None or self._clock.monotonic() - read_at >= _REMEMBERED_SECONDS:
+            return None
+        return self._holding(token)
+
+    def read(self, headers: Mapping[str, str]) -> Caller:
+        """Who it is, read from the table.
+
+        Raises:
+            Unauthenticated: no token, or none of ours.
+            Forbidden: it is valid no more.
+        """
+        text, now = _shown(headers), self._clock.monotonic()
+        token = self._tokens.check(text)
+        with self._lock:
+            self._remembered[_digest(text)] = now, token
+            while len(self._remembered) > _MOST_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return self._holding(token)
+
+    def _holding(self, token: GatewayToken) -> Caller:
         token.check(self._clock.now())
         return Caller(token.purse, {"label": token.label} if token.label else {})
 
-    def _known(self, text: str) -> GatewayToken:
-        digest = hashlib.sha256(text.encode()).digest()
-        now = self._clock.monotonic()
-        with self._lock:
-            read_at, token = self._remembered.get(digest, (0.0, None))
-        if token is not None and now - read_at < _REMEMBERED_SECONDS:
-            return token
-        token = self._tokens.check(text)
-        with self._lock:
-            self._remembered[digest] = now, token
-            while len(self._remembered) > _MOST_REMEMBERED:
-                self._remembered.popitem(last=False)
-        return token
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _shown(headers: Mapping[str, str]) -> str:

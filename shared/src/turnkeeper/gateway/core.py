@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from turnkeeper.core.errors import ProviderError, TenantPaused, TurnkeeperError
 from turnkeeper.core.session import Head
@@ -74,7 +75,8 @@ class Gateway:
     # ---- for whoever serves it; all of it in one loop ----
 
     async def caller(self, headers: dict[str, str]) -> Caller:
-        return await self.till.in_thread(lambda: self._callers.caller(headers))
+        known = self._callers.caller(headers)
+        return known if known is not None else await self.till.in_thread(partial(self._callers.read, headers))
 
     async def count(self, caller: Caller, asked: Asked) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body. It costs nothing, so nothing is reserved. Raises TenantPaused, ProviderError."""

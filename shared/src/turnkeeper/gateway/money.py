@@ -66,6 +66,14 @@ class Call:
 
 
 @dataclass
+class Wanted:
+    """What a call asks for, and how it begins."""
+
+    want: Want
+    beginnings: list[bytes]
+
+
+@dataclass
 class Failure:
     """Why there is no whole answer."""
 
@@ -143,14 +151,18 @@ class Till:
         """
         give_up_at = self.clock.monotonic() + self.wait_seconds
         began, tries = self.clock.monotonic(), 0
-        wanted: tuple[Want, list[bytes]] | None = None
+        wanted: list[Wanted] = []
+
+        def reserve(waited_ms: int) -> Call:
+            if not wanted:
+                wanted.append(self._want(caller, asked))
+            want = wanted[0]
+            return Call(caller, asked, self._reserve(caller, asked, want.want, waited_ms), want.beginnings)
+
         while True:
             waited_ms = int((self.clock.monotonic() - began) * 1000) if tries else 0
             try:
-                if wanted is None:
-                    wanted = await self.in_thread(lambda: self._want(caller, asked))
-                want, beginnings = wanted
-                admitted = await self.in_thread(partial(self._reserve, caller, asked, want, waited_ms))
+                call = await self.in_thread(partial(reserve, waited_ms))
             except CostCapExceeded as refused:
                 if not refused.contended or self.clock.monotonic() >= give_up_at:
                     raise
@@ -160,25 +172,26 @@ class Till:
             else:
                 # What was given back may be enough for more than one.
                 self.room.free(caller.tenant_id)
-                return Call(caller, asked, admitted, beginnings)
+                return call
             if await gone():
                 raise ClientGone
             pause = (0.05 + 0.95 * random.random()) * min(0.1 * 2 ** min(tries, 5), 2.0)  # noqa: S311 - no secret
             await self.room.wait(caller.tenant_id, pause)
             tries += 1
 
-    def _want(self, caller: Caller, asked: Asked) -> tuple[Want, list[bytes]]:
+    def _want(self, caller: Caller, asked: Asked) -> Wanted:
         rates = self.prices.rates(asked.model, asked.options)
         beginnings = beginnings_of(asked.body, asked.betas)
         uses = asked.server_uses
         bound = self.contexts.bound(caller.purse.name, asked.body, beginnings)
         count = self._counting(asked, bound, rates)
-        return Want(
+        want = Want(
             rates,
             _sampled(count() if bound is None else bound, uses),
             asked.max_tokens,
             None if bound is None else lambda: _sampled(count(), uses),
-        ), beginnings
+        )
+        return Wanted(want, beginnings)
 
     def _counting(self, asked: Asked, bound: int | None, rates: Rates) -> Callable[[], int]:
         otherwise = bound if bound is not None else rates.window or MAX_INPUT_TOKENS

@@ -141,7 +141,8 @@ class BedrockProvider:
     """Through the SDK's client for Bedrock. Its streams are another protocol: each event is told again as the API would
     tell it, so a stream has the same events but not the same bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_url: str | None = None) -> None:
+        self._base_url = base_url
         self._client: anthropic.AsyncAnthropicBedrock | None = None
 
     async def ask(self, path: str, asked: Asked, body: bytes) -> Answer:
@@ -190,7 +191,7 @@ class BedrockProvider:
         if self._client is None:
             import anthropic
 
-            self._client = anthropic.AsyncAnthropicBedrock(max_retries=0)
+            self._client = anthropic.AsyncAnthropicBedrock(base_url=self._base_url, max_retries=0)
         return self._client
 
 

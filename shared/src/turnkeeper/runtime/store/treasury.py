@@ -23,20 +23,18 @@ from turnkeeper.core.ledger import (
     Reservation,
     ScopeState,
     Shard,
-    affordable_tokens,
-    bound_nanousd,
     iso,
     moves_into,
     refusing_scope,
     useful_tokens,
 )
-from turnkeeper.core.money import parse_usd
 from turnkeeper.core.policy import Terms, task_cap
-from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
+from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, Rates, StoreBusy, Table, Update
+from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, StoreBusy, Table, Update
 from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store import counters, keys
+from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.tenants import Tenants
 
 T = TypeVar("T")
@@ -53,72 +51,6 @@ class CountersRefused(TurnkeeperError):
     def __init__(self, items: Mapping[Counter, Item | None]) -> None:
         super().__init__("a counter does not admit the reservation")
         self.items = dict(items)
-
-
-@dataclass(slots=True)
-class Want:
-    """What a call asks for. ``input_tokens`` is a cheap upper bound; ``count`` asks the provider for a closer one,
-    and is called once, only when the cheap one does not fit."""
-
-    rates: Rates
-    input_tokens: int
-    max_tokens: int
-    count: Callable[[], int] | None = None
-
-    def amount(self, max_tokens: int) -> int:
-        rates = self.rates
-        return bound_nanousd(
-            self.input_tokens, max_tokens, rates.input_nanousd, rates.output_nanousd, rates.fixed_nanousd
-        )
-
-    def affordable(self, budget: int) -> int:
-        rates = self.rates
-        return affordable_tokens(
-            budget, self.input_tokens, rates.input_nanousd, rates.output_nanousd, rates.fixed_nanousd
-        )
-
-    def look_closer(self) -> bool:
-        """Replace the cheap bound by the provider's count, once. True where that made it smaller."""
-        if self.count is None:
-            return False
-        before, self.input_tokens = self.input_tokens, min(self.input_tokens, self.count())
-        self.count = None
-        return self.input_tokens < before
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who asks for money for one call: a session of the kit's own, or a token or session at the gateway."""
-
-    payer: Payer
-    #: Of the session or token: says which shard is its home.
-    name: str
-    #: Number of the call in the holder's ledger.
-    call: int
-    #: What the task may cost by its own word; the plan's may be tighter.
-    task_limit: int | None
-    #: Spent and reserved of the task, where its head knows exactly; ``None`` where an item of its own counts it.
-    in_head: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, head: Head) -> Holder:
-        account, own = head.account, head.limits.task_usd
-        return cls(
-            counters.payer_of(head),
-            head.session_id,
-            account.calls + 1,
-            parse_usd(own) if own is not None else None,
-            (account.cost_nanousd, account.reserved_nanousd),
-        )
-
-    def caps(self, terms: Terms) -> Caps:
-        """The caps that admit its calls."""
-        return terms.caps.with_task(self.task_limit)
-
-    def periods(self, caps: Caps, now: datetime) -> dict[Scope, str]:
-        """The scopes in whose counters its calls are reserved."""
-        own: dict[Scope, str] = {"task": ""} if self.in_head is None else {}
-        return {**own, **caps.periods(self.payer.agent, now)}
 
 
 @dataclass(frozen=True, slots=True)
