@@ -209,7 +209,11 @@ class Program:
             return ToolResultBlock(block.id, text, is_error=bool(done.is_error))
         if block.name not in self.world:
             return ToolResultBlock(block.id, f"No such tool: {block.name}", is_error=True)
-        return ToolResultBlock(block.id, self.world[block.name](block.input))
+        done_with = self.world[block.name](block.input)
+        for matcher in options.hooks["PostToolUse"]:
+            for hook in matcher.hooks:
+                await hook(data, block.id, None)
+        return ToolResultBlock(block.id, done_with)
 
 
 def _line(kind: str, content: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from turnkeeper.core.breakers import Call
 from turnkeeper.core.errors import TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import OUTCOME, Stop, ToolOutcome
+from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, all_text_of, answer
 from turnkeeper.runtime.toolbox import Answer, Step
 from turnkeeper.sdk.declaration import kit_name
@@ -43,6 +44,8 @@ class Passed:
 class Gate:
     desk: Desk
     passed: dict[str, Passed] = field(default_factory=dict)
+    #: Those that the program then ran: its own rules may have refused them still.
+    ran: set[str] = field(default_factory=set)
     #: Answers that are known before the program tells them: of calls that were refused, and of the kit's own tools.
     answers: dict[str, Answer] = field(default_factory=dict)
     #: Calls of subagents that have no answer yet.
@@ -122,6 +125,20 @@ class Gate:
                 return False
             await asyncio.sleep(_LOOK_SECONDS)
         return not desk.given_up()
+
+    async def saw(self, data: Any, tool_use_id: str | None, _context: Any) -> dict[str, Any]:
+        """PostToolUse, PostToolUseFailure: the call was made."""
+        self.ran.add(str(tool_use_id or data.get("tool_use_id")))
+        return {}
+
+    def outcome_of_failure(self, call: Block) -> Outcome:
+        """What a call that failed has come to: one that did not run was refused, by the kit or by the program's rules, or
+        did not fit."""
+        if call["id"] in self.ran or call["id"] not in self.desk.written:
+            return "error"
+        if call["id"] in self.passed or self.desk.turn.toolbox.get(call["name"]) is None:
+            return "denied"
+        return "error"
 
     # ---- the kit's own tools ----
 

@@ -225,14 +225,12 @@ class Hearing:
         return known if known is not None else self.seen(call, self._results[call["id"]])
 
     def seen(self, call: Block, result: Block) -> Answer:
-        """The answer to a call as the program tells it. A failure of one that was never let through is a refusal."""
+        """The answer to a call as the program tells it."""
         gate, turn = self.gate, self.desk.turn
         content = result.get("content")
         blocks = [text_block(content)] if isinstance(content, str) else list(content or ())
         blocks = blocks if any(block.get("text") != "" for block in blocks) else [text_block("(no content)")]
-        refused = call["id"] in self.desk.written and call["id"] not in gate.passed
-        failed: Outcome = "denied" if refused else "error"
-        outcome_told: Outcome = failed if result.get("is_error") else "ok"
+        outcome_told: Outcome = gate.outcome_of_failure(call) if result.get("is_error") else "ok"
         block, outcome = turn.toolbox.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
         return block, gate.timed(call["id"], outcome)
 

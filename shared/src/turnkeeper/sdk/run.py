@@ -87,7 +87,7 @@ class SdkRun:
             desk.stop(Stop(reason="end_turn"))
             return
         leash = self.workspace.make()
-        talking = asyncio.create_task(self._talk(content, self._given(leash, resumes=bool(known))))
+        talking = asyncio.create_task(self._talk(content, self._given(leash, resumes=bool(known)), leash))
         try:
             while not talking.done():
                 self._look()
@@ -128,7 +128,11 @@ class SdkRun:
             leash=leash.path,
             user=desk.means.user,
             store=desk.log,
-            hooks={"PreToolUse": self.gate.ask},
+            hooks={
+                "PreToolUse": self.gate.ask,
+                "PostToolUse": self.gate.saw,
+                "PostToolUseFailure": self.gate.saw,
+            },
             server=server_of(kits.values(), self.gate.run),
             stderr=self._log_line,
         )
@@ -136,7 +140,7 @@ class SdkRun:
     def _log_line(self, line: str) -> None:
         logger.info("the program: %s", self.desk.turn.redactor.redact_text(line)[:500])
 
-    async def _talk(self, content: list[Block], given: Given) -> None:
+    async def _talk(self, content: list[Block], given: Given, leash: Leash) -> None:
         import claude_agent_sdk as sdk
 
         desk = self.desk
@@ -157,6 +161,8 @@ class SdkRun:
                 async for message in messages:
                     self.hearing.hear(message)
                     if desk.fatal is not None or (desk.end is not None and not self.hearing.said_all):
+                        # Before the SDK waits for the program to end by itself.
+                        leash.cut()
                         return
         except sdk.ClaudeSDKError as error:
             # It ends with an error after each that it tells. Who has the money knows better why than the program does.
