@@ -39,8 +39,8 @@ def get_repository() -> dict[str, str]:
 
 @tool(effect="idempotent", timeout_seconds=10)
 def propose_patch(ctx: ToolContext, title: str, changed: dict[str, str]) -> dict[str, str]:
-    """Propose a patch: a title of one line, and the whole new text of each changed file, by its path. People look at it;
-    nothing is changed by it."""
+    """Propose a patch: a title of one line, and the whole new text of each changed file, by its path. People look at
+    it; nothing is changed by it."""
     before, diff = files(), ""
     for path, text in sorted(changed.items()):
         if path not in before:

@@ -51,19 +51,22 @@ class Gate:
     #: Calls of subagents that have no answer yet.
     open_below: dict[str, Passed] = field(default_factory=dict)
     _ran: set[str] = field(default_factory=set)
+    _denied: set[str] = field(default_factory=set)
 
     # ---- the hook ----
 
     async def ask(self, data: Any, tool_use_id: str | None, _context: Any) -> dict[str, Any]:
         """PreToolUse: may the call be made now?"""
+        call_id = str(tool_use_id or data.get("tool_use_id"))
         try:
-            refusal = await self._refusal(data, tool_use_id or data["tool_use_id"])
+            refusal = await self._refusal(data, call_id)
         except asyncio.CancelledError:
-            return _deny("The run was stopped.")
+            refusal = "The run was stopped."
         except BaseException as error:
             logger.exception("a tool call could not be checked")
-            return _deny(f"The call could not be checked: {type(error).__name__}.")
+            refusal = f"The call could not be checked: {type(error).__name__}."
         if refusal is not None:
+            self._denied.add(call_id)
             return _deny(refusal)
         warnings, self.desk.warnings = "\n".join(self.desk.warnings), []
         return (
@@ -132,11 +135,11 @@ class Gate:
         return {}
 
     def outcome_of_failure(self, call: Block) -> Outcome:
-        """What a call that failed has come to: one that did not run was refused, by the kit or by the program's rules, or
-        did not fit."""
+        """What a call that failed has come to: one that did not run was refused, by the kit or by the program's rules,
+        or did not fit."""
         if call["id"] in self.ran or call["id"] not in self.desk.written:
             return "error"
-        if call["id"] in self.passed or self.desk.turn.toolbox.get(call["name"]) is None:
+        if call["id"] in self.passed or call["id"] in self._denied or self.desk.turn.toolbox.get(call["name"]) is None:
             return "denied"
         return "error"
 
