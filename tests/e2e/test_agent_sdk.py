@@ -94,7 +94,8 @@ def test_what_a_killed_worker_leaves_behind_does_nothing_more(stack: Stack, tmp_
 
 def test_a_cap_that_trips_stops_the_turn_and_a_raise_lets_it_go_on(stack: Stack, tmp_path: Path) -> None:
     caller, file = stack.caller(), tmp_path / "notes"
-    stack.set_caps(caller.tenant, user_daily="0.025")
+    # Less than the turn costs, and about what it has cost when its subagent begins.
+    stack.set_caps(caller.tenant, user_daily="0.017")
     session_id = caller.start("clerk", f"five into {file}", wait=0).json()["session_id"]
     session = caller.rested(session_id)
     assert session["status"] == "stopped"
