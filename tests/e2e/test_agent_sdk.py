@@ -92,6 +92,20 @@ def test_what_a_killed_worker_leaves_behind_does_nothing_more(stack: Stack, tmp_
     assert lines(file)[ticks:] in ([], ["after"])
 
 
+def test_a_worker_that_is_told_to_stop_hands_on_what_was_done(stack: Stack, tmp_path: Path) -> None:
+    caller, file = stack.caller(), tmp_path / "notes"
+    session_id = caller.start("clerk", f"briefly into {file}", wait=0).json()["session_id"]
+    eventually(lambda: lines(file), "the note was begun")
+    os.kill(stack.worker_pid(), signal.SIGTERM)
+    session = caller.rested(session_id)
+    assert session["stop"]["reason"] == "end_turn"
+    assert len(lines(file)) == 1
+    _, events = caller.checked(session_id)
+    assert [(result["tool"], result["outcome"]) for result in results(events)] == [("note", "ok")]
+    assert [event["status"] for event in events if event["type"] == "status"] == ["queued", "idle"]
+    assert_books(caller, [session])
+
+
 def test_a_cap_that_trips_stops_the_turn_and_a_raise_lets_it_go_on(stack: Stack, tmp_path: Path) -> None:
     caller, file = stack.caller(), tmp_path / "notes"
     # Less than the turn costs, and about what it has cost when its subagent begins.

@@ -309,10 +309,10 @@ class Kit:
         from turnkeeper.sdk.engine import SdkEngine
 
         settings = self.settings
-        means = Means(
-            self.gateway, self.sessions, self.table, self.blobs, settings.agent_sdk_folder, settings.agent_sdk_user
-        )
-        return {SDK: SdkEngine(means, settings.agent_sdk_slots)}
+        first = settings.agent_sdk_user if os.geteuid() == 0 else None
+        account = None if first is None else (first, first)
+        means = Means(self.gateway, self.sessions, self.table, self.blobs, settings.agent_sdk_folder, account)
+        return {SDK: SdkEngine(means, settings.agent_sdk_slots or (1 if account is None else 4))}
 
     @cached_property
     def gateway(self) -> Gateway:

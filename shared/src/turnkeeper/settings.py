@@ -65,12 +65,14 @@ class Settings(BaseModel):
     #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
     fetch_contents: bool = True
 
-    #: Programs of agents on the Claude Agent SDK that a worker runs at a time; each takes about 250 MB.
-    agent_sdk_slots: int = Field(default=4, ge=1, le=1_000)
+    #: Programs of agents on the Claude Agent SDK that a worker runs at a time; each takes about 250 MB. ``None``: 4
+    #: where each has a user of its own, else 1, since programs of one user see each other's files.
+    agent_sdk_slots: int | None = Field(default=None, ge=1, le=1_000)
     #: Where their sessions' folders are: scratch space, at the same place on every worker.
     agent_sdk_folder: Path = Path("/tmp/turnkeeper-agents")  # noqa: S108 - a folder of its own, for one user
-    #: The account that programs run under, where the worker is root; ``None``: the worker's own.
-    agent_sdk_user: str | None = None
+    #: Where the worker is root, the first user that programs run as: one a slot, numbered on from it. ``None``: the
+    #: worker's own.
+    agent_sdk_user: int | None = Field(default=None, ge=1, le=2**31)
 
     #: Folders of agents beside ``agents/``, relative to the root.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from turnkeeper.sdk.leash import Leash, Workspace, launcher_in
+from turnkeeper.sdk.leash import Leash, Workspace, forget_what_is_nobodys, launcher_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -42,7 +42,7 @@ def leash(place: Path) -> Iterator[Leash]:
     leash.cut()
 
 
-def start(place: Path, leash: Leash) -> subprocess.Popen[str]:
+def start(place: Path, leash: Leash, cwd: Path | None = None, **more: str) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "TURNKEEPER_LEASH": str(leash.path),
@@ -51,6 +51,7 @@ def start(place: Path, leash: Leash) -> subprocess.Popen[str]:
         "TURNKEEPER_FOLDERS": "",
         "AWS_SECRET_ACCESS_KEY": "",
         "TOLD": "yes",
+        **more,
     }
     return subprocess.Popen(
         [launcher_in(place), "--flag", "two words"],
@@ -58,6 +59,7 @@ def start(place: Path, leash: Leash) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
+        cwd=cwd,
     )
 
 
@@ -125,6 +127,42 @@ def test_all_of_it_ends_when_the_worker_is_killed(place: Path) -> None:
     worker.kill()
     worker.wait()
     assert all_gone(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_it_becomes_the_user_that_is_named_who_owns_the_folders(place: Path, leash: Leash) -> None:
+    (place / "program").write_text("#!/bin/sh\nid -u; id -g; id -G; echo mine > $HOME/file; cat secret 2>&1\n")
+    (place / "secret").write_text("a secret")
+    (place / "secret").chmod(0o600)
+    home = place / "home"
+    home.mkdir(mode=0o700)
+    for each in (place, *place.parents):
+        each.chmod(each.stat().st_mode | 0o011)
+    more = {
+        "TURNKEEPER_USER": "64123:64124",
+        "TURNKEEPER_FOLDERS": str(home),
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / "none"),
+    }
+    process = start(place, leash, cwd=place, **more)
+    output, _ = process.communicate(timeout=30)
+    assert output.splitlines()[:3] == ["64123", "64124", "64124"]
+    assert "a secret" not in output
+    assert (home / "file").stat().st_uid == 64123
+
+
+def test_folders_of_the_dead_are_forgotten_and_those_in_use_are_not(tmp_path: Path) -> None:
+    mine, dead = Workspace(tmp_path, "acme", "one"), Workspace(tmp_path, "acme", "two")
+    leash = mine.make()
+    dead.make().cut()
+    for workspace in (mine, dead):
+        (workspace.work / "file").write_text("said")
+    forget_what_is_nobodys(tmp_path)
+    assert (mine.work / "file").exists()
+    assert not dead.work.exists()
+    leash.cut()
+    mine.make().cut()
+    assert not (mine.work / "file").exists(), "the next run begins with nothing"
 
 
 def test_the_folders_of_sessions_never_meet(tmp_path: Path) -> None:

@@ -243,7 +243,10 @@ def sdk_engine(ask: Callable[[SdkEngine], object]) -> Callable[[Process], object
         kit = vars(process.kit)
         options = SimpleNamespace(model="claude-sonnet-5-5", system_prompt="Code.")
         kit["catalog"], kit["gateway"] = Catalog({"coder": SdkAgent(name="coder", options=options)}), mock.Mock()
-        with mock.patch("turnkeeper.bootstrap.importlib.util.find_spec", return_value=object()):
+        with (
+            mock.patch("turnkeeper.bootstrap.importlib.util.find_spec", return_value=object()),
+            mock.patch("os.geteuid", return_value=0),
+        ):
             engine = process.kit.engines[ENGINE]
         assert isinstance(engine, SdkEngine)
         return ask(engine)
@@ -345,12 +348,14 @@ ROWS: Mapping[str, Row] = {
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
-    "agent_sdk_slots": Row(sdk_engine(lambda engine: engine.slots), {"2": 2, "": 4}),
+    "agent_sdk_slots": Row(sdk_engine(lambda engine: engine.slots), {"2": 2, "": 1}),
     "agent_sdk_folder": Row(
         sdk_engine(lambda engine: str(engine.means.folder)),
         {"/data/agents": "/data/agents", "": "/tmp/turnkeeper-agents"},
     ),
-    "agent_sdk_user": Row(sdk_engine(lambda engine: engine.means.user), {"coder": "coder", "": None}),
+    "agent_sdk_user": Row(
+        sdk_engine(lambda engine: (engine.means.account, engine.slots)), {"7000": ((7000, 7000), 4), "": (None, 1)}
+    ),
     "gateway_port": Row(gateway_server("port"), {"7": 7, "0": 0, "": None}),
     "gateway_host": Row(gateway_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}, {"gateway_port": "0"}),
     "gateway_wait_seconds": Row(lambda process: process.kit.gateway.till.wait_seconds, {"5": 5.0, "": 30.0}),

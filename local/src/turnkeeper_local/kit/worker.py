@@ -110,6 +110,8 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
             **ministack.environment(),
             "POWERTOOLS_SERVICE_NAME": "worker",
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
+            # Its tenants are all somebody who may read this machine's files.
+            "TURNKEEPER_AGENT_SDK_SLOTS": "4",
             "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package, *extra))),
             "PYTHONUNBUFFERED": "1",
             **({"TURNKEEPER_AGENTS": settings.agents} if settings.agents else {}),

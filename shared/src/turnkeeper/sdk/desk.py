@@ -34,6 +34,10 @@ class Calls(Protocol):
     def calls_since(self, head: Head, after: int = 0) -> list[Item]: ...
 
 
+#: User and group that a program runs as.
+Account = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Means:
     """What turns are driven with."""
@@ -44,8 +48,8 @@ class Means:
     blobs: Blobs
     #: Where the sessions' folders are.
     folder: Path
-    #: As whom programs run, where the worker is root.
-    user: str | None = None
+    #: The first of the accounts that programs run as, one a slot, where the worker is root; ``None``: the worker's own.
+    account: Account | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Given:
     home: Path
     launcher: Path
     leash: Path
-    user: str | None
+    user: tuple[int, int] | None
     #: Of the SDK: the log, the hooks by their events, the server of the kit's own tools.
     store: Any
     hooks: Mapping[str, Any]
@@ -143,7 +143,7 @@ def environment(options: Any, given: Given, sdk: Any) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "TURNKEEPER_LEASH": str(given.leash),
         "TURNKEEPER_PROGRAM": str(program),
-        "TURNKEEPER_USER": given.user or "",
+        "TURNKEEPER_USER": "{}:{}".format(*given.user) if given.user else "",
         "TURNKEEPER_FOLDERS": f"{given.work}:{given.home}",
     }
 

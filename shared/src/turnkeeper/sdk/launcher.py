@@ -4,7 +4,7 @@ A program of its own, run with ``python -I -S`` in the place of ``claude``, with
 
     TURNKEEPER_LEASH     a FIFO that the worker holds open: where it lets go, or is killed, everything here ends at once
     TURNKEEPER_PROGRAM   what to run
-    TURNKEEPER_USER      as whom, where this is root
+    TURNKEEPER_USER      as whom (user:group, by number), where this is root
     TURNKEEPER_FOLDERS   what that user has to own, separated by colons
 
 Empty variables and these four are not handed on. Commands of the program may have process groups of their own, and
@@ -13,7 +13,6 @@ parents that are gone: on Linux this process is the one that they fall to, and i
 
 import ctypes
 import os
-import pwd
 import select
 import signal
 import sys
@@ -57,20 +56,19 @@ def _become(leash: int, linux: ctypes.CDLL | None) -> None:
     program, user = os.environ["TURNKEEPER_PROGRAM"], os.environ.get("TURNKEEPER_USER")
     try:
         if user and os.geteuid() == 0:
-            account = pwd.getpwnam(user)
-            for folder in filter(
-                None, (*os.environ["TURNKEEPER_FOLDERS"].split(":"), environment["CLAUDE_CONFIG_DIR"])
-            ):
-                _give(folder, account.pw_uid, account.pw_gid)
+            uid, gid = map(int, user.split(":"))
+            folders = (*os.environ["TURNKEEPER_FOLDERS"].split(":"), environment["CLAUDE_CONFIG_DIR"])
+            for folder in filter(os.path.exists, folders):
+                _give(folder, uid, gid)
             os.setgroups([])
-            os.setgid(account.pw_gid)
-            os.setuid(account.pw_uid)
+            os.setgid(gid)
+            os.setuid(uid)
         if linux is not None:
             linux.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             linux.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.umask(0o077)
         os.execve(program, [program, *sys.argv[1:]], environment)  # noqa: S606
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         os.write(2, f"the program cannot be run: {error}\n".encode())
         os._exit(126)
 

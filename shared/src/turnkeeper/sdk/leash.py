@@ -15,6 +15,7 @@ from pathlib import Path
 from turnkeeper.runtime.store import keys
 
 _PR_SET_DUMPABLE = 4
+_LEASH = "leash"
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Leash:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folders of one session on this worker. They are scratch space: nothing of them is kept, or goes along to
-    another worker."""
+    """The folders of one session on this worker, for as long as this runner has it. They are scratch space: nothing of
+    them is kept, nor seen by the session that comes next."""
 
     root: Path
     tenant_id: str
@@ -67,13 +68,23 @@ class Workspace:
         return self._folder / "home"
 
     def make(self) -> Leash:
+        self.forget()
         for folder in (self.root, self._folder, self.work, self.home, self.home / "tmp"):
             folder.mkdir(mode=0o711 if folder in (self.root, self._folder) else 0o700, parents=True, exist_ok=True)
-        return Leash(self._folder / "leash")
+        return Leash(self._folder / _LEASH)
 
-    def forget_home(self) -> None:
-        """What the program keeps beside its work is in the session's store by now."""
-        shutil.rmtree(self.home, ignore_errors=True)
+    def forget(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def forget_what_is_nobodys(root: Path) -> None:
+    """Folders that a worker left behind which was killed: nobody reads from their leash any more."""
+    for folder in root.iterdir() if root.is_dir() else ():
+        if folder.is_dir():
+            try:
+                os.close(os.open(folder / _LEASH, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def launcher_in(root: Path) -> Path:

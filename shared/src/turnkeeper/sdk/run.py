@@ -21,7 +21,7 @@ from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.toolbox import Answer, early_answer
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.sdk.declaration import SdkAgent
-from turnkeeper.sdk.desk import Desk, End, Means
+from turnkeeper.sdk.desk import Account, Desk, End, Means
 from turnkeeper.sdk.gate import Gate
 from turnkeeper.sdk.hardening import Given, hardened
 from turnkeeper.sdk.hearing import Hearing
@@ -43,13 +43,14 @@ _SILENT = Stop(reason="internal_error", detail={"hint": "The program ended witho
 
 
 class SdkRun:
-    def __init__(self, means: Means, turn: Turn, agent: SdkAgent) -> None:
+    def __init__(self, means: Means, turn: Turn, agent: SdkAgent, user: Account | None = None) -> None:
         head = turn.sheet.head
         #: What the program knows the session by.
         self.id = str(uuid.uuid5(_NAMES, keys.session_pk(head.tenant_id, head.session_id)))
         self.workspace = Workspace(means.folder, head.tenant_id, head.session_id)
         self._calls = means.calls
         self._agent = agent
+        self._user = user
         log = SessionLog(
             means.table,
             means.blobs,
@@ -104,7 +105,7 @@ class SdkRun:
             [error] = await asyncio.gather(talking, return_exceptions=True)
             if isinstance(error, Exception):
                 desk.fail(error)
-            await asyncio.to_thread(self.workspace.forget_home)
+            await asyncio.to_thread(self.workspace.forget)
 
     def _given(self, leash: Leash, *, resumes: bool) -> Given:
         desk, box = self.desk, self.desk.turn.toolbox
@@ -126,7 +127,7 @@ class SdkRun:
             home=self.workspace.home,
             launcher=launcher_in(desk.means.folder),
             leash=leash.path,
-            user=desk.means.user,
+            user=self._user,
             store=desk.log,
             hooks={
                 "PreToolUse": self.gate.ask,
