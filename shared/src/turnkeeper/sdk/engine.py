@@ -19,7 +19,7 @@ _SLOT_SECONDS = 20.0
 
 
 class SdkEngine:
-    """``slots``: programs at a time; each takes about 250 MB, and runs as an account of its own where there are such."""
+    """``slots``: programs at a time; each takes about 250 MB, and runs as a user of its own where there are such."""
 
     def __init__(self, means: Means, slots: int) -> None:
         self.means = means
