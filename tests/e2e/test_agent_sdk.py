@@ -125,6 +125,18 @@ def test_a_cap_that_trips_stops_the_turn_and_a_raise_lets_it_go_on(stack: Stack,
     assert_books(caller, [session])
 
 
+def test_a_cap_that_trips_in_a_subagent_stops_the_turn_too(stack: Stack, tmp_path: Path) -> None:
+    caller, file = stack.caller(), tmp_path / "notes"
+    stack.set_caps(caller.tenant, user_daily="0.035")
+    session_id = caller.start("clerk", f"spend into {file}", wait=0).json()["session_id"]
+    session = caller.rested(session_id)
+    assert session["stop"]["reason"] == "cost_cap"
+    _, events = caller.checked(session_id)
+    assert [result["tool"] for result in results(events)] == ["Agent"]
+    assert results(events)[0]["is_error"]
+    assert_books(caller, [session])
+
+
 def test_nothing_runs_that_is_not_granted_nor_past_a_hook_that_raises(stack: Stack, tmp_path: Path) -> None:
     caller, file = stack.caller(), tmp_path / "out"
     turn = caller.turn("closed", f"break out into {file}")

@@ -161,6 +161,7 @@ class SdkRun:
             async with contextlib.aclosing(sdk.query(prompt=prompt(), options=options)) as messages:
                 async for message in messages:
                     self.hearing.hear(message)
+                    self._heed()
                     if desk.fatal is not None or (desk.end is not None and not self.hearing.said_all):
                         # Before the SDK waits for the program to end by itself.
                         leash.cut()
