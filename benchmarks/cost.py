@@ -64,7 +64,7 @@ def at_rest(templates: list[Mapping[str, Any]], prices: Prices = PRICES) -> Item
         if one["Type"] == "AWS::Lambda::Function" and "SnapStart" in one["Properties"]
     )
     alarms = [one["Properties"] for one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
-    watched = sum(max(1, sum("MetricStat" in one for one in alarm.get("Metrics", []))) for alarm in alarms)
+    watched = sum(_metrics_of(alarm) for alarm in alarms)
     zones = len({zone for one in resources for zone in one.get("Properties", {}).get("SubnetIds", []) if zone})
     sweeps = hours["hours"] * 60
     return {
@@ -82,7 +82,8 @@ def at_rest(templates: list[Mapping[str, Any]], prices: Prices = PRICES) -> Item
         * hours["hours"]
         * 3600,
         "secrets": kinds["AWS::SecretsManager::Secret"] * other["secret_month"],
-        "alarms": watched * other["alarm_metric_month"],
+        "alarms": watched * other["alarm_metric_month"]
+        + kinds["AWS::CloudWatch::CompositeAlarm"] * other["composite_alarm_month"],
         "dashboard": kinds["AWS::CloudWatch::Dashboard"] * other["dashboard_month"],
         "the sweep, every minute": sweeps
         * (
@@ -91,6 +92,13 @@ def at_rest(templates: list[Mapping[str, Any]], prices: Prices = PRICES) -> Item
             + keys.DUE_SHARDS * 0.5 * prices["dynamodb"]["read_unit"]
         ),
     }
+
+
+def _metrics_of(alarm: Mapping[str, Any]) -> int:
+    """How many an alarm is billed for. A band is two besides what it is around; a query is billed by the metrics that
+    it finds, of which there are none at rest, and one is counted."""
+    band = 2 if "ThresholdMetricId" in alarm else 0
+    return band + max(1, sum("MetricStat" in one for one in alarm.get("Metrics", [])))
 
 
 def templates_of(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from fargate_worker.health import HealthServer
+from fargate_worker.metrics import Page
 from fargate_worker.protection import TaskProtection
 from fargate_worker.reading import Reader
 from fargate_worker.retiring import Retiring
@@ -96,12 +97,8 @@ def gateway_of(kit: Kit) -> GatewayServer | None:
         return None
     from turnkeeper.gateway.server import GatewayServer
 
-    server = GatewayServer(
-        kit.gateway,
-        host="127.0.0.1" if settings.gateway_port is None else settings.gateway_host,
-        port=port,
-        drain_seconds=max(1.0, settings.stop_seconds / 2),
-    )
+    host = "127.0.0.1" if settings.gateway_port is None else settings.gateway_host
+    server = GatewayServer(kit.gateway, host=host, port=port)
     server.start()
     logger.info("the gateway answers at %s", server.url)
     return server
@@ -122,12 +119,15 @@ def main() -> int:
     signals = Signals()
     settings = Settings.from_environment()
     set_up(settings.log_level)
-    logging.getLogger("fargate_worker").setLevel(settings.log_level)
     kit = Kit(settings)
+    page = Page()
+    kit.written = page.see
     worker = worker_of(kit)
+    page.watch(worker)
     health = HealthServer(
         worker,
         lambda: kit.table.get(Key("readyz", "readyz")),
+        page,
         host=settings.health_host,
         port=settings.health_port,
     )
@@ -142,11 +142,11 @@ def main() -> int:
     wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
-    if gateway is not None:
-        gateway.stop()
+    until = kit.clock.monotonic() + settings.stop_seconds
     clean = worker.drain()
     if gateway is not None:
-        gateway.close()
+        # After the sessions, whose calls may go through it.
+        gateway.close(within_seconds=until - kit.clock.monotonic())
     if protection is not None:
         protection.close()
     logger.info("stopped" if clean else "stopped with work given back")

@@ -16,6 +16,7 @@ from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, Session
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ class Carrier:
     def carry_on(self, held: Held) -> None:
         """Run the message's session as far as it goes on this worker. Afterwards the message is not in hand any more,
         or it is followed because another runner has the session. Never raises."""
+        with fields.scope():
+            self._carry_on_or_give_back(held)
+
+    def _carry_on_or_give_back(self, held: Held) -> None:
         try:
             self._carry_on(held)
         except (StoreBusy, Unavailable) as error:
@@ -57,6 +62,7 @@ class Carrier:
         except Rejected as rejected:
             self.holding.reject(held, rejected.error_code, rejected.detail)
             return
+        fields.note(tenant_id=work.tenant_id, session_id=work.session_id)
         if self.stopping.draining:
             self.holding.give_back(held)
             return
@@ -80,12 +86,14 @@ class Carrier:
 
     def _run(self, work: Work) -> None:
         try:
-            self.engine.run(work.tenant_id, work.session_id, self.allowance)
+            head = self.engine.run(work.tenant_id, work.session_id, self.allowance)
         except SessionEnded:
             # Looked at only here: in the common case it runs, and nothing more is read for that.
             if not self.reader.resume(work):
                 raise
-            self.engine.run(work.tenant_id, work.session_id, self.allowance)
+            head = self.engine.run(work.tenant_id, work.session_id, self.allowance)
+        said = {**fields.of_head(head), "status": head.status, "last_seq": head.last_seq}
+        logger.info("the turn was run", extra=said)
 
     def _follow(self, held: Held, work: Work) -> None:
         if self.stopping.draining:

@@ -19,6 +19,7 @@ from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS, Sessions
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +113,14 @@ class Followers:
         with self._lock:
             waiting = list(self._waiting)
         for follower in waiting:
-            try:
-                self._look_at(follower)
-            except TurnkeeperError as error:
-                logger.warning("session %s could not be looked at: %s", follower.work.session_id, error)
-            except Exception:
-                logger.exception("session %s could not be looked at", follower.work.session_id)
+            work = follower.work
+            with fields.scope(tenant_id=work.tenant_id, session_id=work.session_id):
+                try:
+                    self._look_at(follower)
+                except TurnkeeperError as error:
+                    logger.warning("session %s could not be looked at: %s", work.session_id, error)
+                except Exception:
+                    logger.exception("session %s could not be looked at", work.session_id)
             if len(waiting) > 20:
                 self._clock.sleep(PAUSE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Health, readiness and status over HTTP."""
+"""Health, readiness, status and metrics over HTTP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from fargate_worker.metrics import CONTENT_TYPE, Page
 from fargate_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -19,11 +20,12 @@ MAX_SILENCE_SECONDS = 180.0
 
 class HealthServer:
     """``/healthz``: the process works, or should be replaced. ``/readyz``: it takes jobs now. ``/status``: what runs.
+    ``/metrics``: what it counted, for Prometheus.
 
     A queue or table that is out of reach makes it unready, not unhealthy: replacing it would only lose what runs.
     """
 
-    def __init__(self, worker: Worker, reachable: Callable[[], object], *, host: str, port: int) -> None:
+    def __init__(self, worker: Worker, reachable: Callable[[], object], page: Page, *, host: str, port: int) -> None:
         """``reachable`` reads from the table, and raises where that does not work."""
         routes: dict[str, Callable[[], tuple[int, dict[str, Any]]]] = {
             "/healthz": self._healthz,
@@ -35,11 +37,14 @@ class HealthServer:
             timeout = 10
 
             def do_GET(self) -> None:
-                route = routes.get(self.path.partition("?")[0])
-                code, body = route() if route else (404, {"error": "not found"})
-                data = json.dumps(body).encode()
+                path, content_type = self.path.partition("?")[0], "application/json"
+                if path == "/metrics":
+                    code, data, content_type = 200, page.text(), CONTENT_TYPE
+                else:
+                    code, body = routes[path]() if path in routes else (404, {"error": "not found"})
+                    data = json.dumps(body).encode()
                 self.send_response(code)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

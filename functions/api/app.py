@@ -14,6 +14,7 @@ from functions.api.routing import find
 from functions.api.stages.identify import identify
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,10 @@ class FrontDoor:
 
     def answer(self, request: Request) -> Response:
         """The response to a request, and a line in the log for it. Never raises."""
+        with fields.scope(request_id=request.request_id or None):
+            return self._answer_and_log(request)
+
+    def _answer_and_log(self, request: Request) -> Response:
         started = time.monotonic()
         line: dict[str, Any] = {"request_id": request.request_id}
         try:
@@ -53,7 +58,9 @@ class FrontDoor:
         if not route.public:
             who = identify(request, self._kit.settings, self._kit.policy)
             line |= {"tenant_id": who.tenant_id, "user_id": who.user_id}
+            fields.note(tenant_id=who.tenant_id, user_id=who.user_id)
             request = replace(request, identity=who)
         if (session_id := request.parameters.get("session_id")) is not None:
             line["session_id"] = check_session_id(session_id)
+            fields.note(session_id=session_id)
         return route.call(self._kit, request)

@@ -126,6 +126,30 @@ class SessionList(Document):
     next_cursor: str | None
 
 
+# ---- the story of a session ----
+
+
+class StoryLine(Document):
+    at: str
+    text: str
+    refs: dict[str, Any] = Field(
+        description="Where it stands: `seq` (the transcript), `call` (the ledger), `audit` (the audit trail), "
+        "`request_id` (the provider's; of an input, the front door's), `trace_id`, `tool_use_id`, `turn`, `scope`, "
+        "`agent`."
+    )
+    cost_usd: str | None = Field(
+        description="What the session was charged here. Those of a whole story add up to its cost."
+    )
+
+
+class Explanation(Document):
+    session_id: str
+    turn: int | None = Field(description="The turn that was asked for; null for all of the session.")
+    story: list[StoryLine] = Field(description="At most 500; of a longer one the middle is left out, and said to be.")
+    why_ended: str
+    what_now: str = Field(description="One way on in a line, as commands (between backticks) and calls.")
+
+
 # ---- events ----
 
 
@@ -183,7 +207,7 @@ class Event(Document):
         default=None, description="repair, rewind, compaction: what the model is not sent any more."
     )
     summary: str | None = Field(default=None, description="compaction: what the model is sent in its place.")
-    reason: str | None = Field(default=None, description="repair, rewind, compaction: why.")
+    reason: str | None = Field(default=None, description="repair, rewind, compaction: why. status: what it waits for.")
     status: Status | None = Field(default=None, description="status: where the session went.")
     stop: Stop | None = Field(default=None, description="status: why, where it came to rest.")
     runner: RunnerKind | None = Field(default=None, description="status; runner_lost: what kind the lost one was.")

@@ -49,6 +49,16 @@ ROUTES: tuple[Route, ...] = (
         problems=(404,),
     ),
     Route(
+        "GET",
+        "/v1/sessions/{session_id}/explain",
+        sessions.explain,
+        "explainSession",
+        "What happened in a session, why it ended, and what can be done now, in plain sentences",
+        {200: documents.Explanation},
+        query=(Query("turn", {"type": "integer", "minimum": 1}, "Only this turn."),),
+        problems=(404,),
+    ),
+    Route(
         "DELETE",
         "/v1/sessions/{session_id}",
         sessions.erase,

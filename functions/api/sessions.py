@@ -30,6 +30,14 @@ def get(kit: Kit, request: Request) -> Response:
     return tell.session(kit, request.who, owned(kit, request))
 
 
+def explain(kit: Kit, request: Request) -> Response:
+    """Its story in plain sentences. What the tenant has spent as a whole is for admins."""
+    head = owned(kit, request)
+    turn = number(request, "turn", least=1, most=head.turn.number, default=0) or None
+    story = kit.explaining.explain(head, turn, admin=kit.policy.role(request.who.role).admin)
+    return tell.story(head, turn, story)
+
+
 def find(kit: Kit, request: Request) -> Response:
     """One's own, or the whole tenant's for admins."""
     status = request.query.get("status")

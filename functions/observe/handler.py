@@ -7,10 +7,12 @@ from functools import cache
 from typing import Any
 
 from functions.observe.alerting import Alerting
-from functions.observe.metering import Tally
+from functions.observe.metering import samples_of
 from functions.observe.records import changed, each
+from functions.observe.spending import Spending
 from functions.observe.tampering import Guard
 from functions.observe.waking import Waking
+from turnkeeper.adapters.emf import Emf
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
@@ -27,7 +29,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     """See each record once. One that cannot be read now is given back, with those behind it, as a stream has it; one
     that can never be read is logged and passed over, so that it holds up nothing."""
     kit = _kit()
-    tally = Tally()
+    emf, spending = Emf(), Spending()
     alerting = Alerting(kit.alerts, kit.blobs)
     guard = Guard(kit.alerts)
     waking = Waking(kit.wakes, kit.clock)
@@ -38,8 +40,11 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         if change is not None:
             waking.see(change)
             alerting.see(change)
-            tally.see(change)
+            samples = list(samples_of(change))
+            emf.add(samples)
+            spending.see(change, samples)
 
     given_back = each(event, see)
-    tally.flush()
+    emf.flush()
+    spending.flush()
     return given_back

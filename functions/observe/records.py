@@ -12,6 +12,7 @@ from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store import keys
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +26,15 @@ def each(
     be is logged and passed over, so that it holds up nothing.
     """
     for record in event.get("Records", []):
-        try:
-            see(record)
-        except Exception as error:
-            if isinstance(error, TurnkeeperError) and error.retryable:
-                logger.warning("a record is put back: %s", error)
-                return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
-            logger.exception("a record is passed over: %s", record.get("eventID"))
-            passed_over()
+        with fields.scope():
+            try:
+                see(record)
+            except Exception as error:
+                if isinstance(error, TurnkeeperError) and error.retryable:
+                    logger.warning("a record is put back: %s", error)
+                    return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
+                logger.exception("a record is passed over: %s", record.get("eventID"))
+                passed_over()
     return {"batchItemFailures": []}
 
 
@@ -52,13 +54,15 @@ class Changed:
 
 
 def changed(record: Mapping[str, Any]) -> Changed | None:
-    """A record of the stream; ``None`` where it is about no session, or takes an item away."""
+    """A record of the stream; ``None`` where it is about no session, or takes an item away. What is logged from here on
+    says which session."""
     images = record["dynamodb"]
     if record.get("eventName") not in {"INSERT", "MODIFY"} or "NewImage" not in images:
         return None
     new = _item(images["NewImage"])
     if (session := keys.session_of_pk(new["pk"])) is None:
         return None
+    fields.note(tenant_id=session[0], session_id=session[1])
     old = _item(images["OldImage"]) if images.get("OldImage") else None
     return Changed(*session, new["sk"], old, new)
 

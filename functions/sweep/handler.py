@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import cache
 from typing import Any
@@ -41,7 +40,7 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
         return _DEFAULT_SECONDS - (kit.clock.monotonic() - started)
 
     report = kit.sweep.run(seconds_left).to_json()
-    logger.info("swept %s", json.dumps(report))
+    logger.info("swept", extra={"report": report})
     if kit.clock.now().minute % _SCORES_EACH_MINUTES == 0 and seconds_left() > 0:
         _watch_scores(kit)
     return report

@@ -16,6 +16,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ class TurnRunner:
         if not isinstance(tenant_id, str) or not isinstance(session_id, str):
             logger.error("an event without tenant_id and session_id")
             return {"outcome": "invalid"}
-        names = {"tenant_id": tenant_id, "session_id": session_id}
+        with fields.scope(tenant_id=tenant_id, session_id=session_id):
+            return self._run(tenant_id, session_id, left_seconds, request_id)
+
+    def _run(self, tenant_id: str, session_id: str, left_seconds: float, request_id: str) -> dict[str, Any]:
         allowance = Allowance(
             runner="lambda",
             name=request_id,
@@ -55,9 +59,11 @@ class TurnRunner:
             head = self._kit.engine.run(tenant_id, session_id, allowance)
         except (SessionBusy, SessionEnded, SessionNotFound, LeaseLost) as error:
             # Events come at least once. Whoever has the session, or the sweep, looks after it.
-            logger.info("nothing to do", extra={**names, "code": error.code})
+            logger.info("nothing to do", extra={"code": error.code})
             return {"outcome": error.code}
-        logger.info("the turn was run", extra={**names, "status": head.status, "last_seq": head.last_seq})
+        logger.info(
+            "the turn was run", extra={**fields.of_head(head), "status": head.status, "last_seq": head.last_seq}
+        )
         return {"outcome": "ran", "status": head.status}
 
 

@@ -238,6 +238,11 @@ def test_other_makers_clients_stop_at_the_cap(client: Callable[..., Any], stack:
     scopes = {scope["scope"]: scope for scope in stack.cli("spend", "--tenant", tenant, "--user", "u1")["scopes"]}
     assert parse_usd(scopes["user_daily"]["spent_usd"]) == sum(costs)
 
+    report = stack.cli("spend", "report", "--by", "user", "--tenant", tenant)
+    [row] = report["rows"]
+    assert (row["key"], row["calls"], parse_usd(row["total_usd"])) == ("u1", len(made.usages), sum(costs))
+    assert not report["differences"]
+
     revoked = stack.cli("gateway", "revoke", token["id"])
     assert revoked["status"] == "revoked"
     again: Made = loop.run(client(stack.kit.gateway_url, token["token"], 1))

@@ -17,11 +17,17 @@ ENTRIES: Final[Mapping[str, str]] = {
     "ObserverRole": names.OBSERVE_HANDLER,
     "ScorerRole": names.SCORE_HANDLER,
     "SweepRole": names.SWEEP_HANDLER,
+    "TraceRole": names.TRACE_HANDLER,
     "TaskRole": "fargate_worker.__main__.main",
 }
 
 #: Those that run tools, which a team's file may give more to.
 RUNNERS: Final = ("TurnRole", "TaskRole")
+
+#: One that is there only where a stage asks for traces.
+OF_TRACES: Final = "TraceRole"
+#: What stands behind the queue of traces, which is there only then.
+FOR_TRACES: Final = "@TracesQueue"
 
 #: What calls AWS, with what it has to be allowed. A call that is not listed fails the test that reads this.
 CALLS: Final[Mapping[str, frozenset[str]]] = {
@@ -41,6 +47,8 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.sqs.SqsQueue.delete": "sqs:DeleteMessage@Queue",
         "turnkeeper.adapters.sqs.SqsQueue.reject": "sqs:SendMessage@DeadLetters",
         "turnkeeper.adapters.sqs.SqsQueue.backlog": "sqs:GetQueueAttributes@Queue",
+        "turnkeeper.adapters.trace_queue.SqsTraceQueue.send": "sqs:SendMessage@TracesQueue",
+        "turnkeeper.adapters.trace_queue.SqsTraceQueue.put_off": "sqs:ChangeMessageVisibility@TracesQueue",
         "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
         "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
         "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
@@ -79,6 +87,7 @@ _BY_LAMBDA: Final = {
         *(f"dynamodb:{action}@Table" for action in ("DescribeStream", "GetRecords", "GetShardIterator")),
         *("dynamodb:ListStreams@*", "sqs:SendMessage@ScorerFailures"),
     },
+    OF_TRACES: {f"sqs:{action}@TracesQueue" for action in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage")},
 }
 
 #: Named by the code of a role, and never called: what stands behind it is not asked for. Each has its reason.
@@ -110,7 +119,7 @@ def needed(graph: CallGraph, role: str, provider: str) -> set[str]:
 
 def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, set[str]]:
     """What the policies of each role of `ENTRIES` allow, but for what every function does for its log and network, and
-    for what a stage's file gives to the tools of runners: the resources `given`."""
+    for what a stage's file names for runners' tools and a receiver of traces: the resources `given`."""
     found: dict[str, set[str]] = {role: set() for role in ENTRIES}
     for policy in deployment.all("AWS::IAM::Policy"):
         for reference in policy.properties["Roles"]:
@@ -118,7 +127,9 @@ def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, se
             role = _plain(holder.id) if holder is not None else ""
             if role in found:
                 for statement in policy.properties["PolicyDocument"]["Statement"]:
-                    found[role] |= set(_allows(deployment, policy, statement, given if role in RUNNERS else ()))
+                    found[role] |= set(
+                        _allows(deployment, policy, statement, given if role in (*RUNNERS, OF_TRACES) else ())
+                    )
     return found
 
 

@@ -38,6 +38,9 @@ def test_each_thing_is_counted_and_priced() -> None:
         resource("AWS::SecretsManager::Secret"),
         resource("AWS::CloudWatch::Alarm", MetricName="Errors"),
         resource("AWS::CloudWatch::Alarm", Metrics=[{"Expression": "a + b"}, metric, metric]),
+        resource("AWS::CloudWatch::Alarm", Metrics=[{"Expression": "SELECT ..."}]),
+        resource("AWS::CloudWatch::Alarm", Metrics=[{"Expression": "ANOMALY..."}, metric], ThresholdMetricId="band"),
+        resource("AWS::CloudWatch::CompositeAlarm"),
         resource("AWS::CloudWatch::Dashboard"),
     ]
     halves = [{"Resources": {str(i): one for i, one in enumerate(resources) if i % 2 == half}} for half in (0, 1)]
@@ -49,7 +52,7 @@ def test_each_thing_is_counted_and_priced() -> None:
         "interface endpoints": 14.60,
         "the turn runner's snapshot (one version)": 7.91,
         "secrets": 0.40,
-        "alarms": 0.30,
+        "alarms": 1.20,
         "dashboard": 3.00,
     }
 

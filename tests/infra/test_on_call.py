@@ -1,4 +1,4 @@
-"""docs/operations/alarms.md names everything that rings, and nothing else, each with a command."""
+"""What whoever is woken reads leads on: alarms, alerts and the steps of incidents have commands that exist."""
 
 from __future__ import annotations
 
@@ -7,43 +7,25 @@ import typing
 
 import pytest
 
-from tests.infra.alarm_rules import ALARM
-from tests.infra.reading import Deployment
-from tests.infra.variants import Variants
+from tests.infra import runbook
 from tests.support.snippet_checks import shell_problems
 from tests.support.snippets import ROOT, Block
 from turnkeeper.core.stops import AlertKind
 
-PAGE = ROOT / "docs/operations/alarms.md"
-#: What CDK adds to an id.
-_HASH = re.compile(r"[0-9A-F]{8}$")
+OPERATIONS = ROOT / "docs/operations"
+ALARMS, INCIDENTS = OPERATIONS / "alarms.md", OPERATIONS / "incidents.md"
+FEWER_THAN = 5
 
 
-def rows(title: str) -> dict[str, str]:
-    """First cell to last cell of the table below a heading; `the same` stands for what is above."""
-    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## )", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    found: dict[str, str] = {}
-    for line in section.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if name := re.fullmatch(r"`(\w+)`", cells[0].strip()):
-            last = list(found.values())[-1] if cells[-1] == "the same" else cells[-1]
-            found[name[1]] = last
-    return found
+def commands(text: str) -> list[str]:
+    return [code for code in re.findall(r"`([^`]+)`", text) if code.split()[0] in {"turnkeeper", "aws"}]
 
 
-def rings(deployment: Deployment) -> set[str]:
-    """Ids of the alarms that somebody hears. Those that only scale the worker have no one to tell."""
-    heard = set()
-    for one in deployment.all(ALARM):
-        told = [deployment.follow(one.stack, action) for action in one.properties["AlarmActions"]]
-        if any(target is not None and target.kind == "AWS::SNS::Topic" for target in told):
-            heard.add(_HASH.sub("", one.id))
-    return heard
-
-
-def test_the_page_names_every_alarm_and_no_other(variants: Variants) -> None:
-    every = set().union(*(rings(Deployment(variant.templates)) for variant in variants.values()))
-    assert set(rows("Alarms")) == every
+def problems(text: str) -> list[str]:
+    """Of the commands that stand in a text."""
+    return [
+        problem for command in commands(text) for problem in shell_problems(Block(ALARMS, 0, "shell", command, False))
+    ]
 
 
 def test_the_page_names_every_alert() -> None:
@@ -51,13 +33,58 @@ def test_the_page_names_every_alert() -> None:
     sources = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "shared/src/turnkeeper/runtime").rglob("*.py")]
     for source in sources:
         raised |= set(re.findall(r"(?:\.alert\(\s*|^KIND = )\"(\w+)\"", source.read_text(), re.MULTILINE))
-    assert set(rows("Alerts")) == raised
+    assert set(runbook.rows(runbook.sections(ALARMS)["alerts"])) == raised
 
 
-@pytest.mark.parametrize("title", ["Alarms", "Alerts"])
-def test_each_has_a_command_that_exists(title: str) -> None:
-    for name, last in rows(title).items():
-        commands = [code for code in re.findall(r"`([^`]+)`", last) if code.split()[0] in {"turnkeeper", "aws"}]
-        assert commands, f"{name} has no command"
-        for command in commands:
-            assert not list(shell_problems(Block(PAGE, 0, "shell", command, False))), name
+def test_each_alarm_and_alert_has_a_command_that_exists() -> None:
+    told = {**runbook.rows(runbook.sections(ALARMS)["alerts"])}
+    for text in runbook.sections().values():
+        told |= runbook.rows(text)
+    assert len(told) > 40
+    for name, last in told.items():
+        assert commands(last), f"{name} has no command"
+        assert not problems(last), name
+
+
+@pytest.mark.parametrize("section", runbook.sections())
+def test_each_section_says_what_to_look_at_and_what_to_do(section: str) -> None:
+    text = runbook.sections()[section]
+    assert text.index("**Look at**") < text.index("**Do.**")
+    assert not problems(text)
+
+
+def test_what_stops_the_bleeding_works_today() -> None:
+    page = runbook.PAGE.read_text()
+    (table,) = re.findall(r"^\| stop \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    stops = table.splitlines()[2:-1]
+    assert {"a tenant", "a rollout", "a version of an agent", "a worker"} <= {
+        row.split("|")[1].strip() for row in stops
+    }
+    assert len(commands(table)) > 10
+    assert not problems(table)
+
+
+def incidents() -> dict[str, str]:
+    return runbook.sections(INCIDENTS)
+
+
+def test_there_are_seven_incidents() -> None:
+    assert len(incidents()) == 7
+
+
+@pytest.mark.parametrize("incident", incidents())
+def test_an_incident_is_understood_in_fewer_than_five_commands(incident: str) -> None:
+    steps = re.findall(r"^\d\. (`.*)$", incidents()[incident], re.MULTILINE)
+    assert 0 < len(steps) < FEWER_THAN
+    assert all(len(commands(step.split(":")[0])) == 1 for step in steps)
+    assert "**Cause**" in incidents()[incident]
+    assert not problems(incidents()[incident])
+
+
+def test_what_rings_in_an_incident_is_an_alarm_or_an_alert() -> None:
+    known = {*runbook.rows(runbook.sections(ALARMS)["alerts"])}
+    known |= {name for text in runbook.sections().values() for name in runbook.rows(text)}
+    for name, text in incidents().items():
+        (rings,) = re.findall(r"^Rings: (.*)$", text, re.MULTILINE)
+        named = set(re.findall(r"`(\w+)`", rings)) - {"contended", "denied"}
+        assert named <= known, f"{name}: {named - known}"

@@ -8,7 +8,17 @@ import json
 import pytest
 
 from tests.infra.reading import Deployment
-from tests.infra.role_rules import CALLS, ENTRIES, NEVER, NEVER_CALLED, allowed, needed, unlisted_calls
+from tests.infra.role_rules import (
+    CALLS,
+    ENTRIES,
+    FOR_TRACES,
+    NEVER,
+    NEVER_CALLED,
+    OF_TRACES,
+    allowed,
+    needed,
+    unlisted_calls,
+)
 from tests.infra.variants import Variant, Variants
 from tests.support.reach import CallGraph, call_graph
 
@@ -18,23 +28,30 @@ def graph() -> CallGraph:
     return call_graph()
 
 
-def given_to_runners(variant: Variant) -> set[str]:
-    """The resources that the stage's file names for tools."""
+def given(variant: Variant) -> set[str]:
+    """The resources that the stage's file names for tools, and for a receiver of traces."""
     runners = json.loads(variant.settings.get("runners", "{}"))
     statements = runners.get("policies", [])
     secrets = json.loads(variant.settings.get("secrets", "{}")).values()
     arns = {secret["arn"] for secret in runners.get("secrets", [])}
     arns |= {secret if isinstance(secret, str) else secret["arn"] for secret in secrets}
+    arns |= {variant.settings.get("traces_secret_arn", "")}
     return arns.union(*(one["resources"] for one in statements))
 
 
 def differences(graph: CallGraph, variant: Variant, templates: object = None) -> dict[str, set[str]]:
     """What is missing, with `-`, and what is too much, with `+`, by role."""
-    may = allowed(Deployment(templates or variant.templates), given_to_runners(variant))  # type: ignore[arg-type]
+    may = allowed(Deployment(templates or variant.templates), given(variant))  # type: ignore[arg-type]
     found = {}
     for role in ENTRIES:
         needs = needed(graph, role, variant.settings.get("model_provider", "anthropic"))
         needs -= {action for owner, action in NEVER if owner == role}
+        match (role, variant.settings.get("traces", "off")):
+            case (_, "off"):
+                needs = set() if role == OF_TRACES else {one for one in needs if not one.endswith(FOR_TRACES)}
+            case ("TraceRole", "cloudwatch"):
+                # Signed by hand, since no client of AWS speaks OTLP.
+                needs.add("xray:PutTraceSegments@*")
         found[role] = {f"-{one}" for one in needs - may[role]} | {f"+{one}" for one in may[role] - needs}
     return {role: some for role, some in found.items() if some}
 

@@ -55,6 +55,12 @@ VALUES = {
     "secrets": json.dumps({"crm": CRM_SECRET_ARN, "orders": {"arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}}),
     "settings": json.dumps({"crm_url": "https://crm.example.com"}),
 }
+TRACES = {
+    "traces": "https://otlp.example.com",
+    "traces_secret_arn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:otlp-StUvWx",
+    "traces_secret_kms_key_arn": SECRET_KEY_ARN,
+    "trace_contents": "support,research",
+}
 RUNNERS = {
     "variables": {"ORDERS_HOST": "orders.internal"},
     "secrets": [{"variable": "ORDERS_LOGIN", "arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}],
@@ -69,7 +75,7 @@ RUNNERS = {
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-jwt": {**JWT},
-    "prod-iam": {**IAM},
+    "prod-iam": {**IAM, "traces": "cloudwatch"},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
@@ -80,7 +86,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "runners": json.dumps(RUNNERS),
         **VALUES,
     },
-    "prod-customer-key": {**JWT, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
+    "prod-customer-key": {**JWT, **TRACES, "kms_key_arn": KEY_ARN, "alert_email": "operator@example.com"},
     "prod-image": {**IAM, "worker_image": IMAGE, "permissions_boundary_arn": BOUNDARY_ARN},
     "prod-browser": {
         **JWT,

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 
 from tests.simulation.world import Simulation
 from tests.support.checks import check_ledger, check_totals, check_transcript
+from tests.support.traces import check_stretches
 from turnkeeper.core import audit
 from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.lifecycle.change import must_take_input
@@ -60,6 +61,8 @@ def check_session(simulation: Simulation, transcript: Transcript, calls: list[It
         check_inputs(entries, simulation.users.accepted.get(head.session_id, []))
         check_totals(head, entries, calls)
         check_way_on(head, entries)
+        if head.session_id not in simulation.users.damaged:
+            check_stretches(simulation.heads.ends[head.session_id], entries, calls)
         audited = check_audit(simulation, head)
         assert audited == [outcome.tool_use_id for entry in entries for outcome in entry.outcomes]
 

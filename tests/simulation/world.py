@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,6 +191,8 @@ class Heads:
         self._turns: dict[str, int] = {}
         self._rested_until: dict[str, float] = {}
         self._claims: dict[str, Claim] = {}
+        #: As each came to rest, every time.
+        self.ends: dict[str, list[Head]] = defaultdict(list)
         #: How often each left its rest.
         self.departures: Counter[str] = Counter()
 
@@ -215,6 +217,9 @@ class Heads:
             self._claims[session_id].ended_at = self._simulation.scheduler.now
         self._turns[session_id] = values.get("turn", self.turn(session_id))
         if values.get("status") in RESTING:
+            if not self.rests(session_id) and values["status"] != "erased":
+                head = self._simulation.quiet_sessions.head(self._simulation.tenant_id, session_id)
+                self.ends[session_id].append(head)
             self._rested_until[session_id] = math.inf
         elif "status" in values and self.rests(session_id):
             self._rested_until[session_id] = self._simulation.scheduler.now

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.support import reference
 from turnkeeper.core import scopes, stops
+from turnkeeper.telemetry import metrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -20,6 +21,7 @@ def generated() -> dict[Path, str]:
         DOCS / "reference/stages.md": ("settings", reference.stage_settings()),
         DOCS / "reference/events.md": ("members", reference.event_members()),
         DOCS / "reference/audit.md": ("members", reference.audit_fields()),
+        DOCS / "operations/metrics.md": ("metrics", metrics.documentation()),
     }
     whole = {
         DOCS / "reference/commands.md": reference.commands_page(),

@@ -119,7 +119,7 @@ def served(
     till = Till(table, MemoryBlobs(), policy(plan=caps), clock, SystemIds(), lease_seconds=lease_seconds)
     provider = provider or (lambda: AnthropicProvider(Key(), model_url))
     gateway = gateway_of(till, provider, model_url, wait_seconds=wait_seconds)
-    server = GatewayServer(gateway, host="127.0.0.1", port=0, drain_seconds=5)
+    server = GatewayServer(gateway, host="127.0.0.1", port=0)
     server.start()
     try:
         yield Rig(till, gateway, server, table)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.support.checks import check_totals, check_transcript
 from tests.support.kit import MODEL, WHO, MemoryKit
+from tests.support.traces import check_latest
 from turnkeeper.core import audit
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import ProviderError
@@ -88,6 +89,7 @@ def check_session(kit: MemoryKit, head: Head) -> None:
     check_transcript(transcript.entries)
     check_totals(transcript.head, transcript.entries, kit.sessions.calls(head.tenant_id, head.session_id))
     check_audit(kit, transcript.head)
+    check_latest(transcript.head, transcript.entries, kit.sessions.calls(head.tenant_id, head.session_id))
 
 
 def check_audit(kit: MemoryKit, head: Head) -> None:

@@ -14,9 +14,11 @@ from unittest import mock
 
 import anthropic
 import httpx2
+import requests
 
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import ProviderError
+from turnkeeper.core.spans import Span, Trace
 from turnkeeper.ports import ModelRequest
 from turnkeeper.settings import PREFIX, Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
@@ -111,6 +113,21 @@ class Process:
         request = ModelRequest("claude-sonnet-5-5", 1, [], [], [{"role": "user", "content": "hello"}])
         with mock.patch.object(anthropic, "DefaultHttpxClient", lambda: client), suppress(ProviderError):
             self.kit.model.call(request, timeout_seconds=5)
+        return sent[0]
+
+    def trace_request(self) -> requests.PreparedRequest:
+        """What would be sent of a trace, and where to."""
+        sent: list[requests.PreparedRequest] = []
+
+        def take(_: object, request: requests.PreparedRequest, **_options: object) -> requests.Response:
+            sent.append(request)
+            answer = requests.Response()
+            answer.status_code = 200
+            return answer
+
+        root = Span(name="invoke_agent a", span_id="b" * 16, parent_id=None, start_ns=1, end_ns=2)
+        with mock.patch.object(requests.adapters.HTTPAdapter, "send", take):
+            self.kit.trace_receiver.send(Trace(trace_id="a" * 32, sampled=True, spans=(root,)))
         return sent[0]
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from functions.api.documents import (
     ContextDocument,
+    Explanation,
     RewoundDocument,
     ScoreDocument,
     SessionDocument,
     SessionSummary,
+    StoryLine,
     TurnDocument,
 )
 from functions.api.http import Response
@@ -20,14 +22,16 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import continuation_of, worth_a_token
 from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle.losing import last_heard
+from turnkeeper.core.lifecycle.losing import last_heard, silent_since
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.stops import refusal_of
+from turnkeeper.core.story.facts import Story
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
+from turnkeeper.telemetry import fields
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"
@@ -35,6 +39,7 @@ TRACE_HEADER = "x-trace-id"
 
 def turn(kit: Kit, head: Head, number: int) -> Response:
     """A turn of a session as it is now, or as it ended where others have followed."""
+    fields.note(**fields.of_head(head))
     if head.turn.number != number:
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
         return Response.json(_earlier_turn(head, entries, number).dump())
@@ -47,6 +52,7 @@ def turn(kit: Kit, head: Head, number: int) -> Response:
 
 def session(kit: Kit, who: Identity, head: Head) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
+    fields.note(**fields.of_head(head))
     answer = Response.json(SessionDocument(**_session(kit, who, head)).dump())
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
@@ -100,15 +106,31 @@ def _scores(kit: Kit, head: Head) -> list[ScoreDocument]:
 
 
 def watch(kit: Kit, head: Head) -> dict[str, str | None]:
-    """How the session's runner is: it extends its lease every third of it, so half of one without a word is long."""
+    """How the session's runner is."""
     if head.lease.owner is None:
         return {"lease_expires_at": None, "runner_silent_since": None}
     heard = last_heard(head, kit.settings.lease_seconds)
-    silent = (kit.clock.now() - heard).total_seconds() > kit.settings.lease_seconds / 2
+    silent = silent_since(head, kit.clock.now(), kit.settings.lease_seconds)
     return {
         "lease_expires_at": iso(heard + timedelta(seconds=kit.settings.lease_seconds)),
-        "runner_silent_since": iso(heard) if silent else None,
+        "runner_silent_since": iso(silent) if silent else None,
     }
+
+
+def story(head: Head, number: int | None, told: Story) -> Response:
+    lines = [
+        StoryLine(
+            at=line.at,
+            text=line.text,
+            refs=dict(line.refs),
+            cost_usd=None if line.cost_nanousd is None else format_usd(line.cost_nanousd),
+        )
+        for line in told.lines
+    ]
+    document = Explanation(
+        session_id=head.session_id, turn=number, story=lines, why_ended=told.why_ended, what_now=told.what_now
+    )
+    return Response.json(document.dump())
 
 
 def summary(head: Head) -> SessionSummary:

@@ -18,6 +18,7 @@ from constructs import Construct
 
 from turnkeeper_infra import names, setting_keys
 from turnkeeper_infra.acknowledge import acknowledge
+from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.edge import Edge
 from turnkeeper_infra.functions import KitFunction, Packaging, identity_settings, model_settings
@@ -28,6 +29,7 @@ from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
 from turnkeeper_infra.runners import equip
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.traces import Traces
 
 FRONT_DOOR_SECONDS = 29
 """API Gateway gives up at 30 s and answers for us; the front door answers first."""
@@ -64,10 +66,15 @@ class ApiStack(cdk.Stack):
         self.observer = self._observer()
         self.scorer = self._scorer()
         self.sweep = self._sweep(live)
-        release = publish(self.front_door, config=config, alerts=state.alerts)
+        heard = Heard(state.alerts, config.runbook_url)
+        self.traces: Traces | None = None
+        if config.local or config.traces != "off":
+            self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=heard)
+            self.traces.ask(self.scorer)
+        release = publish(self.front_door, config=config, heard=heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
-        release.roll_back_on(errors, alerts=state.alerts)
+        release.roll_back_on(errors, heard=heard)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
@@ -97,7 +104,8 @@ class ApiStack(cdk.Stack):
 
     def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
         """What callers are given is a published version: SnapStart works for those only."""
-        alias = publish(function, config=self._config, alerts=self._state.alerts).alias
+        heard = Heard(self._state.alerts, self._config.runbook_url)
+        alias = publish(function, config=self._config, heard=heard).alias
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
         # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits

@@ -242,6 +242,17 @@ class Config(BaseModel):
     """What tools get by `ctx.secret(NAME)`: its ARN, or `{ arn = "...", kms_key_arn = "..." }`."""
     settings: Annotated[dict[ValueName, str], BeforeValidator(parsed)] = Field(default_factory=dict)
     """What tools get by `ctx.setting(NAME)`."""
+    traces: Annotated[
+        str, shaped(r"off|cloudwatch|https?://\S+", "`off`, `cloudwatch`, or the address of an OTLP receiver")
+    ] = "off"
+    """Where traces of turns go: nowhere, to CloudWatch's own receiver (docs/operations/traces.md says what has to be
+    switched on for it), or to a receiver that speaks OTLP over HTTP."""
+    traces_secret_arn: SecretArn | None = None
+    """A secret that holds the headers which the receiver wants, as a JSON object."""
+    traces_secret_kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+    trace_contents: Words = ()
+    """Agents whose traces may hold what was said, without secrets; `*` for all."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least that is logged."""
     log_retention_days: Annotated[int, one_of(7, 30, 90, 365, 731)] = 90
@@ -252,6 +263,10 @@ class Config(BaseModel):
     """Requests that it takes at one moment."""
     alert_email: Annotated[str, shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
     """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
+    spend_alarm_usd_per_hour: float = Field(20, gt=0, allow_inf_nan=False)
+    """All tenants together, spent at this rate for a quarter of an hour: an alarm rings. It stops nothing; caps do."""
+    runbook_url: Annotated[str, shaped(r"[^\s#]{1,500}", "an address without an anchor")] = "docs/operations/runbook.md"
+    """Where whoever is woken reads what to do: each alarm names it, with its section as the anchor."""
     runners: Annotated[Runners, BeforeValidator(parsed)] = Runners()
     """What the two that run tools are given besides: the tables below."""
 

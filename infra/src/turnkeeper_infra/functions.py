@@ -51,6 +51,8 @@ class Packaging:
                 setting_keys.LEASE_SECONDS: parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
                 setting_keys.TOOL_SECRETS: parameter(stack, "ToolSecrets", "{}"),
                 setting_keys.TOOL_SETTINGS: parameter(stack, "ToolSettings", "{}"),
+                setting_keys.OTLP_ENDPOINT: parameter(stack, "OtlpEndpoint", ""),
+                setting_keys.TRACE_CONTENTS: parameter(stack, "TraceContents", ""),
             }
         else:
             layer = lambda_.LayerVersion(
@@ -141,12 +143,18 @@ class KitFunction(lambda_.Function):
             security_groups=network.outbound_only(network, id) if network else None,
         )
         self.kit_role = role
+        self._parameters = packaging.parameters
         if network is not None:
             self.node.add_dependency(_stand_in_network(scope, id, role))
         acknowledge(self, "AwsSolutions-L1", "SnapStart and the wheels that we lock are proven on this Python.")
         acknowledge(
             self, "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish", "A version is published behind an alias."
         )
+
+    def tell(self, settings: Mapping[str, str]) -> None:
+        """Settings besides those that it was made with."""
+        for key, value in settings.items():
+            self.add_environment(key, self._parameters.get(key, value))
 
 
 def common_settings(config: Config, state: StateStack) -> dict[str, str]:

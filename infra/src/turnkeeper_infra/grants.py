@@ -127,6 +127,37 @@ class Grants:
         self._use_key("sqs", keys.WRITE)
         return self
 
+    def ask_for_traces(self, queue: sqs.IQueue) -> Grants:
+        self._allow("AskForTraces", ["sqs:SendMessage"], queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
+        return self
+
+    def take_traces(self, queue: sqs.IQueue) -> Grants:
+        """Lambda receives and deletes with the function's role; the function itself puts messages off."""
+        actions = ["ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"]
+        self._allow("TakeTraces", [f"sqs:{action}" for action in actions], queue.queue_arn)
+        self._use_key("sqs", keys.READ)
+        return self
+
+    def note_traces(self) -> Grants:
+        """Write down, once, that a trace was sent."""
+        self._allow("NoteTraces", ["dynamodb:PutItem"], self._state.table.table_arn)
+        self._use_key("dynamodb", keys.WRITE_ITEMS)
+        return self
+
+    def put_traces(self) -> Grants:
+        """Send traces to CloudWatch."""
+        # AWS offers no resource for this action.
+        self._allow("PutTraces", ["xray:PutTraceSegments"], "*")
+        acknowledge(self._role, "AwsSolutions-IAM5[Resource::*]", "xray:PutTraceSegments takes no resource.")
+        return self
+
+    def read_headers(self, secret_arn: str, kms_key_arn: str | None) -> Grants:
+        """Read what a receiver of traces wants to be told."""
+        self._allow("ReadHeaders", ["secretsmanager:GetSecretValue"], secret_arn)
+        use_key(self._role, "secretsmanager", keys.READ, kms_key_arn, self._state.kms_key_arn)
+        return self
+
     def sign_tokens(self) -> Grants:
         self._use_key("secretsmanager", keys.READ)
         return self._read_secret("ReadSigningKeys", self._state.signing_secret)

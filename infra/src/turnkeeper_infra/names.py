@@ -27,7 +27,11 @@ TURN_HANDLER: Final = "functions.turn.handler.handler"
 OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SCORE_HANDLER: Final = "functions.score.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
+TRACE_HANDLER: Final = "functions.trace.handler.handler"
 LIVE_ALIAS: Final = "live"
+
+CLOUDWATCH: Final = "cloudwatch"
+"""Where traces may go without an address: the region's own receiver."""
 
 WAKE_FAILED: Final = "wake_failed"
 """The `code` of a line in the log that says that ECS could not be asked for a task (`turnkeeper.adapters.ecs`)."""

@@ -1,7 +1,6 @@
 """What a person should hear about, and one dashboard to look at when they do.
 
-CloudWatch takes an alarm on a metric that nobody publishes, and the alarm then waits for ever:
-`tests/infra/test_alarms.py` holds each metric here against what AWS documents and what the kit emits.
+The parts stand in :mod:`turnkeeper_infra.watching`; here they are given the stacks that they watch.
 """
 
 from __future__ import annotations
@@ -13,10 +12,13 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from turnkeeper_infra import names
-from turnkeeper_infra.alarms import alarm
+from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.api import ApiStack
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.watching import board, quality
+from turnkeeper_infra.watching.emitted import Emitted
+from turnkeeper_infra.watching.money import MoneyAlarms
 
 _MINUTE = cdk.Duration.minutes(1)
 _FIVE_MINUTES = cdk.Duration.minutes(5)
@@ -30,114 +32,150 @@ class ObserveStack(cdk.Stack):
         super().__init__(scope, id, description="Turnkeeper: alarms and dashboard")
         self._state = state
         self._api = api
+        self._heard = Heard(state.alerts, config.runbook_url)
+        self._emitted = Emitted(config.name)
         self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer}
         self._functions |= {"Scorer": api.scorer, "Sweep": api.sweep}
-        self._watch_queue()
+        money = MoneyAlarms(
+            self, emitted=self._emitted, heard=self._heard, usd_per_hour=config.spend_alarm_usd_per_hour
+        )
+        self._alarms = list(money.all)
+        quality.watch_turns(self._ring, self._emitted)
+        self._watch_queue(config.name)
         self._watch_wakes(config.name)
         self._watch_functions()
-        self._watch_streams(config.name)
+        self._watch_streams()
         self._watch_table()
         self._server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
-        self._alarm("ApiErrors", self._server_errors, 5, "The API answers with server errors")
-        self._dashboard(config.name)
+        self._ring("ApiErrors", self._server_errors, 5, "The API answers with server errors", section="functions")
+        self._draw(config)
 
-    def _watch_queue(self) -> None:
+    def _watch_queue(self, name: str) -> None:
         self._dead_letters = self._state.dead_letters.metric_approximate_number_of_messages_visible(
             period=_MINUTE, statistic="Maximum"
         )
-        self._alarm("JobsSetAside", self._dead_letters, 1, "Jobs that cannot work: `turnkeeper redrive` after a look")
+        what, section = "Jobs that cannot work: `turnkeeper redrive` after a look", "queue-and-worker"
+        self._ring("JobsSetAside", self._dead_letters, 1, what, section=section)
         # Not the age of the oldest message: a job stays on the queue while it is worked on, for hours if it has to.
         self._waiting = self._state.queue.metric_approximate_number_of_messages_visible(
             period=_MINUTE, statistic="Minimum"
         )
         what = f"For {_JOBS_WAIT_MINUTES} minutes there were always jobs that nobody took: does the worker run?"
-        self._alarm("JobsWaiting", self._waiting, 1, what, periods=_JOBS_WAIT_MINUTES)
+        self._ring("JobsWaiting", self._waiting, 1, what, section=section, periods=_JOBS_WAIT_MINUTES)
+        quality.watch_worker(self._ring, self._waiting, name)
 
     def _watch_wakes(self, name: str) -> None:
-        failed = cloudwatch.Metric(
+        self._wakes_failed = cloudwatch.Metric(
             namespace=names.metric_namespace(name),
             metric_name=names.WAKES_FAILED,
             period=_FIVE_MINUTES,
             statistic="Sum",
         )
-        self._alarm("WakesFailed", failed, 3, "ECS cannot be asked for workers: is the service there, and reached?")
+        what = "ECS cannot be asked for workers: is the service there, and reached?"
+        self._ring("WakesFailed", self._wakes_failed, 3, what, section="queue-and-worker")
 
     def _watch_functions(self) -> None:
         for name, function in self._functions.items():
             errors = function.metric_errors(period=_FIVE_MINUTES, statistic="Sum")
             throttles = function.metric_throttles(period=_FIVE_MINUTES, statistic="Sum")
-            self._alarm(f"{name}Errors", errors, 3, f"{name} fails outside of what it handles")
-            self._alarm(
-                f"{name}Throttled", throttles, 5, f"{name} is throttled: raise its or the account's concurrency"
-            )
+            what = f"{name} fails outside of what it handles"
+            self._ring(f"{name}Errors", errors, 3, what, section="functions")
+            what = f"{name} is throttled: raise its or the account's concurrency"
+            self._ring(f"{name}Throttled", throttles, 5, what, section="functions")
         sweeps = self._api.sweep.metric_invocations(period=_FIVE_MINUTES, statistic="Sum")
-        self._alarm(
-            "SweepStopped",
-            sweeps,
-            1,
-            "No sweep for 10 minutes: dead runners and lost handoffs are not found",
-            periods=2,
-            below=True,
-        )
+        what = "No sweep for 10 minutes: dead runners and lost handoffs are not found"
+        self._ring("SweepStopped", sweeps, 1, what, section="functions", periods=2, below=True)
 
-    def _watch_streams(self, name: str) -> None:
+    def _watch_streams(self) -> None:
+        section = "streams-and-scores"
+        self._behind = []
         for id, function, failures, lost in (
             ("Observer", self._api.observer, self._api.observer_failures, "not looked at, nor alerted"),
             ("Scorer", self._api.scorer, self._api.scorer_failures, "not scored"),
         ):
-            iterator_age = function.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum")
-            self._alarm(f"{id}Behind", iterator_age, 10 * 60_000, f"{id}, which reads the stream, is 10 minutes behind")
+            iterator_age = function.metric("IteratorAge", period=_FIVE_MINUTES, statistic="Maximum", label=id)
+            self._behind.append(iterator_age)
+            what = f"{id}, which reads the stream, is 10 minutes behind"
+            self._ring(f"{id}Behind", iterator_age, 10 * 60_000, what, section=section)
             set_aside = failures.metric_approximate_number_of_messages_visible(
                 period=_FIVE_MINUTES, statistic="Maximum"
             )
-            self._alarm(f"{id}Failures", set_aside, 1, f"Changes that were {lost}: see the queue")
-        aside = cloudwatch.Metric(
-            namespace=names.metric_namespace(name),
-            metric_name="turns_set_aside",
-            dimensions_map={"service": "score"},
-            period=_FIVE_MINUTES,
-            statistic="Sum",
-        )
-        self._alarm("TurnsSetAside", aside, 1, "Turns that cannot be scored: the scorer's log says why")
+            self._ring(f"{id}Failures", set_aside, 1, f"Changes that were {lost}: see the queue", section=section)
+        aside = self._emitted.one("turns_set_aside", service="score")
+        what = "Turns that cannot be scored: the scorer's log says why"
+        self._ring("TurnsSetAside", aside, 1, what, section=section)
 
     def _watch_table(self) -> None:
         """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""
         table = {"TableName": self._state.table.table_name}
-        self._alarm("TableReadsThrottled", _throttles("Read", table), 10, "Reads are throttled: is one key hot?")
-        self._alarm("TableWritesThrottled", _throttles("Write", table), 10, "Writes are throttled: is one key hot?")
-        for index in names.INDEXES:
-            throttles = _throttles("Write", {**table, "GlobalSecondaryIndexName": index})
-            id = "".join(word.capitalize() for word in index.split("_"))
-            self._alarm(f"{id}IndexThrottled", throttles, 10, f"The index {index} holds up writes: is one key hot?")
+        indexes = {
+            "".join(word.capitalize() for word in index.split("_")): {**table, "GlobalSecondaryIndexName": index}
+            for index in names.INDEXES
+        }
+        self._throttles = [_throttles("Read", table), _throttles("Write", table)]
+        for id, metric in zip(("TableReads", "TableWrites"), self._throttles, strict=True):
+            what = f"{id.removeprefix('Table')} of the table are throttled: is one key hot?"
+            self._ring(f"{id}Throttled", metric, 10, what, section="table")
+        for id, dimensions in indexes.items():
+            what = f"The index {dimensions['GlobalSecondaryIndexName']} holds up writes: is one key hot?"
+            self._ring(f"{id}IndexThrottled", _throttles("Write", dimensions), 10, what, section="table")
 
-    def _dashboard(self, name: str) -> None:
-        api, functions = self._api.http_api, self._functions.items()
+    def _draw(self, config: Config) -> None:
         # An account's dashboards are those of all of its regions: a second region needs another name.
-        dashboard = cloudwatch.Dashboard(self, "Dashboard", dashboard_name=f"{name}-{cdk.Aws.REGION}")
-        dashboard.add_widgets(
-            _graph("Turns", [_of_the_kit(name, "turns", "agent", "reason")]),
-            _graph("Cost in nano-dollars", [_of_the_kit(name, "cost_nanousd", "agent")]),
-            _graph("Handoffs", [_of_the_kit(name, metric, "agent") for metric in ("handoffs", "leases_taken_over")]),
+        # What is spent in five minutes is drawn as a rate: a longer period would make more of it.
+        inherit = cloudwatch.PeriodOverride.INHERIT
+        dashboard = cloudwatch.Dashboard(
+            self,
+            "Dashboard",
+            dashboard_name=f"{config.name}-{cdk.Aws.REGION}",
+            default_interval=cdk.Duration.hours(6),
+            period_override=inherit,
         )
-        dashboard.add_widgets(
-            _graph("Scores", [_of_the_kit(name, "score", "agent", "evaluator", statistic="Average")]),
-            _graph("Checks failed", [_of_the_kit(name, "checks_failed", "agent", "evaluator")]),
-        )
-        dashboard.add_widgets(
-            _graph("Queue", [self._waiting]),
-            _graph("Dead letters", [self._dead_letters]),
-            _graph("API", [api.metric_count(), api.metric_client_error(), self._server_errors]),
-        )
-        dashboard.add_widgets(
-            _graph("Errors", [f.metric_errors(label=name) for name, f in functions]),
-            _graph("Throttles", [f.metric_throttles(label=name) for name, f in functions]),
-            _graph("Duration", [f.metric_duration(label=name, statistic="p95") for name, f in functions]),
+        board.draw(
+            dashboard,
+            board.sections(self._emitted, self._machines(config.name)),
+            alarms=self._alarms,
+            log_group=self._api.observer.log_group.log_group_name,
+            runbook_url=config.runbook_url,
         )
 
-    def _alarm(
-        self, id: str, metric: cloudwatch.IMetric, threshold: int, what: str, *, periods: int = 1, below: bool = False
+    def _machines(self, name: str) -> board.Machines:
+        api, functions = self._api.http_api, self._functions.items()
+        in_hand = self._state.queue.metric_approximate_number_of_messages_not_visible(statistic="Maximum")
+        load = [(one, f"{one}Utilization") for one in ("CPU", "Memory")]
+        return board.Machines(
+            api=[api.metric_count(), api.metric_client_error(), self._server_errors],
+            queue=[self._waiting, in_hand],
+            dead_letters=[self._dead_letters],
+            tasks=[quality.tasks(name)],
+            worker_load=[quality.of_the_worker(name, metric, "Maximum", label=one) for one, metric in load],
+            errors=[f.metric_errors(label=name) for name, f in functions],
+            throttles=[f.metric_throttles(label=name) for name, f in functions],
+            durations=[f.metric_duration(label=name, statistic="p95") for name, f in functions],
+            concurrency=[
+                f.metric("ConcurrentExecutions", label=name, statistic="Maximum", period=_MINUTE)
+                for name, f in functions
+            ],
+            streams=self._behind,
+            table=self._throttles,
+            wakes_failed=self._wakes_failed,
+        )
+
+    def _ring(
+        self,
+        id: str,
+        metric: cloudwatch.IMetric,
+        threshold: float,
+        what: str,
+        *,
+        section: str,
+        periods: int = 1,
+        below: bool = False,
     ) -> None:
-        alarm(self, id, metric, threshold, what, alerts=self._state.alerts, periods=periods, below=below)
+        made = alarm(
+            self, id, metric, threshold, what, heard=self._heard, section=section, periods=periods, below=below
+        )
+        self._alarms.append(made)
 
 
 def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:
@@ -148,16 +186,3 @@ def _throttles(kind: str, dimensions: Mapping[str, str]) -> cloudwatch.Metric:
         period=_FIVE_MINUTES,
         statistic="Sum",
     )
-
-
-def _of_the_kit(deployment: str, metric: str, *dimensions: str, statistic: str = "Sum") -> cloudwatch.MathExpression:
-    """A metric that `functions.observe` or `functions.score` emits, one line for each
-    agent (and whatever else it is split by)."""
-    # In quotes, since a deployment's name may have hyphens.
-    schema = ",".join((f'"{names.metric_namespace(deployment)}"', *dimensions, "service"))
-    search = f"""SEARCH('{{{schema}}} MetricName="{metric}"', '{statistic}', 300)"""
-    return cloudwatch.MathExpression(expression=search, using_metrics={}, label="", period=_FIVE_MINUTES)
-
-
-def _graph(title: str, metrics: list[cloudwatch.IMetric]) -> cloudwatch.GraphWidget:
-    return cloudwatch.GraphWidget(title=title, left=metrics, width=8)

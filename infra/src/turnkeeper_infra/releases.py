@@ -8,16 +8,17 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sns as sns
 
 from turnkeeper_infra import names
 from turnkeeper_infra.acknowledge import acknowledge
-from turnkeeper_infra.alarms import alarm
+from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
 
 ERRORS_TO_ROLL_BACK = 3
 SERVER_ERRORS_TO_ROLL_BACK = 5
+SECTION = "releases"
+"""Of the runbook."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Release:
     group: codedeploy.LambdaDeploymentGroup | None
     """What moves the alias; `None` on the emulator, which has no CodeDeploy."""
 
-    def roll_back_on(self, errors: cloudwatch.IMetric, *, alerts: sns.ITopic) -> None:
+    def roll_back_on(self, errors: cloudwatch.IMetric, *, heard: Heard) -> None:
         """Take a release back on what the function answers, too: what it handles is no failure of the function."""
         if self.group is None:
             return
@@ -38,12 +39,13 @@ class Release:
             errors,
             SERVER_ERRORS_TO_ROLL_BACK,
             "The API answers with server errors; a deployment that is under way is rolled back",
-            alerts=alerts,
+            heard=heard,
+            section=SECTION,
         )
         self.group.add_alarm(failing)
 
 
-def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> Release:
+def publish(function: KitFunction, *, config: Config, heard: Heard) -> Release:
     """The alias `live` of a function, which callers are given. In production a deployment moves a tenth of the calls to
     the new version and the rest after five minutes, and rolls back when calls of the alias fail meanwhile."""
     scope, id = function.stack, function.node.id
@@ -56,7 +58,8 @@ def publish(function: KitFunction, *, config: Config, alerts: sns.ITopic) -> Rel
         alias.metric_errors(period=cdk.Duration.minutes(1), statistic="Sum"),
         ERRORS_TO_ROLL_BACK,
         f"{id} fails; a deployment that is under way is rolled back",
-        alerts=alerts,
+        heard=heard,
+        section=SECTION,
     )
     group = codedeploy.LambdaDeploymentGroup(
         scope,

@@ -31,6 +31,7 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -59,6 +60,7 @@ from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Drives, Engine
+from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
@@ -70,11 +72,13 @@ from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
-from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.sessions import Sessions, Written
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
+from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.sdk import ENGINE as SDK
@@ -98,6 +102,8 @@ class MissingSetting(Exception):
 class Kit:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Who hears of what this process writes: set before ``sessions`` is first asked for.
+        self.written: Written = lambda _before, _after, _change: None
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()
@@ -132,7 +138,14 @@ class Kit:
 
     @cached_property
     def sessions(self) -> Sessions:
-        return Sessions(self.table, self.blobs, self.clock, self.redactor, lease_seconds=self.settings.lease_seconds)
+        return Sessions(
+            self.table,
+            self.blobs,
+            self.clock,
+            self.redactor,
+            lease_seconds=self.settings.lease_seconds,
+            written=self.written,
+        )
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -248,6 +261,18 @@ class Kit:
         return Branching(self.intake)
 
     @cached_property
+    def explaining(self) -> Explaining:
+        return Explaining(
+            sessions=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            intake=self.intake,
+            redactor=self.redactor,
+            clock=self.clock,
+        )
+
+    @cached_property
     def erasure(self) -> Erasure:
         lease_seconds = self.settings.lease_seconds
         return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
@@ -268,6 +293,34 @@ class Kit:
     @cached_property
     def rollout_watch(self) -> RolloutWatch:
         return RolloutWatch(self.rollouts, self.scores, self.catalog, self.alerts, self.clock)
+
+    @cached_property
+    def trace_queue(self) -> TraceQueue:
+        return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
+
+    @cached_property
+    def trace_receiver(self) -> TraceReceiver:
+        # A tenth of a second to import, and only one process sends traces.
+        from turnkeeper.adapters.otlp import receiver_of
+
+        endpoint = self._needed("otlp_endpoint", self.settings.otlp_endpoint)
+        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        return Tracer(
+            records=self.sessions,
+            scores=self.scores,
+            tenants=self.tenants,
+            treasury=self.treasury,
+            catalog=self.catalog,
+            traced=Traced(self.table),
+            receiver=self.trace_receiver,
+            redactor=self.redactor,
+            clock=self.clock,
+            provider=self.settings.model_provider,
+            contents=self.settings.trace_contents,
+        )
 
     @cached_property
     def companions(self) -> Companions:
@@ -320,24 +373,12 @@ class Kit:
         from turnkeeper.gateway import Gateway
         from turnkeeper.gateway.callers import Callers
         from turnkeeper.gateway.money import Till
-        from turnkeeper.gateway.provider import AnthropicProvider, BedrockProvider
+        from turnkeeper.gateway.provider import provider_of
 
-        key, settings = self._model_key(), self.settings
-        till = Till(
-            purses=self.purses,
-            tenants=self.tenants,
-            prices=self.prices,
-            model=self.model,
-            redactor=self.redactor,
-            clock=self.clock,
-            lease_seconds=settings.lease_seconds,
-            wait_seconds=settings.gateway_wait_seconds,
-        )
-        return Gateway(
-            till,
-            Callers(self.gateway_tokens, self.clock),
-            lambda: BedrockProvider(settings.model_url) if key is None else AnthropicProvider(key, settings.model_url),
-        )
+        settings, callers = self.settings, Callers(self.gateway_tokens, self.clock)
+        money = Till(self.purses, self.tenants, self.prices, self.model, self.redactor, self.clock)
+        money.lease_seconds, money.wait_seconds = settings.lease_seconds, settings.gateway_wait_seconds
+        return Gateway(money, callers, provider_of(self._model_key(), settings.model_url))
 
     @cached_property
     def cancelling(self) -> Cancelling:

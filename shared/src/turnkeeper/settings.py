@@ -74,6 +74,17 @@ class Settings(BaseModel):
     #: worker's own.
     agent_sdk_user: int | None = Field(default=None, ge=1, le=2**31)
 
+    #: Where traces of turns are sent, by OTLP over HTTP; nobody makes any where this is not said.
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    #: A secret that holds the headers which the receiver wants, as a JSON object.
+    otlp_secret_id: str | None = None
+    #: Where turns wait whose traces are to be made.
+    traces_queue_url: str | None = None
+    #: Agents whose traces may hold contents, without secrets; ``*`` for all.
+    trace_contents: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    #: What traces call this deployment.
+    deployment: str = "local"
+
     #: Folders of agents beside ``agents/``, relative to the root.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.

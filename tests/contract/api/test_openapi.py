@@ -19,6 +19,7 @@ CALLS = {
     ("post", "/v1/continue"): {"200", "202", "410"},
     ("get", "/v1/sessions/{session_id}"): {"200", "404"},
     ("get", "/v1/sessions"): {"200"},
+    ("get", "/v1/sessions/{session_id}/explain"): {"200", "400", "404"},
     ("get", "/v1/sessions/{session_id}/events"): {"200"},
     ("post", "/v1/sessions/{session_id}/cancel"): {"200"},
     ("post", "/v1/sessions/{session_id}/rewind"): {"200"},

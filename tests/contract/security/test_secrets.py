@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import random
 import string
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,13 +20,13 @@ from fargate_worker.holding import Holding
 from fargate_worker.reading import Reader, Rejected
 from functions.api.app import FrontDoor
 from functions.observe.alerting import Alerting
-from functions.observe.metering import Tally
+from functions.observe.metering import samples_of
 from functions.observe.records import Changed
 from tests.support.http import Caller
 from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import begin, failure, reply, say, scripted_kit, use
 from turnkeeper import Agent, ToolContext, ToolDenied, ToolError, tool
-from turnkeeper.adapters import logs
+from turnkeeper.adapters.emf import Emf
 from turnkeeper.adapters.secrets import EnvironmentKey, SecretsManagerKey
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import ProviderError
@@ -83,25 +81,6 @@ SECRET_PARTS = {name: parts(secret)[0] for name, secret in SECRETS.items()}
 def clean(text: str) -> None:
     seen = [name for name, part in SECRET_PARTS.items() if part in text]
     assert not seen, f"{seen} in {len(text)} characters"
-
-
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """What a Lambda or the worker writes, by its own set-up."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in ("turnkeeper", "turnkeeper_agents", "functions")}
-    stdout, sys.stdout = sys.stdout, io.StringIO()
-    try:
-        logs.set_up("DEBUG")
-        logging.getLogger("fargate_worker").setLevel("DEBUG")
-        yield sys.stdout
-    finally:
-        sys.stdout = stdout
-        root.handlers[:] = before
-        root.setLevel(level)
-        for name, old in levels.items():
-            logging.getLogger(name).setLevel(old)
 
 
 def audited(kit: MemoryKit, session_id: str) -> str:
@@ -183,14 +162,14 @@ def test_repeated_calls_with_secrets_stop_without_them(logged: io.StringIO, caps
     assert head.stop is not None
     assert head.stop.reason == "repetition"
     clean(json.dumps(head.stop.model_dump(), default=str))
-    tally = Tally()
+    emf = Emf()
     for item in kit.table.snapshot():
         owner = keys.session_of_pk(item["pk"])
         if owner is not None:
             seen.append(Changed(*owner, item["sk"], None, item))
-            tally.see(seen[-1])
+            emf.add(samples_of(seen[-1]))
             Alerting(kit.alerts, kit.blobs).see(seen[-1])
-    tally.flush()
+    emf.flush()
     clean(capsys.readouterr().out + logged.getvalue() + str(vars(kit.alerts)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.infra.rules.rule import Found, Rule, Templates, first, handler_of, is_policy_of, turn_of
 from tests.infra.variants import Variant
 from turnkeeper_infra import names
+from turnkeeper_infra.gateway import PORT
 
 
 def runners_stand_where_the_file_says(variant: Variant) -> Found:
@@ -33,19 +34,25 @@ def runners_stand_where_the_file_says(variant: Variant) -> Found:
 
 
 def tasks_reach_out_and_nothing_reaches_in(variant: Variant) -> Found:
-    """Through a NAT or with an address of their own; a way in is there for endpoints only, from within the network."""
+    """Through a NAT or with an address of their own. A way in is there for endpoints, from within the network; and
+    where the gateway is served, for its load balancer, from which alone its tasks are reached."""
     [(stack, _, service)] = variant.resources("AWS::ECS::Service")
     task = service["Properties"]["NetworkConfiguration"]["AwsvpcConfiguration"]
     private = bool(list(variant.resources("AWS::EC2::NatGateway"))) or "vpc_id" in variant.settings
     if task["AssignPublicIp"] != ("DISABLED" if private else "ENABLED"):
         yield f"{stack}: tasks have {'an' if private else 'no'} address of their own"
-    yield from (
-        f"{stack}: {id} lets somebody in" for stack, id, _ in variant.resources("AWS::EC2::SecurityGroupIngress")
-    )
+    served = "gateway_certificate_arn" in variant.settings
+    for stack, id, opening in variant.resources("AWS::EC2::SecurityGroupIngress"):
+        opened = opening["Properties"]
+        from_a_group = "SourceSecurityGroupId" in opened and {opened["FromPort"], opened["ToPort"]} == {PORT}
+        if not (served and from_a_group):
+            yield f"{stack}: {id} lets somebody in"
     for stack, id, group in variant.resources("AWS::EC2::SecurityGroup"):
         for opened in group["Properties"].get("SecurityGroupIngress", []):
             ports = {opened["FromPort"], opened["ToPort"]}
-            if opened.get("CidrIp") != variant.settings.get("vpc_cidr", "nobody") or ports != {443}:
+            own_range = served and str(opened.get("CidrIp")).endswith("'CidrBlock']}")
+            known = own_range or opened.get("CidrIp") == variant.settings.get("vpc_cidr", "nobody")
+            if not known or ports != {443}:
                 yield f"{stack}: {id} lets {opened.get('CidrIp')} in"
 
 

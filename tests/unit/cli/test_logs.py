@@ -107,9 +107,25 @@ def test_events_of_a_group_are_told_once_and_alike_ones_each(with_ids: bool) -> 
     assert read() == []
 
 
-def test_an_entry_names_a_session_in_its_text_too() -> None:
+def test_a_line_that_is_only_text_names_a_session_in_it() -> None:
     assert Entry(AT, "emulator", "ERROR", "no lease for ses_9").names("ses_9")
     assert not Entry(AT, "emulator", "ERROR", "no lease").names("ses_9")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"session_id": "ses_9"}, True),
+        ({"trace_id": "ses_9"}, True),
+        ({"report": {"sessions": ["ses_1", "ses_9"]}}, True),
+        ({"session_id": "ses_99"}, False),
+        ({"session_id": "ses_1", "note": "the same as in ses_9"}, False),
+    ],
+)
+def test_a_structured_line_is_about_what_its_fields_say(fields: dict[str, object], named: bool) -> None:
+    entry = parse("turn", json.dumps({"message": "done", **fields}), AT)
+    assert entry is not None
+    assert entry.names("ses_9") == named
 
 
 def test_the_log_files_of_a_kit_that_is_down_are_shown(cli: Cli, state_folder: Path) -> None:
@@ -121,6 +137,7 @@ def test_the_log_files_of_a_kit_that_is_down_are_shown(cli: Cli, state_folder: P
     assert "ses_1 the turn was run" in told.stdout
     assert 'File "agents/x/agent.py", line 3' in told.stdout
     assert cli("logs", "--since", "90000d", "--session", "ses_2").stdout == ""
+    assert cli("logs", "--since", "90000d", "--session", "ses_1", "--trace", "ab12").stdout == ""
     assert cli("logs", "--since", "90000d", "--json").lines[0]["part"] == "worker"
 
 

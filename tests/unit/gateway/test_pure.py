@@ -21,6 +21,7 @@ from turnkeeper.core.errors import (
     TenantPaused,
     Unauthenticated,
     Unavailable,
+    Uncountable,
     UnpricedModel,
 )
 from turnkeeper.gateway.asking import FIELDS, MAX_BODY_BYTES, read
@@ -296,6 +297,7 @@ def cap(*, contended: bool) -> CostCapExceeded:
         (InputTooLarge("large"), 413, "request_too_large", False),
         (StoreBusy("busy"), 503, "api_error", True),
         (Unavailable("away", retry_after_seconds=2.5), 503, "api_error", True),
+        (Uncountable("Bedrock counts no tokens"), 404, "not_found_error", False),
         (ProviderError("away", retryable=True, certainty="unbilled"), 502, "api_error", True),
     ],
 )

@@ -96,6 +96,7 @@ def test_a_copy_goes_on_from_an_earlier_state_with_money_of_its_own() -> None:
     other = Identity("acme", "bob", "user")
     forked = kit.branching.fork(other, head, at_seq=second - 1, value="instead")
     assert (forked.user_id, forked.account.cost_nanousd, forked.status) == ("bob", 0, "running")
+    assert {(entry.call, entry.run) for entry in kit.entries(forked.session_id)} == {(None, None)}
     assert forked.forked_from is not None and forked.forked_from.session_id == head.session_id
     done = kit.run(forked)
     check_audit(kit, done)

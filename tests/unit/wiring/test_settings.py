@@ -7,6 +7,7 @@ setting that nobody reads, or that is handed to the wrong part, fails here; and 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from fargate_worker import __main__ as worker_process
 from functions.api import handler as api
@@ -42,6 +44,8 @@ from turnkeeper.testing.memory_table import MemoryTable
 WHO = Identity("acme", "ann", "user")
 CONTINUATION = Continuation(tenant_id="acme", user_id="ann", session_id="ses_1", turn=1, seq=1)
 MESSAGE = Message("a message", "a receipt", "{}", 1)
+RECEIVER = {"otlp_endpoint": "http://a.example:4318"}
+CLOUDWATCH = "https://xray.eu-central-1.amazonaws.com/v1/traces"
 PRINCIPALS = "arn:aws:iam::123456789012:user"
 
 
@@ -76,6 +80,32 @@ def queue_url(process: Process) -> object:
 def dead_letters(process: Process) -> object:
     process.kit.queue.reject(MESSAGE, error_code="not_json", detail="")
     return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def traces_queue(process: Process) -> object:
+    process.kit.trace_queue.send("{}", group="acme")
+    return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def trace_contents(process: Process) -> object:
+    return process.kit.tracer.contents
+
+
+def trace_sent_to(process: Process) -> object:
+    request = process.trace_request()
+    return request.url, str(request.headers.get("Authorization", "")).split(" ")[0]
+
+
+def trace_headers(process: Process) -> object:
+    return process.trace_request().headers.get("api_key")
+
+
+def trace_resource(process: Process) -> object:
+    body = process.trace_request().body
+    assert isinstance(body, bytes)
+    sent = ExportTraceServiceRequest.FromString(gzip.decompress(body))
+    [resource] = [each.resource for each in sent.resource_spans]
+    return {pair.key: pair.value.string_value for pair in resource.attributes}["deployment.environment.name"]
 
 
 def turn_function(process: Process) -> object:
@@ -316,6 +346,17 @@ ROWS: Mapping[str, Row] = {
     "bucket": Row(bucket, {"one": "one", "two": "two"}),
     "queue_url": Row(queue_url, {"https://one": "https://one", "https://two": "https://two"}),
     "dlq_url": Row(dead_letters, {"https://one": "https://one", "https://two": "https://two"}),
+    "traces_queue_url": Row(traces_queue, {"https://one.example": "https://one.example", "b": "b"}),
+    "trace_contents": Row(trace_contents, {"one, two": ("one", "two"), "*": ("*",), "": ()}, RECEIVER),
+    "otlp_endpoint": Row(
+        trace_sent_to,
+        {
+            "http://a.example:4318": ("http://a.example:4318/v1/traces", ""),
+            CLOUDWATCH: (CLOUDWATCH, "AWS4-HMAC-SHA256"),
+        },
+    ),
+    "otlp_secret_id": Row(trace_headers, {"one": "key of one", "two": "key of two", "": None}, RECEIVER),
+    "deployment": Row(trace_resource, {"Prod": "Prod", "": "local"}, RECEIVER),
     "turn_function": Row(turn_function, {"one:live": "one:live", "two": "two", "": None}),
     "signing_secret_id": Row(signing_secret, {"one": "one", "two": "two"}),
     "model_secret_id": Row(

@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from fargate_worker.health import MAX_SILENCE_SECONDS, HealthServer
+from fargate_worker.metrics import Page
 from fargate_worker.protection import TaskProtection
 from tests.unit.worker.conftest import Bench
 from turnkeeper.testing.clock import ManualClock
@@ -32,7 +34,7 @@ def test_health_readiness_and_status(bench: Bench) -> None:
             raise TimeoutError
 
     worker = bench.worker()
-    server = HealthServer(worker, reachable, host="127.0.0.1", port=0)
+    server = HealthServer(worker, reachable, Page(), host="127.0.0.1", port=0)
     server.start()
     session_id = bench.job("shown", "[[sleep 90]][[say done]]")
     bench.wait(lambda: bench.status(session_id) == "running")
@@ -51,6 +53,34 @@ def test_health_readiness_and_status(bench: Bench) -> None:
     worker.stop()
     assert get(server.port, "/healthz") == (200, {"status": "draining"})
     assert get(server.port, "/readyz") == (503, {"status": "draining"})
+    server.close()
+
+
+def test_what_it_counts_and_how_it_is_are_served_for_prometheus(bench: Bench) -> None:
+    page = Page()
+    bench.kit.written = page.see
+    worker = bench.worker(concurrency=3)
+    page.watch(worker)
+    server = HealthServer(worker, lambda: None, page, host="127.0.0.1", port=0)
+    server.start()
+
+    def scraped() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        return {one.name: one.value for family in families for one in family.samples}
+
+    session_id = bench.job("counted", "[[sleep 90]][[say done]]")
+    bench.wait(lambda: bench.status(session_id) == "running")
+    now = scraped()
+    assert (now["turnkeeper_worker_sessions_held"], now["turnkeeper_worker_slots"]) == (1, 3)
+    assert "turnkeeper_turns_total" not in now
+    bench.empty()
+    worker.stop()
+    now = scraped()
+    assert (now["turnkeeper_worker_sessions_held"], now["turnkeeper_worker_draining"]) == (0, 1)
+    assert now["turnkeeper_turns_total"] == 1
+    assert now["turnkeeper_spend_nanousd_total"] == bench.kit.head(session_id).account.cost_nanousd > 0
     server.close()
 
 

@@ -107,6 +107,10 @@ class Api:
     def session(self, session_id: str) -> Document:
         return self._ask("GET", f"sessions/{_part(session_id)}")
 
+    def explain(self, session_id: str, turn: int | None = None) -> Document:
+        """What happened in a session, why it ended, and what can be done now."""
+        return self._ask("GET", f"sessions/{_part(session_id)}/explain", params={"turn": turn} if turn else {})
+
     def sessions(
         self, *, status: str | None, limit: int, cursor: str | None = None, scored_below: float | None = None
     ) -> Document:

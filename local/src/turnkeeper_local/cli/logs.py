@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "FrontDoorLogs": "api", "TurnLogs": "turn", "ObserverLogs": "observe", "ScorerLogs": "score",
-    "SweepLogs": "sweep", "Logs": "worker",
+    "SweepLogs": "sweep", "TraceLogs": "trace", "Logs": "worker",
 }  # fmt: skip
 """Parts by how the logical ids of their log groups begin, without the hash at the end."""
 _FILES = {"worker": "worker", "standin": "standin", "supervisor": "supervisor", "ministack": "emulator"}
@@ -32,7 +32,7 @@ _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CR
 """What is shown of a part that nobody named: these say much that is about no session."""
 _COLOURS = {
     "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "score": "blue", "sweep": "yellow",
-    "standin": "white", "supervisor": "white", "emulator": "bright_black",
+    "trace": "blue", "standin": "white", "supervisor": "white", "emulator": "bright_black",
 }  # fmt: skip
 _LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _RUNTIME = re.compile(r"(START|END|REPORT|INIT_START) ")
@@ -43,6 +43,8 @@ _KNOWN = frozenset(
     {"level", "location", "message", "timestamp", "service", "exception", "exception_name", "stack_trace", "tenant_id"}
     | {"session_id", "errorType", "errorMessage", "stackTrace", "requestId", "function_request_id", "xray_trace_id"}
 )
+_OF_A_TURN = frozenset({"user_id", "turn", "step", "agent", "version", "trace_id", "request_id"})
+"""Of a line's fields, what people ask for with --json: with every line it would be noise."""
 _ROUND_SECONDS = 0.5
 _AGE = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -60,9 +62,14 @@ class Entry:
     session_id: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     trace: str = ""
+    fields: Mapping[str, Any] | None = None
+    """All that a structured line says; None for one that is only text."""
 
-    def names(self, session: str) -> bool:
-        return session == self.session_id or session in f"{self.message}{self.more}{self.trace}"
+    def names(self, wanted: str) -> bool:
+        """Whether it is about a session, or a trace: a structured line has it in a field, of any other it is text."""
+        if self.fields is not None:
+            return _has(self.fields, wanted)
+        return wanted in f"{self.message}{self.trace}"
 
     def document(self) -> dict[str, Any]:
         found = {
@@ -85,7 +92,7 @@ class Entry:
         from turnkeeper_local.cli.text import plain
 
         clock = datetime.fromtimestamp(self.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        more = " ".join(f"{key}={value}" for key, value in self.more.items())
+        more = " ".join(f"{key}={value}" for key, value in self.more.items() if key not in _OF_A_TURN)
         line = Text.assemble(
             (f"{clock} ", "dim"),
             (f"{self.part:<10} ", _COLOURS.get(self.part, "white")),
@@ -97,6 +104,14 @@ class Entry:
         out.console.print(line, soft_wrap=True)
         if self.trace:
             out.console.print(Text(plain(self.trace.rstrip()), style="red"), soft_wrap=True)
+
+
+def _has(value: Any, wanted: str) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has(inner, wanted) for inner in value.values())
+    if isinstance(value, list):
+        return any(_has(inner, wanted) for inner in value)
+    return bool(value == wanted)
 
 
 def parse(part: str, line: str, at: float) -> Entry | None:
@@ -134,7 +149,7 @@ def _from_json(part: str, found: dict[str, Any], at: float) -> Entry | None:
         message = f"{found['errorType']}: {found.get('errorMessage', message)}"
     more = {key: value for key, value in found.items() if key not in _KNOWN}
     level = str(found.get("level", "ERROR" if trace else "INFO")).upper()
-    return Entry(_when(found.get("timestamp"), at), part, level, message, found.get("session_id"), more, trace)
+    return Entry(_when(found.get("timestamp"), at), part, level, message, found.get("session_id"), more, trace, found)
 
 
 def _when(stamp: Any, otherwise: float) -> float:
@@ -189,7 +204,14 @@ class GroupSource:
         self._seen: set[object] = set()
 
     def read(self) -> Iterator[Entry]:
-        """What came since it was last asked. CloudWatch may list events late, so the last ones are asked for again."""
+        """What came since it was last asked."""
+        for at, message in self.events():
+            entry = parse(self._part, message, at)
+            if entry is not None:
+                yield entry
+
+    def events(self) -> Iterator[tuple[float, str]]:
+        """The same as it was logged, and when. CloudWatch may list it late, so the last ones are asked for again."""
         from botocore.exceptions import ClientError
 
         pages = self._client.get_paginator("filter_log_events").paginate(
@@ -203,9 +225,7 @@ class GroupSource:
                     seen.add(known)
                     newest = max(newest, event["timestamp"])
                     if known not in self._seen:
-                        entry = parse(self._part, event["message"], event["timestamp"] / 1000)
-                        if entry is not None:
-                            yield entry
+                        yield event["timestamp"] / 1000, event["message"]
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
@@ -227,9 +247,10 @@ def _identity(event: Mapping[str, Any], seen: set[object]) -> object:
 class Stream:
     """The logs of a kit, those of all parts in the order of their times."""
 
-    def __init__(self, place: Place | None, *, parts: Sequence[str] = (), since: float, session: str | None = None):
-        self._parts, self._since, self._session = frozenset(parts), since, session
-        self._sources: list[FileSource | GroupSource] = [*self._groups(place)] if place else []
+    def __init__(self, place: Place | None, *, parts: Sequence[str] = (), since: float, about: Sequence[str] = ()):
+        """``about``: sessions or traces, all of which an entry has to name."""
+        self._parts, self._since, self._about = frozenset(parts), since, tuple(about)
+        self._sources: list[FileSource | GroupSource] = [*groups(place, since, self._wants)] if place else []
         if place is None or place.local:
             folder = local_json().parent / "logs"
             self._sources += [
@@ -245,18 +266,20 @@ class Stream:
         return not self._parts or part in self._parts
 
     def _shows(self, entry: Entry) -> bool:
-        if entry.at < self._since or (self._session and not entry.names(self._session)):
+        if entry.at < self._since or not all(map(entry.names, self._about)):
             return False
         return bool(self._parts) or entry.level in _QUIET.get(entry.part, (entry.level,))
 
-    def _groups(self, place: Place) -> Iterator[GroupSource]:
-        make: Any = place.session.client
-        stacks, logs = (make(name, endpoint_url=place.endpoint_url) for name in ("cloudformation", "logs"))
-        for stack in (f"{place.stacks}Api", f"{place.stacks}Worker"):
-            for resource in _log_groups(stacks, stack):
-                part = part_of(resource["LogicalResourceId"])
-                if part and self._wants(part):
-                    yield GroupSource(part, logs, resource["PhysicalResourceId"], self._since)
+
+def groups(place: Place, since: float, wants: Callable[[str], bool]) -> Iterator[GroupSource]:
+    """The log groups of a kit's parts, of those that are wanted."""
+    make: Any = place.session.client
+    stacks, logs = (make(name, endpoint_url=place.endpoint_url) for name in ("cloudformation", "logs"))
+    for stack in (f"{place.stacks}Api", f"{place.stacks}Worker"):
+        for resource in _log_groups(stacks, stack):
+            part = part_of(resource["LogicalResourceId"])
+            if part and wants(part):
+                yield GroupSource(part, logs, resource["PhysicalResourceId"], since)
 
 
 def part_of(group: str) -> str | None:
@@ -295,14 +318,14 @@ def since_of(age: str) -> float:
 
 
 def show_logs(
-    out: Output, parts: Sequence[str], *, follow: bool, session: str | None, since: str, stack: str | None
+    out: Output, parts: Sequence[str], *, follow: bool, about: Sequence[str], since: str, stack: str | None
 ) -> None:
     """Print what was logged; with `follow` go on with what comes."""
     for part in parts:
         if part not in PARTS:
             raise UsageError(f"there is no part {part!r}; there are {', '.join(PARTS)}", code="usage")
     place = find(stack) if stack else _local()
-    stream = Stream(place, parts=parts, since=since_of(since), session=session)
+    stream = Stream(place, parts=parts, since=since_of(since), about=about)
     _show(out, stream.read())
     while follow:
         time.sleep(_ROUND_SECONDS if place is None or place.local else 2.0)

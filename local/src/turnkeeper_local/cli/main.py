@@ -24,6 +24,7 @@ from turnkeeper_local.cli.commands import (
     spending,
     talk,
     tenants,
+    top,
     versions,
 )
 
@@ -55,7 +56,7 @@ def begin(
     called.begin()
 
 
-for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, dead, spending):
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, top, dead, spending):
     module.register(app)
 app.add_typer(
     tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."

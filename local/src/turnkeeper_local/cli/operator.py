@@ -13,11 +13,10 @@ from typing import Any
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.caps import format_cap, format_rule, parse_cap
-from turnkeeper.core.errors import InvalidRequest, SessionNotFound
+from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.policy import FROM_PLAN, Terms, plan_name
 from turnkeeper.core.reconciling import Reconciliation, Report, reconcile, span_of
-from turnkeeper.core.reserved_tenants import is_reserved
 from turnkeeper.core.rollout import BASIS_POINTS
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head, Spec, Transcript
@@ -27,14 +26,14 @@ from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Item
 from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.gateway_tokens import GatewayToken
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.place import Place
-from turnkeeper_local.cli.tokens import TOKEN_ID, call_record, token_document
+from turnkeeper_local.cli.tokens import TOKEN_ID, TokenOffice
+from turnkeeper_local.cli.top.looking import Overview
 from turnkeeper_project import find_project
 
 Document = dict[str, Any]
@@ -80,45 +79,18 @@ class Operator:
         paused: bool | None = None,
         timezone: str | None = None,
     ) -> Document:
-        terms = self._kit.tenants.set(
-            tenant_id,
-            actor=self._name(),
-            plan=plan,
-            caps=caps,
-            from_plan=from_plan,
-            shards=shards,
-            paused=paused,
-            timezone=timezone,
-        )
+        changed: Document = {
+            "caps": caps,
+            "from_plan": from_plan,
+            "shards": shards,
+            "paused": paused,
+            "timezone": timezone,
+        }
+        terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
-    # ---- the gateway ----
-
-    def mint_token(
-        self, tenant_id: str, user_id: str, *, task_nanousd: int | None, valid: timedelta | None, label: str | None
-    ) -> Document:
-        """A token of the gateway, with the text that is nowhere else.
-
-        Raises:
-            InvalidRequest: no caller may be of this tenant.
-        """
-        if is_reserved(tenant_id):
-            raise InvalidRequest(f"{tenant_id!r} is no tenant that anybody may be of")
-        text, token = self._kit.gateway_tokens.mint(
-            tenant_id, user_id, actor=self._name(), task_nanousd=task_nanousd, valid=valid, label=label
-        )
-        return {"token": text, **self._token(token)}
-
-    def tokens(self, tenant_id: str | None) -> list[Document]:
-        return list(map(self._token, self._kit.gateway_tokens.all(tenant_id)))
-
-    def revoke_token(self, token_id: str, tenant_id: str | None) -> Document:
-        tokens = self._kit.gateway_tokens
-        return self._token(tokens.revoke(tokens.find(token_id, tenant_id), actor=self._name()))
-
-    def _token(self, token: GatewayToken) -> Document:
-        caps = self._kit.tenants.terms(token.tenant_id).caps.with_task(token.task_nanousd)
-        return token_document(token, caps.cap("task"), self._kit.clock.now())
+    def token_office(self) -> TokenOffice:
+        return TokenOffice(self._kit, self._name)
 
     def index_tenant(self, tenant_id: str) -> Document:
         return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
@@ -280,6 +252,9 @@ class Operator:
     def dead_letter_office(self, place: Place) -> DeadLetterOffice:
         return DeadLetterOffice(self._kit, self._name, self.deployed(place))
 
+    def overview(self, place: Place, tenant_id: str | None) -> Overview:
+        return Overview(self._kit, place, self.queue_depths, tenant_id)
+
     def queue_depths(self) -> dict[str, int]:
         """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""
         settings = self._kit.settings
@@ -298,9 +273,7 @@ class Operator:
         """The records of a session's chain, or of the tenant's own; of a token, its ledger, which is what is kept of
         each of its calls."""
         if session_id is not None and session_id.startswith(TOKEN_ID):
-            token = self._kit.gateway_tokens.find(session_id, tenant_id)
-            calls = self._kit.purses.calls(tenant_id, token.id)
-            return [call_record(seq, token, call) for seq, call in enumerate(calls, start=1)]
+            return self.token_office().calls(tenant_id, session_id)
         if session_id is not None:
             self._kit.sessions.head(tenant_id, session_id)
         return audit_records(self._kit.sessions.audit(tenant_id, session_id))

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from turnkeeper.bootstrap import Kit
 from turnkeeper.core.caps import format_cap
+from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.money import format_usd
+from turnkeeper.core.reserved_tenants import is_reserved
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX as TOKEN_ID
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken
 
 Document = dict[str, Any]
 
-__all__ = ["TOKEN_ID", "call_record", "parse_valid", "token_document"]
+__all__ = ["TOKEN_ID", "TokenOffice", "parse_valid", "token_document"]
+
+
+class TokenOffice:
+    """``name`` makes who it is, for the audit trail, when something is about to be changed."""
+
+    def __init__(self, kit: Kit, name: Callable[[], str]) -> None:
+        self._kit = kit
+        self._name = name
+
+    def mint(
+        self, tenant_id: str, user_id: str, *, task_nanousd: int | None, valid: timedelta | None, label: str | None
+    ) -> Document:
+        """A token, with the text that is nowhere else.
+
+        Raises:
+            InvalidRequest: no caller may be of this tenant.
+        """
+        if is_reserved(tenant_id):
+            raise InvalidRequest(f"{tenant_id!r} is no tenant that anybody may be of")
+        text, token = self._kit.gateway_tokens.mint(
+            tenant_id, user_id, actor=self._name(), task_nanousd=task_nanousd, valid=valid, label=label
+        )
+        return {"token": text, **self._told(token)}
+
+    def all(self, tenant_id: str | None) -> list[Document]:
+        return list(map(self._told, self._kit.gateway_tokens.all(tenant_id)))
+
+    def revoke(self, token_id: str, tenant_id: str | None) -> Document:
+        tokens = self._kit.gateway_tokens
+        return self._told(tokens.revoke(tokens.find(token_id, tenant_id), actor=self._name()))
+
+    def calls(self, tenant_id: str, token_id: str) -> list[Document]:
+        """A token's ledger, as audit records tell what was done."""
+        token = self._kit.gateway_tokens.find(token_id, tenant_id)
+        calls = self._kit.purses.calls(tenant_id, token.id)
+        return [call_record(seq, token, call) for seq, call in enumerate(calls, start=1)]
+
+    def _told(self, token: GatewayToken) -> Document:
+        caps = self._kit.tenants.terms(token.tenant_id).caps.with_task(token.task_nanousd)
+        return token_document(token, caps.cap("task"), self._kit.clock.now())
 
 
 def token_document(token: GatewayToken, cap: int | None, now: datetime) -> Document:

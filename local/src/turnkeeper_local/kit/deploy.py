@@ -64,6 +64,8 @@ def deploy(
         f"{API_STACK}:TurnSeconds={turn}",
         f"{API_STACK}:ModelUrl={model_url}",
         f"{API_STACK}:ToolSecrets={json.dumps(tool_secrets, sort_keys=True)}",
+        f"{API_STACK}:OtlpEndpoint={settings.otlp_endpoint}",
+        f"{API_STACK}:TraceContents={settings.trace_contents}",
         f"{API_STACK}:ToolSettings={json.dumps(tool_settings, sort_keys=True)}",
     ]
     with tempfile.TemporaryDirectory(dir=home.temporary) as folder:

@@ -23,6 +23,8 @@ _VARIABLES = {
     "TURNKEEPER_SCENARIO": "scenario",
     "TURNKEEPER_LOG_LEVEL": "log_level",
     "TURNKEEPER_MODEL_URL": "model_url",
+    "TURNKEEPER_OTLP_ENDPOINT": "otlp_endpoint",
+    "TURNKEEPER_TRACE_CONTENTS": "trace_contents",
 }
 
 
@@ -47,6 +49,10 @@ class KitSettings:
     """Claude answers, with the key that an earlier `up` has put where the kit keeps its secrets."""
     model_url: str | None = None
     """A Messages API to use instead of starting the stand-in, or with a key, instead of Anthropic's."""
+    otlp_endpoint: str = ""
+    """Where traces of turns go, by OTLP over HTTP; nobody makes any without it."""
+    trace_contents: str = ""
+    """Agents whose traces may hold what was said, with commas between; `*` for all."""
     project: Path = field(default_factory=lambda: find_project().root)
     """The repository that holds `agents/` and `policy.toml`."""
     source_root: Path | None = None
@@ -88,6 +94,8 @@ class KitSettings:
             log_level=environment.get("TURNKEEPER_LOG_LEVEL") or cls.log_level,
             anthropic_api_key=None if key_kept else environment.get(KEY) or None,
             key_kept=key_kept,
+            otlp_endpoint=_address(environment, "TURNKEEPER_OTLP_ENDPOINT"),
+            trace_contents=environment.get("TURNKEEPER_TRACE_CONTENTS", ""),
             model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
         )
 
@@ -123,6 +131,13 @@ def still_meant(remembered: Mapping[str, str], environment: Mapping[str, str]) -
 
 def _words(value: str | None) -> list[str]:
     return [part for part in (value or "").split(":") if part]
+
+
+def _address(environment: Mapping[str, str], key: str) -> str:
+    text = environment.get(key, "").strip()
+    if text and not text.startswith(("http://", "https://")):
+        raise KitError(f"{key} must be an address such as http://127.0.0.1:4318, not {text!r}")
+    return text
 
 
 def _switch(environment: Mapping[str, str], key: str, default: bool) -> bool:

@@ -16,6 +16,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from turnkeeper.core.errors import Unavailable
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
@@ -50,6 +51,20 @@ class Aws:
     @cached_property
     def _session(self) -> boto3.session.Session:
         return boto3.session.Session(region_name=self.region)
+
+    @property
+    def own_region(self) -> str | None:
+        """Where it is, as far as anybody says."""
+        region: str | None = self._session.region_name
+        return region
+
+    @property
+    def credentials(self) -> Credentials:
+        """What to sign requests with that no client makes. They are renewed by themselves."""
+        found = self._session.get_credentials()
+        if found is None:
+            raise Unavailable("there are no AWS credentials")
+        return found
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from turnkeeper.adapters import redaction_names as names
@@ -172,9 +172,13 @@ class RedactingFilter(logging.Filter):
     ``exc_info``. Never drops a record and never raises; what cannot be redacted is not shown.
     """
 
-    def __init__(self, redactor: Redactor | None = None) -> None:
+    def __init__(
+        self, redactor: Redactor | None = None, *, words_of: Callable[[BaseException], str] | None = None
+    ) -> None:
+        """``words_of``: what may be shown of an error's text; all of it where nobody says."""
         super().__init__()
         self._redactor = redactor or Redactor()
+        self._words_of = words_of or _text_of
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
@@ -199,7 +203,7 @@ class RedactingFilter(logging.Filter):
                 record.__dict__[name] = hidden
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            shown = _redacted_error(error, redact, set())
+            shown = _redacted_error(error, redact, self._words_of, set())
             record.exc_info = (type(shown), shown, record.exc_info[2])
             lines = traceback.format_exception(type(shown), shown, record.exc_info[2])
             record.exc_text = redact.redact_text("".join(lines).rstrip("\n"))
@@ -237,10 +241,12 @@ def _text_of(value: Any) -> str:
         return type(value).__name__
 
 
-def _redacted_error(error: BaseException, redact: Redactor, seen: set[int]) -> BaseException:
+def _redacted_error(
+    error: BaseException, redact: Redactor, words_of: Callable[[BaseException], str], seen: set[int]
+) -> BaseException:
     """A stand-in that prints as the same type with a redacted text; its causes likewise."""
     seen.add(id(error))
-    text = redact.redact_text(_text_of(error))
+    text = redact.redact_text(words_of(error))
     kind = type(error)
     stand_in: Exception = type(
         kind.__name__,
@@ -255,9 +261,9 @@ def _redacted_error(error: BaseException, redact: Redactor, seen: set[int]) -> B
     for attribute in ("__cause__", "__context__"):
         other = getattr(error, attribute)
         if other is not None and id(other) not in seen and len(seen) < 20:
-            setattr(stand_in, attribute, _redacted_error(other, redact, seen))
+            setattr(stand_in, attribute, _redacted_error(other, redact, words_of, seen))
     stand_in.__suppress_context__ = error.__suppress_context__
     notes = getattr(error, "__notes__", None)
-    if isinstance(notes, list):
+    if isinstance(notes, list) and text:
         stand_in.__notes__ = [redact.redact_text(str(note)) for note in notes]
     return stand_in

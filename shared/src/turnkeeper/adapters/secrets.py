@@ -51,6 +51,20 @@ class EnvironmentKey:
         return f"EnvironmentKey({self._name!r})"
 
 
+def secret_text(client: Any, secret_id: str) -> str:
+    """What a secret holds. Raises MissingKey, KeyOutOfReach."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return str(client.get_secret_value(SecretId=secret_id).get("SecretString") or "").strip()
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        kind = MissingKey if code in _FOR_GOOD else KeyOutOfReach
+        raise kind(f"secret {secret_id} cannot be read: {code}") from error
+    except BotoCoreError as error:
+        raise KeyOutOfReach(f"secret {secret_id} cannot be read: {type(error).__name__}") from error
+
+
 class SecretsManagerKey:
     """The key from a secret: a plain string, or JSON with ``api_key``. Read once; again on :meth:`refresh`.
 
@@ -76,16 +90,7 @@ class SecretsManagerKey:
         return key
 
     def _read(self) -> str:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            text = str(self._client.get_secret_value(SecretId=self._secret_id).get("SecretString") or "").strip()
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            kind = MissingKey if code in _FOR_GOOD else KeyOutOfReach
-            raise kind(f"secret {self._secret_id} cannot be read: {code}") from error
-        except BotoCoreError as error:
-            raise KeyOutOfReach(f"secret {self._secret_id} cannot be read: {type(error).__name__}") from error
+        text = secret_text(self._client, self._secret_id)
         if text.startswith("{"):
             try:
                 held = json.loads(text)

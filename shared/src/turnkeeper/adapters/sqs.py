@@ -50,7 +50,7 @@ class SqsQueue:
             self._client.send_message(
                 QueueUrl=self._queue_url,
                 MessageBody=body,
-                MessageGroupId=_group_id(group),
+                MessageGroupId=group_id(group),
                 DelaySeconds=delay_seconds,
             )
 
@@ -131,7 +131,7 @@ def in_group(group: str | None) -> dict[str, Any]:
     return {"MessageGroupId": group} if group else {}
 
 
-def _group_id(group: str) -> str:
+def group_id(group: str) -> str:
     """A tenant's id comes from an identity provider and may hold what SQS does not take; any stable name will do."""
     return group if _GROUP.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, LeftOut
@@ -49,18 +50,22 @@ def once_calls(entries: Sequence[Entry], left_out: Sequence[LeftOut], effects: M
 
 
 def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
-    """The entries of a copy: as they were said, without what they cost, which the first session has paid, without the
-    prompt, which was made for it, and without its container, where two sessions would find each other's files. An
-    answer whose calls have no results yet is not copied: they would be made again."""
+    """The entries of a copy: as they were said, without what they cost, which the first session has paid and its ledger
+    tells, without its runners, without the prompt, which was made for it, and without its container, where two sessions
+    would find each other's files. An answer whose calls have no results yet is not copied: they would be made again."""
     kept = [entry for entry in entries if entry.seq <= at_seq]
     while (last := next((entry for entry in reversed(kept) if entry.type in MESSAGES), None)) is not None:
         if last.type != "assistant" or not tool_uses(last.content):
             break
         kept = [entry for entry in kept if entry.seq < last.seq]
-    return tuple(
-        replace(entry, cost_nanousd=0, in_doubt_nanousd=0, usage=None, attempts=None, prompt=None, container=None)
-        for entry in kept
-    )
+    return tuple(replace(entry, **_OF_THE_FIRST) for entry in kept)
+
+
+#: What of an entry is the first session's alone.
+_OF_THE_FIRST: Mapping[str, Any] = {
+    **{"cost_nanousd": 0, "in_doubt_nanousd": 0},
+    **dict.fromkeys(("usage", "attempts", "call", "run", "prompt", "container")),
+}
 
 
 def _sent(entries: Sequence[Entry]) -> set[int]:

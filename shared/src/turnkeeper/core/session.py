@@ -91,6 +91,13 @@ class Handoff(Frozen):
     sends: int = 1
     #: The next runner is asked for only after this long: the session waits for money in flight.
     delay_seconds: int = 0
+    #: When it was put on its way first, where it was sent again since.
+    since: str | None = None
+
+    @property
+    def asked_at(self) -> str:
+        """Since when it has been on its way."""
+        return self.since or self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,27 @@ class ForkedFrom:
 
     session_id: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Where a turn's time went, in milliseconds, and what is counted of it for those who watch. Nothing is decided by
+    it."""
+
+    #: Model calls, answered or not, but for those whose runner was lost.
+    model_ms: int = 0
+    #: Tools; those that ran side by side count once.
+    tool_ms: int = 0
+    #: On its way to a runner, without the delay that it was given.
+    queue_ms: int = 0
+    #: Waiting for money in flight, that delay included.
+    money_ms: int = 0
+    #: Runners that took it up since it began, or was resumed.
+    runs: int = 0
+    #: Attempts of model calls that brought no answer.
+    retries: int = 0
+    compactions: int = 0
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +156,12 @@ class TurnState:
     cancel_requested: bool = False
     #: Who asked for that.
     cancel_actor: str | None = None
+    #: Number in the ledger of its first model call since it began, or went on.
+    first_call: int = 1
     #: The request that asked for it: see :mod:`turnkeeper.core.tracing`.
     traceparent: str | None = None
     request_id: str | None = None
+    tally: Tally = Tally()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,6 +384,7 @@ class Entry:
     #: repair, rewind, compaction: what is left out of requests from here on, and why. A repair of no block left out the
     #: container.
     left_out: tuple[LeftOut, ...] = ()
+    #: Also of a status: what the session waits for, on its way to the next runner.
     reason: str | None = None
     #: Never written: the content is gone from the store, and this stands in its place.
     lost: bool = False

@@ -96,6 +96,9 @@ class ToolContext:
     deadline: datetime
     logger: logging.Logger | logging.LoggerAdapter[Any]
     values: ToolValues = field(default=NO_VALUES, repr=False)
+    #: Where this call stands in the trace of its turn, as a ``traceparent`` header has it: hand it to services of your
+    #: own. Spans that OpenTelemetry's API begins in the tool are below it by themselves. ``None`` outside of a session.
+    traceparent: str | None = None
 
     def secret(self, name: str, key: str | None = None) -> str:
         """A secret that the agent declares (``Agent(secrets=["crm"])``), as it is now: ask for it at each call, it may

@@ -107,9 +107,11 @@ class Gateway:
             raise
 
     async def resolve(self, call: Call, meter: Meter, failure: Failure | None, request_id: str | None) -> None:
-        await self.till.resolve(call, meter, failure, request_id)
-        if call.caller.lease is not None:
-            call.caller.lease.end()
+        try:
+            await self.till.resolve(call, meter, failure, request_id)
+        finally:
+            if call.caller.lease is not None:
+                call.caller.lease.end()
 
     async def refused(self, call: Call, answer: Answer) -> bytes:
         """The provider's own refusal, which it does not bill."""

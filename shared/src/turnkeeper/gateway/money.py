@@ -120,9 +120,10 @@ class Till:
     model: Model
     redactor: Redacts
     clock: Clock
-    lease_seconds: float
+    #: A process that is silent for longer is taken for dead.
+    lease_seconds: float = 60.0
     #: How long a call waits for money in flight.
-    wait_seconds: float
+    wait_seconds: float = 30.0
     contexts: Contexts = field(default_factory=Contexts)
     room: Room = field(default_factory=Room)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,6 +48,11 @@ class Provider(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+def provider_of(key: KeySource | None, base_url: str | None) -> Callable[[], Provider]:
+    """Who answers: Anthropic where there is a key, else Bedrock, with the account's own credentials."""
+    return lambda: BedrockProvider(base_url) if key is None else AnthropicProvider(key, base_url)
 
 
 class AnthropicProvider:
@@ -240,4 +245,4 @@ def _failed(what: str, error: Exception, certainty: Certainty) -> ProviderError:
     return ProviderError(f"{what} ({type(error).__name__})", retryable=True, certainty=certainty)
 
 
-__all__ = ["Answer", "AnthropicProvider", "BedrockProvider", "Provider"]
+__all__ = ["Answer", "AnthropicProvider", "BedrockProvider", "Provider", "provider_of"]

@@ -22,6 +22,7 @@ from turnkeeper.core.errors import (
     TenantPaused,
     TurnkeeperError,
     Unauthenticated,
+    Uncountable,
     UnpricedModel,
 )
 from turnkeeper.core.scopes import SCOPES
@@ -75,6 +76,8 @@ def refusal_of(error: TurnkeeperError) -> Refusal:
             return Refusal(400, "invalid_request_error", error.detail)
         case InputTooLarge():
             return Refusal(413, "request_too_large", error.detail)
+        case Uncountable():
+            return Refusal(404, "not_found_error", error.detail)
         case ProviderError():
             return Refusal(502, "api_error", error.detail, retry_after=_after(error.retry_after_seconds))
     if error.retryable:

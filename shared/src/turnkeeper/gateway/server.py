@@ -29,9 +29,9 @@ class GatewayServer:
     """Listens from the start on; :meth:`start` begins to answer. Two processes may listen on one port at a time: the
     next worker answers while the one before brings its calls to their end."""
 
-    def __init__(self, gateway: Gateway, *, host: str, port: int, drain_seconds: float = 30.0) -> None:
+    def __init__(self, gateway: Gateway, *, host: str, port: int) -> None:
         self._gateway = gateway
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = 0.0
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and with
         # it on every answer takes 40 ms.
@@ -45,7 +45,7 @@ class GatewayServer:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}"
         logging.getLogger("uvicorn.error").addFilter(_Quiet())
-        config = uvicorn.Config(
+        self._config = uvicorn.Config(
             App(gateway),
             lifespan="off",
             access_log=False,
@@ -53,25 +53,24 @@ class GatewayServer:
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(drain_seconds) + 1,
+            # Longer than who calls keeps idle ones, so that it is never us who closes one just as it is used.
+            timeout_keep_alive=1_300,
         )
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(self._config)
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
         self._gateway.url = self.url
 
-    def stop(self) -> None:
-        """No further connection is taken, and calls in flight come to their end."""
+    def close(self, *, within_seconds: float = 5.0) -> None:
+        """No further connection is taken. Waits until calls in flight are settled; what is not done by then is left to
+        the sweep, which doubts it."""
+        self._drain_seconds = max(0.0, within_seconds)
+        self._config.timeout_graceful_shutdown = int(self._drain_seconds) + 1
         self._server.should_exit = True
-
-    def close(self) -> None:
-        """Stop, and wait until calls in flight are settled, for as long as they may take."""
-        self.stop()
         if self._thread.is_alive():
-            self._thread.join(self._drain_seconds + 5)
+            self._thread.join(self._drain_seconds + 2)
         self._gateway.till.close()
 
     def _run(self) -> None:

@@ -32,6 +32,7 @@ from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance, World
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,10 @@ class Engine:
         head = world.sessions.claim(
             tenant_id, session_id, owner_of(allowance.name, world.ids.token()), allowance.runner
         )
-        with world.keep_lease(head, held_since, on_beat) as lease:
-            left = self._drive(head, allowance, lease)
-        self.send(left)
+        with fields.scope(**fields.of_head(head)):
+            with world.keep_lease(head, held_since, on_beat) as lease:
+                left = self._drive(head, allowance, lease)
+            self.send(left)
         return left
 
     def cancel(self, tenant_id: str, session_id: str, actor: str) -> Head:
@@ -103,7 +105,7 @@ class Engine:
         head = world.sessions.claim(tenant_id, session_id, owner_of(TO_END.name, world.ids.token()), TO_END.runner)
         if not head.turn.cancel_requested:
             head = world.sessions.request_cancel(head, actor)
-        with world.keep_lease(head, held_since, lambda: None) as lease:
+        with fields.scope(**fields.of_head(head)), world.keep_lease(head, held_since, lambda: None) as lease:
             return self._drive(head, TO_END, lease)
 
     def _drive(self, head: Head, allowance: Allowance, lease: Lease) -> Head:

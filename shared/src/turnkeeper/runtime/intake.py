@@ -264,7 +264,7 @@ class Intake:
         if max_iterations is not None:
             if max_iterations < 1:
                 raise InvalidRequest("max_iterations is at least 1")
-            most = self._most_iterations(head)
+            most = self.most_iterations(head)
             if max_iterations > most:
                 raise Forbidden(f"max_iterations is at most {most} for this session")
         role, user = (who.role, who.user_id) if who is not None else (None, None)
@@ -302,8 +302,9 @@ class Intake:
         """
         return self.sessions.write_at_rest(head, taking.clear_flags(head, self.clock.now(), actor))
 
-    def _most_iterations(self, head: Head) -> int:
-        """The agent's own limit can be raised for a session; those of its tenant's plan and its role cannot."""
+    def most_iterations(self, head: Head) -> int:
+        """Up to which the limit can be raised: the agent's own can be; those of the tenant's plan and the
+        role cannot."""
         plan = self.tenants.terms(head.tenant_id).plan
         role = self.policy.role(head.role)
         return tightest(MAX_ITERATIONS, plan.limits.max_iterations, role.limits.max_iterations) or MAX_ITERATIONS

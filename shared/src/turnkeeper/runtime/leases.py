@@ -6,6 +6,7 @@ from before the write that took it, less a margin. Other runners wait a margin l
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -88,7 +89,9 @@ class LeaseThread(HeldLease):
 
     def __enter__(self) -> Self:
         self._left = threading.Event()
-        threading.Thread(target=self._keep, name=f"lease-{self._head.session_id}", daemon=True).start()
+        context = contextvars.copy_context()
+        name = f"lease-{self._head.session_id}"
+        threading.Thread(target=context.run, args=(self._keep,), name=name, daemon=True).start()
         return self
 
     def __exit__(

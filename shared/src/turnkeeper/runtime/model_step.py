@@ -255,8 +255,9 @@ class ModelStep:
         detail = {
             **self._ledger_detail(failed.usage, failed.request_id),
             "error": self.redactor.redact_text(failed.detail)[:500],
-            "status_code": failed.status_code,
         }
+        if failed.asked:
+            detail["status_code"] = failed.status_code
         resolved = Resolved(reservation, resolution, spent, detail)
         self.sheet.write(running.fail_attempt(self.sheet.head, self.sheet.now(), resolved, asked=failed.asked))
 

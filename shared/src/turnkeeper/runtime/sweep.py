@@ -24,6 +24,7 @@ from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,10 @@ class Sweep:
                     yield head
 
     def _look_after(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
+        with fields.scope(**fields.of_head(head)):
+            self._look_after_it(head, report, act)
+
+    def _look_after_it(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
         try:
             done = act(head, report)
         except (LeaseLost, SessionBusy):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from turnkeeper.telemetry import fields
+
 T = TypeVar("T")
 
 
@@ -60,6 +62,7 @@ class Threads:
         finished: list[tuple[int, Done[T]]] = []
 
         def work(index: int, job: Callable[[], T]) -> None:
+            fields.hold_still()
             try:
                 outcome: Done[T] = Done(value=job())
             except BaseException as error:  # noqa: BLE001 - told to whoever waits

@@ -30,6 +30,7 @@ from turnkeeper.core.tools import (
     ToolValues,
     content_of,
 )
+from turnkeeper.core.tracing import tool_context
 from turnkeeper.core.transcript import (
     UNKNOWN_OUTCOME,
     Block,
@@ -41,7 +42,9 @@ from turnkeeper.core.transcript import (
 )
 from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Redacts
+from turnkeeper.runtime.current_span import current_span
 from turnkeeper.runtime.threads import Done, Parallel
+from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ logger = logging.getLogger(__name__)
 MAX_RESULT_BYTES = 200_000
 #: Signs of an error's text, likewise.
 MAX_ERROR_CHARS = 10_000
+#: How far back a log tells what an error came of.
+MAX_CAUSES = 5
 
 Answer = tuple[Block, ToolOutcome]
 
@@ -241,6 +246,7 @@ class Toolbox:
         return job
 
     def _call(self, head: Head, call: Block, tool: Tool, timeout: float) -> Answer:
+        here = tool_context(head, call["id"])
         context = ToolContext(
             session_id=head.session_id,
             tenant_id=head.tenant_id,
@@ -248,11 +254,16 @@ class Toolbox:
             tool_use_id=call["id"],
             idempotency_key=f"{head.session_id}:{call['id']}",
             deadline=self._clock.now() + timedelta(seconds=timeout),
-            logger=logging.LoggerAdapter(logger, {"session_id": head.session_id, "tool": tool.name}),
+            # By itself: the tool may write from threads of its own.
+            logger=logging.LoggerAdapter(
+                logger, {**fields.of_head(head), "tool": tool.name, "tool_use_id": call["id"]}
+            ),
+            traceparent=here.traceparent,
             values=self._values,
         )
         try:
-            value = tool.body(context, call["input"])
+            with current_span(here):
+                value = tool.body(context, call["input"])
         except Exception as error:  # noqa: BLE001 - somebody else's code
             return self._failed(head, call, tool, error)
         try:
@@ -303,7 +314,8 @@ class Toolbox:
                 return answer(call, f"The tool cannot be used now. {again}")
             case ValidationError():
                 return answer(call, shown(_invalid_arguments(tool, error)))
-        logger.warning("tool %s raised %s", tool.name, shown(_traceback_of(error)))
+        # Its words are in the transcript, for those who may read that.
+        logger.warning("tool %s raised %s", tool.name, _without_words(error))
         text = shown(f"The tool failed: {type(error).__name__}: {_words_of(error)}")[:2000]
         return self._told(head, call, tool, [text_block(text)], "error")
 
@@ -376,11 +388,14 @@ def _words_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _traceback_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - somebody else's __str__
-        return type(error).__name__
+def _without_words(error: BaseException) -> str:
+    """Its type, and what it came of, each with the lines of code that it came through."""
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(told) < MAX_CAUSES:
+        told.append(f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__))}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "because of ".join(told)[:MAX_ERROR_CHARS].rstrip()
 
 
 def _invalid_arguments(tool: Tool, invalid: ValidationError) -> str:

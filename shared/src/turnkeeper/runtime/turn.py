@@ -276,7 +276,7 @@ class Turn:
         if failed.retryable and head.turn.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self.allowance.turn_seconds)
             if left is not None and wait > left:
-                return self.hand_off(delay_seconds=math.ceil(wait))
+                return self.hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
             self._sleep(wait)
             return None
         detail = {
@@ -318,7 +318,7 @@ class Turn:
             return None  # It waited no longer because of that, which the loop sees to.
         if refused.contended and self._may_put_back():
             self.sheet.head = running.put_back(head)
-            return self.hand_off(delay_seconds=PUT_BACK_SECONDS)
+            return self.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
         detail = {**refused.data, "before_first_call": head.turn.iterations == 0}
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
@@ -385,20 +385,11 @@ class Turn:
         arguments = self.auditor.arguments(stop.detail["arguments"], secret)
         return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
 
-    def hand_off(self, *, delay_seconds: int = 0, open_calls: bool = False, unbegun: bool = False) -> Head:
-        """The session is on its way to another runner: written first, sent after. The write alone is enough for the
-        sweep to send it."""
+    def hand_off(self, **how: Any) -> Head:
+        """The session is on its way to another runner, as :func:`turnkeeper.core.lifecycle.leaving.hand_off` has it:
+        written first, sent after. The write alone is enough for the sweep to send it."""
         sheet = self.sheet
-        sheet.write(
-            leaving.hand_off(
-                sheet.head,
-                sheet.now(),
-                sheet.waiting(),
-                delay_seconds=delay_seconds,
-                open_calls=open_calls,
-                unbegun=unbegun,
-            )
-        )
+        sheet.write(leaving.hand_off(sheet.head, sheet.now(), sheet.waiting(), **how))
         return sheet.head
 
     def _left(self, seconds: float | None) -> float | None:

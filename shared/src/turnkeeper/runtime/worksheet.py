@@ -17,6 +17,7 @@ from turnkeeper.ports import Clock, Ids, StoreBusy
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.telemetry import fields
 
 
 class Worksheet:
@@ -108,6 +109,7 @@ class Worksheet:
         """
         whole = replace(change, plan=self.plan, prompt=self.prompt, audit=(*self.audit, *change.audit))
         self._stored = self.head = self._commit(whole)
+        fields.note(**fields.of_head(self.head))
         self.entries.extend(change.entries)
         self.kept_plan = self.plan or self.kept_plan
         self.audit, self.plan, self.prompt = [], None, None

@@ -27,7 +27,7 @@ from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.memory_web import MemoryWeb
-from turnkeeper.testing.recorders import RecordedAlerts, RecordedTurns
+from turnkeeper.testing.recorders import RecordedAlerts, RecordedTraceQueue, RecordedTraces, RecordedTurns
 from turnkeeper.testing.tool_values import MemoryValues
 
 DEFAULT_TENANT = "acme"
@@ -98,6 +98,14 @@ class BareMemoryKit(Kit):
     @cached_property
     def alerts(self) -> RecordedAlerts:
         return RecordedAlerts()
+
+    @cached_property
+    def trace_queue(self) -> RecordedTraceQueue:
+        return RecordedTraceQueue()
+
+    @cached_property
+    def trace_receiver(self) -> RecordedTraces:
+        return RecordedTraces()
 
     @cached_property
     def tokens(self) -> SignedTokens:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from turnkeeper.core.spans import Trace
+
 
 @dataclass
 class RecordedTurns:
@@ -28,6 +30,34 @@ class RecordedWakes:
 
     def at_least(self, tasks: int) -> None:
         self.asked.append(tasks)
+
+
+@dataclass
+class RecordedTraceQueue:
+    """A :class:`turnkeeper.runtime.tracing.TraceQueue`: keeps what is sent, in order."""
+
+    bodies: list[str] = field(default_factory=list)
+    put_back: list[tuple[str, int]] = field(default_factory=list)
+
+    def send(self, body: str, *, group: str) -> None:  # noqa: ARG002 - the port's
+        self.bodies.append(body)
+
+    def put_off(self, receipt: str, receives: int) -> None:
+        self.put_back.append((receipt, receives))
+
+
+@dataclass
+class RecordedTraces:
+    """A :class:`turnkeeper.runtime.tracing.TraceReceiver`."""
+
+    traces: list[Trace] = field(default_factory=list)
+    #: What it raises instead of taking one.
+    away: Exception | None = None
+
+    def send(self, trace: Trace) -> None:
+        if self.away is not None:
+            raise self.away
+        self.traces.append(trace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def test_a_handoff_that_seems_lost_is_sent_again_and_counted(placement: Any, to:
     lost = Handoff(to="function", at="then", sends=2, delay_seconds=15)
     before = head(placement=placement, handoff=lost, claims=3, last_seq=5, fencing_token=4)
     change = leaving.send_again(before, NOW)
-    assert change.head.handoff == Handoff(to=to, at=iso(NOW), sends=3, delay_seconds=0)
+    assert change.head.handoff == Handoff(to=to, at=iso(NOW), sends=3, delay_seconds=0, since="then")
     assert (change.head.lease.claims, change.head.lease.fencing_token, change.head.last_seq) == (3, 4, 5)
     assert (change.entries, change.audit, change.head.updated_at) == ((), (), iso(NOW))
 

@@ -13,10 +13,11 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Resolved
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut, Run, Stop
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, LeaseState, LeftOut, Run, Stop, Tally
 from turnkeeper.core.usage import Usage
 
 NOW = datetime(2026, 3, 2, 11, 0, tzinfo=UTC)
+THEN = iso(NOW - timedelta(seconds=90))
 MILLIS = int(NOW.timestamp() * 1000)
 RESULTS = (Entry(type="tool_results", at=iso(NOW)),)
 BREAKERS = Breakers(window=("a",), error_streak=1)
@@ -35,16 +36,24 @@ def claim(before: Any, now: datetime = NOW, runner: Any = "fargate") -> Any:
 
 @pytest.mark.parametrize("status", ["running", "queued"])
 def test_a_claim_takes_the_session_with_a_new_fencing_token(status: Any) -> None:
-    before = head(status=status, fencing_token=4, claims=2, handoff=Handoff(to="queue", at="then"), iterations=3)
+    before = head(status=status, fencing_token=4, claims=2, handoff=Handoff(to="queue", at=THEN), iterations=3)
     after = claim(before)
-    run = Run(id="me", kind="fargate", claimed_at=iso(NOW), asked_at="then")
+    run = Run(id="me", kind="fargate", claimed_at=iso(NOW), asked_at=THEN)
     assert after.lease == LeaseState(owner="me", fencing_token=5, expires_at=MILLIS + 30_000, claims=3, run=run)
     assert (after.status, after.runner, after.handoff) == ("running", "fargate", None)
-    assert (after.turn, after.updated_at) == (before.turn, before.updated_at)
+    turn = replace(before.turn, tally=Tally(queue_ms=90_000, runs=1))
+    assert (after.turn, after.updated_at) == (turn, before.updated_at)
+
+
+def test_what_was_waited_for_on_the_way_counts_apart_however_often_it_was_sent() -> None:
+    sent_again = Handoff(to="queue", at=iso(NOW), since=THEN, sends=2, delay_seconds=15)
+    assert claim(head(handoff=sent_again)).turn.tally == Tally(queue_ms=75_000, money_ms=15_000, runs=1)
+    early = Handoff(to="queue", at=iso(NOW), delay_seconds=15)
+    assert claim(head(handoff=early)).turn.tally == Tally(runs=1)
 
 
 def test_the_first_entry_behind_a_claim_tells_of_it_and_no_other() -> None:
-    claimed = claim(head(status="queued", handoff=Handoff(to="queue", at="then")))
+    claimed = claim(head(status="queued", handoff=Handoff(to="queue", at=THEN)))
     stopped = leaving.rest(claimed, NOW, (), Stop(reason="paused"))
     assert [entry.run for entry in stopped.entries] == [claimed.lease.run]
     assert stopped.head.lease.run is None
@@ -200,7 +209,8 @@ def test_a_failed_attempt_counts_where_the_provider_was_asked(attempts: int, ask
 @pytest.mark.parametrize(("asked", "attempts"), [(True, 3), (False, 2)])
 def test_an_attempt_that_was_missed_counts_where_it_was_asked_for(asked: bool, attempts: int) -> None:
     before = head(attempts=2, iterations=1)
-    assert running.miss_attempt(before, asked=asked) == replace(before, turn=replace(before.turn, attempts=attempts))
+    turn = replace(before.turn, attempts=attempts, tally=Tally(retries=int(asked)))
+    assert running.miss_attempt(before, asked=asked) == replace(before, turn=turn)
 
 
 @pytest.mark.parametrize(("iterations", "attempts", "after"), [(3, 0, 2), (0, 0, 0), (1, 0, 0), (3, 1, 3)])

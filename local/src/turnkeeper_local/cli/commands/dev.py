@@ -31,12 +31,15 @@ def logs(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PART]...", help="api, turn, observe, score, sweep, worker, standin, supervisor, emulator."
+            metavar="[PART]...", help="api, turn, observe, score, sweep, trace, worker, standin, supervisor, emulator."
         ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="ID", help="Only what names this session.")
+        str | None, typer.Option("--session", metavar="ID", help="Only what is about this session.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option("--trace", metavar="ID", help="Only what is about this turn: its trace id.")
     ] = None,
     since: Annotated[str, typer.Option("--since", metavar="AGE", help="How far back: 30s, 5m, 2h, 1d.")] = "15m",
     stack: Stack = None,
@@ -46,4 +49,5 @@ def logs(
     with Output(json) as out:
         from turnkeeper_local.cli.logs import show_logs
 
-        show_logs(out, parts or [], follow=follow, session=session, since=since, stack=stack)
+        about = [wanted for wanted in (session, trace) if wanted]
+        show_logs(out, parts or [], follow=follow, about=about, since=since, stack=stack)

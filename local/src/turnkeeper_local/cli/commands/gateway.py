@@ -48,8 +48,10 @@ def token(
         except ValueError as error:
             raise UsageError(str(error), code="usage") from error
         place = find(stack)
-        document = connect(place).mint_token(
-            place.tenant(tenant), place.user(user), task_nanousd=task_nanousd, valid=valid, label=label
+        document = (
+            connect(place)
+            .token_office()
+            .mint(place.tenant(tenant), place.user(user), task_nanousd=task_nanousd, valid=valid, label=label)
         )
         document["gateway_url"] = place.document.get("gateway_url")
 
@@ -73,7 +75,7 @@ def tokens(
         from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find
 
-        documents = connect(find(stack)).tokens(tenant)
+        documents = connect(find(stack)).token_office().all(tenant)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.tables import tokens_table
@@ -95,6 +97,6 @@ def revoke(
         from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find
 
-        document = connect(find(stack)).revoke_token(token_id, tenant)
+        document = connect(find(stack)).token_office().revoke(token_id, tenant)
         summary = f"{document['id']} of {document['tenant_id']} is revoked; it has spent {document['spent_usd']} USD."
         out.answer(document, lambda console: console.print(summary, markup=False))

@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Sessions")(watch)
     app.command(rich_help_panel="Sessions", name="sessions")(list_sessions)
     app.command(rich_help_panel="Sessions")(show)
+    app.command(rich_help_panel="Sessions")(explain)
     app.command(rich_help_panel="Sessions")(cancel)
     app.command(rich_help_panel="Sessions")(erase)
 
@@ -104,6 +105,30 @@ def show(
                 console.print(tools_table(events))
 
         out.answer({"session": head, "events": events}, for_people)
+
+
+def explain(
+    session: SessionId,
+    turn: Annotated[int | None, typer.Option("--turn", metavar="N", min=1, help="Only this turn.")] = None,
+    stack: Stack = None,
+    tenant: Tenant = None,
+    user: User = None,
+    role: Role = None,
+    json: Json = False,
+) -> None:
+    """Tell what happened in a session, why it ended, and what can be done now."""
+    with Output(json) as out:
+        from turnkeeper_local.cli.api import connect
+        from turnkeeper_local.cli.place import find
+
+        document = connect(find(stack), tenant=tenant, user=user, role=role).explain(session, turn)
+
+        def for_people(console: Console) -> None:
+            from turnkeeper_local.cli.story import show_story
+
+            show_story(console, document)
+
+        out.answer(document, for_people)
 
 
 def cancel(

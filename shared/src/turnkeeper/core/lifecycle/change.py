@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from turnkeeper.core.audit import AuditKind, AuditRecord
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import Reservation, Resolution, iso
-from turnkeeper.core.session import Account, Entry, Handoff, Head, Plan, RunnerKind
+from turnkeeper.core.session import Account, Entry, Handoff, Head, Plan, RunnerKind, ToolOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,13 @@ def asked_for(
     """On its way to a runner. A turn begins on the turn Lambda unless its agent belongs in the background; what goes on
     elsewhere goes on at the worker, unless its agent is to stay interactive."""
     to_worker = head.placement != "interactive" if worker_unless_interactive else head.placement == "background"
-    handoff = Handoff(to="queue" if to_worker else "function", at=iso(now), sends=sends, delay_seconds=delay_seconds)
+    handoff = Handoff(
+        to="queue" if to_worker else "function",
+        at=iso(now),
+        sends=sends,
+        delay_seconds=delay_seconds,
+        since=head.handoff.asked_at if head.handoff else None,
+    )
     return replace(head, status="queued" if to_worker else "running", handoff=handoff)
 
 
@@ -104,10 +110,13 @@ def released(head: Head) -> Head:
     return replace(head, lease=replace(head.lease, owner=None))
 
 
-def with_status(head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None) -> Change:
+def with_status(
+    head: Head, now: datetime, results: Sequence[Entry], *, runner: RunnerKind | None, reason: str | None = None
+) -> Change:
     """With an entry that says where the session went; it also tells the cost that no answer could."""
     stop = head.stop if head.resting else None
-    entry = telling(head, Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner))
+    entry = Entry(type="status", at=iso(now), status=head.status, stop=stop, runner=runner, reason=reason)
+    entry = telling(head, entry)
     return written(replace(head, account=told(head.account)), now, *results, entry)
 
 
@@ -126,6 +135,34 @@ def told(account: Account) -> Account:
     return replace(account, untold_nanousd=0, untold_in_doubt_nanousd=0)
 
 
+def tallied(head: Head, **more: int) -> Head:
+    """So much more is counted of the turn: fields of :class:`~turnkeeper.core.session.Tally`."""
+    tally = head.turn.tally
+    counted = replace(tally, **{name: getattr(tally, name) + by for name, by in more.items()})
+    return head if counted == tally else replace(head, turn=replace(head.turn, tally=counted))
+
+
+def millis_between(begin: datetime, end: datetime) -> int:
+    """At least 0: clocks of two machines may differ."""
+    return max(0, int((end - begin).total_seconds() * 1000))
+
+
+def tool_millis(outcomes: Sequence[ToolOutcome]) -> int:
+    """How long a step's tools took together: what ran side by side counts once."""
+    took, until = 0, 0.0
+    for begin, end in sorted(_spans(outcomes)):
+        took += round(max(0.0, end - max(begin, until)))
+        until = max(until, end)
+    return max([took, *(outcome.duration_ms for outcome in outcomes if outcome.began_at is None)], default=0)
+
+
+def _spans(outcomes: Sequence[ToolOutcome]) -> Iterator[tuple[float, float]]:
+    for outcome in outcomes:
+        if outcome.began_at is not None:
+            begin = datetime.fromisoformat(outcome.began_at).timestamp() * 1000
+            yield begin, begin + outcome.duration_ms
+
+
 def written(
     head: Head,
     now: datetime,
@@ -138,6 +175,11 @@ def written(
     """The entries in their places behind the last, and the head that counts them. Runners that were lost are counted on
     only where a write says so: any other shows that the turn gets on. The first entry since a runner took the session
     tells of it."""
+    head = tallied(
+        head,
+        tool_ms=sum(tool_millis(entry.outcomes) for entry in entries),
+        compactions=sum(entry.type == "compaction" for entry in entries),
+    )
     numbered = tuple(replace(entry, seq=head.last_seq + index) for index, entry in enumerate(entries, start=1))
     lease = replace(head.lease, claims=claims)
     if numbered and lease.run is not None:

@@ -12,6 +12,10 @@ from turnkeeper.core.lifecycle.running import doubt
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
 from turnkeeper.core.stops import STOPS, status_of
 
+#: What a session may wait for on its way to the next runner.
+MONEY = "money in flight"
+PROVIDER = "the provider"
+
 
 def hand_off(
     head: Head,
@@ -21,6 +25,7 @@ def hand_off(
     delay_seconds: int = 0,
     open_calls: bool = False,
     unbegun: bool = False,
+    waits_for: str | None = None,
 ) -> Change:
     """On its way to another runner. The write alone is enough for the sweep to send it.
 
@@ -28,13 +33,14 @@ def hand_off(
         delay_seconds: the next runner is asked for only after this long.
         open_calls: calls are still unanswered: their results come next in the transcript, so no status entry does.
         unbegun: and none of them has begun.
+        waits_for: what the delay is for.
     """
     after = asked_for(
         released(replace(head, unbegun=unbegun)), now, worker_unless_interactive=True, delay_seconds=delay_seconds
     )
     if open_calls:
         return written(after, now, *results)
-    return with_status(after, now, results, runner=head.runner)
+    return with_status(after, now, results, runner=head.runner, reason=waits_for)
 
 
 def rest(head: Head, now: datetime, results: Sequence[Entry], stop: Stop, *, actor: str | None = None) -> Change:

@@ -51,6 +51,15 @@ def last_heard(head: Head, lease_seconds: float) -> datetime:
     return datetime.fromtimestamp(head.lease.expires_at / 1000 - lease_seconds, UTC)
 
 
+def silent_since(head: Head, now: datetime, lease_seconds: float) -> datetime | None:
+    """Since when a runner was not heard of that should have been: it extends its lease every third of it, so half of
+    one without a word is long."""
+    if head.lease.owner is None:
+        return None
+    heard = last_heard(head, lease_seconds)
+    return heard if (now - heard).total_seconds() > lease_seconds / 2 else None
+
+
 def _told(after: Head, now: datetime, before: Head, lost: LostRunner) -> Change:
     """Money of the call that was in flight counts in full, and the entry tells it: the next answer costs what it
     costs."""

@@ -9,7 +9,18 @@ from typing import Literal
 
 from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, ended, record_of, telling, told, written
+from turnkeeper.core.lifecycle.change import (
+    Change,
+    Reserved,
+    Resolved,
+    ended,
+    millis_between,
+    record_of,
+    tallied,
+    telling,
+    told,
+    written,
+)
 from turnkeeper.core.lost_runners import runner_id
 from turnkeeper.core.prompts import prompt_name
 from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, Run, RunnerKind
@@ -37,10 +48,23 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
         expires_at=int(now.timestamp() * 1000) + int(lease_seconds * 1000),
         claims=head.lease.claims + 1,
         run=Run(
-            id=runner_id(owner), kind=runner, claimed_at=iso(now), asked_at=head.handoff.at if head.handoff else None
+            id=runner_id(owner),
+            kind=runner,
+            claimed_at=iso(now),
+            asked_at=head.handoff.asked_at if head.handoff else None,
         ),
     )
-    return replace(head, status="running", runner=runner, handoff=None, lease=lease)
+    claimed = tallied(_waited(head, now), runs=1)
+    return replace(claimed, status="running", runner=runner, handoff=None, lease=lease)
+
+
+def _waited(head: Head, now: datetime) -> Head:
+    """Of the time on its way, the delay that it was given was for money in flight, and the rest for a runner."""
+    if (handoff := head.handoff) is None:
+        return head
+    waited = millis_between(datetime.fromisoformat(handoff.asked_at), now)
+    money = min(waited, handoff.delay_seconds * 1000)
+    return tallied(head, queue_ms=waited - money, money_ms=money)
 
 
 def is_held(head: Head, now: datetime, *, skew_millis: int) -> bool:
@@ -93,6 +117,7 @@ def begin_call(
     Args:
         window: tokens that a request may have; 0 where nobody knows.
     """
+    head = tallied(head, money_ms=reserved.waited_ms)
     turn = replace(head.turn, iterations=head.turn.iterations + first_attempt, put_backs=0)
     account = replace(head.account, calls=reserved.reservation.call, pending=reserved.reservation)
     claims = 0 if results else head.lease.claims
@@ -113,6 +138,7 @@ def answer(
 ) -> Change:
     """The write after a model call: the answer (the first of the entries) and the money settled. What no entry has told
     the cost of so far, this one does."""
+    head = _called(head, now, resolved)
     first, *others = entries
     first = replace(
         telling(head, first, resolved.spent_nanousd, resolved.in_doubt_nanousd),
@@ -138,8 +164,9 @@ def see_results(
     Args:
         took_millis: the whole step, calls included; ``None`` where this runner saw only a part of it.
     """
+    head = flag(head, flags)
     return replace(
-        flag(head, flags),
+        head,
         turn=replace(head.turn, breakers=breakers, nudged=nudged),
         step_millis=head.step_millis if took_millis is None else (*head.step_millis[:-1], took_millis),
     )
@@ -147,7 +174,7 @@ def see_results(
 
 def flag(head: Head, flags: Sequence[Flag]) -> Head:
     """Results, or calls, of this turn look suspicious."""
-    return replace(head, flags=(*head.flags, *flags)[-MAX_FLAGS:])
+    return replace(tallied(head, flags=len(flags)), flags=(*head.flags, *flags)[-MAX_FLAGS:])
 
 
 def repair(head: Head, now: datetime, left_out: Sequence[LeftOut], reason: str) -> Change:
@@ -172,6 +199,7 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
 
     It is no step, and belongs to the iteration of the call that it makes room for.
     """
+    head = _called(head, now, resolved)
     entry = telling(head, entry, resolved.spent_nanousd, resolved.in_doubt_nanousd)
     entry = replace(entry, call=resolved.reservation.call)
     record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
@@ -182,6 +210,11 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
         left_out=head.left_out + len(entry.left_out),
     )
     return written(after, now, entry, records=(record,), resolved=resolved)
+
+
+def _called(head: Head, now: datetime, resolved: Resolved) -> Head:
+    """A call of this runner has ended, one way or another."""
+    return tallied(head, model_ms=millis_between(datetime.fromisoformat(resolved.reservation.at), now))
 
 
 def _paid(account: Account, resolved: Resolved, usage: Usage) -> Account:
@@ -206,6 +239,7 @@ def fail_attempt(head: Head, now: datetime, resolved: Resolved, *, asked: bool) 
         asked: false where the provider was left in peace. That uses up no attempt, or a session would wait for the
             provider until it has none left. It still is the beginning of this call: the next one is no new iteration.
     """
+    head = tallied(_called(head, now, resolved), retries=int(asked))
     attempts = head.turn.attempts + 1 if asked else max(head.turn.attempts, 1)
     return book(replace(head, turn=replace(head.turn, attempts=attempts)), now, resolved, claims=0)
 
@@ -217,7 +251,7 @@ def fall_back(head: Head, model: str) -> Head:
 
 def miss_attempt(head: Head, *, asked: bool) -> Head:
     """An attempt failed before anything was written for it."""
-    return replace(head, turn=replace(head.turn, attempts=head.turn.attempts + asked))
+    return tallied(replace(head, turn=replace(head.turn, attempts=head.turn.attempts + asked)), retries=int(asked))
 
 
 def doubt(head: Head, now: datetime, why: str) -> Change | None:

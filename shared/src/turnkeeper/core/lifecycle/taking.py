@@ -11,7 +11,7 @@ from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change, asked_for, busy, ended, must_take_input, record_of, written
 from turnkeeper.core.lifecycle.running import narrow
-from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, TurnState
+from turnkeeper.core.session import Breakers, Entry, ForkedFrom, Head, LeftOut, Tally, TurnState
 from turnkeeper.core.stops import STOPS, resumable
 from turnkeeper.core.tracing import NOWHERE, Origin
 from turnkeeper.core.transcript import Block, text_block
@@ -54,6 +54,7 @@ def begin_turn(
         seq=head.last_seq + 1,
         started_at=iso(now),
         role=head.turn.role,
+        first_call=head.account.calls + 1,
         traceparent=origin.traceparent,
         request_id=origin.request_id,
     )
@@ -114,9 +115,11 @@ def go_on(
         attempts=0,
         cancel_requested=False,
         cancel_actor=None,
+        first_call=head.account.calls + 1,
         request_id=request_id,
         breakers=Breakers() if row and row.forgets_breakers else head.turn.breakers,
         started_at=iso(now) if row and row.restarts_clock else _without_the_rest(head, now),
+        tally=Tally() if row and row.restarts_clock else replace(head.turn.tally, runs=0),
     )
     limits = head.limits if max_iterations is None else replace(head.limits, max_iterations=max_iterations)
     cleared = head.last_seq if clear_flags else head.flags_cleared_seq

@@ -46,8 +46,8 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "ASKED#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "ELSEWHERE#": ("data", "blob", "blob_sha256", "blob_bytes"),
-    # A provider's error may quote what it was sent.
-    "CALL#": ("error",),
+    # A provider's error may quote what it was sent, and what a client says of itself may name somebody.
+    "CALL#": ("error", "hint_user", "hint_session", "hint_agent"),
     "AUDIT#": ("arguments_redacted", "arguments_salt"),
     # Reasons quote what was said; the numbers stay.
     "ASSESSED#": ("reasons",),

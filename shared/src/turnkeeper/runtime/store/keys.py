@@ -13,6 +13,7 @@ nothing of any of them.
 ..                                    ``AUDIT#seq``       the audit chain
 ..                                    ``ASKED#hash``      a system prompt that was made for it
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
+..                                    ``TRACED#seq``      the trace of what ended there was sent
 ..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
 ..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
 ..                                    ``TASK``            spent and reserved by calls through the gateway
@@ -126,6 +127,10 @@ def assessment_key(tenant_id: str, session_id: str, turn: int) -> Key:
 
 def verdict_key(tenant_id: str, session_id: str, turn: int) -> Key:
     return Key(session_pk(tenant_id, session_id), f"ASSESSED#{turn:06d}#judge")
+
+
+def traced_key(tenant_id: str, session_id: str, last_seq: int) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"TRACED#{last_seq:09d}")
 
 
 def companion_key(tenant_id: str, session_id: str, companion: str) -> Key:

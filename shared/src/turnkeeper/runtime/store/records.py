@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Entries that are looked at for open calls: behind these there is hardly one that is no message.
 _LATEST = 12
+#: Behind every moment.
+_EVER = "~"
 
 
 class Records:
@@ -151,9 +153,10 @@ class Records:
         except codec.Lost:
             return None
 
-    def calls(self, tenant_id: str, session_id: str) -> list[Item]:
-        """The session's ledger: one record a reservation."""
-        return self._table.query_all(keys.session_pk(tenant_id, session_id), first="CALL#", last="CALL#~")
+    def calls(self, tenant_id: str, session_id: str, *, since: int = 0) -> list[Item]:
+        """The session's ledger: one record a reservation, from a number on."""
+        first = keys.call_key(tenant_id, session_id, since)
+        return self._table.query_all(first.pk, first=first.sk, last="CALL#~")
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Item]:
         """The stored records of a session's chain, or of the tenant's own."""
@@ -163,16 +166,22 @@ class Records:
     def due(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
         index may lag, so some of them may be looked after by now."""
-        return self._by_time(f"DUE#{shard}", now)
+        return self._by_time(f"DUE#{shard}", iso(now))
+
+    def under_way(self) -> Iterator[Head]:
+        """All that will be due some time: every session of any tenant that a runner has, or that is on its way to one.
+        Four queries, and a read of these heads only, however many rest."""
+        for shard in range(keys.DUE_SHARDS):
+            yield from self._by_time(f"DUE#{shard}", _EVER)
 
     def kept_long_enough(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads of sessions whose contents have rested for as long as they are kept, longest first; as :meth:`due`."""
-        return self._by_time(f"KEPT#{shard}", now)
+        return self._by_time(f"KEPT#{shard}", iso(now))
 
-    def _by_time(self, place: str, now: datetime) -> Iterator[Head]:
+    def _by_time(self, place: str, until: str) -> Iterator[Head]:
         cursor: str | None = None
         while True:
-            page = self._table.query(place, index="due", last=iso(now), limit=100, cursor=cursor)
+            page = self._table.query(place, index="due", last=until, limit=100, cursor=cursor)
             for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
                 try:
                     head = codec.head_of(item)

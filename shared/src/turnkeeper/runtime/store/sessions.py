@@ -6,7 +6,7 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -44,10 +44,24 @@ ENTRIES_A_WRITE = 25
 #: Versions that a process remembers to have written.
 _KEPT_VERSIONS = 10_000
 
+#: Hears of each write of a session that was there before: its head before and after, and the change, where there is
+#: more to it. Never raises.
+Written = Callable[[Head, Head, Change | None], None]
+
 
 class Sessions(Records):
-    def __init__(self, table: Table, blobs: Blobs, clock: Clock, redactor: Redacts, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        table: Table,
+        blobs: Blobs,
+        clock: Clock,
+        redactor: Redacts,
+        *,
+        lease_seconds: float,
+        written: Written = lambda _before, _after, _change: None,
+    ) -> None:
         super().__init__(table, blobs)
+        self._written = written
         self._clock = clock
         self._writer = Writer(blobs, redactor)
         self.lease_seconds = lease_seconds
@@ -114,6 +128,7 @@ class Sessions(Records):
         except ConditionFailed as failed:
             idempotency.raise_if_done(failed, len(writes), key)
             raise busy(before) from failed
+        self._written(before, made.head, change)
         return made.head
 
     def earlier(self, tenant_id: str, user_id: str, key: IdempotencyKey) -> Earlier | None:
@@ -143,7 +158,7 @@ class Sessions(Records):
             after = running.claim(
                 before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
             )
-            return codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
+            claimed = codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
             if item is None:
@@ -152,6 +167,8 @@ class Sessions(Records):
             if now.lease.owner == owner:
                 return now
             raise (ended(now) if now.resting else busy(now)) from failed
+        self._written(before, claimed, None)
+        return claimed
 
     def _take_over(self, before: Head, owner: str, runner: RunnerKind) -> Head:
         """From a runner that is gone. Raises ConditionFailed with the head where somebody was faster."""
@@ -169,6 +186,7 @@ class Sessions(Records):
         )
         made = self._writer.transaction(before, change, _untouched(before))
         self._table.write(made.operations)
+        self._written(before, made.head, change)
         return made.head
 
     def is_held(self, head: Head) -> bool:
@@ -206,6 +224,7 @@ class Sessions(Records):
                     "another runner took the session", session_id=before.session_id, operations=others
                 ) from failed
             raise CountersRefused({made.counters[i]: item for i, item in failed.failures.items()}) from failed
+        self._written(before, made.head, change)
         return made.head
 
     def put_result(self, head: Head, tool_use_id: str, result: Any) -> None:
@@ -271,6 +290,7 @@ class Sessions(Records):
             self._table.write(made.operations)
         except ConditionFailed as failed:
             raise LeaseLost("somebody looks after it", session_id=head.session_id) from failed
+        self._written(head, made.head, change)
         return made.head
 
 

@@ -8,6 +8,7 @@ Imports mcp and httpx2: import this module inside a call only.
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -78,7 +79,8 @@ class Server:
             except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the caller's thread)
                 done.put((None, error))
 
-        threading.Thread(target=work, name="mcp-call", daemon=True).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), name="mcp-call", daemon=True).start()
         try:
             result, error = done.get(timeout=max(0.0, deadline.left()) + _GRACE_SECONDS)
         except queue.Empty:

@@ -1,0 +1,129 @@
+"""Traces of turns, where a stage asks for them: a queue, the function that makes and sends them, what it could not
+send, and who is told of that. Nothing else waits for any of it (docs/decisions/0110).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aws_cdk as cdk
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra.alarms import Heard, alarm
+from turnkeeper_infra.config import Config
+from turnkeeper_infra.functions import KitFunction
+from turnkeeper_infra.grants import Grants
+from turnkeeper_infra.keys import key_of
+from turnkeeper_infra.state import StateStack
+
+_TIMEOUT_SECONDS = 60
+_RECEIVES = 14
+"""With the back-off of `turnkeeper.adapters.trace_queue`: half a minute, twice as long each time, at most an hour. So a
+receiver may be away for seven hours."""
+_BATCH = 5
+_AT_ONCE = 5
+"""Batches: a receiver that is slow must not take the account's concurrency from turns."""
+
+
+class Traces(Construct):
+    """What makes and sends traces. `ask` lets another function ask for some."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        state: StateStack,
+        function: Callable[..., KitFunction],
+        heard: Heard,
+    ) -> None:
+        super().__init__(scope, id)
+        self._config = config
+        self._state = state
+        key = key_of(self, "Key", config.kms_key_arn)
+        encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            retention_period=cdk.Duration.days(14),
+            encryption=encryption,
+            encryption_master_key=key,
+            enforce_ssl=True,
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            retention_period=cdk.Duration.days(4),
+            # As AWS advises for a queue that a function is called from.
+            visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
+            encryption=encryption,
+            encryption_master_key=key,
+            enforce_ssl=True,
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_RECEIVES),
+        )
+        self.function = function(
+            "Trace",
+            handler=names.TRACE_HANDLER,
+            service="trace",
+            description="Makes traces of turns that came to rest, and sends them",
+            timeout_seconds=_TIMEOUT_SECONDS,
+            memory_mb=512,
+            settings={**self._settings(), setting_keys.METRICS_NAMESPACE: names.metric_namespace(config.name)},
+        )
+        self._grant(Grants(state, self.function.kit_role))
+        lambda_.CfnEventSourceMapping(
+            self,
+            "Source",
+            function_name=self.function.function_arn,
+            event_source_arn=self.queue.queue_arn,
+            batch_size=_BATCH,
+            function_response_types=["ReportBatchItemFailures"],
+            scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE),
+        ).node.add_dependency(self.function.kit_role)
+        if not config.local:
+            self._watch(heard)
+
+    def ask(self, asker: KitFunction) -> None:
+        """Let a function ask for traces."""
+        asker.tell(
+            {setting_keys.TRACES_QUEUE_URL: self.queue.queue_url, setting_keys.OTLP_ENDPOINT: endpoint(self._config)}
+        )
+        Grants(self._state, asker.kit_role).ask_for_traces(self.queue)
+
+    def _settings(self) -> dict[str, str]:
+        config = self._config
+        settings = {
+            setting_keys.TRACES_QUEUE_URL: self.queue.queue_url,
+            setting_keys.OTLP_ENDPOINT: endpoint(config),
+            setting_keys.TRACE_CONTENTS: ",".join(config.trace_contents),
+            setting_keys.DEPLOYMENT: config.name,
+        }
+        if config.traces_secret_arn:
+            settings[setting_keys.OTLP_SECRET_ID] = config.traces_secret_arn
+        return settings
+
+    def _grant(self, grants: Grants) -> None:
+        config = self._config
+        grants.read_sessions().note_traces().read_claims().take_traces(self.queue)
+        if config.traces_secret_arn:
+            grants.read_headers(config.traces_secret_arn, config.traces_secret_kms_key_arn)
+        if config.traces == names.CLOUDWATCH:
+            grants.put_traces()
+
+    def _watch(self, heard: Heard) -> None:
+        waiting = self.dead_letters.metric_approximate_number_of_messages_visible(
+            period=cdk.Duration.minutes(5), statistic="Maximum"
+        )
+        what = "Traces that were not taken for hours, or cannot be made: the log of `trace` says why"
+        alarm(self, "SetAside", waiting, 1, what, heard=heard, section="traces")
+
+
+def endpoint(config: Config) -> str:
+    """Where traces go; nowhere, for an empty one."""
+    if config.traces == names.CLOUDWATCH:
+        return f"https://xray.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}/v1/traces"
+    return "" if config.traces == "off" else config.traces

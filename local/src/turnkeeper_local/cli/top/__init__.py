@@ -1,0 +1,1 @@
+"""`turnkeeper top`: what runs now, and what it costs."""

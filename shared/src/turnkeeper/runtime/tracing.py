@@ -1,0 +1,154 @@
+"""Traces of turns: asked for when a turn rests, made and sent by a function that nothing waits for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from turnkeeper.core.errors import AgentNotFound, SessionNotFound, TurnkeeperError
+from turnkeeper.core.ledger import ScopeState
+from turnkeeper.core.session import Breakers, Entry, Head, Stop
+from turnkeeper.core.spans import Trace
+from turnkeeper.core.turn_trace import Rested, trace_of
+from turnkeeper.ports import Clock, Redacts
+from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store.records import Records
+from turnkeeper.runtime.store.scores import Scores
+from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.runtime.store.traced import Traced
+from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.trace_contents import Shown
+from turnkeeper.telemetry import fields
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "turnkeeper/trace@1"
+#: In the list of agents whose traces may hold contents: all of them.
+ALL_AGENTS = "*"
+
+#: What came of a message: its trace was sent, now or before, or its session was erased meanwhile.
+Told = Literal["sent", "sent_before", "erased"]
+
+
+class TraceQueue(Protocol):
+    """A port: where turns wait whose traces are to be made. All methods raise Unavailable."""
+
+    def send(self, body: str, *, group: str) -> None:
+        """At least once; no order. No group holds up another."""
+
+    def put_off(self, receipt: str, receives: int) -> None:
+        """Have a message back later, the later the more often it was received."""
+
+
+class TraceReceiver(Protocol):
+    """A port: whoever keeps traces."""
+
+    def send(self, trace: Trace) -> None:
+        """Raises Unavailable where it was not taken, or not all of it."""
+
+
+class NoTrace(TurnkeeperError):
+    """A message that asks for no trace, or one of a later version."""
+
+    code = "no_trace"
+
+
+def request_of(head: Head) -> str:
+    """What asks for the trace of a turn that has come to rest: its head as it is now, since the session may go on
+    before anybody reads this; without anything that somebody said."""
+    scope = head.stop.detail.get("scope") if head.stop is not None else None
+    stop = head.stop and Stop(reason=head.stop.reason, detail={"scope": scope} if scope else {})
+    turn = replace(head.turn, breakers=Breakers())
+    bare = replace(head, metadata={}, flags=(), stop=stop, turn=turn, granted_tools=())
+    return json.dumps({"schema": SCHEMA, "head": codec.head_item(bare)}, separators=(",", ":"))
+
+
+def head_of_request(body: str) -> Head:
+    """Raises NoTrace."""
+    try:
+        message = json.loads(body)
+        if message["schema"] != SCHEMA:
+            raise NoTrace(f"a message of another schema: {str(message['schema'])[:60]}")
+        return codec.head_of(message["head"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoTrace(f"a message that asks for no trace: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Makes traces and sends them."""
+
+    records: Records
+    scores: Scores
+    tenants: Tenants
+    treasury: Treasury
+    catalog: Catalog
+    traced: Traced
+    receiver: TraceReceiver
+    redactor: Redacts
+    clock: Clock
+    provider: str
+    #: Agents whose traces may hold what was said.
+    contents: tuple[str, ...] = ()
+
+    def tell(self, body: str) -> Told:
+        """Send the trace that a message asks for, and note that it was sent. A crash in between leaves it sent twice,
+        with the same ids.
+
+        Raises:
+            NoTrace: it asks for none.
+            Unavailable, StoreBusy: later it may be read, or sent.
+        """
+        head = head_of_request(body)
+        fields.note(**fields.of_head(head))
+        if self.traced.is_sent(head):
+            return "sent_before"
+        try:
+            now = self.records.head(head.tenant_id, head.session_id)
+        except SessionNotFound:
+            return "erased"
+        if now.status == "erased":
+            return "erased"
+        self.receiver.send(trace_of(self._rested(head, now)))
+        return "sent" if self.traced.note_sent(head, self.clock.now()) else "sent_before"
+
+    def _rested(self, head: Head, now: Head) -> Rested:
+        tenant, session = head.tenant_id, head.session_id
+        assessed = [made for made in self.scores.of_session(tenant, session) if made.turn == head.turn.number]
+        return Rested(
+            head=head,
+            entries=list(self._entries(head)),
+            calls=self.records.calls(tenant, session, since=head.turn.first_call),
+            scores=[score for made in assessed for score in made.scores],
+            caps=self._caps(now),
+            provider="aws.bedrock" if self.provider == "bedrock" else self.provider,
+            shows=Shown(self.redactor, lambda tool: self._secret_arguments(head.agent, tool))
+            if self._may_show(head)
+            else None,
+        )
+
+    def _entries(self, head: Head) -> Iterator[Entry]:
+        after = head.turn.seq - 1
+        while after < head.last_seq and (page := self.records.entries(head.tenant_id, head.session_id, after=after)):
+            yield from page
+            after = page[-1].seq
+
+    def _caps(self, now: Head) -> list[ScopeState]:
+        terms = self.tenants.terms(now.tenant_id)
+        return [self.treasury.task_state(now, terms), *self.treasury.states(terms, now.user_id, [now.agent])]
+
+    def _may_show(self, head: Head) -> bool:
+        """A judge and a shadow hold what was said to another agent."""
+        about = {head.agent, head.companion.agent if head.companion is not None else head.agent}
+        return ALL_AGENTS in self.contents or about <= set(self.contents)
+
+    def _secret_arguments(self, agent: str, tool: str) -> frozenset[str]:
+        try:
+            tools = self.catalog.get(agent).all_tools()
+        except AgentNotFound:
+            return frozenset()
+        return next((each.secret_arguments for each in tools if each.name == tool), frozenset())
