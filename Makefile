@@ -7,7 +7,7 @@ CODE := agents benchmarks fargate_worker functions infra local shared tests
 SITE := .turnkeeper/site-environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sdk demo test nightly mutants up down check docs site bench synth diff deploy lock clean
+.PHONY: help setup sdk demo test nightly soak mutants up down check docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,7 +21,12 @@ test: setup  ## every test that needs no account and no key
 nightly: setup sdk  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
+	$(BIN)/python -m tests.load --minutes 10 --report .turnkeeper/soak.json
 	$(BIN)/python -m tests.support.mutants
+
+soak: MINUTES ?= 10
+soak: setup  ## load a local kit while its workers die, then check what must hold (MINUTES=10); SOAK="--seed 7" for more
+	$(BIN)/python -m tests.load --minutes $(MINUTES) $(SOAK)
 
 mutants: setup  ## break the core on purpose: which changes does no fast test notice; MUTANTS="--seed 7" for settings
 	$(BIN)/python -m tests.support.mutants $(MUTANTS)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -58,6 +58,7 @@ class Stack:
 
     kit: LocalKit
     home: Home
+    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def caller(self, tenant: str | None = None, user: str = "u1", role: str = "admin") -> Caller:
         """Somebody; of a tenant of its own where none is named."""
@@ -68,6 +69,10 @@ class Stack:
         kit = LocalKit.read(self.home)
         assert kit is not None
         return kit.worker_pid
+
+    def http(self, headers: Mapping[str, str]) -> httpx2.Client:
+        """What reaches the API as whoever these headers name."""
+        return httpx2.Client(base_url=self.kit.api_url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False)
 
     # ---- the command line ----
 
@@ -92,6 +97,12 @@ class Stack:
     # ---- the queue ----
 
     def client(self, service: str) -> Any:
+        """Of one of its AWS services; any thread may use it."""
+        if service not in self._clients:
+            self._clients[service] = self._make_client(service)
+        return self._clients[service]
+
+    def _make_client(self, service: str) -> Any:
         return boto3.client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.kit.aws_endpoint_url,
@@ -142,9 +153,7 @@ class Caller:
 
     def __post_init__(self) -> None:
         headers = {"X-Tenant-Id": self.tenant, "X-User-Id": self.user, "X-User-Role": self.role}
-        self.http = httpx2.Client(
-            base_url=self.stack.kit.api_url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
-        )
+        self.http = self.stack.http(headers)
 
     # ---- calls ----
 
@@ -262,6 +271,18 @@ def tools(*calls: str) -> str:
     return f"[[{' & '.join(calls)}]]"
 
 
+def effects(once: Path, keyed: Path, whats: Iterable[str]) -> str:
+    """Steps that change something, each in its own words: a payment, a stamp, and a look."""
+    return " ".join(
+        tools(
+            call("pay", file=str(once), what=what, seconds=0.2),
+            call("stamp", file=str(keyed), what=what, seconds=0.1),
+            call("look", what=what),
+        )
+        for what in whats
+    )
+
+
 def results(events: Sequence[Document]) -> list[Document]:
     return [result for event in events for result in event.get("results", ())]
 
@@ -339,10 +360,15 @@ def _assert_sums(session: Document, events: Sequence[Document]) -> None:
 
 def assert_books(caller: Caller, sessions: Sequence[Document]) -> None:
     """With nothing in flight nothing is reserved, and what was spent is what the tenant's sessions cost."""
-    cost = sum((Decimal(session["cost_usd"]) for session in sessions), Decimal(0))
-    scopes = caller.scopes()
+    assert_scopes(caller.scopes(), sessions, caller.user)
+
+
+def assert_scopes(scopes: Mapping[str, Document], sessions: Sequence[Document], user: str) -> None:
+    """The same of a user's scopes by name, and all sessions that the tenant has begun today."""
     for scope in scopes.values():
         assert Decimal(scope["reserved_usd"]) == 0, scope
-    assert Decimal(scopes["tenant_monthly"]["spent_usd"]) == cost
-    if {session["user_id"] for session in sessions} == {caller.user}:
-        assert Decimal(scopes["user_daily"]["spent_usd"]) == cost
+    cost = {session["session_id"]: Decimal(session["cost_usd"]) for session in sessions}
+    own = {session["session_id"] for session in sessions if session["user_id"] == user}
+    spent = {name: Decimal(scope["spent_usd"]) for name, scope in scopes.items()}
+    assert spent["tenant_monthly"] == sum(cost.values()), (spent, cost)
+    assert spent["user_daily"] == sum(cost[each] for each in own), (spent, user, cost)

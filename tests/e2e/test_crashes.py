@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,37 +18,16 @@ from tests.e2e.outside import (
     Stack,
     assert_books,
     call,
+    effects,
     eventually,
     good,
     lines,
     results,
     tools,
 )
+from tests.support.dying import dying
 
 pytestmark = pytest.mark.stack
-
-
-@contextlib.contextmanager
-def dying(stack: Stack, *signals: signal.Signals, every_seconds: tuple[float, float], seed: int) -> Iterator[list[int]]:
-    """Send the living worker one of these signals again and again; who was sent one, in order."""
-    killed: list[int] = []
-    done = threading.Event()
-    dice = random.Random(seed)
-
-    def kill() -> None:
-        while not done.wait(dice.uniform(*every_seconds)):
-            pid = stack.worker_pid()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, dice.choice(signals))
-                killed.append(pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        done.set()
-        thread.join()
 
 
 def submit(stack: Stack, caller: Caller, texts: list[str], *, agent: str = "tasker") -> None:
@@ -63,15 +38,8 @@ def submit(stack: Stack, caller: Caller, texts: list[str], *, agent: str = "task
 
 def work(n: int, steps: int, paid: Path, stamped: Path) -> str:
     """A task of some steps that change something, each in its own words."""
-    parts = [
-        tools(
-            call("pay", file=str(paid), what=f"{n}/{step}", seconds=0.2),
-            call("stamp", file=str(stamped), what=f"{n}/{step}", seconds=0.1),
-            call("look", what=f"{n}/{step}"),
-        )
-        for step in range(steps)
-    ]
-    return f"[[sleep 0.3]] {' '.join(parts)} {tools(call('end_task', status='completed', summary=f'task {n}'))}"
+    steps_of_it = effects(paid, stamped, [f"{n}/{step}" for step in range(steps)])
+    return f"[[sleep 0.3]] {steps_of_it} {tools(call('end_task', status='completed', summary=f'task {n}'))}"
 
 
 def all_rest(caller: Caller, number: int) -> bool:
@@ -120,7 +88,7 @@ def shoot(
     paid, stamped = folder / "paid", folder / "stamped"
     before = stack.depths(stack.kit.dlq_url)
     submit(stack, caller, [work(n, steps, paid, stamped) for n in range(number)])
-    with dying(stack, signal.SIGKILL, signal.SIGTERM, every_seconds=(1.5, 5.0), seed=seed) as killed:
+    with dying(stack.worker_pid, signal.SIGKILL, signal.SIGTERM, every_seconds=(1.5, 5.0), seed=seed) as killed:
         give_up_at = time.monotonic() + within_seconds / 2
         while time.monotonic() < give_up_at and (len(killed) < least_kills or not all_rest(caller, number)):
             time.sleep(0.5)

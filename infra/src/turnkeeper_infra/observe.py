@@ -36,6 +36,8 @@ class ObserveStack(cdk.Stack):
         self._emitted = Emitted(config.name)
         self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer}
         self._functions |= {"Scorer": api.scorer, "Sweep": api.sweep}
+        if api.traces is not None:
+            self._functions["Trace"] = api.traces.function
         money = MoneyAlarms(
             self, emitted=self._emitted, heard=self._heard, usd_per_hour=config.spend_alarm_usd_per_hour
         )
@@ -45,6 +47,7 @@ class ObserveStack(cdk.Stack):
         self._watch_wakes(config.name)
         self._watch_functions()
         self._watch_streams()
+        self._watch_traces()
         self._watch_table()
         self._server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
         self._ring("ApiErrors", self._server_errors, 5, "The API answers with server errors", section="functions")
@@ -104,6 +107,13 @@ class ObserveStack(cdk.Stack):
         aside = self._emitted.one("turns_set_aside", service="score")
         what = "Turns that cannot be scored: the scorer's log says why"
         self._ring("TurnsSetAside", aside, 1, what, section=section)
+
+    def _watch_traces(self) -> None:
+        if self._api.traces is None:
+            return
+        failed = self._emitted.one("traces_failed", service="trace")
+        what = "For 15 minutes traces could not be sent: is the receiver there, and does it let us in?"
+        self._ring("TracesFailed", failed, 1, what, section="traces", periods=3)
 
     def _watch_table(self) -> None:
         """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""

@@ -27,6 +27,7 @@ from functions.api.app import FrontDoor
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
+from tests.support.heads import head
 from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
 from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
@@ -169,6 +170,7 @@ def tool_settings(process: Process) -> object:
 def turn_seconds(process: Process) -> object:
     """What the turn Lambda gives a turn, with 15 minutes ahead of it."""
     engine = mock.Mock()
+    engine.run.return_value = head()
     vars(process.kit)["engine"] = engine
     turn.TurnRunner(process.kit).run({"tenant_id": "acme", "session_id": "ses_1"}, 900.0)
     [allowance] = [call.args[2] for call in engine.run.call_args_list]
