@@ -7,7 +7,7 @@ CODE := agents benchmarks fargate_worker functions infra local shared tests
 SITE := .turnkeeper/site-environment
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test nightly soak mutants up down check docs site bench synth diff deploy lock clean
+.PHONY: help setup sdk demo test nightly soak mutants up down check docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,7 +18,7 @@ demo: setup  ## the main job, end to end, on this machine
 test: setup  ## every test that needs no account and no key
 	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not nightly"
 
-nightly: setup  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
+nightly: setup sdk  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
 	$(BIN)/python -m tests.load --minutes 10 --report .turnkeeper/soak.json
@@ -103,6 +103,17 @@ docs/site/node_modules: docs/site/package-lock.json
 	@cd docs/site && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+# 178 MB that most people have no use for, so it is not in .venv: the local kit's worker and the tests look for it here.
+SDK := .turnkeeper/agent-sdk
+
+sdk: $(SDK)/.installed  ## what agents on the Claude Agent SDK need, in .turnkeeper/agent-sdk
+
+$(SDK)/.installed: requirements/agent-sdk.txt | setup
+	@rm -rf $(SDK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(SDK) --no-deps --require-hashes \
+		-r requirements/agent-sdk.txt
+	@touch $@
+
 # Locking ------------------------------------------------------------------------------------------------------------
 
 # What is locked stays as it is: UPGRADE=1 takes newer versions of everything, UPGRADE="mcp httpx2" of these.
@@ -119,6 +130,7 @@ lock: setup  ## write the lock files from pyproject.toml and package.json; UPGRA
 	$(COMPILE) --group ministack -o requirements/ministack.txt
 	$(COMPILE) --no-deps --group bench -o requirements/bench.txt
 	$(COMPILE) --group docs -o requirements/docs.txt
+	$(COMPILE) --no-deps requirements/agent-sdk.in -o requirements/agent-sdk.txt
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: setup  ## the local kit with its sessions, and everything that can be made again

@@ -20,6 +20,7 @@ from turnkeeper.adapters.ecs import EcsTask, own_task_arn
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.ports import Clock, Key
+from turnkeeper.sdk.leash import hide_this_process
 from turnkeeper.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,11 +89,16 @@ def retiring_of(kit: Kit) -> Retiring | None:
 def gateway_of(kit: Kit) -> GatewayServer | None:
     """Where the worker serves the gateway, that; already answering."""
     settings = kit.settings
-    if settings.gateway_port is None:
+    if kit.engines:
+        hide_this_process()
+    # Other engines make their calls through it, whether or not anybody else may.
+    port = 0 if settings.gateway_port is None and kit.engines else settings.gateway_port
+    if port is None:
         return None
     from turnkeeper.gateway.server import GatewayServer
 
-    server = GatewayServer(kit.gateway, host=settings.gateway_host, port=settings.gateway_port)
+    host = "127.0.0.1" if settings.gateway_port is None else settings.gateway_host
+    server = GatewayServer(kit.gateway, host=host, port=port)
     server.start()
     logger.info("the gateway answers at %s", server.url)
     return server

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from tests.support.emulator import ministack
-from tests.support.repository import CACHE
+from tests.support.repository import CACHE, REPOSITORY
+
+# Where `make sdk` has put what most people do without: tests that need it ask for it by importorskip.
+if (REPOSITORY / ".turnkeeper" / "agent-sdk").is_dir():
+    sys.path.append(str(REPOSITORY / ".turnkeeper" / "agent-sdk"))
 
 #: As it is for whoever has the package installed.
 pytest_plugins = ["pytest_turnkeeper"]

@@ -89,6 +89,7 @@ def make_tree(root: Path) -> Path:
         "fargate_worker/__init__.py": "",
         "fargate_worker/__main__.py": _WORKER,
         "fargate_worker/Dockerfile": "FROM scratch\n",
+        "requirements/agent-sdk.txt": "claude-agent-sdk==0\n",
     }
     for name, content in files.items():
         path = root / name

@@ -129,9 +129,10 @@ def image_context(sources: Sources) -> Path:
         sources.copy(sources.kit.worker, folder / "app")
         (folder / "app" / sources.kit.worker.name / "Dockerfile").rename(folder / "Dockerfile")
         shutil.copy(locked, folder / "requirements.txt")
+        shutil.copy(sources.kit.agent_sdk_requirements, folder / "agent-sdk.txt")
 
     locked = locked_requirements(Project(sources.project))
-    digest = sources.digest(sources.kit.worker, locked.read_text())
+    digest = sources.digest(sources.kit.worker, locked.read_text(), sources.kit.agent_sdk_requirements.read_text())
     return _once(cache_folder() / f"image-{digest[:16]}", build)
 
 

@@ -176,6 +176,8 @@ class Config(BaseModel):
         | None
     ) = None
     """An image that is built already; without it, the deploy builds one, which needs Docker."""
+    agent_sdk: Annotated[bool, BeforeValidator(switch)] = False
+    """Build the worker's image with the Claude Agent SDK, for agents that are written on it (178 MB)."""
     nat_gateways: int = Field(1, ge=0, le=6)
     """0 puts the worker's tasks into public subnets with an address each (cheaper, no inbound either way); in `dev`
     that is the default. Not where the network is an existing one."""

@@ -24,7 +24,9 @@ def worker_image(scope: Construct, config: Config) -> ecs.ContainerImage:
     one, an asset of the project and the kit."""
     if config.worker_image is None:
         return ecs.ContainerImage.from_asset(
-            str(bundle.image_context(sources_of(config))), platform=ecr_assets.Platform.LINUX_ARM64
+            str(bundle.image_context(sources_of(config))),
+            platform=ecr_assets.Platform.LINUX_ARM64,
+            build_args={"AGENT_SDK": "yes"} if config.agent_sdk else None,
         )
     found = _ECR.fullmatch(config.worker_image)
     if found is None:

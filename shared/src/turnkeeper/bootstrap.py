@@ -3,12 +3,13 @@ what it needs; what is expensive or needs a permission is made when it is first 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
 import platform
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +59,7 @@ from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
-from turnkeeper.runtime.engine import Engine
+from turnkeeper.runtime.engine import Drives, Engine
 from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
@@ -80,6 +81,7 @@ from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
+from turnkeeper.sdk import ENGINE as SDK
 from turnkeeper.settings import Settings
 
 if TYPE_CHECKING:
@@ -348,7 +350,22 @@ class Kit:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self._world(self.model, self.detector))
+        return Engine(self._world(self.model, self.detector), self.engines)
+
+    @cached_property
+    def engines(self) -> Mapping[str, Drives]:
+        """Engines beside the kit's own loop: those that an agent here asks for, and that are installed."""
+        names = {agent.engine for agent in self.catalog.agents.values()}
+        if importlib.util.find_spec("claude_agent_sdk") is None or SDK not in names:
+            return {}
+        from turnkeeper.sdk.desk import Means
+        from turnkeeper.sdk.engine import SdkEngine
+
+        settings = self.settings
+        first = settings.agent_sdk_user if os.geteuid() == 0 else None
+        account = None if first is None else (first, first)
+        means = Means(self.gateway, self.sessions, self.table, self.blobs, settings.agent_sdk_folder, account)
+        return {SDK: SdkEngine(means, settings.agent_sdk_slots or (1 if account is None else 4))}
 
     @cached_property
     def gateway(self) -> Gateway:

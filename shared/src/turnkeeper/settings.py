@@ -65,6 +65,15 @@ class Settings(BaseModel):
     #: Whether what inputs name by address is fetched once, when they come in; else the model API does so, each time.
     fetch_contents: bool = True
 
+    #: Programs of agents on the Claude Agent SDK that a worker runs at a time; each takes about 250 MB. ``None``: 4
+    #: where each has a user of its own, else 1, since programs of one user see each other's files.
+    agent_sdk_slots: int | None = Field(default=None, ge=1, le=1_000)
+    #: Where their sessions' folders are: scratch space, at the same place on every worker.
+    agent_sdk_folder: Path = Path("/tmp/turnkeeper-agents")  # noqa: S108 - a folder of its own, for one user
+    #: Where the worker is root, the first user that programs run as: one a slot, numbered on from it. ``None``: the
+    #: worker's own.
+    agent_sdk_user: int | None = Field(default=None, ge=1, le=2**31)
+
     #: Where traces of turns are sent, by OTLP over HTTP; nobody makes any where this is not said.
     otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
     #: A secret that holds the headers which the receiver wants, as a JSON object.

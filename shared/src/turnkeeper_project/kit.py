@@ -41,6 +41,11 @@ class KitSource:
         return self.root / "requirements" / "runtime.in"
 
     @property
+    def agent_sdk_requirements(self) -> Path:
+        """What agents on the Claude Agent SDK need in the worker beside the lock."""
+        return self.root / "requirements" / "agent-sdk.txt"
+
+    @property
     def changelog(self) -> Path:
         return self.root / "CHANGELOG.md"
 

@@ -97,7 +97,7 @@ def test_an_engine_that_runs_what_was_not_granted(evaluate: Evaluate, monkeypatc
     def answered(_self: toolbox.Toolbox, _: object, call: Block) -> Any:
         return answer(call, "ordered", "ok")
 
-    monkeypatch.setattr(toolbox.Toolbox, "_not_granted", answered)
+    monkeypatch.setattr(toolbox.Toolbox, "not_granted", answered)
     code, document = evaluate()
     assert code == 1
     assert problems(document) == {"a reader orders nothing": ["forbidden_calls"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import socket
@@ -423,6 +424,10 @@ def test_a_session_spends_its_own_money_while_its_runner_has_it(rig: Rig) -> Non
     refused = rig.gateway.refusal(token)
     assert isinstance(refused, CostCapExceeded)
     assert (refused.scope, refused.data["limit_usd"]) == ("task", "0.010000")
+    # A smaller call, as another of the session's agents may make it, still fits; that does not make it forgotten.
+    with contextlib.suppress(anthropic.APIStatusError):
+        rig.client(token).messages.create(**{**HELLO, "max_tokens": 1})
+    assert rig.gateway.refusal(token) is refused
     assert rig.gateway.close_lease(token).spent_nanousd <= USD // 100
     with pytest.raises(anthropic.PermissionDeniedError):
         rig.client(token).messages.create(**HELLO)

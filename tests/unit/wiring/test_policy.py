@@ -40,6 +40,7 @@ evals_plan = "gold"
 
 [tenants]
 acme = "gold"
+initech = "barred"
 
 [plans.free]
 task_usd = "1.00"
@@ -60,8 +61,19 @@ tenant_monthly_usd = "40.00"
 agent_daily_usd = "50.00"
 timezone = "Asia/Tokyo"
 
+[plans.barred]
+task_usd = "unlimited"
+user_daily_usd = "unlimited"
+user_monthly_usd = "unlimited"
+tenant_monthly_usd = "unlimited"
+denied_tools = ["buy"]
+
 [roles.clerk]
 scopes = ["shop:read"]
+
+[roles.buyer]
+scopes = ["shop:read", "shop:write"]
+denied_tools = ["look"]
 
 [roles.chief]
 scopes = ["shop:read", "shop:write"]
@@ -80,6 +92,8 @@ output_usd_per_mtok = "0.75"
 #: ``acme`` has a plan of its own, ``globex`` is not named.
 GOLD_CLERK = Identity("acme", "ann", "clerk")
 GOLD_CHIEF = Identity("acme", "ann", "chief")
+GOLD_BUYER = Identity("acme", "ann", "buyer")
+BARRED_CHIEF = Identity("initech", "ida", "chief")
 FREE_CLERK = Identity("globex", "guy", "clerk")
 FREE_CHIEF = Identity("globex", "guy", "chief")
 #: What is tried on the sessions of ``globex``.
@@ -219,8 +233,10 @@ ROWS = (
     Row(PlanPolicy, "retention_days", kept, {FREE_CLERK: "2027-01-02", GOLD_CLERK: None}),
     Row(PlanPolicy, "limits", limits, {FREE_CLERK: (11, 12, 13), GOLD_CLERK: (25, 8192, 21600)}),
     Row(PlanPolicy, "tools", granted, {FREE_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
+    Row(PlanPolicy, "denied_tools", granted, {BARRED_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
     Row(PlanPolicy, "agents", usable, {FREE_CLERK: {"desk"}, GOLD_CLERK: {"desk", "lab"}}),
     Row(RolePolicy, "scopes", granted, {GOLD_CHIEF: ("look", "buy"), GOLD_CLERK: ("look",)}),
+    Row(RolePolicy, "denied_tools", granted, {GOLD_BUYER: ("buy",), GOLD_CHIEF: ("look", "buy")}),
     Row(RolePolicy, "limits", limits, {GOLD_CHIEF: (7, 8, 9), GOLD_CLERK: (25, 8192, 21600)}),
     Row(RolePolicy, "admin", sees, {GOLD_CHIEF: (200, True), GOLD_CLERK: (404, False)}),
     Row(PlanLimits, "max_iterations", limit("max_iterations"), {FREE_CLERK: 11, GOLD_CHIEF: 7, GOLD_CLERK: 25}),

@@ -34,7 +34,10 @@ from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import ContentUnusable, MissingValue, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
+from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.sdk import ENGINE, SdkAgent
+from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_table import MemoryTable
@@ -264,6 +267,25 @@ def gateway_server(argument: str) -> Callable[[Process], object]:
     return ask
 
 
+def sdk_engine(ask: Callable[[SdkEngine], object]) -> Callable[[Process], object]:
+    """Of the engine for agents on the Claude Agent SDK, where there is one and it is installed."""
+
+    def engine(process: Process) -> object:
+        process.in_memory()
+        kit = vars(process.kit)
+        options = SimpleNamespace(model="claude-sonnet-5-5", system_prompt="Code.")
+        kit["catalog"], kit["gateway"] = Catalog({"coder": SdkAgent(name="coder", options=options)}), mock.Mock()
+        with (
+            mock.patch("turnkeeper.bootstrap.importlib.util.find_spec", return_value=object()),
+            mock.patch("os.geteuid", return_value=0),
+        ):
+            engine = process.kit.engines[ENGINE]
+        assert isinstance(engine, SdkEngine)
+        return ask(engine)
+
+    return engine
+
+
 def heads_in(memory: MemoryTable) -> list[Item]:
     return [item for item in memory.snapshot() if item["sk"] == "HEAD"]
 
@@ -369,6 +391,14 @@ ROWS: Mapping[str, Row] = {
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
+    "agent_sdk_slots": Row(sdk_engine(lambda engine: engine.slots), {"2": 2, "": 1}),
+    "agent_sdk_folder": Row(
+        sdk_engine(lambda engine: str(engine.means.folder)),
+        {"/data/agents": "/data/agents", "": "/tmp/turnkeeper-agents"},
+    ),
+    "agent_sdk_user": Row(
+        sdk_engine(lambda engine: (engine.means.account, engine.slots)), {"7000": ((7000, 7000), 4), "": (None, 1)}
+    ),
     "gateway_port": Row(gateway_server("port"), {"7": 7, "0": 0, "": None}),
     "gateway_host": Row(gateway_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}, {"gateway_port": "0"}),
     "gateway_wait_seconds": Row(lambda process: process.kit.gateway.till.wait_seconds, {"5": 5.0, "": 30.0}),

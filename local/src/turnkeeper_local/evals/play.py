@@ -72,6 +72,8 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
         Unplayable: it says so itself.
     """
     given = _agent(stage, agent, inputs)
+    if given.engine is not None:
+        raise Unplayable(f"agent {agent!r} runs on {given.engine}: its turns are scored as they happen")
     script = scripted(inputs.model, given.model) if inputs.model is not None else None
     kit = CaseKit(stage, given, stage.live or script or _stand_in())
     role = inputs.role or stage.policy.default_role

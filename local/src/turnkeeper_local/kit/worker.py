@@ -17,7 +17,7 @@ from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.ports import HOST, free_port, picking
 from turnkeeper_local.kit.processes import OnStart, Started, clean_environment, spawn
 from turnkeeper_local.kit.settings import KitSettings
-from turnkeeper_project import kit_source
+from turnkeeper_project import Project, kit_source
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -98,6 +98,8 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
     """The turn Lambda's own settings, read back from the deployment, and what only the worker has. It imports what is
     locked for the project, as Lambda does, whatever the environment holds that it is started from."""
     leaves, package = kit_source(settings.source_root).module_paths
+    # Where `make sdk` has put it: only the worker may need it, and it is large.
+    extra = [folder] if (folder := Project(settings.project).cache / "agent-sdk").is_dir() else []
     client: LambdaClient = ministack.client("lambda")
     function = client.get_function_configuration(FunctionName=deployed.turn_function)
     lambda_settings = dict(function["Environment"]["Variables"])
@@ -108,7 +110,9 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
             **ministack.environment(),
             "POWERTOOLS_SERVICE_NAME": "worker",
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
-            "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package))),
+            # Its tenants are all somebody who may read this machine's files.
+            "TURNKEEPER_AGENT_SDK_SLOTS": "4",
+            "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package, *extra))),
             "PYTHONUNBUFFERED": "1",
             **({"TURNKEEPER_AGENTS": settings.agents} if settings.agents else {}),
         }

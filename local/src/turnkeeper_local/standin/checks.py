@@ -74,3 +74,11 @@ def cache_control(value: object, at: str) -> None:
 
 def join(at: str, key: str) -> str:
     return f"{at}.{key}" if at else key
+
+
+def effort(config: object, at: str) -> Json:
+    """``output_config`` as far as a message may have one of its own as well: how hard to think."""
+    found = mapping(config if config is not None else {}, at)
+    if found.get("effort") is not None:
+        one_of(found["effort"], ("low", "medium", "high", "xhigh", "max"), f"{at}.effort")
+    return found

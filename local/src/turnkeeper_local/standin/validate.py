@@ -132,7 +132,7 @@ def _thinking(request: Json, max_tokens: int | None) -> None:
     if kind in ("adaptive", "enabled"):
         allowed.add("display")
         if thinking.get("display") is not None:
-            checks.one_of(thinking["display"], ("summarized", "omitted"), "thinking.display")
+            checks.one_of(thinking["display"], ("summarized", "omitted", "updates"), "thinking.display")
     if kind == "enabled":
         allowed.add("budget_tokens")
         at = "thinking.enabled.budget_tokens"
@@ -145,10 +145,7 @@ def _thinking(request: Json, max_tokens: int | None) -> None:
 def _output_config(request: Json) -> None:
     if "output_config" not in request:
         return
-    config = checks.mapping(request["output_config"], "output_config")
-    if config.get("effort") is not None:
-        efforts = ("low", "medium", "high", "xhigh", "max")
-        checks.one_of(config["effort"], efforts, "output_config.effort")
+    config = checks.effort(request["output_config"], "output_config")
     if config.get("format") is not None:
         form = checks.mapping(config["format"], "output_config.format")
         at = "output_config.format"

@@ -98,7 +98,8 @@ def _message(message: Json, at: str, *, last: bool) -> str:
     role = checks.required(message, "role", at)
     checks.one_of(role, ("user", "assistant", "system"), f"{at}.role")
     content = checks.required(message, "content", at)
-    checks.only(message, ("role", "content"), at)
+    checks.only(message, ("role", "content", "output_config"), at)
+    checks.effort(message.get("output_config"), f"{at}.output_config")
     if isinstance(content, str):
         if not content and not (last and role == "assistant"):
             raise invalid(f"{at}: {_EMPTY}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic.dataclasses
 from pydantic import ConfigDict, Field
@@ -84,6 +84,8 @@ class Agent:
     settings: Sequence[str] = ()
     #: How its turns are scored once they have ended.
     scoring: Scoring = field(default_factory=Scoring)
+    #: What drives its turns, where that is not the kit's own loop. A session stays with the one that it began on.
+    engine: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         if isinstance(self.formerly, str):
@@ -147,6 +149,10 @@ class Agent:
                     )
             if len(set(names)) < len(names):
                 raise ValueError(f"agent {self.name!r}: {kind} names one twice")
+
+    def program(self) -> dict[str, Any] | None:
+        """What another engine is given beside model, prompt and tools, as JSON: a part of the version."""
+        return None
 
     def all_tools(self) -> tuple[Tool, ...]:
         """The tools in the order given, with the tools of each set in its place."""

@@ -28,6 +28,8 @@ def denial_text(name: str, denial: Denial) -> str:
             return f"There is no tool {name!r} in this session."
         case "plan":
             return f"The tool {name!r} is not granted to this session: its plan leaves it out."
+        case "role" if not denial.missing_scopes:
+            return f"The tool {name!r} is not granted to this session: its role leaves it out."
         case "role":
             scopes = ", ".join(denial.missing_scopes)
             noun = "scope" if len(denial.missing_scopes) == 1 else "scopes"

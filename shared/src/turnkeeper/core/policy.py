@@ -67,6 +67,8 @@ class PlanPolicy(BaseModel):
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     #: Names of the agents' tools that tenants of this plan may be granted; ``None`` leaves it to the roles.
     tools: frozenset[str] | None = None
+    #: Names of tools that nobody of this plan is granted, whatever the agent lists and the role may do.
+    denied_tools: frozenset[str] = frozenset()
     #: Names of the agents that tenants of this plan may use; ``None`` for all.
     agents: frozenset[str] | None = None
 
@@ -96,6 +98,8 @@ class RolePolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scopes: frozenset[str] = frozenset()
+    #: Names of tools that nobody of this role is granted: for those that need no scope, as Bash of another engine.
+    denied_tools: frozenset[str] = frozenset()
     limits: PlanLimits = PlanLimits()
     #: May see the whole tenant's sessions.
     admin: bool = False
@@ -279,8 +283,11 @@ def compose_grant(tools: Iterable[Tool], plan: PlanPolicy, role: RolePolicy) -> 
 
     A tool that declares scopes needs every one of them named for the role.
     """
+    denied = plan.denied_tools | role.denied_tools
     return tuple(
-        tool.name for tool in tools if tool.scopes <= role.scopes and (plan.tools is None or tool.name in plan.tools)
+        tool.name
+        for tool in tools
+        if tool.scopes <= role.scopes and (plan.tools is None or tool.name in plan.tools) and tool.name not in denied
     )
 
 
@@ -364,10 +371,12 @@ def denial_of(
     """
     if (tool := tools.get(name)) is None:
         return Denial(why="unknown")
-    if not may_use(agent, plan) or (plan.tools is not None and name not in plan.tools):
+    if not may_use(agent, plan) or (plan.tools is not None and name not in plan.tools) or name in plan.denied_tools:
         return Denial(why="plan")
     for each in filter(None, (role, turn_role)):
         if missing := tool.scopes - policy.role(each).scopes:
             able = sorted(known for known, described in policy.roles.items() if tool.scopes <= described.scopes)
             return Denial(why="role", missing_scopes=tuple(sorted(missing)), role=each, given_to_roles=tuple(able))
+        if name in policy.role(each).denied_tools:
+            return Denial(why="role", role=each)
     return Denial(why="not_granted")

@@ -228,6 +228,8 @@ class Head:
     #: The system prompt that was made last for it, by its hash; ``None`` where its version holds the text.
     prompt: str | None = None
     placement: Placement
+    #: What drives its turns, where that is not the kit's own loop; fixed for good when the session is made.
+    engine: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: str
     updated_at: str
@@ -409,6 +411,8 @@ class Spec(Frozen):
     fallback_models: tuple[str, ...] = ()
     #: Where the system prompt is made of the session's context when a turn begins: the name of what makes it.
     prompt: str | None = None
+    #: Where another engine than the kit's own loop drives it: its name (``engine``) and what else it is given.
+    program: dict[str, Any] | None = None
     #: The agent's own, where they are not the default ones: new sessions begin with them.
     limits: Limits | None = None
 

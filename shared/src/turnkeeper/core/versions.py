@@ -38,6 +38,7 @@ def spec_of(agent: Agent) -> Spec:
         model_options=agent.model_options,
         fallback_models=tuple(agent.fallback_models),
         limits=agent.limits if agent.limits != Limits() else None,
+        program=agent.program(),
     )
 
 
@@ -59,20 +60,30 @@ def done_in(spec: Spec) -> DoneSignal:
 
 def can_play(spec: Spec, deployed: Spec) -> bool:
     """Whether a process that has another version deployed can give its sessions this one. Of a system prompt that a
-    function makes, a version holds no more than the name: that function has to be there."""
-    return spec.prompt is None or spec.prompt == deployed.prompt
+    function makes, a version holds no more than the name: that function has to be there. Of what another engine is
+    given, no more than what is JSON."""
+    return (spec.prompt is None or spec.prompt == deployed.prompt) and spec.program == deployed.program
+
+
+def moved_text(agent: Agent, engine: str | None) -> str:
+    """Why a session of one engine does not go on with an agent of another."""
+    was, now = (each or "the kit's own engine" for each in (engine, agent.engine))
+    return (
+        f"The session began on {was}, and agent {agent.name!r} runs on {now} now: sessions are not moved between them. "
+        "Begin a new one, or deploy the agent as it was under its name and the new one under another."
+    )
 
 
 def runs_tools_elsewhere(spec: Spec) -> bool:
     """Whether the provider itself calls tools of others on behalf of a version, which nobody here could hold back."""
-    return bool(spec.model_options.get("mcp_servers"))
+    return spec.program is not None or bool(spec.model_options.get("mcp_servers"))
 
 
 def version_of(spec: Spec) -> str:
     """The name of a version: equal where all that the model would be sent is equal, but for what is made of a session's
     context."""
     # Where there is none, as in every version before there could be one, the name is what it was then.
-    left_out = {name for name in ("prompt", "limits") if getattr(spec, name) is None}
+    left_out = {name for name in ("prompt", "limits", "program") if getattr(spec, name) is None}
     return hashlib.sha256(sorted_json(spec.model_dump(mode="json", exclude=left_out))).hexdigest()[:32]
 
 

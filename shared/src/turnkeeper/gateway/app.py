@@ -100,4 +100,4 @@ def _refused(refusal: Refusal) -> Response:
 
 def _note(caller: Caller | None, error: TurnkeeperError | None) -> None:
     if caller is not None and caller.lease is not None:
-        caller.lease.refusal = error
+        caller.lease.note(error)

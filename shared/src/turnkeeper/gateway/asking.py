@@ -29,9 +29,9 @@ FIELDS = (PRICED_OPTIONS | _PROMPT) - _NOT_FROM_OUTSIDE
 _BETAS = re.compile(
     r"(advanced-tool-use|claude-code|compact|computer-use|context-1m|context-management|effort"
     r"|extended-cache-ttl|fast-mode|fine-grained-tool-streaming|interleaved-thinking|max-tokens-3-5-sonnet"
-    r"|memory|message-\w+|mid-conversation-\w+|model-context-window-exceeded|output-128k|pdfs|per-message-\w+"
+    r"|memory|message-\w+|mid-conversation-[\w-]+|model-context-window-exceeded|output-128k|pdfs|per-(message|turn)-\w+"
     r"|prompt-caching|prompt-caching-scope|redact-thinking|search-result\w*|structured-outputs|summarize-\w+"
-    r"|thinking-\w+|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
+    r"|thinking-[\w-]+?|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
     r"-(\d{8}|\d{4}-\d{2}-\d{2})"
 )
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from turnkeeper.core.errors import Forbidden, TurnkeeperError, Unauthenticated
+from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, TurnkeeperError, Unauthenticated
 from turnkeeper.core.ledger import Payer
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.session import Head
@@ -54,6 +54,13 @@ class Lease:
         self._in_flight = 0
         self._changed = threading.Condition()
 
+    def note(self, refusal: TurnkeeperError | None) -> None:
+        """What became of its latest call. One that a cap or the kill switch has refused is remembered for good:
+        whichever of the session's agents it was, the turn is to end, also where a smaller call still fits."""
+        with self._changed:
+            if not _is_final(self.refusal):
+                self.refusal = refusal
+
     def begin(self) -> None:
         with self._changed:
             self._in_flight += 1
@@ -67,6 +74,10 @@ class Lease:
         """Whether every call was resolved."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._in_flight, seconds)
+
+
+def _is_final(refusal: TurnkeeperError | None) -> bool:
+    return isinstance(refusal, TenantPaused) or (isinstance(refusal, CostCapExceeded) and not refusal.contended)
 
 
 def _still_holds(head: Head) -> Check:

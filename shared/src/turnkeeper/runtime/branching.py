@@ -43,6 +43,7 @@ class Branching:
             SessionBusy, SessionEnded: it does not rest, or has ended: then a fork is the way on.
             AlreadyDone: the idempotency key was used.
         """
+        _must_be_of_the_kit(head.engine, "taken back in")
         sessions = self.intake.sessions
         entries = sessions.load(head.tenant_id, head.session_id).entries
         if to_seq is None:
@@ -90,6 +91,7 @@ class Branching:
             raise InvalidRequest(f"the session has no entry {at_seq}; its last is {source.last_seq}")
         intake = self.intake
         definition, terms = intake.admitted(who, agent or source.agent)
+        _must_be_of_the_kit(source.engine or definition.engine, "copied from or to")
         content = None if value is None else intake.content_of(value)
         request = NewSession(definition.name, value or "", source.metadata)
         head = intake.compose(who, definition, terms, request, intake.ids.session_id())
@@ -97,3 +99,9 @@ class Branching:
         copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
         change = taking.fork(head, intake.clock.now(), source, copies, content)
         return intake.sessions.create(change if content is None else intake.held_back(change, terms), key)
+
+
+def _must_be_of_the_kit(engine: str | None, what: str) -> None:
+    """What another engine remembers of a conversation is not here to be cut or copied."""
+    if engine is not None:
+        raise InvalidRequest(f"turns cannot be {what} a session of {engine}: begin a new one")

@@ -17,6 +17,7 @@ from types import ModuleType
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound
+from turnkeeper.runtime.absent import remembered
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,8 @@ def _package(name: str, locations: list[str]) -> ModuleType:
 
 
 def _load(package: str, name: str) -> Agent:
-    agent = getattr(importlib.import_module(f"{package}.{name}.agent"), "agent", None)
+    with remembered():
+        agent = getattr(importlib.import_module(f"{package}.{name}.agent"), "agent", None)
     if not isinstance(agent, Agent):
-        raise TypeError("agent.py has to define agent = Agent(...)")
+        raise TypeError("agent.py has to define agent = Agent(...), or SdkAgent(...)")
     return agent

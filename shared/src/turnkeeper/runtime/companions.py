@@ -78,7 +78,7 @@ class Companions:
     def _shadow(self, head: Head, agent: Agent) -> None:
         """The turn once more, on the candidate's version. Its grant are tools that only read; all others that the turn
         had are named beside it, as dry: a runner that does not know what that means does not have them at all."""
-        rollout = self.rollouts.current(agent.name)
+        rollout = self.rollouts.current(agent.name) if head.engine is None else None
         if rollout is None or not rollout.shadows(head.tenant_id, head.session_id, head.turn.number, head.version):
             return
         candidate = self.rollouts.arm(agent, rollout.candidate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from turnkeeper.core import judging
 from turnkeeper.core.agent import Agent
@@ -18,7 +19,7 @@ from turnkeeper.core.lost_runners import owner_of
 from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, narrow
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import NO_VALUES, Tool
-from turnkeeper.core.versions import spec_of, version_of
+from turnkeeper.core.versions import moved_text, spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.leases import Lease
@@ -43,9 +44,26 @@ JUDGE = Agent(name="judge", model="as-its-version-says", system=judging.SYSTEM, 
 _UNREAD = Spec(model="", system="", tools=())
 
 
+class Drives(Protocol):
+    """Another engine than the kit's own loop, for agents that name it (``Agent.engine``)."""
+
+    def __call__(self, turn: Turn, agent: Agent) -> Head:
+        """Bring a claimed turn as far as this runner goes: the head as it was left, at rest or on its way.
+
+        Everything that it writes goes through the turn's own parts, so that grants, audit, breakers and the fence are
+        those of every session; its model calls are made through the gateway.
+
+        Raises:
+            LeaseLost, StoreBusy, Unavailable: as :meth:`Engine.run` does.
+        """
+
+
 class Engine:
-    def __init__(self, world: World) -> None:
+    """``engines``: by its name, what else than the kit's own loop drives turns in this process."""
+
+    def __init__(self, world: World, engines: Mapping[str, Drives] | None = None) -> None:
         self.world = world
+        self._engines = engines or {}
 
     def run(
         self, tenant_id: str, session_id: str, allowance: Allowance, on_beat: Callable[[], None] = lambda: None
@@ -98,7 +116,7 @@ class Engine:
             if transcript.head.lease.fencing_token != head.lease.fencing_token:
                 raise LeaseLost("another runner took the session", session_id=head.session_id)
             turn = self._turn(transcript, self._spec(transcript), allowance, lease)
-            return turn.drive()
+            return turn.drive(self._other_engine(transcript.head, turn))
         except (LeaseLost, StoreBusy, Unavailable):
             raise
         except Exception as error:
@@ -107,6 +125,19 @@ class Engine:
                 # It cannot even be read. What was claimed is enough to end it.
                 turn = self._turn(Transcript(head=head, entries=()), _UNREAD, allowance, lease)
             return turn.fail(error)
+
+    def _other_engine(self, head: Head, turn: Turn) -> Callable[[], Head] | None:
+        """What drives the turn instead of the kit's own loop, which still ends one that was cancelled. A session is not
+        moved from one engine to another: what one of them remembers of it, the other does not know."""
+        agent = self._agent(head)
+        if agent is None or head.turn.cancel_requested or agent.engine == head.engine is None:
+            return None
+        if agent.engine != head.engine:
+            return lambda: turn.give_up({"code": "engine_changed", "hint": moved_text(agent, head.engine)})
+        if (drive := self._engines.get(head.engine or "")) is None:
+            hint = f"This runner cannot drive agents of {head.engine}: see docs/agent-sdk.md."
+            return lambda: turn.give_up({"code": "engine_missing", "hint": hint})
+        return lambda: drive(turn, agent)
 
     def _spec(self, transcript: Transcript) -> Spec:
         """What the session's version says. It is read only where it is not the one that is deployed here."""

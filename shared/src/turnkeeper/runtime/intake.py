@@ -28,7 +28,7 @@ from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_
 from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
 from turnkeeper.core.tracing import NOWHERE, Origin
 from turnkeeper.core.transcript import Block, user_content
-from turnkeeper.core.versions import Deployed, done_in, limits_in, spec_of
+from turnkeeper.core.versions import Deployed, done_in, limits_in, moved_text, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
@@ -136,6 +136,12 @@ class Intake:
 
     def compose(self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str) -> Head:
         """A session as it would begin: what agent, plan and role make of it, on a version that is in the table."""
+        placement = request.placement or agent.placement
+        if agent.engine is not None and placement != "background":
+            if placement == "interactive":
+                why = f"agent {agent.name!r} runs on {agent.engine}, in the background only"
+                raise InvalidRequest(why, errors=[{"where": "placement", "why": why}])
+            placement = "background"
         role = self.policy.role(who.role)
         now = self.clock.now()
         spec = self._spec(agent, who.tenant_id, who.user_id)
@@ -146,7 +152,8 @@ class Intake:
             role=who.role,
             agent=agent.name,
             version=self.sessions.keep_version(who.tenant_id, spec),
-            placement=request.placement or agent.placement,
+            placement=placement,
+            engine=agent.engine,
             metadata=dict(request.metadata),
             created_at=iso(now),
             updated_at=iso(now),
@@ -184,6 +191,7 @@ class Intake:
         Raises:
             SessionBusy: a turn is running.
             SessionEnded: it has ended; ``status`` says how.
+            InvalidRequest: its agent is of another engine now than the session.
             ContentUnusable: as :meth:`content_of` does.
             AlreadyDone: the idempotency key was used.
         """
@@ -209,6 +217,8 @@ class Intake:
             agent = self.catalog.get(head.agent)
         except AgentNotFound:
             return None
+        if agent.engine != head.engine:
+            raise InvalidRequest(moved_text(agent, head.engine), session_id=head.session_id)
         if agent.pin == "session":
             return None
         spec = self._spec(agent, head.tenant_id, head.user_id)

@@ -42,7 +42,7 @@ class ToolStep:
                 left_seconds=left_seconds,
                 stop=stop,
                 put_down=lambda call_id, result: self.sessions.put_result(head, call_id, result),
-                once_blocked=self._once_blocked(),
+                once_blocked=self.once_blocked(),
             )
         )
 
@@ -128,7 +128,8 @@ class ToolStep:
         granted = self.sheet.granted_before
         return {tool.name: tool.effect for tool in self.sheet.spec.tools if tool.name in granted}
 
-    def _once_blocked(self) -> str | None:
+    def once_blocked(self) -> str | None:
+        """Why ``once`` tools may not run now."""
         head = self.sheet.head
         if not self.blocks_once:
             return None

@@ -165,7 +165,7 @@ class Toolbox:
             if step.resumed and step.effects.get(call["name"], "read") != "read":
                 # It was granted when it was asked for: it may have been made, and is now gone or out of reach.
                 return answer(call, UNKNOWN_OUTCOME, "unknown")
-            return self._not_granted(step.head, call)
+            return self.not_granted(step.head, call)
         if tool.effect == "once":
             if step.resumed:
                 return answer(call, UNKNOWN_OUTCOME, "unknown")
@@ -173,7 +173,8 @@ class Toolbox:
                 return answer(call, step.once_blocked, "denied")
         return None
 
-    def _not_granted(self, head: Head, call: Block) -> Answer:
+    def not_granted(self, head: Head, call: Block) -> Answer:
+        """The answer to a call of a tool that is out of reach."""
         granted = ", ".join(sorted(self._tools)) or "none"
         name = call["name"][:128]
         denial = self._denial(name)
@@ -272,6 +273,22 @@ class Toolbox:
             return answer(call, text)
 
     # ---- what came of it ----
+
+    def observed(self, head: Head, call: Block, content: list[Block], outcome: Outcome) -> Answer:
+        """The answer to a call that another engine made, and had answered before the kit saw it: flagged where it looks
+        as if it carried instructions, cut to what an entry may hold, and else as it came."""
+        size, digest = result_digest(content)
+        flag = self._flag(head, call, all_text_of(content)[:MAX_RESULT_BYTES], forged=False)
+        reached = ToolOutcome(
+            tool_use_id=call["id"],
+            tool=call["name"],
+            outcome=outcome,
+            duration_ms=0,
+            result_bytes=size,
+            result_sha256=digest,
+            flag=flag,
+        )
+        return tool_result(call["id"], _cut(content, MAX_RESULT_BYTES), is_error=outcome != "ok"), reached
 
     def _failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
         """The answer to a call that raised. Tools quote what they were given in their errors: secrets go out of them,

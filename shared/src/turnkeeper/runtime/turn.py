@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -78,18 +78,24 @@ class Turn:
 
     # ---- the loop ----
 
-    def drive(self) -> Head:
-        """The head as this runner left it: at rest, or on its way to another runner."""
+    def drive(self, instead: Callable[[], Head] | None = None) -> Head:
+        """The head as this runner left it: at rest, or on its way to another runner.
+
+        Args:
+            instead: brings it there in place of this loop, once it is known that there is something to drive.
+        """
         sheet = self.sheet
         claims = sheet.head.lease.claims
         self._doubt("the runner was lost")
         if claims > MAX_CLAIMS:
-            return self._give_up({"hint": f"{claims - 1} runners in a row were lost before anything came of it."})
+            return self.give_up({"hint": f"{claims - 1} runners in a row were lost before anything came of it."})
         if sheet.head.unbegun:
             sheet.write(running.take_up_unbegun(sheet.head, sheet.now()))
             self.tools.own_calls = True
         if not self.agent_found:
-            return self._give_up({"hint": f"Agent {sheet.head.agent!r} is not deployed any more, or is broken."})
+            return self.give_up({"hint": f"Agent {sheet.head.agent!r} is not deployed any more, or is broken."})
+        if instead is not None:
+            return instead()
         while (left := self._act()) is None:
             pass
         return left
@@ -108,13 +114,13 @@ class Turn:
         )
         match action:
             case Finish():
-                return self._finish(action.stop, self.tools.honest(action.answers))
+                return self.finish(action.stop, self.tools.honest(action.answers))
             case RunTools():
                 return self._run_tools(action.calls)
             case HandOff():
-                return self._hand_off()
+                return self.hand_off()
             case CallModel():
-                return self._hand_off() if self.allowance.draining() else self._call_model()
+                return self.hand_off() if self.allowance.draining() else self._call_model()
 
     def narrow(self, granted: tuple[str, ...]) -> None:
         """Policy has become stricter: what the session is given is less from now on, and stays so."""
@@ -125,18 +131,18 @@ class Turn:
         """End the turn after an error of our own, with everything done so far kept, as far as it can be written."""
         self._doubt("the runner failed")
         stop = Stop(reason="internal_error", detail={"error": type(error).__name__})
-        return self._finish(stop, self.tools.unknown() if self.sheet.answers is None else ())
+        return self.finish(stop, self.tools.unknown() if self.sheet.answers is None else ())
 
-    def _give_up(self, detail: Mapping[str, Any]) -> Head:
+    def give_up(self, detail: Mapping[str, Any]) -> Head:
         """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
         stop = Stop(reason="internal_error", detail=dict(detail))
-        return self._finish(stop, self.tools.unknown())
+        return self.finish(stop, self.tools.unknown())
 
     def _doubt(self, why: str) -> None:
         if (change := running.doubt(self.sheet.head, self.sheet.now(), why)) is not None:
             self.sheet.write(change)
 
-    def _given_up(self) -> bool:
+    def given_up(self) -> bool:
         """Whatever runs is not waited for any more."""
         return self.lease.lost or self.lease.cancelled or self.allowance.expired()
 
@@ -146,12 +152,12 @@ class Turn:
         sheet = self.sheet
         left = self._left(self.allowance.hard_seconds)
         if self.tools.own_calls and self._better_elsewhere(calls, left):
-            return self._hand_off(open_calls=True, unbegun=True)
-        ran = self.tools.run(calls, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self._given_up)
+            return self.hand_off(open_calls=True, unbegun=True)
+        ran = self.tools.run(calls, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self.given_up)
         sheet.raise_if_lost()
         if ran.given_up and self.allowance.expired() and not self.lease.cancelled:
             # Not waited for: the next runner finds what was put down and runs again what may run again.
-            return self._hand_off(open_calls=True)
+            return self.hand_off(open_calls=True)
         flags = self.tools.take(calls, ran.answers)
         judged = decide.judge_results(
             sheet.head, calls, ran.answers, hash_of=self.tools.hash_of, changes=self.toolbox.changes
@@ -165,7 +171,7 @@ class Turn:
             flags=flags,
         )
         self._warn(judged)
-        return None if judged.stop is None else self._finish(judged.stop)
+        return None if judged.stop is None else self.finish(judged.stop)
 
     def _better_elsewhere(self, calls: Sequence[Block], left: float | None) -> bool:
         """None of the calls has begun, and this runner may end before the longest of them does."""
@@ -188,34 +194,34 @@ class Turn:
             self.prompting.take()
             compaction = self.compacting.due()
         except PromptFailed as failed:
-            return self._finish(Stop(reason="internal_error", detail={"code": failed.code, "hint": failed.detail}))
+            return self.finish(Stop(reason="internal_error", detail={"code": failed.code, "hint": failed.detail}))
         except TooLong:
-            return self._finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
+            return self.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         if compaction is not None and not compaction.summarized:
             self.compacting.clear(compaction)
             return None
         waits = Waits(
             seconds=self._contention_seconds(),
             or_less=not self._may_put_back(),
-            stop=lambda: self._given_up() or self.allowance.draining(),
+            stop=lambda: self.given_up() or self.allowance.draining(),
         )
         try:
             request, admitted = (
                 self.model.begin(waits) if compaction is None else self.compacting.begin(compaction, waits)
             )
         except UnpricedModel as unpriced:
-            return self._finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
+            return self.finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
         except TenantPaused:
-            return self._finish(Stop(reason="paused"))
+            return self.finish(Stop(reason="paused"))
         except CostCapExceeded as refused:
-            return self._refused(refused)
+            return self.refused(refused)
         except ProviderError as failed:
             self.sheet.head = running.miss_attempt(self.sheet.head, asked=failed.asked)
             return self._after_failure(failed)
         left = self._left(self.allowance.hard_seconds)
         try:
             reply = self.model.call(
-                request, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self._given_up
+                request, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self.given_up
             )
         except ProviderError as failed:
             self.model.book_failure(admitted.reservation, failed)
@@ -245,7 +251,7 @@ class Turn:
             self.tools.audit(tool_uses(reply.content), judged.answers)
         duration = int((self.clock.monotonic() - self._step_started) * 1000)
         if judged.stop is not None:
-            judged = replace(judged, stop=self._shown(judged.stop))
+            judged = replace(judged, stop=self.shown(judged.stop))
         self.model.settle(admitted.reservation, reply, judged, duration)
         self.tools.own_calls = True
         self._warn(judged)
@@ -270,7 +276,7 @@ class Turn:
         if failed.retryable and head.turn.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self.allowance.turn_seconds)
             if left is not None and wait > left:
-                return self._hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
+                return self.hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
             self._sleep(wait)
             return None
         detail = {
@@ -281,12 +287,12 @@ class Turn:
         }
         if failed.status_code == 400:
             detail["hint"] = WAYS_ON
-        return self._finish(Stop(reason="provider_error", detail=detail))
+        return self.finish(Stop(reason="provider_error", detail=detail))
 
     def _too_long(self, failed: ProviderError) -> Head | None:
         """The API refused the request for its length: room is made, as long as there is something to leave out."""
         if self.model.context is None:
-            return self._finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
+            return self.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         self.model.learned_window = failed.data.get("window") or self.model.learned_window
         self.compacting.refused = True
         return None
@@ -301,22 +307,22 @@ class Turn:
         """In small pieces: a cancel or a drain does not wait for a back-off."""
         until = self.clock.monotonic() + seconds
         while (left := until - self.clock.monotonic()) > 0.001:
-            if self._given_up() or self.allowance.draining():
+            if self.given_up() or self.allowance.draining():
                 return
             self.clock.sleep(min(left, 0.5))
 
-    def _refused(self, refused: CostCapExceeded) -> Head | None:
+    def refused(self, refused: CostCapExceeded) -> Head | None:
         """Only money in flight in the way: a worker puts the session back for a while. Else the turn stops."""
         head = self.sheet.head
         if refused.contended and (self.lease.cancelled or self.allowance.draining()):
             return None  # It waited no longer because of that, which the loop sees to.
         if refused.contended and self._may_put_back():
             self.sheet.head = running.put_back(head)
-            return self._hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
+            return self.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
         detail = {**refused.data, "before_first_call": head.turn.iterations == 0}
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
-        return self._finish(Stop(reason="cost_cap", detail=detail))
+        return self.finish(Stop(reason="cost_cap", detail=detail))
 
     def _may_put_back(self) -> bool:
         return self.allowance.runner == "fargate" and self.sheet.head.turn.put_backs < PUT_BACKS
@@ -328,7 +334,7 @@ class Turn:
 
     # ---- ends ----
 
-    def _finish(self, stop: Stop, answers: Sequence[Answer] = ()) -> Head:
+    def finish(self, stop: Stop, answers: Sequence[Answer] = ()) -> Head:
         """The turn rests: what waits is written, with answers to calls that will not run, and the lease released. What
         cannot be written must not keep the session from that: then it is ended without it, at last with nothing but its
         status."""
@@ -355,7 +361,7 @@ class Turn:
             flags = self.tools.take(sheet.open_calls(), answers)
             sheet.head = running.flag(sheet.head, flags)
         actor = sheet.cancel_actor() if stop.reason == "cancelled" else None
-        sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self._shown(stop), actor=actor))
+        sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self.shown(stop), actor=actor))
 
     def _rest_without_contents(self, stop: Stop) -> None:
         """Every open call has an answer and a record, which say that nothing is known of it."""
@@ -370,7 +376,7 @@ class Turn:
         else:
             self._rest(Stop(reason="internal_error", detail={"hint": hint}), ())
 
-    def _shown(self, stop: Stop) -> Stop:
+    def shown(self, stop: Stop) -> Stop:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""
         if "arguments" not in stop.detail:
             return stop
@@ -379,7 +385,7 @@ class Turn:
         arguments = self.auditor.arguments(stop.detail["arguments"], secret)
         return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
 
-    def _hand_off(self, **how: Any) -> Head:
+    def hand_off(self, **how: Any) -> Head:
         """The session is on its way to another runner, as :func:`turnkeeper.core.lifecycle.leaving.hand_off` has it:
         written first, sent after. The write alone is enough for the sweep to send it."""
         sheet = self.sheet

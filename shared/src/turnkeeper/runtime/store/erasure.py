@@ -45,6 +45,7 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "PLAN": ("data", "blob", "blob_sha256", "blob_bytes"),
     "ASKED#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
+    "ELSEWHERE#": ("data", "blob", "blob_sha256", "blob_bytes"),
     # A provider's error may quote what it was sent, and what a client says of itself may name somebody.
     "CALL#": ("error", "hint_user", "hint_session", "hint_agent"),
     "AUDIT#": ("arguments_redacted", "arguments_salt"),

@@ -15,6 +15,7 @@ nothing of any of them.
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
 ..                                    ``TRACED#seq``      the trace of what ended there was sent
 ..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
+..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
 ..                                    ``TASK``            spent and reserved by calls through the gateway
 ``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
 ..                                    ``CALL#micros``     its ledger, as a session's
@@ -95,6 +96,16 @@ def entry_key(tenant_id: str, session_id: str, seq: int) -> Key:
 def prompt_key(tenant_id: str, session_id: str, prompt: str) -> Key:
     """Before what a resume reads: of all that a session was ever sent, it needs one."""
     return Key(session_pk(tenant_id, session_id), f"ASKED#{prompt}")
+
+
+def elsewhere_key(tenant_id: str, session_id: str, stream: str, number: int) -> Key:
+    """Before what a resume reads, as prompts are. ``stream`` is the other engine's name for one of its logs."""
+    return Key(session_pk(tenant_id, session_id), f"{elsewhere_prefix(stream)}{number:09d}")
+
+
+def elsewhere_prefix(stream: str = "") -> str:
+    """Of the sort keys of one log, or of all."""
+    return f"ELSEWHERE#{_part(stream)}#" if stream else "ELSEWHERE#"
 
 
 def result_key(tenant_id: str, session_id: str, tool_use_id: str) -> Key:

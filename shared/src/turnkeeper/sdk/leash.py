@@ -1,0 +1,108 @@
+"""Where a program works, and what ends it: see ``launcher``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from turnkeeper.runtime.store import keys
+
+_PR_SET_DUMPABLE = 4
+_LEASH = "leash"
+
+
+@dataclass
+class Leash:
+    """Held by this process alone: whoever reads its other end finds out when this is cut, or when this process ends."""
+
+    path: Path
+    _fd: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        os.mkfifo(self.path, 0o600)
+        # For reading as well, or this would wait for a reader.
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+
+    def cut(self) -> None:
+        """Everything that is held by it ends at once."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def is_cut(self) -> bool:
+        return self._fd is None
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one session on this worker, for as long as this runner has it. They are scratch space: nothing of
+    them is kept, nor seen by the session that comes next."""
+
+    root: Path
+    tenant_id: str
+    session_id: str
+
+    @property
+    def _folder(self) -> Path:
+        # By a hash, so that no name of a tenant leads elsewhere; and always the same, since the program goes by it.
+        name = hashlib.sha256(keys.session_pk(self.tenant_id, self.session_id).encode()).hexdigest()[:24]
+        return self.root / name
+
+    @property
+    def work(self) -> Path:
+        return self._folder / "work"
+
+    @property
+    def home(self) -> Path:
+        return self._folder / "home"
+
+    def make(self) -> Leash:
+        self.forget()
+        for folder in (self.root, self._folder, self.work, self.home, self.home / "tmp"):
+            folder.mkdir(mode=0o711 if folder in (self.root, self._folder) else 0o700, parents=True, exist_ok=True)
+        return Leash(self._folder / _LEASH)
+
+    def forget(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def forget_what_is_nobodys(root: Path) -> None:
+    """Folders that a worker left behind which was killed: nobody reads from their leash any more."""
+    for folder in root.iterdir() if root.is_dir() else ():
+        if folder.is_dir():
+            try:
+                os.close(os.open(folder / _LEASH, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def launcher_in(root: Path) -> Path:
+    """The launcher as something that can be executed, which a module in an installed package is not."""
+    source = Path(__file__).with_name("launcher.py").read_text(encoding="utf-8")
+    text = f"#!{sys.executable} -IS\n{source}"
+    path = root / f"launch-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if not path.exists():
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=root, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(file.name, 0o755)  # noqa: S103, PTH101 - it holds nothing of anybody's
+        os.replace(file.name, path)  # noqa: PTH105
+    return path
+
+
+def hide_this_process() -> None:
+    """Others of the same user cannot read this process's memory and environment any more, the program's commands among
+    them. Where the worker is root and the program is too, nothing is hidden."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

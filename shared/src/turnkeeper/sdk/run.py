@@ -1,0 +1,276 @@
+"""One runner's part of a turn that the program drives: it is told what is new, and what it does is written down as the
+kit's own loop would have done it, before any tool takes effect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from turnkeeper.core.agent import Agent
+from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.lifecycle import elsewhere
+from turnkeeper.core.session import Entry, Head, Stop
+from turnkeeper.core.transcript import GO_ON, UNKNOWN_OUTCOME, Block, all_text_of, answer, last_message, text_block
+from turnkeeper.ports import AnyOf, Check, Cond
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.toolbox import Answer, early_answer
+from turnkeeper.runtime.turn import Turn
+from turnkeeper.sdk.declaration import SdkAgent
+from turnkeeper.sdk.desk import Account, Desk, End, Means
+from turnkeeper.sdk.gate import Gate
+from turnkeeper.sdk.hardening import Given, hardened
+from turnkeeper.sdk.hearing import Hearing
+from turnkeeper.sdk.leash import Leash, Workspace, launcher_in
+from turnkeeper.sdk.log import Line, SessionLog, blocks_of
+from turnkeeper.sdk.tools import server_of
+
+logger = logging.getLogger(__name__)
+
+_NAMES = uuid.UUID("6f1f7c0e-6d0c-4d0a-9a52-3d1f0f6f2b7c")
+#: How often the runner looks whether the turn is to end.
+_LOOK_SECONDS = 0.2
+#: The program's last words are waited for this long once it is to end.
+_END_SECONDS = 10.0
+#: At the end of a turn, calls in flight are waited for this long: what is settled later is counted by the next turn.
+_SETTLE_SECONDS = 5.0
+_INTERRUPTED = "The run was interrupted and goes on here. Of the calls that were open then:"
+_SILENT = Stop(reason="internal_error", detail={"hint": "The program ended without a word."})
+
+
+class SdkRun:
+    def __init__(self, means: Means, turn: Turn, agent: SdkAgent, user: Account | None = None) -> None:
+        head = turn.sheet.head
+        #: What the program knows the session by.
+        self.id = str(uuid.uuid5(_NAMES, keys.session_pk(head.tenant_id, head.session_id)))
+        self.workspace = Workspace(means.folder, head.tenant_id, head.session_id)
+        self._calls = means.calls
+        self._agent = agent
+        self._user = user
+        log = SessionLog(
+            means.table,
+            means.blobs,
+            head.tenant_id,
+            head.session_id,
+            checks=(_still_ours(turn.sheet.stored),),
+            project="program",
+        )
+        self.desk = Desk(means, turn, log, token=means.calls.lease_token(turn.sheet.stored))
+        self.gate = Gate(self.desk)
+        self.hearing = Hearing(self.desk, self.gate)
+
+    # ---- from beginning to end ----
+
+    def run(self) -> Head:
+        """Raises LeaseLost, StoreBusy, Unavailable: see ``runtime.engine``."""
+        desk = self.desk
+        try:
+            asyncio.run(self._drive())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            desk.fail(error)
+        lost = isinstance(desk.fatal, LeaseLost) or desk.turn.lease.lost
+        spent = self._calls.close_lease(desk.token, wait_seconds=0.0 if lost else _SETTLE_SECONDS)
+        if desk.fatal is not None:
+            raise desk.fatal
+        desk.catch_up(spent)
+        return self._finished(desk.end or End(_SILENT))
+
+    async def _drive(self) -> None:
+        desk = self.desk
+        known = await desk.log.load({"session_id": self.id}) or []
+        desk.catch_up(self._calls.spent(desk.sheet.head))
+        content = self._what_to_say(known)
+        if content is None:
+            desk.stop(Stop(reason="end_turn"))
+            return
+        leash = self.workspace.make()
+        talking = asyncio.create_task(self._talk(content, self._given(leash, resumes=bool(known)), leash))
+        try:
+            while not talking.done():
+                self._look()
+                if desk.end is not None or desk.fatal is not None:
+                    break
+                await asyncio.wait({talking}, timeout=_LOOK_SECONDS)
+            if not self.hearing.said_all:
+                leash.cut()
+            await asyncio.wait({talking}, timeout=_END_SECONDS)
+        finally:
+            leash.cut()
+            if not talking.done():
+                talking.cancel()
+            [error] = await asyncio.gather(talking, return_exceptions=True)
+            if isinstance(error, Exception):
+                desk.fail(error)
+            await asyncio.to_thread(self.workspace.forget)
+
+    def _given(self, leash: Leash, *, resumes: bool) -> Given:
+        desk, box = self.desk, self.desk.turn.toolbox
+        if self._calls.url is None:
+            raise Unavailable("the gateway is not served in this process")
+        kits = {tool.name: tool for tool in Agent.all_tools(self._agent) if tool.name in box.names}
+        limits = desk.sheet.head.limits
+        return Given(
+            gateway_url=self._calls.url,
+            token=desk.token,
+            program_tools=set(box.names) - set(kits),
+            kit_tools=set(kits),
+            model=desk.sheet.spec.model,
+            max_tokens=limits.max_tokens,
+            max_turns=max(1, limits.max_iterations - desk.sheet.head.turn.iterations),
+            session_id=self.id,
+            resumes=resumes,
+            work=self.workspace.work,
+            home=self.workspace.home,
+            launcher=launcher_in(desk.means.folder),
+            leash=leash.path,
+            user=self._user,
+            store=desk.log,
+            hooks={
+                "PreToolUse": self.gate.ask,
+                "PostToolUse": self.gate.saw,
+                "PostToolUseFailure": self.gate.saw,
+            },
+            server=server_of(kits.values(), self.gate.run),
+            stderr=self._log_line,
+        )
+
+    def _log_line(self, line: str) -> None:
+        logger.info("the program: %s", self.desk.turn.redactor.redact_text(line)[:500])
+
+    async def _talk(self, content: list[Block], given: Given, leash: Leash) -> None:
+        import claude_agent_sdk as sdk
+
+        desk = self.desk
+        said = {
+            "type": "user",
+            "uuid": self._name_of(max(entry.seq for entry in desk.sheet.entries if entry.type == "user")),
+            "session_id": "",
+            "message": {"role": "user", "content": content},
+            "parent_tool_use_id": None,
+        }
+
+        async def prompt() -> AsyncIterator[dict[str, Any]]:
+            yield said
+
+        try:
+            options = hardened(self._agent.options, given, sdk)
+            async with contextlib.aclosing(sdk.query(prompt=prompt(), options=options)) as messages:
+                async for message in messages:
+                    self.hearing.hear(message)
+                    self._heed()
+                    if desk.fatal is not None or (desk.end is not None and not self.hearing.said_all):
+                        # Before the SDK waits for the program to end by itself.
+                        leash.cut()
+                        return
+        except sdk.ClaudeSDKError as error:
+            # It ends with an error after each that it tells. Who has the money knows better why than the program does.
+            self._heed()
+            text = desk.turn.redactor.redact_text(str(error))[:500]
+            detail = {"error": type(error).__name__, "hint": f"The program failed: {text}"}
+            desk.stop(self.hearing.failure or Stop(reason="internal_error", detail=detail))
+
+    # ---- what the program is told ----
+
+    def _what_to_say(self, known: list[Line]) -> list[Block] | None:
+        """What it does not know yet; ``None`` where it has answered everything. Calls that an earlier runner left open
+        are answered first."""
+        sheet = self.desk.sheet
+        told = {line["uuid"] for line in known if line.get("uuid")}
+        users = [entry for entry in sheet.entries if entry.type == "user"]
+        last = max((entry.seq for entry in users if self._name_of(entry.seq) in told), default=0)
+        notes = self._answered(known)
+        message = last_message(sheet.entries)
+        new = [entry for entry in users if entry.seq > last]
+        if not new and not notes and message is not None and message.type == "assistant":
+            return None
+        if not new:
+            text = "\n\n".join((_INTERRUPTED, *notes, GO_ON)) if notes else GO_ON
+            note = Entry(type="user", at=iso(sheet.now()), content=(text_block(text),), by_kit=True)
+            sheet.write(elsewhere.was_told(sheet.head, sheet.now(), note))
+            return [text_block(text)]
+        before = [text_block("\n\n".join((_INTERRUPTED, *notes)))] if notes else []
+        return [*before, *(block for entry in new for block in entry.content)]
+
+    def _answered(self, known: list[Line]) -> list[str]:
+        """Answer the calls that are open, each as far as anybody knows; what of it the program does not know itself."""
+        sheet, log = self.desk.sheet, self.desk.log
+        if not (calls := sheet.open_calls()):
+            return []
+        results = {block["tool_use_id"]: block for line in known for block in blocks_of(line, "tool_result")}
+        answers: list[Answer] = []
+        notes = []
+        for call in calls:
+            if (early := early_answer(sheet.early, call)) is not None:
+                one = early
+            elif call["id"] in results:
+                one = self.hearing.seen(call, results[call["id"]])
+            elif call["id"] in log.calls:
+                one = answer(call, UNKNOWN_OUTCOME, "unknown")
+            else:  # It waits to be written there before it runs.
+                one = answer(call, "Not run: the run was interrupted before it began.")
+            answers.append(one)
+            if call["id"] not in results:
+                notes.append(f"{call['name']} ({call['id']}): {all_text_of(one[0]['content'])}")
+        self.hearing.write_results(self.desk.turn.tools.take(calls, answers))
+        return notes
+
+    def _name_of(self, seq: int) -> str:
+        """What the program knows an entry by."""
+        return str(uuid.uuid5(_NAMES, f"{self.id}/{seq}"))
+
+    # ---- looking after it ----
+
+    def _look(self) -> None:
+        """Whether the turn is to end, for a reason that the program does not know of."""
+        desk, turn = self.desk, self.desk.turn
+        limits, elapsed = desk.sheet.head.limits, desk.sheet.elapsed_seconds()
+        if turn.lease.lost:
+            desk.fail(LeaseLost("the lease ended", session_id=desk.sheet.head.session_id))
+        elif turn.lease.cancelled:
+            desk.stop(Stop(reason="cancelled"))
+        elif turn.allowance.expired():
+            desk.end = desk.end or End(hands_off=True)
+        elif elapsed > limits.max_seconds:
+            detail = {"elapsed_seconds": int(elapsed), "max_seconds": limits.max_seconds}
+            desk.stop(Stop(reason="deadline", detail=detail))
+        else:
+            self._heed()
+
+    def _heed(self) -> None:
+        """What the gateway refused the latest call for, whichever of the turn's agents made it."""
+        match self._calls.refusal(self.desk.token):
+            case CostCapExceeded() as refused:
+                self.desk.end = self.desk.end or End(refused=refused)
+            case TenantPaused():
+                self.desk.stop(Stop(reason="paused"))
+
+    def _finished(self, end: End) -> Head:
+        turn, sheet = self.desk.turn, self.desk.sheet
+        self.gate.audit_what_is_open()
+        calls = sheet.open_calls() if sheet.answers is None else []
+        if end.hands_off:
+            return turn.hand_off(open_calls=bool(calls))
+        answers = [self.gate.last_word(call) for call in calls]
+        if end.stop is not None:
+            return turn.finish(end.stop, answers)
+        if answers:
+            self.hearing.write_results(turn.tools.take(calls, answers))
+        assert end.refused is not None
+        # Where it is told to stop meanwhile, the kit's own loop would look again; this runner is done.
+        return turn.refused(end.refused) or turn.hand_off()
+
+
+def _still_ours(head: Head) -> Check:
+    """This runner has the session."""
+    return Check(
+        keys.head_key(head.tenant_id, head.session_id),
+        (
+            Cond("lease_owner", "=", head.lease.owner),
+            Cond("fencing_token", "=", head.lease.fencing_token),
+            AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued"))),
+        ),
+    )

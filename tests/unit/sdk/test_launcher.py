@@ -1,0 +1,172 @@
+"""What stands between worker and program: whatever the program begins, it ends with its runner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from turnkeeper.sdk.leash import Leash, Workspace, forget_what_is_nobodys, launcher_in
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+#: Begins a process in a session of its own, whose parent then is gone, and goes on.
+PROGRAM = """#!/bin/sh
+setsid sh -c 'echo $$ > {folder}/far; sleep 60' &
+echo $$ > {folder}/near
+env > {folder}/environment
+echo "$@"
+read line
+exit 7
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    program = tmp_path / "program"
+    program.write_text(PROGRAM.format(folder=tmp_path))
+    program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def leash(place: Path) -> Iterator[Leash]:
+    leash = Leash(place / "leash")
+    yield leash
+    leash.cut()
+
+
+def start(place: Path, leash: Leash, cwd: Path | None = None, **more: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "TURNKEEPER_LEASH": str(leash.path),
+        "TURNKEEPER_PROGRAM": str(place / "program"),
+        "TURNKEEPER_USER": "",
+        "TURNKEEPER_FOLDERS": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "TOLD": "yes",
+        **more,
+    }
+    return subprocess.Popen(
+        [launcher_in(place), "--flag", "two words"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=cwd,
+    )
+
+
+def pids(place: Path) -> list[int]:
+    until = time.monotonic() + 20
+    files = [place / "near", place / "far", place / "environment"]
+    while not all(file.exists() and file.read_text().strip() for file in files):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return [int(file.read_text()) for file in files[:2]]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def all_gone(found: list[int]) -> bool:
+    until = time.monotonic() + 20
+    while not all(map(gone, found)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_it_hands_on_arguments_streams_and_the_exit_code_and_no_blank_variables(place: Path, leash: Leash) -> None:
+    process = start(place, leash)
+    found = pids(place)
+    output, _ = process.communicate("a line\n", timeout=30)
+    assert (output, process.returncode) == ("--flag two words\n", 7)
+    environment = (place / "environment").read_text()
+    assert "TOLD=yes" in environment
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
+    assert "TURNKEEPER_" not in environment
+    assert all_gone(found), "what it left behind is ended too"
+
+
+def test_all_of_it_ends_when_the_leash_is_cut(place: Path, leash: Leash) -> None:
+    process = start(place, leash)
+    found = pids(place)
+    leash.cut()
+    assert all_gone(found)
+    process.communicate(timeout=30)
+
+
+def test_all_of_it_ends_when_the_launcher_is_told_to(place: Path, leash: Leash) -> None:
+    process = start(place, leash)
+    found = pids(place)
+    process.send_signal(signal.SIGTERM)
+    assert all_gone(found)
+    process.communicate(timeout=30)
+
+
+def test_all_of_it_ends_when_the_worker_is_killed(place: Path) -> None:
+    code = (
+        "import sys, pathlib; sys.path[:0] = sys.argv[2:]\n"
+        "from tests.unit.sdk.test_launcher import *\n"
+        "place = pathlib.Path(sys.argv[1]); leash = Leash(place / 'leash'); start(place, leash).wait()"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code, place, *filter(None, sys.path)])
+    found = pids(place)
+    worker.kill()
+    worker.wait()
+    assert all_gone(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_it_becomes_the_user_that_is_named_who_owns_the_folders(place: Path, leash: Leash) -> None:
+    (place / "program").write_text("#!/bin/sh\nid -u; id -g; id -G; echo mine > $HOME/file; cat secret 2>&1\n")
+    (place / "secret").write_text("a secret")
+    (place / "secret").chmod(0o600)
+    home = place / "home"
+    home.mkdir(mode=0o700)
+    for each in (place, *place.parents):
+        each.chmod(each.stat().st_mode | 0o011)
+    more = {
+        "TURNKEEPER_USER": "64123:64124",
+        "TURNKEEPER_FOLDERS": str(home),
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / "none"),
+    }
+    process = start(place, leash, cwd=place, **more)
+    output, _ = process.communicate(timeout=30)
+    assert output.splitlines()[:3] == ["64123", "64124", "64124"]
+    assert "a secret" not in output
+    assert (home / "file").stat().st_uid == 64123
+
+
+def test_folders_of_the_dead_are_forgotten_and_those_in_use_are_not(tmp_path: Path) -> None:
+    mine, dead = Workspace(tmp_path, "acme", "one"), Workspace(tmp_path, "acme", "two")
+    leash = mine.make()
+    dead.make().cut()
+    for workspace in (mine, dead):
+        (workspace.work / "file").write_text("said")
+    forget_what_is_nobodys(tmp_path)
+    assert (mine.work / "file").exists()
+    assert not dead.work.exists()
+    leash.cut()
+    mine.make().cut()
+    assert not (mine.work / "file").exists(), "the next run begins with nothing"
+
+
+def test_the_folders_of_sessions_never_meet(tmp_path: Path) -> None:
+    names = [("a", "b/c"), ("a/b", "c"), ("..", ".."), ("a", "b")]
+    works = {Workspace(tmp_path, *name).work for name in names}
+    assert len(works) == len(names)
+    assert all(work.resolve().is_relative_to(tmp_path.resolve()) for work in works)
