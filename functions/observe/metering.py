@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from functions.observe.records import Changed
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX
+from turnkeeper.runtime.store.purses import Spent
 from turnkeeper.telemetry import measuring
 from turnkeeper.telemetry.metrics import Sample
 
@@ -14,6 +16,11 @@ def samples_of(change: Changed) -> Iterator[Sample]:
     """Raises ValueError where a head cannot be read."""
     if change.sk == "HEAD" and change.old is not None:
         yield from measuring.of_heads(codec.head_of(change.old), codec.head_of(change.new))
+    elif change.sk == "TASK" and change.old is not None and change.session_id.startswith(ID_PREFIX):
+        # A session's calls through the gateway are counted where its head tells them.
+        was, now = Spent.of(change.old), Spent.of(change.new)
+        calls, cost = now.calls - was.calls, now.spent_nanousd - was.spent_nanousd
+        yield from measuring.of_token(was.usage, now.usage, calls=calls, cost_nanousd=cost)
     elif change.sk.startswith("CALL#") and change.old is not None:
         if change.old.get("state") == "pending" and change.new.get("state") != "pending":
             yield from measuring.of_resolved_call(change.new)

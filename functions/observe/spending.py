@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from functions.observe.records import Changed
+from turnkeeper.telemetry.measuring import GATEWAY
 from turnkeeper.telemetry.metrics import Sample
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Spending:
     def see(self, change: Changed, samples: Iterable[Sample]) -> None:
         for one in samples:
             if (field := FIELDS.get(one.metric)) is not None:
-                self._spent[change.tenant_id, str(change.new.get("agent"))][field] += int(one.value)
+                self._spent[change.tenant_id, str(change.new.get("agent") or GATEWAY)][field] += int(one.value)
 
     def flush(self) -> None:
         for (tenant_id, agent), numbers in self._spent.items():

@@ -22,6 +22,8 @@ from turnkeeper.telemetry.metrics import Sample, sample
 
 #: In the place of a value that a dimension does not have, as a later version may write one.
 OTHER: Final = "other"
+#: In the place of an agent, for calls of the gateway's tokens. No agent is called so.
+GATEWAY: Final = "!gateway"
 #: What model APIs answer; https://docs.claude.com/en/api/errors and what stands before them.
 STATUSES: Final = frozenset({400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 500, 502, 503, 504, 529})
 
@@ -69,6 +71,15 @@ def of_resolved_call(record: Mapping[str, Any]) -> Iterator[Sample]:
         yield sample("in_doubt_nanousd", int(record.get("spent_nanousd", 0)), state=state)
     if "status_code" in record:  # It says how an attempt failed.
         yield sample("provider_errors", status=_status(record["status_code"]))
+
+
+def of_token(before: Usage, after: Usage, *, calls: int, cost_nanousd: int) -> Iterator[Sample]:
+    """A token of the gateway, whose calls belong to no session: what they used and cost since it was looked at last."""
+    for name, by in {**_grown(before, after), "model_calls": calls, "cost_nanousd": cost_nanousd}.items():
+        if by > 0:
+            yield sample(name, by, agent=GATEWAY)
+    if cost_nanousd > 0:
+        yield sample("spend_nanousd", cost_nanousd)
 
 
 def of_tool_call(outcome: object) -> Iterator[Sample]:

@@ -2,7 +2,7 @@
 
 No dimension takes values without end. Tenants, users, sessions and tools are none: their names come from outside; for
 them there are the logs and ``turnkeeper spend report``. An agent is one that is deployed, or was: a session can begin
-with no other. Money is in nano-dollars, as everywhere.
+with no other; calls of the gateway's tokens stand under ``!gateway``. Money is in nano-dollars, as everywhere.
 """
 
 from __future__ import annotations
