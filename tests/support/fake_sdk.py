@@ -58,6 +58,7 @@ class ClaudeAgentOptions:
     session_store: Any = None
     session_store_flush: str = "batched"
     stderr: Any = None
+    max_buffer_size: int | None = None
 
 
 @dataclass

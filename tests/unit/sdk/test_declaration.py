@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -218,3 +219,42 @@ def test_a_session_that_it_knows_is_resumed() -> None:
         later = hardened(theirs(), replace(given(), resumes=True), sdk)
     assert (first.session_id, first.resume) == (given().session_id, None)
     assert (later.session_id, later.resume) == (None, given().session_id)
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ({}, "as it is"),
+        (None, "as it is"),
+        ("yes", "as it is"),
+        ({"hookSpecificOutput": "odd"}, "as it is"),
+        ({"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "deny"}}, "as it is"),
+        ({"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": {"command": "other"}}}, "a refusal"),
+        (
+            {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"updatedInput": {}}}},
+            "a failure",
+        ),
+    ],
+)
+def test_a_hook_of_the_author_refuses_calls_and_rewrites_none(said: Any, becomes: str) -> None:
+    async def hook(*_: Any) -> Any:
+        return said
+
+    with installed(Program([])) as sdk:
+        options = ClaudeAgentOptions(model="claude-sonnet-5-5", hooks={"PreToolUse": [HookMatcher(hooks=[hook])]})
+        [asked] = hardened(options, given(), sdk).hooks["PreToolUse"][1].hooks
+        if becomes == "a failure":
+            with pytest.raises(ValueError, match="rewrites"):
+                asyncio.run(asked({}, "toolu_1", None))
+            return
+        answered = asyncio.run(asked({}, "toolu_1", None))
+    if becomes == "as it is":
+        assert answered == said
+    else:
+        assert answered["hookSpecificOutput"]["permissionDecision"] == "deny"
+
+
+def test_a_long_line_of_the_program_does_not_end_the_turn_unless_its_author_says_so() -> None:
+    with installed(Program([])) as sdk:
+        assert hardened(theirs(), given(), sdk).max_buffer_size > 10_000_000
+        assert hardened(replace(theirs(), max_buffer_size=5_000), given(), sdk).max_buffer_size == 5_000

@@ -33,6 +33,7 @@ _KNOWN = frozenset(
 # fmt: on
 #: Attempts of the program at a call that may be tried again; each is admitted by itself.
 _RETRIES = "3"
+_LINE_BYTES = 64 * 1024 * 1024
 #: The program may not wait longer for a hook. One that takes longer is a refusal.
 HOOK_SECONDS = 60.0
 
@@ -116,6 +117,8 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
         # What a user says is no command, and names no file to be read.
         "verbatim_prompts": True,
         "stderr": given.stderr,
+        # A line of the program holds whole results, images too. By the SDK's own bound, 1 MB, a large one ends the turn.
+        "max_buffer_size": options.max_buffer_size or _LINE_BYTES,
     }
     known = {each.name for each in fields(options)}
     return replace(options, **{name: value for name, value in ours.items() if name in known})
@@ -166,12 +169,43 @@ def _subagent(agent: Any, may: set[str]) -> Any:
     return replace(agent, **{name: value for name, value in ours.items() if name in known})
 
 
+def _without_rewriting(hook: Any) -> Any:
+    """A hook may refuse a call, and not make another one of it: what is written down would not be what is run."""
+
+    async def asked(*given: Any) -> Any:
+        said = await hook(*given)
+        specific = _object(_object(said).get("hookSpecificOutput"))
+        if specific.get("updatedInput") is None and _object(specific.get("decision")).get("updatedInput") is None:
+            return said
+        reason = "Refused: a hook of the agent rewrites the call, and only what was written down is run."
+        if specific.get("hookEventName") != "PreToolUse":
+            raise ValueError(reason)  # which refuses too
+        return deny(reason)
+
+    return asked
+
+
+def _object(said: Any) -> Mapping[str, Any]:
+    return said if isinstance(said, Mapping) else {}
+
+
+def deny(reason: str) -> dict[str, Any]:
+    """What a hook says to a call that may not be made."""
+    return {
+        "hookSpecificOutput": {
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": reason,
+        }
+    }
+
+
 def _hooks(theirs: Any, given: Given, sdk: Any) -> dict[str, Any]:
     """The kit's, and the author's beside them. Where one fails, what it was asked about does not happen: by itself, the
     program takes an exception in a hook for a yes."""
 
     def closed(matcher: Any) -> Any:
-        return replace(matcher, on_failure="block")
+        return replace(matcher, on_failure="block", hooks=[_without_rewriting(hook) for hook in matcher.hooks])
 
     made = {event: [closed(matcher) for matcher in matchers] for event, matchers in (theirs or {}).items()}
     for event, hook in given.hooks.items():
