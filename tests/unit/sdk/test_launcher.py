@@ -108,6 +108,32 @@ def test_all_of_it_ends_when_the_leash_is_cut(place: Path, leash: Leash) -> None
     process.communicate(timeout=30)
 
 
+def test_a_command_that_holds_the_leash_too_ends_all_the_same(place: Path, leash: Leash) -> None:
+    """Those of the worker's own user may open what the launcher waits for."""
+    held = f"exec 7<>{leash.path}\nsetsid sh -c 'exec 7<>{leash.path}; echo $$ > {place}/far; sleep 60' &\n"
+    program = PROGRAM.format(folder=place).splitlines(keepends=True)
+    (place / "program").write_text("".join([program[0], held, *program[2:]]))
+    process = start(place, leash)
+    found = pids(place)
+    leash.cut()
+    assert all_gone(found)
+    process.communicate(timeout=30)
+
+
+def test_a_runner_that_is_late_leaves_the_next_one_s_folder_alone(tmp_path: Path) -> None:
+    late, workspace = Workspace(tmp_path, "acme", "one"), Workspace(tmp_path, "acme", "one")
+    old = late.make()
+    new = workspace.make()
+    (workspace.work / "file").write_text("of the next one")
+    old.cut()
+    late.forget()
+    assert (workspace.work / "file").exists()
+    assert new.path.exists()
+    new.cut()
+    workspace.forget()
+    assert not workspace.work.exists()
+
+
 def test_all_of_it_ends_when_the_launcher_is_told_to(place: Path, leash: Leash) -> None:
     process = start(place, leash)
     found = pids(place)

@@ -85,7 +85,8 @@ def _wait(child: int, leash: int, woken: int, ends: list[bool]) -> int:
     """Until the program has ended, or is to."""
     while not ends:
         ready, _, _ = select.select([leash, woken], [], [], 5.0)
-        if leash in ready and not os.read(leash, 1):
+        if leash in ready:
+            # Let go of, or told to end. Not read from: a command of the program might be quicker, and this would wait.
             break
         if woken in ready:
             os.read(woken, 1024)
