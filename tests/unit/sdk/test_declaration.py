@@ -258,3 +258,16 @@ def test_a_long_line_of_the_program_does_not_end_the_turn_unless_its_author_says
     with installed(Program([])) as sdk:
         assert hardened(theirs(), given(), sdk).max_buffer_size > 10_000_000
         assert hardened(replace(theirs(), max_buffer_size=5_000), given(), sdk).max_buffer_size == 5_000
+
+
+def test_an_output_format_brings_the_tool_by_which_it_is_answered() -> None:
+    schema = {"type": "json_schema", "schema": {"type": "object"}}
+    options = ClaudeAgentOptions(model=MODEL, tools=["Bash"], output_format=schema)
+    [bash, answering] = SdkAgent(name="clerk", options=options).all_tools()
+    assert (bash.name, answering.name, answering.effect) == ("Bash", "StructuredOutput", "read")
+    with installed(Program([])) as sdk:
+        for may, listed in (({"StructuredOutput"}, True), (set(), False)):
+            made = hardened(options, given(program_tools=may, kit_tools=set()), sdk)
+            assert made.tools == []
+            assert ("StructuredOutput" in made.allowed_tools) == listed
+            assert ("StructuredOutput" in made.disallowed_tools) != listed

@@ -19,7 +19,11 @@ ENGINE = "claude-agent-sdk"
 #: The server by which the program reaches the kit's own tools.
 SERVER = "turnkeeper"
 #: Tools of the program that change nothing. Every other one is taken for one that must not run twice.
-READING = frozenset({"Glob", "Grep", "LS", "NotebookRead", "Read", "TodoRead", "TodoWrite", "ToolSearch"})
+READING = frozenset(
+    {"Glob", "Grep", "LS", "NotebookRead", "Read", "StructuredOutput", "TodoRead", "TodoWrite", "ToolSearch"}
+)
+#: By which the model answers where the options say an ``output_format``; the program has it only then.
+ANSWERING = "StructuredOutput"
 #: The program has had two names for one tool.
 _SAME = {"Task": "Agent"}
 _RULE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,127})(\(.*\))?", re.DOTALL)
@@ -93,6 +97,7 @@ class SdkAgent(Agent):
         """Tools of the program that the options ask for, by their names in the kit."""
         said = [*(_said(self.options, "tools") or ()), *(_said(self.options, "allowed_tools") or ())]
         said = [rule for rule in said if not rule.startswith(f"mcp__{SERVER}__")]  # listed in `tools` of the agent
+        said += [ANSWERING] if _said(self.options, "output_format") else []
         named = dict.fromkeys(name for rule in said if (name := tool_of(rule)) is not None)
         without = {tool_of(rule) for rule in _said(self.options, "disallowed_tools") or () if "(" not in rule}
         return tuple(name for name in named if name not in without)

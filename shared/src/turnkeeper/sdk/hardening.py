@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from turnkeeper.sdk.declaration import SERVER, kit_name, tool_of
+from turnkeeper.sdk.declaration import ANSWERING, SERVER, kit_name, tool_of
 
 #: Of the worker's environment the program sees this much.
 _KEPT = frozenset({"LANG", "LC_ALL", "PATH", "TZ"})
@@ -26,8 +26,8 @@ _KNOWN = frozenset(
         "Agent", "AskUserQuestion", "Bash", "BashOutput", "CronCreate", "CronDelete", "CronList", "Edit",
         "EnterPlanMode", "EnterWorktree", "ExitPlanMode", "ExitWorktree", "Glob", "Grep", "KillShell", "LS",
         "ListMcpResourcesTool", "Monitor", "MultiEdit", "NotebookEdit", "NotebookRead", "PushNotification",
-        "Read", "ReadMcpResourceTool", "RemoteTrigger", "SendMessage", "Skill", "SlashCommand", "TaskOutput",
-        "TaskStop", "TodoRead", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
+        "Read", "ReadMcpResourceTool", "RemoteTrigger", "SendMessage", "Skill", "SlashCommand", ANSWERING,
+        "TaskOutput", "TaskStop", "TodoRead", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
     }
 )
 # fmt: on
@@ -75,6 +75,7 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
     # A tool is allowed as the author's rules say; one that is only listed, as a whole.
     rules = [rule for rule in options.allowed_tools or () if tool_of(rule) in may and not _is_ours(rule)]
     rules += [name for name in builtin if kit_name(name) not in {tool_of(rule) for rule in rules}]
+    rules += [ANSWERING] if ANSWERING in may and ANSWERING not in rules else []
     kits = [f"mcp__{SERVER}__{name}" for name in sorted(given.kit_tools)]
     forbidden = {*(options.disallowed_tools or ()), *(_KNOWN - may)}
     turns = min(given.max_turns, options.max_turns) if options.max_turns else given.max_turns
