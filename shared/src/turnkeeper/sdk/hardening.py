@@ -118,7 +118,7 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
         # What a user says is no command, and names no file to be read.
         "verbatim_prompts": True,
         "stderr": given.stderr,
-        # A line of the program holds whole results, images too. By the SDK's own bound, 1 MB, a large one ends the turn.
+        # A line of the program holds whole results, images too: past the SDK's own bound, 1 MB, the turn would end.
         "max_buffer_size": options.max_buffer_size or _LINE_BYTES,
     }
     known = {each.name for each in fields(options)}
