@@ -32,7 +32,7 @@ async def get(arguments):
 agent = SdkAgent(name="coder", options=ClaudeAgentOptions(
     model="claude-sonnet-5-5", system_prompt="Code.", tools=["Read", "Bash"],
     allowed_tools=["Read", "Bash(git diff:*)", "mcp__b__get"], max_turns=9,
-    agents={"tester": AgentDefinition(description="tests", prompt="Test.", tools=["Bash"])},
+    agents={"tester": AgentDefinition("tests", "Test.", tools=["Bash"])},
     mcp_servers={"b": create_sdk_mcp_server("b", tools=[get])},
     hooks={"PreToolUse": [HookMatcher(hooks=[])]},
 ), scopes={"Bash": {"shell:run"}})
@@ -67,6 +67,21 @@ def test_an_agent_loads_where_the_package_is_not_and_is_the_same_version(
     assert version_of(spec_of(present)) == version_of(spec)
 
 
+def test_a_prompt_that_is_a_typed_dictionary_is_the_same_with_and_without_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = 'SystemPromptPreset(type="preset", preset="claude_code", append="Be kind.")'
+    given = SOURCE.replace('system_prompt="Code."', f"system_prompt={prompt}")
+    monkeypatch.setitem(globals(), "SOURCE", given.replace("HookContext", "HookContext, SystemPromptPreset"))
+    sys.modules.pop("claude_agent_sdk", None)
+    with monkeypatch.context() as without:
+        without.setattr("turnkeeper.runtime.absent.importlib.util.find_spec", lambda _: None)
+        absent = loaded(tmp_path)
+    assert absent.system == "(the program's own prompt: claude_code)\nBe kind."
+    pytest.importorskip("claude_agent_sdk")
+    assert version_of(spec_of(loaded(tmp_path))) == version_of(spec_of(absent))
+
+
 def test_versions_of_other_agents_are_called_as_before_and_engines_are_told_apart() -> None:
     from turnkeeper.core.agent import Agent
 
@@ -94,6 +109,10 @@ def _agent(options: Mapping[str, Any], **more: Any) -> SdkAgent:
         ({}, {"fallback_models": ["x"]}, "are for agents of the kit's own engine"),
         ({"model": None}, {}, "needs a model"),
         ({"tools": {"type": "preset", "preset": "claude_code"}}, {}, "list of names"),
+        ({"tools": "Bash"}, {}, "tools of its options is a list"),
+        ({"allowed_tools": ["mcp__b"]}, {}, "'mcp__b', which is about more than one tool"),
+        ({"allowed_tools": ["mcp__b__*"]}, {}, "list each by its name"),
+        ({"tools": ["Bash Read"]}, {}, "list each by its name"),
         ({"max_budget_usd": 1.0}, {}, "task_usd"),
         ({"can_use_tool": print}, {}, "the grant decides"),
         ({"resume": "x"}, {}, "knows which session"),

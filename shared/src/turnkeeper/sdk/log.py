@@ -125,11 +125,11 @@ class SessionLog:
 
 def _new(lines: Sequence[Line], known: Collection[str]) -> list[Line]:
     """Without those that are known by their id, or come twice."""
-    seen = set(known)
-    new = []
+    new: list[Line] = []
+    seen = set()
     for line in lines:
         name = line.get("uuid")
-        if name is None or name not in seen:
+        if name is None or (name not in known and name not in seen):
             new.append(line)
         seen.add(name)
     return new
