@@ -58,6 +58,8 @@ class ClaudeAgentOptions:
     session_store: Any = None
     session_store_flush: str = "batched"
     stderr: Any = None
+    max_buffer_size: int | None = None
+    output_format: Any = None
 
 
 @dataclass

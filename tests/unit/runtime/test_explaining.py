@@ -345,6 +345,17 @@ def test_every_end_is_explained_and_has_a_way_on(stop: Stop, paused: bool) -> No
     ) or stop.reason == "paused"
 
 
+@pytest.mark.parametrize("stop", ENDS, ids=lambda stop: f"{stop.reason}-{len(stop.detail)}")
+def test_a_session_of_another_engine_is_not_told_to_do_what_it_refuses(stop: Stop) -> None:
+    states = [ScopeState(scope, 10, 9, 1) for scope in SCOPES]
+    head = replace(head_of(status=status_of(stop), stop=stop, iterations=50), engine="another")
+    for by_agent in (True, False):
+        story = tell(facts(head, scopes=states, capped_by_agent=by_agent))
+        check_commands(story)
+        for what in ("rewind", "fork", "in a copy", "turns back"):
+            assert what not in story.what_now
+
+
 def test_no_two_reasons_are_explained_alike() -> None:
     told = {
         reason: tell(facts(head_of(status=status_of(Stop(reason=reason)), stop=Stop(reason=reason))))

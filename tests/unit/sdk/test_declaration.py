@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ async def get(arguments):
 agent = SdkAgent(name="coder", options=ClaudeAgentOptions(
     model="claude-sonnet-5-5", system_prompt="Code.", tools=["Read", "Bash"],
     allowed_tools=["Read", "Bash(git diff:*)", "mcp__b__get"], max_turns=9,
-    agents={"tester": AgentDefinition(description="tests", prompt="Test.", tools=["Bash"])},
+    agents={"tester": AgentDefinition("tests", "Test.", tools=["Bash"])},
     mcp_servers={"b": create_sdk_mcp_server("b", tools=[get])},
     hooks={"PreToolUse": [HookMatcher(hooks=[])]},
 ), scopes={"Bash": {"shell:run"}})
@@ -66,6 +67,21 @@ def test_an_agent_loads_where_the_package_is_not_and_is_the_same_version(
     assert version_of(spec_of(present)) == version_of(spec)
 
 
+def test_a_prompt_that_is_a_typed_dictionary_is_the_same_with_and_without_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = 'SystemPromptPreset(type="preset", preset="claude_code", append="Be kind.")'
+    given = SOURCE.replace('system_prompt="Code."', f"system_prompt={prompt}")
+    monkeypatch.setitem(globals(), "SOURCE", given.replace("HookContext", "HookContext, SystemPromptPreset"))
+    sys.modules.pop("claude_agent_sdk", None)
+    with monkeypatch.context() as without:
+        without.setattr("turnkeeper.runtime.absent.importlib.util.find_spec", lambda _: None)
+        absent = loaded(tmp_path)
+    assert absent.system == "(the program's own prompt: claude_code)\nBe kind."
+    pytest.importorskip("claude_agent_sdk")
+    assert version_of(spec_of(loaded(tmp_path))) == version_of(spec_of(absent))
+
+
 def test_versions_of_other_agents_are_called_as_before_and_engines_are_told_apart() -> None:
     from turnkeeper.core.agent import Agent
 
@@ -93,6 +109,10 @@ def _agent(options: Mapping[str, Any], **more: Any) -> SdkAgent:
         ({}, {"fallback_models": ["x"]}, "are for agents of the kit's own engine"),
         ({"model": None}, {}, "needs a model"),
         ({"tools": {"type": "preset", "preset": "claude_code"}}, {}, "list of names"),
+        ({"tools": "Bash"}, {}, "tools of its options is a list"),
+        ({"allowed_tools": ["mcp__b"]}, {}, "'mcp__b', which is about more than one tool"),
+        ({"allowed_tools": ["mcp__b__*"]}, {}, "list each by its name"),
+        ({"tools": ["Bash Read"]}, {}, "list each by its name"),
         ({"max_budget_usd": 1.0}, {}, "task_usd"),
         ({"can_use_tool": print}, {}, "the grant decides"),
         ({"resume": "x"}, {}, "knows which session"),
@@ -218,3 +238,55 @@ def test_a_session_that_it_knows_is_resumed() -> None:
         later = hardened(theirs(), replace(given(), resumes=True), sdk)
     assert (first.session_id, first.resume) == (given().session_id, None)
     assert (later.session_id, later.resume) == (None, given().session_id)
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ({}, "as it is"),
+        (None, "as it is"),
+        ("yes", "as it is"),
+        ({"hookSpecificOutput": "odd"}, "as it is"),
+        ({"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "deny"}}, "as it is"),
+        ({"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": {"command": "other"}}}, "a refusal"),
+        (
+            {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"updatedInput": {}}}},
+            "a failure",
+        ),
+    ],
+)
+def test_a_hook_of_the_author_refuses_calls_and_rewrites_none(said: Any, becomes: str) -> None:
+    async def hook(*_: Any) -> Any:
+        return said
+
+    with installed(Program([])) as sdk:
+        options = ClaudeAgentOptions(model="claude-sonnet-5-5", hooks={"PreToolUse": [HookMatcher(hooks=[hook])]})
+        [asked] = hardened(options, given(), sdk).hooks["PreToolUse"][1].hooks
+        if becomes == "a failure":
+            with pytest.raises(ValueError, match="rewrites"):
+                asyncio.run(asked({}, "toolu_1", None))
+            return
+        answered = asyncio.run(asked({}, "toolu_1", None))
+    if becomes == "as it is":
+        assert answered == said
+    else:
+        assert answered["hookSpecificOutput"]["permissionDecision"] == "deny"
+
+
+def test_a_long_line_of_the_program_does_not_end_the_turn_unless_its_author_says_so() -> None:
+    with installed(Program([])) as sdk:
+        assert hardened(theirs(), given(), sdk).max_buffer_size > 10_000_000
+        assert hardened(replace(theirs(), max_buffer_size=5_000), given(), sdk).max_buffer_size == 5_000
+
+
+def test_an_output_format_brings_the_tool_by_which_it_is_answered() -> None:
+    schema = {"type": "json_schema", "schema": {"type": "object"}}
+    options = ClaudeAgentOptions(model=MODEL, tools=["Bash"], output_format=schema)
+    [bash, answering] = SdkAgent(name="clerk", options=options).all_tools()
+    assert (bash.name, answering.name, answering.effect) == ("Bash", "StructuredOutput", "read")
+    with installed(Program([])) as sdk:
+        for may, listed in (({"StructuredOutput"}, True), (set(), False)):
+            made = hardened(options, given(program_tools=may, kit_tools=set()), sdk)
+            assert made.tools == []
+            assert ("StructuredOutput" in made.allowed_tools) == listed
+            assert ("StructuredOutput" in made.disallowed_tools) != listed

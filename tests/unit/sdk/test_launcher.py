@@ -108,6 +108,63 @@ def test_all_of_it_ends_when_the_leash_is_cut(place: Path, leash: Leash) -> None
     process.communicate(timeout=30)
 
 
+def test_a_command_that_holds_the_leash_too_ends_all_the_same(place: Path, leash: Leash) -> None:
+    """Those of the worker's own user may open what the launcher waits for."""
+    held = f"exec 7<>{leash.path}\nsetsid sh -c 'exec 7<>{leash.path}; echo $$ > {place}/far; sleep 60' &\n"
+    program = PROGRAM.format(folder=place).splitlines(keepends=True)
+    (place / "program").write_text("".join([program[0], held, *program[2:]]))
+    process = start(place, leash)
+    found = pids(place)
+    leash.cut()
+    assert all_gone(found)
+    process.communicate(timeout=30)
+
+
+def test_a_runner_that_is_late_leaves_the_next_one_s_folder_alone(tmp_path: Path) -> None:
+    late, workspace = Workspace(tmp_path, "acme", "one"), Workspace(tmp_path, "acme", "one")
+    old = late.make()
+    new = workspace.make()
+    (workspace.work / "file").write_text("of the next one")
+    old.cut()
+    late.forget()
+    assert (workspace.work / "file").exists()
+    assert new.path.exists()
+    new.cut()
+    workspace.forget()
+    assert not workspace.work.exists()
+
+
+def test_commands_cannot_end_what_ends_them(place: Path, leash: Leash) -> None:
+    """They may be of the launcher's own user, and of the worker's, which is this process here."""
+    tries = f"""
+import os, resource, signal, sys
+launcher, worker = os.getppid(), {os.getpid()}
+def by_pidfd():
+    signal.pidfd_send_signal(os.open(f"/proc/{{launcher}}", os.O_RDONLY), 9)
+tries = dict(
+    end=lambda: os.kill(launcher, 9), stop=lambda: os.kill(launcher, signal.SIGSTOP),
+    worker=lambda: os.kill(worker, 0), everybody=lambda: os.kill(-1, 0),
+    group=lambda: os.killpg(os.getpgid(launcher), 9), workers_group=lambda: os.killpg(os.getpgid(worker), 0),
+    pidfd=lambda: os.pidfd_open(launcher), limit=lambda: resource.prlimit(launcher, resource.RLIMIT_CPU, (0, 0)),
+    by_pidfd=by_pidfd,
+)
+for name, attempt in tries.items():
+    try:
+        attempt()
+        print(name, "worked")
+    except PermissionError:
+        print(name, "refused")
+os.kill(os.getpid(), 0); print("itself worked")
+os.kill(0, 15)
+"""
+    (place / "program").write_text(f"#!{sys.executable} -u\n{tries}")
+    process = start(place, leash)
+    output, _ = process.communicate(timeout=30)
+    assert output.splitlines()[-1] == "itself worked"
+    assert {line.split()[-1] for line in output.splitlines()[:-1]} == {"refused"}, output
+    assert process.returncode == (-signal.SIGTERM) & 0xFF, "it ended itself, and the launcher has told"
+
+
 def test_all_of_it_ends_when_the_launcher_is_told_to(place: Path, leash: Leash) -> None:
     process = start(place, leash)
     found = pids(place)

@@ -111,3 +111,13 @@ def test_it_goes_with_the_session_and_no_resume_reads_it() -> None:
     assert items
     assert not any({"data", "blob"} & item.keys() for item in items)
     assert asyncio.run(SessionLog(kit.table, kit.blobs, head.tenant_id, head.session_id).load(KEY)) == []
+
+
+def test_a_line_that_comes_twice_at_once_is_written_once() -> None:
+    log = SessionLog(MemoryTable(), MemoryBlobs(), "acme", "ses_1")
+
+    async def write() -> list[Any] | None:
+        await log.append(KEY, [line("a"), {"type": "mode"}, line("a"), {"type": "mode"}, line("b")])
+        return await log.load(KEY)
+
+    assert [each.get("uuid") for each in asyncio.run(write()) or ()] == ["a", None, None, "b"]

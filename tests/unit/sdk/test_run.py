@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -264,6 +265,34 @@ def _expired(head: Head) -> Any:
     from turnkeeper.runtime.store import keys
 
     return Update(keys.head_key(head.tenant_id, head.session_id), set={"lease_expires_at": 1})
+
+
+def test_a_turn_ends_though_its_author_s_code_blocks_the_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that sleeps, an MCP server that waits for a network: what holds up everything in its event loop."""
+    monkeypatch.setattr("turnkeeper.sdk.run._GIVE_UP_SECONDS", 0.3)
+    going_on, gone_on = threading.Event(), threading.Event()
+    program = Program([[Answer("", [("Bash", {"command": "ls"})]), Answer("Too late.")]])
+
+    def blocks(_: Any) -> str:
+        program.calls.refused = TenantPaused("the tenant is paused")
+        going_on.wait(30)
+        gone_on.set()
+        return "done at last"
+
+    program.world = {"Bash": blocks}
+    with installed(program):
+        kit = SdkKit(clerk(), program.calls, folder)
+        head = kit.begin()
+        assert head.stop is not None
+        assert (head.status, head.stop.reason) == ("stopped", "paused")
+        before = kit.told(head)
+        assert before[-2] == ("tool_results", [("Bash", "unknown")])
+        [driving] = [thread for thread in threading.enumerate() if thread.name == "sdk"]
+        going_on.set()
+        driving.join(30)
+    assert gone_on.is_set()
+    assert kit.told(head) == before, "what it hears afterwards is nothing to anybody"
+    assert not [each for each in folder.iterdir() if each.is_dir()]
 
 
 def test_sessions_are_not_moved_between_engines(folder: Path) -> None:

@@ -103,7 +103,7 @@ def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
     if session["status"] not in RESTING:
         out.note(f"still at it; `turnkeeper watch {session_id}` follows it")
     elif session.get("continuation_token"):
-        out.note(f"`turnkeeper resume {session_id}` goes on once the limit allows it")
+        out.note(f"`turnkeeper resume {session_id}` goes on once what stopped it is mended")
     return session
 
 

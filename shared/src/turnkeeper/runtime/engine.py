@@ -135,7 +135,7 @@ class Engine:
         if agent.engine != head.engine:
             return lambda: turn.give_up({"code": "engine_changed", "hint": moved_text(agent, head.engine)})
         if (drive := self._engines.get(head.engine or "")) is None:
-            hint = f"This runner cannot drive agents of {head.engine}: see docs/agent-sdk.md."
+            hint = f"This worker has no {head.engine}: install turnkeeper[agent-sdk] where it runs (docs/agent-sdk.md)."
             return lambda: turn.give_up({"code": "engine_missing", "hint": hint})
         return lambda: drive(turn, agent)
 

@@ -13,18 +13,25 @@ from turnkeeper.core.limits import Placement
 from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.schemas import EMPTY_SCHEMA
 from turnkeeper.core.tools import Tool, ToolContext, ToolDenied
+from turnkeeper.runtime.absent import Remembered
 
 #: The engine, as sessions and versions name it.
 ENGINE = "claude-agent-sdk"
 #: The server by which the program reaches the kit's own tools.
 SERVER = "turnkeeper"
 #: Tools of the program that change nothing. Every other one is taken for one that must not run twice.
-READING = frozenset({"Glob", "Grep", "LS", "NotebookRead", "Read", "TodoRead", "TodoWrite", "ToolSearch"})
+READING = frozenset(
+    {"Glob", "Grep", "LS", "NotebookRead", "Read", "StructuredOutput", "TodoRead", "TodoWrite", "ToolSearch"}
+)
+#: By which the model answers where the options say an ``output_format``; the program has it only then.
+ANSWERING = "StructuredOutput"
 #: The program has had two names for one tool.
 _SAME = {"Task": "Agent"}
 _RULE = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,127})(\(.*\))?", re.DOTALL)
 #: Options that say something about what the model is given: they are part of the agent's version.
 _TOLD = ("agents", "betas", "effort", "max_turns", "output_format", "skills", "thinking")
+#: What an ``AgentDefinition`` is given without names.
+_IN_ORDER = ("description", "prompt", "tools", "disallowedTools", "model")
 #: Options that are the kit's to say.
 _OURS = {
     "can_use_tool": "the grant decides, by policy.toml",
@@ -81,6 +88,7 @@ class SdkAgent(Agent):
             raise ValueError(f"{whose}: the MCP server {SERVER!r} is the kit's")
         if isinstance(_said(self.options, "tools"), Mapping):
             raise ValueError(f"{whose}: tools of its options is a list of names, so that it can be said who has them")
+        self._check_rules(whose)
         if not (model := _said(self.options, "model")):
             raise ValueError(f"{whose} needs a model: ClaudeAgentOptions(model=...)")
         object.__setattr__(self, "model", model)
@@ -89,10 +97,21 @@ class SdkAgent(Agent):
             raise ValueError(f"{whose}: scopes names {', '.join(strange)}, which its options do not list")
         super().__post_init__()
 
+    def _check_rules(self, whose: str) -> None:
+        for name in ("tools", "allowed_tools", "disallowed_tools"):
+            if isinstance(rules := _said(self.options, name) or (), str):
+                raise ValueError(f"{whose}: {name} of its options is a list of names")
+            if vague := [rule for rule in rules if name != "disallowed_tools" and _is_vague(rule)]:
+                raise ValueError(
+                    f"{whose}: {name} of its options says {vague[0]!r}, which is about more than one tool, or none: "
+                    "list each by its name, so that it can be said who has it"
+                )
+
     def _named(self) -> tuple[str, ...]:
         """Tools of the program that the options ask for, by their names in the kit."""
         said = [*(_said(self.options, "tools") or ()), *(_said(self.options, "allowed_tools") or ())]
         said = [rule for rule in said if not rule.startswith(f"mcp__{SERVER}__")]  # listed in `tools` of the agent
+        said += [ANSWERING] if _said(self.options, "output_format") else []
         named = dict.fromkeys(name for rule in said if (name := tool_of(rule)) is not None)
         without = {tool_of(rule) for rule in _said(self.options, "disallowed_tools") or () if "(" not in rule}
         return tuple(name for name in named if name not in without)
@@ -118,6 +137,12 @@ def tool_of(rule: str) -> str | None:
     return kit_name(found[1]) if found else None
 
 
+def _is_vague(rule: Any) -> bool:
+    """Nobody would be granted what it is about: a whole MCP server, a pattern."""
+    name = tool_of(rule) if isinstance(rule, str) else None
+    return name is None or (name.startswith("mcp__") and name.count("__") < 2)
+
+
 def kit_name(name: str) -> str:
     """A tool as the kit calls it, by the name that the program has for it."""
     own = name.removeprefix(f"mcp__{SERVER}__")
@@ -140,7 +165,9 @@ def _of_the_program(name: str, scopes: Collection[str]) -> Tool:
 
 
 def _said(options: Any, name: str) -> Any:
-    return getattr(options, name, None)
+    """Where the package is absent, what it has types of dictionaries for was remembered by its arguments."""
+    said = getattr(options, name, None)
+    return said.kwargs if isinstance(said, Remembered) else said
 
 
 def _prompt_text(prompt: Any) -> str:
@@ -161,8 +188,8 @@ def _json(value: Any) -> Any:
     """What can be said of an option in JSON: names of what is code, nothing of what was not given."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    elif hasattr(value, "kwargs") and isinstance(value.kwargs, dict):
-        value = value.kwargs
+    elif isinstance(value, Remembered):
+        value = {**dict(zip(_IN_ORDER, value.args, strict=False)), **value.kwargs}
     match value:
         case Mapping():
             return {str(key): _json(each) for key, each in value.items() if each is not None and key != "instance"}

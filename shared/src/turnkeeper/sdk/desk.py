@@ -72,6 +72,8 @@ class Desk:
     end: End | None = None
     #: Raised once the program is gone: nothing more may be written, or can be.
     fatal: BaseException | None = None
+    #: The thread that hears the program is not waited for: whatever it may still hear is nothing to anybody.
+    abandoned: bool = False
     #: Ids of calls that stand in the transcript.
     written: set[str] = field(default_factory=set)
     #: For the model to read beside its next call.
@@ -89,7 +91,7 @@ class Desk:
         self.fatal = self.fatal or error
 
     def given_up(self) -> bool:
-        return self.end is not None or self.fatal is not None or self.turn.given_up()
+        return self.end is not None or self.fatal is not None or self.abandoned or self.turn.given_up()
 
     def catch_up(self, spent: Spent) -> None:
         """The account is what the ledger says."""

@@ -21,6 +21,7 @@ from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, all_text_of, answ
 from turnkeeper.runtime.toolbox import Answer, Step
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk
+from turnkeeper.sdk.hardening import deny
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Gate:
             refusal = f"The call could not be checked: {type(error).__name__}."
         if refusal is not None:
             self._denied.add(call_id)
-            return _deny(refusal)
+            return deny(refusal)
         warnings, self.desk.warnings = "\n".join(self.desk.warnings), []
         return (
             {"hookSpecificOutput": {"hookEventName": "PreToolUse", "additionalContext": warnings}} if warnings else {}
@@ -222,13 +223,3 @@ class Gate:
         secret = tool.secret_arguments if tool is not None else frozenset()
         outcome = self.timed(call["id"], outcome)
         turn.sheet.audit.append(turn.auditor.tool_call(turn.sheet.head, call, outcome, secret))
-
-
-def _deny(reason: str) -> dict[str, Any]:
-    return {
-        "hookSpecificOutput": {
-            "hookEventName": "PreToolUse",
-            "permissionDecision": "deny",
-            "permissionDecisionReason": reason,
-        }
-    }

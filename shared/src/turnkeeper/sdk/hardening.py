@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from turnkeeper.sdk.declaration import SERVER, kit_name, tool_of
+from turnkeeper.sdk.declaration import ANSWERING, SERVER, kit_name, tool_of
 
 #: Of the worker's environment the program sees this much.
 _KEPT = frozenset({"LANG", "LC_ALL", "PATH", "TZ"})
@@ -26,13 +26,14 @@ _KNOWN = frozenset(
         "Agent", "AskUserQuestion", "Bash", "BashOutput", "CronCreate", "CronDelete", "CronList", "Edit",
         "EnterPlanMode", "EnterWorktree", "ExitPlanMode", "ExitWorktree", "Glob", "Grep", "KillShell", "LS",
         "ListMcpResourcesTool", "Monitor", "MultiEdit", "NotebookEdit", "NotebookRead", "PushNotification",
-        "Read", "ReadMcpResourceTool", "RemoteTrigger", "SendMessage", "Skill", "SlashCommand", "TaskOutput",
-        "TaskStop", "TodoRead", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
+        "Read", "ReadMcpResourceTool", "RemoteTrigger", "SendMessage", "Skill", "SlashCommand", ANSWERING,
+        "TaskOutput", "TaskStop", "TodoRead", "TodoWrite", "ToolSearch", "WebFetch", "WebSearch", "Workflow", "Write",
     }
 )
 # fmt: on
 #: Attempts of the program at a call that may be tried again; each is admitted by itself.
 _RETRIES = "3"
+_LINE_BYTES = 64 * 1024 * 1024
 #: The program may not wait longer for a hook. One that takes longer is a refusal.
 HOOK_SECONDS = 60.0
 
@@ -74,6 +75,7 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
     # A tool is allowed as the author's rules say; one that is only listed, as a whole.
     rules = [rule for rule in options.allowed_tools or () if tool_of(rule) in may and not _is_ours(rule)]
     rules += [name for name in builtin if kit_name(name) not in {tool_of(rule) for rule in rules}]
+    rules += [ANSWERING] if ANSWERING in may and ANSWERING not in rules else []
     kits = [f"mcp__{SERVER}__{name}" for name in sorted(given.kit_tools)]
     forbidden = {*(options.disallowed_tools or ()), *(_KNOWN - may)}
     turns = min(given.max_turns, options.max_turns) if options.max_turns else given.max_turns
@@ -116,6 +118,8 @@ def hardened(options: Any, given: Given, sdk: Any) -> Any:
         # What a user says is no command, and names no file to be read.
         "verbatim_prompts": True,
         "stderr": given.stderr,
+        # A line of the program holds whole results, images too: past the SDK's own bound, 1 MB, the turn would end.
+        "max_buffer_size": options.max_buffer_size or _LINE_BYTES,
     }
     known = {each.name for each in fields(options)}
     return replace(options, **{name: value for name, value in ours.items() if name in known})
@@ -166,12 +170,43 @@ def _subagent(agent: Any, may: set[str]) -> Any:
     return replace(agent, **{name: value for name, value in ours.items() if name in known})
 
 
+def _without_rewriting(hook: Any) -> Any:
+    """A hook may refuse a call, and not make another one of it: what is written down would not be what is run."""
+
+    async def asked(*given: Any) -> Any:
+        said = await hook(*given)
+        specific = _object(_object(said).get("hookSpecificOutput"))
+        if specific.get("updatedInput") is None and _object(specific.get("decision")).get("updatedInput") is None:
+            return said
+        reason = "Refused: a hook of the agent rewrites the call, and only what was written down is run."
+        if specific.get("hookEventName") != "PreToolUse":
+            raise ValueError(reason)  # which refuses too
+        return deny(reason)
+
+    return asked
+
+
+def _object(said: Any) -> Mapping[str, Any]:
+    return said if isinstance(said, Mapping) else {}
+
+
+def deny(reason: str) -> dict[str, Any]:
+    """What a hook says to a call that may not be made."""
+    return {
+        "hookSpecificOutput": {
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": reason,
+        }
+    }
+
+
 def _hooks(theirs: Any, given: Given, sdk: Any) -> dict[str, Any]:
     """The kit's, and the author's beside them. Where one fails, what it was asked about does not happen: by itself, the
     program takes an exception in a hook for a yes."""
 
     def closed(matcher: Any) -> Any:
-        return replace(matcher, on_failure="block")
+        return replace(matcher, on_failure="block", hooks=[_without_rewriting(hook) for hook in matcher.hooks])
 
     made = {event: [closed(matcher) for matcher in matchers] for event, matchers in (theirs or {}).items()}
     for event, hook in given.hooks.items():

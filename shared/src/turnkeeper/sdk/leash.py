@@ -6,16 +6,18 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from turnkeeper.runtime.store import keys
 
 _PR_SET_DUMPABLE = 4
-_LEASH = "leash"
+_LEASH = "leash-"
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Leash:
 
     path: Path
     _fd: int | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -33,10 +36,14 @@ class Leash:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
 
     def cut(self) -> None:
-        """Everything that is held by it ends at once."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """Everything that is held by it ends at once. Any thread may call it, at any time."""
+        with self._lock:
+            fd, self._fd = self._fd, None
+        if fd is not None:
+            # Said as well as let go of: a command of the program may have opened it too, and holds it then.
+            with contextlib.suppress(OSError):
+                os.write(fd, b".")
+            os.close(fd)
             self.path.unlink(missing_ok=True)
 
     @property
@@ -68,23 +75,30 @@ class Workspace:
         return self._folder / "home"
 
     def make(self) -> Leash:
-        self.forget()
+        shutil.rmtree(self._folder, ignore_errors=True)
         for folder in (self.root, self._folder, self.work, self.home, self.home / "tmp"):
             folder.mkdir(mode=0o711 if folder in (self.root, self._folder) else 0o700, parents=True, exist_ok=True)
-        return Leash(self._folder / _LEASH)
+        return Leash(self._folder / f"{_LEASH}{secrets.token_hex(8)}")
 
     def forget(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Once the leash is cut. Where another runner of this machine has begun here since, the folder is its own."""
+        if not list(self._folder.glob(f"{_LEASH}*")):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def forget_what_is_nobodys(root: Path) -> None:
     """Folders that a worker left behind which was killed: nobody reads from their leash any more."""
     for folder in root.iterdir() if root.is_dir() else ():
-        if folder.is_dir():
-            try:
-                os.close(os.open(folder / _LEASH, os.O_WRONLY | os.O_NONBLOCK))
-            except OSError:
-                shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not any(map(_is_held, folder.glob(f"{_LEASH}*"))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_held(leash: Path) -> bool:
+    try:
+        os.close(os.open(leash, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 def launcher_in(root: Path) -> Path:

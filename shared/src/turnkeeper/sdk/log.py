@@ -7,7 +7,7 @@ blob store. Lines with an id are written once, however often they come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,7 @@ class SessionLog:
             if name not in self._streams:
                 self._load(name)
             stream = self._streams.setdefault(name, _Stream())
-            new = [line for line in entries if line.get("uuid") is None or line["uuid"] not in stream.ids]
+            new = _new(entries, stream.ids)
             if new and not self._written(name, stream, new):
                 continue
             self._see(stream, new)
@@ -121,6 +121,18 @@ class SessionLog:
     def _name(self, key: Any) -> str:
         parts = (self._project or key["project_key"], key["session_id"], key.get("subpath"))
         return "/".join(part for part in parts if part)
+
+
+def _new(lines: Sequence[Line], known: Collection[str]) -> list[Line]:
+    """Without those that are known by their id, or come twice."""
+    new: list[Line] = []
+    seen = set()
+    for line in lines:
+        name = line.get("uuid")
+        if name is None or (name not in known and name not in seen):
+            new.append(line)
+        seen.add(name)
+    return new
 
 
 def blocks_of(line: Line, kind: str) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
+import threading
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,6 +39,8 @@ _NAMES = uuid.UUID("6f1f7c0e-6d0c-4d0a-9a52-3d1f0f6f2b7c")
 _LOOK_SECONDS = 0.2
 #: The program's last words are waited for this long once it is to end.
 _END_SECONDS = 10.0
+#: After that long the thread that drives is left behind.
+_GIVE_UP_SECONDS = 15.0
 #: At the end of a turn, calls in flight are waited for this long: what is settled later is counted by the next turn.
 _SETTLE_SECONDS = 5.0
 _INTERRUPTED = "The run was interrupted and goes on here. Of the calls that were open then:"
@@ -48,6 +53,7 @@ class SdkRun:
         #: What the program knows the session by.
         self.id = str(uuid.uuid5(_NAMES, keys.session_pk(head.tenant_id, head.session_id)))
         self.workspace = Workspace(means.folder, head.tenant_id, head.session_id)
+        self.leash: Leash | None = None
         self._calls = means.calls
         self._agent = agent
         self._user = user
@@ -68,16 +74,45 @@ class SdkRun:
     def run(self) -> Head:
         """Raises LeaseLost, StoreBusy, Unavailable: see ``runtime.engine``."""
         desk = self.desk
-        try:
-            asyncio.run(self._drive())
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            desk.fail(error)
+        # In a thread of its own: hooks and MCP servers of the author run there, and one that blocks holds up everything
+        # in it. Nobody can end such a thread; but all else has to end without it.
+        said = contextvars.copy_context()
+        driving = threading.Thread(target=said.run, args=(self._drive_or_fail,), name="sdk", daemon=True)
+        driving.start()
+        self._look_after(driving)
         lost = isinstance(desk.fatal, LeaseLost) or desk.turn.lease.lost
         spent = self._calls.close_lease(desk.token, wait_seconds=0.0 if lost else _SETTLE_SECONDS)
         if desk.fatal is not None:
             raise desk.fatal
         desk.catch_up(spent)
         return self._finished(desk.end or End(_SILENT))
+
+    def _drive_or_fail(self) -> None:
+        try:
+            asyncio.run(self._drive())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            self.desk.fail(error)
+
+    def _look_after(self, driving: threading.Thread) -> None:
+        """Until the thread is done; or is to be, and shows no sign of it."""
+        desk, clock = self.desk, time.monotonic
+        until = None
+        while driving.is_alive() and (until is None or clock() < until):
+            driving.join(_LOOK_SECONDS)
+            self._look()
+            if until is None and (desk.end is not None or desk.fatal is not None):
+                until = clock() + _GIVE_UP_SECONDS
+                if not self.hearing.said_all:
+                    self._leash_cut()
+        if driving.is_alive():
+            desk.abandoned = True
+            logger.error("a hook or an MCP server of agent %s blocks its thread: it is left behind", self._agent.name)
+            self._leash_cut()
+            self.workspace.forget()
+
+    def _leash_cut(self) -> None:
+        if self.leash is not None:
+            self.leash.cut()
 
     async def _drive(self) -> None:
         desk = self.desk
@@ -87,13 +122,10 @@ class SdkRun:
         if content is None:
             desk.stop(Stop(reason="end_turn"))
             return
-        leash = self.workspace.make()
+        leash = self.leash = self.workspace.make()
         talking = asyncio.create_task(self._talk(content, self._given(leash, resumes=bool(known)), leash))
         try:
-            while not talking.done():
-                self._look()
-                if desk.end is not None or desk.fatal is not None:
-                    break
+            while not talking.done() and desk.end is None and desk.fatal is None:
                 await asyncio.wait({talking}, timeout=_LOOK_SECONDS)
             if not self.hearing.said_all:
                 leash.cut()
@@ -160,6 +192,8 @@ class SdkRun:
             options = hardened(self._agent.options, given, sdk)
             async with contextlib.aclosing(sdk.query(prompt=prompt(), options=options)) as messages:
                 async for message in messages:
+                    if desk.abandoned:
+                        return
                     self.hearing.hear(message)
                     self._heed()
                     if desk.fatal is not None or (desk.end is not None and not self.hearing.said_all):

@@ -25,6 +25,8 @@ class Ways:
         self.id = facts.head.session_id
         self.tenant = shlex.quote(facts.head.tenant_id)
         self.of_tenant = f" --tenant {self.tenant}"
+        #: Another engine than the kit's own keeps what it remembers itself: no rewind, no fork.
+        self.copies = facts.head.engine is None
 
     def all(self) -> Iterator[str]:
         if self.head.companion is not None:
@@ -41,7 +43,7 @@ class Ways:
             case "erased":
                 yield "Nothing can go on here; begin another session."
             case "completed" | "failed" | "cancelled":
-                yield self._fork()
+                yield self._fork() if self.copies else "It goes no further; begin another session."
             case "idle":
                 yield self._say()
                 yield from self._flags()
@@ -79,11 +81,17 @@ class Ways:
         )
 
     def _back(self) -> Iterator[str]:
+        if not self.copies:
+            return
         yield f"Take its latest turn back: `turnkeeper rewind {self.id} --turns 1{self._caller}`."
         yield self._fork()
 
     def _fork(self) -> str:
         return f"Go on in a copy, with money of its own: `turnkeeper fork {self.id}{self._caller}`."
+
+    @property
+    def _or_copy(self) -> str:
+        return ", or go on in a copy" if self.copies else ""
 
     def _flags(self) -> Iterator[str]:
         if any(flag.seq > self.head.flags_cleared_seq for flag in self.head.flags):
@@ -131,7 +139,7 @@ class Ways:
     def _more_iterations(self) -> Iterator[str]:
         most, used = self.facts.most_iterations, self.head.turn.iterations
         if used >= most:
-            yield f"Its plan and role allow no more than {most} iterations: say something in it, or go on in a copy."
+            yield f"Its plan and role allow no more than {most} iterations: say something in it{self._or_copy}."
             return
         more = min(most, used + max(self.head.limits.max_iterations, 5))
         resume = self._resume(f"--max-iterations {more}")
@@ -157,7 +165,11 @@ class Ways:
             case "internal_error":
                 yield f"Mend what is named there; the logs say more: `turnkeeper logs --session {self.id} --since 1d`."
             case "context_window":
-                yield "It would be as long again: take turns back, or go on in a copy of an earlier entry (`--at-seq`)."
+                yield (
+                    "It would be as long again: take turns back, or go on in a copy of an earlier entry (`--at-seq`)."
+                    if self.copies
+                    else "It would be as long again; begin another session."
+                )
             case (
                 "end_turn"
                 | "end_task"
@@ -197,7 +209,8 @@ class Ways:
         if (resets := (state.resets_at if state else None) or detail.get("resets_at")) is not None:
             yield f"Wait until {budget(scope)} starts anew, at {self.facts.say(resets, 40)}."
         if scope == "task" and self.facts.capped_by_agent:
-            yield "The agent's own `task_usd` is in the way, which is fixed for this session: go on in a copy."
+            way_on = "go on in a copy" if self.copies else "begin another session"
+            yield f"The agent's own `task_usd` is in the way, which is fixed for this session: {way_on}."
             return
         cap = self._cap(scope, state, needed)
         yield f"Or an operator raises its cap: `turnkeeper tenant set {self.tenant} --cap {cap}`."
