@@ -155,9 +155,7 @@ def test_a_page_that_gave_orders_and_what_was_refused_after_it_come_first() -> N
         return account
 
     agent = Agent(name="careful", model=MODEL, system="s", tools=[page, transfer], block_once_after_flag=True)
-    kit = scripted_kit(
-        reply(use("page")), reply(use("transfer", account="EVIL-1")), reply(say("ok")), agents=[agent]
-    )
+    kit = scripted_kit(reply(use("page")), reply(use("transfer", account="EVIL-1")), reply(say("ok")), agents=[agent])
     head = kit.run(begin(kit, "careful"))
     kit.scorer.score(head)
     story = check_story(kit.explaining, head)
