@@ -114,6 +114,8 @@ def test_a_turn_that_stopped_is_exit_code_1(cli: Cli, api: FakeApi) -> None:
     assert result.exit_code == 1
     assert "iteration_limit" in result.stdout
     assert "turnkeeper resume ses_new" in result.stderr
+    # Not every stop is a limit that will allow it later.
+    assert "turnkeeper explain ses_new" in result.stderr
 
 
 def test_a_cap_is_told_with_what_to_do(cli: Cli, api: FakeApi) -> None:
