@@ -170,4 +170,6 @@ def _cap(facts: Facts, detail: dict[str, Any]) -> str:
         text += ". Only money of other calls in flight is in the way, which will be free soon"
     else:
         text += ", so it was not made"
+    if detail.get("waited_seconds"):
+        text += f". It had waited {facts.say(detail['waited_seconds'], 20)} s for money of other calls in flight"
     return f"{text}."
