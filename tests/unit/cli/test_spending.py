@@ -370,6 +370,8 @@ def test_only_a_span_and_a_workspace_of_it(cli: Cli, used: list[dict[str, Any]],
     path = file_of(tmp_path, others)
     assert cli("reconcile", "--file", path).exit_code == 1
     assert cli("reconcile", "--file", path, "--workspace", "wrkspc_1").exit_code == 0
+    missed = cli("reconcile", "--file", path, "--workspace", "Production")
+    assert (missed.exit_code, "nothing in it is of the workspace Production" in missed.stderr) == (2, True)
     early = cli("reconcile", "--file", path, "--to", f"{TODAY - timedelta(days=1)}", "--json")
     assert (early.exit_code, early.document["lines"]) == (0, [])
     assert cli("reconcile", "--file", path, "--to", "2026-01-01").exit_code == 2

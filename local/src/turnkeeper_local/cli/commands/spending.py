@@ -153,6 +153,8 @@ def _of_files(files: list[Path], first: date | None, last: date | None, workspac
             raise _usage(f"{path} cannot be read: {error}") from error
         texts.append((str(path), text))
     report = read_report(texts, workspace)
+    if workspace is not None and not report.used and not report.charged:
+        raise _usage(f"nothing in it is of the workspace {workspace}: JSON has a workspace's id, a CSV its name")
     within = report.within((first or date.min).isoformat(), (last or date.max).isoformat())
     if not within.days:
         told = f"{min(report.days)} to {max(report.days)}"
