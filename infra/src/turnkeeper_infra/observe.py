@@ -36,8 +36,6 @@ class ObserveStack(cdk.Stack):
         self._emitted = Emitted(config.name)
         self._functions = {"Turn": api.turn, "FrontDoor": api.front_door, "Observer": api.observer}
         self._functions |= {"Scorer": api.scorer, "Sweep": api.sweep}
-        if api.traces is not None:
-            self._functions["Trace"] = api.traces.function
         money = MoneyAlarms(
             self, emitted=self._emitted, heard=self._heard, usd_per_hour=config.spend_alarm_usd_per_hour
         )

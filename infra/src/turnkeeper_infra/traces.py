@@ -115,11 +115,24 @@ class Traces(Construct):
             grants.put_traces()
 
     def _watch(self, heard: Heard) -> None:
-        waiting = self.dead_letters.metric_approximate_number_of_messages_visible(
-            period=cdk.Duration.minutes(5), statistic="Maximum"
-        )
+        """Here, since what another stack watches would have to be exported, and exports stay whatever a stage asks for
+        (docs/decisions/0081)."""
+        period = cdk.Duration.minutes(5)
+        waiting = self.dead_letters.metric_approximate_number_of_messages_visible(period=period, statistic="Maximum")
         what = "Traces that were not taken for hours, or cannot be made: the log of `trace` says why"
         alarm(self, "SetAside", waiting, 1, what, heard=heard, section="traces")
+        errors = self.function.metric_errors(period=period, statistic="Sum")
+        alarm(
+            self,
+            "Errors",
+            errors,
+            3,
+            "What sends traces fails outside of what it handles",
+            heard=heard,
+            section="traces",
+        )
+        throttles = self.function.metric_throttles(period=period, statistic="Sum")
+        alarm(self, "Throttled", throttles, 5, "What sends traces is throttled", heard=heard, section="traces")
 
 
 def endpoint(config: Config) -> str:

@@ -11,7 +11,7 @@ from tests.support.repository import REPOSITORY
 from turnkeeper import ToolError
 from turnkeeper.runtime.catalog import load_agents
 
-SAMPLES = REPOSITORY / "docs" / "samples"
+SAMPLES = REPOSITORY / "agents"
 
 
 def test_it_loads_and_proposes_what_changes_no_test() -> None:

@@ -98,7 +98,7 @@ def project(root: Path, files: Mapping[str, str]) -> Path:
 def test_the_sound_project_and_our_own_are_sound(tmp_path: Path) -> None:
     for provider in ("anthropic", "bedrock"):
         found = examine(REPOSITORY, provider)
-        assert found.findings == () and len(found.agents) == 2
+        assert found.findings == () and len(found.agents) == 3
     assert examine(project(tmp_path, SOUND), "anthropic").findings == ()
 
 

@@ -18,6 +18,7 @@ Document = dict[str, Any]
 
 TENANT, USER = "local", "dev"
 CAPPED_TENANT = "capped"
+SDK_AGENT = "coder"
 _TURN_SECONDS = 120.0
 _POLL_SECONDS = 0.3
 
@@ -72,13 +73,16 @@ class Stage:
         return self.api.session(self.sessions[name])
 
 
-def all_parts() -> list[Part]:
+def all_parts(*, with_sdk: bool) -> list[Part]:
+    """``with_sdk``: the worker of this kit has the Claude Agent SDK."""
+    program = [Part("An agent on the Claude Agent SDK: its program in the worker, under the kit", sdk_agent)]
     return [
         Part("A turn through the API, with tools, on Lambda", first_turn),
         Part("A long task that starts on Lambda, moves mid-task, and finishes on the worker", long_task),
         Part("A job from the queue, delivered twice and done once, by the worker", job),
         Part("The conversation goes on, on Lambda again, with all that was said", goes_on),
         Part("A money cap that stops a turn before it costs anything, and lets it go on once raised", cap),
+        *(program if with_sdk else ()),
         Part("What was written down: audit chains, transcripts, sums", books),
     ]
 
@@ -179,6 +183,20 @@ def cap(stage: Stage) -> None:
     stage.expect(
         turn["status"] == "idle", f"`tenant set --cap task=1.00`, and on: {turn['output_text']!r}", turn["stop"]
     )
+
+
+def sdk_agent(stage: Stage) -> None:
+    turn = stage.api.start(SDK_AGENT, stage.script.program, wait=20)
+    turn = stage.api.finish(turn, within_seconds=_TURN_SECONDS)
+    stage.sessions["program"] = turn["session_id"]
+    events = _shown(stage, turn["session_id"])
+    stage.expect(turn["status"] == "idle", f"200: {turn['output_text']!r}", (turn["status"], turn["stop"]))
+    results = [result for event in events for result in event.get("results", ())]
+    proposed = [each for each in results if (each["tool"], each["outcome"]) == ("propose_patch", "ok")]
+    stage.expect(proposed, "a patch was proposed, by a tool of the kit", results)
+    session = stage.session("program")
+    stage.expect(session["runner"] == "fargate", "the program ran in the worker", session["runner"])
+    stage.expect(float(turn["cost_usd"]) > 0, f"its calls went through the gateway: {usd(turn['cost_usd'])}")
 
 
 def books(stage: Stage) -> None:

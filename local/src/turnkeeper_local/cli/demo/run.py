@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from turnkeeper_local.cli.api import Api, connect
-from turnkeeper_local.cli.demo.parts import CAPPED_TENANT, CheckFailed, Part, Stage, all_parts
+from turnkeeper_local.cli.demo.parts import CAPPED_TENANT, SDK_AGENT, CheckFailed, Part, Stage, all_parts
 from turnkeeper_local.cli.demo.report import report, timeline, total
 from turnkeeper_local.cli.demo.script import LIVE, SCRIPTED, Script, said
 from turnkeeper_local.cli.errors import CliError
@@ -25,6 +25,7 @@ from turnkeeper_local.cli.output import Output, explain
 from turnkeeper_local.cli.place import Place, find, local_json
 from turnkeeper_local.cli.text import plain
 from turnkeeper_local.kit import Home, KitSettings, down, up
+from turnkeeper_local.kit.worker import agent_sdk
 
 Document = dict[str, Any]
 
@@ -41,7 +42,7 @@ def run(out: Output, *, keep: bool = False) -> None:
             place = find(None)
             up_seconds = time.monotonic() - began
             _tell(out, f"Up after {up_seconds:.0f} s: {place.api_url}")
-            parts, stage = _play(out, place, script)
+            parts, stage = _play(out, place, script, has_sdk=agent_sdk(settings) is not None)
             failed = any(part.failure or not part.checks for part in parts)
             _answer(out, parts, stage, began=began, up_seconds=up_seconds)
         finally:
@@ -101,10 +102,12 @@ def _clean(out: Output, home: Home, *, keep_logs: bool) -> None:
     shutil.rmtree(home.path, ignore_errors=True)
 
 
-def _play(out: Output, place: Place, script: Script) -> tuple[list[Part], Stage]:
+def _play(out: Output, place: Place, script: Script, *, has_sdk: bool) -> tuple[list[Part], Stage]:
     from turnkeeper_local.cli.transcript import Transcript
 
-    parts = all_parts()
+    api, capped = _apis(place)
+    names = {each["name"] for each in api.agents()["agents"]}
+    parts = all_parts(with_sdk=has_sdk and SDK_AGENT in names)
     current = parts[0]
 
     def on_check(what: str) -> None:
@@ -115,7 +118,6 @@ def _play(out: Output, place: Place, script: Script) -> tuple[list[Part], Stage]
     on_event: Callable[[Document], None] = (
         (lambda _: None) if out.as_json else lambda event: transcript.show(said(event))
     )
-    api, capped = _apis(place)
     stage = Stage(script, api, capped, operate(place), on_check, on_event)
     for number, current in enumerate(parts, start=1):
         _tell(out, f"{number}. {current.title}")

@@ -23,6 +23,8 @@ class Script:
     job_agent: str
     job: str
     capped: str
+    #: For the agent on the Claude Agent SDK, where that is installed.
+    program: str
 
 
 def said(event: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +52,15 @@ _MAX_AIRPORTS = """\
 SELECT country, count(*) AS airports FROM airports WHERE iata IS NOT NULL
 GROUP BY country ORDER BY airports DESC LIMIT 3"""
 
+_MENDED = '''\
+"""What an order costs."""
+
+
+def total(prices: list[int], discount_percent: int = 0) -> int:
+    """In cents, rounded down in the customer's favour."""
+    return sum(prices) * (100 - discount_percent) // 100
+'''
+
 SCRIPTED = Script(
     turn_seconds=10,
     first_agent="support",
@@ -70,6 +81,10 @@ SCRIPTED = Script(
     job="Which countries have the most airports with an IATA code? "
     + _tool("sql_query", query=_MAX_AIRPORTS)
     + _tool("end_task", status="completed", summary="The United States lead by far; the rows have the numbers."),
+    program="The tests of the repository fail. Find out why, and propose a patch. "
+    + _tool("mcp__turnkeeper__get_repository")
+    + _tool("mcp__turnkeeper__propose_patch", title="Take a discount off", changed={"pricing.py": _MENDED})
+    + "[[say A discount was added instead of taken off; the patch subtracts it.]]",
     capped='What about INV-1006? [[tool get_invoice {"invoice_id": "INV-1006"}]][[say INV-1006 is overdue.]]',
 )
 
@@ -89,5 +104,6 @@ LIVE = Script(
     next="And what else did this customer have to pay since? One sentence, please.",
     job_agent="analyst",
     job="Which three countries have the most airports with an IATA code? Two steps at most, then end the task.",
+    program="The tests of the repository fail. Find out why, and propose a patch.",
     capped="Is invoice INV-1006 paid? One sentence, please.",
 )

@@ -166,7 +166,8 @@ class Happenings:
     def _payers(self, entry: Entry) -> str:
         """Who paid for a call, where that is not who paid for the one before."""
         periods = self._ledger.get(entry.call or 0, {}).get("periods") or {}
-        paid_by = ("task", *periods)
+        # Through the gateway the task is a counter like the others; else the session's head counts it.
+        paid_by = tuple(dict.fromkeys(("task", *periods)))
         if not periods or paid_by == self._paid_by:
             return ""
         self._paid_by = paid_by

@@ -1,6 +1,6 @@
 """An agent on the Claude Agent SDK to copy from: takes a small repository, makes its tests pass, proposes a patch.
 
-TURNKEEPER_AGENTS=docs/samples turnkeeper up
+make sdk && turnkeeper up
 turnkeeper submit coder "The tests of the repository fail. Find out why, and propose a patch."
 """
 
@@ -64,5 +64,7 @@ agent = SdkAgent(
         allowed_tools=["Read", "Write", "Edit", "Glob", "Grep", "Bash(python3 -m unittest:*)"],
     ),
     tools=[get_repository, propose_patch],
+    # Commands run in the worker's task: whoever may have them run is named in policy.toml.
+    scopes={"Bash": {"code:run"}},
     limits=Limits(max_iterations=40, task_usd="1.00", max_seconds=1_800),
 )
