@@ -75,10 +75,6 @@ class TurnDocument(_Progress, title="Turn"):
     continuation_token: str | None = Field(description="Set whenever there is something to go on with.")
 
 
-class SessionSummary(_Facts, _Progress):
-    pass
-
-
 class ContextDocument(Document, title="Context"):
     """How much of its window the conversation takes."""
 
@@ -98,6 +94,12 @@ class ScoreDocument(Document, title="Score"):
     seq: int | None = Field(description="The entry where it went wrong first.")
     at: str
     version: str | None = Field(description="Of the agent, that the turn ran on.")
+
+
+class SessionSummary(_Facts, _Progress):
+    worst_score: ScoreDocument | None = Field(
+        default=None, description="With `scored_below`: the lowest of the scores that it is listed for."
+    )
 
 
 class SessionDocument(_Facts, _Watch, TurnDocument, title="Session"):

@@ -76,7 +76,8 @@ def _scored_below(kit: Kit, request: Request, limit: int) -> Response:
             found.append(head)
         if len(found) == limit:
             break
-    return Response.json(SessionList(sessions=list(map(tell.summary, found)), next_cursor=None).dump())
+    listed = [tell.scored(kit, head) for head in found]
+    return Response.json(SessionList(sessions=listed, next_cursor=None).dump())
 
 
 def cancel(kit: Kit, request: Request) -> Response:

@@ -39,6 +39,7 @@ def check_story(explaining: Explaining, head: Head) -> Story:
         assert head.lease.run.id in str(story.lines)
     _check_entries(entries, story)
     _check_end(head, story)
+    _check_stood_out(explaining, entries, head, story)
     check_commands(story)
     _check_turns(explaining, head, story)
     for text in (*(line.text for line in story.lines), story.why_ended, story.what_now):
@@ -74,6 +75,22 @@ def _check_entries(entries: Sequence[Entry], story: Story) -> None:
 def _check_end(head: Head, story: Story) -> None:
     assert story.why_ended.startswith("It has not ended: ") == (not head.resting)
     assert story.what_now.splitlines()
+
+
+def _check_stood_out(explaining: Explaining, entries: Sequence[Entry], head: Head, story: Story) -> None:
+    """The first words name what was flagged, denied or left unknown, and what scored too low; nothing else."""
+    odd = {
+        outcome.tool
+        for entry in entries
+        for outcome in entry.outcomes
+        if outcome.flag is not None or outcome.outcome in {"denied", "unknown"}
+    }
+    scored = explaining.scores.of_session(head.tenant_id, head.session_id)
+    failed = {score.name for one in scored for score in one.scores if score.passed is False}
+    if len(odd) <= 5:
+        assert all(Redactor().redact_text(name)[:50] in story.why_ended for name in odd)
+    assert all(name in story.why_ended for name in list(failed)[: 5 if len(failed) <= 5 else 0])
+    assert ("cored too low" in story.why_ended) == bool(failed)
 
 
 def _check_turns(explaining: Explaining, head: Head, story: Story) -> None:

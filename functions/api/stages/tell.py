@@ -24,6 +24,7 @@ from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard, silent_since
 from turnkeeper.core.money import format_usd
+from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.stops import refusal_of
 from turnkeeper.core.story.facts import Story
@@ -31,6 +32,7 @@ from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
+from turnkeeper.runtime.store.scores import Assessment
 from turnkeeper.telemetry import fields
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
@@ -89,20 +91,21 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
 
 
 def _scores(kit: Kit, head: Head) -> list[ScoreDocument]:
-    return [
-        ScoreDocument(
-            turn=made.turn,
-            name=score.name,
-            value=score.value,
-            passed=score.passed,
-            reason=score.reason,
-            seq=score.seq,
-            at=made.at,
-            version=made.version,
-        )
-        for made in kit.scores.of_session(head.tenant_id, head.session_id)
-        for score in made.scores
-    ]
+    scored = kit.scores.of_session(head.tenant_id, head.session_id)
+    return [_score(made, score) for made in scored for score in made.scores]
+
+
+def _score(made: Assessment, score: Score) -> ScoreDocument:
+    return ScoreDocument(
+        turn=made.turn,
+        name=score.name,
+        value=score.value,
+        passed=score.passed,
+        reason=score.reason,
+        seq=score.seq,
+        at=made.at,
+        version=made.version,
+    )
 
 
 def watch(kit: Kit, head: Head) -> dict[str, str | None]:
@@ -135,6 +138,16 @@ def story(head: Head, number: int | None, told: Story) -> Response:
 
 def summary(head: Head) -> SessionSummary:
     return SessionSummary(**_progress(head), **_facts(head))
+
+
+def scored(kit: Kit, head: Head) -> SessionSummary:
+    """With the score that a session is among the worst for."""
+    worst = [
+        (made.worst, made) for made in kit.scores.of_session(head.tenant_id, head.session_id) if made.worst is not None
+    ]
+    score, made = min(worst, key=lambda one: one[0].value, default=(None, None))
+    told = _score(made, score) if made is not None and score is not None else None
+    return SessionSummary(**_progress(head), **_facts(head), worst_score=told)
 
 
 def _token(kit: Kit, head: Head) -> str | None:

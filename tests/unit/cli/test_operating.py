@@ -122,6 +122,8 @@ def test_a_rollout_is_set_shown_ended_and_audited(cli: Cli, kit: MemoryKit) -> N
     assert (aborted["state"], aborted["reason"]) == ("aborted", "it was rude")
     shown = cli("audit", "show", "--tenant", "!deployment", "--json").document
     assert [one["detail"]["state"] for one in shown["records"]] == ["running", "promoted", "aborted"]
+    # Whoever set it is seldom who ended it, and not at that time.
+    assert f"ended {aborted['ended_at']}, by operator:test; it was rude" in cli("rollout", "show", "plain").stdout
     assert "rollout" in cli("audit", "show", "--tenant", "!deployment").stdout
     assert cli("audit", "verify", "--tenant", "!deployment").exit_code == 0
 

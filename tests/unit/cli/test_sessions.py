@@ -114,6 +114,8 @@ def test_a_turn_that_stopped_is_exit_code_1(cli: Cli, api: FakeApi) -> None:
     assert result.exit_code == 1
     assert "iteration_limit" in result.stdout
     assert "turnkeeper resume ses_new" in result.stderr
+    # Not every stop is a limit that will allow it later.
+    assert "turnkeeper explain ses_new" in result.stderr
 
 
 def test_a_cap_is_told_with_what_to_do(cli: Cli, api: FakeApi) -> None:
@@ -179,6 +181,8 @@ def test_an_unknown_session_is_exit_code_1(cli: Cli, api: FakeApi) -> None:
         result = cli(command, "ses_none", "--json")
         assert result.exit_code == 1
         assert result.document["error"]["code"] == "session_not_found"
+        # It may well be there, of somebody else or not yet.
+        assert "asked for as tenant acme" in cli(command, "ses_none", "--tenant", "acme").stderr
 
 
 def test_watch_is_one_event_a_line(cli: Cli, api: FakeApi) -> None:

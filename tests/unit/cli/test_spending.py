@@ -54,6 +54,21 @@ def calls(kit: MemoryKit) -> list[dict[str, Any]]:
 # ---- the report ----
 
 
+@pytest.mark.parametrize("option", ["--from", "--to"])
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31", "2019-12-31"])
+def test_days_that_no_ledger_has_are_refused(cli: Cli, kit: MemoryKit, option: str, day: str) -> None:
+    answer = cli("spend", "report", "--by", "day", option, day)
+    assert (answer.exit_code, "no ledger has such a year" in answer.stderr) == (2, True)
+
+
+def test_a_day_that_has_not_come_yet_is_refused_or_has_no_calls(cli: Cli, kit: MemoryKit) -> None:
+    answer = cli("spend", "report", "--by", "day", "--from", "2999-12-31")
+    assert (answer.exit_code, "has not come yet" in answer.stderr) == (2, True)
+    # It may have begun for one tenant and not for another.
+    report = Operator(kit, lambda: "operator:test").spend_report("acme", "day", TODAY + timedelta(days=1), None)
+    assert (dict(report.rows), report.differences) == ({}, [])
+
+
 def test_the_record_of_a_call_names_agent_and_version(used: list[dict[str, Any]], kit: MemoryKit) -> None:
     assert {record["agent"] for record in used} == {"plain"}
     assert {record["version"] for record in used} == {kit.sessions.head("acme", "ses_1").version}
@@ -355,6 +370,8 @@ def test_only_a_span_and_a_workspace_of_it(cli: Cli, used: list[dict[str, Any]],
     path = file_of(tmp_path, others)
     assert cli("reconcile", "--file", path).exit_code == 1
     assert cli("reconcile", "--file", path, "--workspace", "wrkspc_1").exit_code == 0
+    missed = cli("reconcile", "--file", path, "--workspace", "Production")
+    assert (missed.exit_code, "nothing in it is of the workspace Production" in missed.stderr) == (2, True)
     early = cli("reconcile", "--file", path, "--to", f"{TODAY - timedelta(days=1)}", "--json")
     assert (early.exit_code, early.document["lines"]) == (0, [])
     assert cli("reconcile", "--file", path, "--to", "2026-01-01").exit_code == 2

@@ -17,6 +17,7 @@ from tests.support.kit import MemoryKit
 from tests.unit.observe.conftest import Stream
 from turnkeeper import Agent, Scoring, by_tenant
 from turnkeeper.core.errors import InvalidRequest, Unavailable
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.rollout import Rollout
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Head
@@ -263,6 +264,7 @@ def test_a_candidate_that_does_worse_is_taken_back(kit: MemoryKit, turns: Turns,
     assert alert.kind == "rollout_aborted" and "fine" in alert.data["why"]
     rollout = kit.rollouts.store.get("clerk")
     assert rollout is not None and (rollout.state, rollout.set_by) == ("aborted", "me")
+    assert (rollout.ended_by, rollout.ended_at) == ("turnkeeper", iso(kit.clock.now()))
     assert {begin(kit, f"user-{number}").version for number in range(30)} == {version(OLD)}
     assert kit.sessions.audit(DEPLOYMENT, None)[-1]["actor"] == "turnkeeper"
 

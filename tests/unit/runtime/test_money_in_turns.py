@@ -107,6 +107,9 @@ def test_a_turn_that_may_not_be_put_back_takes_what_is_left_at_last() -> None:
     assert kit.clock.monotonic() - before >= 5.0
     assert ended(other) == ("stopped", "cost_cap")
     assert other.stop is not None and other.stop.detail["contended"] is True
+    waited = other.stop.detail["waited_seconds"]
+    assert waited >= 5.0
+    assert f"It had waited {waited} s for money of other calls" in kit.explaining.explain(other, admin=True).why_ended
     assert 256 <= other.stop.detail["clamped_max_tokens"] == requests(kit)[1].max_tokens < WANTED * 2 // 3
     check_session(kit, kit.run(kit.intake.resume(other), LAMBDA))
 

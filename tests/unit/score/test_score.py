@@ -252,6 +252,8 @@ def test_lists_by_score_are_ones_own(kit: MemoryKit, stream: Stream) -> None:
         return caller.get(f"/v1/sessions?scored_below={below}").json()
 
     assert [one["session_id"] for one in listed("ann", "user", "0.5")["sessions"]] == [bad.session_id]
+    [worst] = [one["worst_score"] for one in listed("ann", "user", "0.5")["sessions"]]
+    assert (worst["name"], worst["value"], worst["turn"], worst["version"]) == ("always", 0, 1, bad.version)
     assert listed("bob", "user", "0.5")["sessions"] == []
     assert [one["session_id"] for one in listed("bob", "admin", "1")["sessions"]] == [bad.session_id]
     assert listed("ann", "user", "0")["sessions"] == []

@@ -47,6 +47,8 @@ class Problem(CliError):
 _HINTS = {
     "cost_cap_exceeded": "`turnkeeper spend` shows the scopes; "
     "`turnkeeper tenant set {tenant} --cap SCOPE=USD` moves a cap",
+    "session_not_found": "this was asked for as tenant {tenant}: those of others take `--tenant`, another user's an "
+    "admin's role; that of a job is there once a worker takes it up",
     "tenant_paused": "`turnkeeper tenant unpause {tenant}` lets it go on",
     "session_busy": "a turn is running; `turnkeeper watch SESSION` follows it",
     "unauthenticated": "set TURNKEEPER_TOKEN to a JWT, or use AWS credentials that may call the API",

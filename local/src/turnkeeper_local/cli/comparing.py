@@ -22,11 +22,11 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Measure:
-    """A mean with its 95 % interval, of so many."""
+    """A mean with its 95 % interval, of so many. Where nobody knows how far the values spread it has no interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     count: int
 
     @classmethod
@@ -40,7 +40,9 @@ class Measure:
     @classmethod
     def of_sums(cls, total: float, squares: float, count: int) -> Measure:
         mean = total / count
-        variance = max(0.0, squares / count - mean**2) * count / max(1, count - 1)
+        if count == 1:
+            return cls(mean, None, None, 1)
+        variance = max(0.0, squares / count - mean**2) * count / (count - 1)
         half = _Z * math.sqrt(variance / count)
         return cls(mean, mean - half, mean + half, count)
 
@@ -50,7 +52,9 @@ class Measure:
         return cls.of_sums(sum(found), sum(value**2 for value in found), len(found)) if found else None
 
     def differs_from(self, other: Measure) -> bool:
-        """The intervals do not touch."""
+        """The intervals do not touch. Of two bare means nobody can say whether they differ by more than chance."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return False
         return self.low > other.high or self.high < other.low
 
 
@@ -93,6 +97,8 @@ class Compared:
 def _told(measure: Mapping[str, Any] | None) -> str:
     if measure is None:
         return "-"
+    if measure["low"] is None:
+        return f"{measure['mean']:.3g} (of {measure['count']})"
     return f"{measure['mean']:.3g} ({measure['low']:.3g} to {measure['high']:.3g}, of {measure['count']})"
 
 
@@ -170,5 +176,5 @@ def of_sums(sums: Sums) -> dict[str, Measure]:
             ("busy_seconds", sums.busy_ms / 1000),
         ):
             mean = total_of / sums.turns
-            side[name] = Measure(mean, mean, mean, sums.turns)
+            side[name] = Measure(mean, None, None, sums.turns)
     return side

@@ -103,7 +103,9 @@ def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
     if session["status"] not in RESTING:
         out.note(f"still at it; `turnkeeper watch {session_id}` follows it")
     elif session.get("continuation_token"):
-        out.note(f"`turnkeeper resume {session_id}` goes on once what stopped it is mended")
+        out.note(
+            f"`turnkeeper explain {session_id}` says why, and what helps; `turnkeeper resume {session_id}` goes on"
+        )
     return session
 
 

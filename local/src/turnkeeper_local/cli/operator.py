@@ -197,6 +197,8 @@ class Operator:
                 "shadow": rollout.shadow,
                 "set_at": rollout.set_at,
                 "set_by": rollout.set_by,
+                "ended_at": rollout.ended_at,
+                "ended_by": rollout.ended_by,
                 "reason": rollout.reason,
             },
             "held_back": bool(

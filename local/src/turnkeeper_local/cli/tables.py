@@ -43,14 +43,23 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
 
 
 def sessions_table(sessions: Sequence[Document]) -> Table:
-    table = _table("session", "agent", "status", "steps", "cost", "updated", right=("steps", "cost"))
+    scored = any(session.get("worst_score") for session in sessions)
+    more = ("worst score", "version") if scored else ()
+    table = _table("session", "agent", "status", "steps", "cost", "updated", *more, right=("steps", "cost"))
     for session in sessions:
         cells = [
             *(session["session_id"], session["agent"], _status(session), session.get("steps", "")),
             *(usd(session.get("cost_usd")), recent(session.get("updated_at"))),
+            *(_worst(session.get("worst_score")) if scored else ()),
         ]
         table.add_row(*(Text(plain(str(cell))) for cell in cells))
     return table
+
+
+def _worst(score: Document | None) -> tuple[str, str]:
+    if score is None:
+        return "", ""
+    return f"{score['name']} {score['value']:.3g}, turn {score['turn']}", str(score["version"] or "")[:12]
 
 
 def _status(session: Document) -> str:

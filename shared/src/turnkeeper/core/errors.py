@@ -82,6 +82,7 @@ class CostCapExceeded(TurnkeeperError):
         needed_nanousd: int,
         contended: bool,
         resets_at: str | None,
+        waited_seconds: float = 0.0,
     ) -> None:
         super().__init__(
             cap_text(scope, format_usd(limit_nanousd), format_usd(needed_nanousd)),
@@ -93,6 +94,8 @@ class CostCapExceeded(TurnkeeperError):
             contended=contended,
             resets_at=resets_at,
         )
+        if waited_seconds:  # for money of other calls in flight, in vain
+            self.data["waited_seconds"] = round(waited_seconds, 1)
         self.scope = scope
         self.contended = contended
         self.retryable = contended

@@ -35,6 +35,9 @@ class Rollout:
     set_at: str
     set_by: str
     reason: str | None = None
+    #: Who promoted or aborted it, and when: seldom who set it. ``None`` while it runs, and of those ended by 0.1.
+    ended_at: str | None = None
+    ended_by: str | None = None
     #: Grows with each change.
     number: int = 1
 

@@ -108,7 +108,10 @@ class Reports:
             terms = self._tenants.terms(tenant_id)
             until = last or self._today(terms)
             since = first or min(until, first_day(until.isoformat()[:7]))
-            one = self._of_tenant(terms, since, until, by, of_many=of_many)
+            if since > until:  # where this tenant is, the first day has not come yet
+                one = Spending(by, since, since)
+            else:
+                one = self._of_tenant(terms, since, until, by, of_many=of_many)
             if report is None:
                 report = one
                 continue

@@ -183,12 +183,18 @@ class Rollouts:
     def _ended(self, agent: str, state: Any, actor: str, reason: str | None) -> Rollout:
         before = self.store.get(agent)
         if before is None or before.state == state:
-            raise InvalidRequest(f"there is no rollout of {agent} that could be {state}")
+            back = (
+                f"`turnkeeper rollout set {agent} --version V --share 100`, then `turnkeeper rollout promote {agent}`"
+            )
+            raise InvalidRequest(
+                f"there is no rollout of {agent} that could be {state}; to an earlier version V leads {back}"
+            )
         if state == "promoted" and before.state == "aborted":
             # It may have been taken back by itself a moment ago: whoever promotes has not seen that.
             why = f" ({before.reason})" if before.reason else ""
             raise InvalidRequest(f"the rollout of {agent} was aborted{why}: begin again with `turnkeeper rollout set`")
-        after = replace(before, state=state, reason=reason, number=before.number + 1)
+        now = iso(self.clock.now())
+        after = replace(before, state=state, reason=reason, ended_at=now, ended_by=actor, number=before.number + 1)
         return self._changed(before, after, actor)
 
     def _changed(self, before: Rollout | None, after: Rollout, actor: str) -> Rollout:

@@ -111,8 +111,11 @@ def _tell(console: Console, document: dict[str, Any]) -> None:
             "aborted": f"everybody has {rollout['stable'][:12]} again",
         }[rollout["state"]]
         reason = f"; {rollout['reason']}" if rollout["reason"] else ""
+        ended = f"; ended {rollout['ended_at']}, by {rollout['ended_by']}" if rollout["ended_at"] else ""
         console.print(
-            Text(f"{agent}: {rollout['state']}: {what} (since {rollout['set_at']}, by {rollout['set_by']}{reason})")
+            Text(
+                f"{agent}: {rollout['state']}: {what} (set {rollout['set_at']}, by {rollout['set_by']}{ended}{reason})"
+            )
         )
     for version in document["versions"]:
         did = f"  {version['turns']} turns in a week" if version["turns"] else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,6 +23,10 @@ From = Annotated[
     str | None, typer.Option("--from", metavar="DATE", help="The first day, such as 2026-11-01; it is included.")
 ]
 To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last day; it is included.")]
+#: Where a day begins first, it is that far ahead of UTC.
+_EAST = timedelta(hours=14)
+#: No ledger is older or from later than these years.
+_YEARS = range(2020, 3000)
 ADMIN_URL = "https://api.anthropic.com"
 
 
@@ -149,6 +153,8 @@ def _of_files(files: list[Path], first: date | None, last: date | None, workspac
             raise _usage(f"{path} cannot be read: {error}") from error
         texts.append((str(path), text))
     report = read_report(texts, workspace)
+    if workspace is not None and not report.used and not report.charged:
+        raise _usage(f"nothing in it is of the workspace {workspace}: JSON has a workspace's id, a CSV its name")
     within = report.within((first or date.min).isoformat(), (last or date.max).isoformat())
     if not within.days:
         told = f"{min(report.days)} to {max(report.days)}"
@@ -157,7 +163,6 @@ def _of_files(files: list[Path], first: date | None, last: date | None, workspac
 
 
 def _of_api(variable: str, first: date | None, last: date | None, workspace: str | None, url: str) -> Report:
-    from datetime import UTC, datetime, timedelta
 
     from turnkeeper_local.cli.admin_api import usage_and_cost
     from turnkeeper_local.cli.provider_reports import read_pages
@@ -174,15 +179,20 @@ def _span(first: str | None, last: str | None) -> tuple[date | None, date | None
     """The days that were given.
 
     Raises:
-        UsageError: one of them is none, or they are the wrong way round.
+        UsageError: one of them is none or nowhere on earth has come yet, or they are the wrong way round.
     """
     span: list[date | None] = []
     for name, text in (("--from", first), ("--to", last)):
         try:
-            span.append(date.fromisoformat(text) if text is not None else None)
+            day = date.fromisoformat(text) if text is not None else None
         except ValueError as error:
             raise _usage(f"{name} {text}: that is no date such as 2026-11-25") from error
+        if day is not None and day.year not in _YEARS:
+            raise _usage(f"{name} {text}: no ledger has such a year")
+        span.append(day)
     since, until = span
+    if since is not None and since > (datetime.now(UTC) + _EAST).date():
+        raise _usage(f"--from {since}: that day has not come yet")
     if since is not None and until is not None and since > until:
         raise _usage(f"--from {since} is after --to {until}")
     return since, until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, assert_never
 
 from turnkeeper.core.session import Status, Stop
@@ -20,6 +21,40 @@ def why_ended(facts: Facts, status: Status, stop: Stop | None) -> str:
                 return why(facts, stop)
             return "No turn has ended here: the session waits for its next input."
     assert_never(status)
+
+
+def stood_out(facts: Facts, turn: int | None) -> str:
+    """What nobody should have to look for in a long story: of one turn, or of all. Empty where there is nothing."""
+    number = 0
+    happened: dict[str, Counter[str]] = {what: Counter() for what in _STANDS_OUT}
+    for entry in facts.entries:
+        number += entry.type == "user" and not entry.by_kit
+        if entry.seq < facts.first_seq or turn not in (None, facts.turn_of(number)):
+            continue
+        for outcome in entry.outcomes:
+            what = "flagged" if outcome.flag is not None and outcome.outcome != "denied" else outcome.outcome
+            if what in happened:
+                happened[what][outcome.tool] += 1
+    failed = Counter(one.score.name for one in facts.scored if one.score.passed is False and turn in (None, one.turn))
+    parts = [f"{words}: {_most(facts, happened[what])}" for what, words in _STANDS_OUT.items() if happened[what]]
+    if failed:
+        parts.append(f"scored too low: {_most(facts, failed)}")
+    text = "; ".join(parts)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
+
+
+_STANDS_OUT = {
+    "flagged": "results were flagged of",
+    "denied": "calls were denied of",
+    "unknown": "nobody knows whether these took effect",
+}
+
+
+def _most(facts: Facts, names: Counter[str]) -> str:
+    """The most frequent ones, each with how often where that is more than once."""
+    told = [f"{facts.say(name, 60)}{f' ({times} times)' if times > 1 else ''}" for name, times in names.most_common(5)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(told) + more
 
 
 def _under_way(facts: Facts) -> str:
@@ -135,4 +170,6 @@ def _cap(facts: Facts, detail: dict[str, Any]) -> str:
         text += ". Only money of other calls in flight is in the way, which will be free soon"
     else:
         text += ", so it was not made"
+    if detail.get("waited_seconds"):
+        text += f". It had waited {facts.say(detail['waited_seconds'], 20)} s for money of other calls in flight"
     return f"{text}."

@@ -37,7 +37,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """``why_ended`` is one or two sentences; ``what_now`` has one way on in a line."""
+    """``why_ended`` is one or two sentences, and one more of what was flagged, denied, left unknown or scored too low;
+    ``what_now`` has one way on in a line."""
 
     lines: tuple[Line, ...]
     why_ended: str

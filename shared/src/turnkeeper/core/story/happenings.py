@@ -201,7 +201,8 @@ class Happenings:
         text += f".{self._repeated(outcome)}"
         if outcome.flag is not None:
             why_so = ", ".join(outcome.flag.reasons) or "by its words"
-            text += f" It is flagged, since it looks as if instructions came with it ({self.facts.say(why_so)})."
+            # Of what a result says, or of a call: made after such a result, or of a tool that is out of reach.
+            text += f" It is flagged as what an injected instruction looks like ({self.facts.say(why_so)})."
         line = self._line(entry, text, audit=record.get("seq"), tool_use_id=self.facts.say(outcome.tool_use_id, 128))
         return replace(line, at=outcome.began_at or entry.at)
 

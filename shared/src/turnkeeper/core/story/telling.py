@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from turnkeeper.core.session import Status, Stop
 from turnkeeper.core.story import money, trail
-from turnkeeper.core.story.ending import why_ended
+from turnkeeper.core.story.ending import stood_out, why_ended
 from turnkeeper.core.story.facts import Facts, Line, Story, moment, usd
 from turnkeeper.core.story.happenings import Happenings
 from turnkeeper.core.story.ways_on import what_now
@@ -28,7 +28,8 @@ def tell(facts: Facts, turn: int | None = None) -> Story:
     shown = {line.refs["seq"] for line in _lines(facts.unread(), turn, None) if "seq" in line.refs}
     head, latest = facts.head, turn in (None, facts.head.turn.number)
     status, stop = (head.status, head.stop) if latest or turn is None else _end(facts, turn)
-    return Story(tuple(_lines(facts, turn, shown)), why_ended(facts, status, stop), "\n".join(what_now(facts)))
+    why = why_ended(facts, status, stop) + stood_out(facts, turn)
+    return Story(tuple(_lines(facts, turn, shown)), why, "\n".join(what_now(facts)))
 
 
 def _lines(facts: Facts, turn: int | None, shown: Collection[int] | None) -> list[Line]:

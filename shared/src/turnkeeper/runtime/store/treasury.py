@@ -328,6 +328,7 @@ class _Admission(Generic[T]):
             needed_nanousd=needed,
             contended=contended,
             resets_at=state.resets_at,
+            waited_seconds=self.waited_seconds,
         )
 
     def repair(self, item: Item | None) -> bool:
