@@ -42,16 +42,22 @@ class Contexts:
             known = self._get(purse, beginnings[index]) if beginnings else None
             if known is not None:
                 since = messages[index:]
-                return requests.bound_of([since], known + _FRAME * (len(since) + 1))
+                # Tools that are read only once they are referred to: the call that was counted may have had none yet.
+                later = [tool for tool in body.get("tools") or () if tool.get("defer_loading")]
+                return requests.bound_of([since, later], known + _FRAME * (len(since) + 1))
         prompt = [body.get("system") or [], body.get("tools") or [], messages]
         others = {name: value for name, value in body.items() if name not in _UNREAD | {"system", "tools"}}
         own = sum(_TOOL_TOKENS for tool in body.get("tools") or () if tool.get("type", "custom") != "custom")
         return requests.bound_of([*prompt, others], requests.FRAME_TOKENS + own + _FRAME * len(messages))
 
-    def learn(self, purse: str, beginnings: Sequence[bytes], read_tokens: int) -> None:
-        """A call that began in all these ways read so many tokens."""
+    def learn(self, purse: str, body: Mapping[str, Any], beginnings: Sequence[bytes], read_tokens: int) -> None:
+        """A call that began in all these ways read so many tokens. Thoughts are read until the turn that they belong to
+        is over, and left out after it: so they may be missing from what this call read, and be read by one that ends
+        earlier. What begins with all of this call, or holds none of them, reads no more of it than this one did."""
         if read_tokens <= 0:
             return
+        thoughtless = next((i for i, message in enumerate(body["messages"]) if _thinks(message)), len(beginnings))
+        beginnings = [each for i, each in enumerate(beginnings) if i <= thoughtless or i == len(beginnings) - 1]
         with self._lock:
             for beginning in beginnings:
                 key = (purse, beginning)
@@ -67,10 +73,11 @@ class Contexts:
             return found
 
 
-def beginnings_of(body: Mapping[str, Any], betas: Sequence[str]) -> list[bytes]:
+def beginnings_of(body: Mapping[str, Any], betas: Sequence[str], *, changes: bool = False) -> list[bytes]:
     """Hashes of what stands before the messages, and of that with each of them; markers for the cache do not count,
-    which move. None where the provider clears a part of what it is sent before it reads it."""
-    if body.get("context_management") is not None:
+    which move. None where the provider clears a part of what it is sent before it reads it, or reads what is elsewhere
+    and may be another each time."""
+    if body.get("context_management") is not None or changes:
         return []
     fixed = {name: _lean(value) for name, value in body.items() if name not in _UNREAD}
     digest = hashlib.sha256(_text([fixed, sorted(betas)]))
@@ -79,6 +86,14 @@ def beginnings_of(body: Mapping[str, Any], betas: Sequence[str]) -> list[bytes]:
         digest.update(b"\n" + _text({**message, "content": _lean(message.get("content"))}))
         hashes.append(digest.digest())
     return hashes
+
+
+def _thinks(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    kinds = ("thinking", "redacted_thinking")
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") in kinds for block in content
+    )
 
 
 def _lean(value: Any) -> Any:

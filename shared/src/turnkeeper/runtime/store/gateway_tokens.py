@@ -25,6 +25,8 @@ from turnkeeper.runtime.store.tenants import Tenants
 #: What every token begins with, so that people and scanners of secrets know one.
 PREFIX = "tkgw"
 ID_PREFIX = "gwt_"
+#: No text of ours is longer, and a key in the table may not be much longer.
+_MAX_TEXT = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class GatewayTokens:
             Unauthenticated: it is none of ours.
         """
         parts = text.split(".")
-        if len(parts) != 4 or parts[0] != PREFIX:
+        if len(parts) != 4 or parts[0] != PREFIX or len(text) > _MAX_TEXT:
             raise Unauthenticated("this is no token of the gateway")
         try:
             tenant_id = urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)).decode()
