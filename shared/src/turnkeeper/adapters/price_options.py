@@ -128,7 +128,8 @@ def _limit(model: str, tool: Mapping[str, Any], name: str) -> int:
     value = tool.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise UnpricedModel(
-            f"{model}: nobody can say what a call costs at most while the tool {tool.get('type')!r} has no {name} from 0 to {_MOST}.",
+            f"{model}: nobody can say what a call costs at most while the tool {tool.get('type')!r} has no {name} "
+            f"from 0 to {_MOST}.",
             model=model,
             tool=tool.get("type"),
         )

@@ -156,7 +156,9 @@ def _hint(text: str) -> str:
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would also take UTF-16, and the provider something else.
-        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+        body = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
         if is_deeper(body, _MAX_DEPTH):
             raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     except RecursionError as error:

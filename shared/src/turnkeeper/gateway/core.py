@@ -140,9 +140,9 @@ class Gateway:
         except ProviderError as error:
             logger.info("a refusal broke off: %s", error)
         finally:
-            await answer.close()
-        failure = Failure(True, "the model API refused the call", answer.status)
-        await self.resolve(call, Meter(), failure, answer.headers.get("request-id"))
+            await _closed(answer)
+            failure = Failure(True, "the model API refused the call", answer.status)
+            await self.resolve(call, Meter(), failure, answer.headers.get("request-id"))
         return body
 
     def read_on(self, call: Call, answer: Answer, pass_on: Callable[[bytes | None], None]) -> asyncio.Task[None]:
@@ -178,7 +178,7 @@ class Gateway:
         finally:
             if meter.error is not None:
                 failure = failure or Failure(False, f"the stream told an error: {meter.error}")
-            await answer.close()
+            await _closed(answer)
             settling = asyncio.ensure_future(self.resolve(call, meter, failure, answer.headers.get("request-id")))
             # The client has all of its answer: it is not to wait for a table that is away.
             await asyncio.wait({settling}, timeout=_SETTLED_SECONDS)
@@ -211,3 +211,11 @@ class Gateway:
             await asyncio.sleep(self.till.lease_seconds / 3)
             await self.till.keep_alive()
             idle = 0 if self._open else idle + 1
+
+
+async def _closed(answer: Answer) -> None:
+    """A connection that does not close well changes nothing of what the call costs."""
+    try:
+        await answer.close()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        logger.info("an answer could not be closed: %s", type(error).__name__)
