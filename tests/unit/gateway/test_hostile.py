@@ -155,6 +155,17 @@ def test_thoughts_that_were_left_out_of_one_call_are_read_by_another() -> None:
     assert bound is not None and bound < 1_000
 
 
+def test_what_was_summarized_in_one_call_is_read_by_another() -> None:
+    contexts = Contexts()
+    long = [{"role": "user", "content": "long " * 10_000}]
+    summary = {"role": "assistant", "content": [{"type": "compaction", "content": "it was long"}]}
+    summed = {**BODY, "messages": [*long, summary, *BODY["messages"]]}
+    contexts.learn("t", summed, beginnings_of(summed, ()), 50)
+    plain = {**BODY, "messages": [*long, {"role": "assistant", "content": "yes"}, *BODY["messages"]]}
+    bound = contexts.bound("t", plain, beginnings_of(plain, ()))
+    assert bound is not None and bound > 50_000
+
+
 def test_a_tool_that_was_not_read_yet_may_be_read_now() -> None:
     contexts = Contexts()
     tool = {"name": "n", "description": "word " * 10_000, "input_schema": {}, "defer_loading": True}
@@ -201,9 +212,23 @@ def test_a_path_is_what_stands_in_the_request(rig: Rig, line: str, host: str, st
 
 
 @pytest.mark.parametrize(
-    "token", ["tkgw." + "A" * 8_000 + ".gwt_1.s", "tkgw.YQ.\xe9.s", "tkgw.\xe9.a.b", "tkgw.Iw.#.s"]
+    "token",
+    [
+        "tkgw." + "A" * 8_000 + ".gwt_1.s",
+        "tkgw.YQ." + "g" * 8_000 + ".s",
+        "tkgw.YQ.\xe9.s",
+        "tkgw.\xe9.a.b",
+        "tkgw.Iw.#.s",
+    ],
 )
-def test_a_token_of_any_form_is_no_token(rig: Rig, token: str) -> None:
+def test_a_token_of_any_form_is_no_token(rig: Rig, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    get = rig.table.get
+
+    def checked(key: Any) -> Any:
+        assert len(key.pk.encode()) <= 2_048, "the table refuses such a key"
+        return get(key)
+
+    monkeypatch.setattr(rig.table, "get", checked)
     head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n"
     assert b" 401 " in raw_request(rig, head).split(b"\r\n")[0]
 

@@ -51,13 +51,12 @@ class Contexts:
         return requests.bound_of([*prompt, others], requests.FRAME_TOKENS + own + _FRAME * len(messages))
 
     def learn(self, purse: str, body: Mapping[str, Any], beginnings: Sequence[bytes], read_tokens: int) -> None:
-        """A call that began in all these ways read so many tokens. Thoughts are read until the turn that they belong to
-        is over, and left out after it: so they may be missing from what this call read, and be read by one that ends
-        earlier. What begins with all of this call, or holds none of them, reads no more of it than this one did."""
+        """A call that began in all these ways read so many tokens: of all of it, and of that of its beginnings which it
+        has read whole."""
         if read_tokens <= 0:
             return
-        thoughtless = next((i for i, message in enumerate(body["messages"]) if _thinks(message)), len(beginnings))
-        beginnings = [each for i, each in enumerate(beginnings) if i <= thoughtless or i == len(beginnings) - 1]
+        whole = _read_whole(body["messages"])
+        beginnings = [each for i, each in enumerate(beginnings) if i <= whole or i == len(beginnings) - 1]
         with self._lock:
             for beginning in beginnings:
                 key = (purse, beginning)
@@ -88,12 +87,19 @@ def beginnings_of(body: Mapping[str, Any], betas: Sequence[str], *, changes: boo
     return hashes
 
 
-def _thinks(message: Mapping[str, Any]) -> bool:
-    content = message.get("content")
-    kinds = ("thinking", "redacted_thinking")
-    return isinstance(content, list) and any(
-        isinstance(block, dict) and block.get("type") in kinds for block in content
-    )
+def _read_whole(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the first messages a call has read whole, so that another one which ends there reads no more.
+    Thoughts are read until the turn that they belong to is over, and left out after it. What stands before a summary
+    that the provider made is left out, too."""
+    types = [
+        {str(block.get("type")) for block in message["content"] if isinstance(block, dict)}
+        if isinstance(message.get("content"), list)
+        else set()
+        for message in messages
+    ]
+    if any("compaction" in each for each in types):
+        return 0
+    return next((i for i, each in enumerate(types) if each & {"thinking", "redacted_thinking"}), len(messages))
 
 
 def _lean(value: Any) -> Any:
