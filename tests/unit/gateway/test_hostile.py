@@ -441,11 +441,16 @@ class Away(MemoryTable):
     """Takes no write while it is away."""
 
     away = False
+    #: Takes one more, but its answer is lost.
+    goes_after_next = False
 
     def write(self, operations: Any) -> Any:
-        if self.away:
-            raise Unavailable("the table is away", retry_after_seconds=1)
-        return super().write(operations)
+        if not self.away:
+            done = super().write(operations)
+            if not self.goes_after_next:
+                return done
+            self.away = True
+        raise Unavailable("the table is away", retry_after_seconds=1)
 
 
 def test_a_client_has_its_answer_while_the_table_is_away_and_the_money_follows() -> None:
@@ -463,4 +468,20 @@ def test_a_client_has_its_answer_while_the_table_is_away_and_the_money_follows()
         assert len(rig.calls()) == 1
         table.away = False
         rig.wait_for(lambda: bool(rig.calls("settled")))
+        rig.books().check_at_rest()
+
+
+def test_what_was_set_aside_as_the_table_went_away_is_given_back_in_full(model_url: str) -> None:
+    table = Away()
+    with served(model_url, table=table, lease_seconds=0.3) as rig:
+        token = rig.token()
+        assert post(rig, HELLO, token).status_code == 200
+        table.goes_after_next = True
+        assert post(rig, HELLO, token).status_code == 503
+        assert len(rig.calls("pending")) == 1
+        table.away = table.goes_after_next = False
+        time.sleep(0.2)
+        assert post(rig, HELLO, token).status_code == 200
+        rig.wait_for(lambda: not rig.calls("pending"))
+        assert [call["state"] for call in rig.calls()] == ["settled", "voided", "settled"]
         rig.books().check_at_rest()
