@@ -236,7 +236,7 @@ def with_markers(body: dict[str, Any]) -> dict[str, Any]:
 def test_what_was_read_bounds_what_begins_with_it(said: Any, more: Any, system: str, same: bool) -> None:
     contexts = Contexts()
     first = {**BODY, "system": system, "messages": said}
-    contexts.learn("t", beginnings_of(first, ()), counted(first))
+    contexts.learn("t", first, beginnings_of(first, ()), counted(first))
     then = with_markers({**first, "messages": [*(said if same else said[:-1]), *more, messages_end]})
     bound = contexts.bound("t", then, beginnings_of(then, ()))
     assert bound is not None and bound >= counted(then)
@@ -250,7 +250,7 @@ messages_end = {"role": "user", "content": "so?"}
 def test_a_large_body_is_not_reckoned_by_its_bytes_twice() -> None:
     contexts = Contexts()
     first = {**BODY, "system": "words " * 12_000}
-    contexts.learn("t", beginnings_of(first, ()), 15_000)
+    contexts.learn("t", first, beginnings_of(first, ()), 15_000)
     again = {**first, "messages": [*first["messages"], {"role": "assistant", "content": "yes"}, messages_end]}
     fresh = {**first, "messages": [{"role": "user", "content": "another conversation"}]}
     for body in (again, fresh):

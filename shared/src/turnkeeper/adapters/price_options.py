@@ -37,6 +37,8 @@ _KNOWN: Mapping[str, tuple[str | None, ...]] = {
 }
 #: What CallOptions can judge.
 PRICED_OPTIONS = frozenset({*_NEUTRAL, *_KNOWN, "context_management", "tools"})
+#: Of uses and tokens: more than any call has.
+_MOST = 10_000_000
 #: Tools of the provider's making that run on our side, or cost their tokens only.
 _FREE_TOOL = re.compile(r"(custom|bash_\d+|text_editor_\d+|computer_\d+|memory_\d+|tool_search_tool_\w+)")
 
@@ -102,6 +104,8 @@ def _judged(model: str, name: str, value: Any) -> bool:
 
 def _edits(value: Any) -> list[Mapping[str, Any]]:
     edits = value.get("edits") if isinstance(value, Mapping) else None
+    # What is no list holds one edit that nobody knows.
+    edits = edits if isinstance(edits, (list, tuple)) or edits is None else [edits]
     return [edit if isinstance(edit, Mapping) else {} for edit in edits or ()]
 
 
@@ -122,9 +126,10 @@ def _server_tool(model: str, tool: Mapping[str, Any]) -> ServerTool | None:
 
 def _limit(model: str, tool: Mapping[str, Any], name: str) -> int:
     value = tool.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise UnpricedModel(
-            f"{model}: nobody can say what a call costs at most while the tool {tool.get('type')!r} has no {name}.",
+            f"{model}: nobody can say what a call costs at most while the tool {tool.get('type')!r} has no {name} "
+            f"from 0 to {_MOST}.",
             model=model,
             tool=tool.get("type"),
         )

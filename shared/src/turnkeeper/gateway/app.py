@@ -34,21 +34,25 @@ class App:
         request = Request(scope, receive)
         caller: Caller | None = None
         try:
-            if request.method != "POST" or request.url.path not in (MESSAGES, COUNT_TOKENS):
+            # As they were sent: the request's URL is put together with a header of the client's.
+            path, query = str(scope["path"]), scope["query_string"].decode("latin-1")
+            if request.method != "POST" or path not in (MESSAGES, COUNT_TOKENS):
                 await _refused(NOT_FOUND)(scope, receive, send)
                 return
             headers = {name.lower(): value for name, value in request.headers.items()}
-            caller = await self._gateway.caller(headers)
-            counts = request.url.path == COUNT_TOKENS
-            asked = asking.read(await _body(request), headers, request.url.query, counts=counts)
+            counts = path == COUNT_TOKENS
+            await self._gateway.caller(headers)
+            asked = asking.read(await _body(request), headers, query, counts=counts)
+            # Again: its body may have come for hours.
+            caller = await self._gateway.caller(headers, anew=counts)
             if counts:
                 status, told, body = await self._gateway.count(caller, asked)
                 await Response(body, status, dict(told))(scope, receive, send)
                 return
             _note(caller, None)
-            call = await self._gateway.till.admit(caller, asked, request.is_disconnected)
+            call = await self._gateway.admit(caller, asked, request.is_disconnected)
             answer = await self._gateway.ask(call)
-            if answer.status >= 400:
+            if not 200 <= answer.status < 300:
                 body = await self._gateway.refused(call, answer)
                 await Response(body, answer.status, dict(answer.headers))(scope, receive, send)
                 return
@@ -61,7 +65,7 @@ class App:
         except TurnkeeperError as error:
             _note(caller, error)
             if not isinstance(error, CostCapExceeded):
-                logger.info("refused: %s", error)
+                logger.info("refused: %.300s", error)
             await _refused(refusal_of(error))(scope, receive, send)
         except Exception:
             logger.exception("a request to the gateway failed")

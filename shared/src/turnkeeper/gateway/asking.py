@@ -6,12 +6,13 @@ call depends on.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turnkeeper.adapters.price_options import PRICED_OPTIONS, CallOptions
+from turnkeeper.adapters.price_options import PRICED_OPTIONS, CallOptions, ServerTool
 from turnkeeper.core.errors import InputTooLarge, InvalidRequest
 from turnkeeper.core.inputs import invalid, is_deeper
 from turnkeeper.runtime.requests import fitting
@@ -32,13 +33,17 @@ _BETAS = re.compile(
     r"|memory|message-\w+|mid-conversation-[\w-]+|model-context-window-exceeded|output-128k|pdfs|per-(message|turn)-\w+"
     r"|prompt-caching|prompt-caching-scope|redact-thinking|search-result\w*|structured-outputs|summarize-\w+"
     r"|thinking-[\w-]+?|token-counting|token-efficient-tools|tool-examples|tool-search-tool|web-fetch|web-search)"
-    r"-(\d{8}|\d{4}-\d{2}-\d{2})"
+    r"-(\d{8}|\d{4}-\d{2}-\d{2})",
+    re.ASCII,
 )
-_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DEFAULT_VERSION = "2023-06-01"
 #: Whoever these name, it is the client's word: labels in the ledger, nothing more.
 _HINTS = {"x-claude-code-session-id": "session", "x-claude-code-agent-id": "agent"}
 _MAX_HINT = 128
+#: What is told of a name that the client chose; it stands in logs, too.
+_MAX_NAME = 100
+_MAX_MODEL = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,14 @@ class Asked:
         return options
 
     @property
-    def server_uses(self) -> int:
-        """How often the provider may run tools of its own within the call: each time it reads everything again."""
-        return sum(tool.max_uses for tool in CallOptions.read(self.model, self.options).server_tools)
+    def changes(self) -> bool:
+        """What an address holds may be more when the model reads it than when it was counted."""
+        return _names(self.body["messages"], ("url",))
+
+    @property
+    def server_tools(self) -> tuple[ServerTool, ...]:
+        """Tools that the provider may run itself within the call: after each use it reads everything again."""
+        return CallOptions.read(self.model, self.options).server_tools
 
     def clamped(self, max_tokens: int) -> bytes:
         """The body with less room for its answer; as it came where nothing has to change."""
@@ -104,14 +114,18 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
     body = _parsed(raw)
     if unknown := sorted(body.keys() - FIELDS):
         why = "the gateway does not know it, and passes on only what it can price"
-        raise invalid(f"{unknown[0]}: {why}.", unknown[0], why)
-    _must_be(body, "model", isinstance(body.get("model"), str) and bool(body["model"]), "a string")
+        raise invalid(f"{unknown[0][:_MAX_NAME]}: {why}.", unknown[0][:_MAX_NAME], why)
+    _must_be(body, "model", _is_name(body.get("model")), "the name of a model")
     if not counts:
         _must_be(body, "max_tokens", _is_count(body.get("max_tokens")), "a whole number from 1 on")
     _must_be(body, "messages", _is_objects(body.get("messages")) and bool(body["messages"]), "a list of messages")
     _must_be(body, "tools", _is_objects(body.get("tools", [])), "a list of tools")
     _must_be(body, "stream", isinstance(body.get("stream", False), bool), "true or false")
-    if _names_files(body["messages"]):
+    _must_be(body, "thinking", _is_thinking(body.get("thinking")), "an object whose budget_tokens is a whole number")
+    if any(str(tool.get("type")).startswith("tool_search_tool") for tool in body.get("tools", [])):
+        why = "nobody can say how often the provider searches, and so how often it reads everything again"
+        raise invalid(f"tools: the provider's own tool search is not for here: {why}.", "tools", why)
+    if _names(body["messages"], ("file", "container_upload")):
         why = "files of all tenants are in one place at the provider: send the content itself"
         raise invalid(f"messages: {why}.", "messages", why)
     betas = tuple(
@@ -128,16 +142,23 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
 
 
 def _hints(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
-    hints = {name: headers[header][:_MAX_HINT] for header, name in _HINTS.items() if headers.get(header)}
+    hints = {name: _hint(headers[header]) for header, name in _HINTS.items() if headers.get(header)}
     metadata = body.get("metadata")
     user = metadata.get("user_id") if isinstance(metadata, Mapping) else None
-    return {**hints, **({"user": user[:_MAX_HINT]} if isinstance(user, str) and user else {})}
+    return {**hints, **({"user": _hint(user)} if isinstance(user, str) and user else {})}
+
+
+def _hint(text: str) -> str:
+    """Half of a pair of surrogates is JSON, but nothing that the table takes."""
+    return text[:_MAX_HINT].encode("utf-8", "replace").decode()
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would also take UTF-16, and the provider something else.
-        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        body = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
         if is_deeper(body, _MAX_DEPTH):
             raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     except RecursionError as error:
@@ -162,6 +183,13 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
 def _must_be(body: Mapping[str, Any], name: str, holds: bool, what: str) -> None:
     if not holds:
         missing = name not in body
@@ -175,18 +203,27 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000_000
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_MODEL and value.isprintable()
+
+
+def _is_thinking(value: Any) -> bool:
+    """The budget is lowered with ``max_tokens``, so it has to be one."""
+    return not isinstance(value, dict) or type(value.get("budget_tokens", 0)) is int
+
+
 def _is_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def _names_files(value: Any) -> bool:
-    """A block that stands for a file at the provider. What only looks like one, as in the arguments of a call, is
+def _names(value: Any, types: Collection[str]) -> bool:
+    """Whether there is a block or a source of these types. What only looks like one, as in the arguments of a call, is
     text."""
     if isinstance(value, dict):
-        if value.get("type") in ("file", "container_upload"):
+        if value.get("type") in types:
             return True
-        return any(_names_files(value[name]) for name in ("content", "source") if name in value)
-    return isinstance(value, list) and any(map(_names_files, value))
+        return any(_names(value[name], types) for name in ("content", "source") if name in value)
+    return isinstance(value, list) and any(_names(each, types) for each in value)
 
 
 def _mentions_one_hour(value: Any) -> bool:

@@ -42,16 +42,21 @@ class Contexts:
             known = self._get(purse, beginnings[index]) if beginnings else None
             if known is not None:
                 since = messages[index:]
-                return requests.bound_of([since], known + _FRAME * (len(since) + 1))
+                # Tools that are read only once they are referred to: the call that was counted may have had none yet.
+                later = [tool for tool in body.get("tools") or () if tool.get("defer_loading")]
+                return requests.bound_of([since, later], known + _FRAME * (len(since) + 1))
         prompt = [body.get("system") or [], body.get("tools") or [], messages]
         others = {name: value for name, value in body.items() if name not in _UNREAD | {"system", "tools"}}
         own = sum(_TOOL_TOKENS for tool in body.get("tools") or () if tool.get("type", "custom") != "custom")
         return requests.bound_of([*prompt, others], requests.FRAME_TOKENS + own + _FRAME * len(messages))
 
-    def learn(self, purse: str, beginnings: Sequence[bytes], read_tokens: int) -> None:
-        """A call that began in all these ways read so many tokens."""
+    def learn(self, purse: str, body: Mapping[str, Any], beginnings: Sequence[bytes], read_tokens: int) -> None:
+        """A call that began in all these ways read so many tokens: of all of it, and of that of its beginnings which it
+        has read whole."""
         if read_tokens <= 0:
             return
+        whole = _read_whole(body["messages"])
+        beginnings = [each for i, each in enumerate(beginnings) if i <= whole or i == len(beginnings) - 1]
         with self._lock:
             for beginning in beginnings:
                 key = (purse, beginning)
@@ -67,10 +72,11 @@ class Contexts:
             return found
 
 
-def beginnings_of(body: Mapping[str, Any], betas: Sequence[str]) -> list[bytes]:
+def beginnings_of(body: Mapping[str, Any], betas: Sequence[str], *, changes: bool = False) -> list[bytes]:
     """Hashes of what stands before the messages, and of that with each of them; markers for the cache do not count,
-    which move. None where the provider clears a part of what it is sent before it reads it."""
-    if body.get("context_management") is not None:
+    which move. None where the provider clears a part of what it is sent before it reads it, or reads what is elsewhere
+    and may be another each time."""
+    if body.get("context_management") is not None or changes:
         return []
     fixed = {name: _lean(value) for name, value in body.items() if name not in _UNREAD}
     digest = hashlib.sha256(_text([fixed, sorted(betas)]))
@@ -79,6 +85,21 @@ def beginnings_of(body: Mapping[str, Any], betas: Sequence[str]) -> list[bytes]:
         digest.update(b"\n" + _text({**message, "content": _lean(message.get("content"))}))
         hashes.append(digest.digest())
     return hashes
+
+
+def _read_whole(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the first messages a call has read whole, so that another one which ends there reads no more.
+    Thoughts are read until the turn that they belong to is over, and left out after it. What stands before a summary
+    that the provider made is left out, too."""
+    types = [
+        {str(block.get("type")) for block in message["content"] if isinstance(block, dict)}
+        if isinstance(message.get("content"), list)
+        else set()
+        for message in messages
+    ]
+    if any("compaction" in each for each in types):
+        return 0
+    return next((i for i, each in enumerate(types) if each & {"thinking", "redacted_thinking"}), len(messages))
 
 
 def _lean(value: Any) -> Any:

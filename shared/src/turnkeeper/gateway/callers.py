@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, TurnkeeperError, Unauthenticated
 from turnkeeper.core.ledger import Payer
@@ -31,6 +32,14 @@ class Caller:
     purse: Purse
     detail: Mapping[str, str] = field(default_factory=dict)
     lease: Lease | None = None
+    token: GatewayToken | None = None
+
+    def check(self, now: datetime) -> None:
+        """Raises Forbidden where it may make no call any more, however long ago its request began."""
+        if self.token is not None:
+            self.token.check(now)
+        if self.lease is not None:
+            self.lease.check()
 
     @property
     def tenant_id(self) -> str:
@@ -52,6 +61,7 @@ class Lease:
         #: What stopped its latest call, if anything of the gateway's own did.
         self.refusal: TurnkeeperError | None = None
         self._in_flight = 0
+        self._closed = False
         self._changed = threading.Condition()
 
     def note(self, refusal: TurnkeeperError | None) -> None:
@@ -61,9 +71,19 @@ class Lease:
             if not _is_final(self.refusal):
                 self.refusal = refusal
 
+    def check(self) -> None:
+        """Raises Forbidden once it was closed."""
+        if self._closed:
+            raise Forbidden("the session's runner has let it go")
+
     def begin(self) -> None:
         with self._changed:
+            self.check()
             self._in_flight += 1
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
 
     def end(self) -> None:
         with self._changed:
@@ -114,9 +134,11 @@ class Callers:
     def close(self, token: str) -> Lease:
         """Its next call is refused."""
         with self._lock:
-            return self._leases.pop(token)
+            lease = self._leases.pop(token)
+        lease.close()
+        return lease
 
-    def caller(self, headers: Mapping[str, str]) -> Caller | None:
+    def caller(self, headers: Mapping[str, str], *, anew: bool = False) -> Caller | None:
         """Who it is, as far as this process remembers; ``None`` where the table has to be read.
 
         Raises:
@@ -132,7 +154,7 @@ class Callers:
             return Caller(lease.purse, {}, lease)
         with self._lock:
             read_at, token = self._remembered.get(_digest(text), (0.0, None))
-        if token is None or self._clock.monotonic() - read_at >= _REMEMBERED_SECONDS:
+        if anew or token is None or self._clock.monotonic() - read_at >= _REMEMBERED_SECONDS:
             return None
         return self._holding(token)
 
@@ -153,7 +175,7 @@ class Callers:
 
     def _holding(self, token: GatewayToken) -> Caller:
         token.check(self._clock.now())
-        return Caller(token.purse, {"label": token.label} if token.label else {})
+        return Caller(token.purse, {"label": token.label} if token.label else {}, token=token)
 
 
 def _digest(text: str) -> bytes:

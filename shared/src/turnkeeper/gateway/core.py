@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from turnkeeper.core.errors import ProviderError, TenantPaused, TurnkeeperError
@@ -23,6 +23,8 @@ MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 #: How long the end of a lease may wait for its last calls to be settled.
 _CLOSE_SECONDS = 30.0
+#: How long the end of an answer may wait for its call to be settled, so that who has it finds it in the ledger.
+_SETTLED_SECONDS = 3.0
 
 
 class Gateway:
@@ -36,6 +38,8 @@ class Gateway:
         #: Where it is served, once it is.
         self.url: str | None = None
         self._reading: set[asyncio.Task[None]] = set()
+        #: Calls that were made and are not resolved yet: the sweep lets them be while this process says that it lives.
+        self._open = 0
         self._alive: asyncio.Task[None] | None = None
 
     # ---- for a runner ----
@@ -74,8 +78,10 @@ class Gateway:
 
     # ---- for whoever serves it; all of it in one loop ----
 
-    async def caller(self, headers: dict[str, str]) -> Caller:
-        known = self._callers.caller(headers)
+    async def caller(self, headers: dict[str, str], *, anew: bool = False) -> Caller:
+        """``anew``: what the process remembers does not do, for want of a reservation that would refuse a token that
+        was revoked."""
+        known = self._callers.caller(headers, anew=anew)
         return known if known is not None else await self.till.in_thread(partial(self._callers.read, headers))
 
     async def count(self, caller: Caller, asked: Asked) -> tuple[int, Mapping[str, str], bytes]:
@@ -89,15 +95,26 @@ class Gateway:
         finally:
             await answer.close()
 
+    async def admit(self, caller: Caller, asked: Asked, gone: Callable[[], Awaitable[bool]]) -> Call:
+        """See :meth:`Till.admit`. From here to its end the call is one of its lease's, whose end waits for it."""
+        lease = caller.lease
+        if lease is None:
+            return await self.till.admit(caller, asked, gone)
+        lease.begin()
+        try:
+            return await self.till.admit(caller, asked, gone)
+        except BaseException:
+            lease.end()
+            raise
+
     async def ask(self, call: Call) -> Answer:
         """One attempt.
 
         Raises:
             ProviderError: there is no answer; its money is resolved.
         """
+        self._open += 1
         self._keep_alive()
-        if call.caller.lease is not None:
-            call.caller.lease.begin()
         try:
             return await self.provider.ask(MESSAGES, call.asked, call.body)
         except BaseException as error:
@@ -110,6 +127,7 @@ class Gateway:
         try:
             await self.till.resolve(call, meter, failure, request_id)
         finally:
+            self._open -= 1
             if call.caller.lease is not None:
                 call.caller.lease.end()
 
@@ -122,9 +140,9 @@ class Gateway:
         except ProviderError as error:
             logger.info("a refusal broke off: %s", error)
         finally:
-            await answer.close()
-        failure = Failure(True, "the model API refused the call", answer.status)
-        await self.resolve(call, Meter(), failure, answer.headers.get("request-id"))
+            await _closed(answer)
+            failure = Failure(True, "the model API refused the call", answer.status)
+            await self.resolve(call, Meter(), failure, answer.headers.get("request-id"))
         return body
 
     def read_on(self, call: Call, answer: Answer, pass_on: Callable[[bytes | None], None]) -> asyncio.Task[None]:
@@ -141,7 +159,7 @@ class Gateway:
 
     async def _read(self, call: Call, answer: Answer, pass_on: Callable[[bytes | None], None]) -> None:
         meter, pieces, failure = Meter(), b"", None
-        streams = "event-stream" in answer.headers.get("content-type", "")
+        streams = "event-stream" in answer.headers.get("content-type", "").lower()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 async for chunk in answer.chunks():
@@ -160,10 +178,13 @@ class Gateway:
         finally:
             if meter.error is not None:
                 failure = failure or Failure(False, f"the stream told an error: {meter.error}")
-            await answer.close()
-            await self.resolve(call, meter, failure, answer.headers.get("request-id"))
+            await _closed(answer)
+            settling = asyncio.ensure_future(self.resolve(call, meter, failure, answer.headers.get("request-id")))
+            # The client has all of its answer: it is not to wait for a table that is away.
+            await asyncio.wait({settling}, timeout=_SETTLED_SECONDS)
         if failure is None or meter.error is not None:
             pass_on(None)
+        await settling
 
     @property
     def provider(self) -> Provider:
@@ -189,4 +210,12 @@ class Gateway:
         while idle < 3:
             await asyncio.sleep(self.till.lease_seconds / 3)
             await self.till.keep_alive()
-            idle = 0 if self._reading else idle + 1
+            idle = 0 if self._open else idle + 1
+
+
+async def _closed(answer: Answer) -> None:
+    """A connection that does not close well changes nothing of what the call costs."""
+    try:
+        await answer.close()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        logger.info("an answer could not be closed: %s", type(error).__name__)

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from turnkeeper.adapters.price_options import ServerTool
 from turnkeeper.core.errors import (
     CostCapExceeded,
     ProviderError,
@@ -155,6 +156,7 @@ class Till:
         wanted: list[Wanted] = []
 
         def reserve(waited_ms: int) -> Call:
+            caller.check(self.clock.now())
             if not wanted:
                 wanted.append(self._want(caller, asked))
             want = wanted[0]
@@ -182,15 +184,15 @@ class Till:
 
     def _want(self, caller: Caller, asked: Asked) -> Wanted:
         rates = self.prices.rates(asked.model, asked.options)
-        beginnings = beginnings_of(asked.body, asked.betas)
-        uses = asked.server_uses
+        beginnings = beginnings_of(asked.body, asked.betas, changes=asked.changes)
+        tools = asked.server_tools
         bound = self.contexts.bound(caller.purse.name, asked.body, beginnings)
         count = self._counting(asked, bound, rates)
         want = Want(
             rates,
-            _sampled(count() if bound is None else bound, uses),
+            _sampled(count() if bound is None else bound, tools),
             asked.max_tokens,
-            None if bound is None else lambda: _sampled(count(), uses),
+            None if bound is None else lambda: _sampled(count(), tools),
         )
         return Wanted(want, beginnings)
 
@@ -198,6 +200,8 @@ class Till:
         otherwise = bound if bound is not None else rates.window or MAX_INPUT_TOKENS
 
         def count() -> int:
+            if asked.changes:
+                return otherwise
             try:
                 counted = self.model.count_tokens(_counted(asked))
             except Uncountable:
@@ -276,7 +280,7 @@ class Till:
                     logger.warning("call %d was doubted by the sweep before its answer came", resolved.reservation.call)
                 break
         if resolved.resolution == "settled":
-            self.contexts.learn(call.caller.purse.name, call.beginnings, usage.read_tokens)
+            self.contexts.learn(call.caller.purse.name, call.asked.body, call.beginnings, usage.read_tokens)
         self.room.free(call.caller.tenant_id)
 
     def _resolved(self, call: Call, meter: Meter, failure: Failure | None, request_id: str | None) -> Resolved:
@@ -284,7 +288,7 @@ class Till:
         reservation, asked = call.purse_call.reservation, call.asked
         detail: dict[str, Any] = {
             "usage": Usage.of(meter.billed or {}).model_dump(),
-            "request_id": request_id,
+            "request_id": request_id[:200] if request_id else None,
             **({"stop_reason": meter.stop_reason} if meter.stop_reason else {}),
             **({"answered_by": meter.model} if meter.model and meter.model != asked.model else {}),
         }
@@ -314,6 +318,8 @@ def _counted(asked: Asked) -> ModelRequest:
     )
 
 
-def _sampled(tokens: int, uses: int) -> int:
+def _sampled(tokens: int, tools: Sequence[ServerTool]) -> int:
     """Each use of a server tool brings more to read, and all of it is read again."""
-    return (tokens + uses * _USE_TOKENS) * (uses + 1)
+    uses = sum(tool.max_uses for tool in tools)
+    brought = sum(tool.max_uses * max(_USE_TOKENS, tool.max_content_tokens) for tool in tools)
+    return (tokens + brought) * (uses + 1)

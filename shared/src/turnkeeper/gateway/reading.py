@@ -48,8 +48,10 @@ class Meter:
 
     @property
     def billed(self) -> dict[str, Any]:
-        """The usage where it is certain and can be true; empty where nobody knows."""
-        return counted(self.usage) if self.final else {}
+        """The usage where it is certain, whole and can be true; empty where nobody knows. One without a count of what
+        was read, or written, would cost too little."""
+        whole = all(type(self.usage.get(name)) is int for name in ("input_tokens", "output_tokens"))
+        return counted(self.usage) if self.final and whole else {}
 
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:") or not any(mark in line for mark in _LOOKED_AT):

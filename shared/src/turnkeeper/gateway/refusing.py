@@ -29,6 +29,8 @@ from turnkeeper.core.scopes import SCOPES
 
 #: What to wait where only money in flight was in the way: longer than most calls take.
 CONTENDED_SECONDS = 10
+#: Of what is told; it may quote the client.
+_MAX_MESSAGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Refusal:
     def answer(self, request_id: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body."""
         retry = {"x-should-retry": "false"} if self.retry_after is None else {"retry-after": str(self.retry_after)}
-        error = {"type": self.type, "message": f"turnkeeper: {self.message}"}
+        error = {"type": self.type, "message": f"turnkeeper: {self.message[:_MAX_MESSAGE]}"}
         body = {"type": "error", "error": error, "request_id": request_id}
         return (
             self.status,

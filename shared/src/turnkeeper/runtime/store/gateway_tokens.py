@@ -25,6 +25,8 @@ from turnkeeper.runtime.store.tenants import Tenants
 #: What every token begins with, so that people and scanners of secrets know one.
 PREFIX = "tkgw"
 ID_PREFIX = "gwt_"
+#: What the table takes as a key at most, in bytes.
+_MAX_KEY = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,9 @@ class GatewayTokens:
             tenant_id = urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)).decode()
         except ValueError as error:
             raise Unauthenticated("this is no token of the gateway") from error
-        item = self._table.get(keys.purse_key(tenant_id, parts[2])) if tenant_id and parts[2] else None
+        key = keys.purse_key(tenant_id, parts[2])
+        can_be = tenant_id and parts[2] and len(key.pk.encode()) <= _MAX_KEY
+        item = self._table.get(key) if can_be else None
         known = str(item.get("secret_sha256", "")) if item is not None else ""
         if item is None or not hmac.compare_digest(known, _digest(parts[3])):
             raise Unauthenticated("this is no token of the gateway")

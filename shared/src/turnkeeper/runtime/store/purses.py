@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,6 +102,8 @@ class Purses:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._lock = threading.Lock()
+        #: Reservations that may have been written while the table was away, for calls that were not made.
+        self._owed: deque[PurseCall] = deque()
         self._latest = 0
 
     # ---- calls ----
@@ -191,7 +195,9 @@ class Purses:
         try:
             self.resolve(call, Resolved(call.reservation, "voided", 0, {"error": "no call was made"}))
         except TurnkeeperError as error:
-            logger.warning("call %d may stay reserved until the sweep: %s", call.reservation.call, error)
+            # The sweep would doubt it in full, though no call was made.
+            logger.warning("call %d stays reserved until the table is back: %s", call.reservation.call, error)
+            self._owed.append(call)
 
     def _number(self) -> int:
         """Microseconds since the epoch: in the order of calls, without an item that counts them."""
@@ -221,7 +227,8 @@ class Purses:
     # ---- processes that die ----
 
     def beat(self) -> None:
-        """This process lives, and so do its calls, for the next ``lease_seconds``."""
+        """This process lives, and so do its calls, for the next ``lease_seconds``. What could not be given back before
+        is now."""
         until = self._clock.now() + timedelta(seconds=self._lease_seconds)
         self._table.update(
             Update(
@@ -229,6 +236,9 @@ class Purses:
                 set={"alive_until": iso(until), "expires_at_epoch": int(until.timestamp()) + 86_400},
             )
         )
+        for _ in range(len(self._owed)):
+            with suppress(IndexError):  # Another thread was faster.
+                self._give_back(self._owed.popleft())
 
     def due(self, now: datetime, shard: int) -> Iterator[Item]:
         """Records of calls that were to be resolved by now, longest due first."""
