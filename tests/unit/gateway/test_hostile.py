@@ -299,6 +299,18 @@ def test_a_call_whose_body_comes_after_the_lease_was_closed_is_not_made(rig: Rig
     assert rig.calls() == []
 
 
+def test_why_a_call_was_not_made_is_remembered_and_a_count_is_no_call(rig: Rig) -> None:
+    head = rig.till.new_head("ses-1")
+    rig.till.open(head)
+    token = rig.gateway.lease_token(head)
+    assert post(rig, {**HELLO, "wrong": 1}, token, "/v1/messages/count_tokens").status_code == 400
+    assert rig.gateway.refusal(token) is None
+    assert post(rig, {**HELLO, "wrong": 1}, token).status_code == 400
+    assert isinstance(rig.gateway.refusal(token), InvalidRequest)
+    assert post(rig, HELLO, token).status_code == 200
+    assert rig.gateway.refusal(token) is None
+
+
 def test_the_end_of_a_lease_waits_for_a_call_that_is_being_admitted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     head = rig.till.new_head("ses-1")
     rig.till.open(head)
