@@ -86,6 +86,8 @@ def test_whatever_is_in_a_body_it_is_read_priced_and_made_shorter_or_refused(mor
         b'{"model":"m\\nlevel=error","max_tokens":1,"messages":[{}]}',
         b'{"model":"m","max_tokens":1,"messages":[{}],"' + b"x" * 100_000 + b'":1}',
         b'{"model":"m","max_tokens":1,"messages":[{}],"tools":[{"type":"tool_search_tool_bm25_20251119"}]}',
+        b'{"model":"m","max_tokens":1,"messages":[{}],"tools":[{"type":"web_search_20260209","max_uses":1}]}',
+        b'{"model":"m","max_tokens":1,"messages":[{}],"tools":[{"type":"web_fetch_latest","max_uses":1}]}',
     ],
 )
 def test_what_would_fail_later_or_cannot_be_bounded_is_refused_in_few_words(raw: bytes) -> None:
@@ -98,6 +100,11 @@ def test_uses_of_a_tool_are_a_number_that_a_call_can_have() -> None:
     found = asked({**BODY, "tools": [{"type": "web_search_20250305", "name": "s", "max_uses": 10**30}]})
     with pytest.raises(UnpricedModel):
         BundledPrices().rates(found.model, found.options)
+
+
+def test_a_search_that_is_called_by_the_model_alone_runs_as_often_as_it_says() -> None:
+    tool = {"type": "web_search_20260209", "name": "s", "max_uses": 2, "allowed_callers": ["direct"]}
+    assert [each.max_uses for each in asked({**BODY, "tools": [tool]}).server_tools] == [2]
 
 
 def test_what_a_fetch_brings_is_read_again_after_each_use() -> None:
@@ -290,6 +297,18 @@ def test_a_call_whose_body_comes_after_the_lease_was_closed_is_not_made(rig: Rig
 
     assert b" 403 " in raw_request(rig, head, late).split(b"\r\n")[0]
     assert rig.calls() == []
+
+
+def test_why_a_call_was_not_made_is_remembered_and_a_count_is_no_call(rig: Rig) -> None:
+    head = rig.till.new_head("ses-1")
+    rig.till.open(head)
+    token = rig.gateway.lease_token(head)
+    assert post(rig, {**HELLO, "wrong": 1}, token, "/v1/messages/count_tokens").status_code == 400
+    assert rig.gateway.refusal(token) is None
+    assert post(rig, {**HELLO, "wrong": 1}, token).status_code == 400
+    assert isinstance(rig.gateway.refusal(token), InvalidRequest)
+    assert post(rig, HELLO, token).status_code == 200
+    assert rig.gateway.refusal(token) is None
 
 
 def test_the_end_of_a_lease_waits_for_a_call_that_is_being_admitted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

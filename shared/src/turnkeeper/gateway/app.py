@@ -41,16 +41,18 @@ class App:
                 return
             headers = {name.lower(): value for name, value in request.headers.items()}
             counts = path == COUNT_TOKENS
-            await self._gateway.caller(headers)
+            known = await self._gateway.caller(headers)
+            # Of a lease it is remembered why its latest call was not made; a count is none.
+            caller = None if counts else known
             asked = asking.read(await _body(request), headers, query, counts=counts)
             # Again: its body may have come for hours.
-            caller = await self._gateway.caller(headers, anew=counts)
+            known = await self._gateway.caller(headers, anew=counts)
             if counts:
-                status, told, body = await self._gateway.count(caller, asked)
+                status, told, body = await self._gateway.count(known, asked)
                 await Response(body, status, dict(told))(scope, receive, send)
                 return
-            _note(caller, None)
-            call = await self._gateway.admit(caller, asked, request.is_disconnected)
+            _note(known, None)
+            call = await self._gateway.admit(known, asked, request.is_disconnected)
             answer = await self._gateway.ask(call)
             if not 200 <= answer.status < 300:
                 body = await self._gateway.refused(call, answer)

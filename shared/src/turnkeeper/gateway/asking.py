@@ -36,6 +36,7 @@ _BETAS = re.compile(
     r"-(\d{8}|\d{4}-\d{2}-\d{2})",
     re.ASCII,
 )
+_WITH_CODE = re.compile(r"web_(search|fetch)_")
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DEFAULT_VERSION = "2023-06-01"
 #: Whoever these name, it is the client's word: labels in the ledger, nothing more.
@@ -122,9 +123,10 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
     _must_be(body, "tools", _is_objects(body.get("tools", [])), "a list of tools")
     _must_be(body, "stream", isinstance(body.get("stream", False), bool), "true or false")
     _must_be(body, "thinking", _is_thinking(body.get("thinking")), "an object whose budget_tokens is a whole number")
-    if any(str(tool.get("type")).startswith("tool_search_tool") for tool in body.get("tools", [])):
-        why = "nobody can say how often the provider searches, and so how often it reads everything again"
-        raise invalid(f"tools: the provider's own tool search is not for here: {why}.", "tools", why)
+    if unbounded := next(filter(_runs_unbounded, body.get("tools", [])), None):
+        why = "nobody can say how often the provider runs it within a call, and reads everything again"
+        hint = "" if unbounded["type"].startswith("tool_") else ' (it does not with "allowed_callers": ["direct"])'
+        raise invalid(f"tools: {unbounded['type'][:_MAX_NAME]}: {why}{hint}.", "tools", why)
     if _names(body["messages"], ("file", "container_upload")):
         why = "files of all tenants are in one place at the provider: send the content itself"
         raise invalid(f"messages: {why}.", "messages", why)
@@ -214,6 +216,15 @@ def _is_thinking(value: Any) -> bool:
 
 def _is_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _runs_unbounded(tool: Mapping[str, Any]) -> bool:
+    """The provider's own tool search, and searches that run code over what they find, which ``max_uses`` does not
+    count."""
+    kind = str(tool.get("type"))
+    if kind.startswith("tool_search_tool"):
+        return True
+    return bool(_WITH_CODE.match(kind)) and kind[-8:] >= "20260209" and tool.get("allowed_callers") != ["direct"]
 
 
 def _names(value: Any, types: Collection[str]) -> bool:
