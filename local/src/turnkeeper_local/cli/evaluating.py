@@ -50,12 +50,16 @@ def play_all(
         found = list(suites(folders, agent))
     except CaseError as error:
         raise CliError(str(error), code="invalid_cases") from error
+    stage = Stage.of(project.root, more)
+    if agent is None and (without := sorted({suite.agent for suite in found if stage.lacks_program(suite.agent)})):
+        needed = "the Claude Agent SDK: `make sdk`, or turnkeeper[agent-sdk]"
+        out.note(f"left out: {', '.join(without)}, for want of {needed}")
+        found = [suite for suite in found if suite.agent not in without]
     cases = [case for suite in found for case in chosen(suite, filters=filters, tags=tags, live=budget is not None)]
     count = len(cases)
     if not count:
         where = f"agents/{agent or '*'}/evals/*.yaml"
         raise UsageError(f"no case of {where} fits", code="no_cases", hint="docs/evals.md says how to write one")
-    stage = Stage.of(project.root, more)
     if budget is not None:
         stage = with_claude(stage, budget, sessions_of(cases) * repeat)
     elif judged := sum(map(judges_of, cases)):

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.adapters.system import SystemClock
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.agent import Agent
@@ -25,6 +26,7 @@ from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_kit import BareMemoryKit
 from turnkeeper_local.evals.cases import Inputs
+from turnkeeper_local.evals.program import NoKey, find_sdk, scenario, standing_in
 from turnkeeper_local.evals.script import fake, is_over, scripted
 
 #: A turn that is handed on more often than this goes round in circles.
@@ -49,8 +51,14 @@ class Stage:
 
     @classmethod
     def of(cls, root: Path, folders: tuple[Path, ...] = ()) -> Stage:
+        find_sdk(root)
         kit = Kit(Settings.model_validate({"table": "memory", "root": root, "agents": folders, "identity": "local"}))
         return cls(root, kit.catalog, kit.policy, kit.prices, kit.detector)
+
+    def lacks_program(self, name: str) -> bool:
+        """Whether the agent runs on a program that is not here."""
+        agent = self.catalog.agents.get(name)
+        return agent is not None and agent.engine is not None and not find_sdk(self.root)
 
 
 @contextlib.contextmanager
@@ -72,10 +80,18 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
         Unplayable: it says so itself.
     """
     given = _agent(stage, agent, inputs)
-    if given.engine is not None:
-        raise Unplayable(f"agent {agent!r} runs on {given.engine}: its turns are scored as they happen")
     script = scripted(inputs.model, given.model) if inputs.model is not None else None
-    kit = CaseKit(stage, given, stage.live or script or _stand_in())
+    model = stage.live or script or _stand_in()
+    if given.engine is not None:
+        with _program(stage, given, inputs, model) as kit:
+            return _played(kit, stage, given, inputs)
+    played = _played(CaseKit(stage, given, model), stage, given, inputs)
+    if script is not None and is_over(script, inputs.model or ()):
+        raise Unplayable(f"the script is over after {len(inputs.model or ())} answers, and the agent asks for more")
+    return played
+
+
+def _played(kit: CaseKit, stage: Stage, given: Agent, inputs: Inputs) -> Trajectory:
     role = inputs.role or stage.policy.default_role
     if role not in stage.policy.roles:
         raise Unplayable(f"there is no role {role!r} in policy.toml")
@@ -89,8 +105,6 @@ def play(stage: Stage, agent: str, inputs: Inputs) -> Trajectory:
     except TurnkeeperError as error:
         raise Unplayable(str(error)) from error
     assert head is not None
-    if script is not None and is_over(script, inputs.model or ()):
-        raise Unplayable(f"the script is over after {len(inputs.model or ())} answers, and the agent asks for more")
     return kit.trajectory(head.tenant_id, head.session_id)
 
 
@@ -129,7 +143,7 @@ class _Impatient(SystemClock):
 class CaseKit(BareMemoryKit):
     """A kit in memory with one agent, run on the caller's thread."""
 
-    def __init__(self, stage: Stage, agent: Agent, model: Model) -> None:
+    def __init__(self, stage: Stage, agent: Agent, model: Model, **settings: Any) -> None:
         super().__init__(
             Catalog({agent.name: agent}),
             stage.policy,
@@ -137,6 +151,7 @@ class CaseKit(BareMemoryKit):
             detector=stage.detector,
             prices=stage.prices,
             root=stage.root,
+            **settings,
         )
         # With Claude, time is what it is.
         if stage.live is None:
@@ -157,6 +172,42 @@ class CaseKit(BareMemoryKit):
             if head.handoff is not None and head.handoff.delay_seconds:
                 self.clock.sleep(head.handoff.delay_seconds)
         raise Unplayable("the session does not come to rest")
+
+
+class _ProgramKit(CaseKit):
+    """One whose agent's turns are driven by the program of the Claude Agent SDK, in time as it passes."""
+
+    def __init__(self, stage: Stage, agent: Agent, model: Model, model_url: str) -> None:
+        super().__init__(stage, agent, model, model_url=model_url)
+        self.clock = SystemClock()
+
+    def _model_key(self) -> KeySource:
+        return NoKey()
+
+
+@contextlib.contextmanager
+def _program(stage: Stage, agent: Agent, inputs: Inputs, model: Model) -> Iterator[CaseKit]:
+    """Raises Unplayable: the SDK is not here, or the case asks for what its program cannot do."""
+    from turnkeeper.gateway.server import GatewayServer
+
+    if not find_sdk(stage.root):
+        raise Unplayable(f"agent {agent.name} needs the Claude Agent SDK: `make sdk`, or turnkeeper[agent-sdk]")
+    if stage.live is not None:
+        raise Unplayable(f"agent {agent.name} runs on {agent.engine}, whose cases are played by a script only")
+    if len(inputs.turns) > 1:
+        raise Unplayable("a case of an agent on the Claude Agent SDK has one turn")
+    try:
+        said = scenario(agent, inputs.model or ())
+    except ValueError as error:
+        raise Unplayable(str(error)) from error
+    with standing_in(said) as url:
+        kit = _ProgramKit(stage, agent, model, url)
+        server = GatewayServer(kit.gateway, host="127.0.0.1", port=0)
+        server.start()
+        try:
+            yield kit
+        finally:
+            server.close()
 
 
 def _stand_in() -> Model:

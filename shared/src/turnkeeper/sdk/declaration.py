@@ -68,8 +68,10 @@ class SdkAgent(Agent):
 
     def __post_init__(self) -> None:
         whose = f"agent {self.name!r}"
-        for name, given in (("model", self.model), ("system", self.system)):
-            if given:
+        model, system = _said(self.options, "model"), _prompt_text(_said(self.options, "system_prompt"))
+        for name, given, said in (("model", self.model, model), ("system", self.system, system)):
+            # A copy of an agent, as `dataclasses.replace` makes it, has what the options say.
+            if given and given != said:
                 raise ValueError(f"{whose}: {name} is said in its options")
         if self.placement != "background":
             raise ValueError(f"{whose} runs on the Claude Agent SDK: placement is background")
@@ -89,10 +91,10 @@ class SdkAgent(Agent):
         if isinstance(_said(self.options, "tools"), Mapping):
             raise ValueError(f"{whose}: tools of its options is a list of names, so that it can be said who has them")
         self._check_rules(whose)
-        if not (model := _said(self.options, "model")):
+        if not model:
             raise ValueError(f"{whose} needs a model: ClaudeAgentOptions(model=...)")
         object.__setattr__(self, "model", model)
-        object.__setattr__(self, "system", _prompt_text(_said(self.options, "system_prompt")))
+        object.__setattr__(self, "system", system)
         if strange := sorted(set(self.scopes) - set(self._named())):
             raise ValueError(f"{whose}: scopes names {', '.join(strange)}, which its options do not list")
         super().__post_init__()
