@@ -69,7 +69,7 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     if why := clean_root.why_not():
         pytest.skip(why)
-    [argument] = [each for each in read(DOCKERFILE) if each.name == "ARG"]
+    [argument] = [each for each in read(DOCKERFILE) if each.name == "ARG" and each.value.startswith("PYTHON=")]
     wanted = python_of(argument.value.removeprefix("PYTHON="))
     assert wanted is not None
     base = clean_root.Base.make(wanted, tmp_path_factory.mktemp("base"))
@@ -207,7 +207,7 @@ def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
 
 
 def test_its_context_holds_what_it_needs_and_nothing_else(bench: Bench) -> None:
-    assert {path.name for path in bench.context.iterdir()} == {"Dockerfile", "app", "requirements.txt"}
+    assert {path.name for path in bench.context.iterdir()} == {"Dockerfile", "agent-sdk.txt", "app", "requirements.txt"}
     app = bench.context / "app"
     assert {path.name for path in app.iterdir()} == {"agents", "fargate_worker", "policy.toml", "turnkeeper"}
     assert {path.suffix for path in (app / "fargate_worker").iterdir()} == {".py"}

@@ -58,7 +58,7 @@ def test_every_turn_of_a_mixed_run_has_one_whole_trace(traced: Stack, collector:
     moving = caller.start("handy", f"{' '.join(steps)} [[say all six]]", wait=1)
     eventually(lambda: any("once" in line for line in lines(paid)), "the long payment was begun")
     os.kill(traced.worker_pid(), signal.SIGKILL)
-    with dying(traced, signal.SIGKILL, signal.SIGTERM, every_seconds=(2, 5), seed=7) as killed:
+    with dying(traced.worker_pid, signal.SIGKILL, signal.SIGTERM, every_seconds=(2, 5), seed=7) as killed:
         eventually(lambda: len(killed) >= 3, "workers died")
     caller.finish(moving)
     eventually(lambda: all_rest(caller, 8), "every session rests")

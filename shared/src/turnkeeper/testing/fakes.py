@@ -83,7 +83,9 @@ class Workshop:
     errors: list[AssertionError] = field(default_factory=list)
 
     def fitted(self, agent: Agent) -> Agent:
-        """The agent with tools that are watched."""
+        """The agent with tools that are watched. One of another engine is as it was: no workbench drives it."""
+        if agent.engine is not None:
+            return agent
         return replace(agent, tools=[self._watched(tool) for tool in agent.all_tools()])
 
     def _watched(self, tool: Tool) -> Tool:
