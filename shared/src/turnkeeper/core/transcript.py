@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
-from turnkeeper.core.session import Entry, ToolOutcome
+from turnkeeper.core.session import Entry, Flag, ToolOutcome
 from turnkeeper.core.tools import Outcome
 
 Block = dict[str, Any]
@@ -77,17 +77,22 @@ def result_digest(content: Sequence[Block]) -> tuple[int, str]:
 def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int = 0) -> tuple[Block, ToolOutcome]:
     """An answer to a call in the kit's own words: denied, failed, not run."""
     content = [text_block(text if text.strip() else "(no words)")]
-    size, digest = result_digest(content)
-    return (
-        tool_result(call["id"], content, is_error=outcome != "ok"),
-        ToolOutcome(
-            tool_use_id=call["id"],
-            tool=call["name"],
-            outcome=outcome,
-            duration_ms=duration_ms,
-            result_bytes=size,
-            result_sha256=digest,
-        ),
+    return tool_result(call["id"], content, is_error=outcome != "ok"), outcome_of(call, content, outcome, duration_ms)
+
+
+def outcome_of(
+    call: Block, returned: Sequence[Block], outcome: Outcome, duration_ms: int = 0, flag: Flag | None = None
+) -> ToolOutcome:
+    """What became of a call that returned this."""
+    size, digest = result_digest(returned)
+    return ToolOutcome(
+        tool_use_id=call["id"],
+        tool=call["name"],
+        outcome=outcome,
+        duration_ms=duration_ms,
+        result_bytes=size,
+        result_sha256=digest,
+        flag=flag,
     )
 
 

@@ -36,7 +36,7 @@ from turnkeeper.core.transcript import (
     Block,
     all_text_of,
     answer,
-    result_digest,
+    outcome_of,
     text_block,
     tool_result,
 )
@@ -277,18 +277,9 @@ class Toolbox:
     def observed(self, head: Head, call: Block, content: list[Block], outcome: Outcome) -> Answer:
         """The answer to a call that another engine made, and had answered before the kit saw it: flagged where it looks
         as if it carried instructions, cut to what an entry may hold, and else as it came."""
-        size, digest = result_digest(content)
         flag = self._flag(head, call, all_text_of(content)[:MAX_RESULT_BYTES], forged=False)
-        reached = ToolOutcome(
-            tool_use_id=call["id"],
-            tool=call["name"],
-            outcome=outcome,
-            duration_ms=0,
-            result_bytes=size,
-            result_sha256=digest,
-            flag=flag,
-        )
-        return tool_result(call["id"], _cut(content, MAX_RESULT_BYTES), is_error=outcome != "ok"), reached
+        shown = tool_result(call["id"], _cut(content, MAX_RESULT_BYTES), is_error=outcome != "ok")
+        return shown, outcome_of(call, content, outcome, flag=flag)
 
     def _failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
         """The answer to a call that raised. Tools quote what they were given in their errors: secrets go out of them,
@@ -329,24 +320,14 @@ class Toolbox:
 
     def _told(self, head: Head, call: Block, tool: Tool, content: list[Block], outcome: Outcome) -> Answer:
         """A result as the model is shown it, or an error in words that nobody vouches for."""
-        size, digest = result_digest(content)
         flag = None
         if tool.untrusted:
             wrapped = wrap(content, tool=tool.name, nonce=self._ids.token()[:16], max_bytes=MAX_RESULT_BYTES)
             flag = self._flag(head, call, all_text_of(content)[:MAX_RESULT_BYTES], forged=wrapped.forged_ends > 0)
-            content = list(wrapped.content)
+            shown = list(wrapped.content)
         else:
-            content = _cut(content, MAX_RESULT_BYTES)
-        reached = ToolOutcome(
-            tool_use_id=call["id"],
-            tool=tool.name,
-            outcome=outcome,
-            duration_ms=0,
-            result_bytes=size,
-            result_sha256=digest,
-            flag=flag,
-        )
-        return tool_result(call["id"], content, is_error=outcome != "ok"), reached
+            shown = _cut(content, MAX_RESULT_BYTES)
+        return tool_result(call["id"], shown, is_error=outcome != "ok"), outcome_of(call, content, outcome, flag=flag)
 
     def _flag(self, head: Head, call: Block, text: str, *, forged: bool) -> Flag | None:
         """What in the result looks as if it wanted to be obeyed."""
