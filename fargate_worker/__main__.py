@@ -47,7 +47,7 @@ def worker_of(kit: Kit) -> Worker:
     settings = kit.settings
     return Worker(
         engine=kit.engine,
-        reader=Reader(kit.intake, kit.tokens, kit.policy),
+        reader=Reader(kit.intake, kit.tokens),
         sessions=kit.sessions,
         queue=kit.queue,
         tokens=kit.tokens,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from turnkeeper.core.continuation import may_go_on
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
-from turnkeeper.core.policy import Policy
-from turnkeeper.core.tracing import origin_of
 from turnkeeper.ports import Message, Tokens
-from turnkeeper.runtime.intake import Identity, Intake, NewSession
-from turnkeeper.runtime.jobs import Job, parse, session_id_of_job
+from turnkeeper.runtime.intake import Intake
+from turnkeeper.runtime.jobs import Job, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,6 @@ class Rejected(Exception):
 class Reader:
     intake: Intake
     tokens: Tokens
-    policy: Policy
 
     def read(self, message: Message) -> Work:
         """The session of a message; a job's is made where there is none yet.
@@ -50,7 +46,7 @@ class Reader:
         try:
             parsed = parse(message.body)
             if isinstance(parsed, Job):
-                return self._job(parsed)
+                return Work(parsed.tenant_id, self.intake.take_job(parsed))
             token = self.tokens.verify(parsed.continuation_token)
             return Work(token.tenant_id, token.session_id, token.turn, token.seq)
         except TurnkeeperError as error:
@@ -84,17 +80,3 @@ class Reader:
         except SessionEnded:
             return False
         return True
-
-    def _job(self, job: Job) -> Work:
-        """Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe
-        gains nothing: it has no scopes."""
-        session_id = session_id_of_job(job.tenant_id, job.job_id)
-        origin = origin_of(job.traceparent, job.job_id)
-        who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role, origin)
-        request = NewSession(job.agent, job.input, job.metadata, "background")
-        # Where it exists, this is a duplicate, or a runner died with it: either way it goes on from here.
-        with contextlib.suppress(SessionBusy):
-            # A paused tenant's job is taken in as well, stopped as `paused`, and can be resumed. Put back instead, it
-            # would be a dead letter after three receives.
-            self.intake.create(who, request, session_id=session_id)
-        return Work(job.tenant_id, session_id)

@@ -135,7 +135,7 @@ class Workers:
         simulation = self._simulation
         return Worker(
             engine=simulation.engine,
-            reader=Reader(simulation.intake, simulation.tokens, simulation.policy),
+            reader=Reader(simulation.intake, simulation.tokens),
             sessions=simulation.sessions,
             queue=simulation.queue,
             tokens=simulation.tokens,

@@ -144,7 +144,7 @@ def message(job_id: str, *blocks: dict[str, Any]) -> Message:
 
 
 def test_a_job_keeps_them_and_a_second_delivery_fetches_nothing(kit: MemoryKit, web: list[str]) -> None:
-    reader = Reader(kit.intake, kit.tokens, kit.policy)
+    reader = Reader(kit.intake, kit.tokens)
     work = reader.read(message("one", image()))
     assert reader.read(message("one", image())) == work
     assert web == [URL]
@@ -153,7 +153,7 @@ def test_a_job_keeps_them_and_a_second_delivery_fetches_nothing(kit: MemoryKit, 
 
 def test_a_job_that_names_what_is_gone_can_never_work(kit: MemoryKit) -> None:
     with pytest.raises(Rejected) as rejected:
-        Reader(kit.intake, kit.tokens, kit.policy).read(message("one", image(GONE)))
+        Reader(kit.intake, kit.tokens).read(message("one", image(GONE)))
     assert rejected.value.error_code == "content_unusable"
     assert "body.input[1].source.url: example.com: The server answers 404." in rejected.value.detail
     assert kit.table.snapshot() == []

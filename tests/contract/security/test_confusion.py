@@ -271,7 +271,7 @@ def job(**more: Any) -> str:
 
 
 def reader(kit: MemoryKit) -> Reader:
-    return Reader(kit.intake, kit.tokens, kit.policy)
+    return Reader(kit.intake, kit.tokens)
 
 
 def received(body: str) -> Message:

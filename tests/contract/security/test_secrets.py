@@ -215,7 +215,7 @@ def test_an_error_of_ours_that_quotes_one(
 
 
 def test_jobs_that_carry_secrets(kit: MemoryKit, logged: io.StringIO) -> None:
-    reader = Reader(kit.intake, kit.tokens, kit.policy)
+    reader = Reader(kit.intake, kit.tokens)
     holding = Holding(kit.queue, kit.clock, lease_seconds=60, fresh_body=lambda _: "")
     for secret in SECRETS.values():
         for more in ({"agent": secret}, {"role": [secret]}, {"extra": secret}, {"schema": secret}, {"tenant_id": ""}):

@@ -96,7 +96,7 @@ class Bench:
 def worker_of(kit: MemoryKit, options: Options, spawn: Spawn) -> Worker:
     return Worker(
         engine=kit.engine,
-        reader=Reader(kit.intake, kit.tokens, kit.policy),
+        reader=Reader(kit.intake, kit.tokens),
         sessions=kit.sessions,
         queue=kit.queue,
         tokens=kit.tokens,

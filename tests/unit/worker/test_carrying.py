@@ -121,7 +121,7 @@ def test_a_table_out_of_reach_is_no_reason_to_reject(bench: Bench, monkeypatch: 
         raise StoreBusy("busy")
 
     monkeypatch.setattr(bench.kit.table, "write", down)
-    reader = Reader(bench.kit.intake, bench.kit.tokens, bench.kit.policy)
+    reader = Reader(bench.kit.intake, bench.kit.tokens)
     [message] = bench.kit.queue.receive(most=1, wait_seconds=0, visibility_seconds=60)
     with pytest.raises(StoreBusy):
         reader.read(message)

@@ -7,6 +7,7 @@ request's body can widen either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,13 @@ from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
 from turnkeeper.core.policy import Policy, Terms, compose_grant, limits_of, may_use, tightest
 from turnkeeper.core.session import Head, Spec, Stop, Transcript, TurnState
-from turnkeeper.core.tracing import NOWHERE, Origin
+from turnkeeper.core.tracing import NOWHERE, Origin, origin_of
 from turnkeeper.core.transcript import Block, user_content
 from turnkeeper.core.versions import Deployed, done_in, limits_in, moved_text, spec_of
 from turnkeeper.ports import Clock, Ids, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
+from turnkeeper.runtime.jobs import Job, session_id_of_job
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.rollouts import Rollouts
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
@@ -102,6 +104,25 @@ class Intake:
         head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
         change = taking.create(head, self.clock.now(), content)
         return self.sessions.create(self.held_back(change, terms), key)
+
+    def take_job(self, job: Job) -> str:
+        """The session of a job: made where this is the first that is heard of it. Where it exists, this is a duplicate,
+        or a runner died with it: either way it goes on from there.
+
+        Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe gains
+        nothing: it has no scopes. A paused tenant's job is taken in as well, stopped as ``paused``, and can be resumed.
+        Put back instead, it would be a dead letter after three receives.
+
+        Raises:
+            AgentNotFound, UnpricedModel, ContentUnusable: as :meth:`create` does.
+        """
+        origin = origin_of(job.traceparent, job.job_id)
+        who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role, origin)
+        request = NewSession(job.agent, job.input, job.metadata, "background")
+        session_id = session_id_of_job(job.tenant_id, job.job_id)
+        with suppress(SessionBusy):
+            self.create(who, request, session_id=session_id)
+        return session_id
 
     def held_back(self, change: Change, terms: Terms) -> Change:
         """The same change; while the tenant is paused, its turn ends with it."""

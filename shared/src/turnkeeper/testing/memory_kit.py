@@ -15,12 +15,10 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Entry, Head
-from turnkeeper.core.tracing import origin_of
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Table
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.intake import Identity, NewSession
-from turnkeeper.runtime.jobs import Continue, parse, session_id_of_job
+from turnkeeper.runtime.jobs import Continue, parse
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
@@ -222,10 +220,4 @@ class MemoryKit(BareMemoryKit):
         if isinstance(message, Continue):
             continuation = self.tokens.verify(message.continuation_token)
             return continuation.tenant_id, continuation.session_id
-        session_id = session_id_of_job(message.tenant_id, message.job_id)
-        origin = origin_of(message.traceparent, message.job_id)
-        who = Identity(message.tenant_id, message.user_id, message.role or self.policy.default_role, origin)
-        request = NewSession(message.agent, message.input, message.metadata, "background")
-        with contextlib.suppress(SessionBusy):
-            self.intake.create(who, request, session_id=session_id)
-        return message.tenant_id, session_id
+        return message.tenant_id, self.intake.take_job(message)
