@@ -23,10 +23,10 @@ from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, Key, Rates, StoreBusy
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.store.tenants import Tenants
-from turnkeeper.runtime.store.treasury import Want
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs

@@ -12,7 +12,7 @@ from tests.support.money import Books, Till, policy
 from turnkeeper.core.errors import CostCapExceeded
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.store.treasury import Want
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable

@@ -20,10 +20,11 @@ from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
+from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.purses import Purse, PurseCall, Purses, purse_call_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
-from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
+from turnkeeper.runtime.store.treasury import Admitted, Treasury
 
 TENANT = "acme"
 #: A token in or out costs one nano-dollar.
@@ -127,7 +128,7 @@ class Till:
             self.clamp = admitted.clamp  # Others may have been admitted just before this write.
             return after
 
-        return self.treasury.admit(head, terms, want, **{"wait_seconds": 0.0, **more}, write=write)
+        return self.treasury.admit(Holder.of(head), terms, want, **{"wait_seconds": 0.0, **more}, write=write)
 
     def mint(self, user_id: str = "ann", task_nanousd: int | None = None) -> GatewayToken:
         """A token of the gateway."""

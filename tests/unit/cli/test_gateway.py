@@ -9,7 +9,7 @@ import pytest
 from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi
-from turnkeeper.runtime.store.treasury import Want
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper_local.cli import operator as operating
 from turnkeeper_local.cli.operator import Operator
 

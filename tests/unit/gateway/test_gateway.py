@@ -350,7 +350,7 @@ def test_what_the_sweep_doubted_stays_in_doubt(rig: Rig) -> None:
 
 
 def want_of(rig: Rig) -> Any:
-    from turnkeeper.runtime.store.treasury import Want
+    from turnkeeper.runtime.store.holders import Want
 
     return Want(rig.gateway.till.prices.rates(MODEL, {}), 100, 100)
 

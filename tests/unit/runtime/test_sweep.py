@@ -18,9 +18,9 @@ from turnkeeper.core.tools import tool
 from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import CALL_SECONDS
 from turnkeeper.runtime.store.tenants import Tenants, audit_records
-from turnkeeper.runtime.store.treasury import Want
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 

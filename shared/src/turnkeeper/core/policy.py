@@ -26,7 +26,6 @@ from turnkeeper.core.agent import Agent, Limits
 from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from, format_cap, parse_rule
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.core.money import parse_usd
 from turnkeeper.core.periods import UTC_NAME, zone_of
 from turnkeeper.core.policy_problems import InvalidPolicy, Problem, all_of, problems_of
 from turnkeeper.core.reserved_tenants import is_companion
@@ -251,11 +250,6 @@ def _caps_in_force(plan: PlanPolicy, tenant: TenantRecord) -> Caps:
         scope: CapRule(tenant.overrides[scope]) if scope in tenant.overrides else plan.caps[scope] for scope in SCOPES
     }
     return caps_from(rules, tenant.timezone or plan.timezone, tenant.shards)
-
-
-def task_cap(caps: Caps, limits: Limits) -> int | None:
-    """What one session may spend: the tighter of the plan's cap and the agent's."""
-    return tightest(caps.cap("task"), parse_usd(limits.task_usd) if limits.task_usd is not None else None)
 
 
 @overload

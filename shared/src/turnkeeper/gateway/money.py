@@ -33,9 +33,9 @@ from turnkeeper.gateway.callers import Caller
 from turnkeeper.gateway.reading import Meter
 from turnkeeper.ports import Clock, Model, ModelRequest, Prices, Rates, Redacts, StoreBusy
 from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall, Purses
 from turnkeeper.runtime.store.tenants import Tenants
-from turnkeeper.runtime.store.treasury import Want
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

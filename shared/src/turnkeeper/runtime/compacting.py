@@ -16,7 +16,8 @@ from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Ids, ModelReply, ModelRequest
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.model_step import ModelStep, Waits
-from turnkeeper.runtime.store.treasury import Admitted, Want
+from turnkeeper.runtime.store.holders import Want
+from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.worksheet import Worksheet
 
 #: Options of the agent's that say where a call is made: what it summarizes is not to be read elsewhere.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import silent_since
-from turnkeeper.core.policy import task_cap
 from turnkeeper.core.session import Head
 from turnkeeper.core.story.facts import Facts, Scored, Story
 from turnkeeper.core.story.telling import tell
@@ -50,7 +49,7 @@ class Explaining:
         terms = self.tenants.terms(tenant_id)
         silent = silent_since(head, self.clock.now(), self.sessions.lease_seconds)
         records = audit_records(self.sessions.audit(tenant_id, session_id))
-        caps = (task_cap(terms.caps, head.limits), terms.caps.cap("task"))
+        scopes = self.treasury.states_of(head, terms)
         facts = Facts(
             head=head,
             entries=transcript.entries,
@@ -62,13 +61,10 @@ class Explaining:
                 for made in self.scores.of_session(tenant_id, session_id)
                 for score in made.scores
             ],
-            scopes=[
-                self.treasury.task_state(head, terms),
-                *self.treasury.states(terms, head.user_id, [head.agent]),
-            ],
+            scopes=scopes,
             paused=terms.tenant.paused,
             most_iterations=self.intake.most_iterations(head),
-            capped_by_agent=caps[0] != caps[1],
+            capped_by_agent=scopes[0].cap != terms.caps.cap("task"),
             silent_since=iso(silent) if silent and not head.resting else None,
             admin=admin,
             now=self.clock.now(),

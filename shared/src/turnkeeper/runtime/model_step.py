@@ -21,7 +21,8 @@ from turnkeeper.core.transcript import Block, says_nothing, text_block
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime import requests
-from turnkeeper.runtime.store.treasury import Admitted, Treasury, Want
+from turnkeeper.runtime.store.holders import Holder, Want
+from turnkeeper.runtime.store.treasury import Admitted, Treasury
 from turnkeeper.runtime.threads import Parallel
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
@@ -91,7 +92,7 @@ class ModelStep:
             return admitted
 
         return self.treasury.admit(
-            sheet.head,
+            Holder.of(sheet.head),
             self.terms,
             want,
             wait_seconds=waits.seconds,

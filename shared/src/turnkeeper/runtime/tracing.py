@@ -139,7 +139,7 @@ class Tracer:
 
     def _caps(self, now: Head) -> list[ScopeState]:
         terms = self.tenants.terms(now.tenant_id)
-        return [self.treasury.task_state(now, terms), *self.treasury.states(terms, now.user_id, [now.agent])]
+        return self.treasury.states_of(now, terms)
 
     def _may_show(self, head: Head) -> bool:
         """A judge and a shadow hold what was said to another agent."""

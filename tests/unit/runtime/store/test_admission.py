@@ -16,7 +16,7 @@ from turnkeeper.core.errors import CostCapExceeded, InvalidRequest, ProviderErro
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.ports import Rates
-from turnkeeper.runtime.store.treasury import Want
+from turnkeeper.runtime.store.holders import Want
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from turnkeeper.core.caps import Caps
-from turnkeeper.core.ledger import Payer, affordable_tokens, bound_nanousd
+from turnkeeper.core.ledger import Payer, ScopeState, affordable_tokens, bound_nanousd
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import Scope
@@ -75,6 +75,11 @@ class Holder:
     def caps(self, terms: Terms) -> Caps:
         """The caps that admit its calls."""
         return terms.caps.with_task(self.task_limit)
+
+    def task_state(self, caps: Caps) -> ScopeState:
+        """How the task stands by these caps, as far as its head counts it."""
+        spent, reserved = self.in_head or (0, 0)
+        return ScopeState("task", caps.cap("task"), spent, reserved)
 
     def periods(self, caps: Caps, now: datetime) -> dict[Scope, str]:
         """The scopes in whose counters its calls are reserved."""

@@ -26,7 +26,8 @@ from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Check, Clock, Cond, ConditionFailed, Item, Key, Operation, Table, Update
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.changes import money_of
-from turnkeeper.runtime.store.treasury import Admitted, CountersRefused, Holder, Treasury, Want
+from turnkeeper.runtime.store.holders import Holder, Want
+from turnkeeper.runtime.store.treasury import Admitted, CountersRefused, Treasury
 
 logger = logging.getLogger(__name__)
 

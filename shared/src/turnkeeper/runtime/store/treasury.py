@@ -28,7 +28,7 @@ from turnkeeper.core.ledger import (
     refusing_scope,
     useful_tokens,
 )
-from turnkeeper.core.policy import Terms, task_cap
+from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, StoreBusy, Table, Update
@@ -76,7 +76,7 @@ class Treasury:
 
     def admit(
         self,
-        holder: Head | Holder,
+        holder: Holder,
         terms: Terms,
         want: Want,
         *,
@@ -104,7 +104,6 @@ class Treasury:
             Unavailable: the terms keep changing under it.
         """
         give_up_at = self.monotonic() + wait_seconds
-        holder = holder if isinstance(holder, Holder) else Holder.of(holder)
         return _Admission(self, holder, terms, want, give_up_at, or_less, stop, write).run()
 
     # What an admission does to the world; here, so that it shares the ports.
@@ -149,8 +148,12 @@ class Treasury:
     # ---- how scopes stand ----
 
     def task_state(self, head: Head, terms: Terms) -> ScopeState:
-        account = head.account
-        return ScopeState("task", task_cap(terms.caps, head.limits), account.cost_nanousd, account.reserved_nanousd)
+        holder = Holder.of(head)
+        return holder.task_state(holder.caps(terms))
+
+    def states_of(self, head: Head, terms: Terms) -> list[ScopeState]:
+        """All scopes that a call of the session has to fit in."""
+        return [self.task_state(head, terms), *self.states(terms, head.user_id, [head.agent])]
 
     def shards(self, terms: Terms, period: str) -> tuple[list[Shard], ScopeState]:
         """The shards of a month, and how they stand together."""
@@ -198,6 +201,8 @@ class _Admission(Generic[T]):
     or_less: bool
     stop: Callable[[], bool]
     write: Callable[[Admitted], T]
+    #: Those of the terms, as they are for this holder.
+    caps: Caps = field(init=False)
     #: What is asked for now, and what made it less than is wanted.
     asked: int = field(init=False)
     clamp: Clamp | None = None
@@ -210,6 +215,7 @@ class _Admission(Generic[T]):
     searches: int = 0
 
     def __post_init__(self) -> None:
+        self.caps = self.holder.caps(self.terms)
         self.ask_for_all()
 
     def run(self) -> T:
@@ -223,10 +229,6 @@ class _Admission(Generic[T]):
                 return self.write(Admitted(reservation, self.terms, self.caps, self.clamp, waited_ms))
             except CountersRefused as refused:
                 self.react(reservation, refused.items)
-
-    @property
-    def caps(self) -> Caps:
-        return self.holder.caps(self.terms)
 
     def reservation(self) -> Reservation:
         now = self.treasury.now()
@@ -247,14 +249,10 @@ class _Admission(Generic[T]):
         refuses."""
         if self.holder.in_head is None:
             return
-        available = self.task_state().available
+        available = self.holder.task_state(self.caps).available
         if available is not None and self.want.amount(self.asked) > available and not self.renewed:
             self.renew_terms()
-        self.fit([self.task_state()])
-
-    def task_state(self) -> ScopeState:
-        spent, reserved = self.holder.in_head or (0, 0)
-        return ScopeState("task", self.caps.cap("task"), spent, reserved)
+        self.fit([self.holder.task_state(self.caps)])
 
     def react(self, reservation: Reservation, items: Mapping[Counter, Item | None]) -> None:
         """Make the next try differ from the one that was refused, or raise."""
@@ -378,10 +376,8 @@ class _Admission(Generic[T]):
             TenantPaused: the kill switch is on.
         """
         self.terms = self.treasury.refresh(self.holder.payer.tenant_id)
+        self.caps = self.holder.caps(self.terms)
         self.renewed = True
         self.ask_for_all()
         if self.terms.tenant.paused:
             raise TenantPaused(f"tenant {self.holder.payer.tenant_id} is paused by its operator")
-
-
-__all__ = ["Admitted", "CountersRefused", "Holder", "Treasury", "Want", "home_shard"]
