@@ -237,8 +237,9 @@ def all_optional(where: str = "", when: str = "") -> str:
 
 
 def _is_no_secret(name: str) -> bool:
-    """What an argument of another name holds is shown to nobody."""
-    return Redactor().redact({name: "here"}) == {name: "here"}
+    """What an argument of another name holds is shown to nobody, nor what stands behind such a name in a text."""
+    redactor, told = Redactor(), f"{name}: Extra"
+    return redactor.redact({name: "here"}) == {name: "here"} and redactor.redact_text(told) == told
 
 
 @given(
