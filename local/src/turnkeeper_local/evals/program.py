@@ -35,8 +35,8 @@ class NoKey:
 def find_sdk(root: Path) -> bool:
     """Whether the Claude Agent SDK can be imported; where `make sdk` has put it for this project, from there. Before
     agents are loaded: what they take from it has to be the real thing."""
-    folder = Project(root).cache / "agent-sdk"
-    if importlib.util.find_spec(_PACKAGE) is None and folder.is_dir():
+    folder = Project(root).agent_sdk
+    if importlib.util.find_spec(_PACKAGE) is None and folder is not None:
         sys.path.append(str(folder))
     return importlib.util.find_spec(_PACKAGE) is not None
 
