@@ -23,9 +23,10 @@ import httpx2
 from tests.e2e.gateway_traffic import serve
 from tests.e2e.money_traffic import Place, aws, till_of
 from tests.support.emulator import ministack
-from tests.support.gateway import MODEL, serving, standin
+from tests.support.gateway import MODEL, standin
 from tests.support.money import TENANT
 from turnkeeper.testing.schema import create_table
+from turnkeeper_local.standin.serving import serving
 
 _SPAWN = multiprocessing.get_context("spawn")
 #: A first turn of a coding program, and a few words.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from tests.e2e.outside import RESTING, Caller, Document, good, lines
 from tests.load.memory import Curve
 from tests.load.record import Record
 from tests.load.target import Target
+from tests.support.meanwhile import meanwhile
 from turnkeeper_local.kit import Home
 
 TENANTS = ("plain", "small", "paused")
@@ -71,26 +71,20 @@ def watching_caps(callers: Sequence[Caller]) -> Iterator[list[str]]:
     """Scopes of users whose caps trip, looked at in turn all the time: those that were seen above them. Where no look
     was answered, that."""
     passed: list[str] = []
-    done, seen = threading.Event(), 0
+    turn, seen = itertools.cycle(callers), 0
 
     def look() -> None:
         nonlocal seen
-        for caller in itertools.cycle(callers):
-            if done.wait(_LOOK_SECONDS):
-                return
-            with contextlib.suppress(httpx2.TransportError):  # It is looked again.
-                response = caller.get("/v1/spend")
-                if response.status_code == 200:
-                    seen += 1
-                    passed.extend(filter(None, map(over, response.json()["scopes"])))
+        with contextlib.suppress(httpx2.TransportError):  # It is looked again.
+            response = next(turn).get("/v1/spend")
+            if response.status_code == 200:
+                seen += 1
+                passed.extend(filter(None, map(over, response.json()["scopes"])))
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
     try:
-        yield passed
+        with meanwhile(look, lambda: _LOOK_SECONDS):
+            yield passed
     finally:
-        done.set()
-        thread.join()
         if not seen:
             passed.append("no look at the caps was answered")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import fmean, linear_regression
 
 from tests.load.target import Target
+from tests.support.meanwhile import meanwhile
 
 #: Whose growth fails a run; others are told.
 JUDGED = ("worker", "observer", "scorer")
@@ -82,26 +82,20 @@ def watching_memory(target: Target) -> Iterator[list[Curve]]:
     """Curves that are drawn meanwhile."""
     curves: dict[int, Curve] = {}
     listed: list[Curve] = []
-    done, began = threading.Event(), time.monotonic()
+    began = time.monotonic()
 
     def look() -> None:
-        while not done.wait(_INTERVAL_SECONDS):
-            at = time.monotonic() - began
-            for pid, process in processes(target):
-                with contextlib.suppress(OSError, ValueError, IndexError):  # It has just ended.
-                    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / _MIB
-                    if pid not in curves:
-                        curves[pid] = Curve(process, pid)
-                        listed.append(curves[pid])
-                    curves[pid].points.append((at, resident))
+        at = time.monotonic() - began
+        for pid, process in processes(target):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # It has just ended.
+                resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / _MIB
+                if pid not in curves:
+                    curves[pid] = Curve(process, pid)
+                    listed.append(curves[pid])
+                curves[pid].points.append((at, resident))
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(look, lambda: _INTERVAL_SECONDS):
         yield listed
-    finally:
-        done.set()
-        thread.join()
 
 
 def processes(target: Target) -> Iterator[tuple[int, str]]:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import random
 import signal
-import threading
 from collections.abc import Callable, Iterator
+
+from tests.support.meanwhile import meanwhile
 
 
 @contextlib.contextmanager
@@ -16,20 +17,13 @@ def dying(
 ) -> Iterator[list[int]]:
     """Send the living worker one of these signals again and again; who was sent one, in order."""
     killed: list[int] = []
-    done = threading.Event()
     dice = random.Random(seed)
 
     def kill() -> None:
-        while not done.wait(dice.uniform(*every_seconds)):
-            pid = worker_pid()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, dice.choice(signals))
-                killed.append(pid)
+        pid = worker_pid()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, dice.choice(signals))
+            killed.append(pid)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
+    with meanwhile(kill, lambda: dice.uniform(*every_seconds)):
         yield killed
-    finally:
-        done.set()
-        thread.join()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import anthropic
-import uvicorn
 
 from tests.support.money import TENANT, Books, Till, policy
 from turnkeeper.adapters.anthropic_model import AnthropicModel
@@ -30,6 +27,7 @@ from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper_local.standin.model import StandIn
 from turnkeeper_local.standin.scenario import Scenario
 from turnkeeper_local.standin.server import make_app
+from turnkeeper_local.standin.serving import serving
 
 MODEL = "claude-sonnet-5-5"
 REAL_KEY = "the-real-key"
@@ -125,22 +123,6 @@ def served(
         yield Rig(till, gateway, server, table)
     finally:
         server.close()
-
-
-@contextlib.contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """An ASGI application on a free port; its address."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.caps import Caps, format_cap
+from turnkeeper.core.errors import CostCapExceeded
 from turnkeeper.core.ledger import Clamp, Counter, Payer, Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
@@ -55,6 +56,19 @@ def _cap(cap: Any) -> Any:
 def exactly(amount: int) -> Want:
     """A call that may cost this much and cannot be made smaller."""
     return Want(Rates("model", "test", 0, 0, amount), 0, 1)
+
+
+def cap_exceeded(scope: Scope = "task", *, contended: bool = False) -> CostCapExceeded:
+    """What a call is refused with that the cap of a scope has no room for."""
+    return CostCapExceeded(
+        scope=scope,
+        limit_nanousd=10,
+        spent_nanousd=9,
+        reserved_nanousd=1,
+        needed_nanousd=5,
+        contended=contended,
+        resets_at=None,
+    )
 
 
 class Till:

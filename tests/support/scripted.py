@@ -20,6 +20,7 @@ from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.testing import script
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper.testing.faulty_table import Crash
 from turnkeeper.testing.script import Answer, answer, call, fail, say
 from turnkeeper_local.standin.errors import ApiError
 from turnkeeper_local.standin.validate import validate_message
@@ -78,6 +79,19 @@ def play(kit: MemoryKit, agent: str = "scripted", text: Any = "go", *, who: Iden
     head = kit.run(begin(kit, agent, text, who=who))
     check_session(kit, head)
     return head
+
+
+def die_with_tools(kit: MemoryKit) -> None:
+    """From now on a tool that crashes takes the runner with it, as the end of a process does."""
+    run_all = kit.parallel.run_all
+
+    def dies_with_its_tools(jobs: Any, **more: Any) -> Any:
+        done = run_all(jobs, **more)
+        if any(isinstance(each.error, Crash) for each in done if each is not None):
+            raise Crash("dead")
+        return done
+
+    kit.parallel.run_all = dies_with_its_tools  # type: ignore[method-assign]
 
 
 def check_session(kit: MemoryKit, head: Head) -> None:

@@ -56,6 +56,7 @@ class ApiStack(cdk.Stack):
         super().__init__(scope, id, description="Turnkeeper: front door, turn runner, observer, scorer, sweep")
         self._config = config
         self._state = state
+        self._heard = Heard(state.alerts, config.runbook_url)
         self._packaging = Packaging(self, config)
         # Only into a network that is there already: one of the kit's own holds nothing that a tool could want.
         self._network = Network(self, "Network", config=config) if config.vpc_id else None
@@ -66,15 +67,14 @@ class ApiStack(cdk.Stack):
         self.observer = self._observer()
         self.scorer = self._scorer()
         self.sweep = self._sweep(live)
-        heard = Heard(state.alerts, config.runbook_url)
         self.traces: Traces | None = None
         if config.local or config.traces != "off":
-            self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=heard)
+            self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=self._heard)
             self.traces.ask(self.scorer)
-        release = publish(self.front_door, config=config, heard=heard)
+        release = publish(self.front_door, config=config, heard=self._heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
-        release.roll_back_on(errors, heard=heard)
+        release.roll_back_on(errors, heard=self._heard)
 
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
@@ -104,8 +104,7 @@ class ApiStack(cdk.Stack):
 
     def _publish_turn(self, function: KitFunction) -> lambda_.Alias:
         """What callers are given is a published version: SnapStart works for those only."""
-        heard = Heard(self._state.alerts, self._config.runbook_url)
-        alias = publish(function, config=self._config, heard=heard).alias
+        alias = publish(function, config=self._config, heard=self._heard).alias
         # Runners are fenced, so a second attempt is harmless; it finds the lease, or the work done.
         alias.configure_async_invoke(retry_attempts=2, max_event_age=cdk.Duration.hours(1))
         # An interactive turn that outgrows one run asks for the next. Not in the role's own policy: the function waits

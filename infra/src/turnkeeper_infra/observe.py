@@ -116,17 +116,17 @@ class ObserveStack(cdk.Stack):
     def _watch_table(self) -> None:
         """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""
         table = {"TableName": self._state.table.table_name}
-        indexes = {
-            "".join(word.capitalize() for word in index.split("_")): {**table, "GlobalSecondaryIndexName": index}
-            for index in names.INDEXES
-        }
-        self._throttles = [_throttles("Read", table), _throttles("Write", table)]
-        for id, metric in zip(("TableReads", "TableWrites"), self._throttles, strict=True):
-            what = f"{id.removeprefix('Table')} of the table are throttled: is one key hot?"
-            self._ring(f"{id}Throttled", metric, 10, what, section="table")
-        for id, dimensions in indexes.items():
-            what = f"The index {dimensions['GlobalSecondaryIndexName']} holds up writes: is one key hot?"
-            self._ring(f"{id}IndexThrottled", _throttles("Write", dimensions), 10, what, section="table")
+        self._throttles = []
+        for kind in ("Read", "Write"):
+            throttles = _throttles(kind, table)
+            self._throttles.append(throttles)
+            what = f"{kind}s of the table are throttled: is one key hot?"
+            self._ring(f"Table{kind}sThrottled", throttles, 10, what, section="table")
+        for index in names.INDEXES:
+            throttles = _throttles("Write", {**table, "GlobalSecondaryIndexName": index})
+            id = "".join(word.capitalize() for word in index.split("_"))
+            what = f"The index {index} holds up writes: is one key hot?"
+            self._ring(f"{id}IndexThrottled", throttles, 10, what, section="table")
 
     def _draw(self, config: Config) -> None:
         # An account's dashboards are those of all of its regions: a second region needs another name.

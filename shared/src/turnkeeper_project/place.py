@@ -46,6 +46,12 @@ class Project:
         chosen = os.environ.get("TURNKEEPER_CACHE")
         return Path(chosen).resolve() if chosen else self.root / ".turnkeeper"
 
+    @property
+    def agent_sdk(self) -> Path | None:
+        """Where `make sdk` has put the Claude Agent SDK, if it has."""
+        folder = self.cache / "agent-sdk"
+        return folder if folder.is_dir() else None
+
 
 def find_project(start: Path | None = None, environment: Mapping[str, str] = os.environ) -> Project:
     """The repository that `TURNKEEPER_PROJECT` names; else the one around `start` (the working directory); else the

@@ -22,7 +22,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from tests.support.gateway import serving
 from tests.support.repository import REPOSITORY
 from turnkeeper.gateway import asking
 from turnkeeper.sdk.log import SessionLog
@@ -31,6 +30,7 @@ from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper_local.standin.model import StandIn
 from turnkeeper_local.standin.scenario import load
 from turnkeeper_local.standin.server import make_app
+from turnkeeper_local.standin.serving import serving
 
 PROBED = "0.2.189"
 

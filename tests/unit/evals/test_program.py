@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -11,8 +12,9 @@ from tests.support.repository import REPOSITORY
 from turnkeeper.runtime.catalog import load_agents
 from turnkeeper_local.cli.main import app
 from turnkeeper_local.evals import play
-from turnkeeper_local.evals.program import scenario
+from turnkeeper_local.evals.program import scenario, standing_in
 from turnkeeper_local.evals.script import Answer
+from turnkeeper_local.standin.scenario import Scenario
 
 
 def test_a_script_says_to_the_program_what_it_says_to_the_kits_own_loop() -> None:
@@ -31,6 +33,13 @@ def test_a_script_says_to_the_program_what_it_says_to_the_kits_own_loop() -> Non
         [None],
     ]
     assert blocks[1][0]["input"] == {"command": "ls ]] & [["}
+
+
+def test_the_stand_in_of_a_case_that_cannot_be_played_ends_with_it() -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(play.Unplayable), standing_in(Scenario()):
+        raise play.Unplayable("no")
+    assert set(threading.enumerate()) == before
 
 
 def test_where_the_sdk_is_not_its_agents_are_left_out_unless_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

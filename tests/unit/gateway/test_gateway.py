@@ -19,7 +19,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.support.gateway import MODEL, REAL_KEY, Rig, served, serving
+from tests.support.gateway import MODEL, REAL_KEY, Rig, served
 from tests.support.money import TENANT
 from tests.support.scripted_api import amazon_event, answer, scripted, stream
 from turnkeeper.adapters.prices import BundledPrices
@@ -27,6 +27,7 @@ from turnkeeper.core.errors import CostCapExceeded, LeaseLost
 from turnkeeper.gateway.provider import BedrockProvider
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.store import keys
+from turnkeeper_local.standin.serving import serving
 
 #: A dollar, in nano-dollars.
 USD = 10**9

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.support.gateway import MODEL, Rig, served, serving
+from tests.support.gateway import MODEL, Rig, served
 from tests.unit.gateway.test_gateway import ANSWER, HELLO, asking, post, seen_by
 from tests.unit.gateway.test_pure import BODY, asked, values
 from turnkeeper.adapters.prices import BundledPrices
@@ -29,6 +29,7 @@ from turnkeeper.gateway.asking import FIELDS
 from turnkeeper.gateway.bounds import Contexts, beginnings_of
 from turnkeeper.gateway.money import _sampled
 from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper_local.standin.serving import serving
 
 # ---- bodies ----
 

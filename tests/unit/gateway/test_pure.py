@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.gateway import MODEL
+from tests.support.money import cap_exceeded
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import (
-    CostCapExceeded,
     Forbidden,
     InputTooLarge,
     InvalidRequest,
@@ -270,23 +270,11 @@ def test_what_has_no_bytes_here_is_asked_for() -> None:
 # ---- what a client is told ----
 
 
-def cap(*, contended: bool) -> CostCapExceeded:
-    return CostCapExceeded(
-        scope="task",
-        limit_nanousd=3,
-        spent_nanousd=2,
-        reserved_nanousd=1,
-        needed_nanousd=5,
-        contended=contended,
-        resets_at=None,
-    )
-
-
 @pytest.mark.parametrize(
     ("error", "status", "kind", "again"),
     [
-        (cap(contended=False), 402, "billing_error", False),
-        (cap(contended=True), 429, "rate_limit_error", True),
+        (cap_exceeded(), 402, "billing_error", False),
+        (cap_exceeded(contended=True), 429, "rate_limit_error", True),
         (TenantPaused("tenant acme is paused"), 403, "permission_error", False),
         (Forbidden("this token was revoked"), 403, "permission_error", False),
         (LeaseLost("lost"), 403, "permission_error", False),

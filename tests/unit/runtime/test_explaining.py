@@ -14,13 +14,14 @@ from tests.simulation.run import simulate
 from tests.support.heads import NOW
 from tests.support.heads import head as head_of
 from tests.support.kit import MODEL, WHO, MemoryKit
-from tests.support.scripted import begin, failure, reply, scripted_kit, use
+from tests.support.money import cap_exceeded
+from tests.support.scripted import begin, die_with_tools, failure, reply, scripted_kit, use
 from tests.support.stories import check_commands, check_story
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.core.companion import CompanionOf
-from turnkeeper.core.errors import CostCapExceeded, InvalidRequest
+from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import ScopeState
-from turnkeeper.core.scopes import SCOPES, Scope
+from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import RESTING, Entry, Flag, Handoff, Head, Status, Stop, StopReason
 from turnkeeper.core.stops import STOPS, resumable, status_of
 from turnkeeper.core.story import telling
@@ -206,15 +207,7 @@ def test_a_runner_that_was_lost_and_the_one_that_went_on() -> None:
         raise Crash("dead")
 
     kit = scripted_kit(reply(use("pay", cents=5)), reply(say("ok")), tools=[pay])
-    run_all = kit.parallel.run_all
-
-    def dies_with_its_tools(jobs: Any, **more: Any) -> Any:
-        done = run_all(jobs, **more)
-        if any(isinstance(each.error, Crash) for each in done if each is not None):
-            raise Crash("dead")
-        return done
-
-    kit.parallel.run_all = dies_with_its_tools  # type: ignore[method-assign]
+    die_with_tools(kit)
     head = begin(kit)
     with pytest.raises(Crash):
         kit.run(head, Allowance(runner="fargate", name="task-1"))
@@ -331,23 +324,11 @@ def facts(head: Head, **more: Any) -> Facts:
     return Facts(head=head, **{**given, **more})
 
 
-def cap_detail(scope: Scope, *, contended: bool = False) -> dict[str, Any]:
-    return CostCapExceeded(
-        scope=scope,
-        limit_nanousd=10,
-        spent_nanousd=9,
-        reserved_nanousd=1,
-        needed_nanousd=5,
-        contended=contended,
-        resets_at=None,
-    ).data
-
-
 ENDS: list[Stop] = [
     *(Stop(reason=reason) for reason in get_args(StopReason)),
-    *(Stop(reason="cost_cap", detail=cap_detail(scope)) for scope in SCOPES),
-    Stop(reason="cost_cap", detail=cap_detail("task", contended=True)),
-    Stop(reason="cost_cap", detail={**cap_detail("task"), "clamped_max_tokens": 5, "wanted_max_tokens": 9}),
+    *(Stop(reason="cost_cap", detail=cap_exceeded(scope).data) for scope in SCOPES),
+    Stop(reason="cost_cap", detail=cap_exceeded("task", contended=True).data),
+    Stop(reason="cost_cap", detail={**cap_exceeded("task").data, "clamped_max_tokens": 5, "wanted_max_tokens": 9}),
     Stop(reason="no_done_signal", detail={"iterations": 3, "max_iterations": 3}),
     Stop(reason="end_task", detail={"status": "failed", "summary": "could not"}),
     Stop(reason="provider_error", detail={"attempts": 5, "status_code": 529, "retry_after_seconds": 7}),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.kit import WHO, MemoryKit
-from tests.support.scripted import begin, check_session, reply, say, scripted_kit, use
+from tests.support.scripted import begin, check_session, die_with_tools, reply, say, scripted_kit, use
 from turnkeeper import tool
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import Entry, Head
@@ -84,15 +84,7 @@ def test_a_cancel_tells_whom_it_did_not_wait_for() -> None:
 
 def test_tools_that_it_may_have_used_are_named() -> None:
     kit = scripted_kit(reply(use("pay", cents=1)), reply(say("ok")), tools=[pay])
-    run_all = kit.parallel.run_all
-
-    def dies_with_its_tools(jobs: Any, **more: Any) -> Any:
-        done = run_all(jobs, **more)
-        if any(isinstance(each.error, Crash) for each in done if each is not None):
-            raise Crash("dead")
-        return done
-
-    kit.parallel.run_all = dies_with_its_tools  # type: ignore[method-assign]
+    die_with_tools(kit)
     before = dies(kit, begin(kit))
     head = kit.run(before, SECOND)
     check_session(kit, head)

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.fake_sdk import PRICE, Answer, Calls, ClaudeAgentOptions, Program, ResultMessage, installed
 from tests.support.kit import MODEL, POLICY
-from turnkeeper.core.errors import CostCapExceeded, InvalidRequest, LeaseLost, TenantPaused
+from tests.support.money import cap_exceeded
+from turnkeeper.core.errors import InvalidRequest, LeaseLost, TenantPaused
 from turnkeeper.core.limits import Limits
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
@@ -189,20 +190,8 @@ def test_iterations_end_the_turn(folder: Path) -> None:
     assert kit.told(head)[-1] == ("status", [])
 
 
-def _cap() -> CostCapExceeded:
-    return CostCapExceeded(
-        scope="task",
-        limit_nanousd=10,
-        spent_nanousd=9,
-        reserved_nanousd=0,
-        needed_nanousd=5,
-        contended=False,
-        resets_at=None,
-    )
-
-
 @pytest.mark.parametrize(
-    ("refusal", "reason"), [(_cap(), "cost_cap"), (TenantPaused("paused"), "paused"), (None, "provider_error")]
+    ("refusal", "reason"), [(cap_exceeded(), "cost_cap"), (TenantPaused("paused"), "paused"), (None, "provider_error")]
 )
 def test_an_error_of_a_call_is_told_as_what_the_gateway_refused_it_for(folder: Path, refusal: Any, reason: str) -> None:
     error = ResultMessage(is_error=True, result="API Error: 402", api_error_status=402)

@@ -79,14 +79,16 @@ class Operator:
         paused: bool | None = None,
         timezone: str | None = None,
     ) -> Document:
-        changed: Document = {
-            "caps": caps,
-            "from_plan": from_plan,
-            "shards": shards,
-            "paused": paused,
-            "timezone": timezone,
-        }
-        terms = self._kit.tenants.set(tenant_id, actor=self._name(), plan=plan, **changed)
+        terms = self._kit.tenants.set(
+            tenant_id,
+            actor=self._name(),
+            plan=plan,
+            caps=caps,
+            from_plan=from_plan,
+            shards=shards,
+            paused=paused,
+            timezone=timezone,
+        )
         return tenant_document(terms, plan_name(self._kit.policy, terms.tenant))
 
     def token_office(self) -> TokenOffice:

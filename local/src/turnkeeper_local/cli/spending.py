@@ -18,6 +18,7 @@ from turnkeeper.core.reconciling import Line, Reconciliation, Report
 from turnkeeper.core.spending import LedgerCall, Tally
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.reports import Spending
+from turnkeeper_local.cli.tables import add_row
 from turnkeeper_local.cli.text import moment, plain, usd
 
 Document = dict[str, Any]
@@ -59,13 +60,16 @@ def report_document(report: Spending) -> Document:
 
 
 def _row(key: str, tally: Tally) -> Document:
-    usage = tally.usage
-    values = (
-        *(key, tally.calls, usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens),
-        *(usage.cache_creation_input_tokens, format_usd(tally.settled_nanousd), format_usd(tally.in_doubt_nanousd)),
-        *(tally.voided, format_usd(tally.reserved_nanousd), format_usd(tally.total_nanousd)),
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+    return {
+        "key": key,
+        "calls": tally.calls,
+        **_tokens(tally.usage),
+        "settled_usd": format_usd(tally.settled_nanousd),
+        "in_doubt_usd": format_usd(tally.in_doubt_nanousd),
+        "voided_calls": tally.voided,
+        "reserved_usd": format_usd(tally.reserved_nanousd),
+        "total_usd": format_usd(tally.total_nanousd),
+    }
 
 
 def csv_of(document: Mapping[str, Any]) -> str:
@@ -103,7 +107,7 @@ def report_table(document: Mapping[str, Any]) -> Group:
         if document["by"] == "version":
             agent, at, version = cells[0].rpartition("@")
             cells[0] = f"{agent}{at}{version[:_SHORT_VERSION]}"
-        table.add_row(*(Text(plain(cell)) for cell in cells), style="bold" if row is document["total"] else None)
+        add_row(table, cells, style="bold" if row is document["total"] else None)
     well = not document["differences"]
     mark = Text.assemble(("✓ ", "green") if well else ("✗ ", "bold red"), plain(verdict(document)))
     return Group(Text(f"{document['from']} to {document['to']}", style="bold"), table, mark)
@@ -199,7 +203,7 @@ def reconciliation_table(document: Mapping[str, Any]) -> Group:
             *(usd(provider["usd"]), usd(line["difference_usd"]), mark),
         ]
         style = "red" if line["agrees"] is False else "bold" if line is document["total"] else None
-        table.add_row(*(Text(plain(cell)) for cell in cells), style=style)
+        add_row(table, cells, style=style)
     parts: list[Any] = [Text(f"{document['from']} to {document['to']}, UTC", style="bold"), table]
     if document["in_doubt"]:
         parts.append(Text("Calls in doubt: what they cost is known to the provider only.", style="bold"))
@@ -227,5 +231,5 @@ def _doubt_table(calls: Sequence[Mapping[str, Any]]) -> Table:
             *(call["request_id"] or "-", moment(call["at"]), call["state"], usd(call["amount_usd"]), call["model"]),
             *(call["session_id"], call["error"] or ""),
         ]
-        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+        add_row(table, cells)
     return table

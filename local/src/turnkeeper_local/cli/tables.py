@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -25,12 +25,16 @@ _SHOWN_BODY = 4_000
 _SHORT_ID = 8
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def table_of(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column in columns:
         # What has to be copied is never cut.
         table.add_column(column, justify="right" if column in right else "left", no_wrap=column in {"session", *right})
     return table
+
+
+def add_row(table: Table, cells: Iterable[object], *, style: str | None = None) -> None:
+    table.add_row(*(Text(plain(str(cell))) for cell in cells), style=style)
 
 
 def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
@@ -45,14 +49,14 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> Table:
 def sessions_table(sessions: Sequence[Document]) -> Table:
     scored = any(session.get("worst_score") for session in sessions)
     more = ("worst score", "version") if scored else ()
-    table = _table("session", "agent", "status", "steps", "cost", "updated", *more, right=("steps", "cost"))
+    table = table_of("session", "agent", "status", "steps", "cost", "updated", *more, right=("steps", "cost"))
     for session in sessions:
         cells = [
             *(session["session_id"], session["agent"], _status(session), session.get("steps", "")),
             *(usd(session.get("cost_usd")), recent(session.get("updated_at"))),
             *(_worst(session.get("worst_score")) if scored else ()),
         ]
-        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+        add_row(table, cells)
     return table
 
 
@@ -122,7 +126,7 @@ def tools_table(events: Sequence[Document]) -> Table:
             name = str(result.get("tool"))
             outcomes[name][str(result.get("outcome"))] += 1
             millis[name] += int(result.get("duration_ms") or 0)
-    table = _table("tool", "calls", "outcomes", "time", right=("calls", "time"))
+    table = table_of("tool", "calls", "outcomes", "time", right=("calls", "time"))
     for name, counts in outcomes.items():
         shares = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         table.add_row(Text(plain(name)), str(counts.total()), shares, seconds(millis[name]))
@@ -130,7 +134,7 @@ def tools_table(events: Sequence[Document]) -> Table:
 
 
 def spend_table(scopes: Sequence[Document], title: str) -> Group:
-    table = _table("scope", "spent", "reserved", "cap", "resets", right=("spent", "reserved", "cap"))
+    table = table_of("scope", "spent", "reserved", "cap", "resets", right=("spent", "reserved", "cap"))
     for scope in scopes:
         amounts = (usd(scope["spent_usd"]), usd(scope["reserved_usd"]), usd(scope["cap_usd"]))
         table.add_row(_scope(scope["scope"], scope.get("agent")), *amounts, moment(scope["resets_at"]))
@@ -142,7 +146,7 @@ def _scope(name: str, agent: str | None = None) -> Text:
 
 
 def tenant_table(tenant: Document) -> Group:
-    table = _table("scope", "cap", "from", right=("cap",))
+    table = table_of("scope", "cap", "from", right=("cap",))
     for scope, cap in tenant["caps"].items():
         by_agent = cap if isinstance(cap, Mapping) else {None: cap}
         for agent, amount in by_agent.items():
@@ -157,7 +161,7 @@ def tenant_table(tenant: Document) -> Group:
 
 def dead_letters_table(letters: Sequence[Document]) -> Group:
     """A line for each, by the beginning of its id; below, sessions that there are, and what to do about each code."""
-    table = _table("id", "error_code", "agent", "tenant", "age", "receives", "still", right=("age", "receives"))
+    table = table_of("id", "error_code", "agent", "tenant", "age", "receives", "still", right=("age", "receives"))
     for column in table.columns[:2]:
         column.no_wrap = True
     for letter in letters:
@@ -165,7 +169,7 @@ def dead_letters_table(letters: Sequence[Document]) -> Group:
             *(letter["id"][:_SHORT_ID], letter["error_code"], letter["agent"] or "-", letter["tenant_id"] or "-"),
             *(age(letter["age_seconds"]), letter["receives"] or "-", "yes" if letter["still"] else ""),
         ]
-        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+        add_row(table, cells)
     begun = [letter for letter in letters if letter["session_id"]]
     sessions = [(one["id"][:_SHORT_ID], f"session {one['session_id']}, {one['session_status']}") for one in begun]
     todo = {letter["error_code"]: letter["what_now"].replace(letter["id"], "ID") for letter in letters}
@@ -193,14 +197,14 @@ def dead_letter_table(letter: Document) -> Group:
 
 
 def audit_table(records: Sequence[Document]) -> Table:
-    table = _table("#", "at", "what", "who", "outcome", "took", "detail", right=("#", "took"))
+    table = table_of("#", "at", "what", "who", "outcome", "took", "detail", right=("#", "took"))
     for record in records:
         what = record.get("tool") or record["kind"]
         detail = arguments(record.get("arguments_redacted") or record.get("detail") or {}, 100)
         who = record.get("actor") or record.get("user_id") or ""
         took = seconds(record["duration_ms"]) if "duration_ms" in record else ""
         cells = [str(record["seq"]), clock(str(record["at"])), what, who, record.get("outcome", ""), took, detail]
-        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+        add_row(table, cells)
     return table
 
 
@@ -219,14 +223,14 @@ def token_facts(token: Document) -> Table:
 
 def tokens_table(tokens: Sequence[Document]) -> Table:
     columns = ("id", "tenant", "user", "label", "status", "spent", "reserved", "cap", "calls", "valid until")
-    table = _table(*columns, right=("id", "spent", "reserved", "cap", "calls"))
+    table = table_of(*columns, right=("id", "spent", "reserved", "cap", "calls"))
     for token in tokens:
         cells = [
             *(token["id"], token["tenant_id"], token["user_id"], token["label"] or "", token["status"]),
             *(usd(token["spent_usd"]), usd(token["reserved_usd"]), usd(token["task_usd"]), token["calls"]),
             moment(token["expires_at"]) if token["expires_at"] else "",
         ]
-        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+        add_row(table, cells)
     return table
 
 

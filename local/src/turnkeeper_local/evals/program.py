@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +35,8 @@ class NoKey:
 def find_sdk(root: Path) -> bool:
     """Whether the Claude Agent SDK can be imported; where `make sdk` has put it for this project, from there. Before
     agents are loaded: what they take from it has to be the real thing."""
-    folder = Project(root).cache / "agent-sdk"
-    if importlib.util.find_spec(_PACKAGE) is None and folder.is_dir():
+    folder = Project(root).agent_sdk
+    if importlib.util.find_spec(_PACKAGE) is None and folder is not None:
         sys.path.append(str(folder))
     return importlib.util.find_spec(_PACKAGE) is not None
 
@@ -73,32 +71,8 @@ def _called_as_there(block: dict[str, Any], own: set[str]) -> dict[str, Any]:
     return {**block, "name": f"mcp__{SERVER}__{block['name']}"}
 
 
-@contextlib.contextmanager
-def standing_in(scenario: Scenario) -> Iterator[str]:
+def standing_in(scenario: Scenario) -> AbstractContextManager[str]:
     """A stand-in over HTTP, as the program needs one; its address."""
-    import uvicorn
+    from turnkeeper_local.standin.serving import serving
 
-    with _listening() as (listener, url):
-        config = uvicorn.Config(make_app(StandIn(scenario)), log_level="critical", lifespan="off")
-        server = uvicorn.Server(config)
-        with _on_a_thread(lambda: server.run([listener])):
-            yield url
-            server.should_exit = True
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[tuple[socket.socket, str]]:
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        yield listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextlib.contextmanager
-def _on_a_thread(work: Callable[[], None]) -> Iterator[None]:
-    thread = threading.Thread(target=work, name="stand-in", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(10)
+    return serving(make_app(StandIn(scenario)))

@@ -94,17 +94,12 @@ def replace_worker(home: Home, supervisor: Started, *, first_port: int) -> None:
         raise with_log_tail("the worker did not become healthy", home.log("worker"))
 
 
-def agent_sdk(settings: KitSettings) -> Path | None:
-    """Where `make sdk` has put the Claude Agent SDK, if it has: only the worker may need it, and it is large."""
-    folder = Project(settings.project).cache / "agent-sdk"
-    return folder if folder.is_dir() else None
-
-
 def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings, dependencies: Path) -> dict[str, str]:
     """The turn Lambda's own settings, read back from the deployment, and what only the worker has. It imports what is
     locked for the project, as Lambda does, whatever the environment holds that it is started from."""
     leaves, package = kit_source(settings.source_root).module_paths
-    extra = [folder] if (folder := agent_sdk(settings)) is not None else []
+    # Only the worker may need it, and it is large.
+    extra = [folder] if (folder := Project(settings.project).agent_sdk) is not None else []
     client: LambdaClient = ministack.client("lambda")
     function = client.get_function_configuration(FunctionName=deployed.turn_function)
     lambda_settings = dict(function["Environment"]["Variables"])

@@ -22,8 +22,7 @@ import uvicorn
 from turnkeeper_local.standin.model import StandIn
 from turnkeeper_local.standin.scenario import Pace, Scenario, ScenarioError, load
 from turnkeeper_local.standin.server import make_app
-
-_BACKLOG = 2048
+from turnkeeper_local.standin.serving import BACKLOG, listen
 
 
 class _Server(uvicorn.Server):
@@ -70,17 +69,6 @@ def _scenario(arguments: argparse.Namespace) -> Scenario:
     return replace(scenario, pace=Pace(first, token))
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and with it on every
-    # answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(_BACKLOG)
-    return listener
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
@@ -89,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"standin: {error}", file=sys.stderr)
         return 2
     try:
-        listener = _listen(arguments.host, arguments.port)
+        listener = listen(arguments.host, arguments.port)
     except (OSError, OverflowError) as error:
         print(f"standin: cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
         return 1
@@ -99,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_level="warning",
         access_log=False,
         lifespan="off",
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         # Longer than clients keep idle connections, so that it is never us who closes one just as it is used.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=1,

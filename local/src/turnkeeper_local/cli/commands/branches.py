@@ -8,6 +8,7 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Role, SessionId, Stack, Tenant, User, Wait
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import api_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,13 +35,11 @@ def rewind(
 ) -> None:
     """Take the end of a conversation back: the model is not sent it any more. Nothing is deleted, money stays spent."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
         from turnkeeper_local.cli.errors import UsageError
-        from turnkeeper_local.cli.place import find
 
         if turns is not None and to_seq is not None:
             raise UsageError("either --turns or --to-seq", code="usage")
-        document = connect(find(stack), tenant=tenant, user=user, role=role).rewind(session, turns, to_seq)
+        document = api_of(stack, tenant, user, role).rewind(session, turns, to_seq)
 
         def for_people(console: Console) -> None:
             console.print(f"{session}: {len(document['left_out'])} entries are not sent any more", markup=False)
@@ -68,11 +67,9 @@ def fork(
 ) -> None:
     """Begin a session with a copy of this one's conversation, with money and a grant of its own."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
         from turnkeeper_local.cli.conversation import one_turn
-        from turnkeeper_local.cli.place import find
 
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        api = api_of(stack, tenant, user, role)
         body: dict[str, Any] = {"at_seq": at_seq, "input": text, "agent": agent}
         body = {name: value for name, value in body.items() if value is not None}
         if text is not None:

@@ -8,6 +8,7 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operator_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,10 +73,7 @@ def tokens(
 ) -> None:
     """List tokens, newest first, with what each has spent."""
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
-
-        documents = connect(find(stack)).token_office().all(tenant)
+        documents = operator_of(stack).token_office().all(tenant)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.tables import tokens_table
@@ -94,9 +92,6 @@ def revoke(
 ) -> None:
     """No further call is made with this token; those in flight are settled."""
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
-
-        document = connect(find(stack)).token_office().revoke(token_id, tenant)
+        document = operator_of(stack).token_office().revoke(token_id, tenant)
         summary = f"{document['id']} of {document['tenant_id']} is revoked; it has spent {document['spent_usd']} USD."
         out.answer(document, lambda console: console.print(summary, markup=False))

@@ -8,11 +8,10 @@ import typer
 
 from turnkeeper_local.cli.options import AgentName, Json, Stack
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operator_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from turnkeeper_local.cli.operator import Operator
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,7 +41,7 @@ def set_(
     """Let a version take a share of users; in force within seconds, at the next turn of each session."""
     with Output(json) as out:
         chosen = tuple(part.strip() for part in (tenants or "").split(",") if part.strip())
-        document = _operator(stack).set_rollout(
+        document = operator_of(stack).set_rollout(
             agent, share_percent=share, candidate=version, stable=stable, tenants=chosen, shadow=shadow
         )
         out.answer(document, lambda console: _tell(console, document))
@@ -56,7 +55,7 @@ def show(
 ) -> None:
     """Show what is being rolled out, how both versions do, and which versions there are."""
     with Output(json) as out:
-        documents = _operator(stack).rollouts(agent)
+        documents = operator_of(stack).rollouts(agent)
 
         def for_people(console: Console) -> None:
             for document in documents:
@@ -69,7 +68,7 @@ def show(
 def promote(agent: AgentName, stack: Stack = None, json: Json = False) -> None:
     """The candidate for everybody."""
     with Output(json) as out:
-        document = _operator(stack).end_rollout(agent, promoted=True)
+        document = operator_of(stack).end_rollout(agent, promoted=True)
         out.answer(document, lambda console: _tell(console, document))
 
 
@@ -82,15 +81,8 @@ def abort(
 ) -> None:
     """The stable version for everybody, also while the candidate is what is deployed."""
     with Output(json) as out:
-        document = _operator(stack).end_rollout(agent, promoted=False, reason=reason)
+        document = operator_of(stack).end_rollout(agent, promoted=False, reason=reason)
         out.answer(document, lambda console: _tell(console, document))
-
-
-def _operator(stack: str | None) -> Operator:
-    from turnkeeper_local.cli.operator import connect
-    from turnkeeper_local.cli.place import find
-
-    return connect(find(stack))
 
 
 def _tell(console: Console, document: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Role, SessionId, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import api_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,11 +34,9 @@ def watch(
 ) -> None:
     """Follow a transcript live, from its beginning, until the session rests. With --json, one event a line."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
         from turnkeeper_local.cli.conversation import follow
-        from turnkeeper_local.cli.place import find
 
-        follow(out, connect(find(stack), tenant=tenant, user=user, role=role), session, after=after)
+        follow(out, api_of(stack, tenant, user, role), session, after=after)
 
 
 def list_sessions(
@@ -58,10 +57,7 @@ def list_sessions(
 ) -> None:
     """List sessions, newest first: one's own, or for admins the whole tenant's."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        api = api_of(stack, tenant, user, role)
         page = api.sessions(status=status, limit=limit, cursor=cursor, scored_below=scored_below)
 
         def for_people(console: Console) -> None:
@@ -84,10 +80,7 @@ def show(
 ) -> None:
     """Show a session: transcript, tools, cost, scores."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        api = api_of(stack, tenant, user, role)
         head = api.session(session)
         events = api.all_events(session)
 
@@ -118,10 +111,7 @@ def explain(
 ) -> None:
     """Tell what happened in a session, why it ended, and what can be done now."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        document = connect(find(stack), tenant=tenant, user=user, role=role).explain(session, turn)
+        document = api_of(stack, tenant, user, role).explain(session, turn)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.story import show_story
@@ -141,10 +131,7 @@ def cancel(
 ) -> None:
     """Cancel a session: one that runs stops at the next safe point. Nothing more can be said in it."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        document = connect(find(stack), tenant=tenant, user=user, role=role).cancel(session)
+        document = api_of(stack, tenant, user, role).cancel(session)
         what = "cancelled" if document["status"] == "cancelled" else "will stop at the next safe point"
         out.answer(document, lambda console: console.print(f"{session} {what}", markup=False))
 
@@ -160,10 +147,7 @@ def erase(
 ) -> None:
     """Erase what was said in a session, for good. What it cost and who did what stays."""
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        api = api_of(stack, tenant, user, role)
         if not (yes or json or _confirmed(session)):
             out.note("nothing was erased")
             out.fail()

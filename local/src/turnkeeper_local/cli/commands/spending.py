@@ -11,6 +11,7 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Role, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import api_of, operator_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +49,7 @@ def spend(
     if context.invoked_subcommand is not None:
         return
     with Output(json) as out:
-        from turnkeeper_local.cli.api import connect
-        from turnkeeper_local.cli.place import find
-
-        spent = connect(find(stack), tenant=tenant, user=user, role=role).spend(session)
+        spent = api_of(stack, tenant, user, role).spend(session)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.tables import spend_table
@@ -82,14 +80,12 @@ def report(
     days: this month so far.
     """
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
         from turnkeeper_local.cli.spending import csv_of, report_document, report_table, verdict
 
         if csv and json:
             raise _usage("--csv and --json are two ways to answer: take one")
         span = _span(first, last)
-        found = connect(find(stack)).spend_report(tenant, by, *span)
+        found = operator_of(stack).spend_report(tenant, by, *span)
         document = report_document(found)
         if csv:
             typer.echo(csv_of(document), nl=False)
@@ -124,8 +120,6 @@ def reconcile(
     they do not, 2 where the report cannot be read. Calls in doubt are listed with their request ids.
     """
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
         from turnkeeper_local.cli.spending import reconciliation_document, reconciliation_table
 
         if bool(file) == (admin_key_env is not None):
@@ -136,7 +130,7 @@ def reconcile(
         else:
             assert admin_key_env is not None
             report = _of_api(admin_key_env, since, until, workspace, admin_url)
-        document = reconciliation_document(connect(find(stack)).reconcile(report), report)
+        document = reconciliation_document(operator_of(stack).reconcile(report), report)
         out.answer(document, lambda console: console.print(reconciliation_table(document)))
         if not document["agrees"]:
             out.fail()

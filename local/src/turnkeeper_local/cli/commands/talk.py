@@ -9,6 +9,7 @@ import typer
 
 from turnkeeper_local.cli.options import AgentName, Json, Role, SessionId, Stack, Tenant, User, Wait
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import api_of
 
 
 def register(app: typer.Typer) -> None:
@@ -60,12 +61,10 @@ def run(
     with Output(json) as out:
         import sys
 
-        from turnkeeper_local.cli.api import connect
         from turnkeeper_local.cli.conversation import one_turn, session_of
-        from turnkeeper_local.cli.place import find
 
         words = sys.stdin.read() if text == "-" else text
-        api = connect(find(stack), tenant=tenant, user=user, role=role)
+        api = api_of(stack, tenant, user, role)
         if session:
             session_of(api, session, agent)
         more = {"placement": placement} if placement else {}

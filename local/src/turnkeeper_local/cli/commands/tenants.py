@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from turnkeeper_local.cli.options import Json, Stack, TenantId
 from turnkeeper_local.cli.output import Output
-
-if TYPE_CHECKING:
-    from turnkeeper_local.cli.operator import Operator
+from turnkeeper_local.cli.reached import operator_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,7 +50,7 @@ def set_(
             raise UsageError(str(error), code="usage") from error
         if not (caps or from_plan or any(option is not None for option in (plan, shards, timezone))):
             raise UsageError("nothing to set: --plan, --cap, --shards or --timezone", code="usage")
-        document = _operator(stack).set_tenant(
+        document = operator_of(stack).set_tenant(
             tenant, plan=plan, caps=caps, from_plan=from_plan, shards=shards, timezone=timezone
         )
         _answer(out, document)
@@ -62,21 +60,21 @@ def set_(
 def show(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
     """Show a tenant's plan and the caps in force."""
     with Output(json) as out:
-        _answer(out, _operator(stack).tenant(tenant))
+        _answer(out, operator_of(stack).tenant(tenant))
 
 
 @app.command()
 def pause(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
     """The kill switch: no session of this tenant makes another model call."""
     with Output(json) as out:
-        _answer(out, _operator(stack).set_tenant(tenant, paused=True))
+        _answer(out, operator_of(stack).set_tenant(tenant, paused=True))
 
 
 @app.command()
 def unpause(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
     """Let a paused tenant's sessions run again; those that were stopped can be resumed."""
     with Output(json) as out:
-        _answer(out, _operator(stack).set_tenant(tenant, paused=False))
+        _answer(out, operator_of(stack).set_tenant(tenant, paused=False))
 
 
 @app.command()
@@ -84,16 +82,9 @@ def index(tenant: TenantId, stack: Stack = None, json: Json = False) -> None:
     """Once after an upgrade from 0.1, when none of its processes runs any more: put the tenant's old sessions into the
     index by status, so that lists need not look through them."""
     with Output(json) as out:
-        taken = _operator(stack).index_tenant(tenant)
+        taken = operator_of(stack).index_tenant(tenant)
         summary = f"{taken['sessions']} sessions of 0.1 were put into the index."
         out.answer(taken, lambda console: console.print(summary))
-
-
-def _operator(stack: str | None) -> Operator:
-    from turnkeeper_local.cli.operator import connect
-    from turnkeeper_local.cli.place import find
-
-    return connect(find(stack))
 
 
 def _answer(out: Output, document: dict[str, Any]) -> None:

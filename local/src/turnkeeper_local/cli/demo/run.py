@@ -25,7 +25,7 @@ from turnkeeper_local.cli.output import Output, explain
 from turnkeeper_local.cli.place import Place, find, local_json
 from turnkeeper_local.cli.text import plain
 from turnkeeper_local.kit import Home, KitSettings, down, up
-from turnkeeper_local.kit.worker import agent_sdk
+from turnkeeper_project import Project
 
 Document = dict[str, Any]
 
@@ -42,7 +42,7 @@ def run(out: Output, *, keep: bool = False) -> None:
             place = find(None)
             up_seconds = time.monotonic() - began
             _tell(out, f"Up after {up_seconds:.0f} s: {place.api_url}")
-            parts, stage = _play(out, place, script, has_sdk=agent_sdk(settings) is not None)
+            parts, stage = _play(out, place, script, has_sdk=Project(settings.project).agent_sdk is not None)
             failed = any(part.failure or not part.checks for part in parts)
             _answer(out, parts, stage, began=began, up_seconds=up_seconds)
         finally:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from turnkeeper.core.money import format_usd
+from turnkeeper_local.cli.tables import add_row, table_of
 from turnkeeper_local.cli.text import age, clock, plain, short, usd
 from turnkeeper_local.cli.top.snapshot import WINDOW_SECONDS, Snapshot
 
@@ -46,17 +46,15 @@ def _lines(snapshot: Snapshot) -> Iterator[Text]:
 
 
 def _table(snapshot: Snapshot) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for name in ("session", "tenant", "user", "agent", "turn", "step", "for", "cost", "runner", "doing", "since"):
-        right = name in {"turn", "step", "for", "cost", "since"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=right or name == "session")
+    columns = ("session", "tenant", "user", "agent", "turn", "step", "for", "cost", "runner", "doing", "since")
+    table = table_of(*columns, right=("turn", "step", "for", "cost", "since"))
     for row in snapshot.sessions:
         cells = (
-            *(row.session_id, row.tenant_id, row.user_id, row.agent, str(row.turn), str(row.step)),
+            *(row.session_id, row.tenant_id, row.user_id, row.agent, row.turn, row.step),
             *(_for(row.since, snapshot.at), usd(format_usd(row.cost_nanousd)), row.runner or "-"),
             *(short(row.doing, _DOING_WIDTH), _for(row.doing_since, snapshot.at)),
         )
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+        add_row(table, cells)
     return table
 
 
