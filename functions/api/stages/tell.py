@@ -220,7 +220,7 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
     turn, steps, usage, cost, in_doubt = 0, 0, Usage(), 0, 0
     answer, ended, last_seq = None, None, 0
     for entry in entries:
-        if entry.type == "user" and not entry.by_kit:
+        if entry.by_user:
             turn += 1
             if turn > number:
                 break

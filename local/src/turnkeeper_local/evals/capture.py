@@ -95,7 +95,7 @@ def capture(
         **({"tenant": head.tenant_id} if keep_tenant else {}),
         "live": False,
         "summarize": False,
-        "turns": [_turn(entry) for entry in entries if entry.type == "user" and not entry.by_kit],
+        "turns": [_turn(entry) for entry in entries if entry.by_user],
         "tools": {},
         "model": [_answer(entry) for entry in entries if entry.type == "assistant"],
     }
@@ -132,7 +132,7 @@ def _entries(entries: Sequence[Entry], turn: int | None) -> list[Entry]:
     kept = [entry for entry in entries if entry.seq not in gone]
     if turn is None:
         return kept
-    began = [entry.seq for entry in kept if entry.type == "user" and not entry.by_kit]
+    began = [entry.seq for entry in kept if entry.by_user]
     if not 1 <= turn <= len(began):
         raise ValueError(f"there is no turn {turn}: the session has {len(began)}")
     end = began[turn] if turn < len(began) else kept[-1].seq + 1

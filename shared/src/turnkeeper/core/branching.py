@@ -33,7 +33,7 @@ def withdrawal(entries: Sequence[Entry], to_seq: int) -> tuple[LeftOut, ...]:
 def before_turns(entries: Sequence[Entry], turns: int) -> int:
     """The last entry before the latest so many turns; 0 where there are no more than these."""
     sent = _sent(entries)
-    inputs = [entry.seq for entry in entries if entry.type == "user" and not entry.by_kit and entry.seq in sent]
+    inputs = [entry.seq for entry in entries if entry.by_user and entry.seq in sent]
     return inputs[-turns] - 1 if turns <= len(inputs) else 0
 
 

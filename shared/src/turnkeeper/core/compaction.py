@@ -105,11 +105,6 @@ class Passage:
     def tokens(self) -> int:
         return sum(tokens_of(block) for _, block in self.blocks)
 
-    @property
-    def is_spoken(self) -> bool:
-        """The user's own words."""
-        return self.entry.type == "user" and not self.entry.by_kit
-
 
 def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refused: bool) -> Compaction | None:
     """What to leave out now; ``None`` where there is room, or nothing that could be left out.
@@ -188,8 +183,8 @@ def _clear(passages: Sequence[Passage], keep: int) -> Compaction | None:
 def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int, room: Room) -> Compaction | None:
     """Without the older part, but for the user's own words."""
     older = passages[: _boundary(passages, keep)]
-    spoken = [passage for passage in older if passage.is_spoken]
-    others = [passage for passage in older if not passage.is_spoken]
+    spoken = [passage for passage in older if passage.entry.by_user]
+    others = [passage for passage in older if not passage.entry.by_user]
     words = _Words(room.for_the_user)
     # What the user wants is in the first words, and what is wanted now in the latest.
     words.take_again(*_first_words(entries, passages))
@@ -206,7 +201,7 @@ def _summarize(entries: Sequence[Entry], passages: Sequence[Passage], keep: int,
 
 def _first_words(entries: Sequence[Entry], passages: Sequence[Passage]) -> tuple[Sequence[Block], list[LeftOut]]:
     """The user's first words, and which of them are sent as a beginning only: the latest mark of each says how much."""
-    first = next((entry for entry in entries if entry.type == "user" and not entry.by_kit), None)
+    first = next((entry for entry in entries if entry.by_user), None)
     if first is None:
         return (), []
     whole = {place for passage in passages for place, _ in passage.blocks}
@@ -219,7 +214,7 @@ def _first_words(entries: Sequence[Entry], passages: Sequence[Passage]) -> tuple
 def _shortened_before(entries: Sequence[Entry], sent: set[int]) -> list[int]:
     """Words of the user's of which only a beginning was sent: the summary before has them, and they would add up. The
     first ones stay: they say what it is all about."""
-    said = [entry.seq for entry in entries if entry.type == "user" and not entry.by_kit]
+    said = [entry.seq for entry in entries if entry.by_user]
     marks = [mark for entry in entries if entry.type == "compaction" for mark in entry.left_out]
     whole = {mark.seq for mark in marks if mark.index is None}
     parts = {mark.seq for mark in marks if mark.index is not None}

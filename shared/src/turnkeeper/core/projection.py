@@ -156,7 +156,7 @@ def _refused(entries: Sequence[Entry]) -> set[int]:
     turn: list[int] = []
     refused = False
     for entry in entries:
-        if entry.type == "user" and not entry.by_kit:
+        if entry.by_user:
             withdrawn |= set(turn) if refused else set()
             turn, refused = [], False
         turn.append(entry.seq)

@@ -389,6 +389,11 @@ class Entry:
     #: Never written: the content is gone from the store, and this stands in its place.
     lost: bool = False
 
+    @property
+    def by_user(self) -> bool:
+        """The user's own words, with which a turn begins. An erased entry of the kit's looks like one."""
+        return self.type == "user" and not self.by_kit
+
 
 class ToolDefinition(Frozen):
     """A tool as the model is shown it, with what the kit must know to treat its calls. ``input_schema`` is ``None``

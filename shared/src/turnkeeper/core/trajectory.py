@@ -106,7 +106,7 @@ def trajectory_of(
     """The session, or its latest turn with the inputs of all turns before, as far as these entries tell of it."""
     since = head.turn.seq if turn_only else 0
     steps = [entry for entry in entries if entry.type == "assistant" and entry.seq >= since]
-    inputs = [entry for entry in entries if entry.type == "user" and not entry.by_kit]
+    inputs = [entry for entry in entries if entry.by_user]
     answers = dict(_answers(entries))
     tools = {definition.name: definition for definition in spec.tools} if spec is not None else {}
     return Trajectory(

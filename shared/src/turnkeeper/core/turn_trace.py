@@ -197,9 +197,7 @@ class _Maker:
             names.COMPANION_OF: f"{about.session_id}/{about.turn}" if about is not None else None,
         }
         if (shows := self.rested.shows) is not None:
-            said = [
-                block for entry in self.entries if entry.type == "user" and not entry.by_kit for block in entry.content
-            ]
+            said = [block for entry in self.entries if entry.by_user for block in entry.content]
             answers = [entry.content for entry in self.entries if entry.type == "assistant"]
             attributes[names.INPUT_MESSAGES] = shows.messages("user", said) if said else None
             attributes[names.OUTPUT_MESSAGES] = shows.messages("assistant", answers[-1]) if answers else None

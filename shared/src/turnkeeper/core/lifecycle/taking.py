@@ -173,7 +173,7 @@ def fork(
         head: the new session as it would begin without the copy. Of its tools it keeps those that the other one has.
     """
     at_seq = copies[-1].seq if copies else 0
-    turns = sum(entry.type == "user" and not entry.by_kit for entry in copies)
+    turns = sum(entry.by_user for entry in copies)
     base = replace(
         head,
         status="idle",

@@ -28,7 +28,7 @@ def stood_out(facts: Facts, turn: int | None) -> str:
     number = 0
     happened: dict[str, Counter[str]] = {what: Counter() for what in _STANDS_OUT}
     for entry in facts.entries:
-        number += entry.type == "user" and not entry.by_kit
+        number += entry.by_user
         if entry.seq < facts.first_seq or turn not in (None, facts.turn_of(number)):
             continue
         for outcome in entry.outcomes:

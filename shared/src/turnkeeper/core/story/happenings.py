@@ -51,7 +51,7 @@ class Happenings:
     def lines(self) -> Iterator[tuple[int, Line]]:
         """Each with the turn that it is part of."""
         for entry in self.facts.entries:
-            if entry.type == "user" and not entry.by_kit:
+            if entry.by_user:
                 self._turn += 1
                 self._made.clear()
             self.facts = self._read if self._shown is None or entry.seq in self._shown else self._unread

@@ -62,7 +62,7 @@ def _companion(facts: Facts) -> list[Line]:
 
 def _starts(facts: Facts) -> list[str]:
     """When each turn began."""
-    return [moment(entry.at) for entry in facts.entries if entry.type == "user" and not entry.by_kit]
+    return [moment(entry.at) for entry in facts.entries if entry.by_user]
 
 
 def _turn_at(facts: Facts, starts: Sequence[str], at: str) -> int:
@@ -74,7 +74,7 @@ def _end(facts: Facts, turn: int) -> tuple[Status, Stop | None]:
     """How an earlier turn ended."""
     number, found = 0, None
     for entry in facts.entries:
-        number += entry.type == "user" and not entry.by_kit
+        number += entry.by_user
         if number == turn and entry.type == "status" and entry.status is not None:
             found = entry
     return (found.status, found.stop) if found is not None and found.status is not None else ("idle", None)
