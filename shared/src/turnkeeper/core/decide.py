@@ -97,18 +97,26 @@ def _limit_trip(head: Head, elapsed_seconds: float) -> Finish | None:
     if (
         head.turn.iterations >= head.limits.max_iterations and not head.turn.attempts
     ):  # A further attempt is the same iteration.
-        detail = {
-            "iterations": head.turn.iterations,
-            "max_iterations": head.limits.max_iterations,
-            "hint": "Raise max_iterations to resume.",
-        }
-        if head.done == "end_task":
-            return Finish(Stop(reason="no_done_signal", detail=detail))
-        return Finish(Stop(reason="iteration_limit", detail=detail))
+        return Finish(iterations_up(head))
     if elapsed_seconds > head.limits.max_seconds:
-        detail = {"elapsed_seconds": int(elapsed_seconds), "max_seconds": head.limits.max_seconds}
-        return Finish(Stop(reason="deadline", detail=detail))
+        return Finish(time_up(head, elapsed_seconds))
     return None
+
+
+def iterations_up(head: Head) -> Stop:
+    """The turn has made as many model calls as it may."""
+    detail = {
+        "iterations": head.turn.iterations,
+        "max_iterations": head.limits.max_iterations,
+        "hint": "Raise max_iterations to resume.",
+    }
+    return Stop(reason="no_done_signal" if head.done == "end_task" else "iteration_limit", detail=detail)
+
+
+def time_up(head: Head, elapsed_seconds: float) -> Stop:
+    """The turn has taken as long as it may."""
+    detail = {"elapsed_seconds": int(elapsed_seconds), "max_seconds": head.limits.max_seconds}
+    return Stop(reason="deadline", detail=detail)
 
 
 def step_estimate_seconds(step_millis: Sequence[int], turn_seconds: float) -> float:

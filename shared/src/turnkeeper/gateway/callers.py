@@ -14,10 +14,10 @@ from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, Tur
 from turnkeeper.core.ledger import Payer
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.session import Head
-from turnkeeper.ports import AnyOf, Check, Clock, Cond
-from turnkeeper.runtime.store import keys
+from turnkeeper.ports import AnyOf, Clock, Cond
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
 from turnkeeper.runtime.store.purses import Purse
+from turnkeeper.runtime.store.sessions import held
 
 #: A token is read again after this long; that it was revoked holds at once, by the condition of each reservation.
 _REMEMBERED_SECONDS = 30.0
@@ -56,7 +56,7 @@ class Lease:
         self.purse = Purse(
             Payer(head.tenant_id, head.user_id, head.agent, head.session_id),
             parse_usd(own) if own is not None else None,
-            (_still_holds(head),),
+            (held(head, _NOT_CANCELLED),),
         )
         #: What stopped its latest call, if anything of the gateway's own did.
         self.refusal: TurnkeeperError | None = None
@@ -100,16 +100,8 @@ def _is_final(refusal: TurnkeeperError | None) -> bool:
     return isinstance(refusal, TenantPaused) or (isinstance(refusal, CostCapExceeded) and not refusal.contended)
 
 
-def _still_holds(head: Head) -> Check:
-    """This runner has the session, and nobody asked it to stop."""
-    return Check(
-        keys.head_key(head.tenant_id, head.session_id),
-        (
-            Cond("lease_owner", "=", head.lease.owner),
-            Cond("fencing_token", "=", head.lease.fencing_token),
-            AnyOf((Cond("cancel_requested", "absent"), Cond("cancel_requested", "=", False))),
-        ),
-    )
+#: Nobody asked the session's runner to stop.
+_NOT_CANCELLED = AnyOf((Cond("cancel_requested", "absent"), Cond("cancel_requested", "=", False)))
 
 
 class Callers:

@@ -33,6 +33,7 @@ from turnkeeper.gateway.callers import Caller
 from turnkeeper.gateway.reading import Meter
 from turnkeeper.ports import Clock, Model, ModelRequest, Prices, Rates, Redacts, StoreBusy
 from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS
+from turnkeeper.runtime.requests import with_room
 from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall, Purses
 from turnkeeper.runtime.store.tenants import Tenants
@@ -203,13 +204,12 @@ class Till:
             if asked.changes:
                 return otherwise
             try:
-                counted = self.model.count_tokens(_counted(asked))
+                return with_room(self.model.count_tokens(_counted(asked)))
             except Uncountable:
                 return otherwise
             except ProviderError as error:
                 logger.info("tokens could not be counted: %s", error)
                 return otherwise
-            return counted + counted // 50 + 64
 
         return count
 

@@ -142,9 +142,8 @@ class ModelStep:
         return Want(rates, bound, wanted, count)
 
     def counted(self, request: ModelRequest) -> int:
-        """The provider's count, with a little room for what it adds by itself."""
-        counted = self.model.count_tokens(request)
-        return counted + counted // 50 + 64
+        """The provider's count, as far as it can be believed."""
+        return requests.with_room(self.model.count_tokens(request))
 
     def _remote_schemas(self) -> Mapping[str, Mapping[str, Any]]:
         """Schemas of tools that live elsewhere. One that cannot be had now, or that the API would refuse the whole

@@ -127,6 +127,11 @@ def estimate_of(*parts: Sequence[Block]) -> int:
     return sum(tokens_of(block) for blocks in parts for block in blocks)
 
 
+def with_room(counted: int) -> int:
+    """The provider's count, with a little room for what it adds by itself."""
+    return counted + counted // 50 + 64
+
+
 def bound_of(parts: Sequence[Any], known: int) -> int | None:
     """Tokens of these parts at most, and what is known of the rest; ``None`` where the provider has to be asked."""
     return None if _must_be_counted(parts) else known + bytes_of(*parts) + IMAGE_TOKENS * _images(parts)

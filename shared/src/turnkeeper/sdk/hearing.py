@@ -161,14 +161,7 @@ class Hearing:
     def _limit(self) -> None:
         head = self.desk.sheet.head
         if head.turn.iterations >= head.limits.max_iterations:
-            self.desk.stop(self._iteration_limit())
-
-    def _iteration_limit(self) -> Stop:
-        head = self.desk.sheet.head
-        most = head.limits.max_iterations
-        hint = "Raise max_iterations to resume."
-        detail = {"iterations": head.turn.iterations, "max_iterations": most, "hint": hint}
-        return Stop(reason="iteration_limit", detail=detail)
+            self.desk.stop(decide.iterations_up(head))
 
     def _count_below(self, message_id: str | None) -> None:
         """A model call of a subagent is one of the turn as well."""
@@ -249,7 +242,7 @@ class Hearing:
 
     def _failed(self, message: Any) -> Stop:
         if message.subtype == "error_max_turns":
-            return self._iteration_limit()
+            return decide.iterations_up(self.desk.sheet.head)
         text = message.result or "; ".join(message.errors or ()) or message.subtype
         detail = {"status_code": message.api_error_status, "error": self.desk.turn.redactor.redact_text(text)[:500]}
         if message.api_error_status is not None or message.subtype == "success":

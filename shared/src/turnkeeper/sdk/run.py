@@ -13,14 +13,16 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+from turnkeeper.core import decide
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import elsewhere
 from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.transcript import GO_ON, UNKNOWN_OUTCOME, Block, all_text_of, answer, last_message, text_block
-from turnkeeper.ports import AnyOf, Check, Cond
+from turnkeeper.ports import AnyOf, Cond
 from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.sessions import held
 from turnkeeper.runtime.toolbox import Answer, early_answer
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.sdk.declaration import SdkAgent
@@ -44,6 +46,8 @@ _GIVE_UP_SECONDS = 15.0
 #: At the end of a turn, calls in flight are waited for this long: what is settled later is counted by the next turn.
 _SETTLE_SECONDS = 5.0
 _INTERRUPTED = "The run was interrupted and goes on here. Of the calls that were open then:"
+#: The session has not been ended meanwhile.
+_GOES_ON = AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))
 _SILENT = Stop(reason="internal_error", detail={"hint": "The program ended without a word."})
 
 
@@ -62,7 +66,7 @@ class SdkRun:
             means.blobs,
             head.tenant_id,
             head.session_id,
-            checks=(_still_ours(turn.sheet.stored),),
+            checks=(held(turn.sheet.stored, _GOES_ON),),
             project="program",
         )
         self.desk = Desk(means, turn, log, token=means.calls.lease_token(turn.sheet.stored))
@@ -261,16 +265,15 @@ class SdkRun:
     def _look(self) -> None:
         """Whether the turn is to end, for a reason that the program does not know of."""
         desk, turn = self.desk, self.desk.turn
-        limits, elapsed = desk.sheet.head.limits, desk.sheet.elapsed_seconds()
+        head, elapsed = desk.sheet.head, desk.sheet.elapsed_seconds()
         if turn.lease.lost:
-            desk.fail(LeaseLost("the lease ended", session_id=desk.sheet.head.session_id))
+            desk.fail(LeaseLost("the lease ended", session_id=head.session_id))
         elif turn.lease.cancelled:
             desk.stop(Stop(reason="cancelled"))
         elif turn.allowance.expired():
             desk.end = desk.end or End(hands_off=True)
-        elif elapsed > limits.max_seconds:
-            detail = {"elapsed_seconds": int(elapsed), "max_seconds": limits.max_seconds}
-            desk.stop(Stop(reason="deadline", detail=detail))
+        elif elapsed > head.limits.max_seconds:
+            desk.stop(decide.time_up(head, elapsed))
         else:
             self._heed()
 
@@ -296,15 +299,3 @@ class SdkRun:
         assert end.refused is not None
         # Where it is told to stop meanwhile, the kit's own loop would look again; this runner is done.
         return turn.refused(end.refused) or turn.hand_off()
-
-
-def _still_ours(head: Head) -> Check:
-    """This runner has the session."""
-    return Check(
-        keys.head_key(head.tenant_id, head.session_id),
-        (
-            Cond("lease_owner", "=", head.lease.owner),
-            Cond("fencing_token", "=", head.lease.fencing_token),
-            AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued"))),
-        ),
-    )

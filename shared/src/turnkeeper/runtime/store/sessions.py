@@ -203,7 +203,7 @@ class Sessions(Records):
         if after == head:
             return
         try:
-            self._table.update(head_update(head, after, _fence(head)))
+            self._table.update(head_update(head, after, fence(head)))
         except ConditionFailed as failed:
             raise LeaseLost("another runner took the session", session_id=head.session_id) from failed
 
@@ -214,7 +214,7 @@ class Sessions(Records):
             LeaseLost: another runner took the session; nothing was written.
             CountersRefused: a counter did not admit the reservation; nothing was written.
         """
-        made = self._writer.transaction(before, change, _fence(before))
+        made = self._writer.transaction(before, change, fence(before))
         try:
             self._table.write(made.operations)
         except ConditionFailed as failed:
@@ -298,9 +298,14 @@ def _is_entry(operation: Operation) -> bool:
     return operation.key.sk.startswith("ENTRY#")
 
 
-def _fence(head: Head) -> tuple[Condition, ...]:
+def fence(head: Head) -> tuple[Condition, ...]:
     """The runner that this head was claimed by still has the session."""
     return (Cond("lease_owner", "=", head.lease.owner), Cond("fencing_token", "=", head.lease.fencing_token))
+
+
+def held(head: Head, *further: Condition) -> Check:
+    """The same, and more of the head, for a write of other items than the session's own."""
+    return Check(keys.head_key(head.tenant_id, head.session_id), (*fence(head), *further))
 
 
 def _unclaimed(head: Head) -> tuple[Condition, ...]:
