@@ -8,7 +8,6 @@ from typing import Protocol
 
 from turnkeeper.core.errors import CostCapExceeded, TurnkeeperError
 from turnkeeper.core.lifecycle import elsewhere
-from turnkeeper.core.lifecycle.elsewhere import Tally
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.ports import Blobs, Item, Table
 from turnkeeper.runtime.store.purses import Spent
@@ -95,4 +94,6 @@ class Desk:
 
     def catch_up(self, spent: Spent) -> None:
         """The account is what the ledger says."""
-        self.sheet.head = elsewhere.caught_up(self.sheet.head, Tally(spent.spent_nanousd, spent.in_doubt_nanousd))
+        self.sheet.head = elsewhere.caught_up(
+            self.sheet.head, spent_nanousd=spent.spent_nanousd, in_doubt_nanousd=spent.in_doubt_nanousd
+        )

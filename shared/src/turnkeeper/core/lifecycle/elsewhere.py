@@ -7,7 +7,7 @@ ledger says, whenever something is written, so that every call is counted once h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from turnkeeper.core.lifecycle.change import Change, telling, told, written
@@ -16,20 +16,13 @@ from turnkeeper.core.session import Breakers, Entry, Head
 from turnkeeper.core.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """All that the session's calls have cost so far, by the ledger."""
-
-    spent_nanousd: int
-    in_doubt_nanousd: int
-
-
-def caught_up(head: Head, tally: Tally) -> Head:
-    """The account as the ledger says. What is new in it no entry has told yet. It never goes back: a call may be
-    settled for less than it was doubted for, which the counters see and the entries do not."""
+def caught_up(head: Head, *, spent_nanousd: int, in_doubt_nanousd: int) -> Head:
+    """The account as the ledger says: what all of the session's calls have cost so far. What is new in it no entry has
+    told yet. It never goes back: a call may be settled for less than it was doubted for, which the counters see and the
+    entries do not."""
     account = head.account
-    spent = max(0, tally.spent_nanousd - account.cost_nanousd)
-    doubt = min(spent, max(0, tally.in_doubt_nanousd - account.in_doubt_nanousd))
+    spent = max(0, spent_nanousd - account.cost_nanousd)
+    doubt = min(spent, max(0, in_doubt_nanousd - account.in_doubt_nanousd))
     return replace(
         head,
         account=replace(
