@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from functions.observe.alerting import Alerting
@@ -12,17 +11,8 @@ from functions.observe.records import changed, each
 from functions.observe.spending import Spending
 from functions.observe.tampering import Guard
 from functions.observe.waking import Waking
+from functions.process import kit as _kit
 from turnkeeper.adapters.emf import Emf
-from turnkeeper.adapters.logs import set_up
-from turnkeeper.bootstrap import Kit
-from turnkeeper.settings import Settings
-
-
-@cache
-def _kit() -> Kit:
-    settings = Settings.from_environment()
-    set_up(settings.log_level)
-    return Kit(settings)
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:

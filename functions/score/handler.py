@@ -8,28 +8,19 @@ it writes the table, which the observer must not be able to, since it watches ov
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from functions.observe.records import Changed, changed, each
+from functions.process import kit as _kit
 from turnkeeper.adapters.emf import Emf
-from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import RESTING, Head
 from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.tracing import request_of
-from turnkeeper.settings import Settings
 from turnkeeper.telemetry import fields
 from turnkeeper.telemetry.metrics import Sample, sample
-
-
-@cache
-def _kit() -> Kit:
-    settings = Settings.from_environment()
-    set_up(settings.log_level)
-    return Kit(settings)
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:

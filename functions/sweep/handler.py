@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 
-from turnkeeper.adapters.logs import set_up
+from functions.process import kit as _kit
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +16,6 @@ _MARGIN_SECONDS = 10.0
 #: Where nobody says how long it may take.
 _DEFAULT_SECONDS = 45.0
 _SCORES_EACH_MINUTES = 5
-
-
-@cache
-def _kit() -> Kit:
-    settings = Settings.from_environment()
-    set_up(settings.log_level)
-    return Kit(settings)
 
 
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -7,26 +7,17 @@ what it did not take comes back later, for hours (docs/decisions/0110).
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 
+from functions.process import kit as _kit
 from turnkeeper.adapters.emf import Emf
-from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.runtime.tracing import Tracer
-from turnkeeper.settings import Settings
 from turnkeeper.telemetry import fields
 from turnkeeper.telemetry.metrics import sample
 
 logger = logging.getLogger(__name__)
-
-
-@cache
-def _kit() -> Kit:
-    settings = Settings.from_environment()
-    set_up(settings.log_level)
-    return Kit(settings)
 
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:

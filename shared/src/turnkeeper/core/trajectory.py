@@ -12,7 +12,7 @@ from typing import Any
 from turnkeeper.core.decide import END_TASK
 from turnkeeper.core.session import Entry, Flag, Head, LeftOut, Plan, Spec, Status, Stop, ToolDefinition, ToolOutcome
 from turnkeeper.core.tools import Outcome
-from turnkeeper.core.transcript import Block, all_text_of, text_of, tool_uses
+from turnkeeper.core.transcript import Block, all_text_of, results_of, text_of, tool_uses
 from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.core.usage import Usage
 
@@ -183,6 +183,6 @@ def _call(seq: int, call: Block, answered: tuple[int, ToolOutcome, Block] | None
 def _answers(entries: Iterable[Entry]) -> Iterable[tuple[str, tuple[int, ToolOutcome, Block]]]:
     for entry in entries:
         if entry.type == "tool_results":
-            blocks = [block for block in entry.content if block.get("type") == "tool_result"]
-            for block, outcome in zip(blocks, entry.outcomes, strict=False):
-                yield outcome.tool_use_id, (entry.seq, outcome, block)
+            for outcome, block in results_of(entry):
+                if block is not None:
+                    yield outcome.tool_use_id, (entry.seq, outcome, block)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
@@ -78,6 +79,12 @@ def answer(call: Block, text: str, outcome: Outcome = "error", duration_ms: int 
     """An answer to a call in the kit's own words: denied, failed, not run."""
     content = [text_block(text if text.strip() else "(no words)")]
     return tool_result(call["id"], content, is_error=outcome != "ok"), outcome_of(call, content, outcome, duration_ms)
+
+
+def results_of(entry: Entry) -> Iterator[tuple[ToolOutcome, Block | None]]:
+    """What became of each call that an entry answers, with the result that it has; ``None`` where that was erased."""
+    blocks = [block for block in entry.content if block.get("type") == "tool_result"]
+    yield from zip_longest(entry.outcomes, blocks[: len(entry.outcomes)])
 
 
 def outcome_of(

@@ -22,7 +22,7 @@ from turnkeeper.core.session import RESTING, Entry, Head, ToolOutcome
 from turnkeeper.core.spans import Attribute, Span, SpanEvent, Trace, nanoseconds, within
 from turnkeeper.core.stops import STOPS
 from turnkeeper.core.tracing import caller_of, span_id, tool_context, turn_context
-from turnkeeper.core.transcript import Block
+from turnkeeper.core.transcript import Block, results_of
 from turnkeeper.core.turn_runners import Part, Whereabouts, whereabouts
 from turnkeeper.core.usage import Usage
 
@@ -130,9 +130,8 @@ class _Maker:
                 at = nanoseconds(entry.at)
                 self._add(names.REPAIR, span_id(self.head, "repair", entry.seq), at, at, about)
             if entry.type == "tool_results":
-                blocks = [block for block in entry.content if block.get("type") == "tool_result"]
-                for index, outcome in enumerate(entry.outcomes):
-                    self._tool(entry, outcome, blocks[index] if index < len(blocks) else None)
+                for outcome, block in results_of(entry):
+                    self._tool(entry, outcome, block)
         return Trace(
             trace_id=context.trace_id,
             sampled=context.sampled,

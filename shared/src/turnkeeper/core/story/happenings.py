@@ -13,7 +13,7 @@ from turnkeeper.core.session import RESTING, Entry, Run, RunnerKind, ToolOutcome
 from turnkeeper.core.story.ending import why
 from turnkeeper.core.story.facts import Facts, Line, count, moment, refs, seconds_between, took, usd
 from turnkeeper.core.tracing import turn_context
-from turnkeeper.core.transcript import Block, text_of, tool_uses
+from turnkeeper.core.transcript import Block, results_of, text_of, tool_uses
 from turnkeeper.core.usage import Usage
 
 _RUNNERS: Mapping[RunnerKind, str] = {"lambda": "turn Lambda", "fargate": "worker"}
@@ -176,9 +176,8 @@ class Happenings:
     # ---- tools ----
 
     def _results(self, entry: Entry) -> Iterator[Line]:
-        blocks = [block for block in entry.content if block.get("type") == "tool_result"]
-        for index, outcome in enumerate(entry.outcomes):
-            yield self._tool(entry, outcome, blocks[index] if index < len(blocks) else {})
+        for outcome, block in results_of(entry):
+            yield self._tool(entry, outcome, block or {})
         for block in entry.content:
             if block.get("type") == "text":
                 yield self._line(entry, f"The kit told the model: {self.facts.quoted(block.get('text'))}.")
