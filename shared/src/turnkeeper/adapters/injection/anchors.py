@@ -22,8 +22,9 @@ _re: Final[Any] = importlib.import_module("re._constants")
 _MAX_SPELLINGS: Final = 200
 #: A shorter one stands everywhere. Counted in UTF-8, since two letters of Chinese say as much as a word.
 _MIN_BYTES: Final = 3
+_MIN_BYTES_FIRST: Final = 2
 _MAX_NEEDS: Final = 4
-#: A window of this many places is worth as much as a literal that is a letter longer.
+#: A literal that is a letter longer is worth a window of so many more places.
 _WIDE: Final = 24
 
 _REPEATS: Final = frozenset({_re.MAX_REPEAT, _re.MIN_REPEAT, _re.POSSESSIVE_REPEAT})
@@ -39,7 +40,7 @@ class Need(NamedTuple):
 
 
 class Needs(NamedTuple):
-    #: All of them have to be there. The first says best where a match may begin; none: it may anywhere.
+    #: All of them have to be there. The first says best where a match may begin.
     needs: tuple[Need, ...]
     #: The longest that a match can be; ``None`` where there is no end to it.
     width: int | None
@@ -49,14 +50,19 @@ def needs_of(pattern: str) -> Needs:
     """What every match of the pattern holds."""
     tree = _parser.parse(pattern)
     width = tree.getwidth()[1]
-    bounded = width < _re.MAXREPEAT
-    found = [need for need in _walk(tree, 0, 0) if _rarity(need) >= _MIN_BYTES and need.high < _re.MAXREPEAT]
-    found.sort(key=lambda need: _rarity(need) - (need.high - need.low) // _WIDE, reverse=True)
-    return Needs(tuple(found[:_MAX_NEEDS]), width if bounded else None)
+    found = sorted(_walk(tree, 0, 0), key=_worth, reverse=True)
+    first = next((need for need in found if _rarity(need) >= _MIN_BYTES_FIRST), None)
+    others = [need for need in found if need is not first and _rarity(need) >= _MIN_BYTES]
+    needs = () if first is None else (first, *others[: _MAX_NEEDS - 1])
+    return Needs(needs, width if width < _re.MAXREPEAT else None)
 
 
 def _rarity(need: Need) -> int:
     return min(len(literal.encode()) for literal in need.literals)
+
+
+def _worth(need: Need) -> int:
+    return _rarity(need) - (need.high - need.low) // _WIDE
 
 
 def _walk(nodes: Any, low: int, high: int) -> Iterator[Need]:
@@ -86,7 +92,7 @@ def _inside(op: Any, argument: Any, low: int, high: int) -> Iterator[Need]:
     elif op in _REPEATS and argument[0] >= 1:
         yield from _walk(argument[2], low, high)
     elif op is _re.BRANCH:
-        best = [max(_walk(branch, low, high), key=_rarity, default=None) for branch in argument[1]]
+        best = [max(_walk(branch, low, high), key=_worth, default=None) for branch in argument[1]]
         needs = [need for need in best if need is not None]
         if len(needs) == len(best):
             literals = frozenset[str]().union(*(need.literals for need in needs))

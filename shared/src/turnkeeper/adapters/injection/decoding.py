@@ -10,7 +10,7 @@ import base64
 import binascii
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote
 
@@ -31,10 +31,13 @@ def decoded(text: str) -> Iterator[tuple[str, str]]:
     """The name of each encoding that something readable stands in, and what that is."""
     data = text.encode("utf-8", "surrogatepass")
     later = b"" if text.isascii() else bytes(range(0x80, 0xC0))
-    encodings: tuple[tuple[str, Iterator[str], Callable[[str], bytes]], ...] = (
-        ("base64", _padded(text, data.translate(_BASE64, later), 20, 2), _base64),
-        ("base32", _padded(text, data.translate(_BASE32, later), 32, 6), _base32),
-        ("hex", _pairs(text, data.translate(_HEX, later)), bytes.fromhex),
+    runs = list(_runs(data.translate(_BASE64, later), 20))
+    # The signs of these two are of those of base64, in longer runs.
+    long = any(end - start >= 32 for start, end in runs)
+    encodings: tuple[tuple[str, Iterable[str], Callable[[str], bytes]], ...] = (
+        ("base64", _padded(text, runs, 2), _base64),
+        ("base32", _padded(text, _runs(data.translate(_BASE32, later), 32), 6) if long else (), _base32),
+        ("hex", _pairs(text, _runs(data.translate(_HEX, later), 32)) if long else (), bytes.fromhex),
         ("binary", _bits(text, data.translate(_ZEROS, later)), _from_bits),
         ("escapes", _escapes(text), lambda s: s.encode("ascii").decode("unicode_escape").encode("utf-8", "replace")),
         ("percent encoding", _percents(text), lambda s: unquote(s).encode("utf-8", "replace")),
@@ -72,8 +75,8 @@ def _runs(signs: bytes, least: int) -> Iterator[tuple[int, int]]:
         start = signs.find(shortest, end)
 
 
-def _padded(text: str, signs: bytes, least: int, padding: int) -> Iterator[str]:
-    for start, end in _runs(signs, least):
+def _padded(text: str, runs: Iterable[tuple[int, int]], padding: int) -> Iterator[str]:
+    for start, end in runs:
         if end - start > _MAX_RUN:
             yield text[start : start + _MAX_RUN]
         else:
@@ -81,8 +84,8 @@ def _padded(text: str, signs: bytes, least: int, padding: int) -> Iterator[str]:
             yield text[start : end + len(behind) - len(behind.lstrip("="))]
 
 
-def _pairs(text: str, signs: bytes) -> Iterator[str]:
-    for start, end in _runs(signs, 32):
+def _pairs(text: str, runs: Iterable[tuple[int, int]]) -> Iterator[str]:
+    for start, end in runs:
         if (end - start) % 2 == 0 and end - start <= _MAX_RUN:
             yield text[start:end]
 

@@ -67,12 +67,14 @@ def _score(view: View) -> tuple[int, dict[str, int]]:
     """The best neighbourhood's score, and its topics with their weights."""
     # A whole text read backwards or letter-shifted is nearly always noise: only the plainest signs count there.
     rules, matcher = (_STRONG, _STRONG_RULE) if view.disguise in _SPECULATIVE else (RULES, _ANY_RULE)
-    found = [(rules[match.group], match.start, match.end) for match in matcher.find(view.text, most=_MAX_HITS_PER_RULE)]
+    text = view.text
+    found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE))
     if not found or not view.holds():
         return 0, {}
-    about = ABOUT.search(view.text) is not None
+    about = ABOUT.search(text) is not None
     hits = sorted(
-        _Hit(start, rule.topic, _weight(rule.weight, view.text, start, end, about)) for rule, start, end in found
+        _Hit(start, rules[group].topic, _weight(rules[group].weight, text, start, end, about))
+        for group, start, end in found
     )
     best: tuple[int, dict[str, int]] = (0, {})
     for first, hit in enumerate(hits):

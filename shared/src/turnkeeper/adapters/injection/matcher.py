@@ -24,7 +24,7 @@ from turnkeeper.adapters.injection.anchors import Need, Needs, needs_of
 _BEYOND: Final = 64
 #: Places next to each other up to this many are tried one by one; of more, the pattern's own search is faster.
 _FEW: Final = 12
-_BLANKS = re.compile(r"[ \n]{2,}")
+_LINE_ENDS = re.compile(r"\n[ \n]*")
 
 
 class Pattern:
@@ -33,6 +33,8 @@ class Pattern:
     def __init__(self, source: str) -> None:
         self.source = source
         self.needs: Needs = needs_of(source)
+        if not self.needs.needs:
+            raise ValueError(f"a pattern that no word has to stand for would be run over every text: {source}")
 
     @functools.cached_property
     def compiled(self) -> re.Pattern[str]:
@@ -72,18 +74,18 @@ class Matcher:
         )
         self._automaton = AhoCorasick(of, store_patterns=False)
 
-    def find(self, text: str, *, most: int) -> Iterator[Found]:
-        """The matches of each group in their order, the first ``most`` of each."""
-        tries = self.tries(text)
+    def find(self, text: str, words: str, *, most: int) -> Iterator[Found]:
+        """The matches of each group in their order, the first ``most`` of each. ``words`` are those of the text
+        (:func:`words_of`)."""
+        tries = self.tries(text, words)
         for group, patterns in enumerate(self._groups):
             streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns if pattern in tries]
             for start, end in _in_turn(streams, most) if streams else ():
                 yield Found(group, start, end)
 
-    def tries(self, text: str) -> dict[Pattern, list[tuple[int, int]]]:
+    def tries(self, text: str, words: str) -> dict[Pattern, list[tuple[int, int]]]:
         """The places at which each pattern is tried, first and last, in order; patterns that cannot match are left out."""
-        scanned = _scanned(text)
-        hits = self._automaton.find_matches_as_indexes(scanned, overlapping=True)
+        hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
         present = 0
         for literal in {hit[0] for hit in hits}:
             present |= self._bits[literal]
@@ -96,18 +98,16 @@ class Matcher:
             for number in self._met[literal]:
                 if number in wanted:
                     places[number].append(start)
-        moved = _moved(text) if len(scanned) != len(text) else None
+        moved = _moved(text) if len(words) != len(text) else None
         for starts in places.values():
             starts.sort()
             if moved:
                 starts[:] = [start + moved[1][bisect_right(moved[0], start)] for start in starts]
-        tries = {pattern: self._windows(pattern.needs, places, len(text)) for pattern in live}
+        tries = {pattern: self._windows(pattern.needs.needs, places) for pattern in live}
         return {pattern: windows for pattern, windows in tries.items() if windows}
 
-    def _windows(self, asked: Needs, places: dict[int, list[int]], size: int) -> list[tuple[int, int]]:
-        if not asked.needs:
-            return [(0, size)]
-        first, *others = asked.needs
+    def _windows(self, needs: Sequence[Need], places: dict[int, list[int]]) -> list[tuple[int, int]]:
+        first, *others = needs
         windows: list[tuple[int, int]] = []
         for place in places[self._numbers[first]]:
             low, high = max(0, place - first.high), place - first.low
@@ -166,21 +166,25 @@ def _any(places: list[int], low: int, high: int) -> bool:
     return at < len(places) and places[at] <= high
 
 
-def _scanned(text: str) -> str:
-    """The text as literals are looked for in it: a line end is a blank, several blanks are one."""
+def words_of(text: str) -> str:
+    """A text as literals are looked for in it: a line end is a blank, several blanks are one. Of a folded text, in which no
+    two blanks stand together without a line end."""
     if "\n" in text:
         text = text.replace("\n", " ")
-    while "  " in text:
-        text = text.replace("  ", " ")
+        while "  " in text:
+            text = text.replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _moved(text: str) -> tuple[list[int], list[int]]:
-    """Places of the scanned text, and by how much what stands behind each of them has moved up."""
+    """Places of the words, and by how much what stands behind each of them has moved up."""
     behind: list[int] = []
     by = [0]
-    for run in _BLANKS.finditer(text):
-        behind.append(run.start() - by[-1])
-        by.append(by[-1] + run.end() - run.start() - 1)
+    for found in _LINE_ENDS.finditer(text):
+        start, end = found.span()
+        start -= text[start - 1 : start] == " "
+        if end - start > 1:
+            behind.append(start - by[-1])
+            by.append(by[-1] + end - start - 1)
     return behind, by

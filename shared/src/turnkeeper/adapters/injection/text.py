@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from turnkeeper.adapters.injection.decoding import decoded
+from turnkeeper.adapters.injection.matcher import words_of
 
 #: Longer inputs are examined up to here. A result is limited before it is shown to the model; check what is shown.
 MAX_CHARS: Final = 400_000
@@ -28,7 +29,8 @@ _INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 _ACCENTS = re.compile("[\u0300-\u036f]")
-_BLANKS = re.compile(r"[^\S\n]+")
+#: The blanks that NFKC leaves, but for the usual one and the line end.
+_BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
 _VARIATION_BYTES = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
 _SPLIT_WORDS = re.compile("(?i)[a-z](?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]{1,4}[a-z]){3}")
@@ -47,14 +49,17 @@ _LOWER: Final = b"abcdefghijklmnopqrstuvwxyz"
 _ROT13: Final = bytes.maketrans(_LOWER, _LOWER[13:] + _LOWER[:13])
 _ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){6}")
 
-_UNSEEN = re.compile(
-    r"<(?:[a-z][a-z0-9]{0,10})\s[^<>]{0,400}(?:display\s{0,2}:\s{0,2}none|visibility\s{0,2}:\s{0,2}hidden|opacity\s{0,2}:\s{0,2}0(?![.\d])"
+_HIDING: Final = (
+    r"display\s{0,2}:\s{0,2}none|visibility\s{0,2}:\s{0,2}hidden|opacity\s{0,2}:\s{0,2}0(?![.\d])"
     r"|font-size\s{0,2}:\s{0,2}[01](?:px|pt|em)?(?![.\d])|color\s{0,2}:\s{0,2}(?:white|#fff(?:fff)?\b|transparent)|text-indent\s{0,2}:\s{0,2}-\d"
-    r"|\bhidden\b|aria-hidden)[^<>]{0,400}>([^<]{1,4000})",
+)
+_UNSEEN = re.compile(
+    rf"<(?:[a-z][a-z0-9]{{0,10}})\s[^<>]{{0,400}}(?:{_HIDING}|\bhidden\b|aria-hidden)[^<>]{{0,400}}>([^<]{{1,4000}})",
     re.IGNORECASE,
 )
-#: One of these stands in each of those tags, so far at most behind its beginning.
+#: One of these stands in each of those tags, so far at most behind its beginning, and begins what hides.
 _UNSEEN_WORDS: Final = ("display", "visibility", "opacity", "font-size", "color", "text-indent", "hidden")
+_HIDES = re.compile(f"{_HIDING}|hidden", re.IGNORECASE)
 _UNSEEN_REACH: Final = 1 + 11 + 1 + 400
 #: What a pattern takes for i, s and k when it ignores case, beyond their capitals.
 _OTHER_CASES: Final = str.maketrans("İıſ\u212a", "iisk")
@@ -84,27 +89,28 @@ class View(NamedTuple):
     #: Empty for the plain reading, else how the text was hidden.
     disguise: str
     text: str
+    #: The text's words, as patterns' literals are looked for in it.
+    words: str
     #: Asked where something was found in this reading: whether the text can really be read so.
     holds: Callable[[], bool] = lambda: True
 
 
 def fold(text: str) -> str:
     """NFKC, lower case, no accents, no invisible signs, single blanks; line ends stay."""
-    if text.isascii():
-        text = text.lower()
-        # What is replaced is mostly long runs of blanks or nothing: this is faster than a pattern by far.
-        for blank in "\t\r\x0b\x0c\x1c\x1d\x1e\x1f":
-            if blank in text:
-                text = text.replace(blank, " ")
-        while "  " in text:
-            text = text.replace("  ", " ")
-        return text
-    text = unicodedata.normalize("NFKC", text)
-    if _INVISIBLE.search(text):
-        text = _INVISIBLE.sub("", text)
     if not text.isascii():
-        text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
-    return _BLANKS.sub(" ", text.casefold())
+        text = unicodedata.normalize("NFKC", text)
+        if _INVISIBLE.search(text):
+            text = _INVISIBLE.sub("", text)
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
+    text = text.casefold()
+    # Most texts have none of these, and few have many in a row: no pattern is as fast.
+    for blank in _BLANKS:
+        if blank in text:
+            text = text.replace(blank, " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
 
 
 def strip_accents(text: str) -> str:
@@ -120,11 +126,16 @@ def views(text: str) -> Iterator[View]:
     """The plain reading first, then the others that the text gives rise to."""
     text = text[:MAX_CHARS]
     plain = fold(text)
-    yield View("", plain)
-    yield from _hidden(text)
+    words = words_of(plain)
+    yield View("", plain, words)
+    for name, brought_to_light in (*_hidden(text), *decoded(text)):
+        yield _view(name, fold(brought_to_light))
     yield from _disguised(text, plain)
-    for name, readable in decoded(text):
-        yield View(name, fold(readable))
+    yield from _transformed(plain, words)
+
+
+def _view(disguise: str, folded: str) -> View:
+    return View(disguise, folded, words_of(folded))
 
 
 def marks(text: str) -> Iterator[tuple[str, int]]:
@@ -151,18 +162,18 @@ def _from_tags(text: str) -> str:
     return "".join(chr(ord(sign) - 0xE0000) for sign in text)
 
 
-def _hidden(text: str) -> Iterator[View]:
-    if not text.isascii():
+def _hidden(text: str) -> Iterator[tuple[str, str]]:
+    if not text.isascii() and _INVISIBLE.search(text):
         tags = "".join(_from_tags(found[0]) for found in _TAGS.finditer(text))
         if tags:
-            yield View("invisible tag characters", fold(tags))
+            yield "invisible tag characters", tags
     if "<" in text:
         comments = _comments(text)
         if comments:
-            yield View("an HTML comment", fold(comments))
+            yield "an HTML comment", comments
         unseen = "\n".join(_unseen(text))
         if unseen:
-            yield View("an element that is not shown", fold(unseen))
+            yield "an element that is not shown", unseen
 
 
 def _comments(text: str) -> str:
@@ -183,7 +194,10 @@ def _unseen(text: str) -> Iterator[str]:
     """What stands in elements that are not shown: only tags with a word that may say so are looked at."""
     lower = text.lower() if text.isascii() else _same_length_lower(text)
     tags = {
-        lower.rfind("<", max(0, place - _UNSEEN_REACH), place) for word in _UNSEEN_WORDS for place in _all(lower, word)
+        lower.rfind("<", max(0, place - _UNSEEN_REACH), place)
+        for word in _UNSEEN_WORDS
+        for place in _all(lower, word)
+        if _HIDES.match(text, place)
     }
     end = 0
     for tag in sorted(tags - {-1}):
@@ -208,17 +222,24 @@ def _disguised(text: str, plain: str) -> Iterator[View]:
     if not plain.isascii():
         mixed = kinds(plain, _MIXED_KINDS)
         if (b"lg" in mixed or b"gl" in mixed) and _FOREIGN_IN_LATIN.search(plain):
-            yield View("look-alike letters", plain.translate(_LOOK_ALIKES))
+            yield _view("look-alike letters", plain.translate(_LOOK_ALIKES))
     spaced = _unspaced(plain)
     if spaced != plain:
-        yield View("spaced letters", spaced)
-    start = plain[:_MAX_TRANSFORMED]
-    yield View("digits for letters", _translated(start, _LEET), lambda: _has_leet_words(start))
-    if 20 < len(plain) <= _MAX_TRANSFORMED:
-        yield View("rot13", _translated(plain, _ROT13))
-        yield View("reversed", plain[::-1])
+        yield _view("spaced letters", spaced)
     if "&#" in text and _ENTITIES.search(text):
-        yield View("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
+        yield _view("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
+
+
+def _transformed(plain: str, words: str) -> Iterator[View]:
+    """Read out of every text, and so only worth looking at where something stands in them."""
+    whole = len(plain) <= _MAX_TRANSFORMED
+    start, its_words = (plain, words) if whole else (plain[:_MAX_TRANSFORMED], words_of(plain[:_MAX_TRANSFORMED]))
+    yield View(
+        "digits for letters", _translated(start, _LEET), _translated(its_words, _LEET), lambda: _has_leet_words(start)
+    )
+    if whole and len(plain) > 20:
+        yield View("rot13", _translated(plain, _ROT13), _translated(words, _ROT13))
+        yield View("reversed", plain[::-1], words[::-1])
 
 
 def _translated(text: str, table: bytes) -> str:
