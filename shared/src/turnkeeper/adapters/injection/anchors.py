@@ -65,6 +65,11 @@ def _worth(need: Need) -> int:
     return _rarity(need) - (need.high - need.low) // _WIDE
 
 
+def _tightness(need: Need) -> tuple[bool, bool, int]:
+    """One branch with a wide window makes that of all of them wide."""
+    return _rarity(need) >= _MIN_BYTES, need.high - need.low < _WIDE, _rarity(need)
+
+
 def _walk(nodes: Any, low: int, high: int) -> Iterator[Need]:
     """The needs of nodes that stand one behind the other, the first of them so far behind the match's start."""
     run: frozenset[str] = frozenset()
@@ -92,7 +97,7 @@ def _inside(op: Any, argument: Any, low: int, high: int) -> Iterator[Need]:
     elif op in _REPEATS and argument[0] >= 1:
         yield from _walk(argument[2], low, high)
     elif op is _re.BRANCH:
-        best = [max(_walk(branch, low, high), key=_worth, default=None) for branch in argument[1]]
+        best = [max(_walk(branch, low, high), key=_tightness, default=None) for branch in argument[1]]
         needs = [need for need in best if need is not None]
         if len(needs) == len(best):
             literals = frozenset[str]().union(*(need.literals for need in needs))

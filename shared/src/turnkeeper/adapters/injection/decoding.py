@@ -18,7 +18,10 @@ _MAX_DECODED: Final = 20_000
 _MAX_CANDIDATES: Final = 40
 
 _BITS = re.compile(r"(?<![01])[01]{8}(?: ?[01]{8}){7,1000}")
-_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){4,2000}|(?:\\x[0-9a-fA-F]{2}){8,4000}")
+#: The first one is spelled out, here as below: ``re`` looks for what a pattern begins with a good deal faster.
+_ESCAPES = re.compile(
+    r"\\(?:u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4}){3,1999}|x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}){7,3999})"
+)
 _PERCENT = re.compile(r"[^\s]{0,200}(?:%[0-9A-Fa-f]{2}[^\s%]{0,60}){3,500}")
 _PERCENTS = re.compile(r"%[0-9A-Fa-f]{2}[^\s%]{0,60}%[0-9A-Fa-f]{2}[^\s%]{0,60}%[0-9A-Fa-f]{2}")
 _PERCENT_LEAD: Final = 200

@@ -23,6 +23,7 @@ _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《�
 _SPECULATIVE: Final = frozenset({"rot13", "reversed", "digits for letters"})
 _STRONG: Final = tuple(rule for rule in RULES if rule.topic in {"override", "prompt leak"} and rule.weight >= FLAG_AT)
 _ANY_RULE: Final = Matcher([rule.patterns for rule in RULES])
+_ABOUT_IT: Final = Matcher([[ABOUT]])
 _STRONG_RULE: Final = Matcher([rule.patterns for rule in _STRONG])
 
 
@@ -71,7 +72,7 @@ def _score(view: View) -> tuple[int, dict[str, int]]:
     found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE))
     if not found or not view.holds():
         return 0, {}
-    about = ABOUT.search(text) is not None
+    about = any(_ABOUT_IT.find(text, view.words, most=1))
     hits = sorted(
         _Hit(start, rules[group].topic, _weight(rules[group].weight, text, start, end, about))
         for group, start, end in found

@@ -107,17 +107,26 @@ class Matcher:
         return {pattern: windows for pattern, windows in tries.items() if windows}
 
     def _windows(self, needs: Sequence[Need], places: dict[int, list[int]]) -> list[tuple[int, int]]:
-        first, *others = needs
+        first, *rest = needs
+        others = [(places[self._numbers[need]], need.low, need.high) for need in rest]
         windows: list[tuple[int, int]] = []
         for place in places[self._numbers[first]]:
             low, high = max(0, place - first.high), place - first.low
-            if high < low or not all(_any(places[self._numbers[n]], low + n.low, high + n.high) for n in others):
+            if high < low or not _all_near(others, low, high):
                 continue
             if windows and low <= windows[-1][1] + 1:
                 windows[-1] = (windows[-1][0], max(high, windows[-1][1]))
             else:
                 windows.append((low, high))
         return windows
+
+
+def _all_near(others: Sequence[tuple[list[int], int, int]], low: int, high: int) -> bool:
+    for places, least, most in others:
+        at = bisect_left(places, low + least)
+        if at == len(places) or places[at] > high + most:
+            return False
+    return True
 
 
 class _Stream:
@@ -140,8 +149,10 @@ class _Stream:
 
     def _within(self, low: int, high: int) -> re.Match[str] | None:
         if high - low < _FEW:
-            tried = (self._compiled.match(self._text, place) for place in range(low, high + 1))
-            return next(filter(None, tried), None)
+            for place in range(low, high + 1):
+                if found := self._compiled.match(self._text, place):
+                    return found
+            return None
         end = len(self._text) if self._reach is None else high + self._reach
         found = self._compiled.search(self._text, low, end)
         return found if found and found.start() <= high else None
@@ -161,18 +172,10 @@ def _in_turn(streams: Sequence[_Stream], most: int) -> Iterator[tuple[int, int]]
         ]
 
 
-def _any(places: list[int], low: int, high: int) -> bool:
-    at = bisect_left(places, low)
-    return at < len(places) and places[at] <= high
-
-
 def words_of(text: str) -> str:
     """A text as literals are looked for in it: a line end is a blank, several blanks are one. Of a folded text, in which no
     two blanks stand together without a line end."""
-    if "\n" in text:
-        text = text.replace("\n", " ")
-        while "  " in text:
-            text = text.replace("  ", " ")
+    text = _LINE_ENDS.sub(" ", text).replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

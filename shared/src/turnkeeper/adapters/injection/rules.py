@@ -286,7 +286,7 @@ RULES: Final = (
 )
 
 #: Texts that speak of the attack quote it; there, a phrase in quotation marks counts less.
-ABOUT: Final = re.compile(
+ABOUT: Final = Pattern(
     r"prompt[- ]injections?|prompt[- ]injizier|jailbreak(?:s|ing)?\b|adversarial (?:prompt|instruction|input)|red[- ]team|\bowasp\b"
     r"|llm security|injection (?:attack|detect|phrase|string|pattern)|injected (?:instruction|prompt)|malicious (?:prompt|instruction)|инъекци|注入攻击|提示词?注入"
 )

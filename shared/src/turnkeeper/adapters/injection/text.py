@@ -31,13 +31,13 @@ _INVISIBLE = re.compile(
 _ACCENTS = re.compile("[\u0300-\u036f]")
 #: The blanks that NFKC leaves, but for the usual one and the line end.
 _BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"
+_SEVERAL_BLANKS = re.compile("  +")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
 _VARIATION_BYTES = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
 _SPLIT_WORDS = re.compile("(?i)[a-z](?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]{1,4}[a-z]){3}")
 _OVERRIDES = re.compile("[\u202d\u202e]")
-_LOOK_ALIKES: Final = str.maketrans(
-    "авсԁеһіјӏкмоорԛгѕтυхуԝοαεικνρτηꜱɪ",
-    "abcdehijlkmooрqrstuxywoaeiknptnsi".replace("р", "p"),
+_LOOK_ALIKES: Final = tuple(
+    zip("авсԁеһіјӏкмоорԛгѕтυхуԝοαεικνρτηꜱɪ", "abcdehijlkmooрqrstuxywoaeiknptnsi".replace("р", "p"), strict=True)
 )
 _SPACED = re.compile(r"(?<![^\W_])(?:[^\W_][ .*_-]){4,200}[^\W_](?![^\W_])")
 _ALTERNATING = re.compile(rb"(?:as)+a")
@@ -47,7 +47,7 @@ _LEET_WORD = re.compile(
 )
 _LOWER: Final = b"abcdefghijklmnopqrstuvwxyz"
 _ROT13: Final = bytes.maketrans(_LOWER, _LOWER[13:] + _LOWER[:13])
-_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){6}")
+_ENTITIES = re.compile(r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){5}")
 
 _HIDING: Final = (
     r"display\s{0,2}:\s{0,2}none|visibility\s{0,2}:\s{0,2}hidden|opacity\s{0,2}:\s{0,2}0(?![.\d])"
@@ -62,7 +62,7 @@ _UNSEEN_WORDS: Final = ("display", "visibility", "opacity", "font-size", "color"
 _HIDES = re.compile(f"{_HIDING}|hidden", re.IGNORECASE)
 _UNSEEN_REACH: Final = 1 + 11 + 1 + 400
 #: What a pattern takes for i, s and k when it ignores case, beyond their capitals.
-_OTHER_CASES: Final = str.maketrans("İıſ\u212a", "iisk")
+_OTHER_CASES: Final = (("İ", "i"), ("ı", "i"), ("ſ", "s"), ("\u212a", "k"))
 
 
 def _table(**groups: bytes) -> bytes:
@@ -104,13 +104,10 @@ def fold(text: str) -> str:
         if not text.isascii():
             text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
     text = text.casefold()
-    # Most texts have none of these, and few have many in a row: no pattern is as fast.
     for blank in _BLANKS:
         if blank in text:
             text = text.replace(blank, " ")
-    while "  " in text:
-        text = text.replace("  ", " ")
-    return text
+    return _SEVERAL_BLANKS.sub(" ", text) if "  " in text else text
 
 
 def strip_accents(text: str) -> str:
@@ -208,7 +205,9 @@ def _unseen(text: str) -> Iterator[str]:
 
 
 def _same_length_lower(text: str) -> str:
-    return _translated(text.translate(_OTHER_CASES), bytes.maketrans(_LOWER.upper(), _LOWER))
+    for other, letter in _OTHER_CASES:
+        text = text.replace(other, letter)
+    return _translated(text, bytes.maketrans(_LOWER.upper(), _LOWER))
 
 
 def _all(text: str, word: str) -> Iterator[int]:
@@ -222,7 +221,10 @@ def _disguised(text: str, plain: str) -> Iterator[View]:
     if not plain.isascii():
         mixed = kinds(plain, _MIXED_KINDS)
         if (b"lg" in mixed or b"gl" in mixed) and _FOREIGN_IN_LATIN.search(plain):
-            yield _view("look-alike letters", plain.translate(_LOOK_ALIKES))
+            latin = plain
+            for foreign, letter in _LOOK_ALIKES:
+                latin = latin.replace(foreign, letter)
+            yield _view("look-alike letters", latin)
     spaced = _unspaced(plain)
     if spaced != plain:
         yield _view("spaced letters", spaced)
