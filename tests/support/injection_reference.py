@@ -146,7 +146,8 @@ def _encoded(text: str) -> Iterator[tuple[str, str]]:
             if number >= 40 or sum(map(len, found)) > 20_000:
                 break
             found += filter(None, [_readable(candidate[0], decode)])
-        yield name, "\n".join(found)
+        if found:
+            yield name, "\n".join(found)
 
 
 def _base64(text: str) -> bytes:

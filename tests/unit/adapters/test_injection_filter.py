@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -36,16 +36,15 @@ def test_the_rules_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("load", [load for _, _, load in lists.LISTS], ids=[name for name, _, _ in lists.LISTS])
-def test_the_lists_of_the_benchmark_are_judged_as_before(load: Callable[[], itertools.chain[lists.Sample]]) -> None:
-    """A part of each list, of the same size however long the list is."""
+def test_the_lists_of_the_benchmark_are_judged_as_before(load: Callable[[], Iterable[lists.Sample]]) -> None:
+    """The beginning of each list: all of them would take the reference a minute."""
     try:
-        texts = [sample.text for sample in load()]
+        texts = [sample.text for sample in itertools.islice(load(), 150)]
     except FileNotFoundError:
         pytest.skip("this list is not installed: python -m benchmarks.injection does that")
     assert texts
-    left = 150_000
-    for text in texts[:: 1 + sum(map(len, texts)) // left]:
-        assert DETECTOR.check(text) == reference.check(text), text
+    for text in texts:
+        assert DETECTOR.check(text[:4000]) == reference.check(text[:4000]), text
 
 
 # ---- made-up texts ----
@@ -86,11 +85,103 @@ PIECES = st.one_of(
 TEXTS = st.lists(st.tuples(st.sampled_from(sorted(HIDE)), st.lists(PIECES, max_size=8), st.sampled_from(["", " "])))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS)
 def test_any_text_is_judged_as_by_every_rule_over_all_of_it(parts: list[tuple[str, list[str], str]]) -> None:
     text = " ".join(HIDE[how](between.join(pieces)) for how, pieces, between in parts)
     assert DETECTOR.check(text) == reference.check(text)
+
+
+def readings(text: str) -> set[tuple[str, str]]:
+    return {(view.disguise, view.text) for view in views(text) if view.holds()}
+
+
+UNIT = [
+    "A",
+    "a",
+    "0",
+    "1",
+    "f0",
+    "A2",
+    "%41",
+    r"\u0041",
+    r"\x41",
+    "&#65;",
+    "a ",
+    "a.",
+    "é ",
+    "01000001",
+    "01000001 ",
+    "а",
+    "<",
+]
+TIMES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    15,
+    16,
+    17,
+    19,
+    20,
+    21,
+    31,
+    32,
+    33,
+    34,
+    59,
+    60,
+    61,
+    199,
+    200,
+    201,
+    400,
+    401,
+    4000,
+    8000,
+    8001,
+]
+ENDS = [
+    "",
+    " ",
+    "x",
+    "=",
+    "==",
+    "===",
+    "%",
+    "%41%42%43",
+    ".",
+    "\n",
+    "-",
+    "é",
+    "hidden>seen<",
+    "color:white >seen",
+    "<p ",
+    "<A1 ",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(UNIT), st.sampled_from(TIMES), st.sampled_from(ENDS)), min_size=1, max_size=4)
+)
+def test_what_is_long_enough_to_hide_something_is_read_as_defined(runs: list[tuple[str, int, str]]) -> None:
+    text = "".join((unit * times)[-9000:] + end for unit, times, end in runs)
+    assert readings(text) == set(reference._views(text))
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS)
+def test_any_text_is_read_as_defined(parts: list[tuple[str, list[str], str]]) -> None:
+    text = " ".join(HIDE[how](between.join(pieces)) for how, pieces, between in parts)
+    assert readings(text) == set(reference._views(text))
 
 
 @pytest.mark.parametrize("text", [*ATTACKS.values(), *HARMLESS.values()], ids=[*ATTACKS, *HARMLESS])
@@ -99,7 +190,8 @@ def test_every_sample_is_judged_as_by_every_rule_over_all_of_it(text: str) -> No
 
 
 def test_every_character_is_folded_as_defined() -> None:
-    for code in range(sys.maxunicode + 1):
+    # The planes from 3 on hold nothing but tags and selectors.
+    for code in (*range(0x33500), *range(0xE0000, 0xE1000), sys.maxunicode):
         text = f"a{chr(code)} b"
         assert fold(text) == reference.fold(text), hex(code)
 
@@ -107,7 +199,18 @@ def test_every_character_is_folded_as_defined() -> None:
 # ---- any patterns ----
 
 STRETCHES = st.sampled_from(
-    ["red", "dog", "reddish", "(?:an? )?", "(?:cat|dog|do)", "[ \n]{1,3}", "[ \n]{0,3}", "s?", r"\b"]
+    [
+        "red",
+        "dog",
+        "reddish",
+        "(?:an? )?",
+        "(?:cat|dog|do)",
+        "(?:red dogs|dog)",
+        "[ \n]{1,3}",
+        "[ \n]{0,3}",
+        "s?",
+        r"\b",
+    ]
 )
 GAPS = st.sampled_from(
     [r"[^\n]{0,20}", r"[^.\n]{1,90}?", r"(?: \w{1,5}){0,3}", r"\w{0,3}", r"(?! dog)", r"(?<!o)", "(?:-{2,}+ ?)?"]
@@ -122,7 +225,7 @@ SIGNS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(PATTERNS, min_size=1, max_size=4), SIGNS)
 def test_a_group_of_patterns_matches_as_one_pattern_of_them_all(sources: list[str], signs: list[str]) -> None:
     text = fold("".join(signs))
@@ -160,7 +263,7 @@ def test_in_ordinary_texts_next_to_nothing_is_tried() -> None:
     rows = json.dumps([{"id": number, "name": f"Customer {number}", "paid": True} for number in range(2000)])
     assert pages and code
     for text in (*(text for text in pages + code if len(text) > 5000), rows):
-        # Every rule over every reading, as it used to be, is five hundred tries a character and more.
+        # Every rule over every reading, as it used to be, is two hundred tries a character.
         assert tried(text) <= len(text)
 
 

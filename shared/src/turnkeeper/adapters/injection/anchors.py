@@ -1,8 +1,8 @@
 """What has to stand in a text for a pattern to be able to match in it: read off the pattern itself.
 
-A pattern such as ``\\b(?:send|post)\\b[^\\n]{0,60}\\bto the attacker`` can match only where ``send`` or ``post`` stands and,
-one to 63 characters further on, ``to the attacker``. Literals like these are found for all patterns in one pass over
-a text (``matcher``), so that a pattern costs nothing where it cannot match.
+A pattern such as ``\\b(?:send|post)\\b[^\\n]{0,60}\\bto the attacker`` can match only where ``send`` or ``post`` stands
+and, four to 64 characters behind where that begins, ``to the attacker``. Literals like these are found for all patterns
+in one pass over a text (``matcher``), so that a pattern costs nothing where it cannot match.
 
 Blanks and line ends are one kind here and any number of them is one blank, since that is how texts are scanned. No
 literal begins with one: where a literal begins is then a place of the text as it is, too.

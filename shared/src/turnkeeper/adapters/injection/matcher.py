@@ -4,8 +4,8 @@ An automaton (Aho-Corasick) finds every literal that some pattern needs (``ancho
 are not all there is not run. One whose literals are there is run at the places where these allow a match to begin, and
 nowhere else. What is found is exactly what the patterns alone would find: the filter leaves work out, never a match.
 
-The work is bounded by the text, whatever stands in it: of each pattern no place is tried twice, and a try takes what the
-pattern's own bounded repetitions allow.
+The work is bounded by the text, whatever stands in it: of each pattern no place is tried twice, and a try takes what
+the pattern's own bounded repetitions allow.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Found(NamedTuple):
 
 
 class Matcher:
-    """``groups`` are alternatives that exclude one another, as those of one pattern joined by ``|`` do: where one of them
-    has matched, the next match of its group begins behind it at the earliest; at the same place the first one counts.
+    """The patterns of a group exclude one another, as those of one pattern joined by ``|`` do: where one of them has
+    matched, the next match of its group begins behind it at the earliest; at the same place the first one counts.
     """
 
     def __init__(self, groups: Sequence[Sequence[Pattern]]) -> None:
@@ -84,7 +84,7 @@ class Matcher:
                 yield Found(group, start, end)
 
     def tries(self, text: str, words: str) -> dict[Pattern, list[tuple[int, int]]]:
-        """The places at which each pattern is tried, first and last, in order; patterns that cannot match are left out."""
+        """From where to where each pattern is tried, in order. Those that cannot match are left out."""
         hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
         present = 0
         for literal in {hit[0] for hit in hits}:
@@ -173,8 +173,8 @@ def _in_turn(streams: Sequence[_Stream], most: int) -> Iterator[tuple[int, int]]
 
 
 def words_of(text: str) -> str:
-    """A text as literals are looked for in it: a line end is a blank, several blanks are one. Of a folded text, in which no
-    two blanks stand together without a line end."""
+    """A folded text as literals are looked for in it: a line end is a blank, and several blanks are one. In a folded text
+    no two blanks stand together without a line end."""
     text = _LINE_ENDS.sub(" ", text).replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

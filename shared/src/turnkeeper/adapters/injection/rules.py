@@ -13,8 +13,8 @@ import functools
 import re
 from typing import Final, NamedTuple
 
-from turnkeeper.adapters.injection.text import strip_accents
 from turnkeeper.adapters.injection.matcher import Pattern
+from turnkeeper.adapters.injection.text import strip_accents
 
 
 class Rule(NamedTuple):
