@@ -294,12 +294,12 @@ SIZES: tuple[int, ...] = (200, 1_500, 10_000, 40_000, 200_000)
 
 
 def kinds_of_text() -> dict[str, str]:
-    """Two hundred kilobytes and more of each kind of text that tools return, and of some that nobody means well with."""
+    """200 KB and more of each kind of text that tools return, and of some that nobody means well with."""
     rows = [
         {"id": f"{number * 2654435761:032x}", "customer": f"Customer {number}", "cents": number * 37, "state": "paid"}
         for number in range(3000)
     ]
-    item = '<div class="row" style="color:#333"><a href="/i?a=1&amp;b=2">Item</a><!-- {} --><p>Some words of it.</p></div>\n'
+    item = '<div class="row" style="color:#333"><a href="/i?a=1&amp;b=2">Item</a><!-- {} --><p>Some words.</p></div>\n'
     pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     modules = sorted((ROOT / "shared/src/turnkeeper/runtime").glob("*.py"))
     return {

@@ -1,7 +1,7 @@
 """The injection check as it is defined: every rule's pattern, and every reading's, run over the whole text.
 
-``injection_patterns.json`` holds the patterns as they were before the check looked for their words first. What the kit's check
-finds has to be what this one finds, at any text. Who changes what a rule means, on purpose, changes both.
+``injection_patterns.json`` holds the patterns as they were before the check looked for their words. What the kit's
+check finds has to be what this one finds, in any text. Who changes what a rule means, on purpose, changes both.
 """
 
 from __future__ import annotations

@@ -173,8 +173,10 @@ def _in_turn(streams: Sequence[_Stream], most: int) -> Iterator[tuple[int, int]]
 
 
 def words_of(text: str) -> str:
-    """A folded text as literals are looked for in it: a line end is a blank, and several blanks are one. In a folded text
-    no two blanks stand together without a line end."""
+    """A folded text as literals are looked for in it: a line end is a blank, and several blanks are one.
+
+    In a folded text no two blanks stand together without a line end.
+    """
     text = _LINE_ENDS.sub(" ", text).replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -3,8 +3,8 @@
 :func:`views` gives the plain reading of a text and then every other reading that differs: invisible letters made
 visible, look-alike letters, spaced letters, digits for letters, and what is encoded in it (``decoding``). All bounded,
 all linear. Most texts hide nothing, so each reading begins with a test that costs next to nothing: whether the text has
-the signs that it is made from. Where that is a question of letters next to each other, it is asked of a form of the text
-with one byte for each letter's kind (:func:`kinds`).
+the signs that it is made from. Where that is a question of letters next to each other, it is asked of a form of the
+text with one byte for each letter's kind (:func:`kinds`).
 """
 
 from __future__ import annotations
