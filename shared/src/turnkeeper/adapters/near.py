@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+#: Below this many characters the pattern alone is faster.
+_SHORT: Final = 32
 _UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER: Final = bytes.maketrans(_UPPER, _UPPER.lower())
 #: What a pattern takes for i, s and k when it ignores case, beyond their capitals.
@@ -30,6 +32,8 @@ def lowered(text: str) -> str:
 
 def sub(pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str], text: str, words: Sequence[str]) -> str:
     """``pattern.sub(replace, text)``, where each match begins with one of these words, in any case."""
+    if len(text) < _SHORT:
+        return pattern.sub(replace, text)
     lower = lowered(text)
     places: set[int] = set()
     for word in words:
@@ -60,11 +64,14 @@ _CARD_SIGNS: Final = bytes(
 
 
 def card(text: str) -> bool:
-    """Whether thirteen digits stand together, or twice four of them. Letters beyond ASCII may be digits too."""
+    """Whether thirteen digits stand together, or twice four of them, in a text that is long enough for a card's number.
+    Letters beyond ASCII may be digits too."""
+    if len(text) < 13:
+        return False
     signs = text.encode("utf-8", "surrogatepass").translate(_CARD_SIGNS)
     return b"ddddsdddd" in signs or b"d" * 13 in signs
 
 
 def run(text: str, least: int) -> bool:
     """Whether so many letters and digits of ASCII, ``_``, ``-``, ``+`` or ``/`` stand together."""
-    return b"x" * least in text.encode("utf-8", "surrogatepass").translate(_SIGNS)
+    return len(text) >= least and b"x" * least in text.encode("utf-8", "surrogatepass").translate(_SIGNS)

@@ -21,9 +21,9 @@ from turnkeeper.adapters import near
 
 Replace = Callable[[Match[str]], str]
 
-#: Module and class of the detect-secrets plugins that are used, the kind that stands in the replacement, and what each of
-#: its tokens holds: one of these words (in any case where they are in lower case), and so many signs together. Where no
-#: text holds that, the library is never imported.
+#: Module and class of the detect-secrets plugins that are used, the kind that stands in the replacement, and what each
+#: of its tokens holds: one of these words (in any case where they are in lower case), and so many signs together. Where
+#: no text holds that, the library is never imported.
 _PLUGINS: Final = (
     ("artifactory", "ArtifactoryDetector", "artifactory_token", ("AKC", "AP"), 11),
     ("aws", "AWSKeyDetector", "aws_access_key", ("A3T", "ABIA", "ACCA", "AKIA", "ASIA", "aws"), 16),
@@ -40,6 +40,10 @@ _PLUGINS: Final = (
     ("telegram_token", "TelegramBotTokenDetector", "telegram_token", (":",), 35),
     ("twilio", "TwilioKeyDetector", "twilio_key", ("AC", "SK"), 34),
 )
+
+
+#: Of the library's tokens, Slack's.
+_SHORTEST_TOKEN: Final = len("xoxb-1-a")
 
 
 def mark(kind: str) -> str:
@@ -78,24 +82,9 @@ _TOKEN = re.compile(
 
 #: What each of them begins with.
 _TOKEN_WORDS: Final = (
-    *(
-        "sk-",
-        "tkg",
-        "sk_",
-        "rk_",
-        "pk_",
-        "whsec_",
-        "gho_",
-        "ghp_",
-        "ghu_",
-        "ghs_",
-        "ghr_",
-        "github_pat_",
-        "xox",
-        "xapp-",
-    ),
-    *("aiza", "ya29.", "gocspx-", "npm_", "hf_", "hvs.", "hvb.", "doo_v1_", "dop_v1_", "dor_v1_", "shpat_", "shpca_"),
-    *("shppa_", "shpss_", "eyj"),
+    *("sk-", "tkg", "sk_", "rk_", "pk_", "whsec_", "gho_", "ghp_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox"),
+    *("xapp-", "aiza", "ya29.", "gocspx-", "npm_", "hf_", "hvs.", "hvb.", "doo_v1_", "dop_v1_", "dor_v1_", "shpat_"),
+    *("shpca_", "shppa_", "shpss_", "eyj"),
 )
 
 _ACCESS_KEY_ID = re.compile(r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}")
@@ -246,7 +235,7 @@ def tokens(text: str) -> str:
     """Tokens that show by their own shape what they are."""
     had_access_key = near.run(text, 20) and _ACCESS_KEY_ID.search(text) is not None
     text = near.sub(_TOKEN, lambda found: mark(str(found.lastgroup).rpartition("_")[0]), text, _TOKEN_WORDS)
-    for module, name, kind, words, least in _PLUGINS:
+    for module, name, kind, words, least in _PLUGINS if len(text) >= _SHORTEST_TOKEN else ():
         # Beyond ASCII there are digits that a library's pattern may take for some.
         if (near.run(text, least) or not text.isascii()) and near.any_of(text, words):
             for pattern in library_patterns(module, name):

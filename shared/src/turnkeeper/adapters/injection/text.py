@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from turnkeeper.adapters.injection.decoding import decoded
 from turnkeeper.adapters.injection.matcher import words_of
+from turnkeeper.adapters.near import lowered
 
 #: Longer inputs are examined up to here. A result is limited before it is shown to the model; check what is shown.
 MAX_CHARS: Final = 400_000
@@ -61,8 +62,6 @@ _UNSEEN = re.compile(
 _UNSEEN_WORDS: Final = ("display", "visibility", "opacity", "font-size", "color", "text-indent", "hidden")
 _HIDES = re.compile(f"{_HIDING}|hidden", re.IGNORECASE)
 _UNSEEN_REACH: Final = 1 + 11 + 1 + 400
-#: What a pattern takes for i, s and k when it ignores case, beyond their capitals.
-_OTHER_CASES: Final = (("İ", "i"), ("ı", "i"), ("ſ", "s"), ("\u212a", "k"))
 
 
 def _table(**groups: bytes) -> bytes:
@@ -189,7 +188,7 @@ def _comments(text: str) -> str:
 
 def _unseen(text: str) -> Iterator[str]:
     """What stands in elements that are not shown: only tags with a word that may say so are looked at."""
-    lower = text.lower() if text.isascii() else _same_length_lower(text)
+    lower = lowered(text)
     tags = {
         lower.rfind("<", max(0, place - _UNSEEN_REACH), place)
         for word in _UNSEEN_WORDS
@@ -202,12 +201,6 @@ def _unseen(text: str) -> Iterator[str]:
         if found:
             end = found.end()
             yield found[1]
-
-
-def _same_length_lower(text: str) -> str:
-    for other, letter in _OTHER_CASES:
-        text = text.replace(other, letter)
-    return _translated(text, bytes.maketrans(_LOWER.upper(), _LOWER))
 
 
 def _all(text: str, word: str) -> Iterator[int]:
