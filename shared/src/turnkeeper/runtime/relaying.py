@@ -79,8 +79,9 @@ class Relay:
         return on_event
 
     def tools(self, seq: int) -> None:
-        """The calls of a step begin."""
-        self._begin(seq)
+        """Calls of a step begin; some may run already."""
+        if self._seq != seq or not self._calls:
+            self._begin(seq)
 
     def void(self, seq: int) -> None:
         """The call brought no answer: what was told of it is void."""
