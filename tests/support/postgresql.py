@@ -40,8 +40,9 @@ def programs() -> Path | None:
 class Server:
     """Listens on a socket in its folder only."""
 
-    def __init__(self, folder: Path, bin: Path) -> None:
+    def __init__(self, folder: Path, bin: Path, **options: str) -> None:
         self.folder = folder
+        self._options = {**_OPTIONS, **options}
         self._bin = bin
         self._process: subprocess.Popen[bytes] | None = None
         # It refuses to be root.
@@ -66,7 +67,7 @@ class Server:
         subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, **self._as_user())
 
     def start(self) -> None:
-        options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         options += ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,11 +109,11 @@ class Server:
 
 
 @contextmanager
-def server(bin: Path) -> Iterator[Server]:
+def server(bin: Path, **options: str) -> Iterator[Server]:
     # Not below pytest's own folder: the path of a socket is short, and another user has to reach it.
     folder = Path(tempfile.mkdtemp(prefix="turnkeeper-pg-"))
     folder.chmod(0o755)
-    made = Server(folder, bin)
+    made = Server(folder, bin, **options)
     try:
         made.initialize()
         made.start()

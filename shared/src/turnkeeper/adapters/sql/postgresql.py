@@ -51,7 +51,9 @@ class _Statements:
         return self._connection.cursor(binary=True).execute(_sql(sql), values).fetchall()
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
-        self._connection.cursor(binary=True).executemany(_sql(sql), rows)
+        # One by one: within a pipeline they go out together, where `executemany` would wait for their answers.
+        for row in rows:
+            self._connection.execute(_sql(sql), row)
 
     def lock(self, names: Iterable[tuple[bytes, bool]]) -> None:
         wanted: dict[int, bool] = {}
@@ -95,6 +97,7 @@ class PostgresDatabase(Database):
             kwargs={"autocommit": True, "prepare_threshold": None},
             name="turnkeeper",
         )
+        self.most_connections = connections
         self._opening = threading.Lock()
         self.bell: PostgresBell = PostgresBell(conninfo)
 
