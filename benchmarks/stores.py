@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from tests.support import postgresql
@@ -34,7 +34,7 @@ THREADS = 8
 ENTRY = {"text": "x" * 3_000}
 
 
-def tables() -> Iterator[tuple[str, Callable[[], object]]]:
+def tables() -> Iterator[tuple[str, Callable[[], AbstractContextManager[Table]]]]:
     yield "memory", lambda: nullcontext(MemoryTable())
     yield "sqlite", _sqlite
     if (bin := postgresql.programs()) is not None:
@@ -104,7 +104,9 @@ def a_second(work: Callable[[int, int], object]) -> float:
 
 
 def measure(table: Table) -> dict[str, float]:
-    new = lambda: uuid.uuid4().hex  # noqa: E731
+    def new() -> str:
+        return uuid.uuid4().hex
+
     reserved = Key(new(), "MONEY")
     table.write([Put(reserved, {"reserved": 0})])
     one, many, shared = new(), [new() for _ in range(THREADS)], [new() for _ in range(THREADS)]
@@ -129,7 +131,7 @@ def main() -> int:
     """Print a table; 1 where a store failed."""
     titles: list[str] = []
     for name, opened in tables():
-        with opened() as table:  # type: ignore[attr-defined]
+        with opened() as table:
             found = measure(table)
         if not titles:
             titles = list(found)

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -76,7 +77,7 @@ class Server:
                 stderr=log,
                 **self._as_user(),
             )
-        ready = [self._bin / "pg_isready", "-h", self.folder, "-q"]
+        ready: list[str | Path] = [self._bin / "pg_isready", "-h", self.folder, "-q"]
         for _ in range(600):
             if subprocess.run(ready, check=False).returncode == 0:
                 return
@@ -99,10 +100,10 @@ class Server:
         """The address of a new database."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         if self._user is None:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": [], "cwd": self.folder}

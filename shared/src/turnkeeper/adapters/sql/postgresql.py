@@ -29,7 +29,7 @@ _LOCK = (
 )
 _POOL_SECONDS = 3.0
 #: What a connection is made with where its address does not say otherwise. All but the encoding stays on this side.
-_DEFAULTS = {
+_DEFAULTS: dict[str, str | int] = {
     "application_name": "turnkeeper",
     "client_encoding": "utf8",
     "connect_timeout": 3,
