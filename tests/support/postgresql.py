@@ -52,31 +52,17 @@ class Server:
     def initialize(self) -> None:
         if self._user:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
-        command = [
-            self._bin / "initdb",
-            "-D",
-            self.folder / "data",
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "-N",
-        ]
-        # An order of texts that is not that of bytes, as most servers have it.
-        subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, **self._as_user())
+        command = [str(self._bin / "initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust"]
+        # With an order of texts that is not that of bytes, as most servers have it.
+        command += ["-E", "UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"]
+        subprocess.run(command, check=True, capture_output=True, **self._as_user())
 
     def start(self) -> None:
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         options += ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self.folder / "data", *options],
-                stdout=log,
-                stderr=log,
-                **self._as_user(),
-            )
+            command = [str(self._bin / "postgres"), "-D", str(self.folder / "data"), *options]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
         ready: list[str | Path] = [self._bin / "pg_isready", "-h", self.folder, "-q"]
         for _ in range(600):
             if subprocess.run(ready, check=False).returncode == 0:
