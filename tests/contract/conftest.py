@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.sql import schema
+from turnkeeper.adapters.sql.database import Database
+from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.ports import Table
 from turnkeeper.testing.schema import create_table
 
@@ -17,3 +21,30 @@ def emulated_table(emulator: str) -> Table:
     name = f"contract-{uuid.uuid4().hex}"
     create_table(aws.dynamodb, name)
     return DynamoTable(aws.dynamodb, name)
+
+
+@pytest.fixture(scope="module")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Database]]:
+    """Makes databases of a kind, with their tables."""
+    made: list[Database] = []
+
+    def make(kind: str) -> Database:
+        if kind == "postgresql":
+            url = request.getfixturevalue("postgresql").database()
+        else:
+            url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}"
+        made.append(database_of(url))
+        schema.migrate(made[-1])
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> Database:
+    """A database of this module's own, of each kind."""
+    return new_database(request.param)

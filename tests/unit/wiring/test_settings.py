@@ -27,6 +27,7 @@ from functions.api.app import FrontDoor
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
+from tests.support import wiring_sql
 from tests.support.heads import head
 from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
@@ -430,6 +431,32 @@ ROWS: Mapping[str, Row] = {
     "jwt_role_claim": Row(
         caller, {"rank": ("claimed", "claimant", "chief"), "": ("claimed", "claimant", "clerk")}, JWT
     ),
+    "database_url": Row(
+        wiring_sql.database, {"sqlite:///{root}/one.db": "one.db", "sqlite:///{root}/two.db": "two.db", "": None}
+    ),
+    "database_migrate": Row(wiring_sql.migrates, {"true": True, "false": False, "": True}, wiring_sql.SQLITE),
+    "database_connections": Row(wiring_sql.connections, {"3": 3, "": 10}, wiring_sql.POSTGRESQL),
+    "database_blob_bytes": Row(
+        wiring_sql.outside, {"10": 2, "": 1, "3000000": 0}, {**wiring_sql.SQLITE, "blob_folder": "{root}/blobs"}
+    ),
+    "blob_folder": Row(wiring_sql.outside, {"{root}/blobs": 1, "": 0}, {**wiring_sql.SQLITE, "bucket": ""}),
+    "signing_key_file": Row(
+        wiring_sql.signing_keys,
+        {"{root}/a": "aaaaa", "{root}/b": "bbbbb", "": "other"},
+        {**wiring_sql.SQLITE, "signing_key": "other" * 10},
+    ),
+    "signing_key": Row(wiring_sql.signing_keys, {"a" * 32: "aaaaa", "b" * 50: "bbbbb"}, wiring_sql.SQLITE),
+    "model_key_file": Row(
+        wiring_sql.model_key,
+        {"{root}/one": "Bearer key of one", "": "Bearer a key of the environment"},
+        wiring_sql.SQLITE,
+    ),
+    "secrets_folder": Row(
+        wiring_sql.tool_secret,
+        {"{root}/one": "a secret of one", "{root}/two": "a secret of two"},
+        {**wiring_sql.SQLITE, "tool_secrets": '{{"crm": "crm-key"}}'},
+    ),
+    "alert_url": Row(wiring_sql.alerted, {"https://one.example": ["https://one.example"], "": []}, wiring_sql.SQLITE),
     "log_level": Row(log_levels, {"DEBUG": {"DEBUG"}, "ERROR": {"ERROR"}, "": {"INFO"}}),
 }
 
