@@ -116,7 +116,17 @@ ROUTES: tuple[Route, ...] = (
             ),
         ),
         problems=(404,),
+        by_token=True,
         also=(events.EVENT_STREAM,),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/stream-token",
+        sessions.stream_token,
+        "createStreamToken",
+        "A token that reads this session's stream and events for some minutes, in the query, and nothing else",
+        {200: documents.StreamTokenDocument},
+        problems=(404,),
     ),
     turn_route(
         "/v1/continue",

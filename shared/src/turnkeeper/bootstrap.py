@@ -29,7 +29,7 @@ from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManage
 from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
@@ -197,6 +197,10 @@ class Kit:
     @cached_property
     def tokens(self) -> Tokens:
         return SignedTokens(self._keys)
+
+    @cached_property
+    def stream_tokens(self) -> StreamTokens:
+        return StreamTokens(self._keys)
 
     @cached_property
     def prices(self) -> Prices:
