@@ -24,6 +24,7 @@ CALLS = {
     ("post", "/v1/sessions/{session_id}/cancel"): {"200"},
     ("post", "/v1/sessions/{session_id}/rewind"): {"200"},
     ("post", "/v1/sessions/{session_id}/fork"): {"200", "202"},
+    ("post", "/v1/sessions/{session_id}/stream-token"): {"200", "404"},
     ("delete", "/v1/sessions/{session_id}"): {"204"},
     ("get", "/v1/agents"): {"200"},
     ("get", "/v1/spend"): {"200"},
