@@ -73,6 +73,7 @@ from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions, Written
+from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
@@ -146,6 +147,10 @@ class Kit:
             lease_seconds=self.settings.lease_seconds,
             written=self.written,
         )
+
+    @cached_property
+    def streams(self) -> Streams:
+        return Streams(self.table, self.clock)
 
     @cached_property
     def tenants(self) -> Tenants:
