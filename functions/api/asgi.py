@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 import anyio.to_thread
+from anyio import from_thread
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -32,15 +33,19 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.api.app import FrontDoor
+from functions.api.events import EVENT_STREAM, line
 from functions.api.http import Request, Response
 from functions.api.issuer import Issuer
 from functions.api.problems import internal_error, problem, problem_of
 from functions.api.routes import ROUTES
+from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
+from functions.api.streaming import stream, stream_turn
 from turnkeeper.bootstrap import Kit, MissingSetting
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.policy import Policy
+from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -64,7 +69,8 @@ _HEADERS_SHOWN = ("preference-applied", "retry-after")
 
 
 def application(kit: Kit) -> Starlette:
-    """The application of a kit.
+    """The application of a kit. ``state.end_streams``, called on its event loop, brings streams to their ends, each with a
+    word on where to go on.
 
     Raises:
         MissingSetting: identity comes by tokens, and their issuer or audience is not said.
@@ -79,12 +85,14 @@ def application(kit: Kit) -> Starlette:
         expose_headers=_HEADERS_SHOWN,
         max_age=_PREFLIGHT_SECONDS,
     )
-    return Starlette(
+    made = Starlette(
         routes=[HttpRoute("/{path:path}", door)],
         middleware=[cors] if origins else [],
         exception_handlers={HTTPException: _refused, Exception: _failed},
         lifespan=door.lifespan,
     )
+    made.state.end_streams = door.hub.stop
+    return made
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,14 @@ class _Door:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._door = FrontDoor(kit, _identify(kit))
+        self.hub = Hub(kit.sessions, kit.streams)
         self._calls = anyio.CapacityLimiter(_THREADS)
         self._public = anyio.CapacityLimiter(2)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
+        self.hub.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)
@@ -126,7 +136,30 @@ class _Door:
         limiter = self._public if request.path in _PUBLIC_PATHS else self._calls
         if limiter.statistics().tasks_waiting >= _QUEUED:
             return problem_of(Unavailable("Too many calls wait to be carried out.", retry_after_seconds=1))
-        return await anyio.to_thread.run_sync(self._door.answer, request, limiter=limiter)
+        return await anyio.to_thread.run_sync(self._door.answer, request, self._call, limiter=limiter)
+
+    def _call(self, route: Route, kit: Kit, request: Request) -> Response:
+        """In a thread: carry a call out, in one piece or as a stream."""
+        asked = EVENT_STREAM in request.headers.get("accept", "")
+        if not (route.streams or (asked and EVENT_STREAM in route.also)):
+            return route.call(kit, request)
+        request = replace(request, ends_at=time.monotonic() + kit.settings.stream_seconds)
+        if not route.turn:
+            return _streamed(from_thread.run(stream, kit, self.hub, request))
+        # The stream does the waiting.
+        headers = {**request.headers, "prefer": "wait=0"}
+        begun = route.call(kit, replace(request, streams=True, headers=headers))
+        if begun.status >= 400:
+            return begun
+        turn = json.loads(begun.body)
+        head = kit.intake.owned(request.who, turn["session_id"])
+        if head.turn.number != turn["turn"]:
+            return begun  # An idempotency key of a turn that is long over.
+        frames = from_thread.run(
+            partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1)
+        )
+        first = {name: turn[name] for name in ("session_id", "agent", "turn", "status", "continuation_token")}
+        return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
 
 
 def _identify(kit: Kit) -> Callable[[Request, Settings, Policy], Identity]:
@@ -186,6 +219,19 @@ def _request(http: HttpRequest, body: bytes, settings: Settings) -> Request:
 
 
 # ---- answers ----
+
+
+def _streamed(frames: AsyncIterator[str]) -> Streamed:
+    assert isinstance(frames, AsyncGenerator)
+    return Streamed(200, content_type=EVENT_STREAM, frames=frames)
+
+
+async def _behind(first: str, frames: AsyncIterator[str]) -> AsyncGenerator[str]:
+    assert isinstance(frames, AsyncGenerator)
+    async with aclosing(frames):
+        yield first
+        async for frame in frames:
+            yield frame
 
 
 def _told(response: Response) -> HttpResponse:

@@ -114,8 +114,9 @@ def _answer(route: Route, status: int) -> dict[str, Any]:
     if status == 204:
         return {"description": descriptions[status]}
     schema = _ref(model) if model is not None else {"type": "object"}
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    content |= {also: {"schema": {"type": "string"}} for also in route.also}
+    content: dict[str, Any] = {} if route.streams else {"application/json": {"schema": schema}}
+    if status == 200:
+        content |= {also: {"schema": {"type": "string"}} for also in route.also}
     return {"description": descriptions[status], "content": content}
 
 

@@ -21,6 +21,7 @@ CALLS = {
     ("get", "/v1/sessions"): {"200"},
     ("get", "/v1/sessions/{session_id}/explain"): {"200", "400", "404"},
     ("get", "/v1/sessions/{session_id}/events"): {"200"},
+    ("get", "/v1/sessions/{session_id}/stream"): {"200", "404"},
     ("post", "/v1/sessions/{session_id}/cancel"): {"200"},
     ("post", "/v1/sessions/{session_id}/rewind"): {"200"},
     ("post", "/v1/sessions/{session_id}/fork"): {"200", "202"},
