@@ -69,8 +69,8 @@ _HEADERS_SHOWN = ("preference-applied", "retry-after")
 
 
 def application(kit: Kit) -> Starlette:
-    """The application of a kit. ``state.end_streams``, called on its event loop, brings streams to their ends, each with a
-    word on where to go on.
+    """The application of a kit. ``state.end_streams``, called on its event loop, brings streams to their ends, each with
+    a word on where to go on.
 
     Raises:
         MissingSetting: identity comes by tokens, and their issuer or audience is not said.
@@ -155,9 +155,7 @@ class _Door:
         head = kit.intake.owned(request.who, turn["session_id"])
         if head.turn.number != turn["turn"]:
             return begun  # An idempotency key of a turn that is long over.
-        frames = from_thread.run(
-            partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1)
-        )
+        frames = from_thread.run(partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1))
         first = {name: turn[name] for name in ("session_id", "agent", "turn", "status", "continuation_token")}
         return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
 
