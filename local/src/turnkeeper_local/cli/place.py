@@ -76,6 +76,12 @@ class Place:
     def api_url(self) -> str:
         return str(self.document["api_url"]) if self.local else self.outputs["ApiUrl"].rstrip("/")
 
+    @property
+    def stream_url(self) -> str | None:
+        """Where it streams; ``None`` where it does not."""
+        url = self.document.get("stream_url") if self.local else self.outputs.get("StreamUrl")
+        return str(url).rstrip("/") if url else None
+
     def tenant(self, named: str | None) -> str:
         """The tenant that is meant; only the local kit has one by default."""
         return self._named(named, LOCAL_TENANT, "--tenant")
