@@ -65,12 +65,9 @@ def reading(*readers: Reader) -> Iterator[None]:
 
 
 def steps(count: int) -> str:
-    return " ".join(
-        f"[[trickle 0.8]] [[say step {n} {WORDS}]]"
-        if n == count
-        else f"[[trickle 0.5]] {tools(call('wait', seconds=0.8, file='/dev/null'))}"
-        for n in range(1, count + 1)
-    )
+    """Each call unlike the one before, since an agent that repeats itself is stopped; and words at the end."""
+    waits = (tools(call("wait", seconds=0.8 + n / 100, file=os.devnull)) for n in range(count))
+    return " ".join([*(f"[[trickle 0.5]] {wait}" for wait in waits), f"[[trickle 1]] [[say {WORDS}]]"])
 
 
 def test_before_during_and_after_a_turn_across_a_handoff(restless: Stack) -> None:
@@ -81,7 +78,7 @@ def test_before_during_and_after_a_turn_across_a_handoff(restless: Stack) -> Non
     before, cut_off = Reader(caller, f"{path}?wait=25"), Reader(caller, f"{path}?wait=25", most=2, cuts=10)
     with reading(before, cut_off):
         time.sleep(1)
-        response = caller.say(session_id, f"{steps(8)}", wait=0)
+        response = caller.say(session_id, steps(8), wait=0)
         assert response.status_code == 202
         caller.until(session_id, lambda session: session["iterations"] > 1)
         during = Reader(caller, f"{path}?after=2")
@@ -97,7 +94,7 @@ def test_before_during_and_after_a_turn_across_a_handoff(restless: Stack) -> Non
     assert after.done().transcript == events
     assert before.assembled.formed, "answers were seen as they formed"
     assert before.assembled.kinds >= {"text", "tool_started", "tool_finished", "handed_off"}
-    assert after.assembled.deltas == 0
+    assert after.assembled.kinds <= {"handed_off"}, "what has landed does not form"
 
 
 def test_across_the_death_of_a_worker(restless: Stack) -> None:
