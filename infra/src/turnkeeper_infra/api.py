@@ -37,6 +37,10 @@ FRONT_DOOR_SECONDS = 29
 LOCAL_FRONT_DOOR_SECONDS = 90
 """Nobody gives up locally. It still aims at the other, and is not ended where a busy machine makes it miss that."""
 
+CORS_HEADERS = ("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
+CORS_EXPOSED = ("preference-applied", "retry-after")
+"""What pages of other origins may send and read; the front door as a server says the same."""
+
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
     "at": "$context.requestTime",
@@ -310,8 +314,8 @@ class ApiStack(cdk.Stack):
         return apigw.CorsPreflightOptions(
             allow_origins=list(self._config.cors_origins),
             allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
-            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
-            expose_headers=["preference-applied", "retry-after"],
+            allow_headers=list(CORS_HEADERS),
+            expose_headers=list(CORS_EXPOSED),
             max_age=cdk.Duration.hours(1),
         )
 
