@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from functions.api.serve import FrontDoorServer
 from tests.support.kit import MemoryKit
+from tests.support.repository import REPOSITORY
 from tests.support.sse import Assembled, frames
 
 WHO = {"x-tenant-id": "acme", "x-user-id": "ann", "x-user-role": "user"}
@@ -93,3 +98,44 @@ def test_a_server_that_stops_ends_streams_and_answers_who_waits(kit: MemoryKit, 
             assert [event["seq"] for event in (await waiting).json()["events"]] == [2, 3]
 
     asyncio.run(stop())
+
+
+def test_the_program_that_lambda_starts_is_a_front_door(tmp_path: Path) -> None:
+    """As the Web Adapter starts it: by its place in the code, with nothing but the function's environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "LAMBDA_TASK_ROOT": str(REPOSITORY),
+        "LAMBDA_RUNTIME_DIR": str(tmp_path),
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "TURNKEEPER_TABLE": "table",
+        "TURNKEEPER_BUCKET": "bucket",
+        "TURNKEEPER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/queue",
+        "TURNKEEPER_DLQ_URL": "https://sqs.eu-central-1.amazonaws.com/1/dead",
+        "TURNKEEPER_SIGNING_SECRET_ID": "signing",
+        "TURNKEEPER_TRUSTED_PRINCIPALS": "arn:aws:iam::111122223333:role/Backend",
+        "TURNKEEPER_WEB_ADAPTER": "true",
+        "TURNKEEPER_API_PORT": str(port),
+    }
+    program = REPOSITORY / "functions/api/serve.sh"
+    started = subprocess.Popen(["/bin/sh", str(program)], env=environment, cwd="/", stdout=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 60
+        while not _healthy(port):
+            assert started.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        url = f"http://127.0.0.1:{port}/v1/spend"
+        assert httpx2.get(url, headers=WHO, trust_env=False).status_code == 401, "nobody signed it"
+    finally:
+        started.terminate()
+        started.wait(20)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/v1/health", trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
