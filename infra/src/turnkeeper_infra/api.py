@@ -187,6 +187,9 @@ class ApiStack(cdk.Stack):
 
     def _follow_stream(self, function: KitFunction, id: str, *, only: Mapping[str, object] | None = None) -> sqs.Queue:
         """Have a function see the table's changes, in their order. Returns where goes what it cannot work on."""
+        # What runners tell readers meanwhile, ten times a second, is kept by nobody, and nobody's business here.
+        but_tails = {"sk": {"S": lambda_.FilterRule.not_equals(names.STREAM_KEY)}}
+        kept = lambda_.FilterCriteria.filter({"dynamodb": {"Keys": but_tails}})
         key = key_of(self, f"{id}Key" if only else "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
@@ -212,10 +215,8 @@ class ApiStack(cdk.Stack):
             maximum_record_age_in_seconds=6 * 3600,
             function_response_types=["ReportBatchItemFailures"],
             filter_criteria=lambda_.CfnEventSourceMapping.FilterCriteriaProperty(
-                filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=str(only["pattern"]))]
-            )
-            if only
-            else None,
+                filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=str((only or kept)["pattern"]))]
+            ),
             destination_config=lambda_.CfnEventSourceMapping.DestinationConfigProperty(
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),

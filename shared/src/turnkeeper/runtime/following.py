@@ -84,7 +84,7 @@ class Hub:
         threads: how many reads are made at once.
     """
 
-    def __init__(self, records: Records, streams: Streams, *, threads: int = 4) -> None:
+    def __init__(self, records: Records, streams: Streams, *, threads: int = 8) -> None:
         self._records = records
         self._streams = streams
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hub")
