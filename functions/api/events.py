@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from functions.api.documents import Event, EventPage, ToolResult
@@ -48,6 +49,11 @@ def get(kit: Kit, request: Request) -> Response:
     head = until(kit, head, lambda now: now.last_seq > after or now.resting, request.spare_seconds(wait))
     page = _page(kit, head, after)
     return Response(200, _stream(page, head, view), EVENT_STREAM) if stream else Response.json(_seen(page, view))
+
+
+def stream(kit: Kit, request: Request) -> Response:
+    """As a stream what there is, from a server that answers in one piece: the client comes again for the rest."""
+    return get(kit, replace(request, headers={**request.headers, "accept": EVENT_STREAM}))
 
 
 def after_of(request: Request) -> int:

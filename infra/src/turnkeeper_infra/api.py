@@ -29,12 +29,17 @@ from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
 from turnkeeper_infra.runners import equip
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.streaming import StreamDoor
 from turnkeeper_infra.traces import Traces
 
 FRONT_DOOR_SECONDS = 29
 """API Gateway gives up at 30 s and answers for us; the front door answers first."""
 LOCAL_FRONT_DOOR_SECONDS = 90
 """Nobody gives up locally. It still aims at the other, and is not ended where a busy machine makes it miss that."""
+
+CORS_HEADERS = ("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
+CORS_EXPOSED = ("preference-applied", "retry-after")
+"""What pages of other origins may send and read; the front door as a server says the same."""
 
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
@@ -71,6 +76,9 @@ class ApiStack(cdk.Stack):
         if config.local or config.traces != "off":
             self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=self._heard)
             self.traces.ask(self.scorer)
+        if self._config.streaming:
+            door = StreamDoor(self, "Streams", config=config, function=self._function, heard=self._heard)
+            self._answer(door.function, live)
         release = publish(self.front_door, config=config, heard=self._heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
@@ -121,13 +129,17 @@ class ApiStack(cdk.Stack):
             description="Checks identity, takes input in, starts turns, waits for answers",
             timeout_seconds=LOCAL_FRONT_DOOR_SECONDS if self._config.local else FRONT_DOOR_SECONDS,
             memory_mb=1024,
-            settings={setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)},
         )
+        self._answer(function, turn)
+        return function
+
+    def _answer(self, function: KitFunction, turn: lambda_.IAlias) -> None:
+        """What answers callers, by whichever door they come."""
+        function.tell({setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)})
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
         grants.read_claims().write_claims().erase_claims()
         grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
-        return function
 
     def _observer(self) -> KitFunction:
         function = self._function(
@@ -303,8 +315,8 @@ class ApiStack(cdk.Stack):
         return apigw.CorsPreflightOptions(
             allow_origins=list(self._config.cors_origins),
             allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
-            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
-            expose_headers=["preference-applied", "retry-after"],
+            allow_headers=list(CORS_HEADERS),
+            expose_headers=list(CORS_EXPOSED),
             max_age=cdk.Duration.hours(1),
         )
 

@@ -19,7 +19,7 @@ from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -172,6 +172,10 @@ class Kit:
     @cached_property
     def tokens(self) -> Tokens:
         return SignedTokens(self.platform.signing_keys)
+
+    @cached_property
+    def stream_tokens(self) -> StreamTokens:
+        return StreamTokens(self.platform.signing_keys)
 
     @cached_property
     def prices(self) -> Prices:
