@@ -12,6 +12,7 @@ from turnkeeper.core.stops import STOPS, told_detail
 from turnkeeper.ports import Alerts, Blobs
 from turnkeeper.runtime.store import codec
 
+
 @dataclass(frozen=True)
 class Alerting:
     alerts: Alerts

@@ -34,9 +34,7 @@ class Begun:
 
 
 def create(kit: Kit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
-    new = NewSession(
-        body.agent, body.input, body.metadata, body.placement, DeliverTo(webhook=body.webhook)
-    )
+    new = NewSession(body.agent, body.input, body.metadata, body.placement, DeliverTo(webhook=body.webhook))
     return _sent(kit, kit.intake.create(request.who, new, key=key))
 
 

@@ -19,6 +19,7 @@ from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.adapters.hook_secrets import DerivedHookSecrets, SecretsManagerHookKeys
 from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.price_overrides import price_overrides
@@ -32,6 +33,7 @@ from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 from turnkeeper.adapters.trace_queue import SqsTraceQueue
+from turnkeeper.adapters.words import EventBridgeBus, SqsReplies, SqsWords
 from turnkeeper.core.errors import Unavailable, UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -39,18 +41,23 @@ from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import (
     Alerts,
     Blobs,
+    Bus,
     Clock,
+    HookSecrets,
     Ids,
     InjectionDetector,
     Model,
     Prices,
     Queue,
     Redacts,
+    Replies,
     Table,
     Tokens,
     Turns,
     Wakes,
     Web,
+    Webhooks,
+    Words,
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
@@ -65,8 +72,10 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
+from turnkeeper.runtime.store.deliveries import Deliveries
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
@@ -86,6 +95,7 @@ from turnkeeper.settings import Settings
 
 if TYPE_CHECKING:
     from turnkeeper.gateway import Gateway
+    from turnkeeper.runtime.delivering import Deliverer
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +238,31 @@ class Kit:
 
         return GuardedWeb()
 
+    @cached_property
+    def words(self) -> Words | None:
+        url = self.settings.words_queue_url
+        return SqsWords(self.aws.sqs, url) if url else None
+
+    @cached_property
+    def bus(self) -> Bus | None:
+        name = self.settings.event_bus
+        return EventBridgeBus(self.aws.events, name) if name else None
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        from turnkeeper.tools.web.posting import GuardedPosts
+
+        return GuardedPosts(self.settings.webhook_networks)
+
+    @cached_property
+    def replies(self) -> Replies:
+        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+
+    @cached_property
+    def hook_secrets(self) -> HookSecrets:
+        secret_id = self._needed("hook_secret_id", self.settings.hook_secret_id)
+        return DerivedHookSecrets(SecretsManagerHookKeys(lambda: self.aws.secretsmanager, secret_id), self.clock)
+
     # ---- services ----
 
     @cached_property
@@ -250,6 +285,7 @@ class Kit:
             ids=self.ids,
             contents=self.contents,
             rollouts=self.rollouts,
+            telling=MayTell(self.webhooks, self.replies),
         )
 
     @cached_property
@@ -320,6 +356,31 @@ class Kit:
             clock=self.clock,
             provider=self.settings.model_provider,
             contents=self.settings.trace_contents,
+        )
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.table)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        # What signs is of use to one process only.
+        from turnkeeper.runtime.delivering import Deliverer
+
+        words = self.words
+        return Deliverer(
+            records=self.sessions,
+            deliveries=self.deliveries,
+            tenants=self.tenants,
+            catalog=self.catalog,
+            words=self._needed("words_queue_url", words),
+            bus=self.bus,
+            webhooks=self.webhooks,
+            replies=self.replies,
+            secrets=self.hook_secrets,
+            redactor=self.redactor,
+            clock=self.clock,
+            ids=self.ids,
         )
 
     @cached_property

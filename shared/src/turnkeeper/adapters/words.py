@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -68,7 +68,7 @@ class SqsReplies:
             raise NotPosted(f"this deployment names no queue {name!r} any more")
         if len(body.encode()) > MAX_MESSAGE_BYTES:
             raise InputTooLarge("a message is at most 1 MiB", limit_bytes=MAX_MESSAGE_BYTES)
-        once = {"MessageDeduplicationId": message_id} if url.endswith(".fifo") else {}
+        once: Any = {"MessageDeduplicationId": message_id} if url.endswith(".fifo") else {}
         try:
             with outages("SQS"):
                 self._client().send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group_id(group), **once)

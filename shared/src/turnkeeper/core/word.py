@@ -5,6 +5,7 @@ It says who and how much, never what was said: whoever hears of it asks for the 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -89,6 +90,14 @@ def word_of(before: Head | None, after: Head) -> TurnEnded | None:
 def event_id(session_id: str, last_seq: int) -> str:
     """Follows from what it is about, so that whoever tells of it again tells of the same."""
     return f"evt_{session_id.removeprefix('ses_')}_{last_seq}"
+
+
+WORD: Final = "turnkeeper/word@1"
+
+
+def word_message(event: TurnEnded) -> str:
+    """The message that has a turn's end told."""
+    return json.dumps({"schema": WORD, "event": event.model_dump(mode="json")}, separators=(",", ":"))
 
 
 # ---- deliveries ----

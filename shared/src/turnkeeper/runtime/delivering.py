@@ -20,7 +20,7 @@ from standardwebhooks import Webhook
 from turnkeeper.core.errors import AgentNotFound, InputTooLarge, InvalidRequest, NotPosted, TurnkeeperError
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.transcript import answer_of_turn, output_of
-from turnkeeper.core.word import Attempted, Channel, Delivery, TurnEnded
+from turnkeeper.core.word import WORD, Attempted, Channel, Delivery, TurnEnded
 from turnkeeper.ports import Bus, Clock, HookSecrets, Ids, Redacts, Replies, Webhooks, Words
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.receivers import MayTell
@@ -31,7 +31,6 @@ from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
 
-WORD: Final = "turnkeeper/word@1"
 DELIVERY: Final = "turnkeeper/delivery@1"
 
 #: A receiver has this long to take what it is sent.
@@ -48,11 +47,6 @@ class NoWord(TurnkeeperError):
     """A message that tells of nothing, or one of a later version."""
 
     code = "no_word"
-
-
-def word_message(event: TurnEnded) -> str:
-    """What has a turn's end told."""
-    return json.dumps({"schema": WORD, "event": event.model_dump(mode="json")}, separators=(",", ":"))
 
 
 def delivery_message(delivery: Delivery) -> str:
@@ -107,9 +101,7 @@ class Deliverer:
         _note(event)
         now = self.clock.now()
         for channel, to in self._receivers(event):
-            new = Delivery(
-                event=event, channel=channel, to=to, created_at=iso(now), since=iso(now), next_at=iso(now)
-            )
+            new = Delivery(event=event, channel=channel, to=to, created_at=iso(now), since=iso(now), next_at=iso(now))
             delivery = self.deliveries.create(new)
             # One that was written and not sent, by whoever had this message before.
             if delivery is not None and delivery.state == "pending" and delivery.attempts == 0:

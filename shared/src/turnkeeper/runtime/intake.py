@@ -38,7 +38,7 @@ from turnkeeper.runtime.jobs import Job, session_id_of_job
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.rollouts import Rollouts
-from turnkeeper.runtime.store.deliveries import DeliverTo
+from turnkeeper.runtime.store.deliveries import TO_NOBODY, DeliverTo
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -64,7 +64,7 @@ class NewSession:
     metadata: Mapping[str, Any]
     placement: Placement | None = None
     #: Who hears of its turns when they have ended.
-    deliver_to: DeliverTo = DeliverTo()
+    deliver_to: DeliverTo = TO_NOBODY
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Intake:
         return content if self.contents is None else self.contents.keep(content)
 
     def _must_be_told(self, deliver_to: DeliverTo, terms: Terms) -> None:
-        if deliver_to == DeliverTo():
+        if deliver_to == TO_NOBODY:
             return
         if self.telling is None:
             raise invalid("This deployment tells nobody of a turn's end.", "webhook", "nobody is told here")

@@ -44,6 +44,9 @@ class DeliverTo:
         return [Put(keys.deliver_to_key(tenant_id, session_id), item, (ABSENT,))] if item else []
 
 
+TO_NOBODY: Final = DeliverTo()
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """How an address answers a tenant's webhooks."""
@@ -97,7 +100,11 @@ class Deliveries:
     def record(self, before: Delivery, after: Delivery) -> bool:
         """Write down how it stands; whether nobody else did so meanwhile."""
         facts, was = _facts(after), _facts(before)
-        same = (Cond("state", "=", before.state), Cond("attempts", "=", before.attempts), Cond("since", "=", before.since))
+        same = (
+            Cond("state", "=", before.state),
+            Cond("attempts", "=", before.attempts),
+            Cond("since", "=", before.since),
+        )
         # Whose session was erased keeps nothing of what a receiver answered.
         here = (Cond("to", "exists"),) if after.last_answer is not None else ()
         gone = tuple(name for name in was if name not in facts)
@@ -166,10 +173,11 @@ def _facts(delivery: Delivery) -> Item:
 
 
 def _delivery(item: Mapping[str, Any]) -> Delivery:
+    facts: dict[str, Any] = {name: item.get(name) for name in _FACTS}
     return Delivery(
         event=TurnEnded.model_validate_json(item["event"]),
         channel=item["channel"],
         to=item.get("to"),
         created_at=item["created_at"],
-        **{name: item.get(name) for name in _FACTS},
+        **facts,
     )

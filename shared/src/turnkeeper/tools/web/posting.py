@@ -21,8 +21,8 @@ REACH_SECONDS = 5.0
 
 
 class GuardedPosts:
-    """A :class:`turnkeeper.ports.Webhooks`: by https to public addresses, which are checked where they are connected to.
-    A redirect is an answer like any other: it is not followed.
+    """A :class:`turnkeeper.ports.Webhooks`: by https to public addresses, which are checked when they are connected to. A
+    redirect is an answer like any other: it is not followed.
 
     Args:
         allow_private: networks beside the public ones, which may be posted to without TLS. Nothing that is deployed
