@@ -282,9 +282,8 @@ class Posted:
 class Webhooks(Protocol):
     """Posts to addresses that somebody outside named: only to public ones, never by way of a redirect."""
 
-    def authority(self, url: str) -> str:
-        """Its host, with the port where that is not the usual one, in their one form. Raises InvalidRequest where it is
-        no address that may be posted to."""
+    def check(self, url: str, hosts: Collection[str]) -> None:
+        """Raises InvalidRequest where it is no address that may be posted to, or leads to none of these hosts."""
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:
         """The answer, whatever it says. Called from several threads at once.

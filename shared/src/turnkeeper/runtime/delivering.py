@@ -23,7 +23,6 @@ from turnkeeper.core.transcript import answer_of_turn, output_of
 from turnkeeper.core.word import WORD, Attempted, Channel, Delivery, TurnEnded
 from turnkeeper.ports import Bus, Clock, HookSecrets, Ids, Redacts, Replies, Webhooks, Words
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.store.deliveries import Deliveries, Receiver
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.tenants import Tenants
@@ -95,6 +94,23 @@ class Deliverer:
             return self._deliver(*place)
         raise NoWord(f"a message of another schema: {str(schema)[:60]}")
 
+    def replay(self, delivery: Delivery) -> Delivery | None:
+        """Deliver it once more, now, whatever came of it: an operator's word, which also forgets that its receiver said
+        that it is gone. ``None`` where nothing can be delivered any more: its session was erased.
+
+        Raises:
+            Unavailable, StoreBusy: it is written down at most; replay it again.
+        """
+        if delivery.to is None:
+            return None
+        again = delivery.replayed(self.clock.now())
+        if delivery.channel == "webhook":
+            self.deliveries.note_success(delivery.event.data.tenant_id, delivery.to)
+        if not self.deliveries.record(delivery, again):
+            return None
+        self.words.send(delivery_message(again), group=delivery.event.data.tenant_id)
+        return again
+
     # ---- a turn's end ----
 
     def _tell(self, event: TurnEnded) -> Outcome:
@@ -147,7 +163,7 @@ class Deliverer:
         if (due := max(delivery.next_at, receiver.held_until or "")) > iso(now):
             self._send_again(delivery, due)
             return "later"
-        after = delivery.answered(self.clock.now(), self._attempt(delivery, delivery.to), self.ids.jitter())
+        after = delivery.answered(self.clock.now(), self._attempt(delivery, delivery.to, receiver), self.ids.jitter())
         outcome = self._record(delivery, after)
         if outcome == "failed":
             self._send_again(after, after.next_at)
@@ -172,20 +188,20 @@ class Deliverer:
 
     # ---- an attempt ----
 
-    def _attempt(self, delivery: Delivery, to: str) -> Attempted:
+    def _attempt(self, delivery: Delivery, to: str, receiver: Receiver) -> Attempted:
         if delivery.channel == "reply":
             return self._reply(delivery, to)
         tenant_id = delivery.event.data.tenant_id
         try:
             # The plan may have changed since it was named.
-            MayTell(self.webhooks, self.replies).check_webhook(to, self.tenants.terms(tenant_id))
+            self.webhooks.check(to, self.tenants.terms(tenant_id).plan.webhook_hosts)
         except InvalidRequest as error:
             return Attempted(False, text=error.detail, final=True)
         answer = self._post(delivery, to)
-        if answer.taken:
-            self.deliveries.note_success(tenant_id, to)
-        else:
+        if not answer.taken:
             self.deliveries.note_failure(tenant_id, to, self.clock.now(), gone=answer.final)
+        elif receiver.failures:
+            self.deliveries.note_success(tenant_id, to)
         return answer
 
     def _post(self, delivery: Delivery, to: str) -> Attempted:

@@ -18,14 +18,7 @@ class MayTell:
     def check(self, deliver_to: DeliverTo, terms: Terms) -> None:
         """Raises InvalidRequest where one of them may not be told."""
         if deliver_to.webhook is not None:
-            self.check_webhook(deliver_to.webhook, terms)
+            self.webhooks.check(deliver_to.webhook, terms.plan.webhook_hosts)
         if deliver_to.reply_to is not None and deliver_to.reply_to not in self.replies.names:
             why = f"this deployment lets no results be sent to a queue {deliver_to.reply_to!r}"
             raise invalid(why, "reply_to", why)
-
-    def check_webhook(self, address: str, terms: Terms) -> None:
-        """Raises InvalidRequest where it is no address, or its host is none that the tenant's plan names."""
-        authority = self.webhooks.authority(address)
-        if authority not in terms.plan.webhook_hosts:
-            why = f"the plan's webhook_hosts do not name {authority}"
-            raise invalid(why, "webhook", why)

@@ -10,7 +10,7 @@ from turnkeeper.core.tools import ToolError
 from turnkeeper.ports import Posted
 from turnkeeper.tools._common import Deadline, plain, shown
 from turnkeeper.tools.web import body as bodies
-from turnkeeper.tools.web.address import AddressPolicy
+from turnkeeper.tools.web.address import AddressPolicy, normal
 from turnkeeper.tools.web.hops import Guard, Outgoing, answered
 from turnkeeper.tools.web.url import Target, parse
 
@@ -21,20 +21,25 @@ REACH_SECONDS = 5.0
 
 
 class GuardedPosts:
-    """A :class:`turnkeeper.ports.Webhooks`: by https to public addresses, which are checked when they are connected to. A
+    """A :class:`turnkeeper.ports.Webhooks`: by https to public addresses, checked when they are connected to. A
     redirect is an answer like any other: it is not followed.
 
     Args:
-        allow_private: networks beside the public ones, which may be posted to without TLS. Nothing that is deployed
-            names any: a kit on one's own machine does, for receivers beside it.
+        allow_private: networks beside the public ones, whose addresses may be posted to without being named by a host's
+            name, and without TLS. Nothing that is deployed names any: a kit on one's own machine does, for receivers
+            beside it.
     """
 
     def __init__(self, allow_private: Collection[str] = ()) -> None:
         self._addresses = AddressPolicy.of(allow_private)
-        self._schemes = frozenset({"https", "http"} if allow_private else {"https"})
 
-    def authority(self, url: str) -> str:
-        return self._target(url).authority
+    def check(self, url: str, hosts: Collection[str]) -> None:
+        target = self._target(url)
+        if target.is_address and self._addresses.opens(normal(target.host)):
+            return  # Opened for this machine.
+        if target.scheme != "https" or target.authority not in hosts:
+            why = f"the plan's webhook_hosts do not name {target.authority}, by https"
+            raise invalid(why, "webhook", why)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:
         deadline = Deadline.after(timeout_seconds)
@@ -48,11 +53,7 @@ class GuardedPosts:
 
     def _target(self, url: str) -> Target:
         try:
-            target = parse(url)
+            return parse(url)
         except ToolError as error:
             why = str(error).replace(shown(url), "The address")
             raise invalid(why, "webhook", why) from error
-        if target.scheme not in self._schemes:
-            why = "An address of a webhook begins with https://."
-            raise invalid(why, "webhook", why)
-        return target
