@@ -26,4 +26,4 @@ class Telling:
             return
         before = codec.head_of(change.old) if change.old is not None else None
         if (event := word_of(before, codec.head_of(change.new))) is not None:
-            self.words.send(word_message(event), group=change.tenant_id)
+            self.words.tell(word_message(event), group=change.tenant_id)

@@ -18,6 +18,7 @@ ENTRIES: Final[Mapping[str, str]] = {
     "ScorerRole": names.SCORE_HANDLER,
     "SweepRole": names.SWEEP_HANDLER,
     "TraceRole": names.TRACE_HANDLER,
+    "DeliverRole": names.DELIVER_HANDLER,
     "TaskRole": "fargate_worker.__main__.main",
 }
 
@@ -49,6 +50,11 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.sqs.SqsQueue.backlog": "sqs:GetQueueAttributes@Queue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.send": "sqs:SendMessage@TracesQueue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.put_off": "sqs:ChangeMessageVisibility@TracesQueue",
+        "turnkeeper.adapters.words.SqsWords.send": "sqs:SendMessage@HooksQueue",
+        "turnkeeper.adapters.words.EventBridgeBus.put": "events:PutEvents@HooksBus",
+        # Only where the stage's file names queues, each by its ARN.
+        "turnkeeper.adapters.words.SqsReplies.send": "",
+        "turnkeeper.adapters.hook_secrets.SecretsManagerHookKeys.__call__": "secretsmanager:GetSecretValue@HookKeys",
         "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
         "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
         "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
@@ -87,6 +93,7 @@ _BY_LAMBDA: Final = {
         *(f"dynamodb:{action}@Table" for action in ("DescribeStream", "GetRecords", "GetShardIterator")),
         *("dynamodb:ListStreams@*", "sqs:SendMessage@ScorerFailures"),
     },
+    "DeliverRole": {f"sqs:{action}@HooksQueue" for action in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage")},
     OF_TRACES: {f"sqs:{action}@TracesQueue" for action in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage")},
 }
 
@@ -119,7 +126,7 @@ def needed(graph: CallGraph, role: str, provider: str) -> set[str]:
 
 def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, set[str]]:
     """What the policies of each role of `ENTRIES` allow, but for what every function does for its log and network, and
-    for what a stage's file names for runners' tools and a receiver of traces: the resources `given`."""
+    for what a stage's file names for runners' tools, a receiver of traces and replies: the resources `given`."""
     found: dict[str, set[str]] = {role: set() for role in ENTRIES}
     for policy in deployment.all("AWS::IAM::Policy"):
         for reference in policy.properties["Roles"]:
@@ -128,7 +135,9 @@ def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, se
             if role in found:
                 for statement in policy.properties["PolicyDocument"]["Statement"]:
                     found[role] |= set(
-                        _allows(deployment, policy, statement, given if role in (*RUNNERS, OF_TRACES) else ())
+                        _allows(
+                            deployment, policy, statement, given if role in (*RUNNERS, OF_TRACES, "DeliverRole") else ()
+                        )
                     )
     return found
 

@@ -28,6 +28,7 @@ OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SCORE_HANDLER: Final = "functions.score.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 TRACE_HANDLER: Final = "functions.trace.handler.handler"
+DELIVER_HANDLER: Final = "functions.deliver.handler.handler"
 LIVE_ALIAS: Final = "live"
 
 CLOUDWATCH: Final = "cloudwatch"

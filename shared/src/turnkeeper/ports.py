@@ -259,7 +259,7 @@ class Web(Protocol):
 class Words(Protocol):
     """The queue of what is to be told. At least once, in any order; no group holds up another. Raises Unavailable."""
 
-    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+    def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
         """At most 900 s of delay."""
 
 

@@ -303,7 +303,7 @@ def test_whatever_write_or_send_it_dies_at_it_is_delivered_in_the_end(play: Play
     head = play.turn(DeliverTo(HOOK, "results", "job-1"))
     play.observe()
     with pytest.MonkeyPatch.context() as patch:
-        for owner, names in ((kit.table, ("write", "update")), (kit.words, ("send",)), (kit.bus, ("put",))):
+        for owner, names in ((kit.table, ("write", "update")), (kit.words, ("tell",)), (kit.bus, ("put",))):
             for name in names:
                 patch.setattr(owner, name, dying(getattr(owner, name)))
         crashed = 0

@@ -26,7 +26,7 @@ class SqsWords:
         self._client = client
         self._queue_url = queue_url
 
-    def send(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+    def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
         with outages("SQS"):
             self._client.send_message(
                 QueueUrl=self._queue_url, MessageBody=body, MessageGroupId=group_id(group), DelaySeconds=delay_seconds

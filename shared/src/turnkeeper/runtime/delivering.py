@@ -108,7 +108,7 @@ class Deliverer:
             self.deliveries.note_success(delivery.event.data.tenant_id, delivery.to)
         if not self.deliveries.record(delivery, again):
             return None
-        self.words.send(delivery_message(again), group=delivery.event.data.tenant_id)
+        self.words.tell(delivery_message(again), group=delivery.event.data.tenant_id)
         return again
 
     # ---- a turn's end ----
@@ -121,7 +121,7 @@ class Deliverer:
             delivery = self.deliveries.create(new)
             # One that was written and not sent, by whoever had this message before.
             if delivery is not None and delivery.state == "pending" and delivery.attempts == 0:
-                self.words.send(delivery_message(delivery), group=event.data.tenant_id)
+                self.words.tell(delivery_message(delivery), group=event.data.tenant_id)
         if self.bus is not None:
             self.bus.put(event.type, datetime.fromisoformat(event.timestamp), event.model_dump_json())
         return "told"
@@ -184,7 +184,7 @@ class Deliverer:
     def _send_again(self, delivery: Delivery, due: str) -> None:
         seconds = (datetime.fromisoformat(due) - self.clock.now()).total_seconds()
         delay = min(max(math.ceil(seconds), 1), _LONGEST_DELAY_SECONDS)
-        self.words.send(delivery_message(delivery), group=delivery.event.data.tenant_id, delay_seconds=delay)
+        self.words.tell(delivery_message(delivery), group=delivery.event.data.tenant_id, delay_seconds=delay)
 
     # ---- an attempt ----
 

@@ -23,7 +23,7 @@ from turnkeeper.runtime.jobs import Continue, parse
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_queue import MemoryQueue, MemoryWords
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.memory_web import MemoryWeb
 from turnkeeper.testing.recorders import (
@@ -115,8 +115,8 @@ class BareMemoryKit(Kit):
         return RecordedTraces()
 
     @cached_property
-    def words(self) -> MemoryQueue:
-        return MemoryQueue(self.clock)
+    def words(self) -> MemoryWords:
+        return MemoryWords(self.clock)
 
     @cached_property
     def bus(self) -> RecordedBus:
