@@ -27,6 +27,8 @@ RUNNERS: Final = ("TurnRole", "TaskRole")
 
 #: One that is there only where a stage asks for traces.
 OF_TRACES: Final = "TraceRole"
+#: Those that a stage's file names receivers for.
+TOLD_BY_FILE: Final = (OF_TRACES, "DeliverRole")
 #: What stands behind the queue of traces, which is there only then.
 FOR_TRACES: Final = "@TracesQueue"
 
@@ -50,18 +52,18 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.sqs.SqsQueue.backlog": "sqs:GetQueueAttributes@Queue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.send": "sqs:SendMessage@TracesQueue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.put_off": "sqs:ChangeMessageVisibility@TracesQueue",
-        "turnkeeper.adapters.words.SqsWords.send": "sqs:SendMessage@HooksQueue",
+        "turnkeeper.adapters.words.SqsWords.tell": "sqs:SendMessage@HooksQueue",
         "turnkeeper.adapters.words.EventBridgeBus.put": "events:PutEvents@HooksBus",
         # Only where the stage's file names queues, each by its ARN.
         "turnkeeper.adapters.words.SqsReplies.send": "",
-        "turnkeeper.adapters.hook_secrets.SecretsManagerHookKeys.__call__": "secretsmanager:GetSecretValue@HookKeys",
+        "turnkeeper.wiring.aws.AwsPlatform.hook_keys": "secretsmanager:GetSecretValue@HookKeys",
         "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
         "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
         "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
         "turnkeeper.adapters.ecs.own_task_arn": "",  # asks the task's own metadata, which is no call of AWS
         "turnkeeper.adapters.sns.SnsAlerts.alert": "sns:Publish@Alerts",
         "turnkeeper.adapters.lambda_turns.LambdaTurns.start": "lambda:InvokeFunction@TurnLive",
-        "turnkeeper.bootstrap.Kit._keys": "secretsmanager:GetSecretValue@SigningKeys",
+        "turnkeeper.wiring.aws.AwsPlatform.signing_keys": "secretsmanager:GetSecretValue@SigningKeys",
         # Set by a request to the agent of ECS, which does it in the task's name and asks for both.
         "fargate_worker.protection.TaskProtection._put": "ecs:GetTaskProtection@tasks ecs:UpdateTaskProtection@tasks",
     }.items()
@@ -135,9 +137,7 @@ def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, se
             if role in found:
                 for statement in policy.properties["PolicyDocument"]["Statement"]:
                     found[role] |= set(
-                        _allows(
-                            deployment, policy, statement, given if role in (*RUNNERS, OF_TRACES, "DeliverRole") else ()
-                        )
+                        _allows(deployment, policy, statement, given if role in (*RUNNERS, *TOLD_BY_FILE) else ())
                     )
     return found
 

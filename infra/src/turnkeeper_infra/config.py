@@ -346,7 +346,8 @@ def _check_values(config: Config) -> None:
     told = json.dumps([config.settings, arns])
     if len(told) > MOST_TOOL_VALUES:
         raise ValueError(
-            f"secrets, settings and reply_queues have {len(told)} characters of {MOST_TOOL_VALUES}: keep what is long in a secret"
+            f"secrets, settings and reply_queues have {len(told)} characters of {MOST_TOOL_VALUES}: "
+            "keep what is long in a secret"
         )
     for name in config.settings:
         if SECRET_NAME.search(name):

@@ -172,7 +172,9 @@ class Grants:
         return self
 
     def write_deliveries(self) -> Grants:
-        """Write down what is delivered and what came of it, while the session it is about is not erased."""
+        """Write down what is delivered and what came of it, while the session it is about is not erased, and read what
+        a job came to."""
+        self._allow("ReadTurns", ("dynamodb:GetItem", "dynamodb:Query"), self._state.table.table_arn)
         return self.write_sessions().check_items()
 
     def tell_bus(self, bus: events.IEventBus) -> Grants:

@@ -23,8 +23,8 @@ from turnkeeper_infra.state import StateStack
 _TIMEOUT_SECONDS = 60
 """More than a receiver is waited for (`turnkeeper.runtime.delivering`), with what is read and written around it."""
 _RECEIVES = 20
-"""Of a message that cannot be worked on: the table is out of reach, or it tells of nothing. What a receiver does not take
-is put off by a message of its own."""
+"""Of a message that cannot be worked on: the table is out of reach, or it tells of nothing. What a receiver does not
+take is put off by a message of its own."""
 _AT_ONCE = 20
 """Messages: receivers that hang must not take the account's concurrency from turns."""
 
@@ -102,7 +102,7 @@ class Hooks(Construct):
         Grants(self._state, asker.kit_role).send_words(self.queue)
 
     def _grant(self, grants: Grants, config: Config) -> None:
-        grants.read_sessions().write_deliveries().read_claims().take_words(self.queue).send_words(self.queue)
+        grants.write_deliveries().read_claims().take_words(self.queue).send_words(self.queue)
         grants.tell_bus(self.bus).read_hook_keys()
         grants.send_replies({name: (one.arn, one.kms_key_arn) for name, one in config.reply_queues.items()})
 

@@ -8,17 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from turnkeeper.adapters.aws import outages
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Clock
-
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _logger = logging.getLogger(__name__)
 
@@ -53,19 +47,6 @@ class DerivedHookSecrets:
                 _logger.warning("the keys of webhooks cannot be read now: those at hand stay in use")
             self._known = (self._clock.monotonic(), keys)
         return keys
-
-
-class SecretsManagerHookKeys:
-    """Keys from a secret: ``{"current": ..., "previous": ...}``."""
-
-    def __init__(self, client: Callable[[], SecretsManagerClient], secret_id: str) -> None:
-        self._client = client
-        self._secret_id = secret_id
-
-    def __call__(self) -> Sequence[str]:
-        with outages("Secrets Manager"):
-            secret = json.loads(self._client().get_secret_value(SecretId=self._secret_id)["SecretString"])
-        return [key for key in (secret.get("current"), secret.get("previous")) if key]
 
 
 def _derived(key: str, tenant_id: str) -> str:
