@@ -342,8 +342,8 @@ MOST_TOOL_VALUES = 2_000
 
 
 def _check_values(config: Config) -> None:
-    arns = {name: one.arn for name, one in (*config.secrets.items(), *config.reply_queues.items())}
-    told = json.dumps([config.settings, arns])
+    secrets = {name: secret.arn for name, secret in config.secrets.items()}
+    told = json.dumps([config.settings, secrets, [queue.arn for queue in config.reply_queues.values()]])
     if len(told) > MOST_TOOL_VALUES:
         raise ValueError(
             f"secrets, settings and reply_queues have {len(told)} characters of {MOST_TOOL_VALUES}: "

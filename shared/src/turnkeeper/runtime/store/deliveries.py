@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.word import Channel, Delivery, TurnEnded, hold_seconds
+from turnkeeper.core.word import Delivery, TurnEnded, hold_seconds
 from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 from turnkeeper.runtime.store import keys
 
@@ -94,7 +94,7 @@ class Deliveries:
         item = self._table.get(key)
         return _delivery(item) if item is not None else None
 
-    def get(self, tenant_id: str, session_id: str, seq: int, channel: Channel) -> Delivery | None:
+    def get(self, tenant_id: str, session_id: str, seq: int, channel: str) -> Delivery | None:
         return self.find(keys.delivery_key(tenant_id, session_id, seq, channel))
 
     def record(self, before: Delivery, after: Delivery) -> bool:
