@@ -45,8 +45,8 @@ def submit(
     """Put jobs onto the queue: AGENT and INPUT, or a file of them. Prints the ids of their sessions.
 
     A line of the file is `{"input": ...}` with, where they differ from the options, agent, job_id, tenant_id, user_id,
-    role, metadata, webhook and reply_to. Nothing is sent unless every line can be: it is a job, small enough, of an agent that there is,
-    and no other job of the file has its id.
+    role, metadata, webhook and reply_to. Nothing is sent unless every line can be: it is a job, small enough, of an
+    agent that there is, and no other job of the file has its id.
     """
     with Output(json) as out:
         from turnkeeper_local.cli.errors import UsageError
