@@ -1,4 +1,4 @@
-"""Word of turns as receivers get it: a real receiver that takes, fails, hangs, sends on and is gone; the bus; replies."""
+"""Word of turns as receivers get it: a real one that takes, fails, hangs, sends on and is gone; the bus; replies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def deliveries(caller: Caller, **of: str) -> list[Document]:
 def test_a_webhook_is_signed_and_the_same_event_is_on_the_bus(
     caller: Caller, receiver: HookReceiver, on_the_bus: _Heard
 ) -> None:
-    turn = caller.turn("plain", "[[say a hidden answer]]", webhook=receiver.url("fine"))
+    turn = caller.turn("desk", "[[say a hidden answer]]", webhook=receiver.url("fine"))
     came = eventually(lambda: receiver.at("fine"), "the webhook came")[0]
     secret = caller.stack.cli("hooks", "secret", "--tenant", caller.tenant)["secret"]
     document: Any = Webhook(secret).verify(came.body, dict(came.headers))
@@ -85,7 +85,7 @@ def test_a_webhook_is_signed_and_the_same_event_is_on_the_bus(
 
 def test_bad_receivers_hold_up_nobody_and_are_tried_again(caller: Caller, receiver: HookReceiver) -> None:
     for path in ("hang", "redirect", "gone", "large", "flaky", "calm"):
-        caller.turn("plain", "hello", webhook=receiver.url(path))
+        caller.turn("desk", "hello", webhook=receiver.url(path))
     eventually(lambda: receiver.at("calm"), "the one that is fine was told beside the others")
     eventually(lambda: len(receiver.at("flaky")) >= 2, "the one that failed was told again")
 
@@ -104,7 +104,7 @@ def test_bad_receivers_hold_up_nobody_and_are_tried_again(caller: Caller, receiv
     assert len(by_status[500]["last_answer"]) <= 300
     assert not [one for one in receiver.received if "meta-data" in one.path]
     gone = len(receiver.at("gone"))
-    after = caller.turn("plain", "hello", webhook=receiver.url("gone"))
+    after = caller.turn("desk", "hello", webhook=receiver.url("gone"))
     eventually(lambda: [one for one in deliveries(caller, session=after["session_id"]) if one["state"] == "dead"], "")
     assert len(receiver.at("gone")) == gone, "one that is gone is left alone"
 
@@ -113,7 +113,7 @@ def test_a_job_s_result_comes_by_the_queue_that_it_names(caller: Caller) -> None
     url = caller.stack.kit.reply_queues["replies"]
     job = {
         **{"schema": "turnkeeper.job/v1", "job_id": "j-1", "tenant_id": caller.tenant, "user_id": "u1"},
-        **{"agent": "plain", "input": "[[say Zurich]]", "metadata": {"order": 7}, "reply_to": "replies"},
+        **{"agent": "desk", "input": "[[say Zurich]]", "metadata": {"order": 7}, "reply_to": "replies"},
     }
     caller.stack.send(job)
     came: list[Document] = []
@@ -134,13 +134,13 @@ def test_a_job_s_result_comes_by_the_queue_that_it_names(caller: Caller) -> None
     "address", ["https://evil.example.com/turns", "http://10.0.0.1/", "http://169.254.169.254/", "no address"]
 )
 def test_an_address_that_nobody_allowed_is_refused(caller: Caller, address: str) -> None:
-    body = {"agent": "plain", "input": "hello", "webhook": address}
+    body = {"agent": "desk", "input": "hello", "webhook": address}
     problem = assert_problem(caller.post("/v1/sessions", body), 400, "invalid_request")
     assert problem["errors"][0]["where"] == "webhook"
 
 
 def test_erasure_takes_addresses_out_of_the_log(caller: Caller, receiver: HookReceiver) -> None:
-    turn = caller.turn("plain", "hello", webhook=receiver.url("fine?who=ann"))
+    turn = caller.turn("desk", "hello", webhook=receiver.url("fine?who=ann"))
     eventually(lambda: [one for one in deliveries(caller) if one["state"] == "delivered"], "it was delivered")
     assert caller.erase(turn["session_id"]).status_code == 204
     [kept] = deliveries(caller)
