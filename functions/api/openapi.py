@@ -160,7 +160,7 @@ def _title(model: type[BaseModel]) -> str:
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
     bodies = {route.body for route in routes if route.body is not None}
     answers = {model for route in routes for model in route.answers.values() if model is not None}
-    others = {TurnEnded, *(model for _, model in _PROBLEMS.values())}
+    others: set[type[BaseModel]] = {TurnEnded, *(model for _, model in _PROBLEMS.values())}
     modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),
         *((model, "serialization") for model in sorted(answers | others, key=lambda model: model.__name__)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from turnkeeper.core.errors import NotPosted
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.policy import Terms
 from turnkeeper.ports import Replies, Webhooks
@@ -22,3 +24,12 @@ class MayTell:
         if deliver_to.reply_to is not None and deliver_to.reply_to not in self.replies.names:
             why = f"this deployment lets no results be sent to a queue {deliver_to.reply_to!r}"
             raise invalid(why, "reply_to", why)
+
+
+class NoReplies:
+    """A :class:`turnkeeper.ports.Replies` where the deployment names no queue."""
+
+    names: Collection[str] = ()
+
+    def send(self, name: str, body: str, *, group: str, message_id: str) -> None:  # noqa: ARG002 - the port's
+        raise NotPosted(f"this deployment names no queue {name!r} any more")
