@@ -12,6 +12,7 @@ from functions.deliver import handler as module
 from tests.support.hook_receiver import hook_receiver
 from tests.support.kit import WHO
 from tests.support.repository import REPOSITORY
+from turnkeeper.adapters.sql.queue import SqlWords
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.word import word_message, word_of
@@ -35,11 +36,12 @@ def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
 
 def work(kit: Kit) -> None:
     queue = kit.platform.words
-    while messages := queue.receive(most=1, wait_seconds=0, visibility_seconds=60):  # type: ignore[union-attr]
+    assert isinstance(queue, SqlWords)
+    while messages := queue.receive(most=1, wait_seconds=0, visibility_seconds=60):
         for message in messages:
             records = [{"messageId": message.message_id, "body": message.body}]
             assert module.handler({"Records": records}, None) == {"batchItemFailures": []}
-            queue.delete(message)  # type: ignore[union-attr]
+            queue.delete(message)
 
 
 def test_word_comes_to_a_receiver_by_the_database_alone(kit: Kit) -> None:
