@@ -273,6 +273,22 @@ def test_a_plan_that_names_a_host_no_more_ends_what_is_on_its_way_there(play: Pl
     assert (play.delivery(head).state, play.kit.webhooks.posts) == ("dead", [])
 
 
+def test_each_outcome_is_counted(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [Posted(500, ""), Posted(200, ""), Posted(410, "")]
+    play.kit.webhooks.answer = lambda _url: answers.pop(0)
+    play.turn()
+    play.tell()
+    play.wait(minutes=1)
+    play.turn()
+    play.tell()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"deliveries"' in line]
+    assert [(line["outcome"], line["deliveries"]) for line in lines] == [
+        ("failed", [1.0]),
+        ("delivered", [1.0]),
+        ("dead", [1.0]),
+    ]
+
+
 # ---- crashes: each message is done again from where it was ----
 
 
