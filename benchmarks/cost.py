@@ -34,6 +34,7 @@ ASSUMED: Final = {
     "step_seconds": 5.0,
     "sweep_seconds": 0.2,
     "observer_seconds": 0.1,
+    "word_seconds": 0.1,
     "cold_starts_share": 0.01,
     "log_bytes_a_step": 2_000,
     "sessions_a_task": 8,
@@ -171,6 +172,12 @@ def a_million(steps: int, *, worker: bool, prices: Prices = PRICES) -> Items:
         + ASSUMED["cold_starts_share"] * runner_gb * function["snapshot_restore_gb"],
         "worker": _worker_second(prices) * seconds / ASSUMED["sessions_a_task"] if worker else 0.0,
         "observer": function["request"] + ASSUMED["observer_seconds"] * 0.5 * function["arm_gb_second"],
+        # Where nobody else hears of it: put on the queue and taken from it, who is to hear read, put on the bus.
+        "word that it ended": function["request"]
+        + ASSUMED["word_seconds"] * 0.5 * function["arm_gb_second"]
+        + 3 * other["queue_request"]
+        + table["read_unit"]
+        + other["bus_event"],
         "logs": steps * ASSUMED["log_bytes_a_step"] / 1e9 * other["log_gb"],
     }
     return {name: MILLION * usd for name, usd in each.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from turnkeeper.core.agent import Placement
-from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token
+from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token, Webhook
 
 
 class CreateSession(Body):
@@ -13,6 +13,7 @@ class CreateSession(Body):
     input: Input
     metadata: Metadata
     placement: Placement | None = None
+    webhook: Webhook | None = None
 
 
 class PostTurn(Body):

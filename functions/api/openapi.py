@@ -15,6 +15,7 @@ from functions.api import documents
 from functions.api.problems import CONTENT_TYPE
 from functions.api.routing import Route
 from functions.api.stages.read import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from turnkeeper.core.word import TURN_ENDED, TurnEnded
 
 _REF = "#/components/schemas/{model}"
 
@@ -54,6 +55,35 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+#: What the kit calls, not what it is called by: docs/webhooks.md.
+_WEBHOOKS: dict[str, Any] = {
+    TURN_ENDED: {
+        "post": {
+            "summary": "A turn has come to rest; posted where the session, its job or its agent names an address",
+            "parameters": [
+                {"name": name, "in": "header", "required": True, "description": about, "schema": {"type": "string"}}
+                for name, about in {
+                    "webhook-id": "The same, however often it is posted.",
+                    "webhook-timestamp": "Of this attempt, in seconds.",
+                    "webhook-signature": "As Standard Webhooks has it; two while keys are rotated.",
+                }.items()
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": _REF.format(model=TurnEnded.__name__)}}},
+            },
+            "responses": {
+                "2XX": {"description": "Taken"},
+                "410": {"description": "Nothing more is to be posted there"},
+                "default": {"description": "Not taken: it is tried again, for a day"},
+            },
+            # Nobody signs in: the signature says who it is from.
+            "security": [],
+        }
+    }
+}
+
+
 def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
@@ -62,6 +92,7 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Turnkeeper", "version": _version(), "description": "Turns of Claude agents."},
         "paths": paths,
+        "webhooks": _WEBHOOKS,
         "components": {
             "schemas": _schemas(routes),
             "securitySchemes": {
@@ -136,10 +167,10 @@ def _title(model: type[BaseModel]) -> str:
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
     bodies = {route.body for route in routes if route.body is not None}
     answers = {model for route in routes for model in route.answers.values() if model is not None}
-    problems = {model for _, model in _PROBLEMS.values()}
+    others: set[type[BaseModel]] = {TurnEnded, *(model for _, model in _PROBLEMS.values())}
     modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),
-        *((model, "serialization") for model in sorted(answers | problems, key=lambda model: model.__name__)),
+        *((model, "serialization") for model in sorted(answers | others, key=lambda model: model.__name__)),
     ]
     _, definitions = models_json_schema(modes, ref_template=_REF)
     titles = {name: schema.get("title", name) for name, schema in definitions["$defs"].items()}

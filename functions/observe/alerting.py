@@ -8,20 +8,9 @@ from typing import Any
 
 from functions.observe.records import Changed
 from turnkeeper.core.session import Entry
-from turnkeeper.core.stops import STOPS
+from turnkeeper.core.stops import STOPS, told_detail
 from turnkeeper.ports import Alerts, Blobs
 from turnkeeper.runtime.store import codec
-
-#: Of a stop's detail, what may be told.
-_TOLD = frozenset(
-    {
-        *("iterations", "max_iterations", "elapsed_seconds", "max_seconds"),
-        *("tool", "tools", "times", "call_hash", "steps"),
-        *("scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"),
-        *("clamped_max_tokens", "wanted_max_tokens"),
-        *("attempts", "status_code", "retry_after_seconds", "code"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ def _told(change: Changed, entry: Entry) -> dict[str, Any]:
         "status": entry.status,
         "reason": entry.stop.reason,
         "runner": entry.runner,
-        **{name: value for name, value in detail.items() if name in _TOLD},
+        **told_detail(entry.stop),
     }
     # What was repeated, without what was said: the hash tells the same call again.
     if isinstance(arguments := detail.get("arguments"), dict):

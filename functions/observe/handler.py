@@ -10,6 +10,7 @@ from functions.observe.metering import samples_of
 from functions.observe.records import changed, each
 from functions.observe.spending import Spending
 from functions.observe.tampering import Guard
+from functions.observe.telling import Telling
 from functions.observe.waking import Waking
 from functions.process import kit as _kit
 from turnkeeper.adapters.emf import Emf
@@ -23,6 +24,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     alerting = Alerting(kit.alerts, kit.blobs)
     guard = Guard(kit.alerts)
     waking = Waking(kit.wakes, kit.clock)
+    telling = Telling(kit.words)
 
     def see(record: Mapping[str, Any]) -> None:
         guard.see(record)
@@ -30,6 +32,7 @@ def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         if change is not None:
             waking.see(change)
             alerting.see(change)
+            telling.see(change)
             samples = list(samples_of(change))
             emf.add(samples)
             spending.see(change, samples)

@@ -19,6 +19,7 @@ ENTRIES: Final[Mapping[str, str]] = {
     "ScorerRole": names.SCORE_HANDLER,
     "SweepRole": names.SWEEP_HANDLER,
     "TraceRole": names.TRACE_HANDLER,
+    "DeliverRole": names.DELIVER_HANDLER,
     "TaskRole": "fargate_worker.__main__.main",
 }
 
@@ -29,6 +30,8 @@ RUNNERS: Final = ("TurnRole", "TaskRole")
 OF_STREAMS: Final = "StreamRole"
 #: One that is there only where a stage asks for traces.
 OF_TRACES: Final = "TraceRole"
+#: Those that a stage's file names receivers for.
+TOLD_BY_FILE: Final = (OF_TRACES, "DeliverRole")
 #: What stands behind the queue of traces, which is there only then.
 FOR_TRACES: Final = "@TracesQueue"
 
@@ -52,6 +55,11 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.sqs.SqsQueue.backlog": "sqs:GetQueueAttributes@Queue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.send": "sqs:SendMessage@TracesQueue",
         "turnkeeper.adapters.trace_queue.SqsTraceQueue.put_off": "sqs:ChangeMessageVisibility@TracesQueue",
+        "turnkeeper.adapters.words.SqsWords.tell": "sqs:SendMessage@HooksQueue",
+        "turnkeeper.adapters.words.EventBridgeBus.put": "events:PutEvents@HooksBus",
+        # Only where the stage's file names queues, each by its ARN.
+        "turnkeeper.adapters.words.SqsReplies.send": "",
+        "turnkeeper.wiring.aws.AwsPlatform.hook_keys": "secretsmanager:GetSecretValue@HookKeys",
         "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
         "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
         "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
@@ -90,6 +98,7 @@ _BY_LAMBDA: Final = {
         *(f"dynamodb:{action}@Table" for action in ("DescribeStream", "GetRecords", "GetShardIterator")),
         *("dynamodb:ListStreams@*", "sqs:SendMessage@ScorerFailures"),
     },
+    "DeliverRole": {f"sqs:{action}@HooksQueue" for action in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage")},
     OF_TRACES: {f"sqs:{action}@TracesQueue" for action in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage")},
 }
 
@@ -123,7 +132,7 @@ def needed(graph: CallGraph, role: str, provider: str) -> set[str]:
 
 def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, set[str]]:
     """What the policies of each role of `ENTRIES` allow, but for what every function does for its log and network, and
-    for what a stage's file names for runners' tools and a receiver of traces: the resources `given`."""
+    for what a stage's file names for runners' tools, a receiver of traces and replies: the resources `given`."""
     found: dict[str, set[str]] = {role: set() for role in ENTRIES}
     for policy in deployment.all("AWS::IAM::Policy"):
         for reference in policy.properties["Roles"]:
@@ -132,7 +141,7 @@ def allowed(deployment: Deployment, given: Collection[str] = ()) -> dict[str, se
             if role in found:
                 for statement in policy.properties["PolicyDocument"]["Statement"]:
                     found[role] |= set(
-                        _allows(deployment, policy, statement, given if role in (*RUNNERS, OF_TRACES) else ())
+                        _allows(deployment, policy, statement, given if role in (*RUNNERS, *TOLD_BY_FILE) else ())
                     )
     return found
 

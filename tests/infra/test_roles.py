@@ -37,6 +37,8 @@ def given(variant: Variant) -> set[str]:
     arns = {secret["arn"] for secret in runners.get("secrets", [])}
     arns |= {secret if isinstance(secret, str) else secret["arn"] for secret in secrets}
     arns |= {variant.settings.get("traces_secret_arn", "")}
+    queues = json.loads(variant.settings.get("reply_queues", "{}")).values()
+    arns |= {queue if isinstance(queue, str) else queue["arn"] for queue in queues}
     return arns.union(*(one["resources"] for one in statements))
 
 

@@ -19,7 +19,7 @@ Templates = dict[str, dict[str, Any]]
 
 # Actions that AWS gives no resource to name for.
 TAKE_NO_RESOURCE = {"dynamodb:ListStreams", "ecr:GetAuthorizationToken"}
-CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "ScorerRole", "SweepRole", "TaskRole"}
+CODE_ROLES = {"TurnRole", "FrontDoorRole", "ObserverRole", "ScorerRole", "SweepRole", "DeliverRole", "TaskRole"}
 
 
 def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -157,7 +157,8 @@ def test_functions(templates: Templates) -> None:
     api = templates["TurnkeeperApi"]
     functions = {one["Handler"]: one for one in resources(api, "AWS::Lambda::Function").values()}
     assert set(functions) == {
-        *(names.API_HANDLER, names.TURN_HANDLER, names.OBSERVE_HANDLER, names.SCORE_HANDLER, names.SWEEP_HANDLER)
+        *(names.API_HANDLER, names.TURN_HANDLER, names.OBSERVE_HANDLER, names.SCORE_HANDLER, names.SWEEP_HANDLER),
+        names.DELIVER_HANDLER,
     }
     assert {one["Runtime"] for one in functions.values()} == {"python3.13"}
     assert {tuple(one["Architectures"]) for one in functions.values()} == {("arm64",)}

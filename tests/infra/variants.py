@@ -61,6 +61,14 @@ TRACES = {
     "traces_secret_kms_key_arn": SECRET_KEY_ARN,
     "trace_contents": "support,research",
 }
+REPLIES = {
+    "reply_queues": json.dumps(
+        {
+            "results": f"arn:aws:sqs:{REGION}:{ACCOUNT}:results",
+            "orders": {"arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo", "kms_key_arn": SECRET_KEY_ARN},
+        }
+    )
+}
 RUNNERS = {
     "variables": {"ORDERS_HOST": "orders.internal"},
     "secrets": [{"variable": "ORDERS_LOGIN", "arn": TOOL_SECRET_ARN, "kms_key_arn": SECRET_KEY_ARN}],
@@ -75,7 +83,7 @@ RUNNERS = {
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-jwt": {**JWT},
-    "prod-iam": {**IAM, "traces": "cloudwatch", "streaming": "true"},
+    "prod-iam": {**IAM, "traces": "cloudwatch", "streaming": "true", **REPLIES},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},

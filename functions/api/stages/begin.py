@@ -14,6 +14,7 @@ from turnkeeper.core.continuation import may_go_on
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.store.deliveries import DeliverTo
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Begun:
 
 
 def create(kit: Kit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
-    new = NewSession(body.agent, body.input, body.metadata, body.placement)
+    new = NewSession(body.agent, body.input, body.metadata, body.placement, DeliverTo(webhook=body.webhook))
     return _sent(kit, request, kit.intake.create(request.who, new, key=key))
 
 

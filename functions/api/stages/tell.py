@@ -25,11 +25,11 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard, silent_since
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.scoring import Score
-from turnkeeper.core.session import Entry, Head, Stop
+from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.stops import refusal_of
 from turnkeeper.core.story.facts import Story
 from turnkeeper.core.tracing import turn_context
-from turnkeeper.core.transcript import Block, text_block, text_of
+from turnkeeper.core.transcript import output_of
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store.scores import Assessment
@@ -159,7 +159,7 @@ def _token(kit: Kit, head: Head) -> str | None:
 
 def _turn(kit: Kit, head: Head, token: str | None) -> dict[str, Any]:
     answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
-    return {**_progress(head), **_output(head.stop, answer), "continuation_token": token}
+    return {**_progress(head), **output_of(head.stop, answer), "continuation_token": token}
 
 
 def _progress(head: Head) -> dict[str, Any]:
@@ -188,14 +188,6 @@ def _facts(head: Head) -> dict[str, Any]:
         "updated_at": head.updated_at,
         "metadata": head.metadata,
     }
-
-
-def _output(stop: Stop | None, answer: Entry | None) -> dict[str, Any]:
-    """What a person is to read: the text of the last answer, or what the model said in ending the task."""
-    output: list[Block] = [block for block in (answer.content if answer else ()) if block.get("type") == "text"]
-    if not output and stop is not None and stop.reason == "end_task" and stop.detail.get("summary"):
-        output = [text_block(stop.detail["summary"])]
-    return {"output": output, "output_text": text_of(output)}
 
 
 def _refusal(head: Head, token: str | None) -> Response | None:
@@ -237,7 +229,7 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
         agent=head.agent,
         status=(ended.status if ended else None) or head.status,
         stop=stop,
-        **_output(stop, answer),
+        **output_of(stop, answer),
         turn=number,
         steps=steps,
         usage=usage,

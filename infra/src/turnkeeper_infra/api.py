@@ -23,6 +23,7 @@ from turnkeeper_infra.config import Config
 from turnkeeper_infra.edge import Edge
 from turnkeeper_infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from turnkeeper_infra.grants import Grants
+from turnkeeper_infra.hooks import Hooks
 from turnkeeper_infra.keys import key_of
 from turnkeeper_infra.logs import log_group
 from turnkeeper_infra.network import Network
@@ -79,6 +80,8 @@ class ApiStack(cdk.Stack):
         if self._config.streaming:
             door = StreamDoor(self, "Streams", config=config, function=self._function, heard=self._heard)
             self._answer(door.function, live)
+        self.hooks = Hooks(self, "Hooks", config=config, state=state, function=self._function, heard=self._heard)
+        self.hooks.ask(self.observer)
         release = publish(self.front_door, config=config, heard=self._heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
@@ -87,6 +90,8 @@ class ApiStack(cdk.Stack):
         cdk.CfnOutput(self, "ApiId", value=self.http_api.api_id)
         cdk.CfnOutput(self, "ApiUrl", value=self.http_api.api_endpoint)
         self._edge(config)
+        cdk.CfnOutput(self, "EventBusName", value=self.hooks.bus.event_bus_name)
+        cdk.CfnOutput(self, "WordsQueueUrl", value=self.hooks.queue.queue_url)
         cdk.CfnOutput(self, "TurnFunction", value=live.function_arn)
         cdk.CfnOutput(self, "SweepFunction", value=self.sweep.function_name)
 

@@ -82,6 +82,14 @@ class ToolSecret(_Table):
     """The key that it is encrypted with, where that is a customer's."""
 
 
+class ReplyQueue(_Table):
+    """A queue that jobs may have their results sent to."""
+
+    arn: Annotated[str, shaped(r"arn:[^:\s]+:sqs:[a-z0-9-]+:\d{12}:[\w-]{1,80}(\.fifo)?", "the ARN of an SQS queue")]
+    kms_key_arn: KeyArn | None = None
+    """The key that it is encrypted with, where that is a customer's."""
+
+
 def _by_arn(value: object) -> object:
     """An ARN alone stands for a secret that no key of a customer's is on."""
     return {"arn": value} if isinstance(value, str) else value
@@ -256,6 +264,11 @@ class Config(BaseModel):
     """What tools get by `ctx.secret(NAME)`: its ARN, or `{ arn = "...", kms_key_arn = "..." }`."""
     settings: Annotated[dict[ValueName, str], BeforeValidator(parsed)] = Field(default_factory=dict)
     """What tools get by `ctx.setting(NAME)`."""
+    reply_queues: Annotated[
+        dict[ValueName, Annotated[ReplyQueue, BeforeValidator(_by_arn)]], BeforeValidator(parsed)
+    ] = Field(default_factory=dict)
+    """Queues that a job may name as its `reply_to`, by the name that it uses: each one's ARN, or
+    `{ arn = "...", kms_key_arn = "..." }`."""
     traces: Annotated[
         str, shaped(r"off|cloudwatch|https?://\S+", "`off`, `cloudwatch`, or the address of an OTLP receiver")
     ] = "off"
@@ -344,10 +357,12 @@ MOST_TOOL_VALUES = 2_000
 
 
 def _check_values(config: Config) -> None:
-    told = json.dumps([config.settings, {name: secret.arn for name, secret in config.secrets.items()}])
+    secrets = {name: secret.arn for name, secret in config.secrets.items()}
+    told = json.dumps([config.settings, secrets, [queue.arn for queue in config.reply_queues.values()]])
     if len(told) > MOST_TOOL_VALUES:
         raise ValueError(
-            f"secrets and settings have {len(told)} characters of {MOST_TOOL_VALUES}: keep what is long in a secret"
+            f"secrets, settings and reply_queues have {len(told)} characters of {MOST_TOOL_VALUES}: "
+            "keep what is long in a secret"
         )
     for name in config.settings:
         if SECRET_NAME.search(name):
@@ -413,7 +428,12 @@ def _told(problem: Any) -> str:
 
 
 def _nearest(place: tuple[str | int, ...]) -> str:
-    tables: dict[str, type[BaseModel]] = {"runners": Runners, "secrets": RunnerSecret, "policies": Statement}
+    tables: dict[str, type[BaseModel]] = {
+        "runners": Runners,
+        "secrets": RunnerSecret,
+        "reply_queues": ReplyQueue,
+        "policies": Statement,
+    }
     within = [tables[part] for part in place[:-1] if isinstance(part, str)]
     found = difflib.get_close_matches(str(place[-1]), (within or [Config])[-1].model_fields, n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""

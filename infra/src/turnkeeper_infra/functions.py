@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from constructs import Construct
 
 from turnkeeper_infra import bundle, names, setting_keys
 from turnkeeper_infra.acknowledge import acknowledge
-from turnkeeper_infra.config import Config
+from turnkeeper_infra.config import Config, ReplyQueue
 from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables
@@ -23,6 +24,8 @@ from turnkeeper_infra.state import StateStack
 from turnkeeper_project.target import LAMBDA_PYTHON
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+LOCAL_NETWORKS = "127.0.0.0/8,::1/128"
+"""Where a kit on one's own machine may post webhooks to, beside public addresses."""
 
 
 class Packaging:
@@ -52,6 +55,7 @@ class Packaging:
                 setting_keys.TOOL_SECRETS: parameter(stack, "ToolSecrets", "{}"),
                 setting_keys.TOOL_SETTINGS: parameter(stack, "ToolSettings", "{}"),
                 setting_keys.OTLP_ENDPOINT: parameter(stack, "OtlpEndpoint", ""),
+                setting_keys.REPLY_QUEUES: parameter(stack, "ReplyQueues", "{}"),
                 setting_keys.TRACE_CONTENTS: parameter(stack, "TraceContents", ""),
             }
         else:
@@ -173,9 +177,11 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
         setting_keys.LOG_LEVEL: config.log_level,
         setting_keys.FETCH_CONTENTS: str(config.fetch_contents).lower(),
     }
+    if config.local:
+        settings[setting_keys.WEBHOOK_NETWORKS] = LOCAL_NETWORKS
     if names_of_more := bundle.further_names(len(config.agent_folders) - 1):
         settings[setting_keys.AGENTS] = ":".join(names_of_more)
-    return settings | worker_settings(config)
+    return settings | worker_settings(config) | reply_settings(config)
 
 
 def worker_settings(config: Config) -> dict[str, str]:
@@ -187,6 +193,17 @@ def worker_settings(config: Config) -> dict[str, str]:
         setting_keys.WORKER_CONCURRENCY: str(config.worker_concurrency),
         setting_keys.WORKER_MAX_TASKS: str(config.worker_max_tasks),
     }
+
+
+def reply_settings(config: Config) -> dict[str, str]:
+    """Queues that jobs may have their results sent to, for whoever takes a job in and whoever sends a result."""
+    urls = {name: _url(queue) for name, queue in config.reply_queues.items()}
+    return {setting_keys.REPLY_QUEUES: json.dumps(urls, sort_keys=True)} if urls or config.local else {}
+
+
+def _url(queue: ReplyQueue) -> str:
+    _, _, _, region, account, name = queue.arn.split(":")
+    return f"https://sqs.{region}.{cdk.Aws.URL_SUFFIX}/{account}/{name}"
 
 
 def model_settings(config: Config, state: StateStack) -> dict[str, str]:

@@ -11,9 +11,10 @@ it, and so does one that nothing calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
+from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -156,6 +157,39 @@ class Grants:
         """Read what a receiver of traces wants to be told."""
         self._allow("ReadHeaders", ["secretsmanager:GetSecretValue"], secret_arn)
         use_key(self._role, "secretsmanager", keys.READ, kms_key_arn, self._state.kms_key_arn)
+        return self
+
+    def send_words(self, queue: sqs.IQueue) -> Grants:
+        """Have a turn's end told, or put off what was not taken."""
+        self._allow("SendWords", ["sqs:SendMessage"], queue.queue_arn)
+        self._use_key("sqs", keys.WRITE)
+        return self
+
+    def take_words(self, queue: sqs.IQueue) -> Grants:
+        """For Lambda, which receives and deletes with the function's role."""
+        actions = ["DeleteMessage", "GetQueueAttributes", "ReceiveMessage"]
+        self._allow("TakeWords", [f"sqs:{action}" for action in actions], queue.queue_arn)
+        return self
+
+    def write_deliveries(self) -> Grants:
+        """Write down what is delivered and what came of it, while the session it is about is not erased, and read what
+        a job came to."""
+        self._allow("ReadTurns", ("dynamodb:GetItem", "dynamodb:Query"), self._state.table.table_arn)
+        return self.write_sessions().check_items()
+
+    def tell_bus(self, bus: events.IEventBus) -> Grants:
+        self._allow("TellBus", ["events:PutEvents"], bus.event_bus_arn)
+        return self
+
+    def read_hook_keys(self) -> Grants:
+        self._use_key("secretsmanager", keys.READ)
+        return self._read_secret("ReadHookKeys", self._state.hook_secret)
+
+    def send_replies(self, queues: Mapping[str, tuple[str, str | None]]) -> Grants:
+        """Send results to the queues that the stage's file names, each with its key, where that is a customer's."""
+        if queues:
+            self._allow("SendReplies", ["sqs:SendMessage"], *sorted({arn for arn, _ in queues.values()}))
+            use_key(self._role, "sqs", keys.WRITE, *(key for _, key in queues.values()))
         return self
 
     def sign_tokens(self) -> Grants:

@@ -46,6 +46,7 @@ class ObserveStack(cdk.Stack):
         self._watch_functions()
         self._watch_streams()
         self._watch_traces()
+        self._watch_hooks()
         self._watch_table()
         self._server_errors = api.http_api.metric_server_error(period=_FIVE_MINUTES, statistic="Sum")
         self._ring("ApiErrors", self._server_errors, 5, "The API answers with server errors", section="functions")
@@ -112,6 +113,11 @@ class ObserveStack(cdk.Stack):
         failed = self._emitted.one("traces_failed", service="trace")
         what = "For 15 minutes traces could not be sent: is the receiver there, and does it let us in?"
         self._ring("TracesFailed", failed, 1, what, section="traces", periods=3)
+
+    def _watch_hooks(self) -> None:
+        dead = self._emitted.one("deliveries", service="deliver", outcome="dead")
+        what = "Word of turns that was not taken for a day, or by a receiver that is gone: `turnkeeper hooks list`"
+        self._ring("DeliveriesDead", dead, 1, what, section="webhooks")
 
     def _watch_table(self) -> None:
         """Throttling is counted for the table and for each index apart; a hot index holds up the table's writes."""

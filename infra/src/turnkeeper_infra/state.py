@@ -45,6 +45,7 @@ class StateStack(cdk.Stack):
         self.queue = self._queue(config)
         self.signing_secret = self._signing_secret(keep)
         self.model_secret = self._given_model_secret(config) or own_model_secret
+        self.hook_secret = self._hook_secret(keep)
         self.alerts = self._alert_topic(config)
         self._keep_exports(own_table, own_model_secret)
 
@@ -54,6 +55,7 @@ class StateStack(cdk.Stack):
             "QueueUrl": self.queue.queue_url,
             "DlqUrl": self.dead_letters.queue_url,
             "SigningSecretArn": self.signing_secret.secret_arn,
+            "HookSecretArn": self.hook_secret.secret_arn,
             "ModelSecretArn": self.model_secret.secret_arn,
             "AlertTopicArn": self.alerts.topic_arn,
         }.items():
@@ -73,6 +75,7 @@ class StateStack(cdk.Stack):
             own_table.table_stream_arn,
             own_model_secret.secret_arn,
             self.signing_secret.secret_arn,
+            self.hook_secret.secret_arn,
             self.bucket.bucket_name,
             self.bucket.bucket_arn,
             self.alerts.topic_arn,
@@ -195,10 +198,28 @@ class StateStack(cdk.Stack):
         )
 
     def _signing_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
+        return self._rotating(
+            "SigningKeys",
+            "Keys of continuation tokens: the current one, and the previous one for a while",
+            "Rotated by writing {current, previous}; tokens live a day, so a schedule is the operator's choice.",
+            keep,
+        )
+
+    def _hook_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
+        """Apart from the others: what signs webhooks must not be able to make continuation tokens."""
+        return self._rotating(
+            "HookKeys",
+            "Keys that secrets of webhooks are made of: the current one, and the previous one for a while",
+            "Rotated by writing {current, previous}, once receivers can be given what follows from the new one.",
+            keep,
+        )
+
+    def _rotating(self, id: str, description: str, why: str, keep: cdk.RemovalPolicy) -> secretsmanager.Secret:
+        """Two keys, by hand."""
         secret = secretsmanager.Secret(
             self,
-            "SigningKeys",
-            description="Keys of continuation tokens: the current one, and the previous one for a while",
+            id,
+            description=description,
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 secret_string_template='{"previous": null}',  # noqa: S106 - no secret: its shape
                 generate_string_key="current",
@@ -208,11 +229,7 @@ class StateStack(cdk.Stack):
             encryption_key=self._key,
             removal_policy=keep,
         )
-        acknowledge(
-            secret,
-            "AwsSolutions-SMG4",
-            "Rotated by writing {current, previous}; tokens live a day, so a schedule is the operator's choice.",
-        )
+        acknowledge(secret, "AwsSolutions-SMG4", why)
         return secret
 
     def _given_model_secret(self, config: Config) -> secretsmanager.ISecret | None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turnkeeper.adapters.hook_secrets import DerivedHookSecrets
 from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
@@ -27,18 +28,23 @@ from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import (
     Alerts,
     Blobs,
+    Bus,
     Clock,
+    HookSecrets,
     Ids,
     InjectionDetector,
     Model,
     Prices,
     Queue,
     Redacts,
+    Replies,
     Table,
     Tokens,
     Turns,
     Wakes,
     Web,
+    Webhooks,
+    Words,
 )
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.branching import Branching
@@ -53,9 +59,11 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.relaying import Relay, RelayThread
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
+from turnkeeper.runtime.store.deliveries import Deliveries
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
@@ -73,10 +81,12 @@ from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.sdk import ENGINE as SDK
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.needs import MissingSetting
 from turnkeeper.wiring.platform import DeadLetters, Platform, platform_of
 
 if TYPE_CHECKING:
     from turnkeeper.gateway import Gateway
+    from turnkeeper.runtime.delivering import Deliverer
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +216,28 @@ class Kit:
 
         return GuardedWeb()
 
+    @cached_property
+    def words(self) -> Words | None:
+        return self.platform.words
+
+    @cached_property
+    def bus(self) -> Bus | None:
+        return self.platform.bus
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        from turnkeeper.tools.web.posting import GuardedPosts
+
+        return GuardedPosts(self.settings.webhook_networks)
+
+    @cached_property
+    def replies(self) -> Replies:
+        return self.platform.replies
+
+    @cached_property
+    def hook_secrets(self) -> HookSecrets:
+        return DerivedHookSecrets(self.platform.hook_keys, self.clock)
+
     # ---- services ----
 
     @cached_property
@@ -228,6 +260,7 @@ class Kit:
             ids=self.ids,
             contents=self.contents,
             rollouts=self.rollouts,
+            telling=MayTell(self.webhooks, self.replies),
         )
 
     @cached_property
@@ -294,6 +327,32 @@ class Kit:
             clock=self.clock,
             provider=self.settings.model_provider,
             contents=self.settings.trace_contents,
+        )
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.table)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        # What signs is of use to one process only.
+        from turnkeeper.runtime.delivering import Deliverer
+
+        if self.words is None:
+            raise MissingSetting("nothing says where turns wait whose end is to be told")
+        return Deliverer(
+            records=self.sessions,
+            deliveries=self.deliveries,
+            tenants=self.tenants,
+            catalog=self.catalog,
+            words=self.words,
+            bus=self.bus,
+            webhooks=self.webhooks,
+            replies=self.replies,
+            secrets=self.hook_secrets,
+            redactor=self.redactor,
+            clock=self.clock,
+            ids=self.ids,
         )
 
     @cached_property

@@ -5,7 +5,7 @@ Every port has an adapter for AWS and a fake in ``turnkeeper.testing``; both pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -252,6 +252,68 @@ class Web(Protocol):
         Raises:
             NotFetched: there is none, or none that is taken; or, ``retryable``, nobody there answers now.
         """
+
+
+# ---- word that a turn has ended ----
+
+
+class Words(Protocol):
+    """The queue of what is to be told. At least once, in any order; no group holds up another. Raises Unavailable."""
+
+    def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        """At most 900 s of delay."""
+
+
+class Bus(Protocol):
+    """Whoever in the account wants to hear of every turn."""
+
+    def put(self, event_type: str, at: datetime, body: str) -> None:
+        """At least once, in any order. Raises Unavailable where it was not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What was answered to a post."""
+
+    status: int
+    #: Its beginning, as text.
+    head: str
+
+
+class Webhooks(Protocol):
+    """Posts to addresses that somebody outside named: only to public ones, never by way of a redirect."""
+
+    def check(self, url: str, hosts: Collection[str]) -> None:
+        """Raises InvalidRequest where it is no address that may be posted to, or leads to none of these hosts."""
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:
+        """The answer, whatever it says. Called from several threads at once.
+
+        Raises:
+            NotPosted: there was none, or the address leads where nothing may be posted to.
+        """
+
+
+class Replies(Protocol):
+    """The queues that jobs may have their results sent to, by the names that the deployment gave them."""
+
+    @property
+    def names(self) -> Collection[str]: ...
+
+    def send(self, name: str, body: str, *, group: str, message_id: str) -> None:
+        """At least once.
+
+        Raises:
+            NotPosted: it was not taken.
+            InputTooLarge: it never will be.
+        """
+
+
+class HookSecrets(Protocol):
+    """What webhooks are signed with: a secret for each tenant, which no other tenant's follows from."""
+
+    def of(self, tenant_id: str) -> Sequence[str]:
+        """``whsec_...``: the one in force, then the one before it, for as long as both verify. Raises Unavailable."""
 
 
 # ---- the model ----

@@ -106,6 +106,17 @@ class Settings(BaseModel):
     #: What traces call this deployment.
     deployment: str = "local"
 
+    #: Where turns wait whose end is to be told; nobody is told of any where this is not said.
+    words_queue_url: str | None = None
+    #: The bus of the account that each turn's end is put on.
+    event_bus: str | None = None
+    #: A secret with the keys that secrets of webhooks are made of.
+    hook_secret_id: str | None = None
+    #: Queues that jobs may have their results sent to: a JSON object of their names, each with its URL.
+    reply_queues: _Table = Field(default_factory=dict)
+    #: Networks beside the public ones that webhooks may lead into. For a kit on one's own machine: no stack names any.
+    webhook_networks: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+
     #: Folders of agents beside ``agents/``, relative to the root.
     agents: Annotated[tuple[Path, ...], BeforeValidator(_paths)] = ()
     #: Where ``agents/`` and ``policy.toml`` are.

@@ -23,7 +23,8 @@ def everything_works_on_the_adopted_table(variant: Variant) -> Found:
         if table != name:
             yield f"{stack}: {id} works on {table}"
     for stack, id, source in variant.resources("AWS::Lambda::EventSourceMapping"):
-        if source["Properties"]["EventSourceArn"] != stream:
+        # A queue has no place to start from.
+        if "StartingPosition" in source["Properties"] and source["Properties"]["EventSourceArn"] != stream:
             yield f"{stack}: {id} reads another stream"
     if variant.templates["State"]["Outputs"]["TableName"]["Value"] != name:
         yield "operators are told another table"

@@ -223,7 +223,8 @@ def test_what_is_emitted_is_what_the_table_says(
         capsys.readouterr()
         assert module.handler({"Records": [*records, *damaged]}, None) == {"batchItemFailures": []}
         assert emitted(capsys.readouterr().out) == table_of(service)
-    assert set(METRICS) - table_of("observe").keys() - table_of("score").keys() == {"traces_exported", "traces_failed"}
+    of_others = {"traces_exported", "traces_failed", "deliveries"}
+    assert set(METRICS) - table_of("observe").keys() - table_of("score").keys() == of_others
 
 
 def test_dimensions_take_known_values_only(run: Any) -> None:

@@ -147,6 +147,8 @@ TABLE = [
     Broken(P, "[models.house-model]", "[models.hose-model]", "model_without_price", 3, "'house-model'", where=L),
     Broken(P, "[models.", '[models.other]\ninput_usd_per_mtok="1"\noutput_usd_per_mtok="1"\n[models.',
            "price_of_no_model", 34, "no agent calls a model 'other'", "warning"),
+    Broken(D, 'system="s",', 'system="s", webhook="https://hooks.example.com/a",', "webhook_of_no_plan", 7,
+           "'desk' names a webhook|do not name hooks.example.com", "warning", D),
     Broken(P, ', "shop:write"]', ', "shop:wirte"]', "scope_of_nobody", 11, "needs shop:write|wirte", "warning", T),
     Broken(P, ', "shop:write"]', ', "shop:wirte"]', "scope_of_no_tool", 31, "'shop:wirte'|'shop:write'", "warning"),
     Broken(T, '{"shop:write"}', '{"shop:write", "shop:admin"}', "scope_of_nobody", 11, "shop:admin, which", "warning"),

@@ -51,6 +51,7 @@ agent_daily_usd = { desk = "5.00", lab = "6.00" }
 tools = ["look"]
 agents = ["desk"]
 retention_days = 36
+webhook_hosts = ["hooks.example.com", "other.example.com:8443"]
 limits = { max_iterations = 11, max_tokens = 12, max_seconds = 13 }
 
 [plans.gold]
@@ -162,6 +163,16 @@ def usable(kit: Kit, who: Identity) -> object:
     return found
 
 
+def told(kit: Kit, who: Identity) -> object:
+    """Whether word of this caller's turns may be posted to each of these."""
+    hosts = ("hooks.example.com", "other.example.com:8443", "third.example.com")
+    answers = []
+    for host in hosts:
+        body = json.dumps({"agent": "desk", "input": "hello", "webhook": f"https://{host}/turns"})
+        answers.append(called(kit, who, "POST", "/v1/sessions", body).status != 400)
+    return answers
+
+
 def called(kit: Kit, who: Identity, method: str, target: str, body: str | None = None) -> Any:
     """What the front door answers this caller, whose token names a role where it has one."""
     claims = {"tenant_id": who.tenant_id, "sub": who.user_id, **({"role": who.role} if who.role else {})}
@@ -235,6 +246,7 @@ ROWS = (
     Row(PlanPolicy, "tools", granted, {FREE_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
     Row(PlanPolicy, "denied_tools", granted, {BARRED_CHIEF: ("look",), GOLD_CHIEF: ("look", "buy")}),
     Row(PlanPolicy, "agents", usable, {FREE_CLERK: {"desk"}, GOLD_CLERK: {"desk", "lab"}}),
+    Row(PlanPolicy, "webhook_hosts", told, {FREE_CLERK: [True, True, False], GOLD_CLERK: [False] * 3}),
     Row(RolePolicy, "scopes", granted, {GOLD_CHIEF: ("look", "buy"), GOLD_CLERK: ("look",)}),
     Row(RolePolicy, "denied_tools", granted, {GOLD_BUYER: ("buy",), GOLD_CHIEF: ("look", "buy")}),
     Row(RolePolicy, "limits", limits, {GOLD_CHIEF: (7, 8, 9), GOLD_CLERK: (25, 8192, 21600)}),

@@ -36,10 +36,10 @@ from tests.support import wiring_sql
 from tests.support.asgi import called
 from tests.support.heads import head
 from tests.support.http import Response, answered, event
-from tests.support.wiring import POLICY, Folder, Process
+from tests.support.wiring import POLICY, Client, Folder, Process
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import ContentUnusable, MissingValue, SessionNotFound, Unauthenticated
+from turnkeeper.core.errors import ContentUnusable, InvalidRequest, MissingValue, SessionNotFound, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
@@ -96,6 +96,44 @@ def dead_letters(process: Process) -> object:
 def traces_queue(process: Process) -> object:
     process.kit.trace_queue.send("{}", group="acme")
     return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def words_queue(process: Process) -> object:
+    if process.kit.words is None:
+        return None
+    process.kit.words.tell("{}", group="acme")
+    return process.aws["sqs"].calls[0]["QueueUrl"]
+
+
+def event_bus(process: Process) -> object:
+    events = vars(process.kit.platform.aws)["events"] = Client(lambda _: {"FailedEntryCount": 0})
+    if process.kit.bus is None:
+        return None
+    process.kit.bus.put("a.type", process.kit.clock.now(), "{}")
+    return events.calls[0]["Entries"][0]["EventBusName"]
+
+
+def hook_secret(process: Process) -> object:
+    [secret] = process.kit.hook_secrets.of("acme")
+    return process.secrets.calls[0]["SecretId"], secret[:6]
+
+
+def reply_queue(process: Process) -> object:
+    if "results" in process.kit.replies.names:
+        process.kit.replies.send("results", "{}", group="acme", message_id="evt_1")
+    return [call["QueueUrl"] for call in process.aws["sqs"].calls]
+
+
+def webhook_networks(process: Process) -> object:
+    return [opened for opened in ("http://127.0.0.1:9/", "http://10.0.0.1/") if allows(process, opened)]
+
+
+def allows(process: Process, address: str) -> bool:
+    try:
+        process.kit.webhooks.check(address, ())
+    except InvalidRequest:
+        return False
+    return True
 
 
 def trace_contents(process: Process) -> object:
@@ -415,6 +453,20 @@ ROWS: Mapping[str, Row] = {
     "queue_url": Row(queue_url, {"https://one": "https://one", "https://two": "https://two"}),
     "dlq_url": Row(dead_letters, {"https://one": "https://one", "https://two": "https://two"}),
     "traces_queue_url": Row(traces_queue, {"https://one.example": "https://one.example", "b": "b"}),
+    "words_queue_url": Row(words_queue, {"https://one": "https://one", "": None}),
+    "event_bus": Row(event_bus, {"one": "one", "two": "two", "": None}),
+    "hook_secret_id": Row(hook_secret, {"one": ("one", "whsec_"), "two": ("two", "whsec_")}),
+    "reply_queues": Row(
+        reply_queue, {'{{"results": "https://one"}}': ["https://one"], '{{"other": "https://two"}}': [], "": []}
+    ),
+    "webhook_networks": Row(
+        webhook_networks,
+        {
+            "127.0.0.0/8": ["http://127.0.0.1:9/"],
+            "127.0.0.0/8, 10.0.0.0/8": ["http://127.0.0.1:9/", "http://10.0.0.1/"],
+            "": [],
+        },
+    ),
     "trace_contents": Row(trace_contents, {"one, two": ("one", "two"), "*": ("*",), "": ()}, RECEIVER),
     "otlp_endpoint": Row(
         trace_sent_to,

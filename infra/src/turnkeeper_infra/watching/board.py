@@ -165,12 +165,14 @@ def sections(kit: Emitted, parts: Machines) -> list[Section]:
                 Graph("Milliseconds, p95", parts.durations),
                 Graph("Milliseconds that readers of the stream are behind", parts.streams),
                 Graph("Throttled reads and writes of the table", parts.table),
+                Graph("Deliveries", [kit.one("deliveries", service="deliver", outcome=one) for one in _OUTCOMES]),
                 Graph("Traces", [kit.one(one, service="trace") for one in ("traces_exported", "traces_failed")]),
             ],
         ),
     ]
 
 
+_OUTCOMES: Final = ("delivered", "failed", "dead")
 _MOVES: Final = ("handoffs", "handoffs_sent_again", "leases_taken_over")
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 

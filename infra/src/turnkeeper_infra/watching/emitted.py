@@ -34,6 +34,7 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("spend_nanousd", "turns_set_aside", "traces_exported", "traces_failed"), ()),
     **dict.fromkeys(("score", "checks_failed"), ("agent", "evaluator")),
     "runner_cost_nanousd": ("runner",),
+    "deliveries": ("outcome",),
     "turns": ("agent", "reason"),
     "trips": ("kind",),
     "tool_calls": ("outcome",),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "FrontDoorLogs": "api", "TurnLogs": "turn", "ObserverLogs": "observe", "ScorerLogs": "score",
-    "SweepLogs": "sweep", "TraceLogs": "trace", "StreamLogs": "stream", "Logs": "worker",
+    "SweepLogs": "sweep", "TraceLogs": "trace", "DeliverLogs": "deliver", "StreamLogs": "stream", "Logs": "worker",
 }  # fmt: skip
 """Parts by how the logical ids of their log groups begin, without the hash at the end."""
 _FILES = {
@@ -35,7 +35,8 @@ _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CR
 """What is shown of a part that nobody named: these say much that is about no session."""
 _COLOURS = {
     "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "score": "blue", "sweep": "yellow",
-    "trace": "blue", "stream": "cyan", "standin": "white", "supervisor": "white", "emulator": "bright_black",
+    "trace": "blue", "deliver": "blue", "stream": "cyan", "standin": "white", "supervisor": "white",
+    "emulator": "bright_black",
 }  # fmt: skip
 _LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _RUNTIME = re.compile(r"(START|END|REPORT|INIT_START) ")

@@ -16,6 +16,7 @@ from turnkeeper_local.cli.commands import (
     dev,
     evals,
     gateway,
+    hooks,
     jobs,
     kits,
     projects,
@@ -81,6 +82,12 @@ app.add_typer(
     name="gateway",
     rich_help_panel="Operating",
     help="Tokens for any client of the Messages API, under the same caps.",
+)
+app.add_typer(
+    hooks.app,
+    name="hooks",
+    rich_help_panel="Operating",
+    help="Word that turns have ended: what was delivered to webhooks and reply queues.",
 )
 app.add_typer(
     versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."

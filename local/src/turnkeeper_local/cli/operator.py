@@ -31,6 +31,7 @@ from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
+from turnkeeper_local.cli.hooks import HookOffice
 from turnkeeper_local.cli.place import Place
 from turnkeeper_local.cli.tokens import TOKEN_ID, TokenOffice
 from turnkeeper_local.cli.top.looking import Overview
@@ -93,6 +94,9 @@ class Operator:
 
     def token_office(self) -> TokenOffice:
         return TokenOffice(self._kit, self._name)
+
+    def hook_office(self) -> HookOffice:
+        return HookOffice(self._kit, self._name)
 
     def index_tenant(self, tenant_id: str) -> Document:
         return {"tenant_id": tenant_id, "sessions": self._kit.sessions.lists.take_in(tenant_id)}
@@ -346,6 +350,9 @@ def connect(place: Place) -> Operator:
         dlq_url=outputs["DlqUrl"],
         turn_function=outputs["TurnFunction"],
         signing_secret_id=outputs["SigningSecretArn"],
+        # Absent from stacks of an earlier version.
+        words_queue_url=outputs.get("WordsQueueUrl"),
+        hook_secret_id=outputs.get("HookSecretArn"),
         # Plans and agents are those of this project, as they are of whoever deployed from it.
         root=find_project().root,
     )

@@ -234,6 +234,15 @@ def tokens_table(tokens: Sequence[Document]) -> Table:
     return table
 
 
+def deliveries_table(deliveries: Sequence[Document]) -> Table:
+    table = table_of("id", "to", "turn", "status", "state", "attempts", "answer", "next", right=("turn", "attempts"))
+    for one in deliveries:
+        answer = " ".join(str(part) for part in (one["last_status"], one["last_answer"]) if part)
+        cells = [one["id"], one["to"] or "", one["turn"], one["status"], one["state"], one["attempts"], answer]
+        add_row(table, [*cells, moment(one["next_at"]) if one["state"] == "pending" else ""])
+    return table
+
+
 def chains_report(chains: Sequence[Chain], tenant_id: str) -> Group:
     lines = []
     for chain in chains:

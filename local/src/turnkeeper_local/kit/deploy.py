@@ -51,11 +51,13 @@ def deploy(
     model_url: str,
     tool_secrets: Mapping[str, str],
     tool_settings: Mapping[str, str],
+    reply_queues: Mapping[str, str],
 ) -> Deployed:
     """Deploy both stacks; what differs from kit to kit is a parameter, so that they can share an assembly.
 
     Args:
         tool_secrets: ARNs, by the names that tools use.
+        reply_queues: URLs, by the names that jobs use.
     """
     lease, turn = str(settings.lease_seconds), f"{settings.turn_seconds:g}"
     parameters = [
@@ -64,6 +66,7 @@ def deploy(
         f"{API_STACK}:TurnSeconds={turn}",
         f"{API_STACK}:ModelUrl={model_url}",
         f"{API_STACK}:ToolSecrets={json.dumps(tool_secrets, sort_keys=True)}",
+        f"{API_STACK}:ReplyQueues={json.dumps(reply_queues, sort_keys=True)}",
         f"{API_STACK}:OtlpEndpoint={settings.otlp_endpoint}",
         f"{API_STACK}:TraceContents={settings.trace_contents}",
         f"{API_STACK}:ToolSettings={json.dumps(tool_settings, sort_keys=True)}",

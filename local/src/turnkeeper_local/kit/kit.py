@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from turnkeeper_local.kit import state
@@ -35,10 +35,13 @@ from turnkeeper_project.locking import lock_problems
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
 
 Progress = Callable[[str], None]
 
 _HEALTH_SECONDS = 30
+REPLIES = "replies"
+"""What a job may name as its `reply_to` on a local kit."""
 _NO_KEY = "no-key"
 """What is sent where nobody asks for one: an empty secret counts as forgotten, and nothing is called without a key."""
 
@@ -58,6 +61,8 @@ class LocalKit:
     console_url: str | None
     gateway_url: str | None
     stream_url: str | None
+    #: The queue that a job's `reply_to` may name here, with its URL.
+    reply_queues: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, home: Home | None = None) -> LocalKit | None:
@@ -65,9 +70,9 @@ class LocalKit:
         document = read_json((home or Home.from_environment()).local_json)
         if document is None:
             return None
-        for name in ("gateway_url", "stream_url"):
-            document.setdefault(name, None)  # of a kit of an earlier version
-        return cls(**{field.name: document[field.name] for field in dataclasses.fields(cls)})
+        # of a kit of an earlier version
+        document = {"gateway_url": None, "stream_url": None, "reply_queues": {}, **document}
+        return cls(**{each.name: document[each.name] for each in dataclasses.fields(cls)})
 
 
 def up(
@@ -142,6 +147,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
 
     progress("deploying the stacks")
     values = LocalValues.read(settings.project)
+    reply_queues = {REPLIES: _reply_queue(ministack)}
     deployed = deploy(
         home,
         ministack,
@@ -150,6 +156,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         model_url=model_url,
         tool_secrets=put_secrets(ministack, values.secrets),
         tool_settings=values.settings,
+        reply_queues=reply_queues,
     )
     record.note(deployed=dataclasses.asdict(deployed))
     make_live(ministack, deployed.turn_function, code)
@@ -180,6 +187,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         "aws_endpoint_url": ministack.endpoint_url,
         "model_url": model_url,
         "console_url": None,
+        "reply_queues": reply_queues,
     }
     start_processes(home, ministack, deployed, settings, document, dependencies=dependencies, noting=record.noting)
     record.note(wanted=wanted, settings=settings.variables())
@@ -273,6 +281,12 @@ def _down(home: Home, *, forget: bool) -> bool:
     else:
         record.note(wanted=None, standin=None)
     return ended
+
+
+def _reply_queue(ministack: Ministack) -> str:
+    """A queue for results of jobs, as somebody's own would be elsewhere."""
+    client: SQSClient = ministack.client("sqs")
+    return client.create_queue(QueueName=f"turnkeeper-{REPLIES}")["QueueUrl"]
 
 
 def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:

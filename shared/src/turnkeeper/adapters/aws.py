@@ -18,6 +18,7 @@ from turnkeeper.core.errors import Unavailable
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -99,6 +100,11 @@ class Aws:
     def ecs(self) -> EcsClient:
         # A request waits for it, and can do without.
         client: EcsClient = self._client("ecs", timeout=2.0, attempts=2)
+        return client
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        client: EventBridgeClient = self._client("events", timeout=5.0)
         return client
 
     @cached_property

@@ -23,6 +23,7 @@ Pin = Literal["latest", "session"]
 
 AGENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+ADDRESS = re.compile(r"https?://[^\s@\\]{1,2000}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
@@ -87,6 +88,9 @@ class Agent:
     view: Literal["full", "user"] = "full"
     #: How its turns are scored once they have ended.
     scoring: Scoring = field(default_factory=Scoring)
+    #: The address that is posted word of each turn that ends, where the session names none; its host has to be named in
+    #: the ``webhook_hosts`` of the tenant's plan.
+    webhook: str | None = None
     #: What drives its turns, where that is not the kit's own loop. A session stays with the one that it began on.
     engine: ClassVar[str | None] = None
 
@@ -115,6 +119,8 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
         if not isinstance(self.scoring, Scoring):
             raise ValueError(f"agent {self.name!r}: scoring is a Scoring(...)")
+        if self.webhook is not None and not ADDRESS.fullmatch(self.webhook):
+            raise ValueError(f"agent {self.name!r}: webhook is an address such as https://hooks.example.com/turns")
         self._check_what_is_sent()
         self._check_tools()
         self._check_values()

@@ -25,6 +25,7 @@
     │   ├── MissingValue               the deployment has none of this name that can be used
     │   └── ValueOutOfReach            where it is kept cannot be asked just now  (retryable)
     ├── NotFetched                     nothing came from an address; says whether it may later
+    ├── NotPosted                      word of a turn was not taken by whom it was for
     └── ProviderError                  the model API failed; see ``certainty``
         └── Uncountable                it counts no tokens before a call, and never will
 """
@@ -164,6 +165,12 @@ class NotFetched(TurnkeeperError):
     def __init__(self, detail: str, *, retryable: bool) -> None:
         super().__init__(detail)
         self.retryable = retryable
+
+
+class NotPosted(TurnkeeperError):
+    """Word of a turn was not taken by whom it was for. Whether it was heard all the same, nobody knows."""
+
+    code = "not_posted"
 
 
 class TenantPaused(TurnkeeperError):

@@ -166,6 +166,10 @@ def _is_small(value: dict[str, Any]) -> dict[str, Any]:
 
 AgentName = Annotated[str, Field(min_length=1, max_length=63)]
 Token = Annotated[str, Field(min_length=1, max_length=4_096)]
+#: Whether it may be posted to is seen where plans are known.
+Webhook = Annotated[
+    str, Field(min_length=1, max_length=2_048, description="An address that is posted word of each turn that ends.")
+]
 Metadata = Annotated[
     dict[str, Any],
     AfterValidator(_is_small),

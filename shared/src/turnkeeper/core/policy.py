@@ -6,6 +6,7 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self, overload
@@ -35,11 +36,18 @@ from turnkeeper.core.tools import Tool
 #: Instead of a cap or a time zone of a tenant: what its plan says counts again.
 FROM_PLAN = "plan"
 MAX_SHARDS = 32
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 
 
 def _checked_zone(name: str) -> str:
     zone_of(name)
     return name
+
+
+def _checked_host(host: str) -> str:
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is no host: write hooks.example.com or hooks.example.com:8443, without a wildcard")
+    return host.lower().removesuffix(":443")
 
 
 class PlanLimits(BaseModel):
@@ -70,6 +78,8 @@ class PlanPolicy(BaseModel):
     denied_tools: frozenset[str] = frozenset()
     #: Names of the agents that tenants of this plan may use; ``None`` for all.
     agents: frozenset[str] | None = None
+    #: Hosts that word of a turn may be posted to, each by its whole name, with the port where that is not 443.
+    webhook_hosts: frozenset[Annotated[str, AfterValidator(_checked_host)]] = frozenset()
 
     @model_validator(mode="wrap")
     @classmethod

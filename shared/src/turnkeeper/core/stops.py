@@ -8,7 +8,7 @@ without a row passes neither the type check nor the import. ``docs/concepts.md``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, assert_never, get_args
+from typing import Any, Literal, assert_never, get_args
 
 from turnkeeper.core.audit import AuditKind
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, UnpricedModel
@@ -162,6 +162,23 @@ def _row(reason: StopReason) -> StopRow:  # noqa: PLR0912 - one case a reason
 
 
 STOPS: dict[StopReason, StopRow] = {reason: _row(reason) for reason in get_args(StopReason)}
+
+
+#: Of a stop's detail, what may be told to those who may not see what was said.
+_TOLD = frozenset(
+    {
+        *("iterations", "max_iterations", "elapsed_seconds", "max_seconds"),
+        *("tool", "tools", "times", "call_hash", "steps"),
+        *("scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"),
+        *("clamped_max_tokens", "wanted_max_tokens"),
+        *("attempts", "status_code", "retry_after_seconds", "code"),
+    }
+)
+
+
+def told_detail(stop: Stop) -> dict[str, Any]:
+    """Numbers, names and reasons of a stop, nothing that anybody said."""
+    return {name: value for name, value in stop.detail.items() if name in _TOLD}
 
 
 def status_of(stop: Stop) -> Status:

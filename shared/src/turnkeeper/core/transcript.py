@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
-from turnkeeper.core.session import Entry, Flag, ToolOutcome
+from turnkeeper.core.session import Entry, Flag, Stop, ToolOutcome
 from turnkeeper.core.tools import Outcome
 
 Block = dict[str, Any]
@@ -106,6 +106,27 @@ def outcome_of(
 def text_of(content: Iterable[Block]) -> str:
     """The text blocks, joined."""
     return "".join(str(block.get("text") or "") for block in content if block.get("type") == "text")
+
+
+def answer_of_turn(entries: Iterable[Entry]) -> tuple[Entry | None, Stop | None]:
+    """What the model said last in the latest turn, and what ended it."""
+    answer, stop = None, None
+    for entry in entries:
+        if entry.by_user:
+            answer, stop = None, None
+        elif entry.type == "assistant":
+            answer = entry
+        elif entry.type == "status":
+            stop = entry.stop
+    return answer, stop
+
+
+def output_of(stop: Stop | None, answer: Entry | None) -> dict[str, Any]:
+    """What a person is to read: the text of the last answer, or what the model said in ending the task."""
+    output: list[Block] = [block for block in (answer.content if answer else ()) if block.get("type") == "text"]
+    if not output and stop is not None and stop.reason == "end_task" and stop.detail.get("summary"):
+        output = [text_block(stop.detail["summary"])]
+    return {"output": output, "output_text": text_of(output)}
 
 
 def without_pixels(value: Any) -> Any:

@@ -19,6 +19,7 @@ CHECKS: Sequence[Check] = (
     folders.folders_without_agent,
     grants.agents_of_plans,
     grants.tools_of_nobody,
+    grants.webhooks_of_no_plan,
     grants.names_of_nothing,
     grants.default_role,
     models.models_without_price,

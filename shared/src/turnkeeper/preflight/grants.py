@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.policy import RolePolicy, may_use, misnamed_agents
 from turnkeeper.core.policy_problems import Problem, suggestion
 from turnkeeper.core.tools import Tool
@@ -26,6 +27,22 @@ def agents_of_plans(seen: Seen) -> Iterator[Finding]:
             text = f"no plan admits agent {agent.name!r}: nobody can begin a session with it"
             hint = f"name it in `agents` of a plan in policy.toml, which names: {_names(seen)}"
             yield seen.of_agent("agent_of_nobody", agent, seen.sources[agent.name].agent(), text, hint, "warning")
+
+
+def webhooks_of_no_plan(seen: Seen) -> Iterator[Finding]:
+    """Addresses that word of no tenant's turns may be posted to."""
+    from turnkeeper.tools.web.posting import GuardedPosts
+
+    for agent in seen.agents:
+        if agent.webhook is None or seen.policy is None:
+            continue
+        hosts = {host for plan in seen.policy.plans.values() for host in plan.webhook_hosts}
+        try:
+            GuardedPosts().check(agent.webhook, hosts)
+        except InvalidRequest as error:
+            text = f"agent {agent.name!r} names a webhook that nothing is posted to: {error.detail}"
+            hint = "name its host in `webhook_hosts` of a plan in policy.toml"
+            yield seen.of_agent("webhook_of_no_plan", agent, seen.sources[agent.name].agent(), text, hint, "warning")
 
 
 def _names(seen: Seen) -> str:

@@ -22,6 +22,7 @@ from turnkeeper.core.errors import (
     SessionBusy,
     SessionNotFound,
 )
+from turnkeeper.core.inputs import invalid
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, taking
 from turnkeeper.core.lifecycle.change import Change, busy, must_take_input
@@ -35,7 +36,9 @@ from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.jobs import Job, session_id_of_job
 from turnkeeper.runtime.pricing import must_be_priced
+from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.rollouts import Rollouts
+from turnkeeper.runtime.store.deliveries import TO_NOBODY, DeliverTo
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
@@ -60,6 +63,8 @@ class NewSession:
     input: str | list[Block]
     metadata: Mapping[str, Any]
     placement: Placement | None = None
+    #: Who hears of its turns when they have ended.
+    deliver_to: DeliverTo = TO_NOBODY
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Intake:
     contents: Contents | None = None
     #: Lets new versions in step by step; ``None`` where what is deployed is in force at once.
     rollouts: Rollouts | None = None
+    #: Say who may be told of a turn's end; ``None`` where nobody can be.
+    telling: MayTell | None = None
 
     # ---- new sessions ----
 
@@ -95,15 +102,18 @@ class Intake:
             ContentUnusable: as :meth:`content_of` does.
             SessionBusy: a session of this id exists.
             AlreadyDone: the idempotency key was used.
+            InvalidRequest: who is to hear of it may not.
         """
         agent, terms = self.admitted(who, request.agent)
+        self._must_be_told(request.deliver_to, terms)
         # Of a job that is delivered twice nothing is fetched twice.
         if session_id is not None and named(user_content(request.input)) and self._exists(who.tenant_id, session_id):
             raise SessionBusy("the session exists already", session_id=session_id)
         content = self.content_of(request.input)
         head = self.compose(who, agent, terms, request, session_id or self.ids.session_id())
         change = taking.create(head, self.clock.now(), content)
-        return self.sessions.create(self.held_back(change, terms), key)
+        beside = request.deliver_to.put(head.tenant_id, head.session_id)
+        return self.sessions.create(self.held_back(change, terms), key, beside=beside)
 
     def take_job(self, job: Job) -> str:
         """The session of a job: made where this is the first that is heard of it. Where it exists, this is a duplicate,
@@ -114,11 +124,12 @@ class Intake:
         Put back instead, it would be a dead letter after three receives.
 
         Raises:
-            AgentNotFound, UnpricedModel, ContentUnusable: as :meth:`create` does.
+            AgentNotFound, UnpricedModel, ContentUnusable, InvalidRequest: as :meth:`create` does.
         """
         origin = origin_of(job.traceparent, job.job_id)
         who = Identity(job.tenant_id, job.user_id, job.role or self.policy.default_role, origin)
-        request = NewSession(job.agent, job.input, job.metadata, "background")
+        deliver_to = DeliverTo(job.webhook, job.reply_to, job.job_id if job.reply_to else None)
+        request = NewSession(job.agent, job.input, job.metadata, "background", deliver_to)
         session_id = session_id_of_job(job.tenant_id, job.job_id)
         with suppress(SessionBusy):
             self.create(who, request, session_id=session_id)
@@ -138,6 +149,13 @@ class Intake:
         """
         content = user_content(value)
         return content if self.contents is None else self.contents.keep(content)
+
+    def _must_be_told(self, deliver_to: DeliverTo, terms: Terms) -> None:
+        if deliver_to == TO_NOBODY:
+            return
+        if self.telling is None:
+            raise invalid("This deployment tells nobody of a turn's end.", "webhook", "nobody is told here")
+        self.telling.check(deliver_to, terms)
 
     def _exists(self, tenant_id: str, session_id: str) -> bool:
         try:

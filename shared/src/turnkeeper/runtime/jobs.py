@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token, parse_json, read
+from turnkeeper.core.inputs import AgentName, Body, Input, Metadata, Token, Webhook, parse_json, read
 from turnkeeper.core.reserved_tenants import is_reserved
 
 SCHEMA = "turnkeeper.job/v1"
@@ -31,6 +31,9 @@ class Job(Body):
     agent: AgentName
     input: Input
     metadata: Metadata
+    webhook: Webhook | None = None
+    #: The name of a queue of the deployment that each result of the session is sent to.
+    reply_to: str | None = Field(default=None, min_length=1, max_length=64)
     #: Of W3C Trace Context: the turn is part of that trace. One that cannot be read begins a trace of its own.
     traceparent: str | None = Field(default=None, max_length=512)
 

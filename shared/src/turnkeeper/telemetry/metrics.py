@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 Unit = Literal["Count", "Milliseconds", "None"]
 #: The function that emits it; its dimension ``service`` in CloudWatch.
-Service = Literal["observe", "score", "trace"]
+Service = Literal["observe", "score", "trace", "deliver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,13 @@ _ROWS = (
     Metric("turns_set_aside", "Count", (), "Turns that can never be scored, passed over.", "score"),
     Metric("traces_exported", "Count", (), "Turns whose trace was sent.", "trace"),
     Metric("traces_failed", "Count", (), "Attempts to send one that failed.", "trace"),
+    Metric(
+        "deliveries",
+        "Count",
+        ("outcome",),
+        "Word of turns to webhooks and reply queues: `delivered`, an attempt that `failed`, given up as `dead`.",
+        "deliver",
+    ),
 )
 
 METRICS: Final[Mapping[str, Metric]] = {row.name: row for row in _ROWS}

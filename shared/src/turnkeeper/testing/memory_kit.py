@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
 
+from turnkeeper.adapters.hook_secrets import DerivedHookSecrets
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.bootstrap import Kit
@@ -22,10 +23,18 @@ from turnkeeper.runtime.jobs import Continue, parse
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper.testing.memory_queue import MemoryQueue
+from turnkeeper.testing.memory_queue import MemoryQueue, MemoryWords
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.memory_web import MemoryWeb
-from turnkeeper.testing.recorders import RecordedAlerts, RecordedTraceQueue, RecordedTraces, RecordedTurns
+from turnkeeper.testing.recorders import (
+    RecordedAlerts,
+    RecordedBus,
+    RecordedReplies,
+    RecordedTraceQueue,
+    RecordedTraces,
+    RecordedTurns,
+    RecordedWebhooks,
+)
 from turnkeeper.testing.tool_values import MemoryValues
 
 DEFAULT_TENANT = "acme"
@@ -104,6 +113,26 @@ class BareMemoryKit(Kit):
     @cached_property
     def trace_receiver(self) -> RecordedTraces:
         return RecordedTraces()
+
+    @cached_property
+    def words(self) -> MemoryWords:
+        return MemoryWords(self.clock)
+
+    @cached_property
+    def bus(self) -> RecordedBus:
+        return RecordedBus()
+
+    @cached_property
+    def webhooks(self) -> RecordedWebhooks:
+        return RecordedWebhooks()
+
+    @cached_property
+    def replies(self) -> RecordedReplies:
+        return RecordedReplies()
+
+    @cached_property
+    def hook_secrets(self) -> DerivedHookSecrets:
+        return DerivedHookSecrets(lambda: self.signing_keys, self.clock)
 
     @cached_property
     def tokens(self) -> SignedTokens:

@@ -138,3 +138,10 @@ class MemoryQueue:
     def _now(self) -> float:
         # Wall time, not monotonic: a simulation asks when the next message is due.
         return (self.clock.now() - _EPOCH).total_seconds()
+
+
+class MemoryWords(MemoryQueue):
+    """A :class:`turnkeeper.ports.Words` that what was told can be received from again."""
+
+    def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        self.send(body, group=group, delay_seconds=delay_seconds)

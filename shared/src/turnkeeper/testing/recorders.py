@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from turnkeeper.core.errors import NotPosted
+from turnkeeper.core.inputs import invalid
 from turnkeeper.core.spans import Trace
+from turnkeeper.ports import Posted
 
 
 @dataclass
@@ -75,3 +80,59 @@ class RecordedAlerts:
 
     def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         self.alerts.append(Alert(kind, subject, dict(data)))
+
+
+@dataclass
+class RecordedBus:
+    """A :class:`turnkeeper.ports.Bus`."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    #: What it raises instead of taking one.
+    away: Exception | None = None
+
+    def put(self, event_type: str, at: datetime, body: str) -> None:  # noqa: ARG002 - the port's
+        if self.away is not None:
+            raise self.away
+        self.events.append(json.loads(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass
+class RecordedWebhooks:
+    """A :class:`turnkeeper.ports.Webhooks`: keeps what is posted, and answers what :attr:`answer` says."""
+
+    posts: list[Post] = field(default_factory=list)
+    answer: Callable[[str], Posted | NotPosted] = lambda _url: Posted(204, "")
+
+    def check(self, url: str, hosts: Collection[str]) -> None:
+        host = url.partition("://")[2].partition("/")[0]
+        if not url.startswith("https://") or host not in hosts:
+            raise invalid(f"the plan's webhook_hosts do not name {host}", "webhook", "not named")
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:  # noqa: ARG002
+        self.posts.append(Post(url, dict(headers), body))
+        answer = self.answer(url)
+        if isinstance(answer, NotPosted):
+            raise answer
+        return answer
+
+
+@dataclass
+class RecordedReplies:
+    """A :class:`turnkeeper.ports.Replies` with one queue, ``results``."""
+
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    names: Collection[str] = ("results",)
+    #: What it raises instead of taking one.
+    away: Exception | None = None
+
+    def send(self, name: str, body: str, *, group: str, message_id: str) -> None:  # noqa: ARG002 - the port's
+        if self.away is not None:
+            raise self.away
+        self.sent.append(json.loads(body))

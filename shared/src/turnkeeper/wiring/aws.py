@@ -21,9 +21,10 @@ from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 from turnkeeper.adapters.trace_queue import SqsTraceQueue
+from turnkeeper.adapters.words import EventBridgeBus, SqsReplies, SqsWords
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.tools import ToolValues
-from turnkeeper.ports import Alerts, Blobs, Clock, Queue, Table, Turns, Wakes
+from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
 from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
 from turnkeeper.wiring.needs import needed
@@ -101,6 +102,26 @@ class AwsPlatform:
         endpoint = needed(self.settings, "otlp_endpoint")
         return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
 
+    @cached_property
+    def words(self) -> Words | None:
+        url = self.settings.words_queue_url
+        return SqsWords(self.aws.sqs, url) if url else None
+
+    @cached_property
+    def bus(self) -> Bus | None:
+        name = self.settings.event_bus
+        return EventBridgeBus(self.aws.events, name) if name else None
+
+    @cached_property
+    def replies(self) -> Replies:
+        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+
+    def hook_keys(self) -> list[str]:
+        """See :meth:`turnkeeper.wiring.platform.Platform.hook_keys`."""
+        secret_id = needed(self.settings, "hook_secret_id")
+        with outages("Secrets Manager"):
+            return _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+
     def signing_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.signing_keys`."""
         read_at, keys = self._signing_keys
@@ -109,8 +130,7 @@ class AwsPlatform:
             secret_id = needed(self.settings, "signing_secret_id")
             try:
                 with outages("Secrets Manager"):
-                    secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
-                keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
+                    keys = _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
             except Unavailable:
                 if not keys:
                     raise
@@ -124,3 +144,9 @@ class AwsPlatform:
         if self.settings.model_secret_id:
             return SecretsManagerKey(self.settings.model_secret_id, self.aws.secretsmanager)
         return EnvironmentKey()
+
+
+def _keys(text: str) -> list[str]:
+    """What a secret of rotating keys holds: the current one, then the previous one, where there is one."""
+    secret = json.loads(text)
+    return [key for key in (secret.get("current"), secret.get("previous")) if key]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.core.dead_letters import DeadLetter
 from turnkeeper.core.tools import ToolValues
-from turnkeeper.ports import Alerts, Blobs, Clock, Queue, Table, Turns, Wakes
+from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
 from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
 
@@ -74,6 +74,19 @@ class Platform(Protocol):
 
     @property
     def trace_receiver(self) -> TraceReceiver: ...
+
+    @property
+    def words(self) -> Words | None:
+        """``None`` where nobody is told that a turn has ended."""
+
+    @property
+    def bus(self) -> Bus | None: ...
+
+    @property
+    def replies(self) -> Replies: ...
+
+    def hook_keys(self) -> list[str]:
+        """What secrets of webhooks are made of, read anew: those in force, the current one first."""
 
     def signing_keys(self) -> list[str]:
         """Those in force, the current one first."""

@@ -16,13 +16,14 @@ from turnkeeper.adapters.sql.blobs import Bucket, Folder, Outside, SqlBlobs
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.opening import database_of
-from turnkeeper.adapters.sql.queue import SqlDeadLetters, SqlQueue
+from turnkeeper.adapters.sql.queue import SqlDeadLetters, SqlQueue, SqlWords
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.tool_secrets import FolderValues, secret_file
 from turnkeeper.adapters.webhook_alerts import WebhookAlerts
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.tools import ToolValues
-from turnkeeper.ports import Alerts, Clock, Turns, Wakes
+from turnkeeper.ports import Alerts, Bus, Clock, Replies, Turns, Wakes
+from turnkeeper.runtime.receivers import NoReplies
 from turnkeeper.runtime.tracing import TraceReceiver
 from turnkeeper.settings import Settings
 from turnkeeper.wiring.needs import MissingSetting, needed
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 #: As many characters a signing key has at least.
 _KEY_CHARACTERS = 32
-_JOBS, _TRACES = "jobs", "traces"
+_JOBS, _TRACES, _WORDS = "jobs", "traces", "words"
 
 
 class SqlPlatform:
@@ -41,6 +42,7 @@ class SqlPlatform:
 
     wakes: Wakes | None = None
     turns: Turns | None = None
+    bus: Bus | None = None
 
     def __init__(self, settings: Settings, clock: Callable[[], Clock]) -> None:
         self.settings = settings
@@ -87,6 +89,22 @@ class SqlPlatform:
     @cached_property
     def trace_queue(self) -> SqlQueue:
         return SqlQueue(self.database, _TRACES, receives=12)
+
+    @cached_property
+    def words(self) -> SqlWords:
+        return SqlWords(self.database, _WORDS, receives=20)
+
+    @cached_property
+    def replies(self) -> Replies:
+        if not self.settings.reply_queues:
+            return NoReplies()
+        from turnkeeper.adapters.words import SqsReplies
+
+        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+
+    def hook_keys(self) -> list[str]:
+        # Whoever delivers here reads these as well: another file would keep nothing from it.
+        return self.signing_keys()
 
     @cached_property
     def alerts(self) -> Alerts:

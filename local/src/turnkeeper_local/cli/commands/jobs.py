@@ -27,6 +27,12 @@ def submit(
     job_id: Annotated[
         str | None, typer.Option("--job-id", metavar="ID", help="The same id never starts a second session.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", metavar="URL", help="Post word of each turn of their sessions there.")
+    ] = None,
+    reply_to: Annotated[
+        str | None, typer.Option("--reply-to", metavar="NAME", help="Send their results to this queue.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Whether their agents exist; without, they are sent anyway.")
     ] = True,
@@ -39,8 +45,8 @@ def submit(
     """Put jobs onto the queue: AGENT and INPUT, or a file of them. Prints the ids of their sessions.
 
     A line of the file is `{"input": ...}` with, where they differ from the options, agent, job_id, tenant_id, user_id,
-    role and metadata. Nothing is sent unless every line can be: it is a job, small enough, of an agent that there is,
-    and no other job of the file has its id.
+    role, metadata, webhook and reply_to. Nothing is sent unless every line can be: it is a job, small enough, of an
+    agent that there is, and no other job of the file has its id.
     """
     with Output(json) as out:
         from turnkeeper_local.cli.errors import UsageError
@@ -58,6 +64,8 @@ def submit(
             "tenant_id": place.tenant(tenant),
             "user_id": place.user(user),
             "role": place.role(role),
+            "webhook": webhook,
+            "reply_to": reply_to,
         }
         jobs = read_jobs(file, common) if file is not None else [one_job({**common, "input": text, "job_id": job_id})]
         operator = connect(place)

@@ -51,6 +51,9 @@ def run(
     placement: Annotated[
         str | None, typer.Option("--placement", help="auto, interactive or background; by default the agent's own.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", metavar="URL", help="Post word of each turn of a new session there.")
+    ] = None,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
@@ -67,7 +70,7 @@ def run(
         api = api_of(stack, tenant, user, role)
         if session:
             session_of(api, session, agent)
-        more = {"placement": placement} if placement else {}
+        more = {name: value for name, value in (("placement", placement), ("webhook", webhook)) if value}
         one_turn(
             out,
             api,

@@ -142,6 +142,13 @@ class SqlQueue:
             self._database.bell.ring()
 
 
+class SqlWords(SqlQueue):
+    """A :class:`turnkeeper.ports.Words`, which whoever delivers receives from."""
+
+    def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
+        self.send(body, group=group, delay_seconds=delay_seconds)
+
+
 class SqlDeadLetters:
     """A :class:`turnkeeper.wiring.platform.DeadLetters` of the queue of this name. Looking hides nothing."""
 

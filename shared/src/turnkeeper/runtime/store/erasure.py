@@ -53,6 +53,9 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "AUDIT#": ("arguments_redacted", "arguments_salt"),
     # Reasons quote what was said; the numbers stay.
     "ASSESSED#": ("reasons",),
+    # An address may name somebody, and what a receiver answers may quote anything.
+    "DELIVER_TO": ("webhook",),
+    "DELIVERY#": ("to", "last_answer"),
 }
 #: Who erases what was kept long enough, for the audit trail.
 RETENTION = "retention"

@@ -15,6 +15,8 @@ nothing of any of them.
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
 ..                                    ``TRACED#seq``      the trace of what ended there was sent
 ..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
+..                                    ``DELIVER_TO``      who hears when a turn of it has ended
+..                                    ``DELIVERY#seq#..`` word of what ended there, on its way to one of them
 ..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
 ..                                    ``STREAM``          who looks on, and how the entry to come stands; for minutes
 ..                                    ``TASK``            spent and reserved by calls through the gateway
@@ -24,6 +26,7 @@ nothing of any of them.
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
+..                                    ``RECEIVER#hash``   how an address of a webhook answers, where it does not
 ``T#tenant#U#user``                   ``DAY#date``        spent and reserved of one user's day
 ..                                    ``MONTH#month``     and month
 ``T#tenant#A#agent``                  ``DAY#date``        and of one agent's day, where that has a cap
@@ -143,6 +146,20 @@ def companion_key(tenant_id: str, session_id: str, companion: str) -> Key:
     return Key(session_pk(tenant_id, session_id), f"COMPANION#{_part(companion)}")
 
 
+def deliver_to_key(tenant_id: str, session_id: str) -> Key:
+    """Before what a resume reads, as deliveries are: no runner needs it."""
+    return Key(session_pk(tenant_id, session_id), "DELIVER_TO")
+
+
+def delivery_key(tenant_id: str, session_id: str, seq: int, channel: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), f"DELIVERY#{seq:09d}#{channel}")
+
+
+def receiver_key(tenant_id: str, address: str) -> Key:
+    """Named by a hash: an address may hold a secret."""
+    return Key(tenant_pk(tenant_id), f"RECEIVER#{hashlib.sha256(address.encode()).hexdigest()[:32]}")
+
+
 def scores_pk(agent: str) -> str:
     return f"SCORES#{_part(agent)}"
 
@@ -250,6 +267,11 @@ def beat_key(owner: str) -> Key:
 def by_score(tenant_id: str) -> str:
     """Assessments of the tenant's turns, in the index of statuses: no status is called so."""
     return by_status(tenant_id, "!score")
+
+
+def by_delivery(tenant_id: str) -> str:
+    """Deliveries of the tenant, in the index of statuses: no status is called so."""
+    return by_status(tenant_id, "!delivery")
 
 
 def due_shard(session_id: str) -> str:

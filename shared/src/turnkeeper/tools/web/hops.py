@@ -57,6 +57,8 @@ class Guard:
     max_bytes: int
     #: Of each hop, for finding and reaching its host.
     reach_seconds: float | None = None
+    #: Whether a redirect is followed; else it is the answer.
+    follows: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def answered(guard: Guard, request: Outgoing) -> Iterator[Answer]:
                 key.lower().decode("latin-1"): value.decode("latin-1") for key, value in reversed(response.headers)
             }
             location = headers.get("location")
-            if response.status not in _REDIRECTS or not location:
+            if response.status not in _REDIRECTS or not location or not guard.follows:
                 if response.status < 200:
                     raise ToolError("The server wants to switch protocols, which is not done here.")
                 yield Answer(request, response.status, headers, response)
