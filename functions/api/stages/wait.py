@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.session import Head
 
-_FIRST_SECONDS = 0.015
+_FIRST_SECONDS = 0.01
 _LAST_SECONDS = 0.25
-_LONGER = 1.4
+_LONGER = 1.2
 
 
 def pauses() -> Iterator[float]:
