@@ -1,6 +1,6 @@
 """The price of waiting, on a local kit of its own: a warm answer, an entry seen late, a turn handed over.
 
-- `answer`: from a POST that begins a session to the whole answer of a model that takes no time, over an open connection.
+- `answer`: from a POST that begins a session to the whole answer of a model that takes no time, on an open connection.
 - `seen`: from the moment that an entry's write began to its arrival at a client that waits for events, after ten quiet
   seconds in which nothing happened; and how often a client that waits makes the table be read.
 - `handoff`: from a turn Lambda's last write to the worker's claim, which is its first.
@@ -30,7 +30,7 @@ from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.session import Entry
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.testing.memory_blobs import MemoryBlobs
-from turnkeeper_local.kit import Home, KitSettings, LocalKit, down, up
+from turnkeeper_local.kit import Home, KitSettings, down, up
 
 QUIET_SECONDS = 10
 #: What a turn of the handoff's kit may take on Lambda.

@@ -70,7 +70,7 @@ def _sent(kit: Kit, head: Head) -> Begun:
     if head.resting:
         return Begun(head, head.turn.number)
     try:
-        kit.dispatch.send(head)
+        kit.placing.send(head)
     except Exception:
         logger.exception("no runner could be asked for", extra={"session_id": head.session_id})
         return Begun(head, head.turn.number, has_runner=False)

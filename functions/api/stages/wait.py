@@ -15,6 +15,8 @@ from turnkeeper.core.session import Head
 _FIRST_SECONDS = 0.01
 _LAST_SECONDS = 0.25
 _LONGER = 1.2
+#: Nobody is sent away earlier because no worker is there: many come back at once, and may do so every other second.
+_PATIENCE_SECONDS = 2.0
 
 
 def pauses() -> Iterator[float]:
@@ -34,3 +36,14 @@ def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: flo
         kit.clock.sleep(min(pause, left))
         head = kit.sessions.head(head.tenant_id, head.session_id)
     return head
+
+
+def worker_is_missing(kit: Kit) -> Callable[[Head], bool]:
+    """Whether a session is queued for a worker although none lives. One that is woken takes longer to begin than
+    anybody waits here, and waiting costs money by the second."""
+    patient_until = kit.clock.monotonic() + _PATIENCE_SECONDS
+
+    def is_missing(now: Head) -> bool:
+        return now.status == "queued" and kit.clock.monotonic() >= patient_until and kit.fleet.is_gone()
+
+    return is_missing
