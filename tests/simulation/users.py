@@ -78,7 +78,7 @@ class Users:
     def _say(self, session_id: str, text: str, key: IdempotencyKey) -> Head | None:
         head = self._simulation.sessions.head(self._tenant_id, session_id)
         if head.status == "stopped" and self._random.random() < 0.5:
-            self._simulation.engine.send(self._simulation.intake.resume(head, max_iterations=40))
+            self._simulation.placing.send(self._simulation.intake.resume(head, max_iterations=40))
             return None
         return self._simulation.intake.post(head, text, key=key)
 
@@ -99,7 +99,7 @@ class Users:
                 continue
             self._accept(head.session_id, text)
             try:
-                self._simulation.engine.send(head)
+                self._simulation.placing.send(head)
             except TurnkeeperError:
                 self._scheduler.sleep(3.0)
             else:

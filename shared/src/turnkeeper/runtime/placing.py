@@ -44,28 +44,31 @@ class Fleet:
 
     def take_slot(self) -> bool:
         """One of the slots that are free, as far as this process knows; whether there is one."""
+        self._look()
         with self._lock:
-            self._look()
             self._free -= 1
             return self._free >= 0
 
     def is_gone(self) -> bool:
         """No worker lives. (Where nobody can tell, one does.)"""
-        with self._lock:
-            self._look()
-            return self._known == []
+        self._look()
+        return self._known == []
 
     def _look(self) -> None:
+        """Without the lock while it reads: others go on with what was known."""
         now = self._clock.monotonic()
-        if now - self._read_at < _KNOWN_SECONDS:
-            return
-        self._read_at = now
+        with self._lock:
+            if now - self._read_at < _KNOWN_SECONDS:
+                return
+            self._read_at = now
         try:
-            self._known = self._workers.told()
+            known: list[Told] | None = self._workers.told()
         except TurnkeeperError as error:
             logger.warning("nobody knows which workers live: %s", error)
-            self._known = None
-        self._free = sum(told.free for told in self._known or ())
+            known = None
+        with self._lock:
+            self._known = known
+            self._free = sum(told.free for told in known or ())
 
 
 @dataclass(frozen=True)
