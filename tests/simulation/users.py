@@ -57,6 +57,8 @@ class Users:
         agent = self._random.choice(["chat", "task"])
         placement = self._random.choice(["auto", "auto", "interactive", "background"])
         text = self._text(f"{name} begins {self._simulation.seed}")
+        if self._simulation.economy:
+            self._scheduler.sleep(self._random.choice([0.5, 3.0]))  # until workers have told that they are there
         session_id = self._insist(name, 0, text, lambda key: self._open(who, agent, placement, key, text))
         for number in range(1, self._random.randint(1, 3)):
             head = self._rest(session_id, name)
