@@ -114,7 +114,7 @@ MemoryMb = Annotated[int, Field(ge=256, le=10_240)]
 class Memory(_Table):
     """Megabytes of each Lambda; docs/cost.md says what each was measured to need."""
 
-    front_door: MemoryMb = 512
+    front_door: MemoryMb = 256
     turn: MemoryMb = 1024
     observer: MemoryMb = 256
     scorer: MemoryMb = 512
