@@ -27,7 +27,7 @@ from typing import Any
 from functions.api.stages.wait import pauses
 from tests.e2e.outside import AGENTS, Caller, Stack, call, tools
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.core.session import Entry
+from turnkeeper.core.session import Entry, Run
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper_local.kit import Home, KitSettings, down, up
@@ -109,18 +109,17 @@ def _handoff(stack: Stack, caller: Caller) -> float:
     steps = " ".join(tools(call("wait", seconds=1.2 + n / 100, file="/dev/null")) for n in range(5))
     turn = caller.finish(caller.start("handy", f"{steps} [[say done]]", wait=0))
     entries = _entries(stack, caller, turn["session_id"])
-    moved = next(entry for entry in entries if entry.status == "queued")
-    return _seconds(moved.at, _claim_after(entries, moved.seq))
+    return _asked_to_claimed(next(entry.run for entry in entries if entry.run and entry.run.kind == "fargate"))
 
 
 def _first_write(stack: Stack, caller: Caller) -> float:
     turn = caller.finish(caller.start("handy", "[[say hi]]", wait=20))
-    entries = _entries(stack, caller, turn["session_id"])
-    return _seconds(entries[0].at, _claim_after(entries, 1))
+    return _asked_to_claimed(next(entry.run for entry in _entries(stack, caller, turn["session_id"]) if entry.run))
 
 
-def _claim_after(entries: Sequence[Entry], seq: int) -> datetime:
-    return next(datetime.fromisoformat(entry.run.claimed_at) for entry in entries if entry.seq > seq and entry.run)
+def _asked_to_claimed(run: Run) -> float:
+    assert run.asked_at is not None
+    return _seconds(run.asked_at, datetime.fromisoformat(run.claimed_at))
 
 
 def _entries(stack: Stack, caller: Caller, session_id: str) -> tuple[Entry, ...]:
