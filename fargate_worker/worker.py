@@ -142,6 +142,7 @@ class Worker:
         """After ``stop``: hand everything back. True where every session came to a safe point in time; where not, its
         message is visible and its lease will end."""
         assert self.stopping.draining
+        self.announcing.look()  # that nothing is free here any more
         self.followers.close()
         self._wait_while(lambda: self.running() > 0, self.stopping.seconds_to_go())
         # A long poll that is still open may bring messages, which are given back at once.
