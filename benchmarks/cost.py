@@ -13,21 +13,28 @@ import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
+from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from benchmarks.gate import Bench
-from functions.api.stages.wait import until
+from fargate_worker.announcing import LOOK_SECONDS, SPARE_SHARE
+from functions.api.stages.wait import pauses
 from turnkeeper.ports import Item, ModelReply, ModelRequest
+from turnkeeper.runtime.leases import CANCEL_POLL_SECONDS
 from turnkeeper.runtime.store import keys
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper_infra import names
+from turnkeeper_infra.config import Config
 
 Prices = Mapping[str, Mapping[str, float]]
 Items = Mapping[str, float]
 PRICES: Final[Any] = tomllib.loads((Path(__file__).parent / "prices.toml").read_text())
 MILLION: Final = 1_000_000
+#: Of the turns of the page.
+STEPS: Final = 3
 
 #: What a turn takes besides what is measured. Seconds are the model's above all.
 ASSUMED: Final = {
@@ -35,14 +42,19 @@ ASSUMED: Final = {
     "sweep_seconds": 0.2,
     "observer_seconds": 0.1,
     "word_seconds": 0.1,
+    "scorer_seconds": 0.1,
+    #: Of a whole processor, for each request, measured; the table's answers come on top.
+    "front_door_cpu_seconds": 0.010,
+    "front_door_other_seconds": 0.020,
+    "poll_seconds": 2.0,
     "cold_starts_share": 0.01,
     "log_bytes_a_step": 2_000,
     "sessions_a_task": 8,
 }
-#: The longest that it waits.
-WAIT_SECONDS: Final = 25
-
 IDENTITY: Final = {"identity": "jwt", "jwt_issuer": "https://issuer.example", "jwt_audience": ["turnkeeper"]}
+#: What a stage says that says nothing.
+CONFIG: Final = Config.of(IDENTITY)
+WHOLE_PROCESSOR_MB: Final = 1769
 NETWORKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "one NAT gateway (`prod`)": {},
     "two NAT gateways": {"nat_gateways": 2},
@@ -89,7 +101,7 @@ def at_rest(templates: list[Mapping[str, Any]], prices: Prices = PRICES) -> Item
         "the sweep, every minute": sweeps
         * (
             function["request"]
-            + ASSUMED["sweep_seconds"] * 0.5 * function["arm_gb_second"]
+            + ASSUMED["sweep_seconds"] * CONFIG.memory_mb.sweep / 1024 * function["arm_gb_second"]
             + keys.DUE_SHARDS * 0.5 * prices["dynamodb"]["read_unit"]
         ),
     }
@@ -152,26 +164,53 @@ def _entry(item: Item | None, *attributes: str) -> tuple[Any, ...] | None:
     return None if None in values else values
 
 
-def a_million(steps: int, *, worker: bool, prices: Prices = PRICES) -> Items:
-    """USD for a million turns of so many steps, by item: interactive ones, or jobs on a worker that is kept busy."""
-    turn = Turn(steps)
+@dataclass(frozen=True)
+class Traffic:
+    """Turns that begin independently of each other: so many a second, for a share of the time."""
+
+    turns_a_second: float
+    share: float = 1.0
+
+
+STEADY: Final = Traffic(10)
+#: The same number, all of it in one of six minutes.
+BURSTY: Final = Traffic(60, 1 / 6)
+
+#: Where turns run, as `auto_placement` says; `job`: on a worker that is kept busy by jobs.
+Way = Literal["latency", "economy", "job"]
+
+
+def a_million(
+    steps: int, way: Way, traffic: Traffic = STEADY, *, polls: bool = False, prices: Prices = PRICES
+) -> Items:
+    """USD for a million turns of so many steps, by item. Whoever asked waits, or (``polls``) asks now and then."""
+    turn, seconds = Turn(steps), steps * ASSUMED["step_seconds"]
     table, function, other = prices["dynamodb"], prices["lambda"], prices["other"]
-    seconds = steps * ASSUMED["step_seconds"]
-    waited = 0.0 if worker else min(seconds, WAIT_SECONDS)
-    runner_gb = 1769 / 1024
+    tasks, on_worker = fleet(traffic, seconds) if way == "economy" else (0, float(way == "job"))
+    if way == "job":
+        asked, waited, looks = 0, 0.0, 0
+    elif polls:
+        asked, waited, looks = 1 + ceil(seconds / ASSUMED["poll_seconds"]), 0.0, 0
+    else:
+        asked, waited, looks = ceil(seconds / CONFIG.default_wait_seconds), seconds, _looks(seconds)
+    memory = CONFIG.memory_mb
+    mean_rate = traffic.turns_a_second * traffic.share
+    worker_seconds = tasks / mean_rate if way == "economy" else on_worker * seconds / ASSUMED["sessions_a_task"]
+    told = tasks / LOOK_SECONDS / mean_rate
+    reads = turn.reads + looks + seconds / CANCEL_POLL_SECONDS + (polls and asked)
     each = {
-        "API and queue": other["queue_request"] * 3 if worker else other["api_request"],
-        "table: items written": turn.write_units * table["write_unit"],
+        "API": asked * other["api_request"],
+        "queue": 3 * on_worker * other["queue_request"],
+        "table: items written": (turn.write_units + told) * table["write_unit"],
         "table: indexes": turn.index_units * table["write_unit"],
-        "table: reads": (turn.reads + _looks(waited)) * table["read_unit"],
-        "front door": 0.0 if worker else function["request"] + waited * function["arm_gb_second"],
-        "turn runner": 0.0
-        if worker
-        else function["request"]
-        + seconds * runner_gb * function["arm_gb_second"]
-        + ASSUMED["cold_starts_share"] * runner_gb * function["snapshot_restore_gb"],
-        "worker": _worker_second(prices) * seconds / ASSUMED["sessions_a_task"] if worker else 0.0,
-        "observer": function["request"] + ASSUMED["observer_seconds"] * 0.5 * function["arm_gb_second"],
+        "table: reads": reads * table["read_unit"],
+        "front door": asked * function["request"]
+        + (waited + asked * _front_door_seconds()) * memory.front_door / 1024 * function["arm_gb_second"],
+        "turn runner": (1 - on_worker) * (function["request"] + _on_lambda(seconds, memory.turn / 1024, prices)),
+        "worker": _worker_second(prices) * worker_seconds,
+        "observer and scorer": 2 * function["request"]
+        + ASSUMED["observer_seconds"] * memory.observer / 1024 * function["arm_gb_second"]
+        + ASSUMED["scorer_seconds"] * memory.scorer / 1024 * function["arm_gb_second"],
         # Where nobody else hears of it: put on the queue and taken from it, who is to hear read, put on the bus.
         "word that it ended": function["request"]
         + ASSUMED["word_seconds"] * 0.5 * function["arm_gb_second"]
@@ -183,15 +222,31 @@ def a_million(steps: int, *, worker: bool, prices: Prices = PRICES) -> Items:
     return {name: MILLION * usd for name, usd in each.items()}
 
 
+def fleet(traffic: Traffic, seconds: float) -> tuple[int, float]:
+    """Tasks that such turns bring up, and the share of turns that find a slot: Erlang's formula for calls that are not
+    held in a queue. Nothing lowers the number while turns come at least every ten minutes."""
+    slots, load = CONFIG.worker_concurrency, traffic.turns_a_second * seconds
+    tasks = min(CONFIG.worker_max_tasks, ceil((load + SPARE_SHARE * slots) / slots))
+    refused = 1.0
+    for taken in range(1, tasks * slots + 1):
+        refused = load * refused / (taken + load * refused)
+    return tasks, 1 - refused
+
+
+def _front_door_seconds() -> float:
+    share = min(1.0, CONFIG.memory_mb.front_door / WHOLE_PROCESSOR_MB)
+    return ASSUMED["front_door_cpu_seconds"] / share + ASSUMED["front_door_other_seconds"]
+
+
+def _on_lambda(seconds: float, gb: float, prices: Prices) -> float:
+    function = prices["lambda"]
+    restored = ASSUMED["cold_starts_share"] * function["snapshot_restore_gb"]
+    return gb * (seconds * function["arm_gb_second"] + restored)
+
+
 def _looks(seconds: float) -> int:
     """How often the front door looks for an answer that takes so long."""
-    clock, looked = ManualClock(), Counter[str]()
-    head: Any = SimpleNamespace(tenant_id="", session_id="")
-    sessions = SimpleNamespace(head=lambda *_: looked.update(["look"]) or head)
-    kit: Any = SimpleNamespace(clock=clock, sessions=sessions)
-    start = clock.monotonic()
-    until(kit, head, lambda _: clock.monotonic() - start >= seconds, WAIT_SECONDS)
-    return looked["look"]
+    return sum(1 for _ in takewhile(lambda at: at < seconds, accumulate(pauses()))) + 1
 
 
 def model_usd(steps: int, prices: Prices = PRICES) -> float:
@@ -213,16 +268,24 @@ def documentation() -> dict[str, str]:
     """The generated parts of docs/cost.md, by name."""
     rest = {name: at_rest(templates_of(settings)) for name, settings in NETWORKS.items()}
     turns = {
-        "interactive, 1 step": a_million(1, worker=False),
-        "interactive, 4 steps": a_million(4, worker=False),
-        "job, 4 steps": a_million(4, worker=True),
+        "`latency`": a_million(STEPS, "latency"),
+        "`economy`, steady": a_million(STEPS, "economy"),
+        "`economy`, bursty": a_million(STEPS, "economy", BURSTY),
+        "`economy`, steady, polled": a_million(STEPS, "economy", polls=True),
+        "jobs": a_million(STEPS, "job"),
     }
-    measured = "\n".join(f"- {_measured(steps)}" for steps in (1, 4))
-    model = f"For comparison, the model: {model_usd(1):,.0f} USD for one step each, {model_usd(4):,.0f} USD for four."
+    measured = "\n".join(f"- {_measured(steps)}" for steps in (1, STEPS))
+    model = f"For comparison, the model: {model_usd(STEPS):,.0f} USD."
+    seconds = STEPS * ASSUMED["step_seconds"]
+    fleets = "\n".join(
+        f"- {name}: {tasks} tasks of {CONFIG.worker_concurrency} slots; {found:.0%} of the turns find one"
+        for name, (tasks, found) in {"steady": fleet(STEADY, seconds), "bursty": fleet(BURSTY, seconds)}.items()
+    )
     return {
         "at rest": "\n".join(_table("USD a month", rest)),
         "a million turns": "\n".join(_table("USD a million turns", turns)) + f"\n\n{model}",
         "measured": measured,
+        "fleets": fleets,
         "prices": (
             f"Prices are those of us-east-1. On {PRICES['compared_on']} they were compared with what others quote of "
             f"AWS's pages, but for these, from memory: {', '.join(map('`{}`'.format, PRICES['not_compared']))}."

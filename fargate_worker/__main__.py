@@ -52,6 +52,8 @@ def worker_of(kit: Kit) -> Worker:
         queue=kit.queue,
         tokens=kit.tokens,
         clock=kit.clock,
+        workers=kit.workers,
+        wakes=kit.wakes if settings.auto_placement == "economy" else None,
         options=Options(
             name=name_of_this(),
             concurrency=settings.worker_concurrency,

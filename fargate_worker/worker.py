@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fargate_worker.announcing import LOOK_SECONDS, Announcing
 from fargate_worker.carrying import RETRY_SECONDS, Carrier
 from fargate_worker.following import Followers
 from fargate_worker.holding import Held, Holding
@@ -19,10 +20,11 @@ from fargate_worker.reading import Reader, Work
 from fargate_worker.stopping import Stopping
 from fargate_worker.threads import Spawn, in_thread, repeated
 from turnkeeper.core.continuation import continuation_of
-from turnkeeper.ports import Clock, Message, Queue, Tokens
+from turnkeeper.ports import Clock, Message, Queue, Tokens, Wakes
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.jobs import continue_body
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.world import Allowance
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class Worker:
     """One process's share of the queue.
 
     ``start`` it, ``stop`` it once, then ``drain`` it: that returns when nothing runs any more, or when it is time to
-    go. Instead of starting it, a test may call its steps: ``receive``, ``holding.keep`` and ``followers.look``.
+    go. Instead of starting it, a test may call its steps: ``receive``, ``holding.keep``, ``followers.look`` and
+    ``announcing.look``.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class Worker:
         tokens: Tokens,
         clock: Clock,
         options: Options,
+        workers: Workers,
+        wakes: Wakes | None = None,
         spawn: Spawn = in_thread,
     ) -> None:
+        """``wakes``: who is asked for another worker before no slot is free any more; ``None``: nobody."""
         self.options = options
         self.stopping = Stopping(clock, options.stop_seconds)
         self.holding = Holding(
@@ -83,6 +89,9 @@ class Worker:
             fresh_body=self._fresh_body,
         )
         self.followers = Followers(sessions, self.holding, clock)
+        self.announcing = Announcing(
+            workers, clock, name=options.name, slots=options.concurrency, free=self._free_slots, wakes=wakes
+        )
         allowance = Allowance(
             runner="fargate",
             name=options.name,
@@ -105,7 +114,9 @@ class Worker:
 
     def start(self) -> None:
         self._receives = True
+        self.announcing.look()
         steps = (
+            ("announcing", self.announcing.look, LOOK_SECONDS),
             ("holding", self.holding.keep, self.holding.keep_seconds),
             ("following", self.followers.look, self.options.look_seconds),
         )
@@ -131,6 +142,7 @@ class Worker:
         """After ``stop``: hand everything back. True where every session came to a safe point in time; where not, its
         message is visible and its lease will end."""
         assert self.stopping.draining
+        self.announcing.look()  # that nothing is free here any more
         self.followers.close()
         self._wait_while(lambda: self.running() > 0, self.stopping.seconds_to_go())
         # A long poll that is still open may bring messages, which are given back at once.
@@ -159,6 +171,9 @@ class Worker:
     def running(self) -> int:
         with self._lock:
             return len(self._running)
+
+    def _free_slots(self) -> int:
+        return 0 if self.draining else max(0, self.options.concurrency - self.running())
 
     def status(self) -> dict[str, Any]:
         now = self._clock.monotonic()

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from functions.api import documents
 from functions.api.problems import CONTENT_TYPE
 from functions.api.routing import Route
-from functions.api.stages.read import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from functions.api.stages.read import MAX_WAIT_SECONDS
 from turnkeeper.core.word import TURN_ENDED, TurnEnded
 
 _REF = "#/components/schemas/{model}"
@@ -43,7 +43,8 @@ _PREFER = {
     "name": "Prefer",
     "in": "header",
     "description": f"`wait=N`: seconds that the turn may keep the connection, 0 to {MAX_WAIT_SECONDS}, "
-    f"by default {DEFAULT_WAIT_SECONDS}. Then the answer is a 202.",
+    "by default 20 unless the deployment says otherwise. Then the answer is a 202; so it is earlier where no worker "
+    "is there for a turn that is queued.",
     "schema": {"type": "string"},
     "example": "wait=5",
 }

@@ -12,14 +12,17 @@ from functions.api.routing import Route
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
-from functions.api.stages.read import DEFAULT_WAIT_SECONDS, body_of, preferred_wait
-from functions.api.stages.wait import until
+from functions.api.stages.read import body_of, preferred_wait
+from functions.api.stages.wait import until, worker_is_missing
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.inputs import B
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 
 #: Carries a body out, and writes down under the key that it did.
 Begin = Callable[[Kit, Request, B, IdempotencyKey | None], Begun]
+
+#: When to come back while a worker begins.
+_RETRY_SECONDS = "5"
 
 
 def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[B], problems: Sequence[int]) -> Route:
@@ -31,9 +34,12 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
         wished = preferred_wait(request)
 
         begun = once(kit, request.who, key, partial(begin, kit, request, body))
-        seconds = DEFAULT_WAIT_SECONDS if wished is None else wished
-        head = until(kit, begun.head, begun.is_over, request.spare_seconds(seconds))
+        seconds = kit.settings.default_wait_seconds if wished is None else wished
+        in_vain = worker_is_missing(kit)
+        head = until(kit, begun.head, lambda now: begun.is_over(now) or in_vain(now), request.spare_seconds(seconds))
         response = tell.turn(kit, head, begun.turn)
+        if in_vain(head):
+            response = response.with_headers({"retry-after": _RETRY_SECONDS})
         return response if wished is None else response.with_headers({"preference-applied": f"wait={wished}"})
 
     answers = {200: TurnDocument, 202: TurnDocument}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cost import PRICES, Turn, a_million, at_rest, model_usd
+from benchmarks.cost import BURSTY, CONFIG, PRICES, STEADY, Traffic, Turn, a_million, at_rest, fleet, model_usd
 from tests.infra.variants import Variants
 from tests.support.docs import DOCS, cost_page
 
@@ -67,8 +67,20 @@ def test_what_is_cheaper_is_cheaper(variants: Variants) -> None:
 def test_a_turn_costs_by_what_it_writes_and_how_long_it_takes() -> None:
     one, four = Turn(1), Turn(4)
     assert (four.requests - one.requests) == {"TransactWriteItems": 2 * 3}
-    short, long, job = a_million(1, worker=False), a_million(4, worker=False), a_million(4, worker=True)
+    short, long, job = a_million(1, "latency"), a_million(4, "latency"), a_million(4, "job")
     assert long["table: items written"] == pytest.approx(four.write_units * 0.625)
     assert job["front door"] == job["turn runner"] == short["worker"] == 0
     assert sum(short.values()) < sum(long.values()) < model_usd(4)
-    assert sum(job.values()) < sum(long.values()) / 4
+    assert sum(job.values()) < sum(long.values()) / 3
+
+
+def test_what_finds_a_slot_is_paid_by_the_task_and_what_does_not_by_lambda() -> None:
+    (tasks, steady), (most, bursty) = fleet(STEADY, 15), fleet(BURSTY, 15)
+    assert tasks * CONFIG.worker_concurrency >= 10 * 15 and most == CONFIG.worker_max_tasks
+    assert 0.9 < steady < 1 and bursty < steady
+    # With as many calls as slots, Erlang's own table says so.
+    assert fleet(Traffic(CONFIG.worker_concurrency * 0.75), 1)[1] == pytest.approx(1 - 0.0604, abs=0.0001)
+    latency, economy, burst = (a_million(3, "latency"), a_million(3, "economy"), a_million(3, "economy", BURSTY))
+    polled = a_million(3, "economy", polls=True)
+    assert economy["turn runner"] == pytest.approx((1 - steady) * latency["turn runner"])
+    assert sum(polled.values()) < sum(economy.values()) < sum(burst.values()) < sum(latency.values())

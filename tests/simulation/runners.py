@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from fargate_worker.reading import Reader
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 JUST_NOW_SECONDS = 120.0
 #: How often a worker keeps its messages and looks at the sessions that it follows.
 BESIDE_SECONDS = 5.0
-#: A worker process without work goes after this long.
+#: A worker process without work goes after this long; where turns are offered to those that wait, now and then later.
 IDLE_SECONDS = 10.0
+PATIENT_SECONDS = 150.0
 
 
 class Functions:
@@ -84,6 +85,7 @@ class Workers:
         self._processes: set[Process] = set()
         self._most = simulation.random.randint(1, 3)
         self._made = 0
+        self._waits_for_offers = simulation.economy
 
     def begin_at(self) -> float | None:
         """When a message waits for a process that could begin."""
@@ -94,7 +96,9 @@ class Workers:
     def begin(self) -> bool:
         """Begin a process where a message waits for one; whether there was need."""
         at = self.begin_at()
-        if at is None or at > self._scheduler.now:
+        if self._waits_for_offers:
+            self._waits_for_offers = False
+        elif at is None or at > self._scheduler.now:
             return False
         self._made += 1
         process = self._scheduler.process(f"worker{self._made}")
@@ -108,7 +112,12 @@ class Workers:
     def _run(self, process: Process) -> None:
         """From start to end, with the steps beside that have threads of their own in production."""
         worker, beside = self._worker(process), self._scheduler.beside
-        with beside(BESIDE_SECONDS, worker.holding.keep), beside(BESIDE_SECONDS, worker.followers.look):
+        steps = (worker.holding.keep, worker.followers.look, worker.announcing.look)
+        with ExitStack() as stack:
+            for step in steps:
+                stack.enter_context(beside(BESIDE_SECONDS, step))
+            self._scheduler.effect("begins")
+            worker.announcing.look()
             self._receive(worker)
             worker.stop()
             worker.drain()
@@ -120,7 +129,8 @@ class Workers:
         scheduler = self._scheduler
         stops_at = scheduler.now + self._simulation.random.choice([5.0, 60.0, 1e9, 1e9])
         idle_since = scheduler.now
-        while scheduler.now < stops_at and scheduler.now - idle_since < IDLE_SECONDS:
+        idle_seconds = PATIENT_SECONDS if self._simulation.economy else IDLE_SECONDS
+        while scheduler.now < stops_at and scheduler.now - idle_since < idle_seconds:
             try:
                 if worker.running() < worker.options.concurrency:
                     worker.receive()
@@ -140,7 +150,9 @@ class Workers:
             queue=simulation.queue,
             tokens=simulation.tokens,
             clock=self._clock,
+            workers=simulation.told,
             options=Options(
+                name=process.name,
                 concurrency=simulation.random.randint(1, 3),
                 lease_seconds=simulation.sessions.lease_seconds,
                 stop_seconds=simulation.random.choice([30.0, 110.0]),

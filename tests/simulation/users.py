@@ -57,6 +57,8 @@ class Users:
         agent = self._random.choice(["chat", "task"])
         placement = self._random.choice(["auto", "auto", "interactive", "background"])
         text = self._text(f"{name} begins {self._simulation.seed}")
+        if self._simulation.economy:
+            self._scheduler.sleep(self._random.choice([0.5, 3.0]))  # until workers have told that they are there
         session_id = self._insist(name, 0, text, lambda key: self._open(who, agent, placement, key, text))
         for number in range(1, self._random.randint(1, 3)):
             head = self._rest(session_id, name)
@@ -78,7 +80,7 @@ class Users:
     def _say(self, session_id: str, text: str, key: IdempotencyKey) -> Head | None:
         head = self._simulation.sessions.head(self._tenant_id, session_id)
         if head.status == "stopped" and self._random.random() < 0.5:
-            self._simulation.engine.send(self._simulation.intake.resume(head, max_iterations=40))
+            self._simulation.placing.send(self._simulation.intake.resume(head, max_iterations=40))
             return None
         return self._simulation.intake.post(head, text, key=key)
 
@@ -99,7 +101,7 @@ class Users:
                 continue
             self._accept(head.session_id, text)
             try:
-                self._simulation.engine.send(head)
+                self._simulation.placing.send(head)
             except TurnkeeperError:
                 self._scheduler.sleep(3.0)
             else:

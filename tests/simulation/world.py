@@ -30,6 +30,7 @@ from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
@@ -37,6 +38,7 @@ from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.store.workers import Workers as ToldWorkers
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.world import World
 from turnkeeper.testing.clock import SeededIds
@@ -82,10 +84,15 @@ class Simulation:
         catalog = Catalog({agent.name: agent for agent in self.tools.agents()})
         self.intake = Intake(self.sessions, tenants, self.policy, catalog, Prices(), clock, ids)
         self.erasure = Erasure(table, self.blobs, clock, redactor, auditor, lease_seconds=LEASE_SECONDS)
+        #: In every other round of seeds turns are offered to workers first.
+        self.economy = seed // 12 % 2 == 1
+        self.told = ToldWorkers(table, clock)
         self.workers = Workers(self, clock)
         self.functions = Functions(self)
         self.queue = SimulatedQueue(self)
         dispatch = Dispatch(self.queue, self.functions, self.tokens)
+        fleet = Fleet(self.told, clock)
+        self.placing = Placing(dispatch, self.queue, fleet, self.sessions, clock, self.economy)
         self.engine = Engine(
             World(
                 sessions=self.sessions,

@@ -75,7 +75,7 @@ def _sent(kit: Kit, request: Request, head: Head) -> Begun:
         if request.streams:  # Before there is a runner: so it knows from its first word on that somebody looks.
             with suppress(TurnkeeperError):
                 kit.streams.look(head.tenant_id, head.session_id, anew=True)
-        kit.dispatch.send(head)
+        kit.placing.send(head)
     except Exception:
         logger.exception("no runner could be asked for", extra={"session_id": head.session_id})
         return Begun(head, head.turn.number, has_runner=False)

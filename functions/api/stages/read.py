@@ -14,7 +14,6 @@ from turnkeeper.core.inputs import B, invalid, parse_json, read
 #: Lambda takes 6 MB for a whole event, in which a body may be base64.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
-DEFAULT_WAIT_SECONDS = 20
 MAX_WAIT_SECONDS = 25
 
 _WAIT = re.compile(r'wait\s*=\s*(?:"([0-9]{1,9})"|([0-9]{1,9}))', re.IGNORECASE)

@@ -102,7 +102,7 @@ class ApiStack(cdk.Stack):
             service="turn",
             description="Runs the steps of a turn",
             timeout_seconds=self._config.turn_timeout_seconds,
-            memory_mb=1769,  # one whole core: importing the SDK and parsing a stream are processor time
+            memory_mb=self._config.memory_mb.turn,
             settings=model_settings(self._config, self._state),
             snap_start=not self._config.local,
             runs_tools=True,
@@ -133,14 +133,20 @@ class ApiStack(cdk.Stack):
             service="api",
             description="Checks identity, takes input in, starts turns, waits for answers",
             timeout_seconds=LOCAL_FRONT_DOOR_SECONDS if self._config.local else FRONT_DOOR_SECONDS,
-            memory_mb=1024,
+            memory_mb=self._config.memory_mb.front_door,
         )
         self._answer(function, turn)
         return function
 
     def _answer(self, function: KitFunction, turn: lambda_.IAlias) -> None:
         """What answers callers, by whichever door they come."""
-        function.tell({setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)})
+        function.tell(
+            {
+                setting_keys.TURN_FUNCTION: turn.function_arn,
+                setting_keys.DEFAULT_WAIT_SECONDS: str(self._config.default_wait_seconds),
+                **identity_settings(self._config),
+            }
+        )
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
         grants.read_claims().write_claims().erase_claims()
@@ -153,7 +159,7 @@ class ApiStack(cdk.Stack):
             service="observe",
             description="Derives metrics and alerts from the table's stream",
             timeout_seconds=60,
-            memory_mb=512,
+            memory_mb=self._config.memory_mb.observer,
             settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
         )
         self.observer_failures = self._follow_stream(function, "Observer")
@@ -169,7 +175,7 @@ class ApiStack(cdk.Stack):
             service="score",
             description="Scores turns that have ended, from the table's stream",
             timeout_seconds=60,
-            memory_mb=512,
+            memory_mb=self._config.memory_mb.scorer,
             settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
         )
         at_rest = lambda_.FilterCriteria.filter(
@@ -235,7 +241,7 @@ class ApiStack(cdk.Stack):
             service="sweep",
             description="Finds dead leases, lost handoffs, stale reservations",
             timeout_seconds=55,  # done before the next one starts
-            memory_mb=512,
+            memory_mb=self._config.memory_mb.sweep,
             settings={setting_keys.TURN_FUNCTION: turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)

@@ -116,6 +116,20 @@ class Runners(_Table):
         return self
 
 
+MemoryMb = Annotated[int, Field(ge=256, le=10_240)]
+
+
+class Memory(_Table):
+    """Megabytes of each Lambda; docs/cost.md says what each was measured to need."""
+
+    front_door: MemoryMb = 256
+    turn: MemoryMb = 1024
+    observer: MemoryMb = 256
+    scorer: MemoryMb = 512
+    sweep: MemoryMb = 256
+    traces: MemoryMb = 512
+
+
 class Config(BaseModel):
     """One deployment. Every field is a key of the stage's file, and of the CDK context."""
 
@@ -184,12 +198,22 @@ class Config(BaseModel):
     turn_concurrency: int = Field(100, ge=0, le=100_000)
     """Turns that run at once in Lambda, and what is reserved for them. 0 reserves nothing; that is the default in
     `dev`, since a new account has too few to reserve any."""
+    auto_placement: Literal["latency", "economy"] = "latency"
+    """Where a turn begins whose agent leaves it open (`placement="auto"`): on the turn Lambda, or, where a worker has a
+    slot free, there, for a twentieth of the price (docs/cost.md)."""
+    default_wait_seconds: int = Field(20, ge=0, le=25)
+    """How long a call that begins a turn waits for its end where it has no `Prefer: wait=N`. Each second is one of the
+    front door's."""
+    memory_mb: Annotated[Memory, BeforeValidator(parsed)] = Field(default_factory=Memory)
+    """Memory of the Lambdas, and with it their share of a processor: 1,769 MB are one."""
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
     worker_concurrency: int = Field(16, ge=1, le=1_000)
     """Sessions that one task of the worker runs at once."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)
-    """Tasks of the worker, at most; at rest there are none."""
+    """Tasks of the worker, at most."""
+    worker_min_tasks: Annotated[int, Field(ge=0, le=5_000)] | None = None
+    """Tasks of the worker at rest. Without it none; with `auto_placement = "economy"`, or the gateway, one."""
     worker_image: (
         Annotated[
             str,
@@ -307,6 +331,12 @@ class Config(BaseModel):
         return [self.project / part for part in ("agents", *filter(None, self.agents.split(":")))]
 
     @property
+    def least_tasks(self) -> int:
+        """Tasks of the worker at rest."""
+        least = int(self.auto_placement == "economy") if self.worker_min_tasks is None else self.worker_min_tasks
+        return max(least, int(self.gateway_certificate_arn is not None))
+
+    @property
     def keeps_data(self) -> bool:
         return self.stage == "prod" and not self.local
 
@@ -343,6 +373,8 @@ class Config(BaseModel):
         if self.turn_seconds >= self.turn_timeout_seconds:
             raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
         _check_values(self)
+        if self.least_tasks > self.worker_max_tasks:
+            raise ValueError(f"worker_max_tasks is less than the {self.least_tasks} that always run")
         if self.model_secret_kms_key_arn and not self.model_secret_arn:
             raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
         if bool(self.table_name) != bool(self.table_stream_arn):

@@ -71,7 +71,7 @@ class Traces(Construct):
             service="trace",
             description="Makes traces of turns that came to rest, and sends them",
             timeout_seconds=_TIMEOUT_SECONDS,
-            memory_mb=512,
+            memory_mb=config.memory_mb.traces,
             settings={**self._settings(), setting_keys.METRICS_NAMESPACE: names.metric_namespace(config.name)},
         )
         self._grant(Grants(state, self.function.kit_role))

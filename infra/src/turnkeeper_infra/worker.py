@@ -60,7 +60,7 @@ class WorkerStack(cdk.Stack):
             queue=state.queue,
             most_tasks=config.worker_max_tasks,
             slots=config.worker_concurrency,
-            least_tasks=1 if config.gateway_certificate_arn is not None else 0,
+            least_tasks=config.least_tasks,
         )
         cdk.CfnOutput(self, "ClusterName", value=cluster.cluster_name)
         cdk.CfnOutput(self, "ServiceName", value=self.service.service_name)

@@ -57,6 +57,7 @@ from turnkeeper.runtime.engine import Drives, Engine
 from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
+from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.receivers import MayTell
@@ -74,6 +75,7 @@ from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
@@ -243,6 +245,20 @@ class Kit:
     @cached_property
     def dispatch(self) -> Dispatch:
         return Dispatch(self.queue, self.turns, self.tokens)
+
+    @cached_property
+    def workers(self) -> Workers:
+        return Workers(self.table, self.clock)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        return Fleet(self.workers, self.clock)
+
+    @cached_property
+    def placing(self) -> Placing:
+        economy = self.settings.auto_placement == "economy"
+        offers = self.platform.queue if self.wakes else self.queue
+        return Placing(self.dispatch, offers, self.fleet, self.sessions, self.clock, economy)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -457,7 +473,7 @@ class Kit:
         for agent in self.catalog.agents.values():
             with suppress(UnpricedModel):
                 must_be_priced(self.prices, agent)
-        _ = self.intake, self.treasury, self.dispatch
+        _ = self.intake, self.treasury, self.placing
 
     def _model_key(self) -> KeySource | None:
         return self.platform.model_key()

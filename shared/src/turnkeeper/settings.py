@@ -69,6 +69,10 @@ class Settings(BaseModel):
     #: How long the turn Lambda works before it hands off; what is left of its timeout is for writing that down.
     turn_seconds: float = Field(default=840, gt=0, le=870)
     lease_seconds: float = Field(default=60, ge=1, le=43_200)
+    #: Where a turn begins whose agent leaves it open: on the turn Lambda, or on a worker that has a slot free.
+    auto_placement: Literal["latency", "economy"] = "latency"
+    #: How long a call that begins a turn waits for its end, where it does not say so.
+    default_wait_seconds: int = Field(default=20, ge=0, le=25)
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
     #: The worker's ECS service as ``cluster/service``. Where it is named, whoever sends to the queue wakes it.
     worker_service: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -226,8 +227,12 @@ def turn_seconds(process: Process) -> object:
 
 
 def worker_options(process: Process) -> Any:
+    return worker_process.worker_of(wired_engine(process)).options
+
+
+def wired_engine(process: Process) -> Kit:
     vars(process.kit)["engine"] = mock.Mock()
-    return worker_process.worker_of(process.kit).options
+    return process.kit
 
 
 def lease_seconds(process: Process) -> object:
@@ -241,6 +246,28 @@ def lease_seconds(process: Process) -> object:
     [item] = heads_in(memory)
     again = datetime.fromisoformat(item["due_at"]) - kit.clock.now()
     return held, worker_options(process).lease_seconds, again.total_seconds()
+
+
+def placed(process: Process) -> object:
+    """How often a worker that has a slot free is asked for an ``auto`` turn, the turn Lambda, and, by a worker whose
+    slots are taken, another one."""
+    process.in_memory()
+    kit = process.kit
+    kit.clock = ManualClock()
+    kit.workers.tell("a worker", 1)
+    kit.placing.send(kit.intake.create(WHO, NewSession("desk", "hello", {}, "auto")))
+    worker = worker_process.worker_of(wired_engine(process))
+    worker.stop()
+    worker.announcing.look()
+    return tuple(len(process.aws[name].calls) for name in ("sqs", "lambda_", "ecs"))
+
+
+def default_wait(process: Process) -> object:
+    """How long a turn that nobody runs is waited for."""
+    process.in_memory()
+    process.kit.clock = clock = ManualClock()
+    created(process, {"jwt": {"claims": {}}}, {}, placement="interactive")
+    return round(clock.monotonic(), 3)
 
 
 def worker_concurrency(process: Process) -> object:
@@ -299,10 +326,15 @@ def trusted(process: Process) -> object:
     return {name for name, status in statuses.items() if status == 202}
 
 
-def created(process: Process, authorizer: Mapping[str, Any]) -> Response:
+def created(
+    process: Process,
+    authorizer: Mapping[str, Any],
+    more: Mapping[str, str] = types.MappingProxyType({"prefer": "wait=0"}),
+    **asked: str,
+) -> Response:
     """The answer to a call that creates a session, of a caller who is named in the headers as well."""
-    headers = {"x-tenant-id": "named", "x-user-id": "name", "prefer": "wait=0"}
-    body = '{"agent": "desk", "input": "hello"}'
+    headers = {"x-tenant-id": "named", "x-user-id": "name", **more}
+    body = json.dumps({"agent": "desk", "input": "hello", **asked})
     made = event("POST", "/v1/sessions", headers=headers, body=body, authorizer=authorizer)
     return answered(FrontDoor(process.kit), made)
 
@@ -501,6 +533,14 @@ ROWS: Mapping[str, Row] = {
     "alert_topic_arn": Row(alert_topic, {"arn:one": ["arn:one"], "arn:two": ["arn:two"], "": []}),
     "turn_seconds": Row(turn_seconds, {"5": 5.0, "600": 600.0}),
     "lease_seconds": Row(lease_seconds, {"7": (7.0, 7.0, 74.0), "70": (70.0, 70.0, 200.0)}),
+    "auto_placement": Row(
+        placed,
+        {"latency": (0, 1, 0), "economy": (1, 1, 1), "": (0, 1, 0)},
+        {"turn_function": "turns", "worker_service": "here/worker"},
+    ),
+    "default_wait_seconds": Row(
+        default_wait, {"0": 0.0, "7": 7.0, "": 20.0}, {"turn_function": "turns", "identity": "local"}
+    ),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
     "worker_service": Row(
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}

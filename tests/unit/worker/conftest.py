@@ -101,6 +101,7 @@ def worker_of(kit: MemoryKit, options: Options, spawn: Spawn) -> Worker:
         queue=kit.queue,
         tokens=kit.tokens,
         clock=kit.clock,
+        workers=kit.workers,
         options=replace(options, lease_seconds=kit.settings.lease_seconds),
         spawn=spawn,
     )

@@ -64,6 +64,7 @@ def deploy(
         f"{STATE_STACK}:LeaseSeconds={lease}",
         f"{API_STACK}:LeaseSeconds={lease}",
         f"{API_STACK}:TurnSeconds={turn}",
+        f"{API_STACK}:AutoPlacement={settings.auto_placement}",
         f"{API_STACK}:ModelUrl={model_url}",
         f"{API_STACK}:ToolSecrets={json.dumps(tool_secrets, sort_keys=True)}",
         f"{API_STACK}:ReplyQueues={json.dumps(reply_queues, sort_keys=True)}",

@@ -18,6 +18,7 @@ _VARIABLES = {
     "TURNKEEPER_TURN_SECONDS": "turn_seconds",
     "TURNKEEPER_LEASE_SECONDS": "lease_seconds",
     "TURNKEEPER_WORKER_CONCURRENCY": "worker_concurrency",
+    "TURNKEEPER_AUTO_PLACEMENT": "auto_placement",
     "TURNKEEPER_FETCH_CONTENTS": "fetch_contents",
     "TURNKEEPER_AGENTS": "agents",
     "TURNKEEPER_SCENARIO": "scenario",
@@ -39,6 +40,8 @@ class KitSettings:
     turn_seconds: float = 840
     lease_seconds: int = 60
     worker_concurrency: int = 16
+    auto_placement: str = "latency"
+    """`economy` offers turns to the worker first, whose agents leave it open where they run."""
     fetch_contents: bool = True
     agents: str = ""
     allow_broken: bool = True
@@ -93,6 +96,7 @@ class KitSettings:
             turn_seconds=_seconds(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 870),
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
+            auto_placement=_placement(environment),
             fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
             agents=os.pathsep.join(agents),
             allow_broken=_switch(environment, "TURNKEEPER_ALLOW_BROKEN", cls.allow_broken),
@@ -139,6 +143,14 @@ def still_meant(remembered: Mapping[str, str], environment: Mapping[str, str]) -
 
 def _words(value: str | None) -> list[str]:
     return [part for part in (value or "").split(":") if part]
+
+
+def _placement(environment: Mapping[str, str]) -> str:
+    key = "TURNKEEPER_AUTO_PLACEMENT"
+    text = environment.get(key, "").strip() or KitSettings.auto_placement
+    if text not in {"latency", "economy"}:
+        raise KitError(f"{key} must be latency or economy, not {text!r}")
+    return text
 
 
 def _address(environment: Mapping[str, str], key: str) -> str:

@@ -244,8 +244,9 @@ class Happenings:
 
     def _repair(self, entry: Entry) -> Line:
         what = self._left_out(entry) if entry.left_out else "the container"
-        reason = self.facts.quoted(entry.reason)
-        return self._line(entry, f"The model API refused {what}; it was left out, and the call made again: {reason}.")
+        # Of an erased session nobody knows why.
+        why = f": {self.facts.quoted(entry.reason)}" if entry.reason is not None else ""
+        return self._line(entry, f"The model API refused {what}; it was left out, and the call made again{why}.")
 
     def _compaction(self, entry: Entry) -> Line:
         model = self.facts.say(entry.model, 80)

@@ -23,6 +23,7 @@ nothing of any of them.
 ``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
 ..                                    ``CALL#micros``     its ledger, as a session's
 ``GATEWAY#owner``                     ``BEAT``            a process that has calls of the gateway in flight lives
+``WORKERS``                           worker              a worker lives, and has so many slots free
 ``T#tenant``                          ``TENANT``          plan, overrides, pause
 ..                                    ``AUDIT#seq``       policy changes and operator actions
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
@@ -262,6 +263,14 @@ TOKENS = "TOKENS"
 
 def beat_key(owner: str) -> Key:
     return Key(f"GATEWAY#{_part(owner)}", "BEAT")
+
+
+#: One item for each worker that lives, or did.
+WORKERS = "WORKERS"
+
+
+def worker_key(worker: str) -> Key:
+    return Key(WORKERS, _part(worker))
 
 
 def by_score(tenant_id: str) -> str:

@@ -1,0 +1,45 @@
+"""What each worker tells of itself: that it lives, and how many of its slots are free. A hint, and never more: nothing
+is decided by it that a lease does not decide again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from turnkeeper.ports import Clock, Table, Update
+from turnkeeper.runtime.store import keys
+
+#: A worker that said nothing for longer is gone; some seconds of that are for clocks that differ.
+SILENT_SECONDS = 10.0
+#: Its item is for the table to take away after this long.
+_KEPT = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One worker's word."""
+
+    worker: str
+    free: int
+
+
+@dataclass(frozen=True)
+class Workers:
+    table: Table
+    clock: Clock
+
+    def tell(self, worker: str, free: int) -> None:
+        """Raises StoreBusy and Unavailable."""
+        now = self.clock.now()
+        said = {"free": free, "told_at": _millis(now.timestamp()), "expires_at_epoch": int((now + _KEPT).timestamp())}
+        self.table.update(Update(keys.worker_key(worker), set=said))
+
+    def told(self) -> list[Told]:
+        """The workers that live, as far as anybody knows. Raises StoreBusy."""
+        since = _millis(self.clock.now().timestamp() - SILENT_SECONDS)
+        found = self.table.query_all(keys.WORKERS)
+        return [Told(item["sk"], item["free"]) for item in found if item["told_at"] >= since]
+
+
+def _millis(seconds: float) -> int:
+    return int(seconds * 1000)
