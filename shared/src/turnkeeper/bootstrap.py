@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.lambda_turns import LambdaTurns
@@ -130,7 +131,7 @@ class Kit:
 
     @cached_property
     def table(self) -> Table:
-        return DynamoTable(self.aws.dynamodb, self.settings.table)
+        return DynamoTable(DynamoRequests(self.aws.dynamodb), self.settings.table)
 
     @cached_property
     def blobs(self) -> Blobs:
