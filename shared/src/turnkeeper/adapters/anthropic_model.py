@@ -21,6 +21,7 @@ from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
+from turnkeeper.core.sent import json_bytes, list_json
 from turnkeeper.ports import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class AnthropicModel:
             return client.post(
                 _path("/v1/messages", request),
                 cast_to=object,
-                body={**_body(request), "stream": True},
+                **self._sent({**_body(request), "stream": True}),
                 options=self._options(request, timeout_seconds),
                 stream=True,
                 stream_cls=anthropic.Stream[object],
@@ -221,6 +222,10 @@ class AnthropicModel:
             raise ProviderError(
                 f"The request to Bedrock cannot be signed: {error}", retryable=True, certainty="unbilled"
             ) from error
+
+    def _sent(self, body: dict[str, Any]) -> dict[str, Any]:
+        """As bytes, most of which were sent before. Bedrock's client takes the body apart."""
+        return {"body": body} if self._provider == "bedrock" else {"content": _encoded(body)}
 
     def _options(self, request: ModelRequest, timeout_seconds: float) -> Any:
         import httpx2
@@ -348,6 +353,11 @@ def _body(request: ModelRequest) -> dict[str, Any]:
     if tools := [*request.tools, *request.options.get("tools", ())]:
         body["tools"] = tools
     return body
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    parts = {name: list_json(value) if name == "messages" else json_bytes(value) for name, value in body.items()}
+    return b"{%b}" % b",".join(b"%b:%b" % (json_bytes(name), part) for name, part in parts.items())
 
 
 def _certainty(answer: PartialMessage) -> Certainty:
