@@ -43,6 +43,7 @@ One query from ``ENTRY#`` on reads what a resume needs; the ledger and the audit
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter, Payer
@@ -54,6 +55,7 @@ RESUME_FROM = "ENTRY#"
 DUE_SHARDS = 4
 
 
+@lru_cache(maxsize=4_096)
 def _part(text: str) -> str:
     """Names come from outside: no name may reach into another one's keys. One of dots only would be a step up for
     whoever takes a blob's key for a path."""
