@@ -36,12 +36,14 @@ class Writer:
     def creation(self, change: Change) -> Transaction:
         """A session that comes into being."""
         head, records = self._chained(change)
+        head = codec.revised(None, head)
         key = keys.head_key(head.tenant_id, head.session_id)
         return Transaction(head, [Put(key, codec.head_item(head), (ABSENT,)), *self._documents(change, records)], {})
 
     def transaction(self, before: Head, change: Change, conditions: tuple[Condition, ...]) -> Transaction:
         """A session that moves on, where the conditions hold for its head as it is stored."""
         head, records = self._chained(change)
+        head = codec.revised(before, head)
         operations = [head_update(before, head, conditions), *self._documents(change, records)]
         reserved = _named(change)
         money = money_of(counters.payer_of(head), head.session_id, head.updated_at, reserved, change.resolved)
@@ -75,7 +77,13 @@ class Writer:
 
 def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
     """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile."""
-    old, new = codec.head_item(before), codec.head_item(after)
+    after = codec.revised(before, after)
+    if before.revision:
+        old, new = codec.plain_item(before), codec.plain_item(after)
+        if after.revision != before.revision:
+            new = codec.head_item(after)
+    else:
+        old, new = codec.flat_item(before), codec.head_item(after)
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     if "status_key" in changed:
         # With the status a head of 0.1 gets its place among those of this version. To others it changes nothing.

@@ -14,13 +14,15 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from turnkeeper.core.breakers import DIGITS
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
@@ -138,9 +140,123 @@ _ATTRIBUTES: Mapping[str, Sequence[tuple[str, str]]] = {
 _HEAD = TypeAdapter(Head)
 
 
+#: The attribute that holds what of a packed head nobody else reads or writes.
+STATE = "state"
+#: What stays attributes: what conditions and indexes read, what is written while a runner holds the session, and where it
+#: is on its way to. ``created_at`` and the names are in those of the indexes.
+_APART = {
+    **dict.fromkeys(("tenant_id", "session_id", "user_id", "created_at", "revision"), True),
+    **dict.fromkeys(("updated_at", "status", "last_seq", "handoff"), True),
+    "turn": {"number", "cancel_requested", "cancel_actor"},
+    "lease": {"owner", "fencing_token", "expires_at"},
+}
+#: Words that every packed head has, so that a small one has few bytes. Never changed: items were written with it.
+_WORDS = (
+    b'"forked_from":"companion":"engine":"unbegun":true"repairs":"left_out":"lost":"done":"end_task""flags":"attempts":'
+    b'"nudged":true"put_backs":"in_doubt_nanousd":"untold_nanousd":"run":{"id":"","kind":"lambda","claimed_at":"2026-'
+    b'"prompted":true"stop":{"reason":"end_turn""first_call":"max_seconds":"max_tokens":"task_usd":"metadata":{"'
+    b'{"role":"user","agent":"","version":"","prompt":"","placement":"auto","steps":,"turn":{"seq":,"started_at":"2026-'
+    b'T00:00:00.000Z","iterations":,"breakers":{"window":"","calls":"","results":"","error_streak":1},"traceparent":"00-'
+    b'","request_id":"","tally":{"model_ms":,"tool_ms":,"queue_ms":,"money_ms":,"runs":1,"retries":,"compactions":,"flags":'
+    b'}},"lease":{"claims":1},"account":{"usage":{"input_tokens":,"output_tokens":,"cache_read_input_tokens":,'
+    b'"cache_creation_input_tokens":},"context_tokens":,"cost_nanousd":,"pending":{"call":,"amount_nanousd":,"model":'
+    b'"claude-","max_tokens":8192,"periods":{"user_daily":"2026-","user_monthly":"2026-","tenant_monthly":"2026-},"shard":'
+    b',"at":"2026-},"calls":},"runner":"fargate","step_millis":[,"window":200000,"retention_days":30,"granted_tools":["'
+    b'"],"audit_seq":,"audit_hash":"","limits":{"max_iterations":25,"task_usd":null,"max_tokens":8192,'
+    b'"repetition_strikes":3,"error_streak":5,"max_seconds":21600,"max_attempts":5}}'
+)
+#: Windows of the breakers, whose hashes are all as long as each other: one text each.
+_WINDOWS = ("window", "calls", "results")
+
+
 def head_item(head: Head) -> Item:
-    """All attributes of the head's item but its key; ``None`` is left out."""
-    values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head)}
+    """All attributes of the head's item but its key; ``None`` is left out. Packed into a few once it has a revision."""
+    return {**plain_item(head), STATE: _packed(head)} if head.revision else flat_item(head)
+
+
+def plain_item(head: Head) -> Item:
+    """Of a packed head, what stays an attribute of its own."""
+    item: Item = {
+        "revision": head.revision,
+        "status": head.status,
+        "last_seq": head.last_seq,
+        "updated_at": head.updated_at,
+        "turn": head.turn.number,
+        "fencing_token": head.lease.fencing_token,
+        "lease_expires_at": head.lease.expires_at,
+    }
+    if head.lease.owner is not None:
+        item["lease_owner"] = head.lease.owner
+    if head.turn.cancel_requested:
+        item["cancel_requested"] = True
+    if head.turn.cancel_actor is not None:
+        item["cancel_actor"] = head.turn.cancel_actor
+    if head.handoff is not None:
+        item["handoff"] = _json_text(to_jsonable_python(head.handoff))
+    item.update(_index_attributes(head))
+    return item
+
+
+#: Everything that is packed, to be compared.
+packed_fields = attrgetter(
+    *(field.name for field in fields(Head) if field.name not in _APART),
+    *(
+        f"{part}.{field.name}"
+        for part, apart in (("turn", _APART["turn"]), ("lease", _APART["lease"]))
+        for field in fields(_PART_TYPES[part])
+        if field.name not in apart  # type: ignore[operator]
+    ),
+)
+
+
+def _packed(head: Head) -> bytes:
+    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_APART)  # type: ignore[arg-type]
+    # Whole: what a limit is where nobody says may be another one some day.
+    value["limits"] = to_jsonable_python(head.limits)
+    if (breakers := value["turn"].get("breakers")) is not None:
+        breakers |= {name: "".join(breakers[name]) for name in _WINDOWS if _joins(breakers.get(name))}
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=_WORDS)
+    return deflate.compress(_json_text(value).encode()) + deflate.flush()
+
+
+def _joins(hashes: Sequence[str] | None) -> bool:
+    return hashes is not None and all(len(hashed) == DIGITS for hashed in hashes)
+
+
+def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A packed head's fields as they were dumped."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS)
+    try:
+        value: dict[str, Any] = json.loads(inflate.decompress(item[STATE], MAX_CONTENT_BYTES))
+        created_at, session_id = item["created_key"].split("#", 1)
+        user = keys.user_of_list(item["user_key"])
+    except (zlib.error, KeyError) as error:
+        raise ValueError(f"no head that can be read: {type(error).__name__}") from error
+    breakers = value["turn"].get("breakers") or {}
+    for name in _WINDOWS:
+        if isinstance(text := breakers.get(name), str):
+            breakers[name] = [text[at : at + DIGITS] for at in range(0, len(text), DIGITS)]
+    value |= {"tenant_id": user[0], "user_id": user[1], "session_id": session_id, "created_at": created_at}
+    value |= {name: item[name] for name in ("updated_at", "status", "last_seq", "revision")}
+    value["handoff"] = json.loads(item["handoff"]) if "handoff" in item else None
+    value["turn"] |= {"number": item["turn"], "cancel_requested": item.get("cancel_requested", False)}
+    value["turn"]["cancel_actor"] = item.get("cancel_actor")
+    value.setdefault("lease", {}).update(
+        owner=item.get("lease_owner"), fencing_token=item["fencing_token"], expires_at=item["lease_expires_at"]
+    )
+    return value
+
+
+def revised(before: Head | None, after: Head) -> Head:
+    """The head as it is stored next, where its revision says how often what is packed was written."""
+    if before is not None and before.revision and packed_fields(before) == packed_fields(after):
+        return after if after.revision == before.revision else replace(after, revision=before.revision)
+    return replace(after, revision=(before.revision if before is not None else 0) + 1)
+
+
+def flat_item(head: Head) -> Item:
+    """The same with each field an attribute of its own: what goes through a queue, and what releases up to 0.8 write."""
+    values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head) if field.name != "revision"}
     for part, names in _ATTRIBUTES.items():
         state = values.pop(part)
         values |= {attribute: getattr(state, name) for name, attribute in names}
@@ -212,11 +328,21 @@ def lease_due(expires_at_millis: int) -> str:
 
 def head_of(item: Mapping[str, Any]) -> Head:
     """Raises ValueError where it is no head of this version or an earlier one."""
+    if STATE in item:
+        return _HEAD.validate_python(_unpacked(item), extra="ignore")
     values = {name: json.loads(value) if name in _JSON_FIELDS else value for name, value in item.items()}
     head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
     for part, names in _ATTRIBUTES.items():
         head[part] = {name: values[attribute] for name, attribute in names if attribute in values}
     return _HEAD.validate_python(head, extra="ignore")
+
+
+def flattened(item: Item) -> Item:
+    """A head's item with each field an attribute of its own, as far as it can be read; else as it is."""
+    try:
+        return item if STATE not in item else {**item, **flat_item(head_of(item))}
+    except ValueError:
+        return item
 
 
 # ---- the rest ----

@@ -194,13 +194,16 @@ def _contents(item: Item) -> tuple[str, ...]:
 
 def _unchanged(head: Head) -> tuple[Condition, ...]:
     """The head is as it was read, in everything that the transaction builds on."""
-    stored = codec.head_item(head)
+    if head.revision:
+        stored, names = codec.plain_item(head), ["status", "fencing_token", "lease_owner", "last_seq", "revision"]
+    else:
+        stored = codec.flat_item(head)
+        names = ["status", "fencing_token", "lease_owner", "last_seq", "calls", "pending", "cost_nanousd", "audit_seq"]
 
     def same(name: str) -> Cond:
         value: Any = stored.get(name)
         return Cond(name, "absent") if value is None else Cond(name, "=", value)
 
-    names = ("status", "fencing_token", "lease_owner", "last_seq", "calls", "pending", "cost_nanousd", "audit_seq")
     return tuple(map(same, names))
 
 

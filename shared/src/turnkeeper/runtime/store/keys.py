@@ -213,6 +213,14 @@ def by_user(tenant_id: str, user_id: str) -> str:
     return f"{tenant_pk(tenant_id)}#U#{_part(user_id)}"
 
 
+def user_of_list(partition: str) -> tuple[str, str]:
+    """Tenant and user of a partition of ``by_user``. Raises ValueError for any other."""
+    match partition.split("#"):
+        case ["T", tenant, "U", user]:
+            return unquote(tenant), unquote(user)
+    raise ValueError(f"no list of a user's: {partition[:100]}")
+
+
 def by_tenant(tenant_id: str) -> str:
     """Not the tenant's own ``pk``: that is where heads of 0.1 are, which ``by_status`` does not hold."""
     return f"{tenant_pk(tenant_id)}#S"

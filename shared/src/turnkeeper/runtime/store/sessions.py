@@ -120,6 +120,7 @@ class Sessions(Records):
             Cond("turn", "=", before.turn.number),
             Cond("status", "=", before.status),
             Cond("fencing_token", "=", before.lease.fencing_token),
+            same_revision(before),
         )
         made = self._writer.transaction(before, change, at_rest)
         writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
@@ -316,7 +317,12 @@ def _unclaimed(head: Head) -> tuple[Condition, ...]:
         else (Cond("lease_expires_at", "=", head.lease.expires_at),)
     )
     token = Cond("fencing_token", "=", head.lease.fencing_token)
-    return (EXISTS, token, Cond("status", "=", head.status), *lease)
+    return (EXISTS, token, Cond("status", "=", head.status), same_revision(head), *lease)
+
+
+def same_revision(head: Head) -> Cond:
+    """Nobody wrote what is packed since it was read: it is written whole."""
+    return Cond("revision", "=", head.revision) if head.revision else Cond("revision", "absent")
 
 
 def _untouched(head: Head) -> tuple[Condition, ...]:
