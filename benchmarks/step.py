@@ -2,11 +2,11 @@
 
     python -m benchmarks.step [--steps 10,100,400] [--kilobytes 1.5,40] [--rounds 3] [--json FILE]
 
-A step is one model call and the tool call that it asks for. The kit is wired as in production: its clients of AWS and the
-Anthropic SDK talk HTTP to a table and a model in another process (`benchmarks.step_world`), and what is measured is the
-CPU time of this one, all its threads together. The floor beside it makes only the two transactions with boto3, of as many
-items and bytes, without a model, a tool, or anything kept. ``--inside`` leaves HTTP and SDK out of the model call, and
-``--unchecked`` the injection check.
+A step is one model call and the tool call that it asks for. The kit is wired as in production: its clients of AWS and
+the Anthropic SDK talk HTTP to a table and a model in another process (`benchmarks.step_world`), and what is measured is
+the CPU time of this one, all its threads together. The floor beside it makes only the two transactions with boto3, of
+as many items and bytes, without a model, a tool, or anything kept. ``--inside`` leaves HTTP and SDK out of the model
+call, and ``--unchecked`` the injection check.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Marked:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.began: list[float] = []
-        self.hooks: dict[int, Callable[[], None]] = {}
+        self.hooks: dict[int, Callable[[], object]] = {}
 
     def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
         if (hook := self.hooks.get(len(self.began))) is not None:
@@ -131,11 +131,11 @@ def kit_of(address: str, kilobytes: float, steps: int, *, inside: bool, unchecke
 
     limits = Limits(max_iterations=steps, max_seconds=86_400)
     agent = Agent(name="reader", model=MODEL, system="Read." * 100, tools=[look], limits=limits)
-    kit.policy, kit.catalog = policy_of(POLICY), Catalog({"reader": agent})  # type: ignore[misc]
+    kit.policy, kit.catalog = policy_of(POLICY), Catalog({"reader": agent})
     marked = Marked(Inside() if inside else kit.model)
-    kit.model = marked  # type: ignore[misc]
+    kit.model = marked
     if unchecked:
-        kit.detector = Unchecked()  # type: ignore[misc]
+        kit.detector = Unchecked()
     return kit, marked
 
 
@@ -144,7 +144,7 @@ def run(address: str, kilobytes: float, ats: Sequence[int], **how: bool) -> dict
     last = max(ats)
     kit, model = kit_of(address, kilobytes, last + AROUND + 2, **how)
     counts: dict[str, float] = {}
-    model.hooks = {last - AROUND: lambda: taken(address) and None, last + AROUND: lambda: counts.update(taken(address))}
+    model.hooks = {last - AROUND: lambda: taken(address), last + AROUND: lambda: counts.update(taken(address))}
     who = Identity("acme", "ann", "user")
     session = kit.intake.create(who, NewSession("reader", "Read it all.", {}))
     head = kit.engine.run(who.tenant_id, session.session_id, Allowance("fargate"))

@@ -137,7 +137,9 @@ def serve() -> None:
             operation = self.headers["X-Amz-Target"].split(".")[1]
             table.count(operation)
             table.count("bytes to the table", len(raw))
-            return self._send("application/x-amz-json-1.0", json.dumps(table.answer(operation, json.loads(raw))).encode())
+            return self._send(
+                "application/x-amz-json-1.0", json.dumps(table.answer(operation, json.loads(raw))).encode()
+            )
 
         def do_GET(self) -> None:
             """The counts since they were last asked for."""

@@ -36,7 +36,7 @@ class DynamoRequests:
         self._url = f"{inside._endpoint.host.rstrip('/')}/"
         self._connections = inside._endpoint.http_session
         self._signer = inside._request_signer
-        self._user_agent = str(client.meta.config.user_agent)
+        self._user_agent = str(inside.meta.config.user_agent)
 
     def get_item(self, **arguments: Any) -> dict[str, Any]:
         return self._send("GetItem", arguments)

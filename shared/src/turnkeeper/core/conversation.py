@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from turnkeeper.core.projection import BEGINNING_GONE, Place, Projecting, Projection, Turn, in_order, project, stands_alone
+from turnkeeper.core.projection import (
+    BEGINNING_GONE,
+    Place,
+    Projecting,
+    Projection,
+    Turn,
+    in_order,
+    project,
+    stands_alone,
+)
 from turnkeeper.core.sent import Sent
 from turnkeeper.core.session import Entry
 from turnkeeper.core.transcript import GO_ON, MESSAGES, PAUSES, text_block, tool_uses
@@ -93,7 +102,9 @@ class _Kept:
 
     def may_follow(self, entry: Entry) -> bool:
         known = entry.type in MESSAGES or entry.type in _NEVER_SENT
-        return known and not entry.left_out and not _goes_back(entry) and entry.seq not in self.projecting.sendable.named
+        return (
+            known and not entry.left_out and not _goes_back(entry) and entry.seq not in self.projecting.sendable.named
+        )
 
     def finish(self) -> None:
         """The messages of turns that are new."""

@@ -205,6 +205,8 @@ class Account:
     untold_nanousd: int = 0
     untold_in_doubt_nanousd: int = 0
     pending: Reservation | None = None
+    #: What the ledger will tell of that call beside it. Kept by the store, which writes the record when it is resolved.
+    pending_detail: dict[str, Any] | None = None
     #: Calls begun, every attempt counted: the number of the latest in the ledger.
     calls: int = 0
 

@@ -104,6 +104,7 @@ _JSON_FIELDS = frozenset(
         "companion",
         "usage",
         "pending",
+        "pending_detail",
         "lease_run",
         "breakers",
         "turn_tally",
@@ -256,7 +257,9 @@ def revised(before: Head | None, after: Head) -> Head:
 
 def flat_item(head: Head) -> Item:
     """The same with each field an attribute of its own: what goes through a queue, and what releases up to 0.8 write."""
-    values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head) if field.name != "revision"}
+    values: dict[str, Any] = {
+        field.name: getattr(head, field.name) for field in fields(Head) if field.name != "revision"
+    }
     for part, names in _ATTRIBUTES.items():
         state = values.pop(part)
         values |= {attribute: getattr(state, name) for name, attribute in names}
@@ -335,6 +338,16 @@ def head_of(item: Mapping[str, Any]) -> Head:
     for part, names in _ATTRIBUTES.items():
         head[part] = {name: values[attribute] for name, attribute in names if attribute in values}
     return _HEAD.validate_python(head, extra="ignore")
+
+
+def open_call(item: Mapping[str, Any]) -> Item | None:
+    """The ledger's record of the call that a head has in flight, which only the head tells; ``None`` where there is
+    none, or it has a record of its own."""
+    if "pending" not in item or "pending_detail" not in item:
+        return None
+    call = json.loads(item["pending"])
+    key = {"pk": item["pk"], "sk": f"CALL#{call['call']:09d}"} if "pk" in item else {}
+    return {**key, **json.loads(item["pending_detail"]), **call, "state": "pending"}
 
 
 def flattened(item: Item) -> Item:
