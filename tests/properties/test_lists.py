@@ -44,7 +44,7 @@ def stored(made: list[tuple[str, str, Status, int, bool]], changes: list[tuple[i
             continue
         after = replace(heads[index], status=what, steps=heads[index].steps + 1)  # type: ignore[arg-type]
         table.update(head_update(heads[index], after, (EXISTS,)))
-        heads[index] = after
+        heads[index] = codec.revised(heads[index], after)
     return lists, heads
 
 

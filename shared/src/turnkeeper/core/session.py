@@ -276,8 +276,8 @@ class Head:
     audit_seq: int = 0
     audit_hash: str = ""
 
-    #: Counts what was written of it, but for what others than its runner may write; 0 as long as each field is an attribute
-    #: of its own. Kept by the store.
+    #: Counts what was written of it, but for what others than its runner may write; 0 as long as each field is an
+    #: attribute of its own. Kept by the store.
     revision: int = 0
 
     @property

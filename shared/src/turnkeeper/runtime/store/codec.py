@@ -143,8 +143,8 @@ _HEAD = TypeAdapter(Head)
 
 #: The attribute that holds what of a packed head nobody else reads or writes.
 STATE = "state"
-#: What stays attributes: what conditions and indexes read, what is written while a runner holds the session, and where it
-#: is on its way to. ``created_at`` and the names are in those of the indexes.
+#: What stays attributes: what conditions and indexes read, what is written while a runner holds the session, and where
+#: it is on its way to. ``created_at`` and the names are in those of the indexes.
 _APART = {
     **dict.fromkeys(("tenant_id", "session_id", "user_id", "created_at", "revision"), True),
     **dict.fromkeys(("updated_at", "status", "last_seq", "handoff"), True),
@@ -256,7 +256,7 @@ def revised(before: Head | None, after: Head) -> Head:
 
 
 def flat_item(head: Head) -> Item:
-    """The same with each field an attribute of its own: what goes through a queue, and what releases up to 0.8 write."""
+    """The same with each field an attribute of its own: what goes through a queue, and what earlier releases wrote."""
     values: dict[str, Any] = {
         field.name: getattr(head, field.name) for field in fields(Head) if field.name != "revision"
     }
@@ -353,7 +353,8 @@ def open_call(item: Mapping[str, Any]) -> Item | None:
 def flattened(item: Item) -> Item:
     """A head's item with each field an attribute of its own, as far as it can be read; else as it is."""
     try:
-        return item if STATE not in item else {**item, **flat_item(head_of(item))}
+        rest = {name: value for name, value in item.items() if name != STATE}
+        return item if STATE not in item else {**rest, **flat_item(head_of(item))}
     except ValueError:
         return item
 
