@@ -95,7 +95,7 @@ class Marked:
         self.began.append(time.process_time())
         return self.model.call(request, timeout_seconds=timeout_seconds)
 
-    def count_tokens(self, request: ModelRequest) -> int:
+    def count_tokens(self, request: ModelRequest) -> int:  # noqa: ARG002
         raise AssertionError("the provider is asked for a count although every cap is far away")
 
 

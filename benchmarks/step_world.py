@@ -1,7 +1,7 @@
 """What `benchmarks.step` measures against, in a process of its own: a table and a model that answer over HTTP.
 
-The table takes DynamoDB's protocol as the kit speaks it, keeps the items, and counts what each request brings and would be
-billed. It checks no condition: nobody else is there. The model asks for one tool call after the other.
+The table takes DynamoDB's protocol as the kit speaks it, keeps the items, and counts what each request brings and would
+be billed. It checks no condition: nobody else is there. The model asks for one tool call after the other.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def test_what_is_emitted_is_what_the_table_says(
         damaged = json.loads(
             json.dumps([one for one in records if one["dynamodb"]["NewImage"]["sk"] == {"S": "HEAD"}][-1:])
         )
-        damaged[0]["dynamodb"]["NewImage"]["state"] = {"B": "AAAA"}
+        damaged[0]["dynamodb"]["NewImage"]["packed"] = {"B": "AAAA"}
         capsys.readouterr()
         assert module.handler({"Records": [*records, *damaged]}, None) == {"batchItemFailures": []}
         assert emitted(capsys.readouterr().out) == table_of(service)

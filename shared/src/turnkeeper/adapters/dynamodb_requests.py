@@ -1,9 +1,9 @@
 """Requests to DynamoDB without what a client of botocore does around them: two thirds of a small write's CPU time.
 
-The client checks arguments against the service's model, walks them twice more, reckons its endpoint and describes itself
-anew with each request, and reads the answer by the model as well. The table's arguments are in wire form already, and its
-conformance suite is what checks them. What is left is JSON, a signature and a connection. These are botocore's own: the
-signer, and the client's connections with their pool, timeouts, proxies and certificates.
+The client checks arguments against the service's model, walks them twice more, reckons its endpoint and describes
+itself anew with each request, and reads the answer by the model as well. The table's arguments are in wire form
+already, and its conformance suite is what checks them. What is left is JSON, a signature and a connection. These are
+botocore's own: the signer, and the client's connections with their pool, timeouts, proxies and certificates.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Watchdog:
-    """Cuts a response's connection when time is up. A look at the clock with each event is not enough: pings, and events
-    that arrive byte by byte, never get that far."""
+    """Cuts a response's connection when time is up. A look at the clock with each event is not enough: pings, and
+    events that arrive byte by byte, never get that far."""
 
     def __init__(self, response: httpx2.Response, seconds: float) -> None:
         network = response.extensions.get("network_stream")

@@ -22,8 +22,8 @@ from typing import Any
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.session import Breakers
 
-#: Digits of a hash that a head remembers: it is written twice a step. Among so few calls that is one chance in a billion
-#: that two look alike.
+#: Digits of a hash that a head remembers, which is written twice a step: among so few calls, that two look alike is one
+#: chance in billions.
 DIGITS = 10
 #: Calls that the window remembers. With three strikes, cycles of up to a third of it are seen.
 WINDOW = 24

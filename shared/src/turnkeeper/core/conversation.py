@@ -1,9 +1,9 @@
 """A transcript with what of it the model is sent, kept from call to call.
 
-What is sent is a projection of all entries (:func:`turnkeeper.core.projection.project`), and what comes into an old one may
-change any part of it. But nearly always an answer and its results come behind it, and nothing before them changes. Then the
-messages of the last request are the beginning of the next, as they are, with their bytes: a step costs as much late in a
-conversation as early in it. Anything else is projected anew.
+What is sent is a projection of all entries (:func:`turnkeeper.core.projection.project`), and what comes behind them may
+change any part of it. But nearly always that is an answer and its results, and nothing before them changes. Then the
+messages of the last request are the beginning of the next, as they are, with their bytes: a step costs as much late in
+a conversation as early in it. Anything else is projected anew.
 """
 
 from __future__ import annotations

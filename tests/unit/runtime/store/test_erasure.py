@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zlib
 from typing import Any
 
@@ -212,16 +213,19 @@ def test_one_that_is_written_too_often_is_given_up(monkeypatch: pytest.MonkeyPat
 
 def test_calls_that_its_runner_may_be_making_leave_a_trace() -> None:
     """One has put its result down already, of the other nobody knows: the arguments of both are taken away."""
+    put = threading.Event()
 
     @tool(effect="once", name="first")
     def first(secret: str) -> str:
         """Act."""
+        put.wait(10)
         return "acted"
 
     @tool(effect="once", name="second")
     def second(secret: str) -> str:
         """Act, while the session is erased."""
         kit.sessions.put_result(head, calls[0]["id"], {"outcome": OUTCOME.dump_python(done, mode="json")})
+        put.set()
         kit.erasure.erase(kit.head(head.session_id), actor="ann")
         return "acted"
 

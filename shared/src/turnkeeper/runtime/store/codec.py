@@ -142,7 +142,7 @@ _HEAD = TypeAdapter(Head)
 
 
 #: The attribute that holds what of a packed head nobody else reads or writes.
-STATE = "state"
+PACKED = "packed"
 #: What stays attributes: what conditions and indexes read, what is written while a runner holds the session, and where
 #: it is on its way to. ``created_at`` and the names are in those of the indexes.
 _APART = {
@@ -172,7 +172,7 @@ _WINDOWS = ("window", "calls", "results")
 
 def head_item(head: Head) -> Item:
     """All attributes of the head's item but its key; ``None`` is left out. Packed into a few once it has a revision."""
-    return {**plain_item(head), STATE: _packed(head)} if head.revision else flat_item(head)
+    return {**plain_item(head), PACKED: _packed(head)} if head.revision else flat_item(head)
 
 
 def plain_item(head: Head) -> Item:
@@ -228,7 +228,7 @@ def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
     """A packed head's fields as they were dumped."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS)
     try:
-        value: dict[str, Any] = json.loads(inflate.decompress(item[STATE], MAX_CONTENT_BYTES))
+        value: dict[str, Any] = json.loads(inflate.decompress(item[PACKED], MAX_CONTENT_BYTES))
         created_at, session_id = item["created_key"].split("#", 1)
         user = keys.user_of_list(item["user_key"])
     except (zlib.error, KeyError) as error:
@@ -331,7 +331,7 @@ def lease_due(expires_at_millis: int) -> str:
 
 def head_of(item: Mapping[str, Any]) -> Head:
     """Raises ValueError where it is no head of this version or an earlier one."""
-    if STATE in item:
+    if PACKED in item:
         return _HEAD.validate_python(_unpacked(item), extra="ignore")
     values = {name: json.loads(value) if name in _JSON_FIELDS else value for name, value in item.items()}
     head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
@@ -353,8 +353,8 @@ def open_call(item: Mapping[str, Any]) -> Item | None:
 def flattened(item: Item) -> Item:
     """A head's item with each field an attribute of its own, as far as it can be read; else as it is."""
     try:
-        rest = {name: value for name, value in item.items() if name != STATE}
-        return item if STATE not in item else {**rest, **flat_item(head_of(item))}
+        rest = {name: value for name, value in item.items() if name != PACKED}
+        return item if PACKED not in item else {**rest, **flat_item(head_of(item))}
     except ValueError:
         return item
 
