@@ -22,9 +22,9 @@ from typing import Any
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.session import Breakers
 
-#: Digits of a hash that a head remembers, which is written twice a step: among so few calls, that two look alike is one
-#: chance in billions.
-DIGITS = 10
+#: Digits of a hash that a head remembers, which is written twice a step. That two of so few calls look alike is one
+#: chance in ten millions, and that three do, which would end a turn, one in more than 10^16.
+DIGITS = 8
 #: Calls that the window remembers. With three strikes, cycles of up to a third of it are seen.
 WINDOW = 24
 

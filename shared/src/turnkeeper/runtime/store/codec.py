@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -157,7 +158,7 @@ _WORDS = (
     b'"nudged":true"put_backs":"in_doubt_nanousd":"untold_nanousd":"run":{"id":"","kind":"lambda","claimed_at":"2026-'
     b'"prompted":true"stop":{"reason":"end_turn""first_call":"max_seconds":"max_tokens":"task_usd":"metadata":{"'
     b'{"role":"user","agent":"","version":"","prompt":"","placement":"auto","steps":,"turn":{"seq":,"started_at":"2026-'
-    b'T00:00:00.000Z","iterations":,"breakers":{"window":"","calls":"","results":"","error_streak":1},"traceparent":"00-'
+    b'T00:00:00.000Z","iterations":,"breakers":{"window":24,"calls":24,"results":24,"error_streak":1,"apart":false},"traceparent":"00-'
     b'","request_id":"","tally":{"model_ms":,"tool_ms":,"queue_ms":,"money_ms":,"runs":1,"retries":,"compactions":,"flags":'
     b'}},"lease":{"claims":1},"account":{"usage":{"input_tokens":,"output_tokens":,"cache_read_input_tokens":,'
     b'"cache_creation_input_tokens":},"context_tokens":,"cost_nanousd":,"pending":{"call":,"amount_nanousd":,"model":'
@@ -166,8 +167,9 @@ _WORDS = (
     b'"],"audit_seq":,"audit_hash":"","limits":{"max_iterations":25,"task_usd":null,"max_tokens":8192,'
     b'"repetition_strikes":3,"error_streak":5,"max_seconds":21600,"max_attempts":5}}'
 )
-#: Windows of the breakers, whose hashes are all as long as each other: one text each.
-_WINDOWS = ("window", "calls", "results")
+_HASH = re.compile(f"[0-9a-f]{{{DIGITS}}}")
+#: Windows of the breakers: no text that could be compressed, so they stand behind what is.
+_WINDOWS = ("calls", "results", "window")
 
 
 def head_item(head: Head) -> Item:
@@ -214,14 +216,36 @@ def _packed(head: Head) -> bytes:
     value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_APART)  # type: ignore[arg-type]
     # Whole: what a limit is where nobody says may be another one some day.
     value["limits"] = to_jsonable_python(head.limits)
-    if (breakers := value["turn"].get("breakers")) is not None:
-        breakers |= {name: "".join(breakers[name]) for name in _WINDOWS if _joins(breakers.get(name))}
+    behind = _taken_apart(value["turn"].get("breakers") or {})
     deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=_WORDS)
-    return deflate.compress(_json_text(value).encode()) + deflate.flush()
+    return deflate.compress(_json_text(value).encode()) + deflate.flush() + behind
 
 
-def _joins(hashes: Sequence[str] | None) -> bool:
-    return hashes is not None and all(len(hashed) == DIGITS for hashed in hashes)
+def _taken_apart(breakers: dict[str, Any]) -> bytes:
+    """The hashes of its windows, in whose place stands how many they are. Where ``window`` is the end of ``calls``, as
+    long as nothing was changed, once is enough."""
+    behind = b""
+    calls = breakers.get("calls") or ()
+    for name in _WINDOWS:
+        hashes = breakers.get(name) or ()
+        if not all(_HASH.fullmatch(hashed) for hashed in hashes):
+            continue
+        breakers[name] = len(hashes)
+        if name == "window":
+            breakers["apart"] = list(hashes) != list(calls[len(calls) - len(hashes) :])
+        if name != "window" or breakers["apart"]:
+            behind += bytes.fromhex("".join(hashes))
+    return behind
+
+
+def _put_together(breakers: dict[str, Any], behind: bytes) -> None:
+    for name in _WINDOWS:
+        if isinstance(number := breakers.get(name), int):
+            if name == "window" and not breakers["apart"]:
+                breakers[name] = breakers["calls"][len(breakers["calls"]) - number :]
+                continue
+            text, behind = behind[: number * DIGITS // 2].hex(), behind[number * DIGITS // 2 :]
+            breakers[name] = [text[at : at + DIGITS] for at in range(0, len(text), DIGITS)]
 
 
 def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,10 +257,7 @@ def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
         user = keys.user_of_list(item["user_key"])
     except (zlib.error, KeyError) as error:
         raise ValueError(f"no head that can be read: {type(error).__name__}") from error
-    breakers = value["turn"].get("breakers") or {}
-    for name in _WINDOWS:
-        if isinstance(text := breakers.get(name), str):
-            breakers[name] = [text[at : at + DIGITS] for at in range(0, len(text), DIGITS)]
+    _put_together(value["turn"].get("breakers") or {}, inflate.unused_data)
     value |= {"tenant_id": user[0], "user_id": user[1], "session_id": session_id, "created_at": created_at}
     value |= {name: item[name] for name in ("updated_at", "status", "last_seq", "revision")}
     value["handoff"] = json.loads(item["handoff"]) if "handoff" in item else None
