@@ -168,6 +168,7 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
         setting_keys.MODEL_PROVIDER: config.model_provider,
         setting_keys.TURN_SECONDS: str(config.turn_seconds),
         setting_keys.LEASE_SECONDS: str(config.lease_seconds),
+        setting_keys.PACK_HEADS: str(config.pack_heads).lower(),
         setting_keys.IDENTITY: config.identity,
         setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
         setting_keys.LOG_LEVEL: config.log_level,

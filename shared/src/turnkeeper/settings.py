@@ -48,6 +48,8 @@ class Settings(BaseModel):
     #: How long the turn Lambda works before it hands off; what is left of its timeout is for writing that down.
     turn_seconds: float = Field(default=840, gt=0, le=870)
     lease_seconds: float = Field(default=60, ge=1, le=43_200)
+    #: Heads of sessions are written packed. Off while a release is deployed that cannot read that: decision 0141.
+    pack_heads: bool = True
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
     #: The worker's ECS service as ``cluster/service``. Where it is named, whoever sends to the queue wakes it.
     worker_service: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")

@@ -195,6 +195,17 @@ def lease_seconds(process: Process) -> object:
     return held, worker_options(process).lease_seconds, again.total_seconds()
 
 
+def packs_heads(process: Process) -> object:
+    """Whether a session's head is packed, until the session is erased."""
+    memory, kit = process.in_memory(), process.kit
+    head = kit.intake.create(WHO, NewSession(agent="desk", input="hello", metadata={}))
+    [begun] = ["packed" in item for item in heads_in(memory)]
+    kit.erasure.erase(head, actor="ann")
+    [ended] = ["packed" in item for item in heads_in(memory)]
+    assert begun is ended
+    return begun
+
+
 def worker_concurrency(process: Process) -> object:
     return worker_options(process).concurrency, process.kit.aws.max_pool_connections, process.kit.capacity.slots
 
@@ -383,6 +394,7 @@ ROWS: Mapping[str, Row] = {
     "alert_topic_arn": Row(alert_topic, {"arn:one": ["arn:one"], "arn:two": ["arn:two"], "": []}),
     "turn_seconds": Row(turn_seconds, {"5": 5.0, "600": 600.0}),
     "lease_seconds": Row(lease_seconds, {"7": (7.0, 7.0, 74.0), "70": (70.0, 70.0, 200.0)}),
+    "pack_heads": Row(packs_heads, {"": True, "true": True, "false": False}),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
     "worker_service": Row(
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}

@@ -34,11 +34,13 @@ class Writer:
 
     blobs: Blobs
     redactor: Redacts
+    #: Heads that are not packed become so. While a release runs that cannot read packed ones, they do not.
+    packs: bool = True
 
     def creation(self, change: Change) -> Transaction:
         """A session that comes into being."""
         head, records = self._chained(change)
-        head = codec.revised(None, head)
+        head = codec.revised(None, head, packs=self.packs)
         key = keys.head_key(head.tenant_id, head.session_id)
         return Transaction(head, [Put(key, codec.head_item(head), (ABSENT,)), *self._documents(change, records)], {})
 
@@ -46,15 +48,17 @@ class Writer:
         """A session that moves on, where the conditions hold for its head as it is stored."""
         head, records = self._chained(change)
         reserved = _named(change)
-        # Of a session's call its head tells as long as it is in flight: it has one at a time.
-        open_call = None if reserved is None else opened(reserved)
-        head = codec.revised(before, replace(head, account=_with_open_call(head.account, open_call)))
-        operations = [head_update(before, head, conditions), *self._documents(change, records)]
-        if reserved is not None:
-            money = Money.of(counters.payer_of(head), reserve(reserved.reservation), reserved.caps)
+        # Of a session's call its packed head tells as long as it is in flight: it has one at a time.
+        in_head = reserved is not None and bool(self.packs or before.revision)
+        told = opened(reserved) if in_head and reserved is not None else None
+        account = _with_open_call(head.account, told)
+        head = codec.revised(before, replace(head, account=account), packs=self.packs)
+        operations = [head_update(before, head, conditions, packs=self.packs), *self._documents(change, records)]
+        payer, known = counters.payer_of(head), before.account.pending_detail
+        if in_head and reserved is not None:
+            money = Money.of(payer, reserve(reserved.reservation), reserved.caps)
         else:
-            known = before.account.pending_detail
-            money = money_of(counters.payer_of(head), head.session_id, head.updated_at, None, change.resolved, known)
+            money = money_of(payer, head.session_id, head.updated_at, reserved, change.resolved, known)
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
@@ -95,9 +99,13 @@ def opened(reserved: Reserved) -> dict[str, Any]:
     return {**reserved.detail, "price_version": reserved.price_version, **waited}
 
 
-def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
-    """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile."""
-    after = codec.revised(before, after)
+def head_update(before: Head, after: Head, conditions: tuple[Condition, ...], *, packs: bool = False) -> Update:
+    """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile.
+
+    Args:
+        packs: see :func:`turnkeeper.runtime.store.codec.revised`.
+    """
+    after = codec.revised(before, after, packs=packs)
     if before.revision:
         old, new = codec.plain_item(before), codec.plain_item(after)
         if after.revision != before.revision:
@@ -111,7 +119,10 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) ->
     return Update(
         keys.head_key(after.tenant_id, after.session_id),
         set=changed,
-        remove=tuple(sorted(name for name in old if name not in new)),
+        # A cancel that nobody had asked for when the head was read may have been asked for since.
+        remove=tuple(
+            sorted(name for name in old if name not in new and (name, old[name]) != ("cancel_requested", False))
+        ),
         conditions=conditions,
     )
 

@@ -269,11 +269,16 @@ def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
     return value
 
 
-def revised(before: Head | None, after: Head) -> Head:
-    """The head as it is stored next, where its revision says how often what is packed was written."""
-    if before is not None and before.revision and packed_fields(before) == packed_fields(after):
-        return after if after.revision == before.revision else replace(after, revision=before.revision)
-    return replace(after, revision=(before.revision if before is not None else 0) + 1)
+def revised(before: Head | None, after: Head, *, packs: bool) -> Head:
+    """The head as it is stored next, where its revision says how often what is packed was written.
+
+    Args:
+        packs: one that is not packed becomes so. Only for who knows all of it as it is stored: it is written whole.
+    """
+    stored = before.revision if before is not None else 0
+    same = before is not None and packed_fields(before) == packed_fields(after)
+    revision = stored if (stored and same) or not (stored or packs) else stored + 1
+    return after if after.revision == revision else replace(after, revision=revision)
 
 
 def flat_item(head: Head) -> Item:

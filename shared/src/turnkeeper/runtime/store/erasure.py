@@ -72,10 +72,11 @@ class Erasure:
         auditor: Auditor,
         *,
         lease_seconds: float,
+        packs: bool = True,
     ) -> None:
         self._table = table
         self._blobs = blobs
-        self._writer = Writer(blobs, redactor)
+        self._writer = Writer(blobs, redactor, packs)
         self._clock = clock
         self._auditor = auditor
         self._lease_seconds = lease_seconds

@@ -58,12 +58,13 @@ class Sessions(Records):
         redactor: Redacts,
         *,
         lease_seconds: float,
+        packs: bool = True,
         written: Written = lambda _before, _after, _change: None,
     ) -> None:
         super().__init__(table, blobs)
         self._written = written
         self._clock = clock
-        self._writer = Writer(blobs, redactor)
+        self._writer = Writer(blobs, redactor, packs)
         self.lease_seconds = lease_seconds
         #: Tenant and version of those that are known to be in the table.
         self._kept_versions: set[tuple[str, str]] = set()
@@ -159,7 +160,8 @@ class Sessions(Records):
             after = running.claim(
                 before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
             )
-            claimed = codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
+            update = head_update(before, after, _unclaimed(before), packs=self._writer.packs)
+            claimed = codec.head_of(self._table.update(update))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
             if item is None:
