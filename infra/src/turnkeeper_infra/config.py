@@ -165,8 +165,8 @@ class Config(BaseModel):
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
     pack_heads: bool = True
-    """Write the heads of sessions packed. `false` for the one deployment that replaces a release up to 0.8, which cannot
-    read that."""
+    """Write the heads of sessions packed. `false` for the one deployment that replaces a release which cannot read
+    that."""
     worker_concurrency: int = Field(16, ge=1, le=1_000)
     """Sessions that one task of the worker runs at once."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)
