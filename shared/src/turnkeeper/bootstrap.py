@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.dead_letters import DeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.adapters.ecs import EcsWakes
 from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.lambda_turns import LambdaTurns
@@ -131,7 +130,7 @@ class Kit:
 
     @cached_property
     def table(self) -> Table:
-        return DynamoTable(DynamoRequests(self.aws.dynamodb), self.settings.table)
+        return DynamoTable(self.aws.table_requests, self.settings.table)
 
     @cached_property
     def blobs(self) -> Blobs:

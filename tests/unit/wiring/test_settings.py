@@ -36,6 +36,7 @@ from turnkeeper.core.errors import ContentUnusable, MissingValue, Unauthenticate
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store import codec
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
@@ -249,8 +250,8 @@ def caller(process: Process) -> object:
     answer = created(process, {"jwt": {"claims": claims}, "iam": {"userArn": f"{PRINCIPALS}/backend"}})
     if answer.status != 202:
         return answer.status
-    [item] = heads_in(memory)
-    return item["tenant_id"], item["user_id"], item["role"]
+    [head] = map(codec.head_of, heads_in(memory))
+    return head.tenant_id, head.user_id, head.role
 
 
 def trusted(process: Process) -> object:
