@@ -164,3 +164,24 @@ def test_a_kind_of_entry_that_only_a_later_version_knows_is_passed_over() -> Non
     check_session(kit, head)
     events = Caller(FrontDoor(kit)).get(f"/v1/sessions/{head.session_id}/events").json()["events"]
     assert [event["type"] for event in events if event["seq"] == later.last_seq] == ["other"]
+
+
+def test_a_cancel_that_is_asked_for_while_a_head_is_packed_for_the_first_time_is_not_lost() -> None:
+    kit = scripted_kit(reply(say("done")), tools=[put])
+    head = begin(kit)
+    key = keys.head_key(head.tenant_id, head.session_id)
+    as_once(kit.table, key)
+    flat = kit.head(head.session_id)
+    assert flat.revision == 0
+    claim = kit.table.update
+
+    def asked_meanwhile(operation: Any) -> Any:
+        kit.table.update = claim  # type: ignore[method-assign]
+        asked = kit.sessions.request_cancel(flat, "ops")
+        assert asked.revision == 0, "who does not know all of a head does not pack it"
+        return claim(operation)
+
+    kit.table.update = asked_meanwhile  # type: ignore[method-assign]
+    claimed = kit.sessions.claim(head.tenant_id, head.session_id, "me", "fargate")
+    assert claimed.revision == 1
+    assert (claimed.turn.cancel_requested, claimed.turn.cancel_actor) == (True, "ops")
