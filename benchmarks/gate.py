@@ -5,7 +5,7 @@ table in memory, which counts requests as the DynamoDB table does; the model ans
 time. Common case: no cap is near, no terms have changed, no other runner is in the way.
 
 Bytes are those of new items and of changed attributes. Write units are what DynamoDB would bill: two for each started
-kilobyte of each item in a transaction, however little of it changed.
+kilobyte of each item in a transaction, as it was or as it is, however little of it changed.
 """
 
 # ruff: noqa: ARG002, ARG005 - ports have arguments that these stand-ins have no use for
@@ -73,7 +73,8 @@ class Tally:
             return
         old = before or {}
         self.bytes += item_size(item_to_wire({name: value for name, value in after.items() if old.get(name) != value}))
-        self.units += 2 * -(-item_size(item_to_wire(after)) // 1024)
+        larger = max(item_size(item_to_wire(item)) for item in (old, after))
+        self.units += 2 * -(-larger // 1024)
 
     @property
     def writes(self) -> int:

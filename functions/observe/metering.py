@@ -21,8 +21,9 @@ def samples_of(change: Changed) -> Iterator[Sample]:
         was, now = Spent.of(change.old), Spent.of(change.new)
         calls, cost = now.calls - was.calls, now.spent_nanousd - was.spent_nanousd
         yield from measuring.of_token(was.usage, now.usage, calls=calls, cost_nanousd=cost)
-    elif change.sk.startswith("CALL#") and change.old is not None:
-        if change.old.get("state") == "pending" and change.new.get("state") != "pending":
+    elif change.sk.startswith("CALL#"):
+        was_open = change.old is None or change.old.get("state") == "pending"
+        if was_open and change.new.get("state") != "pending":
             yield from measuring.of_resolved_call(change.new)
     elif change.sk.startswith("AUDIT#") and change.inserted and change.new.get("kind") == "tool_call":
         yield from measuring.of_tool_call(change.new.get("outcome"))

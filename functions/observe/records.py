@@ -11,7 +11,7 @@ from typing import Any
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.ports import Item
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ def changed(record: Mapping[str, Any]) -> Changed | None:
         return None
     fields.note(tenant_id=session[0], session_id=session[1])
     old = _item(images["OldImage"]) if images.get("OldImage") else None
+    if new["sk"] == "HEAD":
+        old, new = old and codec.flattened(old), codec.flattened(new)
     return Changed(*session, new["sk"], old, new)
 
 

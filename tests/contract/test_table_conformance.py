@@ -9,6 +9,7 @@ from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.ports import Table
 from turnkeeper.testing.conformance import TableQueryConformance, TableRaceConformance, TableWriteConformance
 from turnkeeper.testing.memory_table import MemoryTable
@@ -39,7 +40,7 @@ def moto_table() -> Iterator[Table]:
     with mock_aws():
         client = Aws(region="eu-west-1").dynamodb
         create_table(client, "moto")
-        yield DynamoTable(client, "moto")
+        yield DynamoTable(DynamoRequests(client), "moto")
 
 
 class TestMotoWrites(TableWriteConformance):

@@ -43,8 +43,8 @@ def stored(made: list[tuple[str, str, Status, int, bool]], changes: list[tuple[i
             lists.take_in(heads[index].tenant_id)
             continue
         after = replace(heads[index], status=what, steps=heads[index].steps + 1)  # type: ignore[arg-type]
-        table.update(head_update(heads[index], after, (EXISTS,)))
-        heads[index] = after
+        table.update(head_update(heads[index], after, (EXISTS,), packs=True))
+        heads[index] = codec.revised(heads[index], after, packs=True)
     return lists, heads
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from turnkeeper.core.admission import admit, call_problem
 from turnkeeper.core.cache_markers import marked
+from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.projection import project
 from turnkeeper.core.repairs import left_out
+from turnkeeper.core.sent import json_bytes, list_json
 from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import tool_uses
 from turnkeeper_local.standin.signatures import redact, sign_thinking
@@ -82,6 +85,7 @@ PICTURE = {
     "fetched": {"from": "https://example.com/a", "sha256": "0" * 64, "bytes": 6},
 }
 KEPT = st.sampled_from([PICTURE, {"type": "document", "source": {"type": "content", "content": [PICTURE]}}])
+PLAIN = ["user", "assistant", "tool_results", "status"]
 KINDS = ["user", "assistant", "assistant", "tool_results", "status", "repair", "rewind", "compaction"]
 #: Blocks that nobody can tell what they are.
 UNTYPED = ODD_KINDS.filter(lambda kind: not isinstance(kind, str)).map(lambda kind: {"type": kind, "text": "x"})
@@ -139,6 +143,25 @@ def check(entries: list[Entry]) -> None:
 @given(transcripts())
 def test_any_transcript_is_sent_as_the_api_takes_it(entries: list[Entry]) -> None:
     check(entries)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(transcripts(), transcripts(PLAIN)), st.integers(0, 10), st.sampled_from(["m", "another"]))
+def test_a_conversation_that_is_kept_is_sent_as_one_that_is_projected_anew(
+    entries: list[Entry], begun: int, other: str
+) -> None:
+    kept = Conversation(entries[:begun])
+    for at in range(min(begun, len(entries)), len(entries) + 1):
+        model = other if at % 3 == 2 else "m"
+        waiting = [replace(each, seq=0) for each in entries[at : at + 1] if each.type in ("user", "tool_results")]
+        for behind in (waiting, []):
+            sent = kept.project(behind, model)
+            anew = project([*entries[:at], *behind], model=model)
+            assert list(sent.messages) == list(anew.messages)
+            assert list(sent.places) == list(anew.places)
+            messages = marked([], [], sent.messages, {}).messages
+            assert list_json(messages) == json_bytes(marked([], [], anew.messages, {}).messages)
+        kept.extend(entries[at : at + 1])
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.heads import as_once
 from tests.support.money import Books, Till, exactly, policy
 from turnkeeper.core.ledger import Counter, Payer
 from turnkeeper.core.session import Head
@@ -174,7 +175,7 @@ def test_records_of_earlier_versions_are_read() -> None:
         old = {"day": "2026-10-30", "month": "2026-10"} if "periods" in remove else {}
         world.table.update(Update(key, set=old, remove=remove))
     # Renamed since: its counter of that day has another name, and nobody can tell.
-    world.table.update(Update(keys.head_key("acme", "ses_0"), set={"agent": "helpdesk"}))
+    as_once(world.table, keys.head_key("acme", "ses_0"), set={"agent": "helpdesk"})
     report = world.report("version", tenant="acme")
     assert report.differences == []
     assert sorted(report.rows) == ["helpdesk@v1", "research@v1"]
@@ -189,7 +190,7 @@ def test_calls_of_tokens_count() -> None:
     call = Key(head.pk, "CALL#000000001")
     task = {"user_daily": "2026-10-30", "user_monthly": "2026-10", "tenant_monthly": "2026-10", "task": ""}
     world.table.update(Update(call, set={"periods": task}, remove=("agent", "version")))
-    world.table.update(Update(head, set={"status_key": TOKENS}, remove=("tenant_key", "user_key", "agent", "version")))
+    as_once(world.table, head, set={"status_key": TOKENS}, remove=["tenant_key", "user_key", "agent", "version"])
     report = world.report("agent")
     assert (report.differences, list(report.rows)) == ([], ["-"])
     assert (report.total.settled_nanousd, report.checked) == (300, 3)

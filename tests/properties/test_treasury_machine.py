@@ -23,6 +23,7 @@ from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, Key, Rates, StoreBusy
+from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
@@ -157,6 +158,15 @@ faults = st.builds(Trouble, st.integers(0, 6), st.sampled_from(["crash_before", 
 troubles = st.lists(st.one_of(interludes, interludes, faults), max_size=3)
 
 
+def admitted(before: Item | None, after: Item) -> Key | None:
+    """The record of a call that this write admitted: a token's is written with it, a session's is told by its head."""
+    if after["sk"] == "HEAD":
+        was, is_ = (codec.open_call(codec.flattened(item)) if item is not None else None for item in (before, after))
+        return Key(is_["pk"], is_["sk"]) if is_ is not None and (was is None or was["sk"] != is_["sk"]) else None
+    is_new = before is None and after["sk"].startswith("CALL#") and after["state"] == "pending"
+    return Key(after["pk"], after["sk"]) if is_new else None
+
+
 class TreasuryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -192,13 +202,13 @@ class TreasuryMachine(RuleBasedStateMachine):
 
     def changed(self, before: Item | None, after: Item | None) -> None:
         """A call was admitted: at this moment it must be within every cap in force."""
-        if after is None or before is not None or not after["sk"].startswith("CALL#"):
+        if after is None or (key := admitted(before, after)) is None:
             return
         terms = self.in_force()
         if terms.tenant.paused:
             self.wrong.append("admitted while paused")
         books = Books.of(self.memory.snapshot())
-        [call] = [call for call in books.calls if call.key == Key(after["pk"], after["sk"])]
+        [call] = [call for call in books.calls if call.key == key]
         self.wrong += books.over(terms.caps, [call])
         capped = {scope for scope in SCOPES if terms.caps.cap(scope, call.payer.agent) is not None} - {"task"}
         capped -= {"agent_daily"} if call.payer.agent is None else set()

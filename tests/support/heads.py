@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turnkeeper.core.caps import NO_CAP, Caps, caps_from
@@ -10,6 +11,9 @@ from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.lifecycle.change import Reserved
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Account, Head, LeaseState, TurnState
+from turnkeeper.ports import Key, Put
+from turnkeeper.runtime.store import codec
+from turnkeeper.testing.memory_table import MemoryTable
 
 NOW = "2026-03-02T09:30:00.000Z"
 #: No cap in any scope.
@@ -38,6 +42,14 @@ def head(**fields: Any) -> Head:
         "account": Account(**parts["account"]),
     }
     return Head(**{**whole, **fields})
+
+
+def as_once(table: MemoryTable, key: Key, set: Mapping[str, Any] | None = None, remove: Sequence[str] = ()) -> None:
+    """Have a head as releases up to 0.8 left it, each field an attribute of its own, with these changed by hand."""
+    item = table.get(key)
+    assert item is not None
+    flat = {**codec.flat_item(codec.head_of(item)), **(set or {})}
+    table.write([Put(key, {name: value for name, value in flat.items() if name not in remove})])
 
 
 def reservation(call: int = 1, amount_nanousd: int = 100) -> Reservation:

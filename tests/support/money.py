@@ -208,6 +208,9 @@ class Books:
         mine = [item for item in items if item["pk"] == tenant or item["pk"].startswith(f"{tenant}#")]
         by_pk = {item["pk"]: codec.head_of(item) for item in mine if item["sk"] == "HEAD"}
         books.heads = {head.session_id: head for head in by_pk.values()}
+        ledger = {(item["pk"], item["sk"]) for item in mine}
+        in_flight = [codec.open_call(codec.flattened(dict(item))) for item in mine if item["sk"] == "HEAD"]
+        mine += [item for item in in_flight if item is not None and (item["pk"], item["sk"]) not in ledger]
         for item in mine:
             pk, sk = item["pk"], item["sk"]
             if sk.startswith("CALL#"):

@@ -134,6 +134,7 @@ class Kit:
             self.clock,
             self.redactor,
             lease_seconds=self.settings.lease_seconds,
+            packs=self.settings.pack_heads,
             written=self.written,
         )
 
@@ -301,8 +302,9 @@ class Kit:
 
     @cached_property
     def erasure(self) -> Erasure:
-        lease_seconds = self.settings.lease_seconds
-        return Erasure(self.table, self.blobs, self.clock, self.redactor, self.auditor, lease_seconds=lease_seconds)
+        seconds, packs = self.settings.lease_seconds, self.settings.pack_heads
+        means = self.table, self.blobs, self.clock, self.redactor, self.auditor
+        return Erasure(*means, lease_seconds=seconds, packs=packs)
 
     @cached_property
     def scores(self) -> Scores:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from functions.api.app import FrontDoor
 from tests.support.http import Response, answered, event
 from tests.support.kit import MemoryKit
+from turnkeeper.runtime.store import codec
 
 ROLE = "arn:aws:iam::123456789012:role/service/backend"
 SESSION = "arn:aws:sts::123456789012:assumed-role/backend/i-0123"
@@ -34,8 +35,9 @@ def role(kit: MemoryKit, headers: dict[str, str] | None = None, authorizer: Any 
         "POST", "/v1/sessions", headers={"prefer": "wait=0", **(headers or {})}, body=body, authorizer=authorizer
     )
     session_id = answered(FrontDoor(kit), made).ok(202)["session_id"]
-    [item] = [item for item in kit.table.snapshot() if item["sk"] == "HEAD" and item["session_id"] == session_id]
-    return str(item["role"])
+    heads = [codec.head_of(item) for item in kit.table.snapshot() if item["sk"] == "HEAD"]
+    [made_with] = [head.role for head in heads if head.session_id == session_id]
+    return made_with
 
 
 # ---- local ----

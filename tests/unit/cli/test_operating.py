@@ -18,9 +18,9 @@ from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Stop
-from turnkeeper.ports import Key, Update
+from turnkeeper.ports import Key, Put, Update
 from turnkeeper.runtime.jobs import session_id_of_job
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.jobs import one_job
 from turnkeeper_local.cli.text import plain, short, usd
@@ -182,7 +182,8 @@ def test_an_altered_record_is_named_with_the_reason(cli: Cli, kit: MemoryKit) ->
 def test_a_chain_that_lost_its_end_is_truncated(cli: Cli, kit: MemoryKit) -> None:
     new_session(kit)
     head = kit.sessions.head("local", "ses_1")
-    kit.table.update(Update(keys.head_key("local", "ses_1"), set={"audit_seq": head.audit_seq + 1}))
+    longer = codec.head_item(replace(head, audit_seq=head.audit_seq + 1))
+    kit.table.write([Put(keys.head_key("local", "ses_1"), longer)])
     result = cli("audit", "verify", "ses_1", "--json")
     assert result.exit_code == 1
     assert [one["kind"] for one in result.document["chains"][0]["problems"]] == ["truncated"]

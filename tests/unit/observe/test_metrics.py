@@ -29,7 +29,7 @@ from turnkeeper.adapters.emf import NAMESPACE, Emf
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, ModelReply, ModelRequest
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.telemetry.metrics import METRICS, Sample, sample
@@ -173,8 +173,8 @@ def cap(kit: MemoryKit, output_tokens: int | None) -> None:
 
 
 def spent(kit: MemoryKit) -> int:
-    heads = [item for item in kit.table.snapshot() if item["sk"] == "HEAD"]
-    return sum(int(item["cost_nanousd"]) for item in heads)
+    heads = [codec.head_of(item) for item in kit.table.snapshot() if item["sk"] == "HEAD"]
+    return sum(head.account.cost_nanousd for head in heads)
 
 
 def stopped(kit: MemoryKit, head: Head) -> str | None:
@@ -219,7 +219,7 @@ def test_what_is_emitted_is_what_the_table_says(
         damaged = json.loads(
             json.dumps([one for one in records if one["dynamodb"]["NewImage"]["sk"] == {"S": "HEAD"}][-1:])
         )
-        damaged[0]["dynamodb"]["NewImage"]["stop"] = {"S": "{"}
+        damaged[0]["dynamodb"]["NewImage"]["packed"] = {"B": "AAAA"}
         capsys.readouterr()
         assert module.handler({"Records": [*records, *damaged]}, None) == {"batchItemFailures": []}
         assert emitted(capsys.readouterr().out) == table_of(service)

@@ -174,8 +174,8 @@ def test_what_the_stream_tells_again_makes_one(shop: Shop, monkeypatch: pytest.M
         score.handler(event, None)
     run(kit, shadow_of(kit, head))
     scored(kit, stream)  # Neither is a shadow shadowed.
-    found = [item for item in kit.table.snapshot() if item["sk"] == "HEAD" and item["tenant_id"] != "acme"]
-    assert [item["session_id"] for item in found] == [f"{head.session_id}-t1-shadow"]
+    heads = [codec.head_of(item) for item in kit.table.snapshot() if item["sk"] == "HEAD"]
+    assert [head.session_id for head in heads if head.tenant_id != "acme"] == [f"{head.session_id}-t1-shadow"]
 
 
 def test_its_scores_are_the_candidates(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_a_runner_that_knows_no_shadows_has_none_of_the_tools(shop: Shop, monkey
     """As during a deployment: to it the head is a session like any other."""
     kit = kit_of(shop, monkeypatch, *ORIGINAL, reply(use("pay", what="rent"), use("label", what="x")))
     _, shadow = shadowed(kit, shop)
-    item = dict(kit.table.get(keys.head_key(EVALS, shadow.session_id)) or {})
+    item = codec.flat_item(kit.sessions.head(EVALS, shadow.session_id))
     del item["companion"]
     old = codec.head_of(item)
     assert old.companion is None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.heads import as_once
 from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.scripted import begin, check_session, play, reply, say, scripted_kit, use
 from turnkeeper import Agent, Limits, tool
@@ -17,7 +18,7 @@ from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import all_text_of
 from turnkeeper.core.versions import spec_of, version_of
-from turnkeeper.ports import Key, ModelRequest, Put, Update
+from turnkeeper.ports import Key, ModelRequest, Put
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.world import Allowance
@@ -136,7 +137,7 @@ def test_a_session_of_before_goes_on_and_moves_at_its_next_turn() -> None:
     frozen = spec_of(OLD).model_dump(mode="json")
     spec = codec.pack(frozen, kit.blobs, keys.blob_prefix("acme", head.session_id))
     kit.table.write([Put(Key(keys.session_pk("acme", head.session_id), "SPEC"), spec)])
-    kit.table.update(Update(keys.head_key("acme", head.session_id), remove=("version",)))
+    as_once(kit.table, keys.head_key("acme", head.session_id), remove=["version"])
     deploy(kit, NEW)
     left = kit.run(kit.head(head.session_id))
     assert left.version is None

@@ -45,6 +45,7 @@ from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store import codec
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
@@ -270,6 +271,17 @@ def default_wait(process: Process) -> object:
     return round(clock.monotonic(), 3)
 
 
+def packs_heads(process: Process) -> object:
+    """Whether a session's head is packed, until the session is erased."""
+    memory, kit = process.in_memory(), process.kit
+    head = kit.intake.create(WHO, NewSession(agent="desk", input="hello", metadata={}))
+    [begun] = ["packed" in item for item in heads_in(memory)]
+    kit.erasure.erase(head, actor="ann")
+    [ended] = ["packed" in item for item in heads_in(memory)]
+    assert begun is ended
+    return begun
+
+
 def worker_concurrency(process: Process) -> object:
     connections = process.kit.platform.aws.max_pool_connections
     return worker_options(process).concurrency, connections, process.kit.capacity.slots
@@ -314,8 +326,8 @@ def caller(process: Process) -> object:
     answer = created(process, {"jwt": {"claims": claims}, "iam": {"userArn": f"{PRINCIPALS}/backend"}})
     if answer.status != 202:
         return answer.status
-    [item] = heads_in(memory)
-    return item["tenant_id"], item["user_id"], item["role"]
+    [head] = map(codec.head_of, heads_in(memory))
+    return head.tenant_id, head.user_id, head.role
 
 
 def trusted(process: Process) -> object:
@@ -541,6 +553,7 @@ ROWS: Mapping[str, Row] = {
     "default_wait_seconds": Row(
         default_wait, {"0": 0.0, "7": 7.0, "": 20.0}, {"turn_function": "turns", "identity": "local"}
     ),
+    "pack_heads": Row(packs_heads, {"": True, "true": True, "false": False}),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
     "worker_service": Row(
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}

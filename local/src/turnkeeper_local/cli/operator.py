@@ -326,6 +326,7 @@ class Operator:
             return 0, ""
         if item is None:
             return Problem(kind="missing", first=None, last=None, why="the head of the chain is gone")
+        item = codec.flattened(item)
         count, digest = item.get("audit_seq"), item.get("audit_hash")
         if isinstance(count, bool) or not isinstance(count, int) or not isinstance(digest, str):
             return Problem(kind="head", first=None, last=None, why="does not say where the chain ends")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +19,9 @@ from turnkeeper.adapters.anthropic_errors import request_id, status_error
 from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage, counted
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
+from turnkeeper.adapters.watchdog import Watchdog
 from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
+from turnkeeper.core.sent import json_bytes, list_json
 from turnkeeper.ports import ModelReply, ModelRequest, OnEvent
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class AnthropicModel:
         answer = PartialMessage()
         headers = stream.response.headers
         try:
-            with _Watchdog(stream.response, deadline - self._monotonic()) as watchdog:
+            with Watchdog(stream.response, deadline - self._monotonic()) as watchdog:
                 for event in stream:
                     answer.feed(event)
                     if on_event is not None:
@@ -204,7 +205,7 @@ class AnthropicModel:
             return client.post(
                 _path("/v1/messages", request),
                 cast_to=object,
-                body={**_body(request), "stream": True},
+                **self._sent({**_body(request), "stream": True}),
                 options=self._options(request, timeout_seconds),
                 stream=True,
                 stream_cls=anthropic.Stream[object],
@@ -223,6 +224,10 @@ class AnthropicModel:
             raise ProviderError(
                 f"The request to Bedrock cannot be signed: {error}", retryable=True, certainty="unbilled"
             ) from error
+
+    def _sent(self, body: dict[str, Any]) -> dict[str, Any]:
+        """As bytes, most of which were sent before. Bedrock's client takes the body apart."""
+        return {"body": body} if self._provider == "bedrock" else {"content": _encoded(body)}
 
     def _options(self, request: ModelRequest, timeout_seconds: float) -> Any:
         import httpx2
@@ -304,39 +309,6 @@ class AnthropicModel:
 _LATE = "the answer took longer than the call may"
 
 
-class _Watchdog:
-    """Cuts the connection when time is up. A look at the clock with each event is not enough: pings, and events that
-    arrive byte by byte, never get that far."""
-
-    def __init__(self, response: httpx2.Response, seconds: float) -> None:
-        network = response.extensions.get("network_stream")
-        self._socket = network.get_extra_info("socket") if network is not None else None
-        self._timer = self._started(seconds)
-
-    def __enter__(self) -> _Watchdog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def restart(self, seconds: float) -> None:
-        self._timer.cancel()
-        self._timer = self._started(seconds)
-
-    def _started(self, seconds: float) -> threading.Timer:
-        timer = threading.Timer(max(0.0, seconds), self._cut)
-        timer.daemon = True
-        timer.start()
-        return timer
-
-    def _cut(self) -> None:
-        if isinstance(self._socket, socket.socket):
-            # The plain shutdown, also under TLS: it wakes the reader and leaves the session object alone, which the
-            # reader may be using right now.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
 def _path(path: str, request: ModelRequest) -> str:
     return f"{path}?beta=true" if request.options.get("betas") else path
 
@@ -350,6 +322,11 @@ def _body(request: ModelRequest) -> dict[str, Any]:
     if tools := [*request.tools, *request.options.get("tools", ())]:
         body["tools"] = tools
     return body
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    parts = {name: list_json(value) if name == "messages" else json_bytes(value) for name, value in body.items()}
+    return b"{%b}" % b",".join(b"%b:%b" % (json_bytes(name), part) for name, part in parts.items())
 
 
 def _certainty(answer: PartialMessage) -> Certainty:

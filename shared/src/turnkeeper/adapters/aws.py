@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class Aws:
         # One attempt: the table retries by itself, and has to see each of them.
         client: DynamoDBClient = self._client("dynamodb", timeout=self.table_timeout_seconds, attempts=1)
         return client
+
+    @cached_property
+    def table_requests(self) -> DynamoRequests:
+        """What the table sends its requests with."""
+        return DynamoRequests(self.dynamodb)
 
     @cached_property
     def s3(self) -> S3Client:

@@ -18,6 +18,8 @@ from turnkeeper.ports import Clock, Ids, Item, Key, Operation, Page, StoreBusy, 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from turnkeeper.adapters.dynamodb_requests import DynamoRequests
+
 T = TypeVar("T")
 
 #: What a repeat of a request does: nothing, the same once more at most once, or the same again.
@@ -37,7 +39,7 @@ class DynamoTable:
 
     def __init__(
         self,
-        client: DynamoDBClient,
+        client: DynamoDBClient | DynamoRequests,
         name: str,
         *,
         busy_seconds: float = 5.0,

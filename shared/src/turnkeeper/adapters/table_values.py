@@ -6,6 +6,7 @@ apart (``True`` and ``1``) or hand back changed (a tuple) is treated the same in
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -59,7 +60,8 @@ def from_wire(value: WireValue) -> Any:
         case "S" | "BOOL":
             return content
         case "B":
-            return bytes(content)
+            # A client of botocore's brings bytes, the table's own requests what went over the wire.
+            return base64.b64decode(content) if isinstance(content, str) else bytes(content)
         case "N":
             return _integer(content)
         case "NULL":

@@ -22,6 +22,9 @@ from typing import Any
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.session import Breakers
 
+#: Digits of a hash that a head remembers, which is written twice a step. That two of so few calls look alike is one
+#: chance in ten millions, and that three do, which would end a turn, one in more than 10^16.
+DIGITS = 8
 #: Calls that the window remembers. With three strikes, cycles of up to a third of it are seen.
 WINDOW = 24
 
@@ -106,9 +109,11 @@ def see_results(
     """
     hashes = [poll_hash(call.hash, result) for call, result in zip(calls, results, strict=True)]
     seen, repetition = _count(state.results, calls, hashes, strikes)
-    if repetition and state.window.count(repetition.call.hash) >= repetition.times:
+    window = _short(state.window)
+    if repetition and window.count(repetition.call.hash[:DIGITS]) >= repetition.times:
         repetition = None
-    window = tuple(call for call in state.window if call in changed) if changed else state.window
+    if changed:
+        window = tuple(call for call in window if call in _short(changed))
     return replace(state, window=window, results=seen), repetition
 
 
@@ -117,12 +122,18 @@ def _count(
 ) -> tuple[tuple[str, ...], Repetition | None]:
     """The window with these hashes, one for each call, and which of them is in it most often, if often enough."""
     worst: Repetition | None = None
-    for call, hashed in zip(calls, hashes, strict=True):
+    window = _short(window)
+    for call, hashed in zip(calls, _short(hashes), strict=True):
         window = (*window, hashed)
         times = window.count(hashed)
         if times >= max(2, strikes - 1) and (worst is None or times > worst.times):
             worst = Repetition(call=call, times=times, final=times >= strikes)
     return window[-WINDOW:], worst
+
+
+def _short(hashes: Collection[str]) -> tuple[str, ...]:
+    """As they are remembered; a head may still hold them whole."""
+    return tuple(hashed[:DIGITS] for hashed in hashes)
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:

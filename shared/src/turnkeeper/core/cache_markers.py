@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+from turnkeeper.core.sent import Sent
 
 Block = dict[str, Any]
 Message = dict[str, Any]
@@ -69,16 +72,19 @@ def marked(
     return Marked(
         [*tools[:-1], {**tools[-1], **early}] if "tools" in chosen else list(tools),
         [*system[:-1], {**system[-1], **late}] if "system" in chosen else list(system),
-        [_with_marker(each, late) if at in chosen else each for at, each in enumerate(messages)],
+        _with_markers(messages, [at for at in chosen if isinstance(at, int)], late),
     )
 
 
 def _ends(messages: Sequence[Message]) -> tuple[int | None, int | None]:
     """The last two messages of the user's, where they can be marked."""
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    ends = [index if _markable(messages[index]) is not None else None for index in users[-2:]]
-    before, last = [None, None, *ends][-2:]
-    return before, last
+    users = (at for at in range(len(messages) - 1, -1, -1) if messages[at]["role"] == "user")
+    last, before = [*islice(users, 2), None, None][:2]
+    return _if_markable(messages, before), _if_markable(messages, last)
+
+
+def _if_markable(messages: Sequence[Message], at: int | None) -> int | None:
+    return at if at is not None and _markable(messages[at]) is not None else None
 
 
 def _markable(message: Message) -> int | None:
@@ -87,8 +93,17 @@ def _markable(message: Message) -> int | None:
     return len(kinds) - 1 - kinds[::-1].index(True) if True in kinds else None
 
 
+def _with_markers(messages: Sequence[Message], ats: Sequence[int], marker: Mapping[str, Any]) -> list[Message]:
+    marked = list(messages)
+    for at in ats:
+        marked[at] = _with_marker(marked[at], marker)
+    return marked
+
+
 def _with_marker(message: Message, marker: Mapping[str, Any]) -> Message:
     at = _markable(message)
+    if isinstance(message, Sent) and at is not None:
+        return message.marked(at, marker)
     return {**message, "content": [{**b, **marker} if n == at else b for n, b in enumerate(message["content"])]}
 
 

@@ -47,8 +47,8 @@ class Place:
 class Projection:
     """``places`` has, for each block of each message, where in the transcript it is; ``None`` for the kit's words."""
 
-    messages: list[Message]
-    places: list[list[Place | None]]
+    messages: Sequence[Message]
+    places: Sequence[Sequence[Place | None]]
 
     @property
     def seqs(self) -> frozenset[int]:
@@ -70,26 +70,52 @@ def project(entries: Sequence[Entry], *, model: str | None = None) -> Projection
     Args:
         model: the one that is asked. Thoughts of another are left out: it could not check their signatures.
     """
-    sendable = _Sendable.of(entries)
-    turns: list[_Message] = []
-    calls: dict[str, list[str]] = {}
-    for entry in sendable.kept:
-        if entry.type == "assistant":
-            _add(turns, _Message("user", _missing(calls)))
-            calls = _assistant(turns, entry, sendable, model)
-        elif entry.type == "compaction":
-            _add(turns, _Message("user", _missing(calls)))
-            calls = {}
-            _summary(turns, entry, sendable)
-        else:
-            _user(turns, entry, sendable, calls)
-            calls = {}
-    _add(turns, _Message("user", _missing(calls)))
-    return _finished(turns, resumes=sendable.resumes)
+    return Projecting.of(entries, model).finished()
 
 
 @dataclass
-class _Message:
+class Projecting:
+    """A conversation in the making: entries taken one after the other, each by what came before it."""
+
+    sendable: Sendable
+    model: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    #: Of the last answer, the calls that want a result: stored id to the ids that are sent for it, in order.
+    calls: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], model: str | None) -> Projecting:
+        projecting = cls(Sendable.of(entries), model)
+        for entry in projecting.sendable.kept:
+            projecting.take(entry)
+        return projecting
+
+    def take(self, entry: Entry) -> None:
+        """The next entry that is part of the conversation."""
+        if entry.type == "assistant":
+            self.end()
+            self.calls = _assistant(self.turns, entry, self.sendable, self.model)
+        elif entry.type == "compaction":
+            self.end()
+            _summary(self.turns, entry, self.sendable)
+        else:
+            _user(self.turns, entry, self.sendable, self.calls)
+            self.calls = {}
+
+    def end(self) -> None:
+        """Nothing answers the last calls."""
+        _add(self.turns, Turn("user", _missing(self.calls)))
+        self.calls = {}
+
+    def finished(self) -> Projection:
+        self.end()
+        return _finished(self.turns, resumes=self.sendable.resumes)
+
+
+@dataclass
+class Turn:
+    """A message, each of its blocks with its place."""
+
     role: str
     blocks: list[tuple[Block, Place | None]] = field(default_factory=list)
 
@@ -98,10 +124,12 @@ class _Message:
 
 
 @dataclass
-class _Sendable:
+class Sendable:
     """Entries that are part of the conversation, and what of them is not."""
 
     kept: list[Entry]
+    #: Numbers of entries that something was marked in, or would be, and of those that are left out whole.
+    named: frozenset[int]
     #: Why, by place.
     left_out: Mapping[tuple[int, int], str]
     #: Names that were made unique, over the whole conversation.
@@ -110,7 +138,7 @@ class _Sendable:
     resumes: bool
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> _Sendable:
+    def of(cls, entries: Sequence[Entry]) -> Sendable:
         withdrawn = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
         # What a summary was made of comes back where the summary itself is taken back.
         marks = [
@@ -126,7 +154,7 @@ class _Sendable:
         last = kept[-1] if kept else None
         resumes = last is not None and last.type == "assistant" and last.stop_reason in PAUSES
         left_out = {(mark.seq, mark.index): mark.what for mark in marks if mark.index is not None}
-        return cls(kept, left_out, set(), resumes)
+        return cls(kept, frozenset(whole | {mark.seq for mark in marks}), left_out, set(), resumes)
 
     def unique(self, wanted: Any, place: Place) -> str:
         """An id that no other call has: the call's own where it is legal and the first of its kind."""
@@ -177,9 +205,9 @@ def _is_server_result(block: Block) -> bool:
 # ---- messages ----
 
 
-def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: str | None) -> dict[str, list[str]]:
-    """Adds an answer; the calls of it that want a result: stored id to the ids that are sent for it, in order."""
-    message = _Message("assistant")
+def _assistant(turns: list[Turn], entry: Entry, sendable: Sendable, model: str | None) -> dict[str, list[str]]:
+    """Adds an answer; the calls of it that want a result, as in :class:`Projecting`."""
+    message = Turn("assistant")
     calls: dict[str, list[str]] = {}
     foreign = model is not None and not answered_by(entry, model)
     for index, block in enumerate(entry.content):
@@ -200,7 +228,7 @@ def _assistant(turns: list[_Message], entry: Entry, sendable: _Sendable, model: 
     return calls
 
 
-def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mapping[str, list[str]]) -> None:
+def _user(turns: list[Turn], entry: Entry, sendable: Sendable, calls: Mapping[str, list[str]]) -> None:
     """Adds what was said to the model; results first, as the API wants them: one for each of the calls before it."""
     results: list[tuple[Block, Place | None]] = []
     others: list[tuple[Block, Place | None]] = []
@@ -216,10 +244,10 @@ def _user(turns: list[_Message], entry: Entry, sendable: _Sendable, calls: Mappi
             others.append((_note(why), None))
         elif not is_blank(block):
             others.append((_clean(block), place))
-    _add(turns, _Message("user", [*results, *_missing(calls), *others]))
+    _add(turns, Turn("user", [*results, *_missing(calls), *others]))
 
 
-def _summary(turns: list[_Message], entry: Entry, sendable: _Sendable) -> None:
+def _summary(turns: list[Turn], entry: Entry, sendable: Sendable) -> None:
     """What the older part came down to, beside the user's words that were said before."""
     blocks: list[tuple[Block, Place | None]] = [
         (_clean(block), Place(entry.seq, index))
@@ -229,7 +257,7 @@ def _summary(turns: list[_Message], entry: Entry, sendable: _Sendable) -> None:
     if turns and turns[-1].role == "user":
         turns[-1].blocks += blocks
     else:
-        _add(turns, _Message("user", blocks))
+        _add(turns, Turn("user", blocks))
 
 
 def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]:
@@ -238,12 +266,12 @@ def _missing(calls: Mapping[str, list[str]]) -> list[tuple[Block, Place | None]]
     return [(tool_result(one, [text_block(NO_RESULT)], is_error=True), None) for one in ids]
 
 
-def _add(turns: list[_Message], message: _Message) -> None:
+def _add(turns: list[Turn], message: Turn) -> None:
     if message.blocks:
         turns.append(message)
 
 
-def _without_orphans(turns: Sequence[_Message], *, resumes: bool) -> list[_Message]:
+def _without_orphans(turns: Sequence[Turn], *, resumes: bool) -> list[Turn]:
     """Without what server tools left unfinished: a call that was cut off before its result, a result without its call.
     A call stays where the API paused in it, and while it waits for a tool that it has called itself."""
     orphans: set[tuple[int, int]] = set()
@@ -267,19 +295,19 @@ def _without_orphans(turns: Sequence[_Message], *, resumes: bool) -> list[_Messa
                 waiting.add(str(caller.get("tool_id")))
     orphans |= set() if resumes else set(open_calls.values())
     kept = [
-        _Message(turn.role, [each for index, each in enumerate(turn.blocks) if (at, index) not in orphans])
+        Turn(turn.role, [each for index, each in enumerate(turn.blocks) if (at, index) not in orphans])
         for at, turn in enumerate(turns)
     ]
     return [turn for turn in kept if turn.blocks]
 
 
-def _finished(turns: list[_Message], *, resumes: bool) -> Projection:
+def _finished(turns: list[Turn], *, resumes: bool) -> Projection:
     turns = _without_orphans(turns, resumes=resumes)
     if turns and turns[0].role == "assistant":
-        turns.insert(0, _Message("user", [(text_block(BEGINNING_GONE), None)]))
+        turns.insert(0, Turn("user", [(text_block(BEGINNING_GONE), None)]))
     if turns and turns[-1].role == "assistant" and not resumes:
-        turns.append(_Message("user", [(text_block(GO_ON), None)]))
-    _cite_all([block for turn in turns for block, _ in turn.blocks])
+        turns.append(Turn("user", [(text_block(GO_ON), None)]))
+    _cite_all(block for turn in turns for block, _ in turn.blocks)
     return Projection(
         [{"role": turn.role, "content": [block for block, _ in turn.blocks]} for turn in turns],
         [[place for _, place in turn.blocks] for turn in turns],
@@ -326,10 +354,22 @@ def _plain(value: Any, depth: int) -> Any:
     return value
 
 
+def stands_alone(blocks: Iterable[Block]) -> bool:
+    """Nothing that is sent before or after these depends on what they are, but for calls and their results: they are no
+    part of what server tools did, nor documents that ask for citations."""
+    blocks = list(blocks)
+    served = any(_is_server_call(each) or _is_server_result(each) or "caller" in each for each in blocks)
+    return not served and not any(map(is_cited, _sources(blocks)))
+
+
+def is_cited(source: Block) -> bool:
+    return bool((source.get("citations") or {}).get("enabled"))
+
+
 def _cite_all(blocks: Iterable[Block]) -> None:
     """Citations are asked for in all documents of a request or in none: where one has them, all get them."""
     sources = list(_sources(blocks))
-    if any((source.get("citations") or {}).get("enabled") for source in sources):
+    if any(map(is_cited, sources)):
         for source in sources:
             source["citations"] = {"enabled": True}
 

@@ -207,6 +207,8 @@ class Account:
     untold_nanousd: int = 0
     untold_in_doubt_nanousd: int = 0
     pending: Reservation | None = None
+    #: What the ledger will tell of that call beside it. Kept by the store, which writes the record when it is resolved.
+    pending_detail: dict[str, Any] | None = None
     #: Calls begun, every attempt counted: the number of the latest in the ledger.
     calls: int = 0
 
@@ -275,6 +277,10 @@ class Head:
 
     audit_seq: int = 0
     audit_hash: str = ""
+
+    #: Counts what was written of it, but for what others than its runner may write; 0 as long as each field is an
+    #: attribute of its own. Kept by the store.
+    revision: int = 0
 
     @property
     def resting(self) -> bool:

@@ -109,7 +109,14 @@ class ModelStep:
         sheet = self.sheet
         wanted = sheet.head.limits.max_tokens
         return requests.build(
-            sheet.head, sheet.spec, sheet.conversation(), schemas, wanted, self._usable, now=sheet.now()
+            sheet.head,
+            sheet.spec,
+            sheet.conversation(),
+            schemas,
+            wanted,
+            self._usable,
+            now=sheet.now(),
+            kept=sheet.kept,
         )
 
     def rates(self) -> Rates:

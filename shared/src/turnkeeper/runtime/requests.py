@@ -11,9 +11,9 @@ from typing import Any
 from turnkeeper.core import cache_markers
 from turnkeeper.core.compaction import tokens_of
 from turnkeeper.core.containers import container_of
+from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
-from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, Head, Plan, Spec
 from turnkeeper.core.transcript import Block, Message, without_pixels
 from turnkeeper.core.untrusted import SYSTEM_NOTE
@@ -34,10 +34,12 @@ def build(
     usable: Collection[str] | None = None,
     *,
     now: datetime | None = None,
+    kept: Conversation | None = None,
 ) -> ModelRequest:
     """One call: system prompt, granted tools and conversation, each marked for the cache.
 
     Args:
+        kept: the conversation as it was sent before, where the entries are those of it and what waits behind them.
         usable: of the granted tools, those that this turn has; ``None`` for all of them.
         now: a container is named until it expires; none is where nobody says what time it is.
     """
@@ -56,9 +58,10 @@ def build(
     if not may_think(entries, model):
         options.pop("thinking", None)
     system = [{"type": "text", "text": f"{spec.system}\n\n{SYSTEM_NOTE}"}]
-    projection = project(entries, model=model)
+    kept = kept or Conversation(entries)
+    projection = kept.project(entries[len(kept.entries) :], model)
     parts = cache_markers.marked(tools, system, projection.messages, options)
-    container = container_of(entries, projection.seqs, now) if now is not None else None
+    container = container_of(entries, projection.seqs, now) if now is not None and kept.contained else None
     return ModelRequest(
         model=model,
         max_tokens=max_tokens,

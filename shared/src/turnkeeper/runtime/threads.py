@@ -6,8 +6,11 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from turnkeeper.telemetry import fields
@@ -43,11 +46,57 @@ class Parallel(Protocol):
         or ``stop`` said so). ``done`` hears of each as it ends: index, outcome, how many still run."""
 
 
+class _Hand:
+    """A daemon thread that does one job after the other, and ends where none comes for a while."""
+
+    def __init__(self, idle: deque[_Hand]) -> None:
+        self._idle = idle
+        self._jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False also in a process that was forked from the one that it works in."""
+        return self._thread.is_alive()
+
+    def do(self, job: Callable[[], object]) -> None:
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=Threads.IDLE_SECONDS)
+            except Empty:
+                try:
+                    self._idle.remove(self)
+                except ValueError:
+                    continue  # Somebody has just taken it: a job is on its way.
+                return
+            job()
+            del job
+            self._idle.append(self)
+
+
 class Threads:
-    """Jobs in daemon threads."""
+    """Jobs in daemon threads. One that has done its job takes the next; one that hangs takes none."""
 
     #: How often ``stop`` is asked.
     POLL_SECONDS = 0.25
+    #: How long a thread waits for its next job.
+    IDLE_SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._idle: deque[_Hand] = deque()
+
+    def _hand(self) -> _Hand:
+        while True:
+            try:
+                hand = self._idle.pop()
+            except IndexError:
+                return _Hand(self._idle)
+            if hand.alive:
+                return hand
 
     def run_all(
         self,
@@ -74,7 +123,7 @@ class Threads:
         started = time.monotonic()
         for index, job in enumerate(jobs):
             context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(work, index, job), daemon=True).start()
+            self._hand().do(partial(context.run, work, index, job))
         waiting = set(range(len(jobs)))
 
         def collect(wait_seconds: float) -> float:

@@ -64,7 +64,7 @@ def request_of(head: Head) -> str:
     stop = head.stop and Stop(reason=head.stop.reason, detail={"scope": scope} if scope else {})
     turn = replace(head.turn, breakers=Breakers())
     bare = replace(head, metadata={}, flags=(), stop=stop, turn=turn, granted_tools=())
-    return json.dumps({"schema": SCHEMA, "head": codec.head_item(bare)}, separators=(",", ":"))
+    return json.dumps({"schema": SCHEMA, "head": codec.flat_item(bare)}, separators=(",", ":"))
 
 
 def head_of_request(body: str) -> Head:

@@ -242,7 +242,7 @@ class Turn:
 
     def _take(self, reply: ModelReply, admitted: Admitted) -> Head | None:
         """The model's answer: what it means for the turn, written with its money."""
-        content, dropped = decide.kept(admit(reply.content, self.sheet.call_ids()))
+        content, dropped = decide.kept(admit(reply.content, self.sheet.kept.call_ids))
         reply = replace(reply, content=content)
         judged = decide.judge_reply(
             self.sheet.head,

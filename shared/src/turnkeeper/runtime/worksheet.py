@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
-from turnkeeper.core.transcript import Block, text_block, tool_uses, unanswered
+from turnkeeper.core.transcript import Block, text_block, unanswered
 from turnkeeper.ports import Clock, Ids, StoreBusy
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.pauses import pause
@@ -41,7 +42,7 @@ class Worksheet:
         self.spec: Spec = spec
         #: The grant as this runner found it.
         self.granted_before = frozenset(transcript.head.granted_tools)
-        self.entries: list[Entry] = list(transcript.entries)
+        self.kept = Conversation(transcript.entries)
         self.early: Mapping[str, Any] = transcript.early_results
         #: Answers to the last message's calls, not yet written, and what the kit tells the model beside them.
         self.answers: list[tuple[Block, ToolOutcome]] | None = None
@@ -64,6 +65,11 @@ class Worksheet:
         """The head as it was last read or written."""
         return self._stored
 
+    @property
+    def entries(self) -> list[Entry]:
+        """What is written of the transcript."""
+        return self.kept.entries
+
     def conversation(self) -> list[Entry]:
         """The entries with the answers that wait."""
         return [*self.entries, *self.waiting()]
@@ -71,10 +77,6 @@ class Worksheet:
     def open_calls(self) -> list[Block]:
         """The calls of the last message that is part of the conversation."""
         return unanswered(self.entries)
-
-    def call_ids(self) -> set[str]:
-        """Ids of all calls that the session has made."""
-        return {str(call.get("id")) for entry in self.entries for call in tool_uses(entry.content)}
 
     def waiting(self) -> tuple[Entry, ...]:
         """The answers that wait, as the entry that they will be."""
@@ -110,7 +112,7 @@ class Worksheet:
         whole = replace(change, plan=self.plan, prompt=self.prompt, audit=(*self.audit, *change.audit))
         self._stored = self.head = self._commit(whole)
         fields.note(**fields.of_head(self.head))
-        self.entries.extend(change.entries)
+        self.kept.extend(change.entries)
         self.kept_plan = self.plan or self.kept_plan
         self.audit, self.plan, self.prompt = [], None, None
         if any(entry.type == "tool_results" for entry in change.entries):

@@ -52,7 +52,7 @@ class AwsPlatform:
 
     @cached_property
     def table(self) -> Table:
-        return DynamoTable(self.aws.dynamodb, needed(self.settings, "table"))
+        return DynamoTable(self.aws.table_requests, needed(self.settings, "table"))
 
     @cached_property
     def blobs(self) -> Blobs:

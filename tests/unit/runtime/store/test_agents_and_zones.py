@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.gate import Gate, at, capped, refused
+from tests.support.heads import as_once
 from tests.support.money import TENANT, exactly, policy
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import Counter, Reservation
-from turnkeeper.ports import Update
+from turnkeeper.ports import Put
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.tenants import Tenants
 
@@ -157,8 +158,8 @@ def test_a_call_that_the_first_version_left_in_flight_is_settled_where_it_was_re
     head = gate.admit(gate.session(), exactly(70))
     assert head.account.pending is not None
     old = {**OLD, "shard": head.account.pending.shard, "day": "2026-03-02", "month": "2026-03"}
-    gate.memory.update(Update(keys.head_key(TENANT, "s"), set={"pending": json.dumps(old)}))
-    gate.memory.update(Update(keys.call_key(TENANT, "s", 1), set=old, remove=("periods",)))
+    as_once(gate.memory, keys.head_key(TENANT, "s"), set={"pending": json.dumps(old)}, remove=["pending_detail"])
+    gate.memory.write([Put(keys.call_key(TENANT, "s", 1), {**old, "state": "pending"})])
     gate.tenants.set(TENANT, actor="ops", caps={"agent_daily": 10}, timezone="Pacific/Kiritimati")
     gate.waiting.advance(3_600)
     assert gate.take_over(gate.sessions.head(TENANT, "s")).account.pending is None

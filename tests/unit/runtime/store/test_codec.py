@@ -143,6 +143,28 @@ def test_a_head_comes_back_as_it_was() -> None:
     assert codec.head_of({**item, "pk": "p", "sk": "HEAD", "due_at": "x"}) == kept
 
 
+@given(
+    st.tuples(*[st.lists(st.sampled_from(["0" * 8, "89abcdef", "ffffffff"]), max_size=30).map(tuple)] * 2),
+    st.one_of(
+        st.integers(0, 30).map(lambda number: number),
+        st.lists(st.sampled_from(["0" * 8, "0123456789abcdef", "a", "\u00e9"]), max_size=5).map(tuple),
+    ),
+    st.integers(1, 10**6),
+    st.booleans(),
+)
+def test_a_packed_head_comes_back_as_it_was(seen: Any, window: Any, revision: int, bare: bool) -> None:
+    calls, results = seen
+    # The window of what was made since something changed is nearly always the end of what was made at all.
+    window = calls[len(calls) - min(window, len(calls)) :] if isinstance(window, int) else window
+    breakers = Breakers(window=window, calls=calls, results=results)
+    before = head() if bare else replace(FULL, metadata={"k": "\u00e9"}, user_id="a#b/\u00e9", tenant_id="a.b")
+    packed = replace(before, revision=revision, turn=replace(before.turn, breakers=breakers))
+    item = codec.head_item(packed)
+    assert codec.head_of(item) == packed
+    assert codec.head_of(codec.flattened(item)) == packed
+    assert not item.keys() & {"calls", "pending", "breakers", "audit_seq", "metadata"}
+
+
 def test_what_conditions_and_indexes_read_are_attributes_of_their_own() -> None:
     item = codec.head_item(FULL)
     assert {name: item[name] for name in ("turn", "turn_seq", "turn_role", "lease_owner", "lease_expires_at")} == {

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from functions.api.app import FrontDoor
+from tests.support.heads import as_once
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, check_session, failure, reply, say, scripted_kit, use
 from turnkeeper import ToolError, tool, update_plan
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Put
+from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.testing.faulty_table import Crash
 
 TOMORROW = "from_tomorrow"
 
@@ -110,6 +112,45 @@ def test_a_session_goes_to_and_fro(first: bool) -> None:
     assert stored.goal == "g"
 
 
+def test_a_session_that_an_earlier_release_left_goes_on() -> None:
+    """At any point between two writes: its head has each field as an attribute of its own, and its call in flight is
+    a record of the ledger."""
+    answers = [reply(use("put", number=1)), failure(529), reply(use("put", number=3)), reply(say("done"))]
+    kit = scripted_kit(*answers, tools=[put])
+    session_id = begin(kit).session_id
+    key = keys.head_key("acme", session_id)
+    left: list[str] = []
+
+    def as_it_was_left(head: Head) -> None:
+        in_flight = codec.open_call({**codec.flat_item(head), "pk": key.pk})
+        as_once(kit.table, key, remove=["pending_detail"])
+        if in_flight is not None:
+            kit.table.write([Put(Key(in_flight["pk"], in_flight["sk"]), in_flight)])
+        left.append(head.status if in_flight is None else "in flight")
+
+    called = kit.model.call
+
+    def call(request: Any, **more: Any) -> Any:
+        if len(kit.model.requests) == 1 and "in flight" not in left:  # type: ignore[attr-defined]
+            as_it_was_left(kit.head(session_id))
+            raise Crash("dead")
+        return called(request, **more)
+
+    kit.model.call = call  # type: ignore[method-assign]
+    for _ in range(8):
+        as_it_was_left(kit.head(session_id))
+        with suppress(Crash):
+            step(kit, session_id)
+        kit.clock.advance(3_600)  # type: ignore[attr-defined]
+        if kit.head(session_id).resting:
+            break
+    head = kit.head(session_id)
+    assert head.status == "idle"
+    assert head.revision > 0
+    assert "in flight" in left
+    check_session(kit, head)
+
+
 def test_a_kind_of_entry_that_only_a_later_version_knows_is_passed_over() -> None:
     kit = scripted_kit(reply(say("one")), reply(say("two")), tools=[put])
     head = kit.run(begin(kit))
@@ -123,3 +164,24 @@ def test_a_kind_of_entry_that_only_a_later_version_knows_is_passed_over() -> Non
     check_session(kit, head)
     events = Caller(FrontDoor(kit)).get(f"/v1/sessions/{head.session_id}/events").json()["events"]
     assert [event["type"] for event in events if event["seq"] == later.last_seq] == ["other"]
+
+
+def test_a_cancel_that_is_asked_for_while_a_head_is_packed_for_the_first_time_is_not_lost() -> None:
+    kit = scripted_kit(reply(say("done")), tools=[put])
+    head = begin(kit)
+    key = keys.head_key(head.tenant_id, head.session_id)
+    as_once(kit.table, key)
+    flat = kit.head(head.session_id)
+    assert flat.revision == 0
+    claim = kit.table.update
+
+    def asked_meanwhile(operation: Any) -> Any:
+        kit.table.update = claim  # type: ignore[method-assign]
+        asked = kit.sessions.request_cancel(flat, "ops")
+        assert asked.revision == 0, "who does not know all of a head does not pack it"
+        return claim(operation)
+
+    kit.table.update = asked_meanwhile  # type: ignore[method-assign]
+    claimed = kit.sessions.claim(head.tenant_id, head.session_id, "me", "fargate")
+    assert claimed.revision == 1
+    assert (claimed.turn.cancel_requested, claimed.turn.cancel_actor) == (True, "ops")

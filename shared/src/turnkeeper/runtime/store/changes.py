@@ -3,13 +3,15 @@ must not come apart from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.caps import Caps
 from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import Account, Head
 from turnkeeper.ports import ABSENT, Blobs, Condition, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
@@ -32,19 +34,31 @@ class Writer:
 
     blobs: Blobs
     redactor: Redacts
+    #: Heads that are not packed become so. While a release runs that cannot read packed ones, they do not.
+    packs: bool = True
 
     def creation(self, change: Change) -> Transaction:
         """A session that comes into being."""
         head, records = self._chained(change)
+        head = codec.revised(None, head, packs=self.packs)
         key = keys.head_key(head.tenant_id, head.session_id)
         return Transaction(head, [Put(key, codec.head_item(head), (ABSENT,)), *self._documents(change, records)], {})
 
     def transaction(self, before: Head, change: Change, conditions: tuple[Condition, ...]) -> Transaction:
         """A session that moves on, where the conditions hold for its head as it is stored."""
         head, records = self._chained(change)
-        operations = [head_update(before, head, conditions), *self._documents(change, records)]
         reserved = _named(change)
-        money = money_of(counters.payer_of(head), head.session_id, head.updated_at, reserved, change.resolved)
+        # Of a session's call its packed head tells as long as it is in flight: it has one at a time.
+        in_head = reserved is not None and bool(self.packs or before.revision)
+        told = opened(reserved) if in_head and reserved is not None else None
+        account = _with_open_call(head.account, told)
+        head = codec.revised(before, replace(head, account=account), packs=self.packs)
+        operations = [head_update(before, head, conditions, packs=self.packs), *self._documents(change, records)]
+        payer, known = counters.payer_of(head), before.account.pending_detail
+        if in_head and reserved is not None:
+            money = Money.of(payer, reserve(reserved.reservation), reserved.caps)
+        else:
+            money = money_of(payer, head.session_id, head.updated_at, reserved, change.resolved, known)
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
@@ -73,9 +87,31 @@ class Writer:
         return documents
 
 
-def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
-    """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile."""
-    old, new = codec.head_item(before), codec.head_item(after)
+def _with_open_call(account: Account, detail: Mapping[str, Any] | None) -> Account:
+    if account.pending is None:
+        return account if account.pending_detail is None else replace(account, pending_detail=None)
+    return account if detail is None else replace(account, pending_detail=dict(detail))
+
+
+def opened(reserved: Reserved) -> dict[str, Any]:
+    """What the ledger tells of a call beside its reservation, while it is in flight and after."""
+    waited = {"waited_ms": reserved.waited_ms} if reserved.waited_ms else {}
+    return {**reserved.detail, "price_version": reserved.price_version, **waited}
+
+
+def head_update(before: Head, after: Head, conditions: tuple[Condition, ...], *, packs: bool = False) -> Update:
+    """Only what changed: others (a cancel, the lease's heartbeat) write attributes of their own meanwhile.
+
+    Args:
+        packs: see :func:`turnkeeper.runtime.store.codec.revised`.
+    """
+    after = codec.revised(before, after, packs=packs)
+    if before.revision:
+        old, new = codec.plain_item(before), codec.plain_item(after)
+        if after.revision != before.revision:
+            new = codec.head_item(after)
+    else:
+        old, new = codec.flat_item(before), codec.head_item(after)
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     if "status_key" in changed:
         # With the status a head of 0.1 gets its place among those of this version. To others it changes nothing.
@@ -83,7 +119,10 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...]) ->
     return Update(
         keys.head_key(after.tenant_id, after.session_id),
         set=changed,
-        remove=tuple(sorted(name for name in old if name not in new)),
+        # A cancel that nobody had asked for when the head was read may have been asked for since.
+        remove=tuple(
+            sorted(name for name in old if name not in new and (name, old[name]) != ("cancel_requested", False))
+        ),
         conditions=conditions,
     )
 
@@ -105,47 +144,40 @@ class Money:
     operations: tuple[Operation, ...] = ()
     counters: Mapping[int, Counter] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, payer: Payer, movements: Sequence[Movement], caps: Caps | None, *record: Operation) -> Money:
+        counted = {len(record) + index: move.counter for index, move in enumerate(movements)}
+        return cls((*record, *counters.operations(payer, movements, caps)), counted)
+
     def behind(self, operations: int) -> dict[int, Counter]:
         """Which operations are counters, where so many come before."""
         return {operations + index: counter for index, counter in self.counters.items()}
 
 
-def money_of(payer: Payer, holder: str, at: str, reserved: Reserved | None, resolved: Resolved | None) -> Money:
+def money_of(
+    payer: Payer,
+    holder: str,
+    at: str,
+    reserved: Reserved | None,
+    resolved: Resolved | None,
+    known: Mapping[str, Any] | None = None,
+) -> Money:
     """What a write does to the ledger: every call of every holder of money goes through here. A write reserves or
     resolves, never both.
 
     Args:
         holder: the session, or the token, whose ledger it is.
         at: when it is resolved.
+        known: what is told of the call beside its reservation, where it has no record yet.
     """
-    call, movements = _recorded(payer.tenant_id, holder, at, reserved, resolved)
-    caps = reserved.caps if reserved else None
-    moves = counters.operations(payer, movements, caps)
-    counted = {len(call) + index: move.counter for index, move in enumerate(movements)}
-    return Money((*call, *moves), counted)
-
-
-def _recorded(
-    tenant: str, session: str, at: str, reserved: Reserved | None, resolved: Resolved | None
-) -> tuple[list[Operation], list[Movement]]:
     if reserved is not None:
-        reservation = reserved.reservation
-        record = {
-            **reserved.detail,
-            **reservation.model_dump(mode="json"),
-            "state": "pending",
-            "price_version": reserved.price_version,
-        }
-        if reserved.waited_ms:
-            record["waited_ms"] = reserved.waited_ms
-        return [Put(keys.call_key(tenant, session, reservation.call), record, (ABSENT,))], reserve(reservation)
-    if resolved is not None:
-        record = {
-            **resolved.detail,
-            "state": resolved.resolution,
-            "spent_nanousd": resolved.spent_nanousd,
-            "resolved_at": at,
-        }
-        update = Update(keys.call_key(tenant, session, resolved.reservation.call), set=record)
-        return [update], resolve(resolved.reservation, resolved.spent_nanousd)
-    return [], []
+        record = {**opened(reserved), **reserved.reservation.model_dump(mode="json"), "state": "pending"}
+        put = Put(keys.call_key(payer.tenant_id, holder, reserved.reservation.call), record, (ABSENT,))
+        return Money.of(payer, reserve(reserved.reservation), reserved.caps, put)
+    if resolved is None:
+        return Money()
+    told = {} if known is None else {**known, **resolved.reservation.model_dump(mode="json")}
+    became = {"state": resolved.resolution, "spent_nanousd": resolved.spent_nanousd, "resolved_at": at}
+    key = keys.call_key(payer.tenant_id, holder, resolved.reservation.call)
+    record = {**told, **resolved.detail, **became}
+    return Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None, Update(key, set=record))

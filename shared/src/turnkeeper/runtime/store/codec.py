@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from turnkeeper.core.breakers import DIGITS
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
@@ -102,6 +105,7 @@ _JSON_FIELDS = frozenset(
         "companion",
         "usage",
         "pending",
+        "pending_detail",
         "lease_run",
         "breakers",
         "turn_tally",
@@ -138,9 +142,150 @@ _ATTRIBUTES: Mapping[str, Sequence[tuple[str, str]]] = {
 _HEAD = TypeAdapter(Head)
 
 
+#: The attribute that holds what of a packed head nobody else reads or writes.
+PACKED = "packed"
+#: What stays attributes: what conditions and indexes read, what is written while a runner holds the session, and where
+#: it is on its way to. ``created_at`` and the names are in those of the indexes.
+_APART = {
+    **dict.fromkeys(("tenant_id", "session_id", "user_id", "created_at", "revision"), True),
+    **dict.fromkeys(("updated_at", "status", "last_seq", "handoff"), True),
+    "turn": {"number", "cancel_requested", "cancel_actor"},
+    "lease": {"owner", "fencing_token", "expires_at"},
+}
+#: Words that every packed head has, so that a small one has few bytes. Never changed: items were written with it.
+_WORDS = (
+    b'"forked_from":"companion":"engine":"unbegun":true"repairs":"left_out":"lost":"done":"end_task""flags":"attempts":'
+    b'"nudged":true"put_backs":"in_doubt_nanousd":"untold_nanousd":"run":{"id":"","kind":"lambda","claimed_at":"2026-'
+    b'"prompted":true"stop":{"reason":"end_turn""first_call":"max_seconds":"max_tokens":"task_usd":"metadata":{"'
+    b'{"role":"user","agent":"","version":"","prompt":"","placement":"auto","steps":,"turn":{"seq":,"started_at":"2026-'
+    b'T00:00:00.000Z","iterations":,"breakers":{"window":24,"calls":24,"results":24,"error_streak":1,"apart":false},"traceparent":"00-'
+    b'","request_id":"","tally":{"model_ms":,"tool_ms":,"queue_ms":,"money_ms":,"runs":1,"retries":,"compactions":,"flags":'
+    b'}},"lease":{"claims":1},"account":{"usage":{"input_tokens":,"output_tokens":,"cache_read_input_tokens":,'
+    b'"cache_creation_input_tokens":},"context_tokens":,"cost_nanousd":,"pending":{"call":,"amount_nanousd":,"model":'
+    b'"claude-","max_tokens":8192,"periods":{"user_daily":"2026-","user_monthly":"2026-","tenant_monthly":"2026-},"shard":'
+    b',"at":"2026-},"calls":},"runner":"fargate","step_millis":[,"window":200000,"retention_days":30,"granted_tools":["'
+    b'"],"audit_seq":,"audit_hash":"","limits":{"max_iterations":25,"task_usd":null,"max_tokens":8192,'
+    b'"repetition_strikes":3,"error_streak":5,"max_seconds":21600,"max_attempts":5}}'
+)
+_HASH = re.compile(f"[0-9a-f]{{{DIGITS}}}")
+#: Windows of the breakers: no text that could be compressed, so they stand behind what is.
+_WINDOWS = ("calls", "results", "window")
+
+
 def head_item(head: Head) -> Item:
-    """All attributes of the head's item but its key; ``None`` is left out."""
-    values: dict[str, Any] = {field.name: getattr(head, field.name) for field in fields(Head)}
+    """All attributes of the head's item but its key; ``None`` is left out. Packed into a few once it has a revision."""
+    return {**plain_item(head), PACKED: _packed(head)} if head.revision else flat_item(head)
+
+
+def plain_item(head: Head) -> Item:
+    """Of a packed head, what stays an attribute of its own."""
+    item: Item = {
+        "revision": head.revision,
+        "status": head.status,
+        "last_seq": head.last_seq,
+        "updated_at": head.updated_at,
+        "turn": head.turn.number,
+        "fencing_token": head.lease.fencing_token,
+        "lease_expires_at": head.lease.expires_at,
+    }
+    if head.lease.owner is not None:
+        item["lease_owner"] = head.lease.owner
+    if head.turn.cancel_requested:
+        item["cancel_requested"] = True
+    if head.turn.cancel_actor is not None:
+        item["cancel_actor"] = head.turn.cancel_actor
+    if head.handoff is not None:
+        item["handoff"] = _json_text(to_jsonable_python(head.handoff))
+    item.update(_index_attributes(head))
+    return item
+
+
+#: Everything that is packed, to be compared.
+packed_fields = attrgetter(
+    *(field.name for field in fields(Head) if field.name not in _APART),
+    *(
+        f"{part}.{field.name}"
+        for part, apart in (("turn", _APART["turn"]), ("lease", _APART["lease"]))
+        for field in fields(_PART_TYPES[part])
+        if field.name not in apart  # type: ignore[operator]
+    ),
+)
+
+
+def _packed(head: Head) -> bytes:
+    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_APART)  # type: ignore[arg-type]
+    # Whole: what a limit is where nobody says may be another one some day.
+    value["limits"] = to_jsonable_python(head.limits)
+    behind = _taken_apart(value["turn"].get("breakers") or {})
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=_WORDS)
+    return deflate.compress(_json_text(value).encode()) + deflate.flush() + behind
+
+
+def _taken_apart(breakers: dict[str, Any]) -> bytes:
+    """The hashes of its windows, in whose place stands how many they are. Where ``window`` is the end of ``calls``, as
+    long as nothing was changed, once is enough."""
+    behind = b""
+    calls = breakers.get("calls") or ()
+    for name in _WINDOWS:
+        hashes = breakers.get(name) or ()
+        if not all(_HASH.fullmatch(hashed) for hashed in hashes):
+            continue
+        breakers[name] = len(hashes)
+        if name == "window":
+            breakers["apart"] = list(hashes) != list(calls[len(calls) - len(hashes) :])
+        if name != "window" or breakers["apart"]:
+            behind += bytes.fromhex("".join(hashes))
+    return behind
+
+
+def _put_together(breakers: dict[str, Any], behind: bytes) -> None:
+    for name in _WINDOWS:
+        if isinstance(number := breakers.get(name), int):
+            if name == "window" and not breakers["apart"]:
+                breakers[name] = breakers["calls"][len(breakers["calls"]) - number :]
+                continue
+            text, behind = behind[: number * DIGITS // 2].hex(), behind[number * DIGITS // 2 :]
+            breakers[name] = [text[at : at + DIGITS] for at in range(0, len(text), DIGITS)]
+
+
+def _unpacked(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A packed head's fields as they were dumped."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS)
+    try:
+        value: dict[str, Any] = json.loads(inflate.decompress(item[PACKED], MAX_CONTENT_BYTES))
+        created_at, session_id = item["created_key"].split("#", 1)
+        user = keys.user_of_list(item["user_key"])
+    except (zlib.error, KeyError) as error:
+        raise ValueError(f"no head that can be read: {type(error).__name__}") from error
+    _put_together(value["turn"].get("breakers") or {}, inflate.unused_data)
+    value |= {"tenant_id": user[0], "user_id": user[1], "session_id": session_id, "created_at": created_at}
+    value |= {name: item[name] for name in ("updated_at", "status", "last_seq", "revision")}
+    value["handoff"] = json.loads(item["handoff"]) if "handoff" in item else None
+    value["turn"] |= {"number": item["turn"], "cancel_requested": item.get("cancel_requested", False)}
+    value["turn"]["cancel_actor"] = item.get("cancel_actor")
+    value.setdefault("lease", {}).update(
+        owner=item.get("lease_owner"), fencing_token=item["fencing_token"], expires_at=item["lease_expires_at"]
+    )
+    return value
+
+
+def revised(before: Head | None, after: Head, *, packs: bool) -> Head:
+    """The head as it is stored next, where its revision says how often what is packed was written.
+
+    Args:
+        packs: one that is not packed becomes so. Only for who knows all of it as it is stored: it is written whole.
+    """
+    stored = before.revision if before is not None else 0
+    same = before is not None and packed_fields(before) == packed_fields(after)
+    revision = stored if (stored and same) or not (stored or packs) else stored + 1
+    return after if after.revision == revision else replace(after, revision=revision)
+
+
+def flat_item(head: Head) -> Item:
+    """The same with each field an attribute of its own: what goes through a queue, and what earlier releases wrote."""
+    values: dict[str, Any] = {
+        field.name: getattr(head, field.name) for field in fields(Head) if field.name != "revision"
+    }
     for part, names in _ATTRIBUTES.items():
         state = values.pop(part)
         values |= {attribute: getattr(state, name) for name, attribute in names}
@@ -212,11 +357,32 @@ def lease_due(expires_at_millis: int) -> str:
 
 def head_of(item: Mapping[str, Any]) -> Head:
     """Raises ValueError where it is no head of this version or an earlier one."""
+    if PACKED in item:
+        return _HEAD.validate_python(_unpacked(item), extra="ignore")
     values = {name: json.loads(value) if name in _JSON_FIELDS else value for name, value in item.items()}
     head = {field.name: values[field.name] for field in fields(Head) if field.name in values}
     for part, names in _ATTRIBUTES.items():
         head[part] = {name: values[attribute] for name, attribute in names if attribute in values}
     return _HEAD.validate_python(head, extra="ignore")
+
+
+def open_call(item: Mapping[str, Any]) -> Item | None:
+    """The ledger's record of the call that a head has in flight, which only the head tells; ``None`` where there is
+    none, or it has a record of its own."""
+    if "pending" not in item or "pending_detail" not in item:
+        return None
+    call = json.loads(item["pending"])
+    key = {"pk": item["pk"], "sk": f"CALL#{call['call']:09d}"} if "pk" in item else {}
+    return {**key, **json.loads(item["pending_detail"]), **call, "state": "pending"}
+
+
+def flattened(item: Item) -> Item:
+    """A head's item with each field an attribute of its own, as far as it can be read; else as it is."""
+    try:
+        rest = {name: value for name, value in item.items() if name != PACKED}
+        return item if PACKED not in item else {**rest, **flat_item(head_of(item))}
+    except ValueError:
+        return item
 
 
 # ---- the rest ----

@@ -77,10 +77,11 @@ class Erasure:
         auditor: Auditor,
         *,
         lease_seconds: float,
+        packs: bool = True,
     ) -> None:
         self._table = table
         self._blobs = blobs
-        self._writer = Writer(blobs, redactor)
+        self._writer = Writer(blobs, redactor, packs)
         self._clock = clock
         self._auditor = auditor
         self._lease_seconds = lease_seconds
@@ -199,13 +200,16 @@ def _contents(item: Item) -> tuple[str, ...]:
 
 def _unchanged(head: Head) -> tuple[Condition, ...]:
     """The head is as it was read, in everything that the transaction builds on."""
-    stored = codec.head_item(head)
+    if head.revision:
+        stored, names = codec.plain_item(head), ["status", "fencing_token", "lease_owner", "last_seq", "revision"]
+    else:
+        stored = codec.flat_item(head)
+        names = ["status", "fencing_token", "lease_owner", "last_seq", "calls", "pending", "cost_nanousd", "audit_seq"]
 
     def same(name: str) -> Cond:
         value: Any = stored.get(name)
         return Cond(name, "absent") if value is None else Cond(name, "=", value)
 
-    names = ("status", "fencing_token", "lease_owner", "last_seq", "calls", "pending", "cost_nanousd", "audit_seq")
     return tuple(map(same, names))
 
 

@@ -48,6 +48,7 @@ One query from ``ENTRY#`` on reads what a resume needs; the ledger and the audit
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter, Payer
@@ -59,6 +60,7 @@ RESUME_FROM = "ENTRY#"
 DUE_SHARDS = 4
 
 
+@lru_cache(maxsize=4_096)
 def _part(text: str) -> str:
     """Names come from outside: no name may reach into another one's keys. One of dots only would be a step up for
     whoever takes a blob's key for a path."""
@@ -233,6 +235,14 @@ def idempotency_key(tenant_id: str, user_id: str, key: str) -> Key:
 
 def by_user(tenant_id: str, user_id: str) -> str:
     return f"{tenant_pk(tenant_id)}#U#{_part(user_id)}"
+
+
+def user_of_list(partition: str) -> tuple[str, str]:
+    """Tenant and user of a partition of ``by_user``. Raises ValueError for any other."""
+    match partition.split("#"):
+        case ["T", tenant, "U", user]:
+            return unquote(tenant), unquote(user)
+    raise ValueError(f"no list of a user's: {partition[:100]}")
 
 
 def by_tenant(tenant_id: str) -> str:

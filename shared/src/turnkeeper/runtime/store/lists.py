@@ -87,7 +87,7 @@ class Lists:
         """Heads of a tenant's sessions that were begun before ``until`` (ISO 8601), as they are stored, newest first;
         also those that cannot be read."""
         for items in self._items(_all(tenant_id), until, _HEADS):
-            yield from items
+            yield from map(codec.flattened, items)
 
     def take_in(self, tenant_id: str) -> int:
         """Put heads of 0.1 where those of this version are; how many there were. For once, when no process of 0.1 runs

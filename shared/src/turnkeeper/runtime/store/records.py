@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from typing import TypeVar
 
@@ -24,6 +24,14 @@ logger = logging.getLogger(__name__)
 _LATEST = 12
 #: Behind every moment.
 _EVER = "~"
+
+
+def open_calls(head: Item | None, records: Collection[Item], since: int = 0) -> list[Item]:
+    """Records of calls that a session's head tells of alone, beside those of its ledger."""
+    record = codec.open_call(codec.flattened(head)) if head is not None else None
+    if record is None or record["call"] < since or any(each["call"] == record["call"] for each in records):
+        return []
+    return [record]
 
 
 class Records:
@@ -157,7 +165,10 @@ class Records:
     def calls(self, tenant_id: str, session_id: str, *, since: int = 0) -> list[Item]:
         """The session's ledger: one record a reservation, from a number on."""
         first = keys.call_key(tenant_id, session_id, since)
-        return self._table.query_all(first.pk, first=first.sk, last="CALL#~")
+        # The head before the records: the call that it has in flight is resolved by then, or has none yet.
+        head = self._table.get(keys.head_key(tenant_id, session_id))
+        records = self._table.query_all(first.pk, first=first.sk, last="CALL#~")
+        return [*records, *open_calls(head, records, since)]
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Item]:
         """The stored records of a session's chain, or of the tenant's own."""

@@ -58,12 +58,13 @@ class Sessions(Records):
         redactor: Redacts,
         *,
         lease_seconds: float,
+        packs: bool = True,
         written: Written = lambda _before, _after, _change: None,
     ) -> None:
         super().__init__(table, blobs)
         self._written = written
         self._clock = clock
-        self._writer = Writer(blobs, redactor)
+        self._writer = Writer(blobs, redactor, packs)
         self.lease_seconds = lease_seconds
         #: Tenant and version of those that are known to be in the table.
         self._kept_versions: set[tuple[str, str]] = set()
@@ -120,6 +121,7 @@ class Sessions(Records):
             Cond("turn", "=", before.turn.number),
             Cond("status", "=", before.status),
             Cond("fencing_token", "=", before.lease.fencing_token),
+            same_revision(before),
         )
         made = self._writer.transaction(before, change, at_rest)
         writes = [*made.operations, *idempotency.claim_key(made.head, key, self._clock.now())]
@@ -158,7 +160,8 @@ class Sessions(Records):
             after = running.claim(
                 before, self._clock.now(), owner, runner, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS
             )
-            claimed = codec.head_of(self._table.update(head_update(before, after, _unclaimed(before))))
+            update = head_update(before, after, _unclaimed(before), packs=self._writer.packs)
+            claimed = codec.head_of(self._table.update(update))
         except ConditionFailed as failed:
             item = failed.failures.get(0)
             if item is None:
@@ -317,7 +320,12 @@ def _unclaimed(head: Head) -> tuple[Condition, ...]:
         else (Cond("lease_expires_at", "=", head.lease.expires_at),)
     )
     token = Cond("fencing_token", "=", head.lease.fencing_token)
-    return (EXISTS, token, Cond("status", "=", head.status), *lease)
+    return (EXISTS, token, Cond("status", "=", head.status), same_revision(head), *lease)
+
+
+def same_revision(head: Head) -> Cond:
+    """Nobody wrote what is packed since it was read: it is written whole."""
+    return Cond("revision", "=", head.revision) if head.revision else Cond("revision", "absent")
 
 
 def _untouched(head: Head) -> tuple[Condition, ...]:

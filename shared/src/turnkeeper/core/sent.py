@@ -1,0 +1,51 @@
+"""A message as it is sent, which many requests of a conversation have in common: its bytes are made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+class Sent(dict[str, Any]):
+    """``{"role": ..., "content": [...]}``, and its JSON. Nobody changes it: requests share it."""
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self, role: str, content: Sequence[Mapping[str, Any]], blocks: list[bytes] | None = None) -> None:
+        super().__init__(role=role, content=content)
+        self._blocks = blocks
+
+    @property
+    def blocks(self) -> list[bytes]:
+        """Each block of the content as JSON."""
+        if self._blocks is None:
+            self._blocks = [json_bytes(block) for block in self["content"]]
+        return self._blocks
+
+    @property
+    def json(self) -> bytes:
+        return b'{"role":"%b","content":[%b]}' % (self["role"].encode(), b",".join(self.blocks))
+
+    def marked(self, at: int, marker: Mapping[str, Any]) -> Sent:
+        """The same with these fields more in one block, which has none of them."""
+        content, blocks = list(self["content"]), list(self.blocks)
+        content[at] = {**content[at], **marker}
+        blocks[at] = b"%b,%b" % (blocks[at][:-1], json_bytes(marker)[1:])
+        return Sent(self["role"], content, blocks)
+
+
+def json_bytes(value: Any) -> bytes:
+    """As the API's own clients write it.
+
+    Raises:
+        ValueError: a number that JSON has no word for, or half a character.
+    """
+    return _ENCODER.encode(value).encode()
+
+
+def list_json(values: Sequence[Any]) -> bytes:
+    """A list of messages, or of whatever else is JSON."""
+    return b"[%b]" % b",".join(value.json if isinstance(value, Sent) else json_bytes(value) for value in values)

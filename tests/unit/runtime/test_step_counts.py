@@ -1,0 +1,70 @@
+"""What a step costs that can be counted, whatever machine counts it: requests, write units, bytes, what is made anew.
+
+Each number is what it was when it was last looked at. One that grows is a decision: see docs/decisions/0141.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.gate import Bench
+from turnkeeper.core import sent
+from turnkeeper.core.sent import list_json
+from turnkeeper.ports import ModelRequest
+from turnkeeper.testing.clock import ManualClock, SeededIds
+
+STEPS = 40
+
+
+class Watched(Bench):
+    """Notes of each request how much of it had to be written as JSON, as an adapter does that keeps to bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(STEPS, ManualClock(), SeededIds())
+        self.bodies: list[int] = []
+        self.encoded: list[int] = []
+        self.fresh: list[int] = []
+        self._before: list[Any] = []
+        self._made = 0
+        encode = sent.json_bytes
+
+        def counted(value: Any) -> bytes:
+            made = encode(value)
+            self._made += len(made)
+            return made
+
+        monkeypatch.setattr(sent, "json_bytes", counted)
+
+    def call(self, request: ModelRequest, *, timeout_seconds: float) -> Any:
+        self._made = 0
+        self.bodies.append(len(body := list_json(request.messages)))
+        assert json.loads(body) == request.messages
+        self.encoded.append(self._made)
+        known = {id(message) for message in self._before}
+        self.fresh.append(sum(id(message) not in known for message in request.messages))
+        self._before = list(request.messages)
+        return super().call(request, timeout_seconds=timeout_seconds)
+
+
+def test_a_step_costs_no_more_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Watched(monkeypatch)
+    assert bench.run().steps == STEPS
+    # The first tally is the session's start, and the last one the end.
+    for tally in bench.tallies[2:-1]:
+        assert dict(tally.requests) == {"TransactWriteItems": 2}
+        assert tally.units <= 26
+        assert tally.bytes <= 5_000
+
+
+def test_a_step_costs_as_much_late_in_a_conversation_as_early_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Watched(monkeypatch)
+    bench.run()
+    assert bench.bodies[-1] > 30 * bench.bodies[1], "the conversation has grown"
+    # The answer and its results are new; the two messages that are marked for the cache have another mark than before.
+    assert set(bench.fresh[3:]) == {4}
+    assert max(bench.encoded[3:]) < 1.1 * min(bench.encoded[3:])
+    for later in (bench.tallies[STEPS // 2], bench.tallies[-3]):
+        assert later.bytes < 1.3 * bench.tallies[3].bytes
