@@ -31,7 +31,7 @@ from turnkeeper import Agent, Limits, tool
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.suspicion import Finding
-from turnkeeper.ports import Model, ModelReply, ModelRequest
+from turnkeeper.ports import Model, ModelReply, ModelRequest, OnEvent
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.world import Allowance
@@ -89,11 +89,11 @@ class Marked:
         self.began: list[float] = []
         self.hooks: dict[int, Callable[[], object]] = {}
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
         if (hook := self.hooks.get(len(self.began))) is not None:
             hook()
         self.began.append(time.process_time())
-        return self.model.call(request, timeout_seconds=timeout_seconds)
+        return self.model.call(request, timeout_seconds=timeout_seconds, on_event=on_event)
 
     def count_tokens(self, request: ModelRequest) -> int:  # noqa: ARG002
         raise AssertionError("the provider is asked for a count although every cap is far away")
@@ -102,7 +102,13 @@ class Marked:
 class Inside:
     """A model that answers at once."""
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002
+    def call(
+        self,
+        request: ModelRequest,
+        *,
+        timeout_seconds: float,
+        on_event: OnEvent | None = None,  # noqa: ARG002
+    ) -> ModelReply:
         made = len(request.messages) // 2
         use = {"type": "tool_use", "id": f"toolu_{made:06}", "name": "look", "input": {"page": made}}
         usage = {"input_tokens": 500 + made, "output_tokens": 60}
