@@ -131,6 +131,7 @@ lock: setup  ## write the lock files from pyproject.toml and package.json; UPGRA
 	$(COMPILE) --no-deps --group bench -o requirements/bench.txt
 	$(COMPILE) --group docs -o requirements/docs.txt
 	$(COMPILE) --no-deps requirements/agent-sdk.in -o requirements/agent-sdk.txt
+	for peer in langgraph pydantic-ai strands; do $(COMPILE) requirements/peers/$$peer.in -o requirements/peers/$$peer.txt; done
 	npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean: setup  ## the local kit with its sessions, and everything that can be made again

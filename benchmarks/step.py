@@ -52,9 +52,9 @@ POLICY = {"default_plan": "wide", "plans": {"wide": PLAN}}
 
 
 @contextmanager
-def world() -> Iterator[str]:
+def world(module: str = "benchmarks.step_world") -> Iterator[str]:
     """A table and a model in a process of their own; their address."""
-    command = [sys.executable, "-m", "benchmarks.step_world"]
+    command = [sys.executable, "-m", module]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

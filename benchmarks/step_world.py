@@ -124,52 +124,57 @@ def answer_of(request: Body) -> bytes:
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
 
 
-def serve() -> None:
-    table = Table()
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    table: Table
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-        def setup(self) -> None:
-            super().setup()
-            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def do_POST(self) -> None:
+        self.answer(self.body())
 
-        def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path.startswith("/v1/messages"):
-                table.count("bytes to the model", len(raw))
-                return self._send("text/event-stream", answer_of(json.loads(raw)))
-            operation = self.headers["X-Amz-Target"].split(".")[1]
-            table.count(operation)
-            table.count("bytes to the table", len(raw))
-            return self._send(
-                "application/x-amz-json-1.0", json.dumps(table.answer(operation, json.loads(raw))).encode()
-            )
+    def do_GET(self) -> None:
+        """The counts since they were last asked for."""
+        counts, self.table.counts = self.table.counts, {}
+        self.send("application/json", json.dumps(counts).encode())
 
-        def do_GET(self) -> None:
-            """The counts since they were last asked for."""
-            counts, table.counts = table.counts, {}
-            self._send("application/json", json.dumps(counts).encode())
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
 
-        def _send(self, kind: str, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.wfile.flush()
+    def answer(self, raw: bytes) -> None:
+        if self.path.startswith("/v1/messages"):
+            self.table.count("bytes to the model", len(raw))
+            return self.send("text/event-stream", answer_of(json.loads(raw)))
+        operation = self.headers["X-Amz-Target"].split(".")[1]
+        self.table.count(operation)
+        self.table.count("bytes to the table", len(raw))
+        found = self.table.answer(operation, json.loads(raw))
+        return self.send("application/x-amz-json-1.0", json.dumps(found).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def send(self, kind: str, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serve(table: Table, handler: type[Handler]) -> None:
+    """Answers until standard input ends, as it does with whoever started this; tells its port there first."""
+    handler.table = table
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     print(server.server_port, flush=True)
-    # Ends with whoever started it.
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Table(), Handler)
