@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cost import templates_of
 from tests.infra.variants import IAM, Synthesize
 from turnkeeper.core.session import RESTING
 from turnkeeper.runtime.store import keys
 from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra.config import Config, ConfigError
 
 Templates = dict[str, dict[str, Any]]
 
@@ -164,7 +166,6 @@ def test_functions(templates: Templates) -> None:
     assert {tuple(one["Architectures"]) for one in functions.values()} == {("arm64",)}
     assert len({json.dumps(one["Code"]) for one in functions.values()}) == 1, "one asset for all"
     assert functions[names.API_HANDLER]["Timeout"] == 29
-    assert functions[names.API_HANDLER]["MemorySize"] == 1024
     assert functions[names.TURN_HANDLER]["Timeout"] == 900
     assert functions[names.TURN_HANDLER]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     assert {alias["Name"] for alias in resources(api, "AWS::Lambda::Alias").values()} == {"live"}
@@ -172,6 +173,37 @@ def test_functions(templates: Templates) -> None:
     assert front_door[setting_keys.IDENTITY] == "iam"
     assert setting_keys.MODEL_SECRET_ID not in front_door
     assert setting_keys.MODEL_SECRET_ID in functions[names.TURN_HANDLER]["Environment"]["Variables"]
+
+
+def test_what_is_chosen_of_price_and_latency_arrives() -> None:
+    """Memory by function, where turns begin, how long is waited; and a worker that is there to be offered turns."""
+    chosen = {"auto_placement": "economy", "default_wait_seconds": 0, "memory_mb": '{"front_door": 300, "turn": 2000}'}
+    found = [one for template in templates_of(chosen) for one in template["Resources"].values()]
+    made = [one["Properties"] for one in found if one["Type"] == "AWS::Lambda::Function"]
+    functions = {one["Handler"]: one for one in made if one["Handler"].startswith("functions.")}
+    assert {name: one["MemorySize"] for name, one in functions.items()} == {
+        **{names.API_HANDLER: 300, names.TURN_HANDLER: 2000, names.OBSERVE_HANDLER: 256},
+        **{names.SCORE_HANDLER: 512, names.SWEEP_HANDLER: 256},
+    }
+    front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
+    assert (front_door[setting_keys.AUTO_PLACEMENT], front_door[setting_keys.DEFAULT_WAIT_SECONDS]) == ("economy", "0")
+    [scaled] = [one for one in found if one["Type"] == "AWS::ApplicationAutoScaling::ScalableTarget"]
+    assert scaled["Properties"]["MinCapacity"] == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "least"),
+    [
+        ({}, 0),
+        ({"auto_placement": "economy"}, 1),
+        ({"auto_placement": "economy", "worker_min_tasks": 0}, 0),
+        ({"worker_min_tasks": 3}, 3),
+    ],
+)
+def test_tasks_at_rest(chosen: dict[str, Any], least: int) -> None:
+    assert Config.of({**IAM, **chosen}).least_tasks == least
+    with pytest.raises(ConfigError, match="worker_max_tasks"):
+        Config.of({**IAM, **chosen, "worker_min_tasks": 11})
 
 
 def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> None:
