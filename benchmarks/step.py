@@ -106,7 +106,7 @@ class Inside:
         self,
         request: ModelRequest,
         *,
-        timeout_seconds: float,
+        timeout_seconds: float,  # noqa: ARG002
         on_event: OnEvent | None = None,  # noqa: ARG002
     ) -> ModelReply:
         made = len(request.messages) // 2

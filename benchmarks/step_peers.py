@@ -3,7 +3,7 @@
     python -m benchmarks.step_peers [--only langgraph] [--steps 10,100] [--kilobytes 1.5] [--rounds 3] [--json FILE]
 
 Each runs in an environment of its own, locked in `requirements/peers` and made in `.turnkeeper/peers` at the first run.
-They keep less than the kit does: none has a ledger, an audit trail, a lease or an injection check, and Strands writes to
+They keep less than the kit does: none has a ledger, an audit trail, a lease or an injection check; Strands writes to a
 a folder or a bucket without a condition. That is said beside their figures in docs/performance.md.
 """
 

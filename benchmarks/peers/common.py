@@ -62,7 +62,7 @@ class Peer:
         return counts
 
     def told(self) -> dict[str, Any]:
-        took = [1000 * (after - before) for before, after in zip(self.began, self.began[1:])]
+        took = [1000 * (after - before) for before, after in zip(self.began, self.began[1:], strict=False)]
         return {
             "cpu_ms": {at: median(took[at - AROUND : at + AROUND + 1]) for at in self.ats},
             "a_step": {name: count / (2 * AROUND) for name, count in sorted(self.counts.items())},
