@@ -45,16 +45,24 @@ class TurnRunner:
         if not isinstance(tenant_id, str) or not isinstance(session_id, str):
             logger.error("an event without tenant_id and session_id")
             return {"outcome": "invalid"}
-        with fields.scope(tenant_id=tenant_id, session_id=session_id):
-            return self._run(tenant_id, session_id, left_seconds, request_id)
-
-    def _run(self, tenant_id: str, session_id: str, left_seconds: float, request_id: str) -> dict[str, Any]:
         allowance = Allowance(
             runner="lambda",
             name=request_id,
             turn_seconds=max(0.0, min(self._kit.settings.turn_seconds, left_seconds - MARGIN_SECONDS)),
             hard_seconds=left_seconds,
         )
+        return self.run_session(tenant_id, session_id, allowance)
+
+    def run_session(self, tenant_id: str, session_id: str, allowance: Allowance) -> dict[str, Any]:
+        """Run a session as far as the allowance goes; what became of it.
+
+        Raises:
+            StoreBusy, Unavailable: it is to be tried again.
+        """
+        with fields.scope(tenant_id=tenant_id, session_id=session_id):
+            return self._run(tenant_id, session_id, allowance)
+
+    def _run(self, tenant_id: str, session_id: str, allowance: Allowance) -> dict[str, Any]:
         try:
             head = self._kit.engine.run(tenant_id, session_id, allowance)
         except (SessionBusy, SessionEnded, SessionNotFound, LeaseLost) as error:

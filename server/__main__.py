@@ -1,0 +1,1 @@
+"""The kit without AWS: ``python -m server front-door | worker | chores | all``."""
