@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
 
 
-@cache
+_kit: Kit | None = None
+
+
 def kit() -> Kit:
     """The kit by this process's settings, made at the first call, with its logs set up."""
-    settings = Settings.from_environment()
-    set_up(settings.log_level)
-    return Kit(settings)
+    global _kit
+    if _kit is None:
+        settings = Settings.from_environment()
+        set_up(settings.log_level)
+        _kit = Kit(settings)
+    return _kit
+
+
+def share(made: Kit) -> None:
+    """Let functions that run in a process with other parts use its kit."""
+    global _kit
+    _kit = made

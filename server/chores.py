@@ -1,0 +1,166 @@
+"""What nobody waits for: the change feed handed to the functions that read the table's stream on AWS, and the sweep.
+
+Of several processes one does it, by a lease in the table. Each function follows the feed by itself, as it does there:
+one that is slow or broken keeps no other waiting (docs/decisions/0134).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from fargate_worker.threads import Spawn, in_thread
+from functions.sweep.handler import SCORES_EACH_MINUTES, sweep, watch_scores
+from server.leading import KEEP_SECONDS, Leadership
+from turnkeeper.bootstrap import Kit
+from turnkeeper.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+#: A Lambda as it is called: an event with a batch of records, and what of it is given back.
+Function = Callable[[dict[str, Any], Any], Mapping[str, Any]]
+Record = Mapping[str, Any]
+
+BATCH = 100
+#: How long a feed with nothing new is left alone, and one whose first record is given back.
+IDLE_SECONDS = 0.25
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+#: How long one sweep may take.
+SWEEP_SECONDS = 45.0
+
+
+class Feed(Protocol):
+    """The changes of a table as one reader sees them, at least once, those of a session in their order."""
+
+    def read(self, most: int) -> Sequence[Record]:
+        """What follows the last one that was acknowledged, in the shape of a DynamoDB stream's records."""
+
+    def acknowledge(self, record: Record) -> None:
+        """This one and those before it are done with."""
+
+
+class Follower:
+    """Hands a feed to a function, batch by batch."""
+
+    def __init__(self, name: str, feed: Feed, function: Function) -> None:
+        self.name = name
+        self._feed = feed
+        self._function = function
+        self._failures = 0
+
+    def step(self) -> float:
+        """One batch; how long to wait before the next. Raises nothing."""
+        try:
+            records = self._feed.read(BATCH)
+            if not records:
+                return IDLE_SECONDS
+            left = self._call(records)
+            done = records[: len(records) - left]
+            if done:
+                self._feed.acknowledge(done[-1])
+        except Exception as error:  # noqa: BLE001 - nothing is acknowledged, so that it comes again
+            logger.warning("%s cannot follow the changes: %s: %s", self.name, type(error).__name__, error)
+            return self._pause()
+        if left:
+            return self._pause()
+        self._failures = 0
+        return 0.0
+
+    def _call(self, records: Sequence[Record]) -> int:
+        """How many of the records, from the end, are given back."""
+        answer = self._function({"Records": list(records)}, None)
+        given_back = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        for at, record in enumerate(records):
+            if record["dynamodb"]["SequenceNumber"] in given_back:
+                return len(records) - at
+        return 0
+
+    def _pause(self) -> float:
+        self._failures += 1
+        return float(min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_SECONDS))
+
+
+class Chores:
+    """``start`` it, ``stop`` it, then ``drain`` it."""
+
+    def __init__(self, kit: Kit, followers: Sequence[Follower], *, name: str, spawn: Spawn = in_thread) -> None:
+        self._kit = kit
+        self._followers = followers
+        self._clock: Clock = kit.clock
+        self._spawn = spawn
+        self._leading = Leadership(kit.table, kit.clock, work="chores", owner=f"{name}-{kit.ids.token()[:12]}")
+        self._alive_at = self._clock.monotonic()
+        self._swept_at = self._scored_at = -float("inf")
+        self._at_work: set[str] = set()
+        self.draining = False
+
+    def start(self) -> None:
+        self._loop("leading", self._keep)
+        self._loop("sweep", self.look)
+        for follower in self._followers:
+            self._loop(follower.name, follower.step, if_led=True)
+
+    def stop(self) -> None:
+        """Begin nothing any more. May be called again."""
+        self.draining = True
+
+    def drain(self, seconds: float) -> bool:
+        """After ``stop``: whether what was begun came to its end in time; another process goes on with the rest."""
+        until = self._clock.monotonic() + seconds
+        while self._at_work and self._clock.monotonic() < until:
+            self._clock.sleep(0.05)
+        if clean := not self._at_work:
+            self._leading.give_up()
+        return clean
+
+    # ---- for those who watch ----
+
+    def quiet_seconds(self) -> float:
+        return 0.0 if self.draining else self._clock.monotonic() - self._alive_at
+
+    def status(self) -> dict[str, Any]:
+        return {"status": "draining" if self.draining else "running", "leads": self._leading.held}
+
+    # ---- what is done ----
+
+    def _keep(self) -> float:
+        self._leading.keep()
+        self._alive_at = self._clock.monotonic()
+        return KEEP_SECONDS
+
+    def look(self) -> float:
+        """Sweep, and look at scores, where it is time to; how long to wait before the next look."""
+        now = self._clock.monotonic()
+        if self._leading.held and now - self._swept_at >= self._kit.settings.sweep_seconds:
+            self._swept_at = now
+            sweep(self._kit, lambda: 0.0 if self.draining else now + SWEEP_SECONDS - self._clock.monotonic())
+            if now - self._scored_at >= SCORES_EACH_MINUTES * 60:
+                self._scored_at = now
+                watch_scores(self._kit)
+        return 0.5
+
+    def _loop(self, name: str, step: Callable[[], float], *, if_led: bool = False) -> None:
+        self._at_work.add(name)
+
+        def body() -> None:
+            try:
+                while not self.draining:
+                    self._wait(self._stepped(name, step) if self._leading.held or not if_led else IDLE_SECONDS)
+            finally:
+                self._at_work.discard(name)
+
+        self._spawn(name, body)
+
+    def _stepped(self, name: str, step: Callable[[], float]) -> float:
+        try:
+            return step()
+        except Exception:
+            logger.exception("%s failed", name)
+            return LONGEST_PAUSE_SECONDS
+
+    def _wait(self, seconds: float) -> None:
+        """In small pieces: the end does not wait for it."""
+        until = self._clock.monotonic() + seconds
+        while not self.draining and (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, 0.25))
