@@ -6,7 +6,6 @@ from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
 
-
 _kit: Kit | None = None
 
 

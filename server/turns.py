@@ -8,7 +8,7 @@ from functools import cached_property
 
 from fargate_worker.stopping import Stopping
 from fargate_worker.threads import Spawn, in_thread
-from functions.turn.handler import TurnRunner
+from functions.turn.handler import NOTHING_TO_DO, TurnRunner
 from turnkeeper.bootstrap import Kit
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.world import Allowance
@@ -77,6 +77,8 @@ class InProcessTurns:
     def _run(self, tenant_id: str, session_id: str) -> None:
         try:
             self._runner.run_session(tenant_id, session_id, self._allowance)
+        except NOTHING_TO_DO:
+            pass
         except Exception:
             # Lambda would try again; here the sweep does, since the handoff is written down.
             logger.exception("session %s could not be run", session_id)
