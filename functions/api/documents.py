@@ -277,6 +277,11 @@ class AgentDocument(Document, title="Agent"):
     formerly: list[str] = Field(description="Names that it had before, and still answers to.")
 
 
+class StreamTokenDocument(Document, title="StreamToken"):
+    token: str = Field(description="For the query of this session's stream and events, and for nothing else.")
+    expires_at: str
+
+
 class AgentList(Document):
     agents: list[AgentDocument]
 

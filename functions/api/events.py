@@ -1,10 +1,12 @@
-"""The transcript as it happens: by long poll, or as server-sent events in one piece."""
+"""The transcript as it happens: by long poll, or as server-sent events in one piece. Documents, frames and views of it,
+which :mod:`functions.api.streaming` sends as they come."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from functions.api.documents import Event, EventPage, ToolResult
@@ -13,7 +15,11 @@ from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.contents import without_data
+from turnkeeper.core.deltas import VIEWS, View, event_seen
+from turnkeeper.core.errors import AgentNotFound, Forbidden
+from turnkeeper.core.inputs import invalid
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
@@ -27,23 +33,78 @@ _STREAM_WAIT_SECONDS = 20
 _MAX_BYTES = 4_500_000
 _MAX_ENTRIES = 100
 _MAX_SEQ = 10**9 - 2
+#: Of a page, what is not for end users: how its runner does.
+_INTERNAL = frozenset({"lease_expires_at", "runner_silent_since"})
 #: How soon a client should come back: while a turn runs, and at rest.
-_RETRY_MILLIS = (500, 5_000)
+RETRY_MILLIS = (500, 5_000)
 
 
 def get(kit: Kit, request: Request) -> Response:
     stream = EVENT_STREAM in request.headers.get("accept", "")
-    after = number(request, "after", least=0, most=_MAX_SEQ, default=0)
+    after = after_of(request) if stream else _after(request)
     wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=_STREAM_WAIT_SECONDS if stream else 0)
-    last_event_id = request.headers.get("last-event-id", "")
-    if stream and re.fullmatch(r"[0-9]{1,9}", last_event_id):
-        # A client that connects again asks with the address of the first time.
-        after = int(last_event_id)
     head = kit.intake.owned(request.who, request.parameters["session_id"])
+    view = view_of(kit, request, head)
     # The head is read before the entries: so whoever is told that the session rests has been told everything.
     head = until(kit, head, lambda now: now.last_seq > after or now.resting, request.spare_seconds(wait))
     page = _page(kit, head, after)
-    return Response(200, _stream(page, head), EVENT_STREAM) if stream else Response.json(page.dump())
+    return Response(200, _stream(page, head, view), EVENT_STREAM) if stream else Response.json(_seen(page, view))
+
+
+def stream(kit: Kit, request: Request) -> Response:
+    """As a stream what there is, from a server that answers in one piece: the client comes again for the rest."""
+    return get(kit, replace(request, headers={**request.headers, "accept": EVENT_STREAM}))
+
+
+def after_of(request: Request) -> int:
+    """Where a stream goes on. A client that connects again asks with the address of the first time, and says in a
+    header how far it came."""
+    last_event_id = request.headers.get("last-event-id", "")
+    after = _after(request)
+    return int(last_event_id) if re.fullmatch(r"[0-9]{1,9}", last_event_id) else after
+
+
+def _after(request: Request) -> int:
+    return number(request, "after", least=0, most=_MAX_SEQ, default=0)
+
+
+def view_of(kit: Kit, request: Request, head: Head) -> View:
+    """What a caller sees of a session's events.
+
+    Raises:
+        InvalidRequest: it asks for none that there is.
+        Forbidden: for more than it may see.
+    """
+    wished = request.query.get("view")
+    if wished is not None and wished not in VIEWS:
+        raise invalid(f"view is one of {', '.join(VIEWS)}.", "query view", "not a view")
+    most = "full" if kit.policy.role(request.who.role).admin else _agents_view(kit, head)
+    if wished == "full" and most == "user":
+        raise Forbidden(f"Agent {head.agent} shows this role the user view only.")
+    return most if wished is None else VIEWS[wished]
+
+
+def _agents_view(kit: Kit, head: Head) -> View:
+    try:
+        return kit.catalog.get(head.agent).view
+    except AgentNotFound:
+        return "user"
+
+
+def frame_of(entry: Entry, view: View) -> str:
+    """The frame of an entry; empty where the view does not hold it."""
+    return _frame(event_seen(view, _fitting(_event(entry)).dump()))
+
+
+def _frame(event: Mapping[str, Any] | None) -> str:
+    return "" if event is None else f"id: {event['seq']}\nevent: {event['type']}\ndata: {line(event)}\n\n"
+
+
+def _seen(page: EventPage, view: View) -> dict[str, Any]:
+    document = page.dump()
+    if view == "user":
+        document |= dict.fromkeys(_INTERNAL & document.keys())
+    return {**document, "events": [seen for each in document["events"] if (seen := event_seen(view, each))]}
 
 
 def _page(kit: Kit, head: Head, after: int) -> EventPage:
@@ -135,16 +196,23 @@ def _cut(value: Any, most: int) -> Any:
     return [_cut(item, most) for item in value] if isinstance(value, list) else value
 
 
-def _stream(page: EventPage, head: Head) -> str:
-    """Frames of the events, and one that says how the session stands. It has no id, so it is no place to go on from."""
-    frames = [f"retry: {_RETRY_MILLIS[head.resting]}\n"]
-    frames += [f"id: {event.seq}\nevent: {event.type}\ndata: {_line(event.dump())}\n" for event in page.events]
+def _stream(page: EventPage, head: Head, view: View) -> str:
+    """Frames of the events, and one that says how the session stands."""
+    frames = [_frame(event_seen(view, event.dump())) for event in page.events]
     if not page.events:
-        frames.append(": nothing new\n")
-    frames.append(f"event: end\ndata: {_line({'status': page.status, 'last_seq': page.last_seq, 'more': page.more})}\n")
-    return "\n".join(frames) + "\n"
+        frames.append(": nothing new\n\n")
+    return begin_frame(head) + "".join(frames) + end_frame(page.status, page.last_seq, more=page.more)
 
 
-def _line(value: Any) -> str:
+def begin_frame(head: Head) -> str:
+    return f"retry: {RETRY_MILLIS[head.resting]}\n\n"
+
+
+def end_frame(status: str, last_seq: int, *, more: bool) -> str:
+    """It has no id, so it is no place to go on from."""
+    return f"event: end\ndata: {line({'status': status, 'last_seq': last_seq, 'more': more})}\n\n"
+
+
+def line(value: Any) -> str:
     """On one line: JSON escapes every line break but two that are none in an event stream."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))

@@ -36,6 +36,8 @@ class Request:
     ends_at: float
     #: From the path, by the route's names.
     parameters: Mapping[str, str] = field(default_factory=dict)
+    #: The answer can be sent bit by bit, and the caller wants it so: it looks on from the moment that a turn begins.
+    streams: bool = False
     #: Who is asking; ``None`` before that is found out, and on public routes.
     identity: Identity | None = None
 

@@ -35,6 +35,9 @@ _PROBLEMS: dict[int, tuple[str, type[BaseModel]]] = {
 }
 _OF_EVERY_CALL = (400, 401, 403, 500, 503)
 
+_SECURITY: list[dict[str, list[str]]] = [{"jwt": []}, {"iam": []}]
+_STREAM_TOKEN = "Of createStreamToken, where the front door is reached as a server: at `stream_url`."
+
 _PREFER = {
     "name": "Prefer",
     "in": "header",
@@ -69,9 +72,10 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
                     "in": "header",
                     "description": "AWS Signature Version 4 of a trusted backend, with X-Tenant-Id and X-User-Id.",
                 },
+                "stream_token": {"type": "apiKey", "name": "token", "in": "query", "description": _STREAM_TOKEN},
             },
         },
-        "security": [{"jwt": []}, {"iam": []}],
+        "security": _SECURITY,
     }
 
 
@@ -79,6 +83,8 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
     if route.public:
         operation["security"] = []
+    if route.by_token:
+        operation["security"] = [*_SECURITY, {"stream_token": []}]
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if route.body is not None:
@@ -108,8 +114,9 @@ def _answer(route: Route, status: int) -> dict[str, Any]:
     if status == 204:
         return {"description": descriptions[status]}
     schema = _ref(model) if model is not None else {"type": "object"}
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    content |= {also: {"schema": {"type": "string"}} for also in route.also}
+    content: dict[str, Any] = {} if route.streams else {"application/json": {"schema": schema}}
+    if status == 200:
+        content |= {also: {"schema": {"type": "string"}} for also in route.also}
     return {"description": descriptions[status], "content": content}
 
 

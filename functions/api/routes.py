@@ -11,6 +11,17 @@ from functions.api.sessions import MAX_SESSIONS, STATUSES
 from functions.api.stages import begin
 from functions.api.stages.read import MAX_WAIT_SECONDS
 from functions.api.turns import turn_route
+from turnkeeper.core.deltas import VIEWS
+
+_READING = (
+    Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
+    Query("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}, "Seconds to wait for an event."),
+    Query(
+        "view",
+        {"type": "string", "enum": list(VIEWS)},
+        "What is told of events: `user` leaves out tools' arguments and results, costs and internals.",
+    ),
+)
 
 ROUTES: tuple[Route, ...] = (
     turn_route(
@@ -109,14 +120,32 @@ ROUTES: tuple[Route, ...] = (
         "getEvents",
         "The transcript; waits for what comes next where asked to",
         {200: documents.EventPage},
-        query=(
-            Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
-            Query(
-                "wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}, "Seconds to wait for an event."
-            ),
-        ),
+        query=_READING,
         problems=(404,),
+        by_token=True,
         also=(events.EVENT_STREAM,),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}/stream",
+        events.stream,
+        "streamSession",
+        "The transcript as server-sent events, and between them `delta` frames of the entry to come, at `stream_url`",
+        {200: None},
+        query=_READING,
+        problems=(404,),
+        by_token=True,
+        streams=True,
+        also=(events.EVENT_STREAM,),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/stream-token",
+        sessions.stream_token,
+        "createStreamToken",
+        "A token that reads this session's stream and events for some minutes, in the query, and nothing else",
+        {200: documents.StreamTokenDocument},
+        problems=(404,),
     ),
     turn_route(
         "/v1/continue",

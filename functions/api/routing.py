@@ -56,6 +56,10 @@ class Route:
     public: bool = False
     #: Begins a turn, or goes on with one: takes Prefer.
     turn: bool = False
+    #: Reads one session, so that a stream token of it, in the query, stands for an identity.
+    by_token: bool = False
+    #: Is a stream, whatever content type is asked for.
+    streams: bool = False
     #: Other content types of a 200 answer, on request.
     also: Sequence[str] = ()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import typing
+from datetime import timedelta
 
 from functions.api.bodies import Rewind
-from functions.api.documents import SessionList
+from functions.api.documents import SessionList, StreamTokenDocument
 from functions.api.http import Request, Response
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
@@ -15,6 +16,8 @@ from functions.api.stages.wait import until
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.inputs import invalid
+from turnkeeper.core.ledger import iso
+from turnkeeper.core.reading import Reading
 from turnkeeper.core.session import Head, Status
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
@@ -103,6 +106,15 @@ def cancel(kit: Kit, request: Request) -> Response:
 def erase(kit: Kit, request: Request) -> Response:
     kit.erasure.erase(owned(kit, request), actor=request.who.user_id)
     return Response(204)
+
+
+def stream_token(kit: Kit, request: Request) -> Response:
+    """For a browser's EventSource, which can send no header: it reads this session as its asker would, for a while."""
+    who, head = request.who, owned(kit, request)
+    reading = Reading(tenant_id=who.tenant_id, user_id=who.user_id, role=who.role, session_id=head.session_id)
+    token = kit.stream_tokens.sign(reading)
+    ends = kit.clock.now() + timedelta(seconds=kit.stream_tokens.valid_seconds)
+    return Response.json(StreamTokenDocument(token=token, expires_at=iso(ends)).dump())
 
 
 def rewind(kit: Kit, request: Request) -> Response:

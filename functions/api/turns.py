@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from functions.api.documents import TurnDocument
+from functions.api.events import EVENT_STREAM
 from functions.api.http import Request, Response
 from functions.api.routing import Route
 from functions.api.stages import tell
@@ -36,4 +37,5 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
         return response if wished is None else response.with_headers({"preference-applied": f"wait={wished}"})
 
     answers = {200: TurnDocument, 202: TurnDocument}
-    return Route("POST", path, call, name, summary, answers, body=model, problems=problems, turn=True)
+    also = (EVENT_STREAM,)
+    return Route("POST", path, call, name, summary, answers, body=model, problems=problems, turn=True, also=also)

@@ -1,4 +1,4 @@
-"""Calls of the front door as API Gateway makes them, without HTTP.
+"""Calls of the front door as API Gateway makes them, without HTTP; or of one that is a server.
 
 caller = Caller(FrontDoor(kit), tenant="acme", user="ann", role="user")
 turn = caller.post("/v1/sessions", {"agent": "plain", "input": "hello"}).json()
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from functions.api import gateway
 from functions.api.app import FrontDoor
+from tests.support.asgi import Served
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def event(
 class Caller:
     """One user of one tenant. Every call may say otherwise."""
 
-    door: FrontDoor
+    door: FrontDoor | Served
     tenant: str | None = "acme"
     user: str | None = "ann"
     role: str | None = "user"
@@ -120,6 +121,9 @@ class Caller:
         who = {"x-tenant-id": self.tenant, "x-user-id": self.user, "x-user-role": self.role}
         said = {name: value for name, value in who.items() if value is not None}
         sent = {name.replace("_", "-"): value for name, value in {**said, **self.headers, **(headers or {})}.items()}
+        if isinstance(self.door, Served):
+            raw = binary if binary is not None else (text or "").encode("utf-8", "surrogatepass")
+            return Response(*self.door.call(method, target, sent, raw))
         body = base64.b64encode(binary).decode() if binary is not None else text
         made = event(method, target, headers=sent, body=body, is_base64=binary is not None)
         return answered(self.door, made, self.left_seconds)

@@ -60,6 +60,13 @@ def test_the_front_door_never_imports_the_model() -> None:
     assert told["answer"]["statusCode"] == 200
 
 
+def test_the_front_doors_lambda_has_no_server() -> None:
+    event = {"rawPath": "/v1/openapi.json", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
+    told = call("api", event, ["starlette", "uvicorn", "jwt", "cryptography", "functions.api.asgi", "functions.api.serve"])
+    assert told["loaded"] == []
+    assert told["answer"]["statusCode"] == 200
+
+
 def test_importing_the_front_door_imports_no_http_client() -> None:
     """Only the prices bring one along, once they are asked for."""
     code = "import sys, functions.api.handler; print([n for n in ('anthropic', 'httpx2') if n in sys.modules])"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn
 from functions.api.http import Request
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import may_go_on
-from turnkeeper.core.errors import SessionBusy, SessionEnded
+from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
@@ -34,12 +35,12 @@ class Begun:
 
 def create(kit: Kit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
     new = NewSession(body.agent, body.input, body.metadata, body.placement)
-    return _sent(kit, kit.intake.create(request.who, new, key=key))
+    return _sent(kit, request, kit.intake.create(request.who, new, key=key))
 
 
 def post(kit: Kit, request: Request, body: PostTurn, key: IdempotencyKey | None) -> Begun:
     head = kit.intake.owned(request.who, request.parameters["session_id"])
-    return _sent(kit, kit.intake.post(head, body.input, who=request.who, key=key))
+    return _sent(kit, request, kit.intake.post(head, body.input, who=request.who, key=key))
 
 
 def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey | None) -> Begun:
@@ -51,7 +52,7 @@ def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey
     if not may_go_on(head, token.turn, token.seq, max_iterations=limit, read=read):
         return _begun(head, kit.takes_up(head))
     try:
-        return _sent(kit, kit.intake.resume(head, max_iterations=limit, who=request.who, key=key))
+        return _sent(kit, request, kit.intake.resume(head, max_iterations=limit, who=request.who, key=key))
     except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
         head = kit.sessions.head(head.tenant_id, head.session_id)
         return Begun(head, head.turn.number)
@@ -61,15 +62,18 @@ def fork(kit: Kit, request: Request, body: Fork, key: IdempotencyKey | None) -> 
     """A copy of a session; it has a runner only where it has an input of its own."""
     source = kit.intake.owned(request.who, request.parameters["session_id"])
     head = kit.branching.fork(request.who, source, at_seq=body.at_seq, value=body.input, agent=body.agent, key=key)
-    return Begun(head, head.turn.number) if body.input is None else _sent(kit, head)
+    return Begun(head, head.turn.number) if body.input is None else _sent(kit, request, head)
 
 
-def _sent(kit: Kit, head: Head) -> Begun:
+def _sent(kit: Kit, request: Request, head: Head) -> Begun:
     """It is written down that a runner is needed: where nobody takes the request now, the sweep asks again. None is for
     what a pause has stopped at once."""
     if head.resting:
         return Begun(head, head.turn.number)
     try:
+        if request.streams:  # Before there is a runner: so it knows from its first word on that somebody looks.
+            with suppress(TurnkeeperError):
+                kit.streams.look(head.tenant_id, head.session_id, anew=True)
         left = kit.dispatch.send(head)
     except Exception:
         logger.exception("no runner could be asked for", extra={"session_id": head.session_id})

@@ -16,11 +16,12 @@ from dataclasses import replace
 from typing import Any
 
 from functions.api.http import Request
-from turnkeeper.core.errors import Forbidden, Unauthenticated
+from turnkeeper.core.errors import Forbidden, SessionNotFound, Unauthenticated
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.policy import Policy
+from turnkeeper.core.reading import Reading
 from turnkeeper.core.reserved_tenants import is_reserved
-from turnkeeper.core.tracing import origin_of
+from turnkeeper.core.tracing import Origin, origin_of
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 
@@ -54,7 +55,22 @@ def identify(request: Request, settings: Settings, policy: Policy) -> Identity:
             who = _from_headers({**local, **request.headers}, "admin")
     if len(who.role) > _ROLE_LENGTH:
         raise Unauthenticated(f"The role is longer than {_ROLE_LENGTH} characters.")
-    return replace(who, origin=origin_of(request.headers.get("traceparent"), request.request_id))
+    return replace(who, origin=_origin(request))
+
+
+def identify_reader(request: Request, reading: Reading) -> Identity:
+    """The holder of a stream token, who is whoever asked for it, but for this session only.
+
+    Raises:
+        SessionNotFound: the request is about another session.
+    """
+    if request.parameters.get("session_id") != reading.session_id:
+        raise SessionNotFound("There is no such session.")
+    return Identity(reading.tenant_id, reading.user_id, reading.role, _origin(request))
+
+
+def _origin(request: Request) -> Origin:
+    return origin_of(request.headers.get("traceparent"), request.request_id)
 
 
 def _from_claims(claims: Mapping[str, Any], settings: Settings, policy: Policy) -> Identity:
@@ -68,8 +84,11 @@ def _from_claims(claims: Mapping[str, Any], settings: Settings, policy: Policy) 
 
 def _claim(claims: Mapping[str, Any], name: str) -> str:
     """A claim that says one thing. A list is refused also where it has one entry: as text it cannot be told from a name
-    in brackets, and then two callers could be one."""
+    in brackets, and then two callers could be one. A number is as good as its digits, which is what API Gateway makes
+    of it."""
     value = claims.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if _listed(value) is not None or not isinstance(value, str) or not _CLAIM.fullmatch(value):
         raise Unauthenticated(f"The token says no {name} that can be used.")
     return value
@@ -93,8 +112,10 @@ def _role(claims: Mapping[str, Any], name: str, policy: Policy) -> str:
 
 
 def _listed(value: object) -> list[str] | None:
-    """The entries of a claim that is a list. API Gateway's authorizer hands it on as text, ``[admin user]``; a value of
-    any other type did not come from there."""
+    """The entries of a claim that is a list, as such where we have read the token ourselves. API Gateway's authorizer
+    hands it on as text, ``[admin user]``."""
+    if isinstance(value, list):
+        return [entry if isinstance(entry, str) else "" for entry in value]
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         return value[1:-1].split()
     return None

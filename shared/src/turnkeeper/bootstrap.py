@@ -29,7 +29,7 @@ from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManage
 from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 from turnkeeper.adapters.trace_queue import SqsTraceQueue
 from turnkeeper.core.errors import Unavailable, UnpricedModel
@@ -73,6 +73,7 @@ from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions, Written
+from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
@@ -151,6 +152,10 @@ class Kit:
         )
 
     @cached_property
+    def streams(self) -> Streams:
+        return Streams(self.table, self.clock)
+
+    @cached_property
     def tenants(self) -> Tenants:
         return Tenants(self.table, self.policy, self.clock)
 
@@ -200,6 +205,10 @@ class Kit:
     @cached_property
     def tokens(self) -> Tokens:
         return SignedTokens(self._keys)
+
+    @cached_property
+    def stream_tokens(self) -> StreamTokens:
+        return StreamTokens(self._keys)
 
     @cached_property
     def prices(self) -> Prices:

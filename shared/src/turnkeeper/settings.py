@@ -105,6 +105,21 @@ class Settings(BaseModel):
     jwt_tenant_claim: str = "tenant_id"
     jwt_user_claim: str = "sub"
     jwt_role_claim: str = "role"
+    #: Whose tokens the front door takes where it checks them itself, since nobody in front of it does (with identity
+    #: ``jwt``), and for whom they have to be.
+    jwt_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    jwt_audience: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    #: Origins whose pages may call the front door from a browser.
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    #: Where the front door listens as a server; 0: any free port.
+    api_port: int = Field(default=8000, ge=0, le=65_535)
+    api_host: str = "127.0.0.1"
+    #: Addresses of proxies whose word about a caller's address is taken; nobody's, unless it is said.
+    forwarded_allow_ips: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
+    #: How long a stream stays open; who reads on connects again.
+    stream_seconds: float = Field(default=840, ge=1, le=870)
+    #: Whether requests come through the Lambda Web Adapter: then its word is taken for who signed them.
+    web_adapter: bool = False
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -1,50 +1,81 @@
-"""Continuation tokens: signed with HMAC-SHA256 by itsdangerous; the current and the previous key verify."""
+"""Tokens of the kit: signed with HMAC-SHA256 by itsdangerous; the current and the previous key verify.
+
+Each purpose has a salt of its own, which the key is derived with: a token of one purpose is none of another.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import ClassVar, Generic, TypeVar
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 from pydantic import ValidationError
 
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import ContinuationExpired, Unauthenticated
+from turnkeeper.core.errors import ContinuationExpired, TurnkeeperError, Unauthenticated
+from turnkeeper.core.reading import Reading
+from turnkeeper.core.session import Frozen
 
 DAY_SECONDS = 86_400
 
+S = TypeVar("S", bound=Frozen)
 
-class SignedTokens:
+
+class _Signed(Generic[S]):
     """``keys`` supplies the keys in force, the current one first: it is asked each time, so that a rotation takes
     effect when its supplier notices it."""
 
-    def __init__(self, keys: Callable[[], Sequence[str]], *, valid_seconds: int = DAY_SECONDS) -> None:
-        self._keys = keys
-        self._valid_seconds = valid_seconds
+    purpose: ClassVar[str]
+    says: type[S]
+    default_seconds: ClassVar[int]
+    #: What is raised once a token is too old, and what helps then.
+    expired: ClassVar[type[TurnkeeperError]]
+    then: ClassVar[str]
 
-    def sign(self, continuation: Continuation) -> str:
-        claims = continuation.model_dump(mode="json")
-        token = self._serializer().dumps([claims[name] for name in Continuation.model_fields])
+    def __init__(self, keys: Callable[[], Sequence[str]], *, valid_seconds: int | None = None) -> None:
+        self._keys = keys
+        self._valid_seconds = self.default_seconds if valid_seconds is None else valid_seconds
+
+    @property
+    def valid_seconds(self) -> int:
+        return self._valid_seconds
+
+    def sign(self, said: S) -> str:
+        claims = said.model_dump(mode="json")
+        token = self._serializer().dumps([claims[name] for name in self.says.model_fields])
         return token if isinstance(token, str) else token.decode()
 
-    def verify(self, token: str) -> Continuation:
+    def verify(self, token: str) -> S:
         try:
             _check_spelling(token)
             values = self._serializer().loads(token, max_age=self._valid_seconds)
-            return Continuation.model_validate(dict(zip(Continuation.model_fields, values, strict=True)))
+            return self.says.model_validate(dict(zip(self.says.model_fields, values, strict=True)))
         except SignatureExpired as expired:
-            raise ContinuationExpired("this continuation token is too old; send the next input instead") from expired
+            raise self.expired(f"this {self.purpose} token is too old; {self.then}") from expired
         except (BadData, ValidationError, ValueError, TypeError) as bad:
-            raise Unauthenticated("this is no continuation token of ours") from bad
+            raise Unauthenticated(f"this is no {self.purpose} token of ours") from bad
 
     def _serializer(self) -> URLSafeTimedSerializer:
         # itsdangerous signs with the last key of the list and verifies with any.
         return URLSafeTimedSerializer(
             list(reversed(self._keys())),
-            salt="turnkeeper.continuation/v1",
+            salt=f"turnkeeper.{self.purpose}/v1",
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
+
+
+class SignedTokens(_Signed[Continuation]):
+    purpose, says, default_seconds = "continuation", Continuation, DAY_SECONDS
+    expired, then = ContinuationExpired, "send the next input instead"
+
+
+class StreamTokens(_Signed[Reading]):
+    """Short-lived, since they stand in addresses; whoever reads on asks for another."""
+
+    purpose, says, default_seconds = "stream", Reading, 600
+    expired, then = Unauthenticated, "ask for another"
 
 
 def _check_spelling(token: str) -> None:

@@ -82,6 +82,9 @@ class Agent:
     #: Secrets and settings that its tools may ask for: ``ctx.secret("crm")``, ``ctx.setting("crm_url")``.
     secrets: Sequence[str] = ()
     settings: Sequence[str] = ()
+    #: What roles that are not admin see of its sessions' events: ``full``, or what is for end users (``user``): no
+    #: arguments, results, thoughts, costs or internals.
+    view: Literal["full", "user"] = "full"
     #: How its turns are scored once they have ended.
     scoring: Scoring = field(default_factory=Scoring)
     #: What drives its turns, where that is not the kit's own loop. A session stays with the one that it began on.
@@ -106,6 +109,8 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
         if self.pin not in ("latest", "session"):
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
+        if self.view not in ("full", "user"):
+            raise ValueError(f"agent {self.name!r}: view is full or user")
         if self.context is not None and not isinstance(self.context, Context):
             raise ValueError(f"agent {self.name!r}: context is a Context(...) or None")
         if not isinstance(self.scoring, Scoring):

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import Policy
@@ -108,6 +108,10 @@ class BareMemoryKit(Kit):
     @cached_property
     def tokens(self) -> SignedTokens:
         return SignedTokens(lambda: self.signing_keys)
+
+    @cached_property
+    def stream_tokens(self) -> StreamTokens:
+        return StreamTokens(lambda: self.signing_keys)
 
     def trajectory(self, tenant_id: str, session_id: str, *, turn_only: bool = False) -> Trajectory:
         """A session, or its latest turn, as evaluators read it."""

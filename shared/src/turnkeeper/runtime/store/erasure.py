@@ -43,6 +43,8 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "ENTRY#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "SPEC": ("data", "blob", "blob_sha256", "blob_bytes"),
     "PLAN": ("data", "blob", "blob_sha256", "blob_bytes"),
+    # Without a reader, its runner writes nothing more into it.
+    "STREAM": ("tail", "looked_until"),
     "ASKED#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "ELSEWHERE#": ("data", "blob", "blob_sha256", "blob_bytes"),

@@ -16,6 +16,7 @@ nothing of any of them.
 ..                                    ``TRACED#seq``      the trace of what ended there was sent
 ..                                    ``COMPANION#id``    a shadow or a judge of one of its turns
 ..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
+..                                    ``STREAM``          who looks on, and how the entry to come stands; for minutes
 ..                                    ``TASK``            spent and reserved by calls through the gateway
 ``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
 ..                                    ``CALL#micros``     its ledger, as a session's
@@ -106,6 +107,11 @@ def elsewhere_key(tenant_id: str, session_id: str, stream: str, number: int) -> 
 def elsewhere_prefix(stream: str = "") -> str:
     """Of the sort keys of one log, or of all."""
     return f"ELSEWHERE#{_part(stream)}#" if stream else "ELSEWHERE#"
+
+
+def stream_key(tenant_id: str, session_id: str) -> Key:
+    """Behind the entries: a resume reads along whether somebody looks on."""
+    return Key(session_pk(tenant_id, session_id), "STREAM")
 
 
 def result_key(tenant_id: str, session_id: str, tool_use_id: str) -> Key:
