@@ -77,7 +77,7 @@ def retiring_of(kit: Kit) -> Retiring | None:
     if not metadata_uri or not service:
         return None
     try:
-        task = EcsTask(kit.aws.ecs, service, own_task_arn(metadata_uri))
+        task = EcsTask(kit.platform.aws.ecs, service, own_task_arn(metadata_uri))
     except (OSError, ValueError, KeyError) as error:
         logger.warning("this task cannot tell which one it is, and works until it is stopped: %s", error)
         return None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # Imported at a function's start, not in its first call: there it has a whole processor.
+    import turnkeeper.wiring.aws  # noqa: F401
 
 _kit: Kit | None = None
 

@@ -12,7 +12,7 @@ import pytest
 from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
-from turnkeeper.adapters.dead_letters import DeadLetters
+from turnkeeper.adapters.dead_letters import SqsDeadLetters
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.conformance import QueueConformance
@@ -53,7 +53,7 @@ class _OnSqs(QueueConformance):
         self.redrive = self._redrive
 
     def _redrive(self) -> int:
-        there = DeadLetters(self.client, self.dlq_url, self.queue_url)
+        there = SqsDeadLetters(self.client, self.dlq_url, self.queue_url)
         with there.held() as letters:
             return sum(there.give_back(letter) is None for letter in letters)
 

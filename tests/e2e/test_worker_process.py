@@ -142,7 +142,7 @@ class Place:
 
     def depth(self, url: str | None = None) -> int:
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.kit.aws.sqs.get_queue_attributes(QueueUrl=url or self.queue_url, AttributeNames=names)
+        found = self.kit.platform.aws.sqs.get_queue_attributes(QueueUrl=url or self.queue_url, AttributeNames=names)
         return sum(int(value) for value in found["Attributes"].values())
 
     def wait(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:

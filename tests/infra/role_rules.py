@@ -55,7 +55,7 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.ecs.own_task_arn": "",  # asks the task's own metadata, which is no call of AWS
         "turnkeeper.adapters.sns.SnsAlerts.alert": "sns:Publish@Alerts",
         "turnkeeper.adapters.lambda_turns.LambdaTurns.start": "lambda:InvokeFunction@TurnLive",
-        "turnkeeper.bootstrap.Kit._keys": "secretsmanager:GetSecretValue@SigningKeys",
+        "turnkeeper.wiring.aws.AwsPlatform.signing_keys": "secretsmanager:GetSecretValue@SigningKeys",
         # Set by a request to the agent of ECS, which does it in the task's name and asks for both.
         "fargate_worker.protection.TaskProtection._put": "ecs:GetTaskProtection@tasks ecs:UpdateTaskProtection@tasks",
     }.items()

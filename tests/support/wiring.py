@@ -93,7 +93,7 @@ class Process:
         self.kit = Kit(Settings.from_environment(self.environment))
         self.secrets = Client(_secret)
         self.aws: dict[str, Client] = {name: Client() for name in ("dynamodb", "s3", "sqs", "sns", "lambda_", "ecs")}
-        vars(self.kit.aws).update({**self.aws, "secretsmanager": self.secrets})
+        vars(self.kit.platform.aws).update({**self.aws, "secretsmanager": self.secrets})
 
     def in_memory(self) -> MemoryTable:
         """Give the kit a table and a store that work; the table."""

@@ -4,7 +4,6 @@ what it needs; what is expensive or needs a permission is made when it is first 
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import platform
@@ -13,26 +12,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from turnkeeper.adapters.aws import Aws, outages
-from turnkeeper.adapters.dead_letters import DeadLetters
-from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.ecs import EcsWakes
-from turnkeeper.adapters.known_secrets import KNOWN
-from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.adapters.redaction import Redactor
-from turnkeeper.adapters.s3 import S3Blobs
-from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
-from turnkeeper.adapters.sns import LogAlerts, SnsAlerts
-from turnkeeper.adapters.sqs import SqsQueue
+from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
-from turnkeeper.adapters.tool_secrets import SecretsManagerValues
-from turnkeeper.adapters.trace_queue import SqsTraceQueue
-from turnkeeper.core.errors import Unavailable, UnpricedModel
+from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import ToolValues
@@ -84,20 +72,12 @@ from turnkeeper.runtime.waking import Capacity, WakingQueue
 from turnkeeper.runtime.world import World
 from turnkeeper.sdk import ENGINE as SDK
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.platform import DeadLetters, Platform, platform_of
 
 if TYPE_CHECKING:
     from turnkeeper.gateway import Gateway
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: A rotated signing key is noticed after this long at most.
-SIGNING_KEY_SECONDS = 300
-
-
-class MissingSetting(Exception):
-    """This process needs a setting that it was not given."""
 
 
 class Kit:
@@ -112,12 +92,8 @@ class Kit:
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()
         self.parallel: Parallel = Threads()
-        # Each session that runs uses a client from two threads: its own, and its lease's.
-        self.aws = Aws(
-            endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None,
-            max_pool_connections=2 * settings.worker_concurrency + 10,
-        )
-        self._signing_keys: tuple[float, list[str]] = (0.0, [])
+        #: What of it is AWS's or a database's.
+        self.platform: Platform = platform_of(settings, lambda: self.clock)
 
     # ---- what is deployed ----
 
@@ -134,11 +110,11 @@ class Kit:
 
     @cached_property
     def table(self) -> Table:
-        return DynamoTable(self.aws.dynamodb, self.settings.table)
+        return self.platform.table
 
     @cached_property
     def blobs(self) -> Blobs:
-        return S3Blobs(self.aws.s3, self._needed("bucket", self.settings.bucket))
+        return self.platform.blobs
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -176,39 +152,32 @@ class Kit:
 
     @cached_property
     def queue(self) -> Queue:
-        queue_url = self._needed("queue_url", self.settings.queue_url)
-        queue = SqsQueue(self.aws.sqs, queue_url, self._needed("dlq_url", self.settings.dlq_url))
+        queue = self.platform.queue
         return WakingQueue(queue, self.wakes) if self.wakes else queue
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
-        queue_url = self._needed("queue_url", self.settings.queue_url)
-        return DeadLetters(self.aws.sqs, self._needed("dlq_url", self.settings.dlq_url), queue_url)
+        return self.platform.dead_letters
 
     @cached_property
     def wakes(self) -> Wakes | None:
-        service = self.settings.worker_service
-        if not service:
-            return None
-        return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self.clock)
+        return self.platform.wakes
 
     @cached_property
     def turns(self) -> Turns | None:
-        function = self.settings.turn_function
-        return LambdaTurns(self.aws.lambda_, function) if function else None
+        return self.platform.turns
 
     @cached_property
     def alerts(self) -> Alerts:
-        topic = self.settings.alert_topic_arn
-        return SnsAlerts(self.aws.sns, topic) if topic else LogAlerts()
+        return self.platform.alerts
 
     @cached_property
     def tokens(self) -> Tokens:
-        return SignedTokens(self._keys)
+        return SignedTokens(self.platform.signing_keys)
 
     @cached_property
     def stream_tokens(self) -> StreamTokens:
-        return StreamTokens(self._keys)
+        return StreamTokens(self.platform.signing_keys)
 
     @cached_property
     def prices(self) -> Prices:
@@ -231,8 +200,7 @@ class Kit:
 
     @cached_property
     def tool_values(self) -> ToolValues:
-        secrets, settings = self.settings.tool_secrets, self.settings.tool_settings
-        return SecretsManagerValues(lambda: self.aws.secretsmanager, secrets, settings, self.clock, KNOWN)
+        return self.platform.tool_values
 
     @cached_property
     def web(self) -> Web:
@@ -308,15 +276,11 @@ class Kit:
 
     @cached_property
     def trace_queue(self) -> TraceQueue:
-        return SqsTraceQueue(self.aws.sqs, self._needed("traces_queue_url", self.settings.traces_queue_url))
+        return self.platform.trace_queue
 
     @cached_property
     def trace_receiver(self) -> TraceReceiver:
-        # A tenth of a second to import, and only one process sends traces.
-        from turnkeeper.adapters.otlp import receiver_of
-
-        endpoint = self._needed("otlp_endpoint", self.settings.otlp_endpoint)
-        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
+        return self.platform.trace_receiver
 
     @cached_property
     def tracer(self) -> Tracer:
@@ -434,32 +398,5 @@ class Kit:
                 must_be_priced(self.prices, agent)
         _ = self.intake, self.treasury, self.dispatch
 
-    # ---- secrets ----
-
-    def _keys(self) -> list[str]:
-        """The signing keys in force, the current one first."""
-        read_at, keys = self._signing_keys
-        if not keys or self.clock.monotonic() - read_at > SIGNING_KEY_SECONDS:
-            secret_id = self._needed("signing_secret_id", self.settings.signing_secret_id)
-            try:
-                with outages("Secrets Manager"):
-                    secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
-                keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
-            except Unavailable:
-                if not keys:
-                    raise
-                logger.warning("the signing keys cannot be read now: those at hand stay in use")
-            self._signing_keys = (self.clock.monotonic(), keys)
-        return keys
-
     def _model_key(self) -> KeySource | None:
-        if self.settings.model_provider == "bedrock":
-            return None
-        if self.settings.model_secret_id:
-            return SecretsManagerKey(self.settings.model_secret_id, self.aws.secretsmanager)
-        return EnvironmentKey()
-
-    def _needed(self, name: str, value: T | None) -> T:
-        if value is None:
-            raise MissingSetting(f"TURNKEEPER_{name.upper()} is not set, and this process needs it")
-        return value
+        return self.platform.model_key()

@@ -34,7 +34,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    table: str
+    table: str | None = None
     bucket: str | None = None
     queue_url: str | None = None
     dlq_url: str | None = None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from turnkeeper.adapters.dead_letters import DeadLetters
+from turnkeeper.adapters.dead_letters import SqsDeadLetters
 from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, SqsQueue
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Message
@@ -119,7 +119,7 @@ def test_dead_letters_that_fail_again_at_once_are_let_go() -> None:
     earlier = {"SentTimestamp": "1", "MessageGroupId": "g"}
     old = {**held, "MessageId": "m1", "ReceiptHandle": "now", "Attributes": earlier}
     client: Any = RecordingSqs(receive_message=[{"Messages": [held, old]}, {}])
-    there = DeadLetters(client, "dead", "queue")
+    there = SqsDeadLetters(client, "dead", "queue")
     with there.held() as letters:
         assert [there.give_back(letter) for letter in letters] == [None]
     assert [request for request in client.requests if request[0] != "receive_message"] == [

@@ -15,7 +15,7 @@ from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper.adapters.aws import Aws
-from turnkeeper.adapters.dead_letters import DeadLetters
+from turnkeeper.adapters.dead_letters import SqsDeadLetters
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.core.continuation import continuation_of
 from turnkeeper.runtime.jobs import SCHEMA, continue_body, session_id_of_job
@@ -28,7 +28,7 @@ class Queues:
 
     def __init__(self, kit: MemoryKit) -> None:
         self.kit = kit
-        self.sqs = kit.aws.sqs
+        self.sqs = kit.platform.aws.sqs
 
     def reject(
         self, body: str, code: str = "agent_not_found", detail: str = "there is no agent", group: str = "g"
@@ -60,7 +60,7 @@ def queues(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
         aws = Aws(region="eu-west-1")
         dlq_url, queue_url = (aws.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("dead", "queue"))
         kit = MemoryKit(runner="none", queue_url=queue_url, dlq_url=dlq_url)
-        kit.aws = aws
+        vars(kit.platform)["aws"] = aws
         kit.queue = SqsQueue(aws.sqs, queue_url, dlq_url)  # type: ignore[assignment]  # the real one
         monkeypatch.setattr(operating, "connect", lambda _: Operator(kit, lambda: "operator:test"))
         yield Queues(kit)
@@ -186,16 +186,16 @@ def test_nothing_is_lost_where_it_dies_in_the_middle(
     bodies = [job("support", f"j{n}") for n in range(3)]
     for body in bodies:
         queues.reject(body)
-    real, calls = DeadLetters.discard if dies_at == "delete" else DeadLetters.give_back, []
+    real, calls = SqsDeadLetters.discard if dies_at == "delete" else SqsDeadLetters.give_back, []
 
-    def dying(self: DeadLetters, letter: Any) -> None:
+    def dying(self: SqsDeadLetters, letter: Any) -> None:
         calls.append(letter.message_id)
         if len(calls) == 2:
             raise KeyboardInterrupt
         real(self, letter)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DeadLetters, "discard" if dies_at == "delete" else "give_back", dying)
+        patched.setattr(SqsDeadLetters, "discard" if dies_at == "delete" else "give_back", dying)
         assert cli("redrive").exit_code == 130
     left = sorted([*queues.dead().values(), *queues.waiting()])
     assert set(left) == set(bodies)

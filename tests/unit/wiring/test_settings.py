@@ -30,7 +30,6 @@ from functions.turn import handler as turn
 from tests.support.heads import head
 from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
-from turnkeeper.bootstrap import SIGNING_KEY_SECONDS, MissingSetting
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import ContentUnusable, MissingValue, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
@@ -41,6 +40,8 @@ from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_table import MemoryTable
+from turnkeeper.wiring.aws import SIGNING_KEY_SECONDS
+from turnkeeper.wiring.needs import MissingSetting
 
 WHO = Identity("acme", "ann", "user")
 CONTINUATION = Continuation(tenant_id="acme", user_id="ann", session_id="ses_1", turn=1, seq=1)
@@ -196,7 +197,8 @@ def lease_seconds(process: Process) -> object:
 
 
 def worker_concurrency(process: Process) -> object:
-    return worker_options(process).concurrency, process.kit.aws.max_pool_connections, process.kit.capacity.slots
+    connections = process.kit.platform.aws.max_pool_connections
+    return worker_options(process).concurrency, connections, process.kit.capacity.slots
 
 
 def stop_seconds(process: Process) -> object:
@@ -475,6 +477,7 @@ def test_the_turn_lambda_asks_itself_for_the_next_run(folder: Folder, monkeypatc
 
 
 NEEDED: Mapping[str, Callable[[Process], object]] = {
+    "table": table,
     "bucket": bucket,
     "queue_url": queue_url,
     "dlq_url": dead_letters,

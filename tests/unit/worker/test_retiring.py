@@ -144,7 +144,9 @@ def test_a_process_looks_where_it_is_a_task_of_a_service(
     if uri:
         monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", uri)
     kit: Any = SimpleNamespace(
-        settings=Settings(table="t", worker_service=service), clock=ManualClock(), aws=SimpleNamespace(ecs=object())
+        settings=Settings(table="t", worker_service=service),
+        clock=ManualClock(),
+        platform=SimpleNamespace(aws=SimpleNamespace(ecs=object())),
     )
     retiring = process.retiring_of(kit)
     assert (retiring is not None) == looks

@@ -15,7 +15,7 @@ from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.errors import CliError
 
 if TYPE_CHECKING:
-    from turnkeeper.adapters.dead_letters import DeadLetter
+    from turnkeeper.core.dead_letters import DeadLetter
 
 Document = dict[str, Any]
 

@@ -260,16 +260,8 @@ class Operator:
         return Overview(self._kit, place, self.queue_depths, tenant_id)
 
     def queue_depths(self) -> dict[str, int]:
-        """Messages on the queue, being worked on, and on the dead-letter queue; about right, as SQS counts."""
-        settings = self._kit.settings
-        depths = {}
-        for name, url in (("queue", settings.queue_url), ("dead_letters", settings.dlq_url)):
-            assert url is not None
-            answer = self._kit.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-            depths[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
-            if name == "queue":
-                depths["in_flight"] = int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
-        return depths
+        """Messages on the queue, being worked on, and on the dead-letter queue; about right, as the queue counts."""
+        return self._kit.dead_letters.depths()
 
     # ---- audit ----
 

@@ -1,4 +1,4 @@
-"""The dead-letter queue, for the person who looks after it: what is there and why, back to the queue, or gone for good.
+"""The dead-letter queue on SQS, for the person who looks after it.
 
 SQS has no way to look at a queue but to receive from it: what is looked at is out of everybody's sight until it is let
 go again, or for a minute where whoever looked has died.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
 
 from turnkeeper.adapters.aws import code_of, outages
 from turnkeeper.adapters.sqs import MAX_A_RECEIVE, in_group, is_gone, system_attributes
+from turnkeeper.core.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -27,22 +27,8 @@ _HOLD_SECONDS = 60
 _WAIT_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    message_id: str
-    receipt: str
-    body: str
-    group: str | None
-    #: Why the worker rejected it; None where SQS moved it, since nobody was ever done with it.
-    error_code: str | None
-    detail: str | None
-    sent_at: datetime
-    #: How often it was received before it died; None where nobody wrote it down.
-    receives: int | None
-
-
-class DeadLetters:
-    """All methods raise Unavailable where SQS is busy or out of reach."""
+class SqsDeadLetters:
+    """A :class:`turnkeeper.wiring.platform.DeadLetters`."""
 
     def __init__(self, client: SQSClient, dlq_url: str, queue_url: str) -> None:
         self._client = client
@@ -72,6 +58,16 @@ class DeadLetters:
         with outages("SQS"):
             self._client.delete_message(QueueUrl=self._dlq_url, ReceiptHandle=letter.receipt)
         self._gone.add(letter.receipt)
+
+    def depths(self) -> dict[str, int]:
+        with outages("SQS"):
+            queue, dead = (
+                self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+                for url in (self._queue_url, self._dlq_url)
+            )
+        waiting: Literal["ApproximateNumberOfMessages"] = "ApproximateNumberOfMessages"
+        in_flight = int(queue["ApproximateNumberOfMessagesNotVisible"])
+        return {"queue": int(queue[waiting]), "in_flight": in_flight, "dead_letters": int(dead[waiting])}
 
     def _receive(self, receipts: dict[str, str]) -> Iterator[DeadLetter]:
         began = time.time_ns() // 1_000_000

@@ -20,13 +20,14 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.secrets import MissingKey, secret_text
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.spans import Span, Trace
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
+
+    from turnkeeper.adapters.aws import Aws
 
 #: What the receiver has for one request, its own retries of it included.
 TIMEOUT_SECONDS = 10.0

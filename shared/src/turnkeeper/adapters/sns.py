@@ -1,31 +1,22 @@
-"""Tells on-call: through SNS, or in the log where there is no topic."""
+"""Tells on-call through SNS."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from turnkeeper.adapters.aws import code_of, outages
+from turnkeeper.adapters.log_alerts import LogAlerts
 from turnkeeper.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
-_logger = logging.getLogger(__name__)
-
 _SUBJECT_CHARACTERS = 100
 _MESSAGE_BYTES = 256 * 1024
-
-
-class LogAlerts:
-    """A :class:`turnkeeper.ports.Alerts` for where nobody subscribes: the log only."""
-
-    def alert(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        _logger.warning("alert %s: %s", kind, subject, extra={"alert": {"kind": kind, "data": dict(data)}})
 
 
 class SnsAlerts:

@@ -1,0 +1,126 @@
+"""The kit on AWS: DynamoDB, SQS, S3, Secrets Manager, SNS, and a Lambda for turns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from functools import cached_property
+
+from turnkeeper.adapters.aws import Aws, outages
+from turnkeeper.adapters.dead_letters import SqsDeadLetters
+from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.adapters.known_secrets import KNOWN
+from turnkeeper.adapters.lambda_turns import LambdaTurns
+from turnkeeper.adapters.log_alerts import LogAlerts
+from turnkeeper.adapters.s3 import S3Blobs
+from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
+from turnkeeper.adapters.sns import SnsAlerts
+from turnkeeper.adapters.sqs import SqsQueue
+from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+from turnkeeper.adapters.trace_queue import SqsTraceQueue
+from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.tools import ToolValues
+from turnkeeper.ports import Alerts, Blobs, Clock, Queue, Table, Turns, Wakes
+from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
+from turnkeeper.settings import Settings
+from turnkeeper.wiring.needs import needed
+
+logger = logging.getLogger(__name__)
+
+#: A rotated signing key is noticed after this long at most.
+SIGNING_KEY_SECONDS = 300
+
+
+def aws_of(settings: Settings) -> Aws:
+    # Each session that runs uses a client from two threads: its own, and its lease's.
+    connections = 2 * settings.worker_concurrency + 10
+    return Aws(endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None, max_pool_connections=connections)
+
+
+class AwsPlatform:
+    """A :class:`turnkeeper.wiring.platform.Platform`."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], Clock]) -> None:
+        self.settings = settings
+        self._clock = clock
+        self.aws = aws_of(settings)
+        self._signing_keys: tuple[float, list[str]] = (0.0, [])
+
+    @cached_property
+    def table(self) -> Table:
+        return DynamoTable(self.aws.dynamodb, needed(self.settings, "table"))
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        return S3Blobs(self.aws.s3, needed(self.settings, "bucket"))
+
+    @cached_property
+    def queue(self) -> Queue:
+        queue_url = needed(self.settings, "queue_url")
+        return SqsQueue(self.aws.sqs, queue_url, needed(self.settings, "dlq_url"))
+
+    @cached_property
+    def dead_letters(self) -> SqsDeadLetters:
+        queue_url = needed(self.settings, "queue_url")
+        return SqsDeadLetters(self.aws.sqs, needed(self.settings, "dlq_url"), queue_url)
+
+    @cached_property
+    def wakes(self) -> Wakes | None:
+        service = self.settings.worker_service
+        if not service:
+            return None
+        return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self._clock())
+
+    @cached_property
+    def turns(self) -> Turns | None:
+        function = self.settings.turn_function
+        return LambdaTurns(self.aws.lambda_, function) if function else None
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        topic = self.settings.alert_topic_arn
+        return SnsAlerts(self.aws.sns, topic) if topic else LogAlerts()
+
+    @cached_property
+    def tool_values(self) -> ToolValues:
+        secrets, settings = self.settings.tool_secrets, self.settings.tool_settings
+        return SecretsManagerValues(lambda: self.aws.secretsmanager, secrets, settings, self._clock(), KNOWN)
+
+    @cached_property
+    def trace_queue(self) -> TraceQueue:
+        return SqsTraceQueue(self.aws.sqs, needed(self.settings, "traces_queue_url"))
+
+    @cached_property
+    def trace_receiver(self) -> TraceReceiver:
+        # A tenth of a second to import, and only one process sends traces.
+        from turnkeeper.adapters.otlp import receiver_of
+
+        endpoint = needed(self.settings, "otlp_endpoint")
+        return receiver_of(self.aws, endpoint, self.settings.otlp_secret_id, self.settings.deployment)
+
+    def signing_keys(self) -> list[str]:
+        """See :meth:`turnkeeper.wiring.platform.Platform.signing_keys`."""
+        read_at, keys = self._signing_keys
+        clock = self._clock()
+        if not keys or clock.monotonic() - read_at > SIGNING_KEY_SECONDS:
+            secret_id = needed(self.settings, "signing_secret_id")
+            try:
+                with outages("Secrets Manager"):
+                    secret = json.loads(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+                keys = [key for key in (secret.get("current"), secret.get("previous")) if key]
+            except Unavailable:
+                if not keys:
+                    raise
+                logger.warning("the signing keys cannot be read now: those at hand stay in use")
+            self._signing_keys = (clock.monotonic(), keys)
+        return keys
+
+    def model_key(self) -> KeySource | None:
+        if self.settings.model_provider == "bedrock":
+            return None
+        if self.settings.model_secret_id:
+            return SecretsManagerKey(self.settings.model_secret_id, self.aws.secretsmanager)
+        return EnvironmentKey()
