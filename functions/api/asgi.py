@@ -42,12 +42,13 @@ from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
 from functions.api.streaming import stream, stream_turn
-from turnkeeper.bootstrap import Kit, MissingSetting
+from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.needs import MissingSetting
 
 logger = logging.getLogger(__name__)
 

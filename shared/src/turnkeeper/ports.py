@@ -226,8 +226,8 @@ class Turns(Protocol):
     """Starts the turn Lambda, or what takes its place."""
 
     def start(self, tenant_id: str, session_id: str) -> Head | None:
-        """At least once. ``None`` where it runs from now on; where it was run before this returns, since nothing goes on
-        behind it, the head as it was left."""
+        """At least once. ``None`` where it runs from now on; the head as it was left where it was run before this
+        returns, since nothing goes on behind it."""
 
 
 class Alerts(Protocol):

@@ -18,7 +18,7 @@ class KitSource:
     """The parts of the kit that travel into what is deployed, and the files that say how."""
 
     root: Path
-    """Holds `functions/`, `fargate_worker/`, `server/`, `deploy/`, `requirements/`, `package.json` and `package-lock.json`."""
+    """Holds `functions/`, `fargate_worker/`, `server/`, `deploy/`, `requirements/`, `package.json` and its lock."""
     package: Path
     """The folder of the package `turnkeeper`."""
 
