@@ -114,6 +114,20 @@ class Chores:
             self._leading.give_up()
         return clean
 
+    def round(self, seconds: float) -> bool:
+        """Instead of starting it, where nothing goes on between requests: all that is due, as far as time allows. False
+        where another process does it now."""
+        if not self._leading.keep():
+            return False
+        until = self._clock.monotonic() + seconds
+        self._swept_at = -float("inf")
+        self.look()
+        for follower in self._followers:
+            while self._clock.monotonic() < until and self._leading.keep() and follower.step() == 0.0:
+                pass
+        self._leading.give_up()
+        return True
+
     # ---- for those who watch ----
 
     def quiet_seconds(self) -> float:

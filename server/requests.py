@@ -143,7 +143,7 @@ class WithinRequests:
         try:
             await self._application(scope, receive, send)
         finally:
-            # Nothing runs once this has returned. Whoever read the stream may be gone: the turn comes to its safe point.
+            # Nothing runs once this has returned. Whoever read may be gone: the turn comes to its safe point all the same.
             for thread in call.threads:
                 await anyio.to_thread.run_sync(thread.join, max(0.0, call.ends_at - time.monotonic()))
 
