@@ -46,7 +46,7 @@ class Leadership:
         else:
             self._believed_until = began + LEASE_SECONDS * 2 / 3
         if self.held != before:
-            logger.info("%s %s is done here", self._key.sk, "from now on" if self.held else "no longer")
+            logger.info("%s: %s", self._key.sk, "done here from now on" if self.held else "no longer done here")
         return self.held
 
     def give_up(self) -> None:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: Of the platform's limit, for everything but the turn: reading the request, and telling what became of it.
 MARGIN_SECONDS = 3.0
-#: Runs shorter than this are not begun.
+#: What a step needs at least.
 _LEAST_SECONDS = 1.0
 _OIDC_HEADER = b"x-vercel-oidc-token"
 _OIDC_FILE = "AWS_WEB_IDENTITY_TOKEN_FILE"
@@ -51,6 +51,11 @@ class _Call:
     ran: set[str] = field(default_factory=set)
     threads: list[threading.Thread] = field(default_factory=list)
 
+    def has_time(self) -> bool:
+        """For a step, and for writing down what came of it."""
+        now = time.monotonic()
+        return now < self.turn_ends_at and now + RESERVE_SECONDS + _LEAST_SECONDS < self.ends_at
+
 
 _call: ContextVar[_Call | None] = ContextVar("call", default=None)
 
@@ -65,7 +70,7 @@ class RequestTurns:
 
     def start(self, tenant_id: str, session_id: str) -> Head | None:
         call = _call.get()
-        if call is None or session_id in call.ran or call.turn_ends_at - time.monotonic() < _LEAST_SECONDS:
+        if call is None or session_id in call.ran or not call.has_time():
             return self._kit.sessions.head(tenant_id, session_id)
         call.ran.add(session_id)
         run = partial(self._run, tenant_id, session_id, call)
@@ -94,13 +99,18 @@ class RequestTurns:
 
 
 def _allowance(head: Head, call: _Call) -> Allowance:
-    """The next run has no more time than this one: a step that is not begun for fear of its length never is. So one
-    step is always begun, if it may be cut off."""
+    """The next run has no more time than this one: what is not begun for fear of its length never is. So one step is
+    always begun, even if it may be cut off."""
     now = time.monotonic()
     turn_seconds = call.turn_ends_at - now
     least = step_estimate_seconds(head.step_millis, turn_seconds) * 1.05
+    left = call.ends_at - now
     return Allowance(
-        runner="lambda", name="request", turn_seconds=max(turn_seconds, least), hard_seconds=call.ends_at - now
+        runner="lambda",
+        name="request",
+        turn_seconds=max(turn_seconds, least),
+        hard_seconds=left,
+        next_hard_seconds=left,
     )
 
 
