@@ -53,7 +53,7 @@ from turnkeeper.wiring.needs import MissingSetting
 logger = logging.getLogger(__name__)
 
 #: Calls that are carried out at once, most of which wait for a turn; and how many more may wait for their start.
-_THREADS = 128
+_THREADS = 64
 _QUEUED = 256
 #: Whoever asks how we are is not to wait behind those who wait for turns.
 _PUBLIC_PATHS = frozenset(route.path for route in ROUTES if route.public)
@@ -70,8 +70,8 @@ _HEADERS_SHOWN = ("preference-applied", "retry-after")
 
 
 def application(kit: Kit) -> Starlette:
-    """The application of a kit. ``state.end_streams``, called on its event loop, brings streams to their ends, each with a
-    word on where to go on.
+    """The application of a kit. ``state.end_streams``, called on its event loop, ends streams, each with a word on where
+    to go on.
 
     Raises:
         MissingSetting: identity comes by tokens, and their issuer or audience is not said.
@@ -112,6 +112,8 @@ class _Door:
         self.hub = Hub(kit.sessions, kit.streams)
         self._calls = anyio.CapacityLimiter(_THREADS)
         self._public = anyio.CapacityLimiter(2)
+        #: Calls that are carried out or wait for it.
+        self._inside = 0
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -134,10 +136,16 @@ class _Door:
         await _told(response if whole else response.with_headers({"connection": "close"}))(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        limiter = self._public if request.path in _PUBLIC_PATHS else self._calls
-        if limiter.statistics().tasks_waiting >= _QUEUED:
+        answer = partial(self._door.answer, request, self._call)
+        if request.path in _PUBLIC_PATHS:
+            return await anyio.to_thread.run_sync(answer, limiter=self._public)
+        if self._inside >= _THREADS + _QUEUED:
             return problem_of(Unavailable("Too many calls wait to be carried out.", retry_after_seconds=1))
-        return await anyio.to_thread.run_sync(self._door.answer, request, self._call, limiter=limiter)
+        self._inside += 1
+        try:
+            return await anyio.to_thread.run_sync(answer, limiter=self._calls)
+        finally:
+            self._inside -= 1
 
     def _call(self, route: Route, kit: Kit, request: Request) -> Response:
         """In a thread: carry a call out, in one piece or as a stream."""
@@ -156,9 +164,7 @@ class _Door:
         head = kit.intake.owned(request.who, turn["session_id"])
         if head.turn.number != turn["turn"]:
             return begun  # An idempotency key of a turn that is long over.
-        frames = from_thread.run(
-            partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1)
-        )
+        frames = from_thread.run(partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1))
         first = {name: turn[name] for name in ("session_id", "agent", "turn", "status", "continuation_token")}
         return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
 
@@ -251,6 +257,12 @@ class _Frames(StreamingResponse):
 
     body_iterator: AsyncGenerator[str]
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except TimeoutError:
+            logger.info("a client took nothing of a stream for too long")
+
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self.body_iterator):
             await super().stream_response(partial(_sent_in_time, send))
@@ -273,11 +285,11 @@ class _Cors(CORSMiddleware):
         return _told(problem(403, "forbidden", bytes(response.body).decode()).with_headers(told))
 
 
-async def _refused(_: HttpRequest, error: Exception) -> HttpResponse:
+async def _refused(_request: HttpRequest, error: Exception) -> HttpResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     return _told(problem(error.status_code, code, error.detail).with_headers(error.headers or {}))
 
 
-async def _failed(_: HttpRequest, error: Exception) -> HttpResponse:
+async def _failed(_request: HttpRequest, _error: Exception) -> HttpResponse:
     return _told(internal_error())

@@ -55,7 +55,7 @@ class FrontDoorServer(uvicorn.Server):
         )
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().serve([self._listener])
+        await super().serve(sockets or [self._listener])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """First the streams: uvicorn would wait for their ends before it tells the application anything."""
@@ -68,6 +68,8 @@ def _listener(host: str, port: int) -> socket.socket:
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and with it on a frame waits.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:  # Two processes may listen at a time: the next one answers while the one before comes to its end.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by each connection
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLIS)
     listener.bind((host, port))

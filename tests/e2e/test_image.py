@@ -100,7 +100,7 @@ def stack(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 @pytest.fixture
 def settings(stack: Stack) -> dict[str, str]:
     """What the kit gave its worker and a task is given; the rest of that environment is the machine's."""
-    given: Mapping[str, str] = json.loads((stack.home.path / "supervise.json").read_text())["environment"]
+    given: Mapping[str, str] = json.loads((stack.home.path / "supervise_worker.json").read_text())["environment"]
     return {name: value for name, value in given.items() if name.startswith(FROM_THE_TASK)}
 
 

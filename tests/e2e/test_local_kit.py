@@ -111,7 +111,7 @@ def test_local_json_says_what_the_contract_says(running: LocalKit, home: Home) -
     assert document == dataclasses.asdict(running)
     assert set(document) == {
         *("api_url", "queue_url", "dlq_url", "table_name", "region"),
-        *("aws_endpoint_url", "model_url", "worker_pid", "console_url", "gateway_url"),
+        *("aws_endpoint_url", "model_url", "worker_pid", "console_url", "gateway_url", "stream_url"),
     }
     assert answers(f"{running.model_url}/healthz")
 

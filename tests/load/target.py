@@ -66,6 +66,7 @@ class DeployedStack(Stack):
             aws_endpoint_url="",
             model_url="",
             gateway_url=None,
+            stream_url=None,
             worker_pid=0,
             console_url=None,
         )

@@ -16,7 +16,7 @@ from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import KitSettings
 from turnkeeper_local.kit.sources import code_roots, stamps
-from turnkeeper_local.kit.worker import replace_worker
+from turnkeeper_local.kit.worker import PROCESSES, replace_processes
 from turnkeeper_project import kit_source
 from turnkeeper_project.asking import Finding, NotAsked, ask
 
@@ -60,18 +60,18 @@ def make_edits_live(
         bundled = pool.submit(build_code, settings)
         check(settings, changed)
         record = Record.read(home)
-        emulator, supervisor, process = record.emulator, record.process("worker"), record.process("ministack")
-        alive = process is not None and supervisor is not None and process.alive() and supervisor.alive()
+        emulator, process = record.emulator, record.process("ministack")
+        supervisors = {name: found for name in PROCESSES if (found := record.process(name)) and found.alive()}
+        alive = process is not None and process.alive() and len(supervisors) == len(PROCESSES)
         kit = LocalKit.read(home)
         if alive and record.deployed is not None and emulator is not None and kit is not None:
             assert process is not None
-            assert supervisor is not None
             wanted = wanted_by(settings)
             code = bundled.result()
             record.note(swapped=True, wanted=None)
             ministack = Ministack(str(emulator["endpoint_url"]), process)
             swapped = pool.submit(make_live, ministack, record.deployed["turn_function"], code)
-            replace_worker(home, supervisor, first_port=settings.first_port)
+            replace_processes(home, supervisors, first_port=settings.first_port)
             swapped.result()
             record.note(wanted=wanted)
             return LocalKit.read(home) or kit

@@ -1,8 +1,8 @@
 """Bringing the whole kit up on one machine, and down again.
 
-`up` starts, in this order: the emulator, the stand-in model, the two stacks by `cdk deploy`, the worker. Each process
-is written down before it is waited for, so that `down` finds it even after an `up` that crashed. What can fail without
-touching what runs is done first. The state outlives the processes (docs/decisions/0092).
+`up` starts, in this order: the emulator, the stand-in model, the two stacks by `cdk deploy`, worker and front door.
+Each process is written down before it is waited for, so that `down` finds it even after an `up` that crashed. What can
+fail without touching what runs is done first. The state outlives the processes (docs/decisions/0092).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint, standin_fingerprint
 from turnkeeper_local.kit.values import LocalValues, put_secrets, put_secrets_away, values_digest
-from turnkeeper_local.kit.worker import start_worker
+from turnkeeper_local.kit.worker import PROCESSES, start_processes
 from turnkeeper_project import Project
 from turnkeeper_project.locking import lock_problems
 
@@ -57,6 +57,7 @@ class LocalKit:
     worker_pid: int
     console_url: str | None
     gateway_url: str | None
+    stream_url: str | None
 
     @classmethod
     def read(cls, home: Home | None = None) -> LocalKit | None:
@@ -64,7 +65,8 @@ class LocalKit:
         document = read_json((home or Home.from_environment()).local_json)
         if document is None:
             return None
-        document.setdefault("gateway_url", None)  # of a kit of an earlier version
+        for name in ("gateway_url", "stream_url"):
+            document.setdefault(name, None)  # of a kit of an earlier version
         return cls(**{field.name: document[field.name] for field in dataclasses.fields(cls)})
 
 
@@ -160,8 +162,8 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
     if not wait_until(lambda: answers(f"{api_url}/v1/health", 30), within_seconds=_HEALTH_SECONDS):
         raise with_log_tail(f"{api_url}/v1/health does not answer", home.log("ministack"))
 
-    progress("starting the worker")
-    record.end("worker")
+    progress("starting worker and front door")
+    record.end(*PROCESSES)
     if "standin_next" in record.names:
         record.end("standin")
         record.rename("standin_next", "standin")
@@ -179,9 +181,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
         "model_url": model_url,
         "console_url": None,
     }
-    start_worker(
-        home, ministack, deployed, settings, document, dependencies=dependencies, on_start=record.noting("worker")
-    )
+    start_processes(home, ministack, deployed, settings, document, dependencies=dependencies, noting=record.noting)
     record.note(wanted=wanted, settings=settings.variables())
     kit = LocalKit.read(home)
     assert kit is not None, "the supervisor wrote local.json before it was found ready"
@@ -265,7 +265,8 @@ def _down(home: Home, *, forget: bool) -> bool:
     ended = record.end(at_once=forget)
     home.local_json.unlink(missing_ok=True)  # the supervisor may have written it once more
     shutil.rmtree(home.temporary, ignore_errors=True)
-    (home.path / "supervise.json").unlink(missing_ok=True)
+    for name in PROCESSES:
+        (home.path / f"supervise_{name}.json").unlink(missing_ok=True)
     if forget:
         state.forget(home)
         home.kit_json.unlink(missing_ok=True)

@@ -8,9 +8,9 @@ from typing import Any
 from turnkeeper_local.kit.home import Home, read_json, write_json
 from turnkeeper_local.kit.processes import OnStart, Started
 
-_GRACE_SECONDS = {"worker": 10.0, "ministack": 60.0}
-"""What the worker gets to bring its sessions to a safe point, and the emulator to write down its state. The others have
-nothing to save."""
+_GRACE_SECONDS = {"worker": 10.0, "front_door": 3.0, "ministack": 60.0}
+"""What the worker gets to bring its sessions to a safe point, the front door to end its streams, and the emulator to
+write down its state. The others have nothing to save."""
 _EMPTY: dict[str, Any] = {
     "settings": {}, "wanted": None, "deployed": None, "swapped": False, "emulator": None, "standin": None,
     "processes": {},

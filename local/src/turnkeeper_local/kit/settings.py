@@ -25,6 +25,8 @@ _VARIABLES = {
     "TURNKEEPER_MODEL_URL": "model_url",
     "TURNKEEPER_OTLP_ENDPOINT": "otlp_endpoint",
     "TURNKEEPER_TRACE_CONTENTS": "trace_contents",
+    "TURNKEEPER_CORS_ORIGINS": "cors_origins",
+    "TURNKEEPER_STREAM_SECONDS": "stream_seconds",
 }
 
 
@@ -53,6 +55,10 @@ class KitSettings:
     """Where traces of turns go, by OTLP over HTTP; nobody makes any without it."""
     trace_contents: str = ""
     """Agents whose traces may hold what was said, with commas between; `*` for all."""
+    cors_origins: str = ""
+    """Origins whose pages may call the front door at `stream_url` from a browser, with commas between."""
+    stream_seconds: float = 840
+    """How long a stream stays open; who reads on connects again."""
     project: Path = field(default_factory=lambda: find_project().root)
     """The repository that holds `agents/` and `policy.toml`."""
     source_root: Path | None = None
@@ -96,6 +102,8 @@ class KitSettings:
             key_kept=key_kept,
             otlp_endpoint=_address(environment, "TURNKEEPER_OTLP_ENDPOINT"),
             trace_contents=environment.get("TURNKEEPER_TRACE_CONTENTS", ""),
+            cors_origins=environment.get("TURNKEEPER_CORS_ORIGINS", ""),
+            stream_seconds=_seconds(environment, "TURNKEEPER_STREAM_SECONDS", cls.stream_seconds, 870),
             model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
         )
 

@@ -1,12 +1,12 @@
-"""Keeps one worker running, as ECS does in the cloud, and `local.json` naming the one that lives.
+"""Keeps one process running, the worker or the front door, as ECS does in the cloud.
 
     python -m turnkeeper_local.kit.supervise SPECIFICATION
 
-The specification is a JSON file: `{"command", "environment", "folder", "log", "local_json", "document"}`. `document` is
-what `local.json` holds besides `worker_pid`. SIGHUP starts another worker, as the specification says by then, and lets
-the one before hand its sessions on, as a deployment of the service does. SIGTERM ends the supervisor and hands its
-worker the same signal; it waits for the worker to bring its sessions to a safe point, as long as whoever sent the
-signal lets it.
+The specification is a JSON file: `{"command", "environment", "folder", "log"}`, and of the worker `{"local_json",
+"document"}`: that file then names the worker that lives, as `worker_pid`, beside what `document` says. SIGHUP starts
+another process, as the specification says by then, and lets the one before bring what it does to its end, as a
+deployment of the service does. SIGTERM ends the supervisor and hands its process the same signal; it waits for that to
+end, as long as whoever sent the signal lets it.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from typing import Any
 from turnkeeper_local.kit.home import write_json
 
 _SOON_SECONDS = 5.0
-"""A worker that lived shorter than this is not started again at once."""
+"""A process that lived shorter than this is not started again at once."""
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Supervisor:
-    """One worker at a time, until told to stop."""
+    """One process at a time, until told to stop."""
 
     def __init__(self, specification: Path) -> None:
         self._path = specification
         self._specification = self._read()
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-        if self._worker is not None and self._worker.poll() is None:
-            self._worker.terminate()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
 
     def replace(self, _number: int, _frame: FrameType | None) -> None:
-        """Start a successor; whoever waits for a worker then waits for that one."""
-        predecessor = self._worker
+        """Start a successor; whoever waits for the process then waits for that one."""
+        predecessor = self._process
         if self._stopping or predecessor is None:
             return
         self._specification = self._read()
-        self._start_worker()
+        self._start()
         if predecessor.poll() is None:
             predecessor.terminate()
 
     def run(self) -> int:
-        """Return the last worker's exit code, once told to stop."""
+        """Return the last process's exit code, once told to stop."""
         pause_seconds = 0.1
         exit_code = 0
         while not self._stopping:
             began = time.monotonic()
-            exit_code = self._run_worker()
+            exit_code = self._run_one()
             if self._stopping:
                 break
             lived_seconds = time.monotonic() - began
             pause_seconds = 0.1 if lived_seconds > _SOON_SECONDS else min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
-            self._note(f"worker ended with {exit_code} after {lived_seconds:.1f} s; again in {pause_seconds:.1f} s")
+            self._note(f"it ended with {exit_code} after {lived_seconds:.1f} s; again in {pause_seconds:.1f} s")
             time.sleep(pause_seconds)
         return exit_code
 
@@ -70,19 +70,19 @@ class Supervisor:
         specification: dict[str, Any] = json.loads(self._path.read_text())
         return specification
 
-    def _run_worker(self) -> int:
-        worker = self._start_worker()
+    def _run_one(self) -> int:
+        process = self._start()
         while True:
-            exit_code = worker.wait()
-            if worker is self._worker:
+            exit_code = process.wait()
+            if process is self._process:
                 return exit_code
-            assert self._worker is not None
-            worker = self._worker
+            assert self._process is not None
+            process = self._process
 
-    def _start_worker(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         specification = self._specification
         with Path(specification["log"]).open("ab") as log:
-            self._worker = worker = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 specification["command"],
                 env=specification["environment"],
                 cwd=specification["folder"],
@@ -90,10 +90,11 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        write_json(Path(specification["local_json"]), {**specification["document"], "worker_pid": worker.pid})
+        if "local_json" in specification:
+            write_json(Path(specification["local_json"]), {**specification["document"], "worker_pid": process.pid})
         if self._stopping:  # the signal came between the start and now
-            worker.terminate()
-        return worker
+            process.terminate()
+        return process
 
     def _note(self, message: str) -> None:
         sys.stdout.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} INFO [supervisor] {message}\n")

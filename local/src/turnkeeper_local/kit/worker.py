@@ -1,11 +1,14 @@
-"""The worker as a process: with the settings that the deployed turn Lambda has, and a supervisor in place of ECS."""
+"""Worker and front door as processes: with the settings that the deployed turn Lambda has, and a supervisor each in
+place of ECS."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
 
 _READY_SECONDS = 30
 
+PROCESSES = ("worker", "front_door")
+"""What is kept running, by the names in the kit's record."""
 
-def start_worker(
+
+def start_processes(
     home: Home,
     ministack: Ministack,
     deployed: Deployed,
@@ -33,65 +39,117 @@ def start_worker(
     document: Mapping[str, Any],
     *,
     dependencies: Path,
-    on_start: OnStart,
+    noting: Callable[[str], OnStart],
 ) -> None:
-    """Start supervisor and worker, and wait for the worker's health. The supervisor writes `local.json`."""
+    """Start worker and front door, each with its supervisor, and wait until they answer. The worker's supervisor writes
+    `local.json`."""
     environment = _environment(ministack, deployed, settings, dependencies)
-    path = home.path / "supervise.json"
     with picking():
         health_port = free_port(settings.first_port)
-        # The same for every worker of this kit: clients keep the address.
+        # The same for all that follow it in this kit: clients keep the address.
         gateway_port = free_port(health_port + 1 if settings.first_port else 0)
+        api_port = free_port(gateway_port + 1 if settings.first_port else 0)
         ports = {"TURNKEEPER_HEALTH_PORT": str(health_port), "TURNKEEPER_GATEWAY_PORT": str(gateway_port)}
-        specification = {
-            "command": [sys.executable, "-m", "fargate_worker"],
-            "environment": {**environment, **ports},
-            # First on the worker's module path, with `agents/` and `policy.toml` as in its image.
-            "folder": str(settings.project),
-            "log": str(home.log("worker")),
-            "local_json": str(home.local_json),
-            "document": {**document, "gateway_url": f"http://{HOST}:{gateway_port}"},
+        urls = {"gateway_url": f"http://{HOST}:{gateway_port}", "stream_url": f"http://{HOST}:{api_port}"}
+        front_door = {
+            **_process(home, settings, "front_door", "functions.api.serve"),
+            "environment": {
+                **environment,
+                "POWERTOOLS_SERVICE_NAME": "api",
+                "TURNKEEPER_TURN_FUNCTION": deployed.turn_function,
+                "TURNKEEPER_API_PORT": str(api_port),
+                "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,
+                "TURNKEEPER_STREAM_SECONDS": f"{settings.stream_seconds:g}",
+            },
         }
-        write_json(path, specification)
-        process, popen = spawn(
-            [sys.executable, "-m", "turnkeeper_local.kit.supervise", path],
-            environment=clean_environment(),
-            log=home.log("supervisor"),
-            folder=home.path,
-            on_start=on_start,
-        )
-        ready = wait_until(
-            lambda: home.local_json.exists() and answers(f"http://{HOST}:{health_port}/healthz"),
-            within_seconds=_READY_SECONDS,
-            while_alive=lambda: popen.poll() is None,
-        )
-    if not ready:
-        process.end(grace_seconds=0)
-        raise with_log_tail("the worker did not become healthy", home.log("worker"))
+        worker = {
+            **_process(home, settings, "worker", "fargate_worker"),
+            "environment": {**environment, **ports},
+            "local_json": str(home.local_json),
+            "document": {**document, **urls},
+        }
+        # Both at once: each takes a while to import what it needs.
+        started = {
+            "front_door": _supervised(home, "front_door", front_door, noting),
+            "worker": _supervised(home, "worker", worker, noting),
+        }
+        health = {"front_door": _front_door_health(api_port), "worker": _worker_health(health_port)}
+        for name, (_, popen) in started.items():
+            if not wait_until(
+                partial(_is_up, home, health[name]),
+                within_seconds=_READY_SECONDS,
+                while_alive=partial(_runs, popen),
+            ):
+                for process, _ in started.values():
+                    process.end(grace_seconds=0)
+                raise with_log_tail(f"the {name} does not answer", home.log(name))
 
 
-def replace_worker(home: Home, supervisor: Started, *, first_port: int) -> None:
-    """Start a worker with the code as it is now, and let the one before hand on what it runs."""
-    path = home.path / "supervise.json"
+def replace_processes(home: Home, supervisors: Mapping[str, Started], *, first_port: int) -> None:
+    """Start a worker and a front door with the code as it is now, and let those before bring their work to its end."""
     before = (read_json(home.local_json) or {}).get("worker_pid")
     with picking():
         health_port = free_port(first_port)
+        path = _specification(home, "worker")
         specification = read_json(path)
         if specification is None:
             raise KitError("no local kit is up")
         specification["environment"]["TURNKEEPER_HEALTH_PORT"] = str(health_port)
         write_json(path, specification)
-        os.kill(supervisor.pid, signal.SIGHUP)
+        for supervisor in supervisors.values():
+            os.kill(supervisor.pid, signal.SIGHUP)
         ready = wait_until(
             lambda: (
-                (read_json(home.local_json) or {}).get("worker_pid") != before
-                and answers(f"http://{HOST}:{health_port}/healthz")
+                (read_json(home.local_json) or {}).get("worker_pid") != before and answers(_worker_health(health_port))
             ),
             within_seconds=_READY_SECONDS,
-            while_alive=supervisor.alive,
+            while_alive=supervisors["worker"].alive,
         )
     if not ready:
         raise with_log_tail("the worker did not become healthy", home.log("worker"))
+
+
+def _process(home: Home, settings: KitSettings, name: str, module: str) -> dict[str, Any]:
+    return {
+        "command": [sys.executable, "-m", module],
+        # First on the module path, with `agents/` and `policy.toml` as in an image.
+        "folder": str(settings.project),
+        "log": str(home.log(name)),
+    }
+
+
+def _supervised(
+    home: Home, name: str, specification: Mapping[str, Any], noting: Callable[[str], OnStart]
+) -> tuple[Started, subprocess.Popen[bytes]]:
+    path = _specification(home, name)
+    write_json(path, specification)
+    return spawn(
+        [sys.executable, "-m", "turnkeeper_local.kit.supervise", path],
+        environment=clean_environment(),
+        log=home.log("supervisor"),
+        folder=home.path,
+        on_start=noting(name),
+    )
+
+
+def _is_up(home: Home, url: str) -> bool:
+    return home.local_json.exists() and answers(url)
+
+
+def _runs(popen: subprocess.Popen[bytes]) -> bool:
+    return popen.poll() is None
+
+
+def _specification(home: Home, name: str) -> Path:
+    return home.path / f"supervise_{name}.json"
+
+
+def _worker_health(port: int) -> str:
+    return f"http://{HOST}:{port}/healthz"
+
+
+def _front_door_health(port: int) -> str:
+    return f"http://{HOST}:{port}/v1/health"
 
 
 def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings, dependencies: Path) -> dict[str, str]:
