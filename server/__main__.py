@@ -30,9 +30,12 @@ def main(arguments: list[str]) -> int:
 
             return migrate()
         case command:
-            from server.serving import run
+            from server.serving import Announced, run
 
-            return run(command, announce=options.announce, search=options.search)
+            announced = None
+            if options.announce is not None:
+                announced = Announced(options.announce, tell=options.tell, as_json=options.json)
+            return run(str(command), announced, search=options.search)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in PARTS:
         part = commands.add_parser(name)
         part.add_argument("--announce", type=Path, help="a JSON file that says where this answers, while it does")
+        part.add_argument("--tell", type=int, help="a file descriptor that is told where this answers, once it does")
+        part.add_argument("--json", action="store_true", help="tell it in JSON")
         part.add_argument("--search", action="store_true", help="where the port is taken, take one that follows it")
     commands.add_parser("migrate")
     commands.add_parser("healthy").add_argument("url")

@@ -7,10 +7,10 @@ import contextlib
 import errno
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fargate_worker.__main__ import Signals, gateway_of, name_of_this, worker_of
+from fargate_worker.__main__ import gateway_of, name_of_this, worker_of
 from fargate_worker.health import HealthServer
 from fargate_worker.metrics import Page
 from fargate_worker.worker import Worker
@@ -21,6 +21,9 @@ from server.feeds import followers_of
 from server.turns import InProcessTurns
 from turnkeeper.bootstrap import Kit
 from turnkeeper.ports import Key
+
+if TYPE_CHECKING:
+    from turnkeeper.gateway.server import GatewayServer
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ def _listening(kit: Kit, *, search: bool) -> FrontDoorServer:
 
 
 class Process:
-    """``start`` it; then ``wait`` for a signal and ``end`` it."""
+    """``start`` it, and ``end`` it once it is told to stop."""
 
     def __init__(self, kit: Kit, parts: Parts, *, search: bool = False) -> None:
         self.kit = kit
@@ -89,27 +92,29 @@ class Process:
         self.front_door = FrontDoor(kit, search=search) if parts.front_door else None
         self._chores = Chores(kit, followers_of(kit), name=name) if parts.chores else None
         self._worker: Worker | None = None
-        self.gateway_url: str | None = None
-        self._ends: list[Callable[[float], object]] = []
+        self._gateway: GatewayServer | None = None
 
     def start(self) -> None:
         """Answer, then make what is dear, the model's SDK above all: whoever needs it waits for it, and nobody else."""
         if self.front_door is not None:
             self.front_door.start()
-            self._ends.append(self.front_door.drain)
         if self._chores is not None:
             self._chores.start()
-            self._ends.append(self._chores.drain)
         if self._parts.worker or self._turns is not None:
             threading.Thread(target=self._start_runners, name="start", daemon=True).start()
         if not self._parts.front_door and self._chores is not None:
             self._serve_health(self._chores)
+
+    @property
+    def gateway_url(self) -> str | None:
+        return None if self._gateway is None else self._gateway.url
 
     def _start_runners(self) -> None:
         kit = self.kit
         try:
             _ = kit.engine
             if self._parts.worker:
+                self._gateway = gateway_of(kit)
                 self._worker = worker_of(kit)
                 self._page.watch(self._worker)
                 self._worker.start()
@@ -127,10 +132,6 @@ class Process:
             port=settings.health_port,
         ).start()
 
-    def wait(self, signals: Signals) -> None:
-        while not signals.stop:
-            self.kit.clock.sleep(0.1)
-
     def end(self) -> None:
         """Bring everything to a safe point, within ``stop_seconds``."""
         clock = self.kit.clock
@@ -143,6 +144,10 @@ class Process:
         if self.front_door is not None:
             self.front_door.stop(until - clock.monotonic())
         clean = [runner.drain() for runner in (self._turns, self._worker) if runner is not None]
-        for drain in self._ends:
-            drain(until - clock.monotonic())
+        # After the sessions, whose calls may go through it.
+        if self._gateway is not None:
+            self._gateway.close(within_seconds=until - clock.monotonic())
+        for part in (self.front_door, self._chores):
+            if part is not None:
+                part.drain(until - clock.monotonic())
         logger.info("stopped" if all(clean) else "stopped with work given back")

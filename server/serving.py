@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from turnkeeper.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+#: What is said of a process besides where it answers: a JSON object.
+ANNOUNCED = "TURNKEEPER_ANNOUNCED"
+_LOOK_SECONDS = 0.1
+
 PARTS: Mapping[str, Parts] = {
     "front-door": Parts(front_door=True),
     "chores": Parts(chores=True),
@@ -25,19 +30,22 @@ PARTS: Mapping[str, Parts] = {
 }
 
 
-def run(command: str, *, announce: Path | None, search: bool) -> int:
+def run(command: str, announced: Announced | None, *, search: bool) -> int:
     """Until SIGTERM or SIGINT, and then until everything is at a safe point."""
     signals = Signals()
     settings = Settings.from_environment()
     set_up(settings.log_level)
     kit = Kit(settings)
+    kit.warm()
     process = Process(kit, PARTS[command], search=search)
     process.start()
-    announced = Announced(announce) if announce is not None else None
     if announced is not None:
         announced.say(process)
     logger.info("%s: ready", command)
-    process.wait(signals)
+    while not signals.stop:
+        kit.clock.sleep(_LOOK_SECONDS)
+        if announced is not None:
+            announced.keep(process)
     logger.info("told to stop: %.0f s to go", settings.stop_seconds)
     if announced is not None:
         announced.take_back()
@@ -46,27 +54,46 @@ def run(command: str, *, announce: Path | None, search: bool) -> int:
 
 
 class Announced:
-    """A file that says where a process answers. Whoever started it has put into it what else is to be said."""
+    """A file that says where a process answers, for as long as it does. Whoever started the process has put into its
+    environment what else is to be said there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tell: int | None = None, as_json: bool = False) -> None:
         self._path = path
-        self._more: dict[str, Any] = json.loads(os.environ.get("TURNKEEPER_ANNOUNCED") or "{}")
+        self._tell = tell
+        self._as_json = as_json
+        self._more: dict[str, Any] = json.loads(os.environ.get(ANNOUNCED) or "{}")
+        self._said: dict[str, Any] = {}
 
     def say(self, process: Process) -> None:
-        assert process.front_door is not None
-        url = f"http://127.0.0.1:{process.front_door.port}"
-        told = {**self._more, "api_url": url, "stream_url": url, "worker_pid": os.getpid()}
-        told["gateway_url"] = process.gateway_url
-        descriptor, draft = tempfile.mkstemp(prefix=f".{self._path.name}-", dir=self._path.parent)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(told, indent=2) + "\n")
-        Path(draft).replace(self._path)
+        self._said = self._document(process)
+        self._write()
+        if self._tell is not None:
+            text = json.dumps(self._said, indent=2) if self._as_json else str(self._said["api_url"])
+            with suppress(OSError):  # whoever listened is gone
+                os.write(self._tell, f"{text}\n".encode())
+
+    def keep(self, process: Process) -> None:
+        """Say it again where something has changed, or where another that was said there has ended."""
+        now = self._document(process)
+        if now != self._said or not self._path.exists():
+            self._said = now
+            self._write()
 
     def take_back(self) -> None:
         """Unless another process has said something there meanwhile."""
-        try:
-            told = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return
-        if told.get("worker_pid") == os.getpid():
-            self._path.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):
+            if json.loads(self._path.read_text()).get("worker_pid") == os.getpid():
+                self._path.unlink()
+
+    def _document(self, process: Process) -> dict[str, Any]:
+        assert process.front_door is not None
+        url = f"http://127.0.0.1:{process.front_door.port}"
+        answers = {"api_url": url, "stream_url": url, "gateway_url": process.gateway_url, "worker_pid": os.getpid()}
+        return {**self._more, **answers}
+
+    def _write(self) -> None:
+        """At once: a reader sees the old content or the new, never half of it."""
+        descriptor, draft = tempfile.mkstemp(prefix=f".{self._path.name}-", dir=self._path.parent)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(json.dumps(self._said, indent=2) + "\n")
+        Path(draft).replace(self._path)

@@ -1,0 +1,152 @@
+"""The whole kit in one process on this machine, without the emulator: what `turnkeeper serve` starts.
+
+This process becomes it: whoever started `turnkeeper serve` has its id, and stops or kills the kit itself. Beside it runs
+the stand-in model, where there is no key for Claude, for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from turnkeeper_local.kit.errors import KitError
+from turnkeeper_local.kit.home import Home, read_json
+from turnkeeper_local.kit.ports import HOST, free_port
+from turnkeeper_local.kit.processes import clean_environment, spawn
+from turnkeeper_local.kit.record import Record
+from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
+from turnkeeper_local.kit.values import LocalValues
+from turnkeeper_project import Project, kit_source
+
+DATABASE = "TURNKEEPER_DATABASE_URL"
+#: Where nobody says so. One machine, one process: a runner that is gone is soon noticed.
+_LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
+_STOP_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is about to be started."""
+
+    home: Home
+    settings: KitSettings
+    database_url: str
+
+    @classmethod
+    def of(cls, database_url: str | None, environment: Mapping[str, str] = os.environ) -> Serving:
+        """By the settings of the environment, and where the state is.
+
+        Raises:
+            KitError: a setting makes no sense, or the local kit is up here.
+        """
+        home = Home.from_environment(environment)
+        home.make()
+        if Record.read(home).names:
+            raise KitError("the local kit is up here, which answers to the same commands: `turnkeeper down` ends it")
+        url = database_url or environment.get(DATABASE) or f"sqlite:///{home.path / 'serve.db'}"
+        return cls(home, KitSettings.from_environment(environment), url)
+
+    @property
+    def log(self) -> Path:
+        return self.home.log("serve")
+
+    def become(self, *, tell: int, as_json: bool) -> None:
+        """Turn this process into the kit. It tells its address on the file descriptor `tell` once it answers."""
+        model_url = self.settings.model_url or ANTHROPIC_URL
+        if self.settings.uses_standin:
+            model_url = self._start_standin()
+        environment = self._environment(model_url)
+        environment["TURNKEEPER_ANNOUNCED"] = json.dumps(self._document(model_url))
+        command = [sys.executable, "-m", "server", "all", "--search", "--announce", str(self.home.local_json)]
+        command += ["--tell", str(tell), *(["--json"] if as_json else [])]
+        os.set_inheritable(tell, True)
+        log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        os.chdir(self.settings.project)
+        os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
+
+    def _start_standin(self) -> str:
+        port = free_port(0)
+        command: list[str | Path] = [sys.executable, "-m", "turnkeeper_local.standin", "--port", str(port)]
+        if self.settings.scenario:
+            command += ["--scenario", self.settings.scenario]
+        command.append("--with-parent")
+        # In a session of its own: Ctrl-C ends the kit first, whose turns still need it.
+        spawn(
+            command,
+            environment=clean_environment(),
+            log=self.home.log("standin"),
+            folder=self.home.path,
+            on_start=lambda _: None,
+        )
+        return f"http://{HOST}:{port}"
+
+    def _document(self, model_url: str) -> dict[str, str | None]:
+        """What local.json says besides where the kit answers. What is AWS's is not there."""
+        nothing = dict.fromkeys(("queue_url", "dlq_url", "table_name", "region", "aws_endpoint_url", "console_url"))
+        return {**nothing, "model_url": model_url, "database_url": without_password(self.database_url)}
+
+    def _environment(self, model_url: str) -> dict[str, str]:
+        settings, project = self.settings, Project(self.settings.project)
+        extra = [folder] if (folder := project.agent_sdk) is not None else []
+        paths = [*kit_source(settings.source_root).module_paths, *extra]
+        lease_seconds = settings.lease_seconds if "TURNKEEPER_LEASE_SECONDS" in os.environ else _LEASE_SECONDS
+        values = LocalValues.read(settings.project)
+        told = {
+            "TURNKEEPER_ROOT": str(settings.project),
+            "TURNKEEPER_AGENTS": settings.agents,
+            DATABASE: self.database_url,
+            "TURNKEEPER_IDENTITY": "local",
+            "TURNKEEPER_API_PORT": str(settings.first_port),
+            "TURNKEEPER_GATEWAY_PORT": "0",
+            "TURNKEEPER_MODEL_URL": model_url,
+            "ANTHROPIC_API_KEY": settings.anthropic_api_key or "stand-in",
+            "TURNKEEPER_TURN_SECONDS": f"{settings.turn_seconds:g}",
+            "TURNKEEPER_LEASE_SECONDS": str(lease_seconds),
+            "TURNKEEPER_SWEEP_SECONDS": str(_SWEEP_SECONDS),
+            "TURNKEEPER_STOP_SECONDS": str(_STOP_SECONDS),
+            "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
+            "TURNKEEPER_FETCH_CONTENTS": str(settings.fetch_contents).lower(),
+            "TURNKEEPER_OTLP_ENDPOINT": settings.otlp_endpoint,
+            "TURNKEEPER_TRACE_CONTENTS": settings.trace_contents,
+            "TURNKEEPER_LOG_LEVEL": settings.log_level,
+            "TURNKEEPER_TOOL_SETTINGS": json.dumps(dict(values.settings)),
+            "POWERTOOLS_SERVICE_NAME": "serve",
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONUNBUFFERED": "1",
+        }
+        # Where libpq looks for what a database's address leaves out.
+        libpq = {name: value for name, value in os.environ.items() if name.startswith("PG") and name.isupper()}
+        return clean_environment({**libpq, **{name: value for name, value in told.items() if value}})
+
+
+def serving(home: Home) -> int | None:
+    """The id of the process that serves here, if one does."""
+    document = read_json(home.local_json)
+    if document is None or not document.get("database_url"):
+        return None
+    pid = int(document["worker_pid"])
+    return pid if _alive(pid) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def without_password(url: str) -> str:
+    """An address that may be written down."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}@{host}"))
