@@ -13,11 +13,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
+PASSWORD_FILE = "TURNKEEPER_DATABASE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
 PARTS = ("front-door", "worker", "chores", "all")
 
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    _read_password()
     match options.command:
         case "worker":
             from fargate_worker import __main__ as worker
@@ -50,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate")
     commands.add_parser("healthy").add_argument("url")
     return parser
+
+
+def _read_password() -> None:
+    """A file that holds the database's password, for libpq. It takes one only whose group may not read it, which no
+    mounted secret is."""
+    if (path := os.environ.get(PASSWORD_FILE)) is not None:
+        os.environ["PGPASSWORD"] = Path(path).read_text().strip()
 
 
 def _healthy(url: str) -> int:

@@ -20,65 +20,49 @@ logger = logging.getLogger(__name__)
 
 #: A Lambda as it is called: an event with a batch of records, and what of it is given back.
 Function = Callable[[dict[str, Any], Any], Mapping[str, Any]]
-Record = Mapping[str, Any]
 
-BATCH = 100
 #: How long a feed with nothing new is left alone, and one whose first record is given back.
-IDLE_SECONDS = 0.25
+IDLE_SECONDS = 0.5
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 #: How long one sweep may take.
 SWEEP_SECONDS = 45.0
 
 
 class Feed(Protocol):
-    """The changes of a table as one reader sees them, at least once, those of a session in their order."""
+    """The changes of a table as one reader sees them, at least once, those of an item in their order."""
 
-    def read(self, most: int) -> Sequence[Record]:
-        """What follows the last one that was acknowledged, in the shape of a DynamoDB stream's records."""
-
-    def acknowledge(self, record: Record) -> None:
-        """This one and those before it are done with."""
+    def round(self, handler: Function) -> int:
+        """Show the handler what follows that which it took before, where there is anything; how many records it took."""
 
 
 class Follower:
-    """Hands a feed to a function, batch by batch."""
+    """Hands a feed to a function, batch by batch. One that gives records back is left alone for a while."""
 
     def __init__(self, name: str, feed: Feed, function: Function) -> None:
         self.name = name
         self._feed = feed
         self._function = function
         self._failures = 0
+        self._gives_back = False
 
     def step(self) -> float:
         """One batch; how long to wait before the next. Raises nothing."""
+        self._gives_back = False
         try:
-            records = self._feed.read(BATCH)
-            if not records:
-                return IDLE_SECONDS
-            left = self._call(records)
-            done = records[: len(records) - left]
-            if done:
-                self._feed.acknowledge(done[-1])
-        except Exception as error:  # noqa: BLE001 - nothing is acknowledged, so that it comes again
+            taken = self._feed.round(self._call)
+        except Exception as error:  # noqa: BLE001 - nothing was taken, so that it comes again
             logger.warning("%s cannot follow the changes: %s: %s", self.name, type(error).__name__, error)
-            return self._pause()
-        if left:
-            return self._pause()
+            self._gives_back = True
+        if self._gives_back:
+            self._failures += 1
+            return float(min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_SECONDS))
         self._failures = 0
-        return 0.0
+        return 0.0 if taken else IDLE_SECONDS
 
-    def _call(self, records: Sequence[Record]) -> int:
-        """How many of the records, from the end, are given back."""
-        answer = self._function({"Records": list(records)}, None)
-        given_back = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        for at, record in enumerate(records):
-            if record["dynamodb"]["SequenceNumber"] in given_back:
-                return len(records) - at
-        return 0
-
-    def _pause(self) -> float:
-        self._failures += 1
-        return float(min(FIRST_PAUSE_SECONDS * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_SECONDS))
+    def _call(self, event: dict[str, Any], context: Any) -> Mapping[str, Any]:
+        answer = self._function(event, context)
+        self._gives_back = bool(answer["batchItemFailures"])
+        return answer
 
 
 class Chores:

@@ -153,7 +153,7 @@ class WithinRequests:
         try:
             await self._application(scope, receive, send)
         finally:
-            # Nothing runs once this has returned. Whoever read may be gone: the turn comes to its safe point all the same.
+            # Nothing runs once this has returned, so that the turn comes to its safe point here, whoever still reads.
             for thread in call.threads:
                 await anyio.to_thread.run_sync(thread.join, max(0.0, call.ends_at - time.monotonic()))
 

@@ -8,24 +8,26 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.chores import FIRST_PAUSE_SECONDS, IDLE_SECONDS, LONGEST_PAUSE_SECONDS, Chores, Follower, Record
+from server.chores import FIRST_PAUSE_SECONDS, IDLE_SECONDS, LONGEST_PAUSE_SECONDS, Chores, Follower
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.testing.clock import ManualClock
 
 
 class Feed:
-    """Numbered records, and how far they are acknowledged."""
+    """Numbered records, three a batch, and how many were taken."""
 
     def __init__(self, count: int) -> None:
         self.records = [{"dynamodb": {"SequenceNumber": str(number)}} for number in range(count)]
         self.done = 0
 
-    def read(self, most: int) -> Sequence[Record]:
-        return self.records[self.done : self.done + min(most, 3)]
-
-    def acknowledge(self, record: Record) -> None:
-        self.done = int(record["dynamodb"]["SequenceNumber"]) + 1
+    def round(self, handler: Any) -> int:
+        if not (batch := self.records[self.done : self.done + 3]):
+            return 0
+        failed = {one["itemIdentifier"] for one in handler({"Records": batch}, None)["batchItemFailures"]}
+        taken = next((at for at, one in enumerate(batch) if one["dynamodb"]["SequenceNumber"] in failed), len(batch))
+        self.done += taken
+        return taken
 
 
 class Function:

@@ -1,7 +1,7 @@
 """The whole kit in one process on this machine, without the emulator: what `turnkeeper serve` starts.
 
-This process becomes it: whoever started `turnkeeper serve` has its id, and stops or kills the kit itself. Beside it runs
-the stand-in model, where there is no key for Claude, for as long as it lives.
+This process becomes it: whoever started `turnkeeper serve` has its id, and stops or kills the kit itself. Beside it
+runs the stand-in model, where there is no key for Claude, for as long as it lives.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def serve(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The whole kit in one process, with its state in a database: no emulator, no AWS. Prints where it answers, and runs
-    until Ctrl-C or SIGTERM; sessions go on at the next start."""
+    """The whole kit in one process, with its state in a database: no emulator, no AWS. Prints where it answers, and
+    runs until Ctrl-C or SIGTERM; sessions go on at the next start."""
     with Output(json) as out:
         import os
 
