@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.sql import schema
+from turnkeeper.adapters.sql.database import Database
+from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.ports import Table
 from turnkeeper.testing.schema import create_table
 
@@ -17,3 +21,12 @@ def emulated_table(emulator: str) -> Table:
     name = f"contract-{uuid.uuid4().hex}"
     create_table(aws.dynamodb, name)
     return DynamoTable(aws.dynamodb, name)
+
+
+@pytest.fixture(scope="module", params=["sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database of this module's own, of each kind, with its tables."""
+    database = database_of(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}")
+    schema.migrate(database)
+    yield database
+    database.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 PREFIX = "TURNKEEPER_"
 
@@ -33,6 +33,27 @@ class Settings(BaseModel):
     may be absent: what needs one says so when it is wired."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Where state is kept without AWS: ``postgresql://...``, or ``sqlite:///file`` (``sqlite:////file`` from the root).
+    #: With it, what is named below of AWS is not used, save the bucket.
+    database_url: SecretStr | None = None
+    #: Whether a process makes or changes the database's tables when it starts; ``None``: SQLite's only.
+    database_migrate: bool | None = None
+    #: Connections of a process to PostgreSQL at most.
+    database_connections: int = Field(default=10, ge=2, le=1_000)
+    #: Contents above this size are kept outside of the database: in this folder, which all processes share, or in the
+    #: bucket. Where neither is named, all are kept in the database.
+    database_blob_bytes: int = Field(default=1024 * 1024, ge=0, le=64 * 1024 * 1024)
+    blob_folder: Path | None = None
+    #: Without AWS: a file of keys that sign tokens, one a line, the current one first; or the key itself.
+    signing_key_file: Path | None = None
+    signing_key: SecretStr | None = None
+    #: Without AWS: a file that holds the model's key; else it is in ``ANTHROPIC_API_KEY``.
+    model_key_file: Path | None = None
+    #: Without AWS: a folder of files that hold the secrets of tools, each called as ``tool_secrets`` says.
+    secrets_folder: Path | None = None
+    #: Without AWS: who is told of alerts, by a POST of JSON; they are logged in any case.
+    alert_url: SecretStr | None = None
 
     table: str | None = None
     bucket: str | None = None

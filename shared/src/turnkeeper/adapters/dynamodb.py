@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from turnkeeper.adapters.dynamodb_errors import FAILURES, trouble_of
 from turnkeeper.adapters.dynamodb_expressions import key_condition, key_to_wire, transaction_entry, update_arguments
+from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.table_rules import INDEXES, Range, check_key, check_operation, check_operations, cursor_of
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
@@ -23,8 +24,6 @@ T = TypeVar("T")
 Repeat = Literal["read", "once", "again"]
 
 _KEYS_A_BATCH = 100
-_FIRST_PAUSE_SECONDS = 0.025
-_LONGEST_PAUSE_SECONDS = 1.0
 
 
 class DynamoTable:
@@ -79,7 +78,7 @@ class DynamoTable:
             if items:
                 pauses = self._pauses()
             elif wanted:
-                self._pause(pauses, StoreBusy("the table answered none of the keys of a batch"))
+                pauses.pause(StoreBusy("the table answered none of the keys of a batch"))
 
     def query(
         self,
@@ -189,24 +188,12 @@ class DynamoTable:
                 )
                 if lost and repeat == "again":
                     raise failed from error
-                self._pause(pauses, failed, error)
+                pauses.pause(failed, error)
             else:
                 return answer
 
-    def _pauses(self) -> Iterator[float | None]:
-        """Growing pauses with full jitter; ``None`` once time is up."""
-        deadline = self._clock.monotonic() + self._busy_seconds
-        longest = _FIRST_PAUSE_SECONDS
-        while True:
-            pause = self._ids.jitter() * longest
-            yield pause if self._clock.monotonic() + pause < deadline else None
-            longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
-
-    def _pause(self, pauses: Iterator[float | None], failed: Exception, cause: Exception | None = None) -> None:
-        pause = next(pauses)
-        if pause is None:
-            raise failed from cause
-        self._clock.sleep(pause)
+    def _pauses(self) -> Pauses:
+        return Pauses(self._clock, self._ids, self._busy_seconds)
 
 
 _METHODS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from pathlib import Path
 from typing import Any, Protocol
 
 #: Answers of Secrets Manager that asking again does not change.
@@ -49,6 +50,28 @@ class EnvironmentKey:
 
     def __repr__(self) -> str:
         return f"EnvironmentKey({self._name!r})"
+
+
+class FileKey:
+    """The key from a file, read each time: what mounts it may rotate it. Calling it raises MissingKey."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> str:
+        try:
+            key = self._path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise MissingKey(f"{self._path} cannot be read: {type(error).__name__}") from None
+        if not key:
+            raise MissingKey(f"{self._path} is empty")
+        return key
+
+    def refresh(self) -> str:
+        return self()
+
+    def __repr__(self) -> str:
+        return f"FileKey({str(self._path)!r})"
 
 
 def secret_text(client: Any, secret_id: str) -> str:

@@ -1,5 +1,5 @@
-"""What a deployment gives its tools: settings as they are, and secrets from Secrets Manager, read when one is asked
-for."""
+"""What a deployment gives its tools: settings as they are, and secrets from Secrets Manager or a folder of files, read
+when one is asked for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from turnkeeper.adapters.aws import code_of, outages
 from turnkeeper.adapters.known_secrets import MIN_SECRET_CHARS, KnownSecrets
 from turnkeeper.adapters.redaction_names import is_secret_name
 from turnkeeper.core.errors import MissingValue, Unavailable, ValueOutOfReach
@@ -23,7 +21,7 @@ logger = logging.getLogger(__name__)
 SECRET_SECONDS = 300
 
 
-class SecretsManagerValues:
+class KeptValues:
     """A :class:`turnkeeper.core.tools.ToolValues`. Every value that it gives is known to ``known`` first.
 
     Args:
@@ -31,14 +29,8 @@ class SecretsManagerValues:
     """
 
     def __init__(
-        self,
-        client: Callable[[], Any],
-        secret_ids: Mapping[str, str],
-        settings: Mapping[str, str],
-        clock: Clock,
-        known: KnownSecrets,
+        self, secret_ids: Mapping[str, str], settings: Mapping[str, str], clock: Clock, known: KnownSecrets
     ) -> None:
-        self._client = client
         self._secret_ids = secret_ids
         self._settings = settings
         self._clock = clock
@@ -81,6 +73,30 @@ class SecretsManagerValues:
         return text
 
     def _fetched(self, name: str, secret_id: str) -> str:
+        """Raises MissingValue, ValueOutOfReach."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({sorted(self._secret_ids)}, {sorted(self._settings)})"
+
+
+class SecretsManagerValues(KeptValues):
+    def __init__(
+        self,
+        client: Callable[[], Any],
+        secret_ids: Mapping[str, str],
+        settings: Mapping[str, str],
+        clock: Clock,
+        known: KnownSecrets,
+    ) -> None:
+        super().__init__(secret_ids, settings, clock, known)
+        self._client = client
+
+    def _fetched(self, name: str, secret_id: str) -> str:
+        from botocore.exceptions import ClientError
+
+        from turnkeeper.adapters.aws import code_of, outages
+
         try:
             with outages("Secrets Manager"):
                 text = str(self._client().get_secret_value(SecretId=secret_id).get("SecretString") or "")
@@ -90,8 +106,39 @@ class SecretsManagerValues:
             raise MissingValue(f"secret {name!r} ({secret_id}) cannot be read: {code_of(error)}") from error
         return usable(name, text)
 
-    def __repr__(self) -> str:
-        return f"SecretsManagerValues({sorted(self._secret_ids)}, {sorted(self._settings)})"
+
+class FolderValues(KeptValues):
+    """Secrets from the files of a folder, each in the file that ``secret_ids`` says."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        secret_ids: Mapping[str, str],
+        settings: Mapping[str, str],
+        clock: Clock,
+        known: KnownSecrets,
+    ) -> None:
+        super().__init__(secret_ids, settings, clock, known)
+        self._folder = folder
+
+    def _fetched(self, name: str, secret_id: str) -> str:
+        if self._folder is None:
+            raise MissingValue(f"secret {name!r}: this deployment names no folder of secrets")
+        try:
+            text = secret_file(self._folder, secret_id)
+        except FileNotFoundError as error:
+            raise MissingValue(f"secret {name!r}: there is no file {secret_id!r} in the folder of secrets") from error
+        except (OSError, ValueError) as error:
+            raise ValueOutOfReach(f"secret {name!r} cannot be read now: {type(error).__name__}") from None
+        return usable(name, text)
+
+
+def secret_file(folder: Path, name: str) -> str:
+    """What a file of the folder holds. Raises OSError, UnicodeDecodeError; FileNotFoundError also for a name that leads
+    out of the folder."""
+    if Path(name).name != name:
+        raise FileNotFoundError(name)
+    return (folder / name).read_text().strip()
 
 
 def usable(name: str, text: str) -> str:

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
-from turnkeeper.adapters.table_rules import (
-    INDEXES,
-    MAX_ITEM_BYTES,
-    MAX_PAGE_BYTES,
-    MAX_WRITE_BYTES,
-    Range,
-    check_index_keys,
-    check_key,
-    check_operation,
-    check_operations,
-    cursor_of,
-    put_to_wire,
-)
-from turnkeeper.adapters.table_values import (
-    InvalidOperation,
-    WireItem,
-    WireValue,
-    item_from_wire,
-    item_size,
-    item_to_wire,
-    to_wire,
-)
-from turnkeeper.ports import AnyOf, Check, Cond, Condition, ConditionFailed, Item, Key, Operation, Page, Put, Update
+from turnkeeper.adapters.table_changes import Changes, page_of
+from turnkeeper.adapters.table_rules import INDEXES, Range, check_key, check_operation, check_operations
+from turnkeeper.adapters.table_values import WireItem, item_from_wire
+from turnkeeper.ports import Check, Item, Key, Operation, Page, Update
 
 #: Hears every change, in order, as the item was and as it is.
 OnChange = Callable[[Item | None, Item | None], None]
@@ -84,17 +63,9 @@ class MemoryTable:
         with self._lock:
             self._count("Query")
             places = self._views[bounds.partition_name, bounds.sort_name].between(bounds, descending)
-            page: list[WireItem] = []
-            size = 0
-            for _, item_pk, item_sk in places:
-                item = self._items[Key(item_pk, item_sk)]
-                page.append({name: item[name] for name in bounds.key_names} if index else item)
-                size += item_size(page[-1])
-                if len(page) == limit or size >= MAX_PAGE_BYTES:
-                    # As DynamoDB does it: a page that is full has a cursor, also where nothing follows.
-                    place = {name: item[name]["S"] for name in bounds.key_names}
-                    return Page([item_from_wire(each) for each in page], cursor_of(place))
-            return Page([item_from_wire(each) for each in page])
+            items = (self._items[Key(item_pk, item_sk)] for _, item_pk, item_sk in places)
+            found = ({name: item[name] for name in bounds.key_names} for item in items) if index else items
+            return page_of(found, bounds, limit)
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
         page = self.query(pk, first=first, last=last)
@@ -135,19 +106,7 @@ class MemoryTable:
 
     def _commit(self, operations: Sequence[Operation]) -> None:
         old = [self._items.get(operation.key) for operation in operations]
-        # Values that no table holds fail before any condition is judged, as they would before anything is sent.
-        conditions = [[_prepare(each) for each in operation.conditions] for operation in operations]
-        changes = [_change(operation) for operation in operations]
-        failures = {
-            number: _read(item)
-            for number, item in enumerate(old)
-            if not all(holds(item) for holds in conditions[number])
-        }
-        if failures:
-            raise ConditionFailed(failures)
-        new = [change(item) for change, item in zip(changes, old, strict=True)]
-        if sum(item_size(item) for item in new if item) > MAX_WRITE_BYTES:
-            raise InvalidOperation(f"a write of more than {MAX_WRITE_BYTES} bytes")
+        new = Changes(operations).of(old)
         for operation, before, after in zip(operations, old, new, strict=True):
             if isinstance(operation, Check) or after is None:
                 continue
@@ -203,76 +162,3 @@ class _View:
 
 def _read(item: WireItem | None) -> Item | None:
     return None if item is None else item_from_wire(item)
-
-
-# ---- conditions and changes, in wire form ----
-
-
-def _prepare(condition: Condition) -> Callable[[WireItem | None], bool]:
-    if isinstance(condition, AnyOf):
-        alternatives = [_prepare(each) for each in condition.conditions]
-        return lambda item: any(holds(item) for holds in alternatives)
-    operand = to_wire(condition.value)
-    return lambda item: _holds(condition, operand, (item or {}).get(condition.attribute))
-
-
-def _holds(condition: Cond, operand: WireValue, value: WireValue | None) -> bool:
-    if condition.op == "absent":
-        return value is None
-    if value is None or condition.op == "exists":
-        return value is not None
-    if condition.op in _EQUALITY:
-        return _EQUALITY[condition.op](value, operand)
-    # Values of two types have no order.
-    return value.keys() == operand.keys() and _ORDER[condition.op](_ordered(value), _ordered(operand))
-
-
-_EQUALITY: dict[str, Callable[[WireValue, WireValue], bool]] = {"=": operator.eq, "<>": operator.ne}
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-def _ordered(value: WireValue) -> Any:
-    ((kind, content),) = value.items()
-    return int(content) if kind == "N" else content
-
-
-def _change(operation: Operation) -> Callable[[WireItem | None], WireItem | None]:
-    match operation:
-        case Put():
-            item = _within_limits(put_to_wire(operation))
-            return lambda _: item
-        case Update():
-            to_set = item_to_wire(operation.set)
-            check_index_keys(to_set)
-            to_add = {name: (amount, to_wire(amount)) for name, amount in operation.add.items()}
-            return lambda old: _updated(operation, to_set, to_add, old)
-        case Check():
-            return lambda old: old
-
-
-def _updated(
-    operation: Update, to_set: WireItem, to_add: dict[str, tuple[int, WireValue]], old: WireItem | None
-) -> WireItem:
-    item = dict(old) if old else {"pk": {"S": operation.key.pk}, "sk": {"S": operation.key.sk}}
-    for name, (amount, wire) in to_add.items():
-        before = item.get(name)
-        if before is None:
-            item[name] = wire
-        elif "N" in before:
-            item[name] = to_wire(int(before["N"]) + amount)
-        else:
-            raise InvalidOperation(f"{name} of {operation.key} is no number to add to")
-    for name in operation.remove:
-        item.pop(name, None)
-    return _within_limits(item | to_set)
-
-
-def _within_limits(item: WireItem) -> WireItem:
-    if item_size(item) > MAX_ITEM_BYTES:
-        raise InvalidOperation(f"an item of more than {MAX_ITEM_BYTES} bytes")
-    return item

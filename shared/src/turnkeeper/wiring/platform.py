@@ -84,6 +84,10 @@ class Platform(Protocol):
 
 def platform_of(settings: Settings, clock: Callable[[], Clock]) -> Platform:
     """The one that the settings name."""
+    if settings.database_url is not None:
+        from turnkeeper.wiring.sql import SqlPlatform
+
+        return SqlPlatform(settings, clock)
     from turnkeeper.wiring.aws import AwsPlatform
 
     return AwsPlatform(settings, clock)

@@ -1,0 +1,122 @@
+"""SQLite: one file, for one machine. Several processes may share it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from turnkeeper.adapters.sql.bell import Bell
+from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row
+from turnkeeper.ports import Clock, Ids
+
+#: How long one statement waits for another process's transaction before the attempt counts as busy.
+_WAIT_SECONDS = 2.0
+#: Nothing was done, and later it may be.
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+
+
+class _Statements:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        self._connection.executemany(sql, rows)
+
+    def lock(self, names: Iterable[tuple[bytes, bool]]) -> None:
+        """A transaction that writes has the whole file to itself."""
+
+
+class SqliteDatabase(Database):
+    """``path`` is made where it is not there, readable by its owner only. Not for network file systems."""
+
+    kind = "sqlite"
+    now = "((julianday('now') - 2440587.5) * 86400.0)"
+    skip_locked = ""
+    # One transaction writes at a time, so their changes are in order already.
+    transaction_number = "0"
+    settled_number = "1"
+    has_schema = "SELECT name FROM sqlite_master WHERE name = 'turnkeeper_schema'"
+
+    def __init__(
+        self, path: Path, *, busy_seconds: float = 10.0, clock: Clock | None = None, ids: Ids | None = None
+    ) -> None:
+        super().__init__(busy_seconds, clock, ids)
+        self.bell = Bell()
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        # Threads of one process take turns here, in the order in which they came, instead of by SQLite's own pauses.
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[_Statements]:
+        if not write:
+            with self._connection() as connection:
+                yield _Statements(connection)
+            return
+        if not self._writing.acquire(timeout=_WAIT_SECONDS):
+            raise Busy("other threads write")
+        try:
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield _Statements(connection)
+                    self._commit(connection)
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        finally:
+            self._writing.release()
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            # What the disk refused at the end may stand in the log all the same.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+                raise Lost(str(error)) from error
+            raise
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """An idle connection, or a new one; one that failed is closed. Raises Busy."""
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        try:
+            connection = connection or self._connected()
+            yield connection
+        except BaseException as error:
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _BUSY:
+                raise Busy(str(error)) from error
+            raise
+        with self._lock:
+            self._idle.append(connection)
+
+    def _connected(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(
+            self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        # What was answered stays, also when the power fails.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
