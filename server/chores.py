@@ -32,7 +32,7 @@ class Feed(Protocol):
     """The changes of a table as one reader sees them, at least once, those of an item in their order."""
 
     def round(self, handler: Function) -> int:
-        """Show the handler what follows that which it took before, where there is anything; how many records it took."""
+        """Show the handler what follows that which it took before, if anything does; how many records it took."""
 
 
 class Follower:
@@ -132,11 +132,14 @@ class Chores:
         now = self._clock.monotonic()
         if self._leading.held and now - self._swept_at >= self._kit.settings.sweep_seconds:
             self._swept_at = now
-            sweep(self._kit, lambda: 0.0 if self.draining else now + SWEEP_SECONDS - self._clock.monotonic())
+            sweep(self._kit, lambda: self._left(now + SWEEP_SECONDS), quiet=True)
             if now - self._scored_at >= SCORES_EACH_MINUTES * 60:
                 self._scored_at = now
                 watch_scores(self._kit)
         return 0.5
+
+    def _left(self, until: float) -> float:
+        return 0.0 if self.draining else until - self._clock.monotonic()
 
     def _loop(self, name: str, step: Callable[[], float], *, if_led: bool = False) -> None:
         self._at_work.add(name)

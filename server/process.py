@@ -89,6 +89,7 @@ class Process:
         if parts.front_door and kit.settings.front_door_turns:
             self._turns = InProcessTurns(kit, slots=kit.settings.front_door_turns, name=name)
             kit.turns = self._turns
+        kit.warm()
         self.front_door = FrontDoor(kit, search=search) if parts.front_door else None
         self._chores = Chores(kit, followers_of(kit), name=name) if parts.chores else None
         self._worker: Worker | None = None

@@ -36,7 +36,6 @@ def run(command: str, announced: Announced | None, *, search: bool) -> int:
     settings = Settings.from_environment()
     set_up(settings.log_level)
     kit = Kit(settings)
-    kit.warm()
     process = Process(kit, PARTS[command], search=search)
     process.start()
     if announced is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from functions.process import kit as _kit
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.runtime.sweep import Report
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,13 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     return report
 
 
-def sweep(kit: Kit, seconds_left: Callable[[], float]) -> dict[str, Any]:
-    """One sweep, as far as time allows; what it did."""
+def sweep(kit: Kit, seconds_left: Callable[[], float], *, quiet: bool = False) -> dict[str, Any]:
+    """One sweep, as far as time allows; what it did. ``quiet``: nothing is said where there was nothing to do."""
     kit.capacity.look()
-    report = kit.sweep.run(seconds_left).to_json()
-    logger.info("swept", extra={"report": report})
+    done = kit.sweep.run(seconds_left)
+    report = done.to_json()
+    if not quiet or done != Report():
+        logger.info("swept", extra={"report": report})
     return report
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import signal
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from turnkeeper_local.databases import VARIABLE, without_password
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import Home, read_json
 from turnkeeper_local.kit.ports import HOST, free_port
@@ -23,10 +27,10 @@ from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.values import LocalValues
 from turnkeeper_project import Project, kit_source
 
-DATABASE = "TURNKEEPER_DATABASE_URL"
 #: Where nobody says so. One machine, one process: a runner that is gone is soon noticed.
 _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
+_FILE = "serve.db"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Serving:
         home.make()
         if Record.read(home).names:
             raise KitError("the local kit is up here, which answers to the same commands: `turnkeeper down` ends it")
-        url = database_url or environment.get(DATABASE) or f"sqlite:///{home.path / 'serve.db'}"
+        url = database_url or environment.get(VARIABLE) or f"sqlite:///{home.path / _FILE}"
         return cls(home, KitSettings.from_environment(environment), url)
 
     @property
@@ -87,6 +91,15 @@ class Serving:
         )
         return f"http://{HOST}:{port}"
 
+    def _signing_key(self) -> Path:
+        """A key of this folder's own, which outlives the process: tokens that were given out stay good."""
+        file = self.home.path / "signing-key"
+        with suppress(FileExistsError):
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as new:
+                new.write(secrets.token_hex(32) + "\n")
+        return file
+
     def _document(self, model_url: str) -> dict[str, str | None]:
         """What local.json says besides where the kit answers. What is AWS's is not there."""
         nothing = dict.fromkeys(("queue_url", "dlq_url", "table_name", "region", "aws_endpoint_url", "console_url"))
@@ -101,7 +114,9 @@ class Serving:
         told = {
             "TURNKEEPER_ROOT": str(settings.project),
             "TURNKEEPER_AGENTS": settings.agents,
-            DATABASE: self.database_url,
+            VARIABLE: self.database_url,
+            "TURNKEEPER_DATABASE_MIGRATE": "true",
+            "TURNKEEPER_SIGNING_KEY_FILE": str(self._signing_key()),
             "TURNKEEPER_IDENTITY": "local",
             "TURNKEEPER_API_PORT": str(settings.first_port),
             "TURNKEEPER_GATEWAY_PORT": "0",
@@ -126,6 +141,23 @@ class Serving:
         return clean_environment({**libpq, **{name: value for name, value in told.items() if value}})
 
 
+def end_serving(home: Home) -> bool:
+    """End the process that serves here, once it has brought its sessions to a safe point; whether there was one."""
+    if (pid := serving(home)) is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + _STOP_SECONDS + 5
+    while _alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    return True
+
+
+def forget_served(home: Home) -> None:
+    """Drop what was kept in this folder. Another database is its owner's business."""
+    for file in home.path.glob(f"{_FILE}*"):
+        file.unlink()
+
+
 def serving(home: Home) -> int | None:
     """The id of the process that serves here, if one does."""
     document = read_json(home.local_json)
@@ -141,12 +173,3 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def without_password(url: str) -> str:
-    """An address that may be written down."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}@{host}"))

@@ -72,7 +72,8 @@ def serve(
     with Output(json) as out:
         import os
 
-        from turnkeeper_local.kit.serve import Serving, without_password
+        from turnkeeper_local.databases import without_password
+        from turnkeeper_local.kit.serve import Serving
 
         serving = Serving.of(database)
         out.note(f"{without_password(serving.database_url)}; logs in {serving.log}; Ctrl-C ends it")
