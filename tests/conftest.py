@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.support import postgresql as servers
 from tests.support.emulator import ministack
+from tests.support.needed import needed
 from tests.support.repository import CACHE, REPOSITORY
 
 # Where `make sdk` has put what most people do without: tests that need it ask for it by importorskip.
@@ -46,3 +48,13 @@ def emulator() -> Iterator[str]:
     """The endpoint URL of an AWS emulator, shared by the tests of this process."""
     with ministack() as endpoint_url:
         yield endpoint_url
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.Server]:
+    """A PostgreSQL server, shared by the tests of this process."""
+    bin = servers.programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with servers.server(bin) as server:
+        yield server

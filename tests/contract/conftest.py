@@ -23,10 +23,14 @@ def emulated_table(emulator: str) -> Table:
     return DynamoTable(aws.dynamodb, name)
 
 
-@pytest.fixture(scope="module", params=["sqlite"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A database of this module's own, of each kind, with its tables."""
-    database = database_of(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}")
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql").database()
+    else:
+        url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}"
+    database = database_of(url)
     schema.migrate(database)
     yield database
     database.close()

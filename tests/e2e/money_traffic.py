@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,12 +18,16 @@ from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.adapters.sql.database import Database
+from turnkeeper.adapters.sql.opening import database_of
+from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.system import SystemClock, SystemIds
+from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, SessionBusy, SessionEnded, TenantPaused, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, Rates, StoreBusy
+from turnkeeper.ports import Item, ModelReply, ModelRequest, Rates, StoreBusy, Table
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -56,7 +60,7 @@ class ShiftedClock(SystemClock):
 
 @dataclass(frozen=True)
 class Place:
-    """A tenant in a table of the emulator."""
+    """A tenant in a store: a table of the emulator at an address, or a database."""
 
     url: str
     table: str
@@ -80,9 +84,37 @@ def aws(url: str) -> Aws:
     )
 
 
+@lru_cache(maxsize=1)
+def database(url: str) -> Database:
+    """One at a time: whichever comes next closes those before."""
+    for opened in _OPENED:
+        opened.close()
+    _OPENED[:] = [database_of(url, THREADS, busy_seconds=60)]
+    return _OPENED[0]
+
+
+_OPENED: list[Database] = []
+
+
+def table_of(place: Place) -> Table:
+    if place.url.startswith("http"):
+        return DynamoTable(aws(place.url).dynamodb, place.table, busy_seconds=60)
+    return SqlTable(database(place.url))
+
+
+def items_of(place: Place) -> Iterator[Item]:
+    """Everything that is in the table."""
+    if place.url.startswith("http"):
+        pages = aws(place.url).dynamodb.get_paginator("scan").paginate(TableName=place.table, ConsistentRead=True)
+        yield from (item_from_wire(item) for page in pages for item in page["Items"])
+        return
+    rows = database(place.url).read(lambda statements: statements.rows("SELECT item FROM turnkeeper_items"))
+    yield from (item_from_wire(json.loads(row[0])) for row in rows)
+
+
 @lru_cache
 def till_of(place: Place) -> Till:
-    table = DynamoTable(aws(place.url).dynamodb, place.table, busy_seconds=60)
+    table = table_of(place)
     clock = ShiftedClock(place.shift_seconds)
     return Till(table, MemoryBlobs(), place.policy(), clock, SystemIds(), lease_seconds=place.lease_seconds)
 

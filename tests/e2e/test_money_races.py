@@ -1,4 +1,4 @@
-"""Caps under real threads and real processes: on the emulator, through the real store and engine."""
+"""Caps under real threads and real processes, through the real store and engine: on the emulator, and in databases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,13 @@ import pytest
 from tests.e2e import money_traffic as traffic
 from tests.e2e.money_traffic import Cost, Place
 from tests.support.money import TENANT, Books, Till
-from turnkeeper.adapters.table_values import item_from_wire
+from turnkeeper.adapters.sql import schema
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.testing.schema import create_table
 
-pytestmark = [pytest.mark.emulator, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SPAWN = multiprocessing.get_context("spawn")
 PROCESSES = 3
@@ -42,26 +43,37 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.fixture
-def new_place(emulator: str) -> Callable[..., Place]:
-    """A table of its own, at noon in the middle of the month: no midnight comes in the way. Or half a day before the
+@pytest.fixture(params=[pytest.param("dynamodb", marks=pytest.mark.emulator), "postgresql", "sqlite"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Place]:
+    """A store of its own, at noon in the middle of the month: no midnight comes in the way. Or half a day before the
     month ends, when it is another month elsewhere."""
 
     def new_place(*, lease_seconds: float = 60.0, month_ends: bool = False, **caps: int | None) -> Place:
         name = f"money-{uuid.uuid4().hex}"
-        create_table(traffic.aws(emulator).dynamodb, name)
+        url = _made(request, tmp_path, name)
         now = datetime.now(UTC)
         noon = now.replace(day=15, hour=12, minute=0, second=0)
         if month_ends:
             noon = (noon + timedelta(days=31)).replace(day=1) - timedelta(days=1)
-        return Place(emulator, name, tuple(sorted(caps.items())), (noon - now).total_seconds(), lease_seconds)
+        return Place(url, name, tuple(sorted(caps.items())), (noon - now).total_seconds(), lease_seconds)
 
     return new_place
 
 
+def _made(request: pytest.FixtureRequest, folder: Path, name: str) -> str:
+    """The address of the store, with a table of this name where it has tables by name."""
+    if request.param == "dynamodb":
+        emulator: str = request.getfixturevalue("emulator")
+        create_table(traffic.aws(emulator).dynamodb, name)
+        return emulator
+    postgresql = request.param == "postgresql"
+    url: str = request.getfixturevalue("postgresql").database() if postgresql else f"sqlite:///{folder / name}"
+    schema.migrate(traffic.database(url))
+    return url
+
+
 def books_of(place: Place) -> Books:
-    pages = traffic.aws(place.url).dynamodb.get_paginator("scan").paginate(TableName=place.table, ConsistentRead=True)
-    return Books.of(item_from_wire(item) for page in pages for item in page["Items"])
+    return Books.of(traffic.items_of(place))
 
 
 def till_with(place: Place, shards: int) -> Till:

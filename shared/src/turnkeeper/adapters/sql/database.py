@@ -27,10 +27,12 @@ class Lost(Exception):
 class Statements(Protocol):
     """One transaction. Placeholders are ``?``; values are text, integers, bytes and ``None``."""
 
-    def rows(self, sql: str, *values: Any) -> list[Row]: ...
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """Of a statement that answers with rows."""
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
-        """The same statement for each row; its answers are thrown away."""
+        """The same statement for each row; one that answers with no rows. It may fail as late as at the end of the
+        transaction."""
 
     def lock(self, names: Iterable[tuple[bytes, bool]]) -> None:
         """Hold these names to the end of the transaction; True: to write, False: to read. All that a transaction ever

@@ -1,13 +1,150 @@
-"""PostgreSQL."""
+"""PostgreSQL: for several machines. Nothing outlives a transaction in its connection, so a pooler may stand between."""
 
 from __future__ import annotations
 
-from turnkeeper.adapters.sql.database import Database
+import functools
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row
+from turnkeeper.adapters.sql.postgresql_bell import PostgresBell
+from turnkeeper.ports import Clock, Ids
+
+#: A transaction waits so long for a lock or an answer, and is ended by the server where its client falls silent:
+#: whoever stands still must not hold others up.
+_LIMITS = (
+    "SELECT set_config('lock_timeout', '3s', true), set_config('statement_timeout', '10s', true), "
+    "set_config('idle_in_transaction_session_timeout', '5s', true)"
+)
+_LOCK = (
+    "SELECT CASE WHEN writes THEN pg_advisory_xact_lock(name) ELSE pg_advisory_xact_lock_shared(name) END "
+    "FROM unnest(%s::bigint[], %s::boolean[]) AS locks (name, writes)"
+)
+_POOL_SECONDS = 3.0
+#: What a connection is made with where its address does not say otherwise. All but the encoding stays on this side.
+_DEFAULTS = {
+    "application_name": "turnkeeper",
+    "client_encoding": "utf8",
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+#: Nothing was done, and later it may be: conflicts and deadlocks, no resources, locks and time that ran out, a server
+#: that stops, starts, or is only a replica.
+_BUSY = ("40", "53", "55P03", "57", "25006", "08", "58")
+
+
+class _Statements:
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        return self._connection.cursor(binary=True).execute(_sql(sql), values).fetchall()
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        self._connection.cursor(binary=True).executemany(_sql(sql), rows)
+
+    def lock(self, names: Iterable[tuple[bytes, bool]]) -> None:
+        wanted: dict[int, bool] = {}
+        for name, writes in names:
+            number = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), signed=True)
+            wanted[number] = writes or wanted.get(number, False)
+        # In one order, whoever asks; and two names of one number are one lock, which is only a wait too many.
+        numbers = sorted(wanted)
+        self._connection.execute(_LOCK, (numbers, [wanted[number] for number in numbers]))
 
 
 class PostgresDatabase(Database):
-    kind = "postgresql"
+    """``url`` is what libpq takes. Connections are made when they are needed, at most ``connections``."""
 
-    def __init__(self, url: str, connections: int) -> None:
-        super().__init__(10.0)
-        raise NotImplementedError
+    kind = "postgresql"
+    now = "extract(epoch FROM clock_timestamp())::double precision"
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+    transaction_number = "pg_current_xact_id()::text::bigint"
+    settled_number = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+    has_schema = "SELECT to_regclass('turnkeeper_schema')::text"
+
+    def __init__(
+        self,
+        url: str,
+        connections: int = 10,
+        *,
+        busy_seconds: float = 10.0,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        super().__init__(busy_seconds, clock, ids)
+        given = conninfo_to_dict(url)
+        conninfo = make_conninfo(url, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            timeout=_POOL_SECONDS,
+            # No statement is prepared: a pooler may give the next one to another connection.
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            name="turnkeeper",
+        )
+        self._opening = threading.Lock()
+        self.bell: PostgresBell = PostgresBell(conninfo)
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[_Statements]:
+        committing = False
+        connection: psycopg.Connection[Row] | None = None
+        try:
+            with self._opened().connection() as connection:
+                if not write:
+                    yield _Statements(connection)
+                    return
+                # What need not be answered goes out with what does: a write takes two round trips.
+                with connection.pipeline(), connection.transaction():
+                    connection.execute(_LIMITS)
+                    yield _Statements(connection)
+                    committing = True
+        except PoolTimeout as error:
+            raise Busy("no connection to the database is free, or it cannot be reached") from error
+        except psycopg.Error as error:
+            broken = connection is None or connection.closed
+            if broken:
+                # Where one is dead, its idle neighbours may be: let the pool look at each.
+                threading.Thread(target=self._pool.check, daemon=True).start()
+            raise _trouble(error, broken=broken, committing=committing) from error
+
+    def close(self) -> None:
+        self.bell.close()
+        self._pool.close()
+
+    def _opened(self) -> ConnectionPool[psycopg.Connection[Row]]:
+        if self._pool.closed:
+            with self._opening:
+                self._pool.open()
+        return self._pool
+
+
+@functools.lru_cache(maxsize=512)
+def _sql(sql: str) -> Any:
+    return sql.replace("?", "%b")
+
+
+def _trouble(error: psycopg.Error, *, broken: bool, committing: bool) -> Exception:
+    """What the error means; itself, where asking again cannot help."""
+    state = error.sqlstate or ""
+    if broken or state.startswith(("08", "57P")):
+        return Lost(_text(error)) if committing else Busy(_text(error))
+    return Busy(_text(error)) if state.startswith(_BUSY) else error
+
+
+def _text(error: psycopg.Error) -> str:
+    """Without the server's own words, which may quote values."""
+    return f"{type(error).__name__} {error.sqlstate or ''}".strip()

@@ -33,13 +33,13 @@ def migrate(database: Database) -> list[int]:
 
     def work(statements: Statements, _lost: bool) -> list[int]:
         statements.lock([(_LOCK, True)])
-        statements.rows(_VERSIONS)
+        statements.many(_VERSIONS, [()])
         [(version,)] = statements.rows("SELECT coalesce(max(version), 0) FROM turnkeeper_schema")
         made = {number: sql for number, sql in steps(database.kind).items() if number > version}
         for number, sql in made.items():
             for statement in _statements(sql):
-                statements.rows(statement)
-            statements.rows(f"INSERT INTO turnkeeper_schema VALUES (?, {database.now})", number)
+                statements.many(statement, [()])
+            statements.many(f"INSERT INTO turnkeeper_schema VALUES (?, {database.now})", [(number,)])
         return list(made)
 
     return database.write(work)

@@ -1,0 +1,238 @@
+"""Databases whose clients are killed, whose connections are cut, and whose server goes down, in the midst of writes."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support import postgresql as servers
+from tests.support.needed import needed
+from tests.support.repository import REPOSITORY
+from tests.support.sql_writer import COUNTER, LOG
+from turnkeeper.adapters.sql import schema
+from turnkeeper.adapters.sql.blobs import SqlBlobs
+from turnkeeper.adapters.sql.database import Database, Lost
+from turnkeeper.adapters.sql.feed import Follower
+from turnkeeper.adapters.sql.opening import database_of
+from turnkeeper.adapters.sql.queue import SqlQueue
+from turnkeeper.adapters.sql.table import SqlTable
+from turnkeeper.adapters.table_values import item_from_wire
+from turnkeeper.core.errors import Unavailable
+from turnkeeper.ports import ABSENT, Cond, Item, Key, Put, Update
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new database, with its tables."""
+    made: str = (
+        request.getfixturevalue("postgresql").database()
+        if request.param == "postgresql"
+        else f"sqlite:///{tmp_path / 'store.db'}"
+    )
+    schema.migrate(database_of(made))
+    return made
+
+
+@pytest.fixture
+def own(url: str) -> Iterator[Database]:
+    database = database_of(url, busy_seconds=30)
+    yield database
+    database.close()
+
+
+def everything(database: Database) -> dict[tuple[str, str], Item]:
+    rows = database.read(lambda statements: statements.rows("SELECT item FROM turnkeeper_items"))
+    items = [item_from_wire(json.loads(row[0])) for row in rows]
+    return {(item["pk"], item["sk"]): item for item in items}
+
+
+def replayed(database: Database) -> dict[tuple[str, str], Item]:
+    """The table as its changes tell it; each begins where the one before it of the same item ended."""
+    told: dict[tuple[str, str], Item] = {}
+
+    def see(event: dict[str, Any], _context: Any) -> None:
+        for record in event["Records"]:
+            images = record["dynamodb"]
+            old, new = images.get("OldImage"), images["NewImage"]
+            item = item_from_wire(new)
+            key = item["pk"], item["sk"]
+            assert told.get(key) == (item_from_wire(old) if old else None)
+            told[key] = item
+
+    while Follower(database, "replay").round(see):
+        pass
+    return told
+
+
+def test_processes_are_killed_in_the_midst_of_writes(url: str, own: Database) -> None:
+    """What was answered is there, what was not is there whole or not at all, and nobody is left waiting."""
+    command = [sys.executable, "-m", "tests.support.sql_writer", url]
+    dice, answered = random.Random(7), set[str]()
+    for generation in range(4):
+        writers = [
+            subprocess.Popen([*command, f"w{generation}{n}"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+            for n in range(3)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            answered.add(writer.stdout.readline().strip())
+        time.sleep(dice.uniform(0.1, 0.6))
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            answered |= {line.strip() for line in writer.communicate()[0].splitlines() if line.endswith("\n") or line}
+
+    table = SqlTable(own)
+    table.write([Update(COUNTER, add={"n": 0}, set={"after": True})])
+    items = everything(own)
+    logged = {sk for pk, sk in items if pk == LOG}
+    # The last line of each may have been cut off.
+    whole = {name for name in answered if len(name) == len("w00-000000")}
+    assert len(whole) > 20
+    assert whole <= logged
+    assert items[COUNTER.pk, COUNTER.sk]["n"] == len(logged)
+    assert replayed(own) == items
+    _queue_is_whole(own, {name for name in whole if int(name[-6:]) % 5 == 0})
+
+
+def _queue_is_whole(database: Database, sent: set[str]) -> None:
+    """Each message that was sent can be received once what the dead held is given up, or is a dead letter."""
+    rows = database.read(lambda statements: statements.rows("SELECT body FROM turnkeeper_messages"))
+    assert sent <= {bytes(row[0]).decode() for row in rows}
+    blobs = SqlBlobs(database)
+    for name in sent:
+        assert blobs.get(f"{name[:3]}/{int(name[-6:])}").startswith(name.encode())
+    time.sleep(1.1)
+    assert SqlQueue(database).receive(most=10, wait_seconds=0, visibility_seconds=30)
+
+
+def count_to(table: SqlTable, threads: int, each: int) -> list[str]:
+    """Add to the counter and put an item of one's own, from several threads; what was answered."""
+
+    def work(thread: int) -> list[str]:
+        done = []
+        for number in range(each):
+            name = f"{thread}-{number}"
+            table.write([Update(COUNTER, add={"n": 1}), Put(Key(LOG, name), {}, (ABSENT,))])
+            done.append(name)
+        return done
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [name for done in pool.map(work, range(threads)) for name in done]
+
+
+@contextmanager
+def losing(database: Database, left: list[int]) -> Iterator[None]:
+    """Answers to commits are lost, as often as ``left`` says."""
+    real: Callable[..., AbstractContextManager[Any]] = database.transaction
+
+    @contextmanager
+    def transaction(*, write: bool) -> Iterator[Any]:
+        with real(write=write) as statements:
+            yield statements
+        if write and left[0]:
+            left[0] -= 1
+            raise Lost("the answer")
+
+    database.transaction = transaction  # type: ignore[method-assign]
+    yield
+    database.transaction = real  # type: ignore[method-assign]
+
+
+def test_a_lost_answer_is_not_a_failed_condition_and_counts_once(own: Database) -> None:
+    table, left = SqlTable(own), [0]
+    counter, lock = Key("p", "COUNTER"), Key("p", "LOCK")
+    table.write([Put(counter, {"n": 0})])
+    with losing(own, left):
+        left[0] = 2
+        table.write([Update(counter, add={"n": 1}, conditions=(Cond("n", "=", 0),)), Put(lock, {}, (ABSENT,))])
+        assert left[0] == 0
+        left[0] = 1
+        table.write([Put(Key("p", "ALONE"), {}, (ABSENT,))])
+        left[0] = 1
+        assert table.update(Update(counter, set={"x": 1}))["x"] == 1
+        left[0] = 1
+        with pytest.raises(Unavailable):
+            table.update(Update(counter, add={"n": 1}))
+    assert [item["sk"] for item in table.query_all("p")] == ["ALONE", "COUNTER", "LOCK"]
+    assert table.get(counter) == {"pk": "p", "sk": "COUNTER", "n": 2, "x": 1}
+
+
+@contextmanager
+def again_and_again(work: Callable[[], None], pause: Callable[[], float]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(pause()):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_connections_are_cut_at_any_moment(postgresql: servers.Server) -> None:
+    """A write whose connection is cut is done once all the same, or not at all: each that was answered counts."""
+    url = postgresql.database()
+    database = database_of(url, 8, busy_seconds=60)
+    schema.migrate(database)
+    cut: list[int] = []
+    dice = random.Random(11)
+
+    with psycopg.connect(postgresql.url(), autocommit=True) as killer:
+
+        def kill() -> None:
+            name = url.rpartition("@/")[2].partition("?")[0]
+            pids = killer.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", (name,)).fetchall()
+            for (pid,) in dice.sample(pids, min(2, len(pids))):
+                killer.execute("SELECT pg_terminate_backend(%s)", (pid,))
+                cut.append(pid)
+
+        with again_and_again(kill, lambda: dice.uniform(0.01, 0.05)):
+            answered = count_to(SqlTable(database), threads=6, each=60)
+
+    assert len(cut) > 5
+    items = everything(database)
+    assert {sk for pk, sk in items if pk == LOG} == set(answered)
+    assert items[COUNTER.pk, COUNTER.sk]["n"] == len(answered) == 360
+    assert replayed(database) == items
+    database.close()
+
+
+def test_the_server_crashes_and_comes_back() -> None:
+    bin = servers.programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with servers.server(bin) as server:
+        database = database_of(server.database(), 6, busy_seconds=60)
+        schema.migrate(database)
+        table = SqlTable(database)
+        with ThreadPoolExecutor(1) as pool:
+            counting = pool.submit(count_to, table, 4, 150)
+            for _ in range(2):
+                time.sleep(0.4)
+                # As when its machine resets it: nothing is finished, and what was committed is recovered.
+                server.stop(signal.SIGQUIT)
+                server.start()
+            answered = counting.result()
+        items = everything(database)
+        assert {sk for pk, sk in items if pk == LOG} == set(answered)
+        assert items[COUNTER.pk, COUNTER.sk]["n"] == len(answered) == 600
+        assert replayed(database) == items
+        database.close()
