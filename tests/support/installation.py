@@ -80,17 +80,24 @@ class Installation:
     # ---- processes ----
 
     def start(
-        self, command: Sequence[str], environment: Mapping[str, str], *, name: str, cwd: Path = REPOSITORY, **more: Any
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        name: str,
+        cwd: Path = REPOSITORY,
+        stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """A process with nothing around it but this environment; it is killed at the latest in the end."""
+        """A process with nothing around it but this environment; it is killed at the latest in the end. It writes into
+        a log, unless ``stdout`` says otherwise."""
         with (self.folder / f"{name}-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 list(command),
                 cwd=cwd,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
+                stdout=log if stdout is None else stdout,
                 stderr=log,
-                **{"stdout": log} | more,
             )
         self.processes.append(process)
         return process
