@@ -2,7 +2,7 @@
 database is a real PostgreSQL.
 
 What differs on this machine is said place by place: ``SECRETS``, ``IDENTITY``, ``ADDED``, ports and the database's
-address. Every other value is passed as it is stated, and one that names a place which is not listed fails the test. What
+address. Every other value is passed as it is stated; one that names a place which is not listed fails the test. What
 a container runtime, a cluster or systemd do around a process is not proven here.
 """
 
