@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -23,14 +23,28 @@ def emulated_table(emulator: str) -> Table:
     return DynamoTable(aws.dynamodb, name)
 
 
+@pytest.fixture(scope="module")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Database]]:
+    """Makes databases of a kind, with their tables."""
+    made: list[Database] = []
+
+    def make(kind: str) -> Database:
+        if kind == "postgresql":
+            url = request.getfixturevalue("postgresql").database()
+        else:
+            url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}"
+        made.append(database_of(url))
+        schema.migrate(made[-1])
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.close()
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database of this module's own, of each kind, with its tables."""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql").database()
-    else:
-        url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'store.db'}"
-    database = database_of(url)
-    schema.migrate(database)
-    yield database
-    database.close()
+def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> Database:
+    """A database of this module's own, of each kind."""
+    return new_database(request.param)

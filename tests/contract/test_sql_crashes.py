@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
 from turnkeeper.adapters.sql.table import SqlTable
+from turnkeeper.adapters.sql.texts import read
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import ABSENT, Cond, Item, Key, Put, Update
@@ -57,7 +57,7 @@ def own(url: str) -> Iterator[Database]:
 
 def everything(database: Database) -> dict[tuple[str, str], Item]:
     rows = database.read(lambda statements: statements.rows("SELECT item FROM turnkeeper_items"))
-    items = [item_from_wire(json.loads(row[0])) for row in rows]
+    items = [item_from_wire(read(row[0])) for row in rows]
     return {(item["pk"], item["sk"]): item for item in items}
 
 

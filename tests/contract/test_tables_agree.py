@@ -1,14 +1,17 @@
-"""Whatever is asked of them, the table in memory answers as the one on the emulator does."""
+"""Whatever is asked of them, the table in memory answers as the one on the emulator does, and as those in databases."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from turnkeeper.adapters.sql.database import Database
+from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import InvalidOperation
 from turnkeeper.ports import AnyOf, Check, Cond, ConditionFailed, Key, Operation, Put, Table, Update
 from turnkeeper.testing.memory_table import MemoryTable
@@ -59,12 +62,19 @@ def answer(table: Table, pk: str, operations: list[tuple[str, str, Any]], alone:
         return InvalidOperation
 
 
-@pytest.mark.emulator
+@pytest.fixture(scope="module", params=[pytest.param("dynamodb", marks=pytest.mark.emulator), "sqlite", "postgresql"])
+def real(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> Table:
+    if request.param == "dynamodb":
+        table: Table = request.getfixturevalue("emulated_table")
+        return table
+    return SqlTable(new_database(request.param))
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.tuples(writes(), st.booleans()), min_size=1, max_size=8))
-def test_the_tables_agree(emulated_table: Table, history: list[tuple[Any, bool]]) -> None:
+def test_the_tables_agree(real: Table, history: list[tuple[Any, bool]]) -> None:
     memory = MemoryTable()
     pk = uuid.uuid4().hex
     for operations, alone in history:
-        assert answer(memory, pk, operations, alone) == answer(emulated_table, pk, operations, alone)
-        assert memory.query_all(pk) == emulated_table.query_all(pk)
+        assert answer(memory, pk, operations, alone) == answer(real, pk, operations, alone)
+        assert memory.query_all(pk) == real.query_all(pk)

@@ -21,6 +21,7 @@ from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.table import SqlTable
+from turnkeeper.adapters.sql.texts import read
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.adapters.tokens import SignedTokens
@@ -109,7 +110,7 @@ def items_of(place: Place) -> Iterator[Item]:
         yield from (item_from_wire(item) for page in pages for item in page["Items"])
         return
     rows = database(place.url).read(lambda statements: statements.rows("SELECT item FROM turnkeeper_items"))
-    yield from (item_from_wire(json.loads(row[0])) for row in rows)
+    yield from (item_from_wire(read(row[0])) for row in rows)
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from turnkeeper_local.cli.commands import (
     agents,
     audits,
     branches,
+    database,
     dead,
     dev,
     evals,
@@ -63,6 +64,12 @@ app.add_typer(
 )
 app.add_typer(spending.app, name="spend", rich_help_panel="Operating")
 app.add_typer(dead.app, name="dead", rich_help_panel="Operating", help="Jobs that did not work: the dead-letter queue.")
+app.add_typer(
+    database.app,
+    name="database",
+    rich_help_panel="Operating",
+    help="The tables of a kit that keeps its state in PostgreSQL or SQLite.",
+)
 app.add_typer(
     audits.app,
     name="audit",

@@ -24,6 +24,10 @@ class Lost(Exception):
     """The answer to a commit was lost: it may have been done."""
 
 
+class UnsuitableDatabase(Exception):
+    """It cannot hold what the stores put into it; the text says why."""
+
+
 class Statements(Protocol):
     """One transaction. Placeholders are ``?``; values are text, integers, bytes and ``None``."""
 
@@ -70,6 +74,12 @@ class Database:
 
     def close(self) -> None:
         raise NotImplementedError
+
+    def before_migration(self, statements: Statements) -> None:
+        """At the beginning of a transaction that changes tables. Raises UnsuitableDatabase."""
+
+    def after_migration(self, statements: Statements) -> None:
+        """At its end."""
 
     def read(self, work: Callable[[Statements], T]) -> T:
         """Raises StoreBusy."""

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row
+from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row, Statements, UnsuitableDatabase
 from turnkeeper.adapters.sql.postgresql_bell import PostgresBell
 from turnkeeper.ports import Clock, Ids
 
@@ -120,6 +120,25 @@ class PostgresDatabase(Database):
                 # Where one is dead, its idle neighbours may be: let the pool look at each.
                 threading.Thread(target=self._pool.check, daemon=True).start()
             raise _trouble(error, broken=broken, committing=committing) from error
+
+    def before_migration(self, statements: Statements) -> None:
+        # It takes as long as it takes, and waits for another one.
+        statements.rows("SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
+        [(encoding,)] = statements.rows("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise UnsuitableDatabase(f"the database's encoding is {encoding}: make one with ENCODING 'UTF8'")
+
+    def after_migration(self, statements: Statements) -> None:
+        # Restored from another server, whose transactions were further on: what is new here would be before it. All
+        # that is kept is put in the order of its positions, and shown again.
+        [(strange,)] = statements.rows(
+            "SELECT count(*) FROM (SELECT transaction_number FROM turnkeeper_feed UNION ALL "
+            "SELECT transaction_number FROM turnkeeper_followers) AS known "
+            "WHERE transaction_number >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        )
+        if strange:
+            statements.many("UPDATE turnkeeper_feed SET transaction_number = 0", [()])
+            statements.many("DELETE FROM turnkeeper_followers", [()])
 
     def close(self) -> None:
         self.bell.close()

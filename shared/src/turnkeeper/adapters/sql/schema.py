@@ -29,9 +29,14 @@ def needed_version(database: Database) -> int:
 
 def migrate(database: Database) -> list[int]:
     """Bring the database to the version that this code needs, in one transaction; the versions that were made. Several
-    may do it at once: one does it, the others wait. A database that is further on stays as it is."""
+    may do it at once: one does it, the others wait. A database that is further on stays as it is.
+
+    Raises:
+        UnsuitableDatabase: it cannot hold what is to be put into it.
+    """
 
     def work(statements: Statements, _lost: bool) -> list[int]:
+        database.before_migration(statements)
         statements.lock([(_LOCK, True)])
         statements.many(_VERSIONS, [()])
         [(version,)] = statements.rows("SELECT coalesce(max(version), 0) FROM turnkeeper_schema")
@@ -40,6 +45,7 @@ def migrate(database: Database) -> list[int]:
             for statement in _statements(sql):
                 statements.many(statement, [()])
             statements.many(f"INSERT INTO turnkeeper_schema VALUES (?, {database.now})", [(number,)])
+        database.after_migration(statements)
         return list(made)
 
     return database.write(work)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from turnkeeper.adapters.sql.database import Database, Row, Statements
+from turnkeeper.adapters.sql.texts import read, written
 from turnkeeper.adapters.table_changes import Changes, page_of
 from turnkeeper.adapters.table_rules import (
     INDEXES,
@@ -106,7 +105,7 @@ class SqlTable:
             if not found:
                 return
             last = bytes(found[0][0])
-            yield _read(found[0][1])[partition]["S"]
+            yield read(found[0][1])[partition]["S"]
 
     def write(self, operations: Sequence[Operation]) -> None:
         check_operations(operations)
@@ -148,7 +147,7 @@ class SqlTable:
         )
 
         def work(statements: Statements, _lost: bool) -> int:
-            due = [_key(_read(row[0])) for row in statements.rows(sql, most)]
+            due = [_key(read(row[0])) for row in statements.rows(sql, most)]
             if not due:
                 return 0
             statements.lock([(_name(key), True) for key in due])
@@ -195,7 +194,7 @@ def _items(statements: Statements, keys: Sequence[Key]) -> dict[Key, WireItem]:
         "SELECT item FROM wanted JOIN turnkeeper_items USING (pk, sk)",
         *values,
     )
-    return {_key(item): item for item in (_read(row[0]) for row in found)}
+    return {_key(item): item for item in (read(row[0]) for row in found)}
 
 
 def _locked(statements: Statements, operations: Sequence[Operation]) -> list[WireItem | None]:
@@ -227,7 +226,7 @@ def _tell(
     statements: Statements, database: Database, changes: Sequence[tuple[WireItem | None, WireItem | None]], token: bytes
 ) -> None:
     """Leave the changes of this transaction for whoever follows the feed."""
-    text = _written([{"old": old, "new": new} for old, new in changes])
+    text = written([{"old": old, "new": new} for old, new in changes])
     statements.many(
         "INSERT INTO turnkeeper_feed (transaction_number, at, token, changes) "
         f"VALUES ({database.transaction_number}, {database.now}, ?, ?)",
@@ -236,7 +235,7 @@ def _tell(
 
 
 def _row(key: Key, item: WireItem) -> Row:
-    return (_place(key.pk), key.sk.encode(), _written(item), _expires_at(item), *(_column(item, n) for n in _INDEXED))
+    return (_place(key.pk), key.sk.encode(), written(item), _expires_at(item), *(_column(item, n) for n in _INDEXED))
 
 
 def _column(item: WireItem, name: str) -> bytes | None:
@@ -304,10 +303,10 @@ def _query(bounds: Range, after: tuple[bytes, ...] | None, descending: bool) -> 
 
 def _projected(row: Row, bounds: Range) -> WireItem:
     if bounds.sort_name == "sk":
-        return _read(row[1])
+        return read(row[1])
     sort, pk, sk, item = row
     if item is not None:
-        whole = _read(item)
+        whole = read(item)
         return {name: whole[name] for name in bounds.key_names}
     texts = {
         bounds.partition_name: bounds.partition,
@@ -316,25 +315,3 @@ def _projected(row: Row, bounds: Range) -> WireItem:
         "sk": bytes(sk).decode(),
     }
     return {name: {"S": text} for name, text in texts.items()}
-
-
-# ---- text ----
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_base64)
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _read(text: str) -> WireItem:
-    # In wire form a text below "B" is always a value: names of attributes stand above other values.
-    item: WireItem = json.loads(text, object_hook=_bytes if '"B":"' in text else None)
-    return item
-
-
-def _bytes(value: dict[str, Any]) -> dict[str, Any]:
-    content = value.get("B")
-    return {"B": base64.b64decode(content)} if isinstance(content, str) else value

@@ -82,6 +82,43 @@ class TableQueryConformance:
             assert self.table.query(pk, first=first, last=last).items == []
             assert self.table.query_all(pk, first=first, last=last) == []
 
+    def test_sort_keys_are_in_the_order_of_their_bytes(self) -> None:
+        """Not in that of a language, nor of UTF-16; and every sign is one."""
+        sks = ["\u0000", "A", "Z", "_", "a", "a\u0000", "a\u0000b", "aa", "ab", "z", "ä", "\uffee", "🙂"]
+        pk = self.partition(*reversed(sks))
+        assert self.sks(pk) == sks
+        assert self.sks(pk, first="a", last="a\u0000b") == ["a", "a\u0000", "a\u0000b"]
+        assert self.sks(pk, first="\uffee") == ["\uffee", "🙂"]
+        assert [item["sk"] for item in self.walk(pk, limit=1)] == sks
+
+    def test_keys_may_be_as_long_as_they_may_be(self) -> None:
+        """Long ones that begin alike are told apart, in the table and in its indexes."""
+        name = unique("long")
+        pks = [name.ljust(2047, "x") + end for end in "ab"]
+        tenants = [unique("tenant").ljust(2047, "y") + end for end in "ab"]
+        for pk, tenant in zip(pks, tenants, strict=True):
+            for n in range(3):
+                item = {"n": n, "tenant_key": tenant, "created_key": str(n).ljust(1024, "z")}
+                self.table.write([Put(Key(pk, str(n).rjust(1024, "0")), item)])
+        for pk, tenant in zip(pks, tenants, strict=True):
+            assert [item["n"] for item in self.table.query_all(pk)] == [0, 1, 2]
+            eventually(lambda tenant=tenant: len(self.walk(tenant, index="by_tenant")), 3)  # type: ignore[misc]
+            found = self.walk(tenant, index="by_tenant", limit=2)
+            assert [(item["pk"], item["tenant_key"], item["created_key"][0]) for item in found] == [
+                (pk, tenant, str(n)) for n in range(3)
+            ]
+        assert set(self.table.partitions("by_tenant")) >= set(tenants)
+
+    def test_places_of_one_sort_key_in_an_index_are_each_read_once(self) -> None:
+        tenant = unique("tenant")
+        pks = [unique("pk") for _ in range(7)]
+        for pk in pks:
+            self.table.write([Put(Key(pk, "HEAD"), {"tenant_key": tenant, "created_key": "same"})])
+        eventually(lambda: len(self.walk(tenant, index="by_tenant")), 7)
+        for descending in (False, True):
+            found = self.walk(tenant, index="by_tenant", limit=2, descending=descending)
+            assert sorted(item["pk"] for item in found) == sorted(pks)
+
     # ---- pages ----
 
     def test_pages_by_limit(self) -> None:

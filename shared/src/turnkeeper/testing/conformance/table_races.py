@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
-from turnkeeper.ports import ABSENT, EXISTS, Cond, ConditionFailed, Key, Operation, Put, StoreBusy, Table, Update
+from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Key, Operation, Put, StoreBusy, Table, Update
 from turnkeeper.testing.conformance._help import unique
 
 T = TypeVar("T")
@@ -58,6 +58,18 @@ class TableRaceConformance:
             item = self.table.get(key)
             assert item is not None
             assert winners == [item["by"]]
+
+    def test_what_was_checked_still_holds_when_it_is_written(self) -> None:
+        """Two writes that each check what the other one changes: never do both go through."""
+        pairs = [(Key(pk, "A"), Key(pk, "B")) for pk in (unique("races") for _ in range(10))]
+
+        def write(n: int) -> bool:
+            mine, other = pairs[n % 10] if n // 10 % 2 else tuple(reversed(pairs[n % 10]))
+            return self._written(lambda: self.table.write([Put(mine, {"by": n}), Check(other, (ABSENT,))]))
+
+        self._at_once(write, THREADS * 10)
+        for pair in pairs:
+            assert len(self.table.batch_get(pair)) == 1
 
     def test_every_update_sees_the_one_before(self) -> None:
         key = Key(unique("races"), "LEASE")
