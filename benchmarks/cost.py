@@ -130,7 +130,7 @@ class Turn(Bench):
         self.write_units = sum(tally.units for tally in self.tallies)
         self.requests = sum((tally.requests for tally in self.tallies), Counter[str]())
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:  # noqa: ARG002 - the port's
         self._clock.advance(ASSUMED["step_seconds"])
         return super().call(request, timeout_seconds=timeout_seconds)
 

@@ -33,6 +33,7 @@ from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -97,6 +98,8 @@ class Held:
     lost = False
     cancelled = False
 
+    def on_look(self, tell: object) -> None: ...
+
     def __enter__(self) -> Lease:
         return self
 
@@ -146,13 +149,14 @@ class Bench:
                 parallel=Sequential(),
                 warn=print,
                 keep_lease=lambda head, since, beat: Held(),
+                relay=lambda head, hidden: Relay(None, head, clock, hidden),
             )
         )
 
     def _changed(self, before: Item | None, after: Item | None) -> None:
         self.tallies[-1].changed(before, after)
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
         # Between its two writes: what follows is this step's second and the next one's first.
         made = sum(message["role"] == "assistant" for message in request.messages)
         self.tallies.append(Tally())

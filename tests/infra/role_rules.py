@@ -13,6 +13,7 @@ from turnkeeper_infra import names
 #: Each role whose process is ours, with what the process runs.
 ENTRIES: Final[Mapping[str, str]] = {
     "FrontDoorRole": names.API_HANDLER,
+    "StreamRole": "functions.api.serve.main",  # by way of names.STREAM_PROGRAM
     "TurnRole": names.TURN_HANDLER,
     "ObserverRole": names.OBSERVE_HANDLER,
     "ScorerRole": names.SCORE_HANDLER,
@@ -24,6 +25,8 @@ ENTRIES: Final[Mapping[str, str]] = {
 #: Those that run tools, which a team's file may give more to.
 RUNNERS: Final = ("TurnRole", "TaskRole")
 
+#: One that is there only where a stage asks for streams.
+OF_STREAMS: Final = "StreamRole"
 #: One that is there only where a stage asks for traces.
 OF_TRACES: Final = "TraceRole"
 #: What stands behind the queue of traces, which is there only then.
@@ -93,7 +96,8 @@ _BY_LAMBDA: Final = {
 #: Named by the code of a role, and never called: what stands behind it is not asked for. Each has its reason.
 NEVER_CALLED: Final[Mapping[str, frozenset[str]]] = {
     # It drives turns whose cancel is written down, and those only end (`core.decide`, `runtime.cancelling.Nobody`).
-    "FrontDoorRole": frozenset({"turnkeeper.runtime.turn.Turn._call_model", "turnkeeper.runtime.turn.Turn._run_tools"}),
+    role: frozenset({"turnkeeper.runtime.turn.Turn._call_model", "turnkeeper.runtime.turn.Turn._run_tools"})
+    for role in ("FrontDoorRole", OF_STREAMS)
 }
 
 #: Told by the code's types, and never so. Each has its reason; one that is not needed any more fails.

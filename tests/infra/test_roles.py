@@ -14,6 +14,7 @@ from tests.infra.role_rules import (
     FOR_TRACES,
     NEVER,
     NEVER_CALLED,
+    OF_STREAMS,
     OF_TRACES,
     allowed,
     needed,
@@ -46,6 +47,8 @@ def differences(graph: CallGraph, variant: Variant, templates: object = None) ->
     for role in ENTRIES:
         needs = needed(graph, role, variant.settings.get("model_provider", "anthropic"))
         needs -= {action for owner, action in NEVER if owner == role}
+        if role == OF_STREAMS and "streaming" not in variant.settings:
+            needs = set()
         match (role, variant.settings.get("traces", "off")):
             case (_, "off"):
                 needs = set() if role == OF_TRACES else {one for one in needs if not one.endswith(FOR_TRACES)}

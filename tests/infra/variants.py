@@ -75,7 +75,7 @@ RUNNERS = {
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "prod-jwt": {**JWT},
-    "prod-iam": {**IAM, "traces": "cloudwatch"},
+    "prod-iam": {**IAM, "traces": "cloudwatch", "streaming": "true"},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
     "prod-no-nat": {**JWT, "nat_gateways": "0"},
@@ -92,12 +92,13 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         **JWT,
         **EDGE,
         "cors_origins": "https://app.example.com,http://localhost:3000",
+        "streaming": "true",
         "turn_concurrency": "300",
     },
     "prod-gateway": {**JWT, "gateway_certificate_arn": CERTIFICATE_ARN},
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
-    "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1"},
+    "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1", "streaming": "true", "stream_public": "true"},
     "dev-bedrock-vpc-key-image": {
         "stage": "dev",
         **JWT,
@@ -106,6 +107,9 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "kms_key_arn": KEY_ARN,
         "worker_image": IMAGE,
         "permissions_boundary_arn": BOUNDARY_ARN,
+        "vpc_functions": "all",
+        "streaming": "true",
+        "stream_adapter_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:Adapter:3",
     },
 }
 """What each variant chooses, by its name: settings as `cdk -c key=value` gives them."""

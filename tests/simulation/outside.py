@@ -88,7 +88,7 @@ class SimulatedModel:
         self._random = Random(seed * 7919 + 3)
         self._made = 0
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
         self._scheduler.effect("model call")
         self._check(request)
         self._scheduler.sleep(self._random.choice([0.1, 1.0, 5.0, 25.0]))

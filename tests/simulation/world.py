@@ -34,6 +34,7 @@ from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.sweep import Sweep
@@ -43,6 +44,7 @@ from turnkeeper.testing.faulty_table import Call, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.recorders import RecordedAlerts
+from turnkeeper.testing.virtual import VirtualRelay
 
 LEASE_SECONDS = 30.0
 #: A lease beats every other second in production; here less often, for each beat takes time to simulate.
@@ -102,6 +104,7 @@ class Simulation:
                 parallel=ScheduledJobs(self.scheduler),
                 warn=lambda text: None,
                 keep_lease=self._keep_lease,
+                relay=lambda head, hidden: VirtualRelay(Streams(table, clock), head, clock, hidden),
             )
         )
         # As in a front door, by a world without a model.

@@ -29,6 +29,7 @@ from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
 from turnkeeper_infra.runners import equip
 from turnkeeper_infra.state import StateStack
+from turnkeeper_infra.streaming import StreamDoor
 from turnkeeper_infra.traces import Traces
 
 FRONT_DOOR_SECONDS = 29
@@ -71,6 +72,9 @@ class ApiStack(cdk.Stack):
         if config.local or config.traces != "off":
             self.traces = Traces(self, "Traces", config=config, state=state, function=self._function, heard=self._heard)
             self.traces.ask(self.scorer)
+        if self._config.streaming:
+            door = StreamDoor(self, "Streams", config=config, function=self._function, heard=self._heard)
+            self._answer(door.function, live)
         release = publish(self.front_door, config=config, heard=self._heard)
         self.http_api = self._http_api(release.alias)
         errors = self.http_api.metric_server_error(period=cdk.Duration.minutes(1), statistic="Sum")
@@ -121,13 +125,17 @@ class ApiStack(cdk.Stack):
             description="Checks identity, takes input in, starts turns, waits for answers",
             timeout_seconds=LOCAL_FRONT_DOOR_SECONDS if self._config.local else FRONT_DOOR_SECONDS,
             memory_mb=1024,
-            settings={setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)},
         )
+        self._answer(function, turn)
+        return function
+
+    def _answer(self, function: KitFunction, turn: lambda_.IAlias) -> None:
+        """What answers callers, by whichever door they come."""
+        function.tell({setting_keys.TURN_FUNCTION: turn.function_arn, **identity_settings(self._config)})
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
         grants.read_claims().write_claims().erase_claims()
         grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
-        return function
 
     def _observer(self) -> KitFunction:
         function = self._function(

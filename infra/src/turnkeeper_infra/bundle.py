@@ -210,7 +210,7 @@ def _zip(folder: Path, target: Path, *, root: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             entry = zipfile.ZipInfo(file.relative_to(root).as_posix(), _EPOCH)
-            entry.external_attr = 0o644 << 16
+            entry.external_attr = (0o755 if file.suffix == ".sh" else 0o644) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, file.read_bytes())
     shutil.rmtree(folder)

@@ -147,6 +147,19 @@ class Config(BaseModel):
         BeforeValidator(listed),
     ] = ()
     """Origins whose pages may call the API from a browser."""
+    streaming: Annotated[bool, BeforeValidator(switch)] = False
+    """Answer at an address of its own, the output `StreamUrl`, in streams that show what the model says as it does."""
+    stream_public: Annotated[bool, BeforeValidator(switch)] = False
+    """With IAM identity: let that address take stream tokens from anywhere, as browsers send them, instead of signed
+    requests. With tokens of an issuer it is open anyway, since the application checks them."""
+    stream_seconds: int = Field(300, ge=10, le=840)
+    """When a stream ends with a word on where to go on. Lambda bills it to this end, also when its reader is gone."""
+    stream_concurrency: int = Field(100, ge=0, le=100_000)
+    """Streams that are open at once, at most, and what is reserved for them; 0 reserves nothing, as by default in `dev`."""
+    stream_adapter_arn: (
+        Annotated[str, shaped(r"arn:[^:\s]+:lambda:[^:\s]+:\d{12}:layer:[\w-]+:\d+", "a layer version's ARN")] | None
+    ) = None
+    """The Lambda Web Adapter's layer for arm64, instead of the one that AWS publishes in each region of its own."""
 
     model_provider: Provider = "anthropic"
     """Who runs Claude: Anthropic with a key, or Bedrock in the account without one."""
@@ -302,7 +315,8 @@ class Config(BaseModel):
         settings = dict(settings)
         cheap = settings.get("stage") == "dev" or "vpc_id" in settings
         settings.setdefault("nat_gateways", 0 if cheap else 1)
-        settings.setdefault("turn_concurrency", 0 if settings.get("stage") == "dev" else 100)
+        for name in ("turn_concurrency", "stream_concurrency"):
+            settings.setdefault(name, 0 if settings.get("stage") == "dev" else 100)
         if str(settings.get("local")).lower() in {"1", "true", "yes"}:
             settings.setdefault("identity", "local")
         return settings
@@ -356,6 +370,8 @@ def _check_identity(config: Config) -> None:
         raise ValueError(f'jwt_issuer is of no use with identity = "{config.identity}"; leave one of them out')
     if config.identity != "iam" and config.trusted_principals:
         raise ValueError(f'trusted_principals are of no use with identity = "{config.identity}"; leave one of them out')
+    if config.stream_public and not (config.streaming and config.identity == "iam"):
+        raise ValueError('stream_public is about streaming = true with identity = "iam"; leave it out')
 
 
 def _check_network(config: Config) -> None:

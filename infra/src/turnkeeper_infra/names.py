@@ -28,6 +28,8 @@ OBSERVE_HANDLER: Final = "functions.observe.handler.handler"
 SCORE_HANDLER: Final = "functions.score.handler.handler"
 SWEEP_HANDLER: Final = "functions.sweep.handler.handler"
 TRACE_HANDLER: Final = "functions.trace.handler.handler"
+STREAM_PROGRAM: Final = "functions/api/serve.sh"
+"""The handler of a function behind the Lambda Web Adapter: a program, by its place in the code."""
 LIVE_ALIAS: Final = "live"
 
 CLOUDWATCH: Final = "cloudwatch"

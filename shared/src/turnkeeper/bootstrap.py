@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,7 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease, LeaseThread
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
+from turnkeeper.runtime.relaying import Relay, RelayThread
 from turnkeeper.runtime.rollouts import Rollouts, RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.erasure import Erasure
@@ -381,10 +382,14 @@ class Kit:
             parallel=self.parallel,
             warn=logger.warning,
             keep_lease=self.keep_lease,
+            relay=self.relay,
         )
 
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
         return LeaseThread(self.sessions, self.clock, head, held_since, on_beat)
+
+    def relay(self, head: Head, hidden: Collection[str]) -> Relay:
+        return RelayThread(self.streams, head, self.clock, hidden)
 
     # ---- at the start of a process ----
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
+from turnkeeper.core.deltas import Part
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Container, Head
 from turnkeeper.core.suspicion import Finding
@@ -287,8 +288,13 @@ class ModelReply:
         return Usage.of(self.usage)
 
 
+#: Told of each event of an answer that is under way, with what makes the blocks that have come of it so far. Never
+#: raises, never waits; what it was given may be asked from any thread.
+OnEvent = Callable[[Callable[[], Sequence[Part]]], None]
+
+
 class Model(Protocol):
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
         """One attempt, streamed; never retries by itself.
 
         Raises:

@@ -18,9 +18,9 @@ from functions.api.issuer import Issuer
 from tests.support.asgi import served
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
-from turnkeeper.bootstrap import MissingSetting
 from turnkeeper.core.errors import Unauthenticated, Unavailable
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper.wiring.needs import MissingSetting
 
 ISSUER = "https://login.example.com/"
 KEYS_AT = "https://login.example.com/keys"

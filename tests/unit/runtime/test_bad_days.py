@@ -285,7 +285,7 @@ def test_a_circuit_breaker_in_front_makes_waiting_cheap() -> None:
     calls: list[ModelRequest] = []
 
     class Down:
-        def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
             calls.append(request)
             if clock.monotonic() < 100:
                 raise failure()
@@ -311,7 +311,7 @@ def test_waiting_for_a_provider_that_others_broke_uses_up_no_attempt() -> None:
     class Protected:
         """A provider that its breaker protects from this session's calls for a while."""
 
-        def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+        def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
             nonlocal refused
             if refused < 30:
                 refused += 1

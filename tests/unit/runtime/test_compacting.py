@@ -68,7 +68,7 @@ class Windowed(ScriptedModel):
         #: How it refuses what is too long: 413, or 400 with or without the numbers.
         self.wall: str = "numbers"
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
         self.requests.append(request)
         self._check(request)
         tokens = tokens_of(request)

@@ -37,7 +37,7 @@ class Provider:
         self.error: BaseException | None = None
         self.calls = 0
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
         self.calls += 1
         if self.error is not None:
             raise self.error
@@ -210,7 +210,7 @@ class Gate(Provider):
         self.ends: dict[str, threading.Event] = {}
         self.fails: set[str] = set()
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:
         name = str(request.messages[0]["name"])
         self.calls += 1
         self.entered.release()

@@ -315,6 +315,7 @@ def test_a_tool_knows_its_call_and_nothing_of_the_kit() -> None:
         "logger",
         "values",
         "traceparent",
+        "on_progress",
     }
 
 

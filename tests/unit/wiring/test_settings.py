@@ -6,11 +6,13 @@ setting that nobody reads, or that is handed to the wrong part, fails here; and 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,16 +26,22 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from fargate_worker import __main__ as worker_process
 from functions.api import handler as api
 from functions.api.app import FrontDoor
+from functions.api.asgi import application
+from functions.api.http import Request
+from functions.api.serve import FrontDoorServer
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
+from tests.support.asgi import called
 from tests.support.heads import head
 from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Folder, Process
+from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import ContentUnusable, MissingValue, Unauthenticated
+from turnkeeper.core.errors import ContentUnusable, MissingValue, SessionNotFound, Unauthenticated
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
@@ -341,6 +349,61 @@ def worker_that_stops_at_once() -> Iterator[mock.Mock]:
         yield server
 
 
+def server(ask: Callable[[mock.Mock, FrontDoorServer], object]) -> Callable[[Process], object]:
+    """Of the front door as a server; where it listens is only asked for."""
+
+    def made(process: Process) -> object:
+        process.in_memory()
+        with mock.patch("functions.api.serve._listener") as listener:
+            listener.return_value.getsockname.return_value = ("", 0)
+            return ask(listener, FrontDoorServer(process.kit))
+
+    return made
+
+
+def issuer(argument: int) -> Callable[[Process], object]:
+    def ask(process: Process) -> object:
+        process.in_memory()
+        with mock.patch("functions.api.asgi.Issuer") as made:
+            application(process.kit)
+        return made.call_args.args[argument]
+
+    return ask
+
+
+def told_by_server(process: Process, method: str, target: str, **headers: str) -> Response:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(*asyncio.run(called(application(process.kit), method, target, sent, b"")))
+
+
+def let_in_from(process: Process) -> object:
+    process.in_memory()
+    asks = {"origin": "https://a.example", "access_control_request_method": "POST"}
+    return told_by_server(process, "OPTIONS", "/v1/sessions", **asks).headers.get("access-control-allow-origin")
+
+
+def stream_ends_in(process: Process) -> object:
+    process.in_memory()
+    asked: list[Request] = []
+
+    async def stream(_kit: Kit, _hub: Hub, request: Request) -> None:
+        asked.append(request)
+        raise SessionNotFound("there is none")
+
+    with mock.patch("functions.api.asgi.stream", stream):
+        told_by_server(process, "GET", "/v1/sessions/ses_00000000000000000000000000/stream").problem(
+            404, "session_not_found"
+        )
+    return round(asked[0].ends_at - time.monotonic(), -1)
+
+
+def signed_through_adapter(process: Process) -> object:
+    process.in_memory()
+    context = json.dumps({"authorizer": {"iam": {"userArn": f"{PRINCIPALS}/A"}}})
+    who = {"x_tenant_id": "acme", "x_user_id": "ann", "x_amzn_request_context": context}
+    return told_by_server(process, "GET", "/v1/agents", **who).status
+
+
 # ---- the rows ----
 
 JWT = {"identity": "jwt"}
@@ -429,6 +492,27 @@ ROWS: Mapping[str, Row] = {
     "jwt_user_claim": Row(caller, {"mail": ("claimed", "m@x", "clerk"), "": ("claimed", "claimant", "clerk")}, JWT),
     "jwt_role_claim": Row(
         caller, {"rank": ("claimed", "claimant", "chief"), "": ("claimed", "claimant", "clerk")}, JWT
+    ),
+    "jwt_issuer": Row(
+        issuer(0),
+        {"https://a.example/": "https://a.example/", "https://b": "https://b"},
+        {**JWT, "jwt_audience": "one"},
+    ),
+    "jwt_audience": Row(
+        issuer(1), {"one": ("one",), "one, two": ("one", "two")}, {**JWT, "jwt_issuer": "https://a.example"}
+    ),
+    "cors_origins": Row(
+        let_in_from, {"https://b.example, https://a.example": "https://a.example", "https://b.example": None, "": None}
+    ),
+    "api_host": Row(server(lambda asked, _: asked.call_args.args[0]), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
+    "api_port": Row(server(lambda asked, _: asked.call_args.args[1]), {"7": 7, "0": 0, "": 8000}),
+    "forwarded_allow_ips": Row(
+        server(lambda _, server: (server.config.proxy_headers, server.config.forwarded_allow_ips)),
+        {"10.0.0.1, 10.0.0.2": (True, ["10.0.0.1", "10.0.0.2"]), "": (False, [])},
+    ),
+    "stream_seconds": Row(stream_ends_in, {"200": 200, "": 840}, {"identity": "local"}),
+    "web_adapter": Row(
+        signed_through_adapter, {"true": 200, "": 401}, {"identity": "iam", "trusted_principals": f"{PRINCIPALS}/A"}
     ),
     "log_level": Row(log_levels, {"DEBUG": {"DEBUG"}, "ERROR": {"ERROR"}, "": {"INFO"}}),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 OnPage = Callable[[Document], None]
+OnDelta = Callable[[Document], None]
 
 #: The front door waits this long for a turn, and this long for an event.
 MAX_WAIT_SECONDS = 25
 EVENT_WAIT_SECONDS = 15
 _SLACK_SECONDS = 40
+#: A stream says at least every fifteen seconds that it lives.
+_SILENT_SECONDS = 40.0
 _TRIES = 3
 
 RESTING = frozenset({"idle", "completed", "stopped", "failed", "cancelled", "erased"})
@@ -58,7 +62,16 @@ _HINTS = {
 class Api:
     """One caller of one kit. Every POST carries an idempotency key, so repeating it after a lost answer is safe."""
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None, auth: httpx2.Auth | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        auth: httpx2.Auth | None = None,
+        *,
+        stream_url: str | None = None,
+        stream_auth: httpx2.Auth | None = None,
+    ) -> None:
+        self._stream_url, self._stream_auth = stream_url, stream_auth
         self._client = httpx2.Client(
             base_url=f"{url}/v1/",
             headers={"accept": "application/json", **(headers or {})},
@@ -131,11 +144,20 @@ class Api:
         return events
 
     def follow(
-        self, session_id: str, *, after: int = 0, until: float | None = None, on_page: OnPage | None = None
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        until: float | None = None,
+        on_page: OnPage | None = None,
+        on_delta: OnDelta | None = None,
     ) -> Iterator[Document]:
         """Events behind ``after`` as they happen, until the session rests or the (monotonic) time is up. ``on_page`` is
-        told of each answer, which also says how the session stands while there is no event."""
+        told of each answer, which also says how the session stands while there is no event; ``on_delta`` of what comes
+        of the next event before it is there, where the kit streams."""
         resting = False
+        if on_delta is not None and self._stream_url is not None:
+            after, resting = yield from self._streamed(self._stream_url, session_id, after, until, on_delta)
         while True:
             wait = 0 if resting else EVENT_WAIT_SECONDS
             if until is not None:
@@ -150,6 +172,36 @@ class Api:
                 return
             # Once more after it came to rest: the last events may have come between the two looks.
             resting = page["status"] in RESTING
+
+    def _streamed(
+        self, url: str, session_id: str, after: int, until: float | None, on_delta: OnDelta
+    ) -> Generator[Document, None, tuple[int, bool]]:
+        """As far as a stream brings it: the last event, and whether the session rested behind it. Where it breaks, what
+        follows is asked for by the page."""
+        path = f"{url}/v1/sessions/{_part(session_id)}/stream"
+        headers, auth = {"accept": "text/event-stream"}, self._stream_auth or httpx2.USE_CLIENT_DEFAULT
+        try:
+            while until is None or time.monotonic() < until:
+                left = _SILENT_SECONDS if until is None else min(_SILENT_SECONDS, max(0.1, until - time.monotonic()))
+                asked = self._client.stream(
+                    "GET", path, params={"after": after}, headers=headers, auth=auth, timeout=left
+                )
+                with asked as answer:
+                    if answer.status_code != 200:
+                        return after, False
+                    for kind, data in _frames(answer.iter_lines()):
+                        if kind == "end" and data["status"] in RESTING and not data["more"]:
+                            return after, True
+                        if kind == "delta":
+                            on_delta(data)
+                        elif kind != "end":
+                            after = data["seq"]
+                            yield data
+                        if until is not None and time.monotonic() >= until:
+                            break
+        except (httpx2.TransportError, ValueError):
+            pass
+        return after, False
 
     def cancel(self, session_id: str) -> Document:
         return self._post(f"sessions/{_part(session_id)}/cancel", None)
@@ -195,16 +247,18 @@ def connect(place: Place, *, tenant: str | None, user: str | None, role: str | N
     """The API of a kit, as this user of this tenant."""
     token = os.environ.get("TURNKEEPER_TOKEN")
     if not place.local and token:
-        return Api(place.api_url, {"authorization": f"Bearer {token}"})
+        return Api(place.api_url, {"authorization": f"Bearer {token}"}, stream_url=place.stream_url)
     headers = {"x-tenant-id": place.tenant(tenant), "x-user-id": place.user(user)}
     if role:
         headers["x-user-role"] = role
     if place.local or place.database_url is not None:
-        return Api(place.api_url, headers)
+        return Api(place.api_url, headers, stream_url=place.stream_url)
     credentials = place.session.get_credentials()
     if credentials is None:
         raise CliError("there are no AWS credentials", code="unauthenticated", hint="or set TURNKEEPER_TOKEN to a JWT")
-    return Api(place.api_url, headers, SigV4(credentials, place.session.region_name))
+    region = place.session.region_name
+    signed, streamed = SigV4(credentials, region), SigV4(credentials, region, "lambda")
+    return Api(place.api_url, headers, signed, stream_url=place.stream_url, stream_auth=streamed)
 
 
 class SigV4(httpx2.Auth):
@@ -212,9 +266,10 @@ class SigV4(httpx2.Auth):
 
     requires_request_body = True
 
-    def __init__(self, credentials: Credentials, region: str) -> None:
+    def __init__(self, credentials: Credentials, region: str, service: str = "execute-api") -> None:
         self._credentials = credentials
         self._region = region
+        self._service = service
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         from botocore.auth import SigV4Auth
@@ -225,7 +280,7 @@ class SigV4(httpx2.Auth):
         # The signer encodes parameters as AWS does; those in an URL it takes as they are.
         url, query = str(request.url.copy_with(query=None)), dict(request.url.params)
         draft = AWSRequest(request.method, url, data=request.content, headers=signed, params=query)
-        SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(draft)
+        SigV4Auth(self._credentials.get_frozen_credentials(), self._service, self._region).add_auth(draft)
         request.headers.update(dict(draft.headers.items()))
         yield request
 
@@ -240,6 +295,17 @@ def _document(answer: httpx2.Response) -> Document:
     if answer.status_code >= 400:
         raise Problem(answer.status_code, body, answer.request.headers.get("x-tenant-id", "T"))
     return body
+
+
+def _frames(lines: Iterable[str]) -> Iterator[tuple[str, Document]]:
+    """Server-sent events: the type and the document of each."""
+    kind = ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
 
 
 def _part(name: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli import prompting
 from turnkeeper_local.cli.api import MAX_WAIT_SECONDS, RESTING, WELL, Api, Problem
 from turnkeeper_local.cli.deployed import agents_of
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.output import Output
+
+if TYPE_CHECKING:
+    from turnkeeper_local.cli.transcript import Transcript
 
 Document = dict[str, Any]
 #: Posts the input and waits so many seconds: the turn.
@@ -81,21 +84,23 @@ def _renamed(api: Api, before: str, now: str) -> bool:
 
 def follow(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> None:
     """Show events as they happen: to people, or one a line."""
-    for event in _followed(out, api, session_id, after=after, until=until):
-        if out.as_json:
+    transcript = None if out.as_json else _transcript(out, with_user=True)
+    for event in _followed(out, api, session_id, transcript, after=after, until=until):
+        if transcript is None:
             out.line(event)
         else:
-            _transcript(out, with_user=True).show(event)
+            transcript.show(event)
 
 
 def _watched(out: Output, api: Api, post: Post, deadline: float) -> Document:
-    from turnkeeper_local.cli.transcript import Transcript, turn_line
+    from turnkeeper_local.cli.transcript import turn_line
 
     turn = post(0)
     session_id = str(turn["session_id"])
-    transcript = Transcript(out.console, with_user=False)
+    transcript = _transcript(out, with_user=False)
     out.note(f"session {session_id}")
-    for event in _followed(out, api, session_id, after=_turn_start(api, session_id, turn), until=deadline):
+    after = _turn_start(api, session_id, turn)
+    for event in _followed(out, api, session_id, transcript, after=after, until=deadline):
         if event["type"] != "status" or event.get("status") not in RESTING:
             transcript.show(event)
     session = api.session(session_id)
@@ -116,15 +121,24 @@ def _turn_start(api: Api, session_id: str, turn: Document) -> int:
     return int(inputs[-1]) if inputs else 0
 
 
-def _transcript(out: Output, *, with_user: bool) -> Any:
+def _transcript(out: Output, *, with_user: bool) -> Transcript:
     from turnkeeper_local.cli.transcript import Transcript
 
     return Transcript(out.console, with_user=with_user)
 
 
-def _followed(out: Output, api: Api, session_id: str, *, after: int, until: float | None = None) -> Iterator[Document]:
-    """Events as they happen. People see a sign of life while there is none, and where the runner gives none."""
-    if out.as_json:
+def _followed(
+    out: Output,
+    api: Api,
+    session_id: str,
+    transcript: Transcript | None,
+    *,
+    after: int,
+    until: float | None = None,
+) -> Iterator[Document]:
+    """Events as they happen. People see in the transcript what comes before them, a sign of life while there is
+    nothing, and where the runner gives none."""
+    if transcript is None:
         yield from api.follow(session_id, after=after, until=until)
         return
     from turnkeeper_local.cli.transcript import silent_line
@@ -138,13 +152,18 @@ def _followed(out: Output, api: Api, session_id: str, *, after: int, until: floa
             if line:
                 out.note(line)
 
-    events = api.follow(session_id, after=after, until=until, on_page=look)
     if not sys.stdout.isatty():
-        yield from events
+        yield from api.follow(session_id, after=after, until=until, on_page=look, on_delta=transcript.form)
         return
     with out.console.status("waiting") as sign:
-        for event in events:
+
+        def form(delta: Document) -> None:
+            sign.stop()  # A line that is still written leaves it no place.
+            transcript.form(delta)
+
+        for event in api.follow(session_id, after=after, until=until, on_page=look, on_delta=form):
             yield event
+            sign.start()
             sign.update(_WAITING_FOR.get(event["type"], "waiting"))
 
 
@@ -164,6 +183,7 @@ class Conversation:
         self._seen = 0
         self._banner = banner
         self._interactive = not out.as_json and prompting.is_interactive()
+        self._transcript = None if out.as_json else _transcript(out, with_user=not self._interactive)
 
     def run(self) -> None:
         if self._session_id:
@@ -188,8 +208,9 @@ class Conversation:
 
     def _catch_up(self, session_id: str) -> None:
         session_of(self._api, session_id, self._agent)
+        before = None if self._out.as_json else _transcript(self._out, with_user=True)
         for event in self._api.all_events(session_id):
-            self._show(event, with_user=True)
+            self._show(event, before)
 
     def _inputs(self) -> Iterator[str]:
         if not self._interactive:
@@ -225,8 +246,8 @@ class Conversation:
         if self._session_id is None:
             self._out.note(f"session {turn['session_id']}")
         self._session_id = str(turn["session_id"])
-        for event in _followed(self._out, self._api, self._session_id, after=self._seen):
-            self._show(event, with_user=not self._interactive)
+        for event in _followed(self._out, self._api, self._session_id, self._transcript, after=self._seen):
+            self._show(event, self._transcript)
         session = self._api.session(self._session_id)
         if not self._out.as_json:
             from turnkeeper_local.cli.transcript import turn_line
@@ -234,9 +255,9 @@ class Conversation:
             self._out.console.print(turn_line(session))
         return session["status"] in {"idle", "stopped"}
 
-    def _show(self, event: Document, *, with_user: bool) -> None:
+    def _show(self, event: Document, transcript: Transcript | None) -> None:
         self._seen = int(event["seq"])
-        if self._out.as_json:
+        if transcript is None:
             self._out.line(event)
         elif event["type"] != "status" or event.get("status") not in RESTING:
-            _transcript(self._out, with_user=with_user).show(event)
+            transcript.show(event)

@@ -90,6 +90,12 @@ class Place:
             raise CliError(f"{API} does not say where this kit answers", code="kit_down")
         return url.rstrip("/")
 
+    @property
+    def stream_url(self) -> str | None:
+        """Where it streams; ``None`` where it does not."""
+        url = self.document.get("stream_url") if self.local else self.outputs.get("StreamUrl")
+        return str(url).rstrip("/") if url else None
+
     def tenant(self, named: str | None) -> str:
         """The tenant that is meant; only the local kit has one by default."""
         return self._named(named, LOCAL_TENANT, "--tenant")

@@ -34,9 +34,48 @@ class Transcript:
     def __init__(self, console: Console, *, with_user: bool = True) -> None:
         self._console = console
         self._with_user = with_user
-        self._arguments: dict[str, Any] = {}
+        #: Blocks of the answer to come whose text was shown as it came, and whether a line of it is open.
+        self._shown: set[int] = set()
+        self._open = False
+
+    def form(self, delta: Document) -> None:
+        """Show what comes of an event before it is there."""
+        kind = delta["type"]
+        if kind == "text":
+            self._go_on(int(delta["index"]), plain(str(delta["text"])))
+            return
+        self._close()
+        if kind == "tool_progress":
+            share = f" {float(delta['fraction']):.0%}" if "fraction" in delta else ""
+            words = f"{delta['tool']}{share}  {short(str(delta['text']), 200)}"
+            self._print("… ", "magenta", Text(plain(words), style="dim"), indent=2)
+        elif kind == "waiting":
+            what = "money in flight" if delta.get("for") == "money" else "the provider"
+            self._print("… ", "yellow", Text(f"waits for {what}", style="dim"))
+        elif kind == "reset" and self._shown:
+            self._print("↶ ", "yellow", Text("this was not kept", style="dim"))
+            self._shown.clear()
+
+    def _go_on(self, index: int, text: str) -> None:
+        """A text goes on where it was left, or begins."""
+        if index not in self._shown:
+            self._close()
+            self._shown.add(index)
+            self._console.print(Text("● ", style="blue"), end="")
+        self._console.print(Text(text.replace("\n", "\n  ")), end="", soft_wrap=True)
+        self._open = True
+
+    def _close(self) -> None:
+        if self._open:
+            self._console.print()
+            self._open = False
 
     def show(self, event: Document) -> None:
+        self._close()
+        self._show(event)
+        self._shown.clear()
+
+    def _show(self, event: Document) -> None:
         match event["type"]:
             case "user":
                 self._user(event)
@@ -77,9 +116,9 @@ class Transcript:
             self._print("⊘ ", "yellow", Text(plain(words), style="yellow"))
 
     def _assistant(self, event: Document) -> None:
-        for block in event.get("content", ()):
+        for index, block in enumerate(event.get("content", ())):
             match block.get("type"):
-                case "text":
+                case "text" if index not in self._shown:
                     self._print("● ", "blue", Text(plain(str(block.get("text", "")))))
                 case "thinking" if block.get("thinking"):
                     self._print("∴ ", "dim", Text(short(str(block["thinking"]), 300), style="dim italic"))

@@ -10,7 +10,7 @@ from typing import Any
 from turnkeeper.adapters.anthropic_errors import status_error
 from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.core.errors import ProviderError
-from turnkeeper.ports import Clock, ModelReply, ModelRequest
+from turnkeeper.ports import Clock, ModelReply, ModelRequest, OnEvent
 from turnkeeper_local.standin.errors import ApiError, new_request_id
 from turnkeeper_local.standin.model import Delivery, StandIn
 from turnkeeper_local.standin.sse import events
@@ -29,7 +29,7 @@ class StandInModel:
         self.requests: list[ModelRequest] = []
         self._clock = clock
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
         self.requests.append(request)
         request_id = new_request_id()
         try:
@@ -44,6 +44,8 @@ class StandInModel:
         answer = PartialMessage()
         for event in events(delivery.reply):
             answer.feed(event)
+            if on_event is not None:
+                on_event(answer.parts)
         return answer.reply(request_id)
 
     def count_tokens(self, request: ModelRequest) -> int:

@@ -21,7 +21,7 @@ from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
-from turnkeeper.ports import ModelReply, ModelRequest
+from turnkeeper.ports import ModelReply, ModelRequest, OnEvent
 
 if TYPE_CHECKING:
     import anthropic
@@ -85,7 +85,7 @@ class AnthropicModel:
         with self._lock:
             self._warm()
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
         deadline = self._monotonic() + timeout_seconds
         if timeout_seconds <= 0:
             raise ProviderError("no time is left for a model call", retryable=True, certainty="unbilled")
@@ -98,6 +98,8 @@ class AnthropicModel:
             with _Watchdog(stream.response, deadline - self._monotonic()) as watchdog:
                 for event in stream:
                     answer.feed(event)
+                    if on_event is not None:
+                        on_event(answer.parts)
                     if answer.stopped:
                         watchdog.restart(_DRAIN_SECONDS)
                     elif self._monotonic() >= deadline:

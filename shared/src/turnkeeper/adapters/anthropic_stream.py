@@ -13,6 +13,7 @@ from typing import Any
 
 from turnkeeper.core.admission import MAX_DEPTH
 from turnkeeper.core.containers import container_told
+from turnkeeper.core.deltas import Part
 from turnkeeper.core.inputs import is_deeper, parse_json
 from turnkeeper.ports import ModelReply
 
@@ -115,6 +116,10 @@ class PartialMessage:
             container=container_told(self._container),
         )
 
+    def parts(self) -> list[Part]:
+        """What has come so far, for who looks on while it does: also from another thread."""
+        return [_part_of(block) for _, block in sorted(self._blocks.copy().items())]
+
     def content(self) -> list[dict[str, Any]]:
         """The blocks in their order, tool inputs parsed.
 
@@ -154,6 +159,16 @@ class PartialMessage:
             known = {name: value for name, value in event["usage"].items() if value is not None}
             self.usage = {**(self.usage or {}), **known}
             self.usage_is_final = True
+
+
+def _part_of(block: _Block) -> Part:
+    match block.raw:
+        case {"type": "text" | "thinking" as kind}:
+            text = block.raw.get(kind)
+            return Part(kind, text) if isinstance(text, str) else Part("other")
+        case {"type": "tool_use", "id": str(call_id), "name": str(tool)}:
+            return Part("tool_input", "".join(block.partial_json), call_id, tool)
+    return Part("other")
 
 
 def _never_began(block: _Block) -> bool:

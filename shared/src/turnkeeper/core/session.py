@@ -6,7 +6,9 @@ the lease, the money in flight, the breakers' window. Both change only in one tr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -326,6 +328,23 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """Until when somebody looks on as a session runs (milliseconds since the epoch), and how many have begun to."""
+
+    until: int = 0
+    readers: int = 0
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any] | None) -> Looked:
+        """As a session's stream item says it."""
+        item = item or {}
+        return cls(item.get("looked_until", 0), item.get("readers", 0))
+
+    def at(self, now: datetime) -> bool:
+        return self.until > now.timestamp() * 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """Where the provider ran code for an answer, and until when it is kept (ISO 8601)."""
 
@@ -447,3 +466,5 @@ class Transcript:
     early_results: dict[str, Any] = field(default_factory=dict)
     #: What of it was stored and is gone: sort keys of its items.
     lost: tuple[str, ...] = ()
+    #: Who looks on.
+    looked: Looked = Looked()

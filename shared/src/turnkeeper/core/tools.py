@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,11 @@ class _NotHere:
 NO_VALUES: ToolValues = _NotHere()
 
 
+#: Hears how far a tool is: a text, and a share of the whole from 0 to 1 where it knows one.
+OnProgress = Callable[[str, float | None], None]
+NO_PROGRESS: OnProgress = lambda _text, _fraction: None  # noqa: E731
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may know about the call it serves. Never holds a credential of the kit."""
@@ -99,6 +105,7 @@ class ToolContext:
     #: Where this call stands in the trace of its turn, as a ``traceparent`` header has it: hand it to services of your
     #: own. Spans that OpenTelemetry's API begins in the tool are below it by themselves. ``None`` outside of a session.
     traceparent: str | None = None
+    on_progress: OnProgress = field(default=NO_PROGRESS, repr=False, compare=False)
 
     def secret(self, name: str, key: str | None = None) -> str:
         """A secret that the agent declares (``Agent(secrets=["crm"])``), as it is now: ask for it at each call, it may
@@ -120,6 +127,18 @@ class ToolContext:
             ToolValueError: there is none.
         """
         return self.values.setting(name)
+
+    def progress(self, text: str, fraction: float | None = None) -> None:
+        """Tell whoever looks on how far this call is: ``ctx.progress("3 of 10 files", fraction=0.3)``. Say it as often
+        as you like: it costs nothing where nobody looks, and else the latest word of each tenth of a second is told.
+        It is not kept, and the model does not see it. At most 200 characters, without the secrets that are known.
+
+        Args:
+            fraction: of the whole, from 0 to 1; what lies outside is moved there, and what is no number left out.
+        """
+        if not isinstance(fraction, int | float) or math.isnan(fraction):
+            fraction = None
+        self.on_progress(str(text), None if fraction is None else min(1.0, max(0.0, float(fraction))))
 
 
 class ToolBody(Protocol):

@@ -125,6 +125,9 @@ class Engine:
                 # It cannot even be read. What was claimed is enough to end it.
                 turn = self._turn(Transcript(head=head, entries=()), _UNREAD, allowance, lease)
             return turn.fail(error)
+        finally:
+            if turn is not None:
+                turn.relay.close()
 
     def _other_engine(self, head: Head, turn: Turn) -> Callable[[], Head] | None:
         """What drives the turn instead of the kit's own loop, which still ends one that was cancelled. A session is not
@@ -186,6 +189,9 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
+        relay = world.relay(head, {tool.name for tool in tools.values() if tool.secret_arguments})
+        lease.on_look(relay.look)
+        relay.look(transcript.looked)
         turn = Turn(
             sheet,
             model,
@@ -196,6 +202,7 @@ class Engine:
                 toolbox,
                 sessions=world.sessions,
                 auditor=world.auditor,
+                relay=relay,
                 blocks_once=agent is not None and agent.block_once_after_flag,
             ),
             toolbox,
@@ -205,6 +212,7 @@ class Engine:
             ids=world.ids,
             redactor=world.redactor,
             auditor=world.auditor,
+            relay=relay,
             agent_found=agent is not None,
         )
         turn.narrow(granted)

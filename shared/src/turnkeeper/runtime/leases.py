@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from turnkeeper.core.errors import LeaseLost
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import Head, Looked
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.store.sessions import Sessions
 
@@ -41,6 +41,9 @@ class Lease(Protocol):
     def cancelled(self) -> bool:
         """Somebody asked for the session to stop."""
 
+    def on_look(self, tell: Callable[[Looked], None]) -> None:
+        """Have it told, each time that the session is looked at anyway, who looks on."""
+
 
 class HeldLease:
     """A lease that is kept for as long as somebody calls ``beat``, every ``beat_seconds``."""
@@ -56,6 +59,7 @@ class HeldLease:
         self._renewed_at = held_since
         self._lost = False
         self._cancelled = head.turn.cancel_requested
+        self._tell: Callable[[Looked], None] = lambda _: None
         self.beat_seconds = min(CANCEL_POLL_SECONDS, self._length / 3)
 
     @property
@@ -65,6 +69,9 @@ class HeldLease:
     @property
     def cancelled(self) -> bool:
         return self._cancelled
+
+    def on_look(self, tell: Callable[[Looked], None]) -> None:
+        self._tell = tell
 
     def beat(self) -> None:
         """Extend the lease every third of its length, and look whether a cancel was asked for. Never raises: what
@@ -77,7 +84,9 @@ class HeldLease:
                 self._sessions.extend(self._head)
                 self._renewed_at = asked_at
                 self._on_beat()
-            self._cancelled = self._cancelled or self._sessions.cancel_requested(self._head)
+            cancel_requested, looked = self._sessions.asked(self._head)
+            self._cancelled = self._cancelled or cancel_requested
+            self._tell(looked)
         except LeaseLost:
             self._lost = True
         except Exception as error:  # noqa: BLE001 - nothing may end the beats while the session runs

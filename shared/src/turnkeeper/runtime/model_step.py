@@ -19,7 +19,7 @@ from turnkeeper.core.schemas import tool_problem
 from turnkeeper.core.session import Entry, EntryType
 from turnkeeper.core.transcript import Block, says_nothing, text_block
 from turnkeeper.core.usage import Usage
-from turnkeeper.ports import Model, ModelReply, ModelRequest, Prices, Rates, Redacts
+from turnkeeper.ports import Model, ModelReply, ModelRequest, OnEvent, Prices, Rates, Redacts
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.treasury import Admitted, Treasury
@@ -175,7 +175,14 @@ class ModelStep:
                 self.warn(f"tool {name} is left out: it {problem}")
         return frozenset(name for name in self.toolbox.names if odd.get(name) is None)
 
-    def call(self, request: ModelRequest, *, left_seconds: float | None, stop: Callable[[], bool]) -> ModelReply:
+    def call(
+        self,
+        request: ModelRequest,
+        *,
+        left_seconds: float | None,
+        stop: Callable[[], bool],
+        on_event: OnEvent | None = None,
+    ) -> ModelReply:
         """One attempt, given up where ``stop`` says so or this runner's time runs out.
 
         Raises:
@@ -184,7 +191,7 @@ class ModelStep:
         """
         timeout = CALL_SECONDS if left_seconds is None else max(1.0, min(CALL_SECONDS, left_seconds))
         [done] = self.parallel.run_all(
-            [lambda: self.model.call(request, timeout_seconds=timeout)],
+            [lambda: self.model.call(request, timeout_seconds=timeout, on_event=on_event)],
             timeouts=[timeout + 5.0],
             stop=stop,
             done=lambda *_: None,

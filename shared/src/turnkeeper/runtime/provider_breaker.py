@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from turnkeeper.core.errors import ProviderError
-from turnkeeper.ports import Clock, Model, ModelReply, ModelRequest
+from turnkeeper.ports import Clock, Model, ModelReply, ModelRequest, OnEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ProviderBreaker:
         self._lock = threading.Lock()
         self._circuits: dict[str, _Circuit] = {}
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
         with self._lock:
             circuit = self._circuit(request.model)
             probe = self._admit(circuit, request.model)
@@ -69,7 +69,7 @@ class ProviderBreaker:
         verdict: bool | None = None
         retry_after: float | None = None
         try:
-            reply = self._model.call(request, timeout_seconds=timeout_seconds)
+            reply = self._model.call(request, timeout_seconds=timeout_seconds, on_event=on_event)
             verdict = True
         except ProviderError as error:
             verdict = not _is_outage(error)

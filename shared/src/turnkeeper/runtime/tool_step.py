@@ -13,6 +13,7 @@ from turnkeeper.core.tools import Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.toolbox import Answer, Ran, Step, Toolbox, early_answer
 from turnkeeper.runtime.worksheet import Worksheet
@@ -24,6 +25,7 @@ class ToolStep:
     toolbox: Toolbox
     sessions: Sessions
     auditor: Auditor
+    relay: Relay
     #: The agent wants calls of ``once`` tools denied after a flagged result.
     blocks_once: bool
     #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
@@ -32,6 +34,7 @@ class ToolStep:
     def run(self, calls: Sequence[Block], *, left_seconds: float | None, stop: Callable[[], bool]) -> Ran:
         """An answer to each call, in order. Nothing is kept yet: see :meth:`take`."""
         head = self.sheet.head
+        self.relay.tools(head.last_seq + 1)
         return self.toolbox.run(
             Step(
                 head=head,
@@ -43,6 +46,7 @@ class ToolStep:
                 stop=stop,
                 put_down=lambda call_id, result: self.sessions.put_result(head, call_id, result),
                 once_blocked=self.once_blocked(),
+                relay=self.relay,
             )
         )
 

@@ -19,9 +19,11 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (
+    NO_PROGRESS,
     NO_VALUES,
     Effect,
     ForeignToolError,
+    OnProgress,
     Outcome,
     Tool,
     ToolContext,
@@ -43,6 +45,7 @@ from turnkeeper.core.transcript import (
 from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Clock, Ids, InjectionDetector, Redacts
 from turnkeeper.runtime.current_span import current_span
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.threads import Done, Parallel
 from turnkeeper.telemetry import fields
 
@@ -91,6 +94,8 @@ class Step:
     put_down: Callable[[str, Any], None]
     #: Why ``once`` tools may not run now, or ``None``.
     once_blocked: str | None = None
+    #: Tells who looks on which calls run.
+    relay: Relay | None = None
 
 
 class Toolbox:
@@ -188,12 +193,12 @@ class Toolbox:
 
     def _run_all(self, step: Step, to_run: Sequence[tuple[Block, Tool]]) -> list[_Ended]:
         timeouts = [self._timeout(step, tool) for _, tool in to_run]
-        jobs = [
-            self._job(step.head, call, tool, timeout) for (call, tool), timeout in zip(to_run, timeouts, strict=True)
-        ]
+        jobs = [self._job(step, call, tool, timeout) for (call, tool), timeout in zip(to_run, timeouts, strict=True)]
 
         def done(index: int, outcome: Done[Answer], still_running: int) -> None:
             call, tool = to_run[index]
+            if step.relay is not None and outcome.value is not None:
+                step.relay.finished(call["id"], outcome.value[1].outcome)
             if still_running and tool.effect != "read" and outcome.value is not None:
                 result, reached = outcome.value
                 self._put_down(step, call, {"result": result, "outcome": OUTCOME.dump_python(reached, mode="json")})
@@ -236,16 +241,19 @@ class Toolbox:
             return answer(call, why, "error", int(timeout * 1000))
         return answer(call, f"{why} {UNKNOWN_OUTCOME}", "unknown", int(timeout * 1000))
 
-    def _job(self, head: Head, call: Block, tool: Tool, timeout: float) -> Callable[[], Answer]:
+    def _job(self, step: Step, call: Block, tool: Tool, timeout: float) -> Callable[[], Answer]:
         def job() -> Answer:
             began_at, started = iso(self._clock.now()), self._clock.monotonic()
-            block, outcome = self._call(head, call, tool, timeout)
+            if step.relay is not None:
+                step.relay.started(call["id"], tool.name)
+            block, outcome = self._call(step, call, tool, timeout)
             duration = int((self._clock.monotonic() - started) * 1000)
             return block, replace(outcome, duration_ms=duration, began_at=began_at)
 
         return job
 
-    def _call(self, head: Head, call: Block, tool: Tool, timeout: float) -> Answer:
+    def _call(self, step: Step, call: Block, tool: Tool, timeout: float) -> Answer:
+        head = step.head
         here = tool_context(head, call["id"])
         context = ToolContext(
             session_id=head.session_id,
@@ -260,6 +268,7 @@ class Toolbox:
             ),
             traceparent=here.traceparent,
             values=self._values,
+            on_progress=self._progress(step.relay, call, tool),
         )
         try:
             with current_span(here):
@@ -272,6 +281,11 @@ class Toolbox:
             text = f"The tool ran, but what it returned cannot be shown: {type(error).__name__}."
             return answer(call, text)
 
+    def _progress(self, relay: Relay | None, call: Block, tool: Tool) -> OnProgress:
+        if relay is None:
+            return NO_PROGRESS
+        return lambda text, fraction: relay.progress(call["id"], text, fraction, self._shown(tool, call))
+
     # ---- what came of it ----
 
     def observed(self, head: Head, call: Block, content: list[Block], outcome: Outcome) -> Answer:
@@ -281,14 +295,23 @@ class Toolbox:
         shown = tool_result(call["id"], _cut(content, MAX_RESULT_BYTES), is_error=outcome != "ok")
         return shown, outcome_of(call, content, outcome, flag=flag)
 
+    def _shown(self, tool: Tool, call: Block) -> Callable[[str], str]:
+        """What a tool says in words of its own, as it may be shown: without secrets, by shape and by the arguments that
+        it declares."""
+
+        def shown(text: str) -> str:
+            redactor = self._redactor.with_names(tool.secret_arguments) if tool.secret_arguments else self._redactor
+            return redactor.redact_text(text, known=redactor.values(call["input"]))
+
+        return shown
+
     def _failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
         """The answer to a call that raised. Tools quote what they were given in their errors: secrets go out of them,
         by shape and by the arguments that the tool declares."""
-        redactor = self._redactor.with_names(tool.secret_arguments) if tool.secret_arguments else self._redactor
-        known = redactor.values(call["input"])
+        without_secrets = self._shown(tool, call)
 
         def shown(text: str) -> str:
-            return redactor.redact_text(text, known=known)[:MAX_ERROR_CHARS].strip()
+            return without_secrets(text)[:MAX_ERROR_CHARS].strip()
 
         match error:
             case ToolDenied():

@@ -31,6 +31,7 @@ from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep, Waits
 from turnkeeper.runtime.prompting import Prompting
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.repairing import repaired
 from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.tool_step import ToolStep
@@ -70,6 +71,7 @@ class Turn:
     ids: Ids
     redactor: Redacts
     auditor: Auditor
+    relay: Relay
     #: The session's agent is deployed, and sound.
     agent_found: bool
     _started: float = field(init=False)
@@ -206,7 +208,7 @@ class Turn:
         waits = Waits(
             seconds=self._contention_seconds(),
             or_less=not self._may_put_back(),
-            stop=lambda: self.given_up() or self.allowance.draining(),
+            stop=self._waits_no_longer,
         )
         try:
             request, admitted = (
@@ -224,9 +226,13 @@ class Turn:
         left = self._left(self.allowance.hard_seconds)
         try:
             reply = self.model.call(
-                request, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self.given_up
+                request,
+                left_seconds=None if left is None else left - RESERVE_SECONDS,
+                stop=self.given_up,
+                on_event=self.relay.answer(self._next_seq) if compaction is None else None,
             )
         except ProviderError as failed:
+            self.relay.void(self._next_seq)
             self.model.book_failure(admitted.reservation, failed)
             if compaction is not None and is_refused(failed):
                 self.compacting.go_without(compaction)
@@ -280,6 +286,7 @@ class Turn:
             left = self._left(self.allowance.turn_seconds)
             if left is not None and wait > left:
                 return self.hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
+            self.relay.waits(self._next_seq, "provider")
             self._sleep(wait)
             return None
         detail = {
@@ -326,6 +333,18 @@ class Turn:
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
         return self.finish(Stop(reason="cost_cap", detail=detail))
+
+    def _waits_no_longer(self) -> bool:
+        """Asked whenever a call is about to wait for money in flight."""
+        if self.given_up() or self.allowance.draining():
+            return True
+        self.relay.waits(self._next_seq, "money")
+        return False
+
+    @property
+    def _next_seq(self) -> int:
+        """Of the entry that comes next."""
+        return self.sheet.head.last_seq + 1
 
     def _may_put_back(self) -> bool:
         return self.allowance.runner == "fargate" and self.sheet.head.turn.put_backs < PUT_BACKS

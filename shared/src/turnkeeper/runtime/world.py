@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from turnkeeper.core.policy import Policy
@@ -13,6 +13,7 @@ from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
@@ -70,5 +71,7 @@ class World:
     warn: Callable[[str], None]
     #: Holds a claimed lease until the turn is over.
     keep_lease: Callable[[Head, float, Callable[[], None]], Lease]
+    #: Makes what tells of a turn while somebody looks on; closed when this runner is done with it.
+    relay: Callable[[Head, Collection[str]], Relay]
     #: What the deployment gives its tools.
     tool_values: ToolValues = NO_VALUES

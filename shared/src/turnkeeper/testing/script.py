@@ -107,7 +107,7 @@ class ScriptedModel:
         self._last: tuple[str, ModelReply] | None = None
         self._interrupted = False
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:  # noqa: ARG002 - the port's
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:  # noqa: ARG002 - the port's
         with self._lock:
             self.requests.append(request)
         if self._check is not None:
@@ -221,7 +221,7 @@ class _Other(ScriptedModel):
         super().__init__()
         self._model = model
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: object = None) -> ModelReply:  # noqa: ARG002 - the port's
         self.requests.append(request)
         return self._model.call(request, timeout_seconds=timeout_seconds)
 

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.leases import HeldLease
+from turnkeeper.runtime.relaying import EVERY_SECONDS, Relay
 from turnkeeper.runtime.threads import Done
 
 T = TypeVar("T")
@@ -66,3 +67,15 @@ class VirtualLease(HeldLease):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+class VirtualRelay(Relay):
+    """Tells on the thread that has something new, where its time has come."""
+
+    _told_at = float("-inf")
+
+    def _wake(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._told_at >= EVERY_SECONDS:
+            self._told_at = now
+            self.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Head
-from turnkeeper.ports import InjectionDetector, ModelReply, ModelRequest, Prices
+from turnkeeper.ports import InjectionDetector, ModelReply, ModelRequest, OnEvent, Prices
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import SCHEMA, session_id_of_job
 from turnkeeper.runtime.leases import Lease
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing import crashes
 from turnkeeper.testing.clock import ManualClock, SeededIds
@@ -31,7 +32,7 @@ from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.runs import Run
 from turnkeeper.testing.script import Script, ScriptedModel, ScriptError, scripted, told
 from turnkeeper.testing.tool_values import MemoryValues
-from turnkeeper.testing.virtual import VirtualLease, VirtualParallel
+from turnkeeper.testing.virtual import VirtualLease, VirtualParallel, VirtualRelay
 
 DEFAULT_USER = "u1"
 
@@ -51,6 +52,9 @@ class _Kit(MemoryKit):
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
         return VirtualLease(self.sessions, self.clock, head, held_since, on_beat)
 
+    def relay(self, head: Head, hidden: Collection[str]) -> Relay:
+        return VirtualRelay(self.streams, head, self.clock, hidden)
+
 
 class _Current:
     """The model of whichever run is being driven."""
@@ -58,8 +62,8 @@ class _Current:
     def __init__(self) -> None:
         self.model = ScriptedModel()
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
-        reply = self.model.call(request, timeout_seconds=timeout_seconds)
+    def call(self, request: ModelRequest, *, timeout_seconds: float, on_event: OnEvent | None = None) -> ModelReply:
+        reply = self.model.call(request, timeout_seconds=timeout_seconds, on_event=on_event)
         if (wrote := reply.tokens.output_tokens) > request.max_tokens:
             # No API answers so, and caps hold only because none does.
             text = f"an answer of {wrote} tokens to a request that allows {request.max_tokens}, by limit or by cap"

@@ -222,12 +222,12 @@ def test_a_key_is_of_whoever_used_it_not_of_whose_session_it_is(kit: MemoryKit) 
 def test_a_cancel_is_asked_for_with_who_asks(kit: MemoryKit, agent: str) -> None:
     """``plain`` runs, ``slow`` is queued."""
     head = begin(kit, agent)
-    assert not kit.sessions.cancel_requested(head)
+    assert not kit.sessions.asked(head)[0]
     assert kit.sessions.cancel_actor(head) is None
     asked = kit.sessions.request_cancel(head, "bob")
     assert asked == kit.head(head.session_id)
     assert (asked.turn.cancel_requested, asked.turn.cancel_actor) == (True, "bob")
-    assert kit.sessions.cancel_requested(head)
+    assert kit.sessions.asked(head)[0]
     assert kit.sessions.cancel_actor(head) == "bob"
     assert kit.sessions.request_cancel(asked, "carol") == asked, "the first one counts"
 
@@ -242,7 +242,7 @@ def test_what_rests_or_is_gone_cannot_be_asked_to_stop(kit: MemoryKit) -> None:
     with pytest.raises(SessionNotFound, match=elsewhere.session_id) as missing:
         kit.sessions.request_cancel(elsewhere)
     assert missing.value.data == {"session_id": elsewhere.session_id}
-    assert not kit.sessions.cancel_requested(elsewhere)
+    assert not kit.sessions.asked(elsewhere)[0]
     assert kit.sessions.cancel_actor(elsewhere) is None
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lost_runners import OpenCall
-from turnkeeper.core.session import Entry, Head, Plan, Spec, Transcript
+from turnkeeper.core.session import Entry, Head, Looked, Plan, Spec, Transcript
 from turnkeeper.core.transcript import unanswered
 from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, keys
@@ -72,6 +72,7 @@ class Records:
             plan=kept(plan, codec.plan_of) if plan else None,
             early_results={call_id: result for call_id, result in early.items() if result is not None},
             lost=tuple(lost),
+            looked=Looked.of(by_key.get("STREAM")),
         )
 
     def spec(self, tenant_id: str, version: str) -> Spec:

@@ -13,7 +13,7 @@ from typing import Any
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
 from turnkeeper.core.lifecycle import leaving, losing, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
-from turnkeeper.core.session import Head, RunnerKind, Spec
+from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
 from turnkeeper.ports import (
     ABSENT,
@@ -263,10 +263,11 @@ class Sessions(Records):
                 raise SessionNotFound(f"there is no session {head.session_id}", session_id=head.session_id) from failed
             raise ended(codec.head_of(item)) from failed
 
-    def cancel_requested(self, head: Head) -> bool:
-        """Whether somebody asked for it since the head was read."""
-        item = self._table.get(keys.head_key(head.tenant_id, head.session_id))
-        return bool(item and item.get("cancel_requested"))
+    def asked(self, head: Head) -> tuple[bool, Looked]:
+        """Whether somebody asked for a cancel since the head was read, and who looks on. One read."""
+        of = (head.tenant_id, head.session_id)
+        items = {item["sk"]: item for item in self._table.batch_get([keys.head_key(*of), keys.stream_key(*of)])}
+        return bool(items.get("HEAD", {}).get("cancel_requested")), Looked.of(items.get("STREAM"))
 
     def cancel_actor(self, head: Head) -> str | None:
         """Who asked for it."""

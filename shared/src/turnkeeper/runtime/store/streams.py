@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.deltas import Forming
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import Head, Looked
 from turnkeeper.ports import AnyOf, Clock, Cond, ConditionFailed, Item, Table, Update
 from turnkeeper.runtime.store import keys
 
@@ -25,22 +25,6 @@ LOOK_SECONDS = 30
 MOST_BYTES = 16_000
 _COMPRESS_FROM = 700
 _KEPT_SECONDS = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """Until when somebody looks (milliseconds since the epoch), and how many have begun to."""
-
-    until: int = 0
-    readers: int = 0
-
-    @classmethod
-    def of(cls, item: Item | None) -> Looked:
-        item = item or {}
-        return cls(item.get("looked_until", 0), item.get("readers", 0))
-
-    def at(self, now: datetime) -> bool:
-        return self.until > _millis(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +87,10 @@ class Streams:
         return Looked.of(item)
 
 
-def tail_of(forming: Forming) -> bytes:
+def tail_of(forming: Forming) -> tuple[bytes, int]:
+    """As the item has it, and how large it is before it is compressed."""
     raw = without_surrogates(json.dumps(forming.dump(), ensure_ascii=False, separators=(",", ":"))).encode()
-    return zlib.compress(raw, 1) if len(raw) >= _COMPRESS_FROM else raw
+    return (zlib.compress(raw, 1) if len(raw) >= _COMPRESS_FROM else raw), len(raw)
 
 
 def forming_of(item: Item | None) -> Forming | None:
