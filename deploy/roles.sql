@@ -1,15 +1,17 @@
--- Who may do what in the kit's database. Run once by an administrator, in that database, with `psql --file`; passwords are
--- given afterwards, with \password. The owner changes tables, between releases; the processes read and write rows.
+-- Who there is in the kit's database. Once, by an administrator, in that database: `psql --file deploy/roles.sql`; passwords
+-- are given afterwards, with \password. What each may do is granted by `python -m server migrate` (server/grants.sql).
 CREATE ROLE turnkeeper_owner LOGIN;
-CREATE ROLE turnkeeper LOGIN;
+CREATE ROLE turnkeeper_app LOGIN;
+CREATE ROLE turnkeeper_chores LOGIN;
+-- Counts messages for KEDA, where that is used.
+CREATE ROLE turnkeeper_keda LOGIN;
 
 CREATE SCHEMA turnkeeper AUTHORIZATION turnkeeper_owner;
-GRANT USAGE ON SCHEMA turnkeeper TO turnkeeper;
+GRANT USAGE ON SCHEMA turnkeeper TO turnkeeper_app, turnkeeper_chores, turnkeeper_keda;
 ALTER ROLE turnkeeper_owner SET search_path = turnkeeper;
-ALTER ROLE turnkeeper SET search_path = turnkeeper;
-
--- Of tables that are there, and that are still to come.
-ALTER DEFAULT PRIVILEGES FOR ROLE turnkeeper_owner IN SCHEMA turnkeeper
-    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO turnkeeper;
-ALTER DEFAULT PRIVILEGES FOR ROLE turnkeeper_owner IN SCHEMA turnkeeper
-    GRANT USAGE ON SEQUENCES TO turnkeeper;
+ALTER ROLE turnkeeper_app SET search_path = turnkeeper;
+ALTER ROLE turnkeeper_chores SET search_path = turnkeeper;
+ALTER ROLE turnkeeper_keda SET search_path = turnkeeper;
+ALTER ROLE turnkeeper_app SET statement_timeout = '15s';
+ALTER ROLE turnkeeper_chores SET statement_timeout = '60s';
+ALTER ROLE turnkeeper_keda SET statement_timeout = '5s';

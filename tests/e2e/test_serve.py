@@ -81,7 +81,9 @@ def test_the_command_line_finds_it_for_everything_that_it_does(served: Served) -
     assert served.cli("doctor")["ok"]
     assert served.cli("dead", "list")["dead_letters"] == []
     assert served.cli("top", "--once")["workers"] == 1
-    served.wait(lambda: served.cli("show", session_id)["session"]["scores"], "its turns are scored, from the feed of changes")
+    served.wait(
+        lambda: served.cli("show", session_id)["session"]["scores"], "its turns are scored, from the feed of changes"
+    )
     served.wait(lambda: served.document()["gateway_url"], "the gateway answers")
     assert served.cli("down")["ended"]
     assert process.wait(timeout=PATIENCE_SECONDS) == 0

@@ -42,14 +42,16 @@ SHAPES: Mapping[str, Callable[[], dict[str, Stated]]] = {
 #: Where a manifest's secrets are, and the file of ours that holds the same.
 SECRETS = {
     "/run/secrets/": {
-        **{"database-password": "password", "database-owner-password": "password"},
+        **dict.fromkeys(("database-owner", "database-app", "database-chores"), "password"),
         **{"signing-keys": "signing-key", "model-key": "model-key"},
     },
     "/secrets/": {
-        **{"database/password": "password", "database-owner/password": "password"},
-        **{"signing/keys": "signing-key", "model/key": "model-key"},
+        **{"database/password": "password", "signing/keys": "signing-key", "model/key": "model-key"},
     },
-    "/credentials/": {"database-password": "password", "signing-keys": "signing-key", "model-key": "model-key"},
+    "/credentials/": {
+        **dict.fromkeys(("database-app", "database-chores"), "password"),
+        **{"signing-keys": "signing-key", "model-key": "model-key"},
+    },
 }
 #: What no test can have: an issuer's tokens. Callers name themselves instead.
 IDENTITY = {"TURNKEEPER_IDENTITY": "local"}
@@ -76,10 +78,14 @@ class Deployment(Installation):
         around = environment_here(PYTHONPATH=str(self.app), HOME=str(self.folder))
         given = {"TURNKEEPER_MODEL_URL": self.model_url} if name in {"worker", "turnkeeper"} else {}
         if "/etc/turnkeeper/environment" in stated.elsewhere:
-            given["TURNKEEPER_DATABASE_URL"] = self.database_url
+            given["TURNKEEPER_DATABASE_URL"] = self._address()
         return self.start(
             [sys.executable, *stated.command[1:]], {**around, **ADDED, **environment, **given}, name=name, cwd=self.app
         )
+
+    def _address(self) -> str:
+        """Who connects is for the manifest to say."""
+        return self.database_url.replace("turnkeeper_app@", "")
 
     def _here(self, part: str, name: str, value: str) -> str:
         if name in IDENTITY:
@@ -87,9 +93,8 @@ class Deployment(Installation):
         if name == "PYTHONPATH":
             return str(self.app)
         if name == "TURNKEEPER_DATABASE_URL":
-            user = re.fullmatch(r"postgresql://(\w+)@.*|sqlite:////var/lib/turnkeeper/serve.db", value)
-            assert user, value
-            return self.database_url.replace("turnkeeper@", f"{user[1]}@") if user[1] else self.database_url
+            assert re.fullmatch(r"postgresql://\w+:5432/.*|sqlite:////var/lib/turnkeeper/serve.db", value), value
+            return self._address()
         if name.endswith("_PORT"):
             self.ports[part] = _free_port()
             return str(self.ports[part])
@@ -160,14 +165,11 @@ def _database(postgresql: Server) -> str:
     """A new database whose owner and user are those of ``deploy/roles.sql``, as an administrator makes them."""
     url = postgresql.database()
     with psycopg.connect(url, autocommit=True) as connection:
-        for role in ("turnkeeper_keda", "turnkeeper", "turnkeeper_owner"):
-            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
-                connection.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; ")  # type: ignore[call-overload]
-        # Roles are the whole server's: those of the test before are kept.
+        # Roles are the whole server's: those of the test before are still there.
         text = (DEPLOY / "roles.sql").read_text()
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'turnkeeper'").fetchone()
+        known = connection.execute("SELECT FROM pg_roles WHERE rolname = 'turnkeeper_app'").fetchone() is not None
         connection.execute(re.sub(r"(?m)^CREATE ROLE.*$", "", text) if known else text)  # type: ignore[call-overload]
-    return url.replace("postgres@", "turnkeeper@")
+    return url.replace("postgres@", "turnkeeper_app@")
 
 
 @pytest.fixture(params=SHAPES)
@@ -241,16 +243,12 @@ def test_the_front_door_stops_with_a_word_to_those_who_listen(deployment: Deploy
     deployment.stop("worker", processes["worker"])
 
 
-def test_who_counts_for_keda_may_count_and_nothing_else(deployment: Deployment, postgresql: Server) -> None:
+def test_who_counts_for_keda_may_count_and_nothing_else(deployment: Deployment) -> None:
     [scaled] = [one for one in kubernetes("components/keda-postgresql") if one["kind"] == "ScaledObject"]
     [trigger] = scaled["spec"]["triggers"]
     deployment.job("waits", "[[say hello]]")
-    with psycopg.connect(deployment.database_url.replace("turnkeeper@", "postgres@"), autocommit=True) as connection:
-        text = (DEPLOY / "keda-role.sql").read_text()
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'turnkeeper_keda'").fetchone()
-        connection.execute(re.sub(r"(?m)^CREATE ROLE.*$", "", text) if known else text)  # type: ignore[call-overload]
     user = trigger["metadata"]["userName"]
-    with psycopg.connect(deployment.database_url.replace("turnkeeper@", f"{user}@"), autocommit=True) as connection:
+    with psycopg.connect(deployment.database_url.replace("turnkeeper_app@", f"{user}@"), autocommit=True) as connection:
         assert connection.execute(trigger["metadata"]["query"]).fetchone() == (1,)
         for refused in (
             "SELECT body FROM turnkeeper_messages",
@@ -261,7 +259,7 @@ def test_who_counts_for_keda_may_count_and_nothing_else(deployment: Deployment, 
                 connection.execute(refused)
 
 
-def test_the_processes_role_cannot_change_tables(deployment: Deployment) -> None:
+def test_the_processes_role_changes_no_table_and_takes_nothing_away(deployment: Deployment) -> None:
     with psycopg.connect(deployment.database_url, autocommit=True) as connection:
         for refused in (
             "DROP TABLE turnkeeper_items",

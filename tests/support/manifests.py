@@ -1,5 +1,5 @@
-"""What a manifest of ``deploy/`` says of a process: its command, its environment, how it is stopped. Compose, Kubernetes
-and systemd say it each in their own way; here it is one form."""
+"""What a manifest of ``deploy/`` says of a process: its command, its environment, how it is stopped. Compose,
+Kubernetes and systemd say it each in their own way; here it is one form."""
 
 from __future__ import annotations
 

@@ -93,6 +93,8 @@ class Place:
     @property
     def stream_url(self) -> str | None:
         """Where it streams; ``None`` where it does not."""
+        if self.database_url is not None and not self.local:
+            return self.api_url
         url = self.document.get("stream_url") if self.local else self.outputs.get("StreamUrl")
         return str(url).rstrip("/") if url else None
 
