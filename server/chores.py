@@ -101,16 +101,23 @@ class Chores:
     def round(self, seconds: float) -> bool:
         """Instead of starting it, where nothing goes on between requests: all that is due, as far as time allows. False
         where another process does it now."""
-        if not self._leading.keep():
+        self._keep()
+        if not self._leading.held:
             return False
         until = self._clock.monotonic() + seconds
         self._swept_at = -float("inf")
         self.look()
         for follower in self._followers:
-            while self._clock.monotonic() < until and self._leading.keep() and follower.step() == 0.0:
+            while self._clock.monotonic() < until and self._still_leads() and follower.step() == 0.0:
                 pass
         self._leading.give_up()
         return True
+
+    def _still_leads(self) -> bool:
+        """Keeping the lease is a change, too, which who follows them takes: not before it is time to."""
+        if self._clock.monotonic() - self._alive_at >= KEEP_SECONDS:
+            self._keep()
+        return self._leading.held
 
     # ---- for those who watch ----
 

@@ -14,6 +14,7 @@ module as a program. So synthesizing needs neither network nor account nor an in
     python -m turnkeeper_infra.bundle host PYTHON                    # for an interpreter of this machine: a folder
     python -m turnkeeper_infra.bundle image [AGENTS [TREE]]          # what the worker's image is built from: a folder
     python -m turnkeeper_infra.bundle server [AGENTS [TREE]]         # the same with `server` and `functions`, for deploy/
+    python -m turnkeeper_infra.bundle vercel [AGENTS [TREE]]         # what `vercel deploy` is called in: a folder
 
 Each prints its path, and is about the project of the working directory. AGENTS are further folders of agents, with
 colons between; TREE is a tree of the kit's repository to take the kit from instead of the one that is installed.
@@ -138,6 +139,24 @@ def image_context(sources: Sources, *, server: bool = False) -> Path:
     locked = locked_requirements(Project(sources.project))
     digest = sources.digest(entries, locked.read_text(), sources.kit.agent_sdk_requirements.read_text())
     return _once(cache_folder() / f"{'server' if server else 'image'}-{digest[:16]}", build)
+
+
+def vercel_folder(sources: Sources) -> Path:
+    """Lay out what is deployed to Vercel: its entry, page and settings, the code beside them, the lock file."""
+    entries = [sources.kit.worker, sources.kit.functions, sources.kit.server]
+    own = sources.kit.deploy / "vercel"
+
+    def build(folder: Path) -> None:
+        sources.copy(entries, folder / "code")
+        for part in (folder / "code").iterdir():
+            part.rename(folder / part.name)
+        (folder / "code").rmdir()
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=_JUNK)
+        shutil.copy(locked, folder / "requirements.txt")
+
+    locked = locked_requirements(Project(sources.project))
+    contents = [file.read_text() for file in sorted(_files(own))]
+    return _once(cache_folder() / f"vercel-{sources.digest(entries, locked.read_text(), *contents)[:16]}", build)
 
 
 def layer_hash(project: Path) -> str:
@@ -272,6 +291,8 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"{install_for_host(Path(python))}\n")
         case ["image", *more]:
             sys.stdout.write(f"{image_context(_sources(more))}\n")
+        case ["vercel", *more]:
+            sys.stdout.write(f"{vercel_folder(_sources(more))}\n")
         case ["server", *more]:
             sys.stdout.write(f"{image_context(_sources(more), server=True)}\n")
         case _:
