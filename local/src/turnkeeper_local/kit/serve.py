@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -100,6 +101,15 @@ class Serving:
                 new.write(secrets.token_hex(32) + "\n")
         return file
 
+    def _secrets_folder(self, values: Mapping[str, str]) -> Path:
+        """The secrets of tools, as the process reads them: none is in an environment."""
+        folder = self.home.path / "tool-secrets"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        for name, value in values.items():
+            (folder / name).write_text(value)
+        return folder
+
     def _document(self, model_url: str) -> dict[str, str | None]:
         """What local.json says besides where the kit answers. What is AWS's is not there."""
         nothing = dict.fromkeys(("queue_url", "dlq_url", "table_name", "region", "aws_endpoint_url", "console_url"))
@@ -132,6 +142,8 @@ class Serving:
             "TURNKEEPER_TRACE_CONTENTS": settings.trace_contents,
             "TURNKEEPER_LOG_LEVEL": settings.log_level,
             "TURNKEEPER_TOOL_SETTINGS": json.dumps(dict(values.settings)),
+            "TURNKEEPER_TOOL_SECRETS": json.dumps({name: name for name in values.secrets}),
+            "TURNKEEPER_SECRETS_FOLDER": str(self._secrets_folder(values.secrets)),
             "POWERTOOLS_SERVICE_NAME": "serve",
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONUNBUFFERED": "1",
