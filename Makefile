@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := agents benchmarks fargate_worker functions infra local shared tests
+CODE := agents benchmarks deploy fargate_worker functions infra local server shared tests
 
 SITE := .turnkeeper/site-environment
 

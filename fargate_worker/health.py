@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 from fargate_worker.metrics import CONTENT_TYPE, Page
-from fargate_worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 #: The receive loop may be silent for so long: a long poll, and the retries of an SQS that is out of reach.
 MAX_SILENCE_SECONDS = 180.0
+
+
+class Watched(Protocol):
+    """A process whose health is asked for: the worker, or another that goes on by itself."""
+
+    @property
+    def draining(self) -> bool: ...
+
+    def quiet_seconds(self) -> float:
+        """Since it last showed that it is alive; 0 where nothing is expected of it."""
+
+    def status(self) -> Mapping[str, Any]: ...
 
 
 class HealthServer:
@@ -25,9 +36,9 @@ class HealthServer:
     A queue or table that is out of reach makes it unready, not unhealthy: replacing it would only lose what runs.
     """
 
-    def __init__(self, worker: Worker, reachable: Callable[[], object], page: Page, *, host: str, port: int) -> None:
+    def __init__(self, worker: Watched, reachable: Callable[[], object], page: Page, *, host: str, port: int) -> None:
         """``reachable`` reads from the table, and raises where that does not work."""
-        routes: dict[str, Callable[[], tuple[int, dict[str, Any]]]] = {
+        routes: dict[str, Callable[[], tuple[int, Mapping[str, Any]]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/status": lambda: (200, worker.status()),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from functions.process import kit as _kit
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.runtime.sweep import Report
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +17,8 @@ logger = logging.getLogger(__name__)
 _MARGIN_SECONDS = 10.0
 #: Where nobody says how long it may take.
 _DEFAULT_SECONDS = 45.0
-_SCORES_EACH_MINUTES = 5
+#: How often the scores are looked at.
+SCORES_EACH_MINUTES = 5
 
 
 def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -23,21 +26,29 @@ def handler(_event: dict[str, Any], context: Any) -> dict[str, Any]:
     may take all of its time."""
     kit = _kit()
     started = kit.clock.monotonic()
-    kit.capacity.look()
 
     def seconds_left() -> float:
         if hasattr(context, "get_remaining_time_in_millis"):
             return float(context.get_remaining_time_in_millis()) / 1000 - _MARGIN_SECONDS
         return _DEFAULT_SECONDS - (kit.clock.monotonic() - started)
 
-    report = kit.sweep.run(seconds_left).to_json()
-    logger.info("swept", extra={"report": report})
-    if kit.clock.now().minute % _SCORES_EACH_MINUTES == 0 and seconds_left() > 0:
-        _watch_scores(kit)
+    report = sweep(kit, seconds_left)
+    if kit.clock.now().minute % SCORES_EACH_MINUTES == 0 and seconds_left() > 0:
+        watch_scores(kit)
     return report
 
 
-def _watch_scores(kit: Kit) -> None:
+def sweep(kit: Kit, seconds_left: Callable[[], float], *, quiet: bool = False) -> dict[str, Any]:
+    """One sweep, as far as time allows; what it did. ``quiet``: nothing is said where there was nothing to do."""
+    kit.capacity.look()
+    done = kit.sweep.run(seconds_left)
+    report = done.to_json()
+    if not quiet or done != Report():
+        logger.info("swept", extra={"report": report})
+    return report
+
+
+def watch_scores(kit: Kit) -> None:
     """Not worth a failed sweep: the next look is minutes away."""
     try:
         kit.rollout_watch.look()

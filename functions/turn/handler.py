@@ -14,6 +14,7 @@ from typing import Any
 from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
+from turnkeeper.core.session import Head
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.telemetry import fields
@@ -26,6 +27,9 @@ LIVE_ALIAS = "live"
 
 #: Kept of the Lambda's time when the settings ask for nearly all of it: a handoff has to be written and sent.
 MARGIN_SECONDS = 15.0
+
+#: Requests for a run come at least once: whoever has the session, or the sweep, looks after it.
+NOTHING_TO_DO = (SessionBusy, SessionEnded, SessionNotFound, LeaseLost)
 
 
 class TurnRunner:
@@ -45,10 +49,6 @@ class TurnRunner:
         if not isinstance(tenant_id, str) or not isinstance(session_id, str):
             logger.error("an event without tenant_id and session_id")
             return {"outcome": "invalid"}
-        with fields.scope(tenant_id=tenant_id, session_id=session_id):
-            return self._run(tenant_id, session_id, left_seconds, request_id)
-
-    def _run(self, tenant_id: str, session_id: str, left_seconds: float, request_id: str) -> dict[str, Any]:
         allowance = Allowance(
             runner="lambda",
             name=request_id,
@@ -56,15 +56,27 @@ class TurnRunner:
             hard_seconds=left_seconds,
         )
         try:
-            head = self._kit.engine.run(tenant_id, session_id, allowance)
-        except (SessionBusy, SessionEnded, SessionNotFound, LeaseLost) as error:
-            # Events come at least once. Whoever has the session, or the sweep, looks after it.
-            logger.info("nothing to do", extra={"code": error.code})
+            head = self.run_session(tenant_id, session_id, allowance)
+        except NOTHING_TO_DO as error:
             return {"outcome": error.code}
-        logger.info(
-            "the turn was run", extra={**fields.of_head(head), "status": head.status, "last_seq": head.last_seq}
-        )
         return {"outcome": "ran", "status": head.status}
+
+    def run_session(self, tenant_id: str, session_id: str, allowance: Allowance) -> Head:
+        """Run a session as far as the allowance goes; the head as it was left.
+
+        Raises:
+            StoreBusy, Unavailable: it is to be tried again.
+            SessionBusy, SessionEnded, SessionNotFound, LeaseLost: there is nothing to do here (``NOTHING_TO_DO``).
+        """
+        with fields.scope(tenant_id=tenant_id, session_id=session_id):
+            try:
+                head = self._kit.engine.run(tenant_id, session_id, allowance)
+            except NOTHING_TO_DO as error:
+                logger.info("nothing to do", extra={"code": error.code})
+                raise
+            said = {**fields.of_head(head), "status": head.status, "last_seq": head.last_seq}
+            logger.info("the turn was run", extra=said)
+            return head
 
 
 @cache

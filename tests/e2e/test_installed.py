@@ -51,7 +51,7 @@ def project(installed: Installed, tmp_path: Path) -> Path:
 def test_the_wheel_carries_what_is_deployed_and_no_litter(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     kit = "turnkeeper_project/kit/"
-    for folder in ("functions", "fargate_worker"):
+    for folder in ("functions", "fargate_worker", "server", "deploy"):
         files = [
             file for file in (REPOSITORY / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts
         ]
@@ -61,7 +61,11 @@ def test_the_wheel_carries_what_is_deployed_and_no_litter(installed: Installed) 
         kit + name for name in ("package-lock.json", "requirements/runtime.in", "requirements/ministack.txt")
     } <= names
     assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
-    assert [name for name in names if name.startswith(("functions/", "fargate_worker/", "tests/", "agents/"))] == []
+    assert [
+        name
+        for name in names
+        if name.startswith(("functions/", "fargate_worker/", "server/", "deploy/", "tests/", "agents/"))
+    ] == []
 
 
 def test_it_helps_without_a_project_and_says_where_one_is_needed(installed: Installed, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.support.repository import REPOSITORY
 from turnkeeper_project.target import find_uv
 
-_TREE = ("shared", "infra", "local", "functions", "fargate_worker", "requirements")
+_TREE = ("shared", "infra", "local", "functions", "fargate_worker", "server", "deploy", "requirements")
 _FILES = ("pyproject.toml", "package.json", "package-lock.json", "CHANGELOG.md", "README.md", "LICENSE")
 
 

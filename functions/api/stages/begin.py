@@ -51,7 +51,7 @@ def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey
     limit = body.limits.max_iterations if body.limits else None
     read = partial(kit.sessions.load, head.tenant_id, head.session_id)
     if not may_go_on(head, token.turn, token.seq, max_iterations=limit, read=read):
-        return Begun(head, head.turn.number)
+        return _begun(head, kit.takes_up(head))
     try:
         return _sent(kit, request, kit.intake.resume(head, max_iterations=limit, who=request.who, key=key))
     except (SessionBusy, SessionEnded):  # Somebody else did it first: then that is what is waited for.
@@ -75,8 +75,13 @@ def _sent(kit: Kit, request: Request, head: Head) -> Begun:
         if request.streams:  # Before there is a runner: so it knows from its first word on that somebody looks.
             with suppress(TurnkeeperError):
                 kit.streams.look(head.tenant_id, head.session_id, anew=True)
-        kit.placing.send(head)
+        left = kit.placing.send(head)
     except Exception:
         logger.exception("no runner could be asked for", extra={"session_id": head.session_id})
         return Begun(head, head.turn.number, has_runner=False)
-    return Begun(head, head.turn.number)
+    return _begun(head, left)
+
+
+def _begun(head: Head, left: Head | None) -> Begun:
+    """``left``: the head as a runner left it that ran within this request; nothing more is waited for then."""
+    return Begun(left or head, head.turn.number, has_runner=left is None)

@@ -44,7 +44,11 @@ def body_of(request: Request, model: type[B]) -> tuple[B, Any]:
 def preferred_wait(request: Request) -> int | None:
     """Seconds of ``Prefer: wait=N``, at most what is possible; ``None`` where it is not said. What makes no sense as a
     preference is ignored, as RFC 7240 wants it."""
-    for preference in request.headers.get("prefer", "").split(","):
+    return preferred_wait_of(request.headers.get("prefer", ""))
+
+
+def preferred_wait_of(header: str) -> int | None:
+    for preference in header.split(","):
         if found := _WAIT.fullmatch(preference.split(";")[0].strip()):
             return min(int(found[1] or found[2]), MAX_WAIT_SECONDS)
     return None

@@ -12,7 +12,9 @@ module as a program. So synthesizing needs neither network nor account nor an in
     python -m turnkeeper_infra.bundle code VERSION [AGENTS [TREE]]   # compiled for that Python: the path of a zip
     python -m turnkeeper_infra.bundle layer                          # for Lambda: the path of a zip
     python -m turnkeeper_infra.bundle host PYTHON                    # for an interpreter of this machine: a folder
-    python -m turnkeeper_infra.bundle image [AGENTS [TREE]]          # what the image is built from: a folder
+    python -m turnkeeper_infra.bundle image [AGENTS [TREE]]          # what the worker's image is built from: a folder
+    python -m turnkeeper_infra.bundle server [AGENTS [TREE]]         # the same with `server` and `functions`, for deploy/
+    python -m turnkeeper_infra.bundle vercel [AGENTS [TREE]]         # what `vercel deploy` is called in: a folder
 
 Each prints its path, and is about the project of the working directory. AGENTS are further folders of agents, with
 colons between; TREE is a tree of the kit's repository to take the kit from instead of the one that is installed.
@@ -31,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +59,12 @@ class Sources:
     kit: KitSource
     more_agents: tuple[Path, ...] = ()
 
-    def parts(self, entry: Path) -> Iterator[tuple[Path, str]]:
-        """What is copied, and under which name; `entry` are the entry points of a runner. What is not there is left
+    def parts(self, *entries: Path) -> Iterator[tuple[Path, str]]:
+        """What is copied, and under which name; `entries` are the entry points of runners. What is not there is left
         out."""
         for source, name in (
             (self.kit.package, "turnkeeper"),
-            (entry, entry.name),
+            *((entry, entry.name) for entry in entries),
             (self.project / "agents", "agents"),
             *zip(self.more_agents, further_names(len(self.more_agents)), strict=True),
             (self.project / "policy.toml", "policy.toml"),
@@ -70,24 +72,24 @@ class Sources:
             if source.exists():
                 yield source, name
 
-    def digest(self, entry: Path, *words: str) -> str:
+    def digest(self, entries: Sequence[Path], *words: str) -> str:
         """Changes with any of the parts, the words, or the way it is built."""
         digest = hashlib.sha256("\0".join(words).encode())
         digest.update(Path(__file__).read_bytes())
-        for file, name in self.files(entry):
+        for file, name in self.files(*entries):
             digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
         return digest.hexdigest()
 
-    def copy(self, entry: Path, folder: Path) -> None:
+    def copy(self, entries: Sequence[Path], folder: Path) -> None:
         folder.mkdir()
-        for file, name in self.files(entry):
+        for file, name in self.files(*entries):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, folder / name)
 
-    def files(self, entry: Path) -> Iterator[tuple[Path, Path]]:
+    def files(self, *entries: Path) -> Iterator[tuple[Path, Path]]:
         """Every file of the parts, with its place where it is deployed. What only tests and evals read stays here."""
-        for source, part in self.parts(entry):
+        for source, part in self.parts(*entries):
             for file in sorted(_files(source)):
                 inside = file.relative_to(source)
                 if not _stays(part, inside.parts):
@@ -107,7 +109,7 @@ def further_names(count: int) -> list[str]:
 
 def code_hash(sources: Sources, version: str) -> str:
     """Changes when the code asset would."""
-    return sources.digest(sources.kit.functions, version)
+    return sources.digest([sources.kit.functions], version)
 
 
 def build_code(sources: Sources, version: str) -> Path:
@@ -115,25 +117,46 @@ def build_code(sources: Sources, version: str) -> Path:
 
     def build(folder: Path) -> None:
         code = folder / "code"
-        sources.copy(sources.kit.functions, code)
+        sources.copy([sources.kit.functions], code)
         _compile(code, version)
         _zip(code, folder / "code.zip", root=code)
 
     return _once(cache_folder() / f"code-{code_hash(sources, version)[:16]}", build) / "code.zip"
 
 
-def image_context(sources: Sources) -> Path:
-    """Lay out what the worker's image is built from: its Dockerfile, the code below `app/`, the lock file."""
+def image_context(sources: Sources, *, server: bool = False) -> Path:
+    """Lay out what the worker's image is built from: its Dockerfile, the code below `app/`, the lock file. With
+    `server`, the image of the shapes without AWS: the same one, which the other processes start from as well."""
+    worker = sources.kit.worker
+    entries = [worker, sources.kit.functions, sources.kit.server] if server else [worker]
 
     def build(folder: Path) -> None:
-        sources.copy(sources.kit.worker, folder / "app")
-        (folder / "app" / sources.kit.worker.name / "Dockerfile").rename(folder / "Dockerfile")
+        sources.copy(entries, folder / "app")
+        (folder / "app" / worker.name / "Dockerfile").rename(folder / "Dockerfile")
         shutil.copy(locked, folder / "requirements.txt")
         shutil.copy(sources.kit.agent_sdk_requirements, folder / "agent-sdk.txt")
 
     locked = locked_requirements(Project(sources.project))
-    digest = sources.digest(sources.kit.worker, locked.read_text(), sources.kit.agent_sdk_requirements.read_text())
-    return _once(cache_folder() / f"image-{digest[:16]}", build)
+    digest = sources.digest(entries, locked.read_text(), sources.kit.agent_sdk_requirements.read_text())
+    return _once(cache_folder() / f"{'server' if server else 'image'}-{digest[:16]}", build)
+
+
+def vercel_folder(sources: Sources) -> Path:
+    """Lay out what is deployed to Vercel: its entry, page and settings, the code beside them, the lock file."""
+    entries = [sources.kit.worker, sources.kit.functions, sources.kit.server]
+    own = sources.kit.deploy / "vercel"
+
+    def build(folder: Path) -> None:
+        sources.copy(entries, folder / "code")
+        for part in (folder / "code").iterdir():
+            part.rename(folder / part.name)
+        (folder / "code").rmdir()
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=_JUNK)
+        shutil.copy(locked, folder / "requirements.txt")
+
+    locked = locked_requirements(Project(sources.project))
+    contents = [file.read_text() for file in sorted(_files(own))]
+    return _once(cache_folder() / f"vercel-{sources.digest(entries, locked.read_text(), *contents)[:16]}", build)
 
 
 def layer_hash(project: Path) -> str:
@@ -268,6 +291,10 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"{install_for_host(Path(python))}\n")
         case ["image", *more]:
             sys.stdout.write(f"{image_context(_sources(more))}\n")
+        case ["vercel", *more]:
+            sys.stdout.write(f"{vercel_folder(_sources(more))}\n")
+        case ["server", *more]:
+            sys.stdout.write(f"{image_context(_sources(more), server=True)}\n")
         case _:
             sys.stderr.write(f"{__doc__}\n")
             return 2

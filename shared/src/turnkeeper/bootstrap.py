@@ -98,6 +98,9 @@ class Kit:
         self.settings = settings
         #: Who hears of what this process writes: set before ``sessions`` is first asked for.
         self.written: Written = lambda _before, _after, _change: None
+        #: Runs a session on that somebody asks to go on with: only where turns run within requests, and nobody else
+        #: goes on with it.
+        self.takes_up: Callable[[Head], Head | None] = lambda _head: None
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.redactor: Redacts = Redactor()

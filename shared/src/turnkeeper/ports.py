@@ -14,7 +14,7 @@ from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.deltas import Part
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.core.session import Container
+from turnkeeper.core.session import Container, Head
 from turnkeeper.core.suspicion import Finding
 from turnkeeper.core.usage import Usage
 
@@ -224,10 +224,11 @@ class Wakes(Protocol):
 
 
 class Turns(Protocol):
-    """Starts the turn Lambda."""
+    """Starts the turn Lambda, or what takes its place."""
 
-    def start(self, tenant_id: str, session_id: str) -> None:
-        """Asynchronous; at least once."""
+    def start(self, tenant_id: str, session_id: str) -> Head | None:
+        """At least once. ``None`` where it runs from now on; the head as it was left where it was run before this
+        returns, since nothing goes on behind it."""
 
 
 class Alerts(Protocol):

@@ -81,6 +81,11 @@ class Settings(BaseModel):
     worker_max_tasks: int = Field(default=10, ge=1, le=5_000)
     #: How long the worker may take between SIGTERM and its end; below the stop timeout of whoever kills it then.
     stop_seconds: float = Field(default=110, gt=0, lt=120)
+    #: Turns that the front door runs itself, at a time, where it is a process of its own (docs/shapes.md). 0: all go
+    #: onto the queue.
+    front_door_turns: int = Field(default=16, ge=0, le=1_000)
+    #: How often the sweep runs, where no schedule of AWS's starts it.
+    sweep_seconds: float = Field(default=60, ge=1, le=3_600)
     health_port: int = Field(default=8080, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
     #: Where the worker serves the gateway; 0: any free port; ``None``: it does not.

@@ -18,7 +18,7 @@ class KitSource:
     """The parts of the kit that travel into what is deployed, and the files that say how."""
 
     root: Path
-    """Holds `functions/`, `fargate_worker/`, `requirements/`, `package.json` and `package-lock.json`."""
+    """Holds `functions/`, `fargate_worker/`, `server/`, `deploy/`, `requirements/`, `package.json` and its lock."""
     package: Path
     """The folder of the package `turnkeeper`."""
 
@@ -29,6 +29,15 @@ class KitSource:
     @property
     def worker(self) -> Path:
         return self.root / "fargate_worker"
+
+    @property
+    def server(self) -> Path:
+        return self.root / "server"
+
+    @property
+    def deploy(self) -> Path:
+        """Manifests of the shapes without AWS."""
+        return self.root / "deploy"
 
     @property
     def requirements(self) -> Path:

@@ -20,7 +20,7 @@ def logged() -> Iterator[io.StringIO]:
     """What a Lambda or the worker writes, by its own set-up."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    ours = ("turnkeeper", "turnkeeper_agents", "functions", "fargate_worker")
+    ours = ("turnkeeper", "turnkeeper_agents", "functions", "fargate_worker", "server")
     levels = {name: logging.getLogger(name).level for name in ours}
     stdout, sys.stdout = sys.stdout, io.StringIO()
     try:

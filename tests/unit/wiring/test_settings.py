@@ -408,7 +408,7 @@ def log_levels(process: Process) -> object:
 @contextlib.contextmanager
 def started(process: Process) -> Iterator[None]:
     """A process that starts now reads this environment. What it does to the log is undone."""
-    names = ["", "turnkeeper", "turnkeeper_agents", "functions", "fargate_worker"]
+    names = ["", "turnkeeper", "turnkeeper_agents", "functions", "fargate_worker", "server"]
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     try:

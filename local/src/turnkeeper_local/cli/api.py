@@ -257,7 +257,7 @@ def connect(place: Place, *, tenant: str | None, user: str | None, role: str | N
     headers = {"x-tenant-id": place.tenant(tenant), "x-user-id": place.user(user)}
     if role:
         headers["x-user-role"] = role
-    if place.local:
+    if place.local or place.database_url is not None:
         return Api(place.api_url, headers, stream_url=place.stream_url)
     credentials = place.session.get_credentials()
     if credentials is None:

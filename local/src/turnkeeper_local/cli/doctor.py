@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.checks import Check
 from turnkeeper_local.cli.place import Place, find, local_place
+from turnkeeper_local.databases import without_password
 from turnkeeper_project import find_project
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ def _account(place: Place) -> Iterator[Check]:
 def _kit(place: Place) -> Iterator[Check]:
     from turnkeeper_local.cli.status import alive, api_answers
 
+    if place.database_url is not None:
+        yield from _on_database(place)
+        return
     try:
         stacks = place.outputs
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the doctor was asked to find
@@ -155,6 +159,16 @@ def _kit(place: Place) -> Iterator[Check]:
         yield Check("worker", alive(pid), f"process {pid}", None if alive(pid) else _START_AGAIN)
         yield _model(str(place.document["model_url"]))
     yield from _with_operator(place, stacks["TableName"])
+
+
+def _on_database(place: Place) -> Iterator[Check]:
+    from turnkeeper_local.cli.status import api_answers
+
+    well = api_answers(place)
+    yield Check("api", well, place.api_url, None if well else "start it again: `turnkeeper serve`")
+    if place.local:
+        yield _model(str(place.document["model_url"]))
+    yield from _with_operator(place, without_password(str(place.database_url)))
 
 
 _NOT_DEPLOYED = "not deployed yet (`turnkeeper deploy --stage NAME`), or another region or account?"

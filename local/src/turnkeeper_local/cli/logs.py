@@ -28,7 +28,7 @@ _GROUPS = {
 """Parts by how the logical ids of their log groups begin, without the hash at the end."""
 _FILES = {
     "worker": "worker", "front_door": "stream", "standin": "standin", "supervisor": "supervisor",
-    "ministack": "emulator",
+    "ministack": "emulator", "serve": "serve",
 }  # fmt: skip
 PARTS = (*dict.fromkeys([*_GROUPS.values(), *_FILES.values()]),)
 _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CRITICAL")}
@@ -36,7 +36,7 @@ _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CR
 _COLOURS = {
     "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "score": "blue", "sweep": "yellow",
     "trace": "blue", "deliver": "blue", "stream": "cyan", "standin": "white", "supervisor": "white",
-    "emulator": "bright_black",
+    "emulator": "bright_black", "serve": "cyan",
 }  # fmt: skip
 _LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _RUNTIME = re.compile(r"(START|END|REPORT|INIT_START) ")
@@ -254,7 +254,9 @@ class Stream:
     def __init__(self, place: Place | None, *, parts: Sequence[str] = (), since: float, about: Sequence[str] = ()):
         """``about``: sessions or traces, all of which an entry has to name."""
         self._parts, self._since, self._about = frozenset(parts), since, tuple(about)
-        self._sources: list[FileSource | GroupSource] = [*groups(place, since, self._wants)] if place else []
+        self._sources: list[FileSource | GroupSource] = []
+        if place is not None and place.database_url is None:
+            self._sources += groups(place, since, self._wants)
         if place is None or place.local:
             folder = local_json().parent / "logs"
             self._sources += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -32,7 +33,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
 from turnkeeper_local.cli.hooks import HookOffice
-from turnkeeper_local.cli.place import Place
+from turnkeeper_local.cli.place import Place, local_json
 from turnkeeper_local.cli.tokens import TOKEN_ID, TokenOffice
 from turnkeeper_local.cli.top.looking import Overview
 from turnkeeper_project import find_project
@@ -341,7 +342,10 @@ class Operator:
 
 
 def connect(place: Place) -> Operator:
-    """The operator of a kit, with the settings that its stacks say."""
+    """The operator of a kit, with the settings that its stacks say; of one on a database, with those of the
+    environment."""
+    if place.database_url is not None:
+        return Operator(Kit(_database_settings(place)), lambda: f"operator:{getpass.getuser()}")
     place.enter()
     outputs = place.outputs
     settings = Settings(
@@ -364,6 +368,14 @@ def connect(place: Place) -> Operator:
         return str(place.session.client("sts").get_caller_identity()["Arn"])
 
     return Operator(Kit(settings), name)
+
+
+def _database_settings(place: Place) -> Settings:
+    root, key = find_project().root, local_json().parent / "signing-key"
+    told = {"TURNKEEPER_DATABASE_URL": place.database_url, "TURNKEEPER_ROOT": str(root)}
+    if place.local and key.exists():
+        told["TURNKEEPER_SIGNING_KEY_FILE"] = str(key)
+    return Settings.from_environment({**os.environ, **{name: value for name, value in told.items() if value}})
 
 
 def tenant_document(terms: Terms, plan: str) -> Document:

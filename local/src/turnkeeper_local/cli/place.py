@@ -1,4 +1,4 @@
-"""Which kit a command works on: the local one that is up, or one deployed in an account."""
+"""Which kit a command works on: the local one that is up, one deployed in an account, or one on a database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.databases import VARIABLE, without_password
 from turnkeeper_project import find_project
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 DEFAULT_STACKS = "Turnkeeper"
 LOCAL_TENANT, LOCAL_USER, LOCAL_ROLE = "local", "dev", "admin"
 
-_DOWN = "bring it up with `turnkeeper up`, or name a deployed kit with --stack NAME"
+#: Where the API of a kit on a database answers.
+API = "TURNKEEPER_API_URL"
+
+_DOWN = "bring it up with `turnkeeper up` or `turnkeeper serve`, or name a deployed kit with --stack NAME"
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,16 @@ class Place:
     endpoint_url: str | None = None
     #: What local.json says; empty for a deployed kit.
     document: dict[str, Any] = field(default_factory=dict)
+    #: Where its state is, for one without AWS.
+    database_url: str | None = field(default=None, repr=False)
 
     @cached_property
     def session(self) -> boto3.Session:
         """Credentials: the emulator's for the local kit, whatever AWS tools use for a deployed one."""
         import boto3
 
+        if self.database_url is not None:
+            raise CliError("this kit stands on a database: it has no AWS account", code="no_account")
         self.enter()
         if self.local:
             return boto3.Session("test", "test", region_name=self.region)
@@ -74,11 +82,19 @@ class Place:
 
     @property
     def api_url(self) -> str:
-        return str(self.document["api_url"]) if self.local else self.outputs["ApiUrl"].rstrip("/")
+        if self.local:
+            return str(self.document["api_url"])
+        if self.database_url is None:
+            return self.outputs["ApiUrl"].rstrip("/")
+        if not (url := os.environ.get(API)):
+            raise CliError(f"{API} does not say where this kit answers", code="kit_down")
+        return url.rstrip("/")
 
     @property
     def stream_url(self) -> str | None:
         """Where it streams; ``None`` where it does not."""
+        if self.database_url is not None and not self.local:
+            return self.api_url
         url = self.document.get("stream_url") if self.local else self.outputs.get("StreamUrl")
         return str(url).rstrip("/") if url else None
 
@@ -103,7 +119,7 @@ class Place:
     def enter(self) -> None:
         """Make AWS clients of this process talk to this place. Profiles, regions and endpoints of the user's are about
         an account, so for the local kit none of them counts, however broken it is."""
-        if not self.local:
+        if not self.local or self.database_url is not None:
             return
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
@@ -111,7 +127,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """What makes AWS clients that know nothing of this place talk to it; nothing for a deployed kit."""
-        if not self.local:
+        if not self.local or self.database_url is not None:
             return {}
         assert self.region is not None
         assert self.endpoint_url is not None
@@ -140,7 +156,9 @@ def find(stack: str | None) -> Place:
     """
     if stack:
         return Place(stacks=stack, local=False)
-    place = local_place()
+    place, named = local_place(), os.environ.get(VARIABLE)
+    if named and (place is None or place.database_url != named):
+        return Place(stacks="", local=False, database_url=named)
     if place is None:
         raise CliError("no local kit is up", code="kit_down", hint=_DOWN)
     return place
@@ -160,4 +178,11 @@ def local_place() -> Place | None:
         region=document["region"],
         endpoint_url=document["aws_endpoint_url"],
         document=document,
+        database_url=_with_password(document.get("database_url")),
     )
+
+
+def _with_password(url: str | None) -> str | None:
+    """No password is written down: the environment may name the same database with its own."""
+    named = os.environ.get(VARIABLE)
+    return named if url and named and without_password(named) == url else url

@@ -26,6 +26,7 @@ from turnkeeper_local.kit.model import start_standin
 from turnkeeper_local.kit.preflight import look_at_project
 from turnkeeper_local.kit.processes import Started
 from turnkeeper_local.kit.record import Record
+from turnkeeper_local.kit.serve import end_serving, forget_served, serving
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.sources import fingerprint, standin_fingerprint
 from turnkeeper_local.kit.values import LocalValues, put_secrets, put_secrets_away, values_digest
@@ -96,6 +97,10 @@ def up(
         record = Record.read(home)
         settings = settings or KitSettings.from_environment(remembered=record.settings)
         wanted = wanted_by(settings)
+        if (pid := serving(home)) is not None:
+            raise KitError(
+                f"`turnkeeper serve` runs here, as process {pid}: end it first, with Ctrl-C or `turnkeeper down`"
+            )
         running = _running(home, wanted)
         if running is not None:
             return running
@@ -119,7 +124,9 @@ def down(home: Home | None = None, *, forget: bool = False) -> bool:
     with home.lock():
         if not forget:
             _put_key_away(home)
-        ended = _down(home, forget=forget)
+        ended = end_serving(home) or _down(home, forget=forget)
+        if forget:
+            forget_served(home)
         if home.kit_json.exists():
             Record.read(home).note(settings={})
         return ended

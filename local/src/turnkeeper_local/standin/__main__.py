@@ -13,6 +13,8 @@ import logging
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", type=Path, default=None, help="a scenario file (YAML)")
     parser.add_argument("--slow", type=_seconds, help="seconds before the first byte of every answer")
     parser.add_argument("--slow-per-token", type=_seconds, help="seconds for every output token")
+    parser.add_argument("--with-parent", action="store_true", help="end when whoever started this has ended")
     return parser
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(0)
 
 
 def _scenario(arguments: argparse.Namespace) -> Scenario:
@@ -82,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"standin: cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
         return 1
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
+    if arguments.with_parent:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     config = uvicorn.Config(
         make_app(StandIn(scenario)),
         log_level="warning",

@@ -36,5 +36,5 @@ def set_up(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for ours in ("turnkeeper", "turnkeeper_agents", "functions", "fargate_worker"):
+    for ours in ("turnkeeper", "turnkeeper_agents", "functions", "fargate_worker", "server"):
         logging.getLogger(ours).setLevel(level)

@@ -20,16 +20,17 @@ class Dispatch:
     turns: Turns | None
     tokens: Tokens
 
-    def send(self, head: Head) -> None:
-        """Ask for the runner that ``head.handoff`` names; nothing to do where there is none.
+    def send(self, head: Head) -> Head | None:
+        """Ask for the runner that ``head.handoff`` names; nothing to do where there is none. The head as it was left
+        where the turn was run before this returns (:meth:`turnkeeper.ports.Turns.start`).
 
         Raises:
             Unavailable: nobody took the request.
         """
         if head.handoff is None:
-            return
+            return None
         if head.handoff.to == "function" and self.turns is not None:
-            self.turns.start(head.tenant_id, head.session_id)
-            return
+            return self.turns.start(head.tenant_id, head.session_id)
         body = continue_body(self.tokens.sign(continuation_of(head)))
         self.queue.send(body, group=head.tenant_id, delay_seconds=head.handoff.delay_seconds)
+        return None

@@ -83,25 +83,26 @@ class Placing:
     clock: Clock
     economy: bool = False
 
-    def send(self, head: Head) -> None:
-        """Ask for the runner that ``head.handoff`` names, or for a worker in its place. Returns when it was asked for.
+    def send(self, head: Head) -> Head | None:
+        """Ask for the runner that ``head.handoff`` names, or for a worker in its place. The head as it was left where
+        the turn was run before this returns (:meth:`turnkeeper.ports.Turns.start`).
 
         Raises:
             Unavailable: nobody took the request.
         """
         if not self._may_offer(head):
-            self.dispatch.send(head)
-            return
+            return self.dispatch.send(head)
         began = self.clock.monotonic()
         offered = self._offer(head)
         if offered and self._is_claimed(head, began + CLAIM_SECONDS):
-            return
+            return None
         try:
-            self.dispatch.send(head)
+            return self.dispatch.send(head)
         except TurnkeeperError as error:
             if not offered:
                 raise
             logger.warning("session %s: only a worker was asked: %s", head.session_id, error)
+            return None
 
     def _may_offer(self, head: Head) -> bool:
         to_function = head.handoff is not None and head.handoff.to == "function" and self.dispatch.turns is not None

@@ -51,6 +51,8 @@ MAX_BACKOFF_SECONDS = 60.0
 PUT_BACK_SECONDS = 15
 PUT_BACKS = 20
 WAYS_ON = "Take the latest turns out of the conversation (rewind), or go on in a copy of an earlier state (fork)."
+#: Of what a runner has, what it still has after the little that comes before its first step.
+_NEARLY = 0.9
 #: Runners that a session may cost in a row without anything coming of it: then it is what kills them.
 MAX_CLAIMS = 10
 
@@ -182,7 +184,8 @@ class Turn:
             return longest > DRAIN_TOOL_SECONDS
         if left is None or self.sheet.head.placement == "interactive":
             return False
-        return longest > left - RESERVE_SECONDS
+        more = self.allowance.next_hard_seconds
+        return longest > left - RESERVE_SECONDS and (more is None or left < _NEARLY * more)
 
     def _warn(self, judged: Judgement) -> None:
         if judged.warning is not None:

@@ -33,6 +33,9 @@ class Allowance:
     #: Seconds until it should have handed off, and until it is killed; ``None``: no end in sight.
     turn_seconds: float | None = None
     hard_seconds: float | None = None
+    #: What the runner after this one has until it is killed; ``None``: no end in sight. Where that is no more than this
+    #: one has left, nothing is left to it for being long.
+    next_hard_seconds: float | None = None
     #: It is told to stop: bring the session to the next safe point and hand it on.
     draining: Callable[[], bool] = lambda: False
     #: It is told to stop and its time is up: what still runs is not waited for.

@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="The kit")(demo)
     app.command(rich_help_panel="The kit")(up)
     app.command(rich_help_panel="The kit")(down)
+    app.command(rich_help_panel="The kit")(serve)
     app.command(rich_help_panel="The kit")(status)
     app.command(rich_help_panel="The kit")(doctor)
 
@@ -53,6 +54,30 @@ def up(
             return
         _, kit = bring_up(out, reset_settings=reset_settings, strict=strict)
         out.answer(dataclasses.asdict(kit), lambda console: console.print(kit.api_url, markup=False))
+
+
+def serve(
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="sqlite:///FILE or postgresql://...; by default .turnkeeper/serve.db, or TURNKEEPER_DATABASE_URL.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The whole kit in one process, with its state in a database: no emulator, no AWS. Prints where it answers, and
+    runs until Ctrl-C or SIGTERM; sessions go on at the next start."""
+    with Output(json) as out:
+        import os
+
+        from turnkeeper_local.databases import without_password
+        from turnkeeper_local.kit.serve import Serving
+
+        serving = Serving.of(database)
+        out.note(f"{without_password(serving.database_url)}; logs in {serving.log}; Ctrl-C ends it")
+        serving.become(tell=os.dup(1), as_json=json)
 
 
 def down(

@@ -134,12 +134,16 @@ def _sum(value: Any) -> int:
 
 def sources(place: Place) -> Iterator[GroupSource]:
     """The observer's log group."""
+    if place.database_url is not None:
+        return  # nobody keeps what the observer says: the amount is told where metrics are read
     since = datetime.now(UTC).timestamp() - WINDOW_SECONDS
     yield from groups(place, since, lambda part: part == "observe")
 
 
 def workers(place: Place) -> int | None:
     """Worker processes that are up: this machine's, or the tasks of a deployed kit's service."""
+    if place.database_url is not None and not place.local:
+        return None
     if place.local:
         return int(alive(int(place.document["worker_pid"])))
     from botocore.exceptions import BotoCoreError, ClientError
