@@ -21,7 +21,7 @@ from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.adapters.watchdog import Watchdog
 from turnkeeper.core.errors import Certainty, ProviderError, Uncountable
-from turnkeeper.core.sent import json_bytes, list_json
+from turnkeeper.core.sent import json_bytes, list_pieces
 from turnkeeper.ports import ModelReply, ModelRequest, OnEvent
 
 if TYPE_CHECKING:
@@ -325,8 +325,11 @@ def _body(request: ModelRequest) -> dict[str, Any]:
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
-    parts = {name: list_json(value) if name == "messages" else json_bytes(value) for name, value in body.items()}
-    return b"{%b}" % b",".join(b"%b:%b" % (json_bytes(name), part) for name, part in parts.items())
+    pieces: list[bytes] = []
+    for name, value in body.items():
+        pieces += [b"," if pieces else b"{", json_bytes(name), b":"]
+        pieces += list_pieces(value) if name == "messages" else [json_bytes(value)]
+    return b"".join([*pieces, b"}"])
 
 
 def _certainty(answer: PartialMessage) -> Certainty:

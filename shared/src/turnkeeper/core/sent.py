@@ -12,11 +12,12 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 class Sent(dict[str, Any]):
     """``{"role": ..., "content": [...]}``, and its JSON. Nobody changes it: requests share it."""
 
-    __slots__ = ("_blocks",)
+    __slots__ = ("_blocks", "_json")
 
     def __init__(self, role: str, content: Sequence[Mapping[str, Any]], blocks: list[bytes] | None = None) -> None:
         super().__init__(role=role, content=content)
         self._blocks = blocks
+        self._json: bytes | None = None
 
     @property
     def blocks(self) -> list[bytes]:
@@ -27,7 +28,11 @@ class Sent(dict[str, Any]):
 
     @property
     def json(self) -> bytes:
-        return b'{"role":"%b","content":[%b]}' % (self["role"].encode(), b",".join(self.blocks))
+        if self._json is None:
+            self._json = b'{"role":"%b","content":[%b]}' % (self["role"].encode(), b",".join(self.blocks))
+            # Whoever marks it does so before: what is sent as it is has left the end of the conversation.
+            self._blocks = None
+        return self._json
 
     def marked(self, at: int, marker: Mapping[str, Any]) -> Sent:
         """The same with these fields more in one block, which has none of them."""
@@ -48,4 +53,11 @@ def json_bytes(value: Any) -> bytes:
 
 def list_json(values: Sequence[Any]) -> bytes:
     """A list of messages, or of whatever else is JSON."""
-    return b"[%b]" % b",".join(value.json if isinstance(value, Sent) else json_bytes(value) for value in values)
+    return b"".join(list_pieces(values))
+
+
+def list_pieces(values: Sequence[Any]) -> list[bytes]:
+    """The same in pieces: a long conversation is copied once, with what stands around it."""
+    pieces = [b","] * (2 * len(values))
+    pieces[1::2] = [value.json if isinstance(value, Sent) else json_bytes(value) for value in values]
+    return [b"[", *pieces[1:], b"]"]
