@@ -117,7 +117,8 @@ class Hub:
         finally:
             watch.readers.remove(reader)
             if not watch.readers:
-                self._watches.pop(name, None)
+                del self._watches[name]
+                self._woken.set()  # With nobody left, nobody looks on.
 
     async def read(self, call: Callable[..., T], *args: Any, **more: Any) -> T:
         """Something that waits for the table, in a thread."""
