@@ -31,7 +31,8 @@ def logs(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PART]...", help="api, turn, observe, score, sweep, trace, worker, standin, supervisor, emulator."
+            metavar="[PART]...",
+            help="api, turn, observe, score, sweep, trace, stream, worker, standin, supervisor, emulator.",
         ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
