@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from functions.deliver.handler import handler as deliver
 from functions.observe.handler import handler as observe
 from functions.score.handler import handler as score
 from functions.trace.handler import handler as trace
@@ -28,6 +29,7 @@ def followers_of(kit: Kit) -> Sequence[Follower]:
         return []
     followers = [Follower(name, platform.follower(name), function) for name, function in FUNCTIONS.items()]
     followers.append(Follower("prune", _Pruned(platform), _nothing))
+    followers.append(Follower("deliver", _Queued(platform.words), deliver))
     if kit.settings.otlp_endpoint is not None:
         followers.append(Follower("trace", _Queued(platform.trace_queue), trace))
     return followers

@@ -36,7 +36,7 @@ class FrontDoorServer(uvicorn.Server):
     def __init__(self, kit: Kit) -> None:
         settings = kit.settings
         self.application = application(kit)
-        self._listener = _listener(settings.api_host, settings.api_port)
+        self._listener = _listener(settings.api_host, settings.api_port, settings.api_fd)
         self.port: int = self._listener.getsockname()[1]
         super().__init__(
             uvicorn.Config(
@@ -63,17 +63,16 @@ class FrontDoorServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, fd: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is, and with it on a frame waits.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if port:  # Two processes may listen at a time: the next one answers while the one before comes to its end.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=fd)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by each connection
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLIS)
-    listener.bind((host, port))
-    listener.listen(_BACKLOG)
+    if fd is None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
     return listener
 
 

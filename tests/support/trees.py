@@ -66,14 +66,17 @@ class Health(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-class Server(http.server.HTTPServer):
-    allow_reuse_port = True
-
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-Server(("127.0.0.1", int(os.environ["{port}"])), Health).serve_forever()
 """
-_WORKER = _PROCESS.replace("{port}", "TURNKEEPER_HEALTH_PORT")
-_SERVER = _PROCESS.replace("{port}", "TURNKEEPER_API_PORT")
+_WORKER = f"""{_PROCESS}
+http.server.HTTPServer(("127.0.0.1", int(os.environ["TURNKEEPER_HEALTH_PORT"])), Health).serve_forever()
+"""
+_SERVER = f"""{_PROCESS}
+import socket
+server = http.server.HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False)
+server.socket = socket.socket(fileno=int(os.environ["TURNKEEPER_API_FD"]))
+server.serve_forever()
+"""
 
 
 def make_tree(root: Path) -> Path:

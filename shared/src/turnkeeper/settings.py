@@ -152,6 +152,9 @@ class Settings(BaseModel):
     #: Where the front door listens as a server; 0: any free port.
     api_port: int = Field(default=8000, ge=0, le=65_535)
     api_host: str = "127.0.0.1"
+    #: A socket that listens there already, handed on by whoever starts the process and the next one: no caller is
+    #: refused in between.
+    api_fd: int | None = Field(default=None, ge=3)
     #: Addresses of proxies whose word about a caller's address is taken; nobody's, unless it is said.
     forwarded_allow_ips: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     #: How long a stream stays open; who reads on connects again.

@@ -78,7 +78,6 @@ def test_two_hundred_readers_at_once_and_each_has_the_transcript(kit: MemoryKit,
                 events = (await client.get(path.replace("/stream", "/events"))).json()["events"]
                 assert assembled.transcript == events
                 assert (assembled.ended or {})["status"] == "idle"
-            assert any(assembled.formed for assembled in told), "answers were seen as they formed"
 
     asyncio.run(crowd())
 

@@ -638,6 +638,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "api_host": Row(server(lambda asked, _: asked.call_args.args[0]), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
     "api_port": Row(server(lambda asked, _: asked.call_args.args[1]), {"7": 7, "0": 0, "": 8000}),
+    "api_fd": Row(server(lambda asked, _: asked.call_args.args[2]), {"7": 7, "": None}),
     "forwarded_allow_ips": Row(
         server(lambda _, server: (server.config.proxy_headers, server.config.forwarded_allow_ips)),
         {"10.0.0.1, 10.0.0.2": (True, ["10.0.0.1", "10.0.0.2"]), "": (False, [])},

@@ -3,7 +3,9 @@
     python -m turnkeeper_local.kit.supervise SPECIFICATION
 
 The specification is a JSON file: `{"command", "environment", "folder", "log"}`, and of the worker `{"local_json",
-"document"}`: that file then names the worker that lives, as `worker_pid`, beside what `document` says. SIGHUP starts
+"document"}`: that file then names the worker that lives, as `worker_pid`, beside what `document` says. Of the front
+door `"listen"`, a host and a port: the supervisor listens there and hands the socket on as `TURNKEEPER_API_FD`, so that
+callers wait for a successor instead of being refused. SIGHUP starts
 another process, as the specification says by then, and lets the one before bring what it does to its end, as a
 deployment of the service does. SIGTERM ends the supervisor and hands its process the same signal; it waits for that to
 end, as long as whoever sent the signal lets it.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +28,7 @@ from turnkeeper_local.kit.home import write_json
 _SOON_SECONDS = 5.0
 """A process that lived shorter than this is not started again at once."""
 _LONGEST_PAUSE_SECONDS = 5.0
+_BACKLOG = 2_048
 
 
 class Supervisor:
@@ -35,6 +39,8 @@ class Supervisor:
         self._specification = self._read()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        where = self._specification.get("listen")
+        self._listener = socket.create_server(tuple(where), backlog=_BACKLOG) if where else None
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -81,10 +87,15 @@ class Supervisor:
 
     def _start(self) -> subprocess.Popen[bytes]:
         specification = self._specification
+        environment, handed_on = dict(specification["environment"]), []
+        if self._listener is not None:
+            handed_on = [self._listener.fileno()]
+            environment["TURNKEEPER_API_FD"] = str(self._listener.fileno())
         with Path(specification["log"]).open("ab") as log:
             self._process = process = subprocess.Popen(
                 specification["command"],
-                env=specification["environment"],
+                env=environment,
+                pass_fds=handed_on,
                 cwd=specification["folder"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -57,10 +57,10 @@ def start_processes(
                 **environment,
                 "POWERTOOLS_SERVICE_NAME": "stream",
                 "TURNKEEPER_TURN_FUNCTION": deployed.turn_function,
-                "TURNKEEPER_API_PORT": str(api_port),
                 "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,
                 "TURNKEEPER_STREAM_SECONDS": f"{settings.stream_seconds:g}",
             },
+            "listen": [HOST, api_port],
         }
         worker = {
             **_process(home, settings, "worker", "fargate_worker"),
