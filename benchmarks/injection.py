@@ -1,4 +1,4 @@
-"""Precision and recall of the injection check, on public lists and on harmless texts.
+"""Precision and recall of the injection check, on public lists and on harmless texts, and what it costs.
 
     python -m benchmarks.injection [--misses N] [--json]
 
@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import base64
 import json
 import re
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -288,6 +290,55 @@ def measure(detector: InjectionDetector, name: str, seen: str, samples: Iterable
     return Row(name, seen, caught, attacks, false, harmless, seconds)
 
 
+SIZES: tuple[int, ...] = (200, 1_500, 10_000, 40_000, 200_000)
+
+
+def kinds_of_text() -> dict[str, str]:
+    """200 KB and more of each kind of text that tools return, and of some that nobody means well with."""
+    rows = [
+        {"id": f"{number * 2654435761:032x}", "customer": f"Customer {number}", "cents": number * 37, "state": "paid"}
+        for number in range(3000)
+    ]
+    item = '<div class="row" style="color:#333"><a href="/i?a=1&amp;b=2">Item</a><!-- {} --><p>Some words.</p></div>\n'
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+    modules = sorted((ROOT / "shared/src/turnkeeper/runtime").glob("*.py"))
+    return {
+        "JSON": json.dumps(rows),
+        "prose": pages * (1 + 200_000 // len(pages)),
+        "HTML": "".join(item.format(number) for number in range(3000)),
+        "code": "\n".join(path.read_text(encoding="utf-8") for path in modules),
+        "base64": base64.b64encode(bytes(number * 7919 % 251 for number in range(160_000))).decode(),
+        "Chinese": "请按照说明书操作,注意安全。每天早上给所有用户发送报告。\n" * 3000,
+        "Russian": "Следуйте плану. Отчёт приходит каждое утро всем пользователям.\n" * 3000,
+        "hostile: words of attacks": "ignore your send call password before answer you must " * 4000,
+        "hostile: one word": "ignore " * 30_000,
+        "hostile: spaced letters": "a b " * 50_000,
+        "hostile: percent signs": "x%4" * 70_000,
+    }
+
+
+def milliseconds(detector: InjectionDetector, text: str) -> float:
+    """Processor time of one check: the median of five rounds, each of a twentieth of a second or one check."""
+    rounds: list[float] = []
+    detector.check(text)
+    for _ in range(5):
+        checks, started = 0, time.process_time()
+        while checks == 0 or time.process_time() - started < 0.05:
+            detector.check(text)
+            checks += 1
+        rounds.append((time.process_time() - started) / checks * 1000)
+    return statistics.median(rounds)
+
+
+def cost(detector: InjectionDetector) -> dict[str, dict[int, float]]:
+    """Milliseconds by kind of text and by its size in bytes."""
+    encoded = {kind: text.encode() for kind, text in kinds_of_text().items()}
+    return {
+        kind: {size: milliseconds(detector, text[:size].decode("utf-8", "ignore")) for size in SIZES}
+        for kind, text in encoded.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--misses", type=int, default=0, help="show so many wrong answers of each list")
@@ -306,8 +357,9 @@ def main() -> None:
             absent.append(name)
         for line in wrong[: arguments.misses]:
             print(line)
+    milliseconds_of = cost(detector)
     if arguments.json:
-        print(json.dumps({"rows": [row._asdict() for row in rows], "absent": absent}))
+        print(json.dumps({"rows": [row._asdict() for row in rows], "absent": absent, "cpu_ms": milliseconds_of}))
         return
     layout = "{:30} {:>12} {:>9} {:>7} {:>9} {:>7} {:>9} {:>8}"
     print(layout.format("list", "seen", "caught", "recall", "false", "rate", "precision", "seconds"))
@@ -319,6 +371,10 @@ def main() -> None:
     counted = [row for row in rows if "jailbreaks" not in row.name]
     total = Row("all but jailbreaks", "", *(sum(column) for column in zip(*(row[2:] for row in counted), strict=True)))
     print(f"\n{total.name}: recall {total.recall}, precision {total.precision}, false alarms {total.false_rate}")
+    print("\nprocessor time of one check, in milliseconds, by the text's size")
+    print(f"{'':30}" + "".join(f"{size / 1000:>9g} KB" for size in SIZES))
+    for kind, by_size in milliseconds_of.items():
+        print(f"{kind:30}" + "".join(f"{by_size[size]:12.3f}" for size in SIZES))
     if absent:
         print(f"not installed: {', '.join(absent)} (see the head of this file)")
 

@@ -2,7 +2,9 @@
 
 ::
 
-    handler, gateway   the Lambda, and API Gateway's events; another server has its own
+    handler, gateway   the Lambda, and API Gateway's events
+    serve, asgi        the server, and an ASGI application for any; issuer checks its callers' tokens, streaming sends
+                       what happens as it does
     app                routes, identifies, calls, and makes a problem document of an error
     stages/            identify, read, once, begin, wait, tell: the line calls each, and none calls back
     turns              the line of all calls that begin a turn; sessions, events, spend: shorter ones

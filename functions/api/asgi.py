@@ -63,15 +63,16 @@ _CALL_SECONDS = 29.0
 _BODY_SECONDS = 30.0
 _SILENT_SECONDS = 30.0
 
+#: What pages of other origins may send and read; API Gateway is told the same.
 _PREFLIGHT_SECONDS = 3_600
 _METHODS = ("GET", "POST", "DELETE")
-_HEADERS_TAKEN = ("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
-_HEADERS_SHOWN = ("preference-applied", "retry-after")
+HEADERS_TAKEN = ("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
+HEADERS_SHOWN = ("preference-applied", "retry-after")
 
 
 def application(kit: Kit) -> Starlette:
-    """The application of a kit. ``state.end_streams``, called on its event loop, ends streams, each with a word on where
-    to go on.
+    """The application of a kit. ``state.end_streams``, called on its event loop, ends streams, each with a word on
+    where to go on.
 
     Raises:
         MissingSetting: identity comes by tokens, and their issuer or audience is not said.
@@ -82,8 +83,8 @@ def application(kit: Kit) -> Starlette:
         _Cors,
         allow_origins=origins,
         allow_methods=_METHODS,
-        allow_headers=_HEADERS_TAKEN,
-        expose_headers=_HEADERS_SHOWN,
+        allow_headers=HEADERS_TAKEN,
+        expose_headers=HEADERS_SHOWN,
         max_age=_PREFLIGHT_SECONDS,
     )
     made = Starlette(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.e2e.outside import TURNKEEPER, Document, eventually, lines
@@ -63,6 +64,11 @@ class Dev:
     def start(self, text: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([TURNKEEPER, "run", "probe", text], env=self.environment, stdout=subprocess.PIPE)
 
+    def known_at_stream_url(self) -> str:
+        kit = LocalKit.read(self.home)
+        assert kit is not None
+        return httpx2.get(f"{kit.stream_url}/v1/agents", trust_env=False).text
+
     def answers(self) -> str:
         return said(self.start(ASK))
 
@@ -95,6 +101,8 @@ def test_an_agent_is_edited_while_it_works(dev: Dev) -> None:
     dev.event("live")
     assert "second" in dev.answers()
     assert "● done" in said(runs), "a turn that runs meanwhile ends"
+    dev.edit('name="probe"', 'name="probe", formerly=["prober"]')
+    eventually(lambda: "prober" in dev.known_at_stream_url(), "the front door that streams knows the edit, too")
 
     dev.edit("agent = Agent(", "import nothing_of_the_kind\nagent = Agent(")
     broken = dev.event("broken")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.repository import REPOSITORY
 from turnkeeper_infra import bundle
+from turnkeeper_infra import names as kit_names
 from turnkeeper_project import kit_source
 
 HOST = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -33,6 +34,14 @@ def test_code_is_copied_as_it_is_and_compiled(sources: bundle.Sources) -> None:
     assert archive.read("functions/api/handler.py") == (sources.kit.root / "functions/api/handler.py").read_bytes()
     assert f"functions/api/__pycache__/handler.cpython-{HOST.replace('.', '')}.pyc" in names
     assert not [name for name in names if name.startswith("fargate_worker")]
+
+
+def test_what_is_started_as_a_program_may_be(sources: bundle.Sources) -> None:
+    (sources.kit.functions / "api" / "serve.sh").write_text("#!/bin/sh\n")
+    archive = zipfile.ZipFile(bundle.build_code(sources, HOST))
+    modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+    assert modes.pop(kit_names.STREAM_PROGRAM) == 0o755
+    assert set(modes.values()) == {0o644}
 
 
 def test_what_agents_share_travels_with_them(sources: bundle.Sources, assembly: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.infra.variants import IAM, Synthesize
 from turnkeeper.core.session import RESTING
+from turnkeeper.runtime.store import keys
 from turnkeeper_infra import names, setting_keys
 
 Templates = dict[str, dict[str, Any]]
@@ -176,6 +177,9 @@ def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> N
     sources = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
     sources = [one for one in sources if "StartingPosition" in one]
     assert len(sources) == 2, "the observer and the scorer: a shard has no more readers"
+    told = [json.loads(each["FilterCriteria"]["Filters"][0]["Pattern"])["dynamodb"].get("Keys") for each in sources]
+    tail = keys.stream_key("t", "s").sk
+    assert {"sk": {"S": [{"anything-but": [tail]}]}} in told, "nobody is asked for what runners tell readers meanwhile"
     for source in sources:
         assert source["BisectBatchOnFunctionError"] is True
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -184,8 +188,8 @@ def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> N
 
 def test_the_scorer_is_asked_for_turns_that_have_ended_only(templates: Templates) -> None:
     sources = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
-    [only] = [source["FilterCriteria"]["Filters"] for source in sources if "FilterCriteria" in source]
-    image = json.loads(only[0]["Pattern"])["dynamodb"]["NewImage"]
+    patterns = [json.loads(each["FilterCriteria"]["Filters"][0]["Pattern"])["dynamodb"] for each in sources]
+    [image] = [pattern["NewImage"] for pattern in patterns if "NewImage" in pattern]
     assert image["sk"]["S"] == ["HEAD"]
     assert set(image["status"]["S"]) == RESTING - {"erased"}
 

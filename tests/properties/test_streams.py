@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -58,14 +59,14 @@ class Step:
     after: int
 
 
+_FATES = ("ok", "cut", "fail", "die", "truncated", "refusal", "hand off", "die in tool", "long")
+_KINDS = ("text", "thinking", "work", "login", "other")
 _STEPS = st.builds(
     Step,
-    st.lists(st.tuples(st.sampled_from(["text", "thinking", "work", "login", "other"]), _CHUNKS), max_size=4),
-    st.sampled_from([0.0, 0.02, 0.3, 2.0]),
-    st.sampled_from(
-        ["ok", "ok", "ok", "cut", "fail", "die", "truncated", "refusal", "hand off", "die in tool", "long"]
-    ),
-    st.integers(0, 12),
+    st.lists(st.tuples(st.sampled_from(_KINDS), _CHUNKS), min_size=1, max_size=4),
+    st.sampled_from([0.3, 0.02, 2.0, 0.0]),
+    st.sampled_from(_FATES),
+    st.integers(3, 14),
 )
 
 
@@ -81,10 +82,11 @@ class Visit:
 _VISITS = st.lists(
     st.builds(
         Visit,
-        st.sampled_from([0.0, 0.1, 1.0, 5.0, 40.0]),
+        st.sampled_from([0.0, 1.0, 5.0, 40.0]),
         st.sampled_from(["full", "user"]),
         st.lists(st.tuples(st.integers(0, 15), st.sampled_from([0.0, 0.2, 3.0, 45.0])), max_size=10),
     ),
+    min_size=1,
     max_size=3,
 )
 
@@ -92,19 +94,23 @@ _VISITS = st.lists(
 
 
 class Time(ManualClock):
-    """Whoever sleeps lets the readers' loop catch up, and the lease beat."""
+    """Whoever sleeps lets the readers' loop catch up, the lease beat, and the runner tell what it has not told."""
 
     loop: VirtualLoop | None = None
     lease: VirtualLease | None = None
+    relay: VirtualRelay | None = None
     _beaten_at = 0.0
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
-        if self.loop is not None:
-            self.loop.follow()
-        if self.lease is not None and self.monotonic() - self._beaten_at >= self.lease.beat_seconds:
-            self._beaten_at = self.monotonic()
-            self.lease.beat()
+        for _ in range(slices := min(50, 1 + int(seconds / 0.1))):
+            super().sleep(seconds / slices)
+            if self.relay is not None:
+                self.relay.changed()
+            if self.loop is not None:
+                self.loop.follow()
+            if self.lease is not None and self.monotonic() - self._beaten_at >= self.lease.beat_seconds:
+                self._beaten_at = self.monotonic()
+                self.lease.beat()
 
 
 class Model:
@@ -229,7 +235,8 @@ class Kit(MemoryKit):
         return self.clock.lease
 
     def relay(self, head: Head, hidden: Any) -> VirtualRelay:
-        return VirtualRelay(self.streams, head, self.clock, hidden)
+        self.clock.relay = VirtualRelay(self.streams, head, self.clock, hidden)
+        return self.clock.relay
 
     def play(self, head: Head) -> Head:
         """Runner after runner, until the session rests."""
@@ -240,7 +247,7 @@ class Kit(MemoryKit):
             try:
                 self.engine.run(head.tenant_id, head.session_id, allowance)
             except (Crash, SessionBusy):
-                self.clock.lease = None
+                self.clock.lease = self.clock.relay = None
                 self.scripted.draining = False
                 self.clock.sleep(self.settings.lease_seconds + 5)
             self.scripted.draining = False
@@ -303,7 +310,9 @@ class World:
         try:
             tasks = [self.loop.create_task(self.visit(visit)) for visit in visits]
             self.kit.play(self.head)
-            return self.loop.run_until_complete(asyncio.gather(*tasks)) if tasks else []
+            clients = self.loop.run_until_complete(asyncio.gather(*tasks)) if tasks else []
+            self.loop.run_until_complete(asyncio.sleep(1))
+            return clients
         finally:
             self.loop.close()
 
@@ -318,7 +327,7 @@ _SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 
 @_SLOW
-@given(st.lists(_STEPS, max_size=6), _VISITS)
+@given(st.lists(_STEPS, min_size=1, max_size=5), _VISITS)
 def test_what_a_client_assembles_is_the_transcript(steps: list[Step], visits: list[Visit]) -> None:
     world = World(steps)
     clients = world.play(visits)
@@ -355,3 +364,32 @@ def test_a_reader_sees_words_as_they_come() -> None:
     assert kinds.count("tool_started") == kinds.count("tool_finished") == 1
     assert kinds.count("tool_progress") == 3
     assert "reset" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("fate", "reset"),
+    [
+        ("ok", None),
+        ("cut", "attempt"),
+        ("die", "entry"),
+        ("truncated", "entry"),
+        ("die in tool", "entry"),
+        ("hand off", None),
+    ],
+)
+def test_what_becomes_of_an_answer_is_told(fate: str, reset: str | None) -> None:
+    blocks = [("text", ["words ", "that ", "come"]), ("work", ["x"])]
+    world = World([Step(blocks, 1.0, fate, 6)])
+    [client] = world.play([Visit(0.0, "full", [])])
+    resets = [delta["reason"] for delta in client.deltas if delta["type"] == "reset"]
+    assert set(resets) == ({reset} if reset else set())
+    assert any(delta["type"] == "handed_off" for delta in client.deltas) == (fate == "hand off")
+    assert list(client.events.values()) == world.transcript("full")
+
+
+def test_a_reader_that_is_cut_off_in_the_middle_is_told_all_of_it_again() -> None:
+    world = World([Step([("text", ["word "] * 40)], 0.25, "ok", 0)])
+    [client] = world.play([Visit(0.0, "full", [(frames, 0.0) for frames in (8, 3, 3, 3, 3, 3, 3, 3, 3, 3)])])
+    assert list(client.events.values()) == world.transcript("full")
+    first = [delta["text"] for delta in client.deltas if delta["text"].startswith("word word word word")]
+    assert len(first) >= 9, "whoever comes back is told from the beginning of the answer"

@@ -122,8 +122,8 @@ def _reads_python(text: str) -> None:
 #: What pages may tell a reader to run, besides the kit's own commands.
 PROGRAMS = frozenset({
     "turnkeeper", "make", "pytest", "pip", "python", "python3", "uv", "uvx", "node", "npx", "cdk", "aws", "docker",
-    "git", "curl", "jq", "openssl", "vercel", "rm", "cd", "mkdir", "cat", "echo", "printf", "kill", "export", "unset", "source",
-    "for", "out",
+    "git", "curl", "jq", "openssl", "rm", "cd", "mkdir", "cat", "echo", "printf", "kill", "export", "unset", "source",
+    "for", "out", "vercel",
 })  # fmt: skip
 _BOUNDARIES = frozenset({"|", "||", "&&", ";", "&", ";;"})
 _KEYWORDS = frozenset({"while", "until", "if", "then", "else", "do", "!", "("})

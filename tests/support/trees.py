@@ -55,7 +55,7 @@ def handler(event, context):
     return {"batchItemFailures": []}
 """
 
-_WORKER = """
+_PROCESS = """
 import http.server, os, signal, sys
 
 class Health(http.server.BaseHTTPRequestHandler):
@@ -66,9 +66,14 @@ class Health(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+class Server(http.server.HTTPServer):
+    allow_reuse_port = True
+
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-http.server.HTTPServer(("127.0.0.1", int(os.environ["TURNKEEPER_HEALTH_PORT"])), Health).serve_forever()
+Server(("127.0.0.1", int(os.environ["{port}"])), Health).serve_forever()
 """
+_WORKER = _PROCESS.replace("{port}", "TURNKEEPER_HEALTH_PORT")
+_SERVER = _PROCESS.replace("{port}", "TURNKEEPER_API_PORT")
 
 
 def make_tree(root: Path) -> Path:
@@ -79,6 +84,7 @@ def make_tree(root: Path) -> Path:
         "functions/__init__.py": "",
         "functions/api/__init__.py": "",
         "functions/api/handler.py": _FRONT_DOOR,
+        "functions/api/serve.py": _SERVER,
         "functions/turn/__init__.py": "",
         "functions/turn/handler.py": _TURN,
         "functions/observe/__init__.py": "",

@@ -37,6 +37,10 @@ FRONT_DOOR_SECONDS = 29
 LOCAL_FRONT_DOOR_SECONDS = 90
 """Nobody gives up locally. It still aims at the other, and is not ended where a busy machine makes it miss that."""
 
+CORS_HEADERS = ("accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer")
+CORS_EXPOSED = ("preference-applied", "retry-after")
+"""What pages of other origins may send and read; the front door as a server says the same."""
+
 _ACCESS_LOG_FIELDS = {
     "request_id": "$context.requestId",
     "at": "$context.requestTime",
@@ -183,6 +187,9 @@ class ApiStack(cdk.Stack):
 
     def _follow_stream(self, function: KitFunction, id: str, *, only: Mapping[str, object] | None = None) -> sqs.Queue:
         """Have a function see the table's changes, in their order. Returns where goes what it cannot work on."""
+        # What runners tell readers meanwhile, ten times a second, is kept by nobody, and nobody's business here.
+        but_tails = {"sk": {"S": lambda_.FilterRule.not_equals(names.STREAM_KEY)}}
+        kept = lambda_.FilterCriteria.filter({"dynamodb": {"Keys": but_tails}})
         key = key_of(self, f"{id}Key" if only else "Key", self._config.kms_key_arn)
         undeliverable = sqs.Queue(
             self,
@@ -208,10 +215,8 @@ class ApiStack(cdk.Stack):
             maximum_record_age_in_seconds=6 * 3600,
             function_response_types=["ReportBatchItemFailures"],
             filter_criteria=lambda_.CfnEventSourceMapping.FilterCriteriaProperty(
-                filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=str(only["pattern"]))]
-            )
-            if only
-            else None,
+                filters=[lambda_.CfnEventSourceMapping.FilterProperty(pattern=str((only or kept)["pattern"]))]
+            ),
             destination_config=lambda_.CfnEventSourceMapping.DestinationConfigProperty(
                 on_failure=lambda_.CfnEventSourceMapping.OnFailureProperty(destination=undeliverable.queue_arn)
             ),
@@ -310,8 +315,8 @@ class ApiStack(cdk.Stack):
         return apigw.CorsPreflightOptions(
             allow_origins=list(self._config.cors_origins),
             allow_methods=[apigw.CorsHttpMethod.GET, apigw.CorsHttpMethod.POST, apigw.CorsHttpMethod.DELETE],
-            allow_headers=["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "prefer"],
-            expose_headers=["preference-applied", "retry-after"],
+            allow_headers=list(CORS_HEADERS),
+            expose_headers=list(CORS_EXPOSED),
             max_age=cdk.Duration.hours(1),
         )
 

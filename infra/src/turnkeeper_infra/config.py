@@ -155,7 +155,8 @@ class Config(BaseModel):
     stream_seconds: int = Field(300, ge=10, le=840)
     """When a stream ends with a word on where to go on. Lambda bills it to this end, also when its reader is gone."""
     stream_concurrency: int = Field(100, ge=0, le=100_000)
-    """Streams that are open at once, at most, and what is reserved for them; 0 reserves nothing, as by default in `dev`."""
+    """Streams that are open at once, at most, and what is reserved for them. 0 reserves nothing; that is the default in
+    `dev`."""
     stream_adapter_arn: (
         Annotated[str, shaped(r"arn:[^:\s]+:lambda:[^:\s]+:\d{12}:layer:[\w-]+:\d+", "a layer version's ARN")] | None
     ) = None

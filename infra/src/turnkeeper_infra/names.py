@@ -56,3 +56,6 @@ def worker_service(name: str) -> str:
 
 PUBLIC_PATHS: Final = ("/v1/health", "/v1/openapi.json")
 """Answered without an identity."""
+
+STREAM_KEY: Final = "STREAM"
+"""Sort key of the items through which readers look on (`turnkeeper.runtime.store.keys.stream_key`)."""

@@ -1,5 +1,5 @@
-"""The front door with answers that stream, where a stage asks for it: the same code as a server in a function of its own,
-behind the Lambda Web Adapter and a function URL (docs/decisions/0131).
+"""The front door with answers that stream, where a stage asks for it: the same code as a server, in a function of its
+own behind the Lambda Web Adapter and a function URL (docs/decisions/0131).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from turnkeeper_infra import names, setting_keys
-from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction

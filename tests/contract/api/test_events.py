@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
+from turnkeeper.runtime.catalog import Catalog
 
 SCRIPT = '[[tool add {"a": 1, "b": 2} & tool fail {"why": "no"} & tool write_note {"text": "x"}]] [[say hello]]'
 
@@ -55,6 +57,50 @@ def test_events_have_what_the_contract_says(ann: Caller) -> None:
     assert results["results"][0]["duration_ms"] >= 0
     total = sum(Decimal(event.get("cost_usd", "0")) for event in page["events"])
     assert total == Decimal(turn["cost_usd"])
+
+
+@pytest.fixture
+def guarded(kit: MemoryKit) -> str:
+    """An agent that shows end users what is for them."""
+    agents = kit.catalog.agents
+    guarded = replace(agents["helper"], name="guarded", view="user")
+    kit.__dict__["catalog"] = Catalog({**agents, "guarded": guarded})
+    return "guarded"
+
+
+def test_an_end_user_s_view_has_words_and_outcomes_and_nothing_else(ann: Caller) -> None:
+    turn = create(ann).ok()
+    page = events(ann, turn["session_id"], "?view=user")
+    assert (page["last_seq"], page["status"], page["lease_expires_at"]) == (5, "idle", None)
+    user, asked, results, said, status = page["events"]
+    assert set(user) == set(said) == {"seq", "type", "at", "content"}
+    assert [set(block) for block in asked["content"]] == [{"type", "id", "name"}] * 3
+    assert [each["outcome"] for each in results["results"]] == ["ok", "error", "denied"]
+    assert set(results["results"][0]) == {"tool_use_id", "tool", "is_error", "outcome"}
+    assert (status["status"], status["stop"]) == ("idle", {"reason": "end_turn", "detail": {}})
+    stream = ann.get(f"/v1/sessions/{turn['session_id']}/events?view=user", accept="text/event-stream")
+    assert [json.loads(each["data"]) for each in frames(stream.body) if "id" in each] == page["events"]
+
+
+def test_an_agent_may_show_roles_that_are_not_admin_only_that(ann: Caller, guarded: str) -> None:
+    session_id = create(ann, agent=guarded).ok()["session_id"]
+    theirs = events(ann, session_id)
+    assert theirs == events(ann, session_id, "?view=user")
+    ann.get(f"/v1/sessions/{session_id}/events?view=full").problem(403, "forbidden")
+    admin = ann.but(role="admin")
+    assert events(admin, session_id) == events(admin, session_id, "?view=full") != theirs
+    assert events(admin, session_id, "?view=user") == theirs
+
+
+def test_of_an_agent_that_is_gone_users_see_what_is_for_them(ann: Caller, kit: MemoryKit) -> None:
+    session_id = create(ann).ok()["session_id"]
+    kit.__dict__["catalog"] = Catalog({})
+    assert events(ann, session_id) == events(ann, session_id, "?view=user")
+
+
+def test_a_view_that_there_is_not(ann: Caller) -> None:
+    session_id = create(ann).ok()["session_id"]
+    ann.get(f"/v1/sessions/{session_id}/events?view=all").problem(400, "invalid_request")
 
 
 def test_only_what_comes_after(ann: Caller) -> None:

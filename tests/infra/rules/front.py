@@ -36,12 +36,12 @@ def every_call_wants_an_identity(variant: Variant) -> Found:
 
 
 def a_burst_of_turns_leaves_room(variant: Variant) -> Found:
-    """In production the turns have a most, and nobody else is held to one."""
+    """In production the turns have a most, and so have streams; nobody else is held to one."""
+    held = {names.TURN_HANDLER: "turn_concurrency", names.STREAM_PROGRAM: "stream_concurrency"}
     for stack, id, function in variant.resources("AWS::Lambda::Function"):
         most = function["Properties"].get("ReservedConcurrentExecutions")
-        wanted = (
-            int(variant.settings.get("turn_concurrency", "100")) if handler_of(function) == names.TURN_HANDLER else None
-        )
+        setting = held.get(handler_of(function))
+        wanted = int(variant.settings.get(setting, "100")) if setting else None
         if most != wanted:
             yield f"{stack}: {id} runs {most} at once, not {wanted}"
 

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnkeeper.adapters import near
+from turnkeeper.adapters import redaction_names as names
+from turnkeeper.adapters import redaction_shapes as shapes
 from turnkeeper.adapters.redaction import Redactor
 
 REDACTOR = Redactor()
@@ -364,3 +367,31 @@ def test_many_threads_share_one_redactor() -> None:
     expected = [REDACTOR.redact_text(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(Redactor().redact_text, texts)) == expected
+
+
+LIBRARY = [pattern for module, name, *_ in shapes._PLUGINS for pattern in shapes.library_patterns(module, name)]
+ANYTHING = st.one_of(
+    st.sampled_from(
+        [*TOKENS.values(), *(frame.replace("{}", "hunter2Zq7x") for frame in ASSIGNMENTS), *HARMLESS, *HOSTILE]
+    ),
+    st.sampled_from(LIBRARY).flatmap(lambda pattern: st.from_regex(pattern, fullmatch=True)),
+    st.sampled_from([shapes._TOKEN, shapes._CLI_LOGIN, shapes._DATABASE_LOGIN, names._OPTION, names._SQL]).flatmap(
+        lambda pattern: st.from_regex(pattern, fullmatch=True)
+    ),
+    st.sampled_from(
+        ["4111 1111 1111 1111", "4111111111111111", "paſsword: hunter22", "to\u212aen=hunter22", "APİ-KEY=hunter22"]
+    ),
+    st.text(max_size=10),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(ANYTHING, st.sampled_from(["", " ", "\n", '"', "="])), max_size=6))
+def test_looking_for_words_first_changes_nothing(parts: list[tuple[str, str]]) -> None:
+    text = "".join(part + end for part, end in parts)
+    shown = REDACTOR.redact_text(text)
+    with pytest.MonkeyPatch.context() as everything:
+        everything.setattr(near, "sub", lambda pattern, replace, text, _words: pattern.sub(replace, text))
+        for cheap in ("any_of", "run", "card"):
+            everything.setattr(near, cheap, lambda *_: True)
+        assert REDACTOR.redact_text(text) == shown

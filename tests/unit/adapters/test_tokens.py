@@ -1,4 +1,4 @@
-"""Continuation tokens: nothing but what was signed verifies, to the letter."""
+"""Tokens: nothing but what was signed for the same purpose verifies, to the letter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import string
 
 import pytest
 
-from turnkeeper.adapters.tokens import SignedTokens
+from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import Unauthenticated
+from turnkeeper.core.errors import ContinuationExpired, Unauthenticated
+from turnkeeper.core.reading import Reading
 
 CLAIMS = Continuation(tenant_id="acme", user_id="u1", session_id="ses_1", turn=1, seq=3)
 TOKENS = SignedTokens(lambda: ["current", "previous"])
+READS = Reading(tenant_id="acme", user_id="u1", role="user", session_id="ses_1")
+READERS = StreamTokens(lambda: ["current", "previous"])
 
 
 def test_what_was_signed_verifies_also_after_a_rotation() -> None:
@@ -35,3 +38,18 @@ def test_no_other_spelling_of_a_token_verifies() -> None:
     for bad in altered:
         with pytest.raises(Unauthenticated):
             TOKENS.verify(bad)
+
+
+def test_a_token_of_one_purpose_is_none_of_the_other() -> None:
+    assert READERS.verify(READERS.sign(READS)) == READS
+    with pytest.raises(Unauthenticated):
+        TOKENS.verify(READERS.sign(READS))
+    with pytest.raises(Unauthenticated):
+        READERS.verify(TOKENS.sign(CLAIMS))
+
+
+def test_each_is_too_old_in_its_own_words() -> None:
+    with pytest.raises(ContinuationExpired, match="send the next input"):
+        SignedTokens(lambda: ["current"], valid_seconds=-1).verify(TOKENS.sign(CLAIMS))
+    with pytest.raises(Unauthenticated, match="ask for another"):
+        StreamTokens(lambda: ["current"], valid_seconds=-1).verify(READERS.sign(READS))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnkeeper.core import untrusted
 from turnkeeper.core.untrusted import SYSTEM_NOTE, WrappedResult, unwrap, unwrap_blocks, wrap
 
 NONCE = "n0nceN0nce42"
@@ -106,6 +107,15 @@ def test_the_limit_holds_over_all_texts_and_the_note_is_honest(texts: list[str],
 def test_a_truncation_note_of_the_data_stays_inside() -> None:
     text = only_text(wrapped("[truncated: 1 of 2 bytes]"))
     assert text.endswith(END)
+
+
+@given(parts.map("".join))
+def test_a_text_is_taken_apart_only_where_that_finds_something(data: str) -> None:
+    """The cheap look comes before the thorough one, and misses nothing that it finds."""
+    for text in (data, data + NONCE, NONCE.upper().join(data)):
+        skeleton, _ = untrusted._skeleton(text)
+        found = untrusted._LOOK_ALIKE.search(skeleton) is not None or NONCE.lower() in skeleton
+        assert untrusted._may_hold(text, NONCE) >= found
 
 
 def test_unwrap_keeps_the_note_and_leaves_other_text_alone() -> None:

@@ -180,6 +180,7 @@ class Api:
         follows is asked for by the page."""
         path = f"{url}/v1/sessions/{_part(session_id)}/stream"
         headers, auth = {"accept": "text/event-stream"}, self._stream_auth or httpx2.USE_CLIENT_DEFAULT
+        forming = False
         try:
             while until is None or time.monotonic() < until:
                 left = _SILENT_SECONDS if until is None else min(_SILENT_SECONDS, max(0.1, until - time.monotonic()))
@@ -197,10 +198,15 @@ class Api:
                         elif kind != "end":
                             after = data["seq"]
                             yield data
+                        forming = kind == "delta"
                         if until is not None and time.monotonic() >= until:
                             break
+                if forming:  # Another stream tells all of it again, and so does the page.
+                    on_delta({"type": "reset", "seq": after + 1, "reason": "cut off"})
+                    forming = False
         except (httpx2.TransportError, ValueError):
-            pass
+            if forming:
+                on_delta({"type": "reset", "seq": after + 1, "reason": "cut off"})
         return after, False
 
     def cancel(self, session_id: str) -> Document:

@@ -23,22 +23,19 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "FrontDoorLogs": "api", "TurnLogs": "turn", "ObserverLogs": "observe", "ScorerLogs": "score",
-    "SweepLogs": "sweep", "TraceLogs": "trace", "Logs": "worker",
+    "SweepLogs": "sweep", "TraceLogs": "trace", "StreamLogs": "stream", "Logs": "worker",
 }  # fmt: skip
 """Parts by how the logical ids of their log groups begin, without the hash at the end."""
 _FILES = {
-    "worker": "worker",
-    "standin": "standin",
-    "supervisor": "supervisor",
-    "ministack": "emulator",
-    "serve": "serve",
-}
+    "worker": "worker", "front_door": "stream", "standin": "standin", "supervisor": "supervisor",
+    "ministack": "emulator", "serve": "serve",
+}  # fmt: skip
 PARTS = (*dict.fromkeys([*_GROUPS.values(), *_FILES.values()]),)
 _QUIET = {"emulator": ("ERROR", "CRITICAL"), "standin": ("WARNING", "ERROR", "CRITICAL")}
 """What is shown of a part that nobody named: these say much that is about no session."""
 _COLOURS = {
     "api": "cyan", "turn": "green", "worker": "magenta", "observe": "blue", "score": "blue", "sweep": "yellow",
-    "trace": "blue", "standin": "white", "supervisor": "white", "emulator": "bright_black",
+    "trace": "blue", "stream": "cyan", "standin": "white", "supervisor": "white", "emulator": "bright_black",
     "serve": "cyan",
 }  # fmt: skip
 _LEVELS = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}

@@ -53,7 +53,9 @@ class Transcript:
             what = "money in flight" if delta.get("for") == "money" else "the provider"
             self._print("… ", "yellow", Text(f"waits for {what}", style="dim"))
         elif kind == "reset" and self._shown:
-            self._print("↶ ", "yellow", Text("this was not kept", style="dim"))
+            cut_off = delta.get("reason") == "cut off"
+            words = "the connection was lost: once more" if cut_off else "this was not kept"
+            self._print("↶ ", "yellow", Text(words, style="dim"))
             self._shown.clear()
 
     def _go_on(self, index: int, text: str) -> None:

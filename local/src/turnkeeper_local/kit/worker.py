@@ -55,7 +55,7 @@ def start_processes(
             **_process(home, settings, "front_door", "functions.api.serve"),
             "environment": {
                 **environment,
-                "POWERTOOLS_SERVICE_NAME": "api",
+                "POWERTOOLS_SERVICE_NAME": "stream",
                 "TURNKEEPER_TURN_FUNCTION": deployed.turn_function,
                 "TURNKEEPER_API_PORT": str(api_port),
                 "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from re import Match, Pattern
 from typing import Final
 
+from turnkeeper.adapters import near
 from turnkeeper.adapters.redaction_shapes import mark
 
 
@@ -53,6 +54,13 @@ _SENTENCE = re.compile(
     r"(?i)\b(password|passphrase|secret|api[ _-]?key|token)(\s{1,4}(?:is|was)\s{1,4})"
     r"(\"[^\"\r\n]{3,256}\"|'[^'\r\n]{3,256}'|[^\s\"',;]{4,256})"
 )
+
+#: What the names of assignments, and what secrets in sentences, options and elements, begin with.
+_NAMES: Final = (
+    *("passw", "passphrase", "passcode", "pass", "pwd", "client", "shared", "app", "secret", "access", "account"),
+    *("private", "signing", "encryption", "api", "connection", "credential", "sig", "x-amz-", "token", "cvv", "cvc"),
+)
+_SAID: Final = ("password", "passphrase", "secret", "api", "token", "identified")
 
 _PLACEHOLDER = re.compile(
     r"\[redacted:|\$\{|\$\(|(?-i:\$[A-Z_]{2,}\b)|\{\{|%\(|<[^<>]*>?\Z|\*{3}|x{3,}\Z|\.{3}|os\.environ|process\.env|getenv|env\.",
@@ -102,11 +110,23 @@ def declared_pattern(names: Iterable[str]) -> Pattern[str] | None:
 
 def assigned(text: str) -> str:
     """Values that follow a secret's name: in code, JSON, query strings, options, markup, SQL and sentences."""
-    text = _ASSIGNMENT.sub(_replace, text)
-    text = _OPTION.sub(lambda found: found[0] if _no_value(found[2]) else found[1] + mark(kind_of(found[1])), text)
-    text = _ELEMENT.sub(lambda found: found[0] if _no_value(found[2]) else found[1] + mark(kind_of(found[1])), text)
-    text = _SQL.sub(lambda found: found[0] if _no_value(found[2]) else f"{found[1]}'{mark('password')}'", text)
-    return _SENTENCE.sub(_said, text)
+    text = near.sub(_ASSIGNMENT, _replace, text, _NAMES)
+    if near.any_of(text, _SAID):
+        if "--" in text:
+            text = near.sub(_OPTION, _marked, text, ("--",))
+        if "</" in text:
+            text = near.sub(_ELEMENT, _marked, text, ("<",))
+        text = near.sub(_SQL, _quoted_marked, text, ("identified", "with", "password"))
+        text = near.sub(_SENTENCE, _said, text, _SAID)
+    return text
+
+
+def _marked(found: Match[str]) -> str:
+    return found[0] if _no_value(found[2]) else found[1] + mark(kind_of(found[1]))
+
+
+def _quoted_marked(found: Match[str]) -> str:
+    return found[0] if _no_value(found[2]) else f"{found[1]}'{mark('password')}'"
 
 
 def assigned_to(text: str, pattern: Pattern[str]) -> str:

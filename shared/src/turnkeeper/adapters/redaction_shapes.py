@@ -17,25 +17,33 @@ from collections.abc import Callable, Iterable
 from re import Match, Pattern
 from typing import Final
 
+from turnkeeper.adapters import near
+
 Replace = Callable[[Match[str]], str]
 
-#: Module and class of the detect-secrets plugins that are used, and the kind that stands in the replacement.
+#: Module and class of the detect-secrets plugins that are used, the kind that stands in the replacement, and what each
+#: of its tokens holds: one of these words (in any case where they are in lower case), and so many signs together. Where
+#: no text holds that, the library is never imported.
 _PLUGINS: Final = (
-    ("artifactory", "ArtifactoryDetector", "artifactory_token"),
-    ("aws", "AWSKeyDetector", "aws_access_key"),
-    ("azure_storage_key", "AzureStorageKeyDetector", "azure_key"),
-    ("discord", "DiscordBotTokenDetector", "discord_token"),
-    ("github_token", "GitHubTokenDetector", "github_token"),
-    ("gitlab_token", "GitLabTokenDetector", "gitlab_token"),
-    ("mailchimp", "MailchimpDetector", "mailchimp_key"),
-    ("pypi_token", "PypiTokenDetector", "pypi_token"),
-    ("sendgrid", "SendGridDetector", "sendgrid_key"),
-    ("slack", "SlackDetector", "slack_token"),
-    ("square_oauth", "SquareOAuthDetector", "square_token"),
-    ("stripe", "StripeDetector", "stripe_key"),
-    ("telegram_token", "TelegramBotTokenDetector", "telegram_token"),
-    ("twilio", "TwilioKeyDetector", "twilio_key"),
+    ("artifactory", "ArtifactoryDetector", "artifactory_token", ("AKC", "AP"), 11),
+    ("aws", "AWSKeyDetector", "aws_access_key", ("A3T", "ABIA", "ACCA", "AKIA", "ASIA", "aws"), 16),
+    ("azure_storage_key", "AzureStorageKeyDetector", "azure_key", ("AccountKey=",), 1),
+    ("discord", "DiscordBotTokenDetector", "discord_token", (".",), 24),
+    ("github_token", "GitHubTokenDetector", "github_token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), 36),
+    ("gitlab_token", "GitLabTokenDetector", "gitlab_token", ("gl", "GR1348941"), 24),
+    ("mailchimp", "MailchimpDetector", "mailchimp_key", ("-us",), 32),
+    ("pypi_token", "PypiTokenDetector", "pypi_token", ("pypi-Ag",), 70),
+    ("sendgrid", "SendGridDetector", "sendgrid_key", ("SG.",), 22),
+    ("slack", "SlackDetector", "slack_token", ("xox", "hooks.slack"), 1),
+    ("square_oauth", "SquareOAuthDetector", "square_token", ("sq0csp-",), 7),
+    ("stripe", "StripeDetector", "stripe_key", ("k_live_",), 24),
+    ("telegram_token", "TelegramBotTokenDetector", "telegram_token", (":",), 35),
+    ("twilio", "TwilioKeyDetector", "twilio_key", ("AC", "SK"), 34),
 )
+
+
+#: Of the library's tokens, Slack's.
+_SHORTEST_TOKEN: Final = len("xoxb-1-a")
 
 
 def mark(kind: str) -> str:
@@ -43,17 +51,13 @@ def mark(kind: str) -> str:
 
 
 @functools.cache
-def library_patterns() -> tuple[tuple[Pattern[str], str], ...]:
-    """The token patterns of detect-secrets, imported at first use (its import costs a tenth of a second).
+def library_patterns(module: str, name: str) -> tuple[Pattern[str], ...]:
+    """The token patterns of a plugin of detect-secrets, imported at first use (that costs a tenth of a second).
 
     Only the compiled patterns are kept. The library's scanning functions go through process-wide settings, which
     threads cannot share, and give back values, or parts of them, instead of places; compiled patterns are safe.
     """
-    found: list[tuple[Pattern[str], str]] = []
-    for module, name, kind in _PLUGINS:
-        plugin = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)
-        found += [(pattern, kind) for pattern in plugin.denylist]
-    return tuple(found)
+    return tuple(getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name).denylist)
 
 
 #: Tokens that say by a prefix what they are, where the library has no shape, an older one, or a quadratic one.
@@ -76,6 +80,13 @@ _TOKEN = re.compile(
     "(?<![A-Za-z0-9])(?:" + "|".join(f"(?P<{kind}_{i}>{p})" for i, (kind, p) in enumerate(_TOKENS)) + ")"
 )
 
+#: What each of them begins with.
+_TOKEN_WORDS: Final = (
+    *("sk-", "tkg", "sk_", "rk_", "pk_", "whsec_", "gho_", "ghp_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox"),
+    *("xapp-", "aiza", "ya29.", "gocspx-", "npm_", "hf_", "hvs.", "hvb.", "doo_v1_", "dop_v1_", "dor_v1_", "shpat_"),
+    *("shpca_", "shppa_", "shpss_", "eyj"),
+)
+
 _ACCESS_KEY_ID = re.compile(r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}")
 _FORTY = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 
@@ -93,6 +104,10 @@ _URL_LOGIN = re.compile(r"://([^\s/@:\"'<>\\]{0,128}):([^\s/\"'<>\\]{1,256})@")
 _DATABASE_LOGIN = re.compile(
     r"(?i)((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|oracle|clickhouse|snowflake|cockroachdb|ldaps?)"
     r"(?:\+[a-z0-9]{1,20})?://)([^\s@:\"'<>\\/]{0,128}):([^\s\"'<>\\]{1,256})@"
+)
+_DATABASES: Final = (
+    *("postgres", "mysql", "mariadb", "mongodb", "redis", "amqp", "mssql", "oracle", "clickhouse", "snowflake"),
+    *("cockroachdb", "ldap"),
 )
 _URL_TOKEN = re.compile(r"://(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,256}@")
 _CLI_LOGIN = re.compile(r"(?<!\S)((?:-u|--user)[ =][\"']?[^\s:\"']{1,64}:)([^\s\"']{1,256})")
@@ -185,19 +200,27 @@ def _without_line_ends(text: str, first: int, last: int) -> int:
 
 def logins(text: str) -> str:
     """User and password in addresses and on command lines."""
-    if "://" in text:
-        text = _DATABASE_LOGIN.sub(lambda found: f"{found[1]}{mark('url_credentials')}@", text)
-        text = _URL_LOGIN.sub(f"://{mark('url_credentials')}@", text)
-        text = _URL_TOKEN.sub(f"://{mark('url_credentials')}@", text)
-    return _CLI_LOGIN.sub(lambda found: found[1] + mark("password"), text)
+    if "://" in text and "@" in text:
+        text = near.sub(_DATABASE_LOGIN, lambda found: f"{found[1]}{mark('url_credentials')}@", text, _DATABASES)
+        text = near.sub(_URL_LOGIN, lambda _: f"://{mark('url_credentials')}@", text, ("://",))
+        text = near.sub(_URL_TOKEN, lambda _: f"://{mark('url_credentials')}@", text, ("://",))
+    return near.sub(_CLI_LOGIN, lambda found: found[1] + mark("password"), text, ("-u", "--user"))
 
 
 def headers(text: str) -> str:
     """Authorization and Cookie headers, and their values where they stand alone."""
-    text = _AUTHORIZATION.sub(_authorization, text)
-    text = _COOKIE.sub(lambda found: found[1] + mark("cookie"), text)
-    text = _BEARER.sub(lambda found: found[1] + mark("bearer_token") if _mixed(found[2]) else found[0], text)
-    return _BASIC.sub(lambda found: found[1] + mark("basic_auth") if ":" in decoded(found[2]) else found[0], text)
+    text = near.sub(_AUTHORIZATION, _authorization, text, ("authorization",))
+    text = near.sub(_COOKIE, lambda found: found[1] + mark("cookie"), text, ("cookie",))
+    text = near.sub(_BEARER, _bearer, text, ("bearer",))
+    return near.sub(_BASIC, _basic, text, ("basic",))
+
+
+def _bearer(found: Match[str]) -> str:
+    return found[1] + mark("bearer_token") if _mixed(found[2]) else found[0]
+
+
+def _basic(found: Match[str]) -> str:
+    return found[1] + mark("basic_auth") if ":" in decoded(found[2]) else found[0]
 
 
 def _authorization(found: Match[str]) -> str:
@@ -210,10 +233,13 @@ def _authorization(found: Match[str]) -> str:
 
 def tokens(text: str) -> str:
     """Tokens that show by their own shape what they are."""
-    had_access_key = _ACCESS_KEY_ID.search(text) is not None
-    text = _TOKEN.sub(lambda found: mark(str(found.lastgroup).rpartition("_")[0]), text)
-    for pattern, kind in library_patterns():
-        text = pattern.sub(functools.partial(_library_token, kind), text)
+    had_access_key = near.run(text, 20) and _ACCESS_KEY_ID.search(text) is not None
+    text = near.sub(_TOKEN, lambda found: mark(str(found.lastgroup).rpartition("_")[0]), text, _TOKEN_WORDS)
+    for module, name, kind, words, least in _PLUGINS if len(text) >= _SHORTEST_TOKEN else ():
+        # Beyond ASCII there are digits that a library's pattern may take for some.
+        if (near.run(text, least) or not text.isascii()) and near.any_of(text, words):
+            for pattern in library_patterns(module, name):
+                text = pattern.sub(functools.partial(_library_token, kind), text)
     if had_access_key:
         # The secret half has no shape of its own: forty mixed signs count only beside the other half.
         text = _FORTY.sub(lambda found: mark("aws_secret_key") if _very_mixed(found[0]) else found[0], text)
@@ -231,6 +257,8 @@ def _library_token(kind: str, found: Match[str]) -> str:
 
 
 def cards(text: str) -> str:
+    if not near.card(text):
+        return text
     return _CARD.sub(lambda found: mark("card") if is_card(found[0]) else found[0], text)
 
 
@@ -245,6 +273,8 @@ def is_card(number: str) -> bool:
 
 def base64_wrapped(text: str, is_secret: Callable[[str], bool]) -> str:
     """Base64 whose contents hold a secret. The first two hundred candidates are looked at."""
+    if not near.run(text, 24):
+        return text
     left = _MAX_BASE64
 
     def replace(found: Match[str]) -> str:

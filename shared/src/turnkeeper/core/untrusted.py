@@ -45,8 +45,10 @@ _MAX_LABEL: Final = 500
 _IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 _NONCE = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_LETTERS: Final = _TAG.replace("_", "")
 #: The tag's letters with at most three signs between them; matched on the skeleton, not on the raw text.
-_LOOK_ALIKE = r"[\W_]{0,3}".join(_TAG.replace("_", ""))
+_LOOK_ALIKE = re.compile(r"[\W_]{0,3}".join(_LETTERS))
+_ALL_BUT_LETTERS: Final = bytes(byte for byte in range(256) if not ord("a") <= byte <= ord("z"))
 _WRAPPED = re.compile(
     rf'\A<{_TAG} nonce="(?P<nonce>[A-Za-z0-9_-]{{8,64}})" tool="[\w.-]*">\n'
     rf'(?P<body>.*)\n</{_TAG} nonce="(?P=nonce)">(?P<note>\n\[truncated: \d+ of \d+ bytes\])?\Z',
@@ -276,9 +278,24 @@ def _skeleton(text: str) -> tuple[str, Sequence[int]]:
 
 def _look_alikes(text: str, nonce: str) -> list[int]:
     """Where in the text something starts that looks like the tag or like this call's nonce."""
-    pattern = re.compile(f"{_LOOK_ALIKE}|{re.escape(nonce.lower())}")
+    if not _may_hold(text, nonce):
+        return []
     skeleton, origins = _skeleton(text)
+    # Nobody can know the nonce, so that it is in the data is next to never: only then is there a pattern for it.
+    known = nonce.lower() in skeleton
+    pattern = re.compile(f"{_LOOK_ALIKE.pattern}|{re.escape(nonce.lower())}") if known else _LOOK_ALIKE
     return [origins[found.start()] for found in pattern.finditer(skeleton)]
+
+
+def _may_hold(text: str, nonce: str) -> bool:
+    """Whether the letters of the tag or the nonce follow each other in the text when all else is left out. The skeleton
+    is made a letter at a time, so it is made of hardly any text."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text).casefold()
+        for look_alike, letter in _HOMOGLYPHS.items():
+            text = text.replace(chr(look_alike), chr(letter))
+    letters = text.lower().encode("utf-8", "replace").translate(None, _ALL_BUT_LETTERS)
+    return _LETTERS.encode() in letters or nonce.lower().encode().translate(None, _ALL_BUT_LETTERS) in letters
 
 
 def _put_marks_in(text: str, nonce: str) -> tuple[str, int]:

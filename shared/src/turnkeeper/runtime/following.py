@@ -84,7 +84,7 @@ class Hub:
         threads: how many reads are made at once.
     """
 
-    def __init__(self, records: Records, streams: Streams, *, threads: int = 4) -> None:
+    def __init__(self, records: Records, streams: Streams, *, threads: int = 8) -> None:
         self._records = records
         self._streams = streams
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hub")
@@ -117,7 +117,8 @@ class Hub:
         finally:
             watch.readers.remove(reader)
             if not watch.readers:
-                self._watches.pop(name, None)
+                del self._watches[name]
+                self._woken.set()  # With nobody left, nobody looks on.
 
     async def read(self, call: Callable[..., T], *args: Any, **more: Any) -> T:
         """Something that waits for the table, in a thread."""

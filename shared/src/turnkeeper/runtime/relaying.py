@@ -74,18 +74,19 @@ class Relay:
         def on_event(parts: Callable[[], Sequence[Part]]) -> None:
             if self._attempt == attempt:  # A call that was given up may go on in its thread.
                 self._parts = parts
-                self._changed()
+                self.changed()
 
         return on_event
 
     def tools(self, seq: int) -> None:
-        """The calls of a step begin."""
-        self._begin(seq)
+        """Calls of a step begin; some may run already."""
+        if self._seq != seq or not self._calls:
+            self._begin(seq)
 
     def void(self, seq: int) -> None:
         """The call brought no answer: what was told of it is void."""
         self._begin(seq)
-        self._changed()
+        self.changed()
 
     def waits(self, seq: int, what: str) -> None:
         """Before it goes on, something is waited for: ``money`` in flight, or the ``provider``."""
@@ -93,11 +94,11 @@ class Relay:
             self._begin(seq)
         if self._waiting != what:
             self._waiting = what
-            self._changed()
+            self.changed()
 
     def started(self, call_id: str, tool: str) -> None:
         self._calls[call_id] = _Running(ToolState(call_id, tool))
-        self._changed()
+        self.changed()
 
     def progress(self, call_id: str, text: str, fraction: float | None, shown: Callable[[str], str]) -> None:
         """A tool says how far it is.
@@ -110,14 +111,14 @@ class Relay:
                 return
             running.said, running.shown = text[:_LOOKED_AT], shown
             running.state = replace(running.state, told=running.state.told + 1, fraction=fraction)
-        self._changed()
+        self.changed()
 
     def finished(self, call_id: str, outcome: str) -> None:
         with self._lock:
             if (running := self._calls.get(call_id)) is None:
                 return
             running.state = replace(running.state, outcome=outcome)
-        self._changed()
+        self.changed()
 
     def _begin(self, seq: int) -> int:
         with self._lock:
@@ -139,9 +140,10 @@ class Relay:
             self._looked = looked
             self.on = self._streams is not None and looked.at(self._clock.now())
         if self._last is None:
-            self._changed()
+            self.changed()
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Something is new."""
         if self.on:
             self._wake()
 

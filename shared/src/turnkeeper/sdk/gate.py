@@ -166,6 +166,7 @@ class Gate:
         def put_down(call_id: str, result: Any) -> None:
             desk.means.sessions.put_result(head, call_id, result)
 
+        turn.relay.tools(head.last_seq + 1)
         ran = turn.toolbox.run(
             Step(
                 head=head,
@@ -177,6 +178,7 @@ class Gate:
                 stop=desk.given_up,
                 put_down=put_down,
                 once_blocked=turn.tools.once_blocked(),
+                relay=turn.relay,
             )
         )
         [(block, outcome)] = ran.answers

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from turnkeeper.adapters.injection.rules import ABOUT, NEGATED, REPORTED, RULES, Rule
+from turnkeeper.adapters.injection.matcher import Matcher
+from turnkeeper.adapters.injection.rules import ABOUT, NEGATED, REPORTED, RULES
 from turnkeeper.adapters.injection.text import View, marks, views
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
@@ -21,6 +22,9 @@ _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《�
 #: Read out of every text, so a chance match there is far likelier than a disguise.
 _SPECULATIVE: Final = frozenset({"rot13", "reversed", "digits for letters"})
 _STRONG: Final = tuple(rule for rule in RULES if rule.topic in {"override", "prompt leak"} and rule.weight >= FLAG_AT)
+_ANY_RULE: Final = Matcher([rule.patterns for rule in RULES])
+_ABOUT_IT: Final = Matcher([[ABOUT]])
+_STRONG_RULE: Final = Matcher([rule.patterns for rule in _STRONG])
 
 
 class _Hit(NamedTuple):
@@ -63,8 +67,16 @@ class RuleDetector:
 def _score(view: View) -> tuple[int, dict[str, int]]:
     """The best neighbourhood's score, and its topics with their weights."""
     # A whole text read backwards or letter-shifted is nearly always noise: only the plainest signs count there.
-    rules = _STRONG if view.disguise in _SPECULATIVE else RULES
-    hits = sorted(_hits(view.text, rules))
+    rules, matcher = (_STRONG, _STRONG_RULE) if view.disguise in _SPECULATIVE else (RULES, _ANY_RULE)
+    text = view.text
+    found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE))
+    if not found or not view.holds():
+        return 0, {}
+    about = any(_ABOUT_IT.find(text, view.words, most=1))
+    hits = sorted(
+        _Hit(start, rules[group].topic, _weight(rules[group].weight, text, start, end, about))
+        for group, start, end in found
+    )
     best: tuple[int, dict[str, int]] = (0, {})
     for first, hit in enumerate(hits):
         topics: dict[str, int] = {}
@@ -81,18 +93,6 @@ def _score(view: View) -> tuple[int, dict[str, int]]:
 def _together(weights: Iterable[int]) -> int:
     """The strongest counts whole, the next half, the next a quarter: two weak signals flag, one does not."""
     return sum(weight >> place for place, weight in enumerate(sorted(weights, reverse=True)))
-
-
-def _hits(text: str, rules: Iterable[Rule]) -> list[_Hit]:
-    about = ABOUT.search(text) is not None
-    hits: list[_Hit] = []
-    for rule in rules:
-        for number, found in enumerate(rule.pattern.finditer(text)):
-            if number >= _MAX_HITS_PER_RULE:
-                break
-            weight = _weight(rule.weight, text, found.start(), found.end(), about)
-            hits.append(_Hit(found.start(), rule.topic, weight))
-    return hits
 
 
 def _weight(weight: int, text: str, start: int, end: int, about: bool) -> int:

@@ -1,7 +1,8 @@
 """What instructions to a model look like in data that should hold none.
 
-Each rule has a topic, a weight and one pattern over folded text (see ``text``). A rule of 500 or more flags by
-itself; the others only beside another topic. All repetitions are bounded, so a pattern takes linear time.
+Each rule has a topic, a weight and patterns over folded text (see ``text``), of which at one place the first counts. A
+rule of 500 or more flags by itself; the others only beside another topic. All repetitions are bounded, so a pattern takes
+linear time; each pattern names words that have to be there, so that it is run only where they are (see ``anchors``).
 """
 
 # ruff: noqa: E501 - a pattern that is cut over lines is harder to read than a long one
@@ -10,22 +11,21 @@ from __future__ import annotations
 
 import functools
 import re
-from re import Pattern
 from typing import Final, NamedTuple
 
+from turnkeeper.adapters.injection.matcher import Pattern
 from turnkeeper.adapters.injection.text import strip_accents
 
 
 class Rule(NamedTuple):
     topic: str
     weight: int
-    pattern: Pattern[str]
+    patterns: tuple[Pattern, ...]
 
 
 def _rule(topic: str, weight: int, *patterns: str) -> Rule:
-    joined = "|".join(f"(?:{pattern})" for pattern in patterns)
     # Accents go, as they do in the text.
-    return Rule(topic, weight, re.compile(strip_accents(_any_blank(joined)), re.MULTILINE))
+    return Rule(topic, weight, tuple(Pattern(strip_accents(_any_blank(pattern))) for pattern in patterns))
 
 
 def _any_blank(pattern: str) -> str:
@@ -286,7 +286,7 @@ RULES: Final = (
 )
 
 #: Texts that speak of the attack quote it; there, a phrase in quotation marks counts less.
-ABOUT: Final = re.compile(
+ABOUT: Final = Pattern(
     r"prompt[- ]injections?|prompt[- ]injizier|jailbreak(?:s|ing)?\b|adversarial (?:prompt|instruction|input)|red[- ]team|\bowasp\b"
     r"|llm security|injection (?:attack|detect|phrase|string|pattern)|injected (?:instruction|prompt)|malicious (?:prompt|instruction)|инъекци|注入攻击|提示词?注入"
 )

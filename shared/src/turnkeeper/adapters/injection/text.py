@@ -1,25 +1,27 @@
 """Seeing a text as a model might: without disguise, and with what it hides brought to light.
 
 :func:`views` gives the plain reading of a text and then every other reading that differs: invisible letters made
-visible, look-alike letters, spaced letters, digits for letters, and what is encoded in it. All bounded, all linear.
+visible, look-alike letters, spaced letters, digits for letters, and what is encoded in it (``decoding``). All bounded,
+all linear. Most texts hide nothing, so each reading begins with a test that costs next to nothing: whether the text has
+the signs that it is made from. Where that is a question of letters next to each other, it is asked of a form of the
+text with one byte for each letter's kind (:func:`kinds`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import codecs
 import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
-from urllib.parse import unquote
+
+from turnkeeper.adapters.injection.decoding import decoded
+from turnkeeper.adapters.injection.matcher import words_of
+from turnkeeper.adapters.near import lowered
 
 #: Longer inputs are examined up to here. A result is limited before it is shown to the model; check what is shown.
 MAX_CHARS: Final = 400_000
 _MAX_DECODED: Final = 20_000
-_MAX_CANDIDATES: Final = 40
 #: Whole-text transformations are tried on texts up to this size only.
 _MAX_TRANSFORMED: Final = 100_000
 
@@ -28,35 +30,56 @@ _INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 _ACCENTS = re.compile("[\u0300-\u036f]")
+#: The blanks that NFKC leaves, but for the usual one and the line end.
+_BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"
+_SEVERAL_BLANKS = re.compile("  +")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
 _VARIATION_BYTES = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
 _SPLIT_WORDS = re.compile("(?i)[a-z](?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]{1,4}[a-z]){3}")
 _OVERRIDES = re.compile("[\u202d\u202e]")
-_FOREIGN_IN_LATIN = re.compile("[a-z][\u0370-\u052f\u0531-\u0587]|[\u0370-\u052f\u0531-\u0587][a-z]", re.IGNORECASE)
-_LOOK_ALIKES: Final = str.maketrans(
-    "авсԁеһіјӏкмоорԛгѕтυхуԝοαεικνρτηꜱɪ",
-    "abcdehijlkmooрqrstuxywoaeiknptnsi".replace("р", "p"),
+_LOOK_ALIKES: Final = tuple(
+    zip("авсԁеһіјӏкмоорԛгѕтυхуԝοαεικνρτηꜱɪ", "abcdehijlkmooрqrstuxywoaeiknptnsi".replace("р", "p"), strict=True)
 )
 _SPACED = re.compile(r"(?<![^\W_])(?:[^\W_][ .*_-]){4,200}[^\W_](?![^\W_])")
-_LEET: Final = str.maketrans("013457@$!|", "oieastasil")
+_ALTERNATING = re.compile(rb"(?:as)+a")
+_LEET: Final = bytes.maketrans(b"013457@$!|", b"oieastasil")
 _LEET_WORD = re.compile(
     r"(?<![\w#$.,%-])(?=[0-9@$!|]{0,8}[a-z])(?=[a-z]{0,12}[013457@$!|])[a-z013457@$!|]{3,20}(?![\w.,%]\d)"
 )
+_LOWER: Final = b"abcdefghijklmnopqrstuvwxyz"
+_ROT13: Final = bytes.maketrans(_LOWER, _LOWER[13:] + _LOWER[:13])
+_ENTITIES = re.compile(r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){5}")
 
-_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{20,8000}={0,2}")
-_BASE32 = re.compile(r"(?<![A-Z2-7])[A-Z2-7]{32,8000}={0,6}")
-_HEX = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){16,4000}(?![0-9A-Fa-f])")
-_BITS = re.compile(r"(?<![01])[01]{8}(?: ?[01]{8}){7,1000}")
-_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){4,2000}|(?:\\x[0-9a-fA-F]{2}){8,4000}")
-_PERCENT = re.compile(r"[^\s]{0,200}(?:%[0-9A-Fa-f]{2}[^\s%]{0,60}){3,500}")
-_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){6}")
-
-_UNSEEN = re.compile(
-    r"<(?:[a-z][a-z0-9]{0,10})\s[^<>]{0,400}(?:display\s{0,2}:\s{0,2}none|visibility\s{0,2}:\s{0,2}hidden|opacity\s{0,2}:\s{0,2}0(?![.\d])"
+_HIDING: Final = (
+    r"display\s{0,2}:\s{0,2}none|visibility\s{0,2}:\s{0,2}hidden|opacity\s{0,2}:\s{0,2}0(?![.\d])"
     r"|font-size\s{0,2}:\s{0,2}[01](?:px|pt|em)?(?![.\d])|color\s{0,2}:\s{0,2}(?:white|#fff(?:fff)?\b|transparent)|text-indent\s{0,2}:\s{0,2}-\d"
-    r"|\bhidden\b|aria-hidden)[^<>]{0,400}>([^<]{1,4000})",
+)
+_UNSEEN = re.compile(
+    rf"<(?:[a-z][a-z0-9]{{0,10}})\s[^<>]{{0,400}}(?:{_HIDING}|\bhidden\b|aria-hidden)[^<>]{{0,400}}>([^<]{{1,4000}})",
     re.IGNORECASE,
 )
+#: One of these stands in each of those tags, so far at most behind its beginning, and begins what hides.
+_UNSEEN_WORDS: Final = ("display", "visibility", "opacity", "font-size", "color", "text-indent", "hidden")
+_HIDES = re.compile(f"{_HIDING}|hidden", re.IGNORECASE)
+_UNSEEN_REACH: Final = 1 + 11 + 1 + 400
+
+
+def _table(**groups: bytes) -> bytes:
+    """Each byte's kind, by the kinds' letters. What is of no group is a blank."""
+    table = bytearray(b" " * 256)
+    for kind, members in groups.items():
+        for member in members:
+            table[member] = ord(kind)
+    return bytes(table)
+
+
+_LATER_BYTES: Final = bytes(range(0x80, 0xC0))
+_OTHER_SCRIPTS: Final = bytes(range(0xC0, 0x100))
+#: (a)lphanumeric, or of another script, and what (s)eparates spaced letters.
+_SPACED_KINDS: Final = _table(a=_LOWER + _LOWER.upper() + b"0123456789" + _OTHER_SCRIPTS, s=b" .*_-")
+#: (l)atin, and what begins a letter of Greek, Cyrillic or Armenian in UTF-8: U+0340 to U+05BF.
+_MIXED_KINDS: Final = _table(l=_LOWER + _LOWER.upper(), g=bytes(range(0xCD, 0xD7)))
+_FOREIGN_IN_LATIN = re.compile("[a-z][\u0370-\u052f\u0531-\u0587]|[\u0370-\u052f\u0531-\u0587][a-z]", re.IGNORECASE)
 
 
 class View(NamedTuple):
@@ -65,34 +88,56 @@ class View(NamedTuple):
     #: Empty for the plain reading, else how the text was hidden.
     disguise: str
     text: str
+    #: The text's words, as patterns' literals are looked for in it.
+    words: str
+    #: Asked where something was found in this reading: whether the text can really be read so.
+    holds: Callable[[], bool] = lambda: True
 
 
 def fold(text: str) -> str:
     """NFKC, lower case, no accents, no invisible signs, single blanks; line ends stay."""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     if not text.isascii():
-        text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
-    return re.sub(r"[^\S\n]+", " ", text.casefold())
+        text = unicodedata.normalize("NFKC", text)
+        if _INVISIBLE.search(text):
+            text = _INVISIBLE.sub("", text)
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
+    text = text.casefold()
+    for blank in _BLANKS:
+        if blank in text:
+            text = text.replace(blank, " ")
+    return _SEVERAL_BLANKS.sub(" ", text) if "  " in text else text
 
 
 def strip_accents(text: str) -> str:
     return _ACCENTS.sub("", unicodedata.normalize("NFD", text))
 
 
+def kinds(text: str, table: bytes) -> bytes:
+    """One byte for each character: its kind, by the first byte that it has in UTF-8."""
+    return text.encode("utf-8", "surrogatepass").translate(table, b"" if text.isascii() else _LATER_BYTES)
+
+
 def views(text: str) -> Iterator[View]:
     """The plain reading first, then the others that the text gives rise to."""
     text = text[:MAX_CHARS]
     plain = fold(text)
-    yield View("", plain)
-    yield from _hidden(text)
+    words = words_of(plain)
+    yield View("", plain, words)
+    for name, brought_to_light in (*_hidden(text), *decoded(text)):
+        yield _view(name, fold(brought_to_light))
     yield from _disguised(text, plain)
-    yield from _encoded(text)
+    yield from _transformed(plain, words)
+
+
+def _view(disguise: str, folded: str) -> View:
+    return View(disguise, folded, words_of(folded))
 
 
 def marks(text: str) -> Iterator[tuple[str, int]]:
     """Traces of hiding that count by themselves, with their weight."""
     text = text[:MAX_CHARS]
-    if text.isascii():
+    if text.isascii() or not _INVISIBLE.search(text):
         return
     if any(len(fold(_from_tags(found[0])).strip()) >= 4 and not _flag(text, found) for found in _TAGS.finditer(text)):
         yield "text in invisible tag characters", 600
@@ -113,18 +158,18 @@ def _from_tags(text: str) -> str:
     return "".join(chr(ord(sign) - 0xE0000) for sign in text)
 
 
-def _hidden(text: str) -> Iterator[View]:
-    if not text.isascii():
+def _hidden(text: str) -> Iterator[tuple[str, str]]:
+    if not text.isascii() and _INVISIBLE.search(text):
         tags = "".join(_from_tags(found[0]) for found in _TAGS.finditer(text))
         if tags:
-            yield View("invisible tag characters", fold(tags))
+            yield "invisible tag characters", tags
     if "<" in text:
         comments = _comments(text)
         if comments:
-            yield View("an HTML comment", fold(comments))
-        unseen = "\n".join(found[1] for found in _UNSEEN.finditer(text))
+            yield "an HTML comment", comments
+        unseen = "\n".join(_unseen(text))
         if unseen:
-            yield View("an element that is not shown", fold(unseen))
+            yield "an element that is not shown", unseen
 
 
 def _comments(text: str) -> str:
@@ -141,56 +186,79 @@ def _comments(text: str) -> str:
     return "\n".join(found)
 
 
-def _disguised(text: str, plain: str) -> Iterator[View]:
-    if not plain.isascii() and _FOREIGN_IN_LATIN.search(plain):
-        yield View("look-alike letters", plain.translate(_LOOK_ALIKES))
-    spaced = _SPACED.sub(lambda found: re.sub(r"[ .*_-]", "", found[0]), plain)
-    if spaced != plain:
-        yield View("spaced letters", spaced)
-    if len(_LEET_WORD.findall(plain[:_MAX_TRANSFORMED])) >= 2:
-        yield View("digits for letters", plain[:_MAX_TRANSFORMED].translate(_LEET))
-    if len(plain) <= _MAX_TRANSFORMED and len(plain) > 20:
-        yield View("rot13", codecs.encode(plain, "rot13"))
-        yield View("reversed", plain[::-1])
-    if _ENTITIES.search(text):
-        yield View("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
-
-
-def _encoded(text: str) -> Iterator[View]:
-    decoders: tuple[tuple[str, re.Pattern[str], Callable[[str], bytes]], ...] = (
-        ("base64", _BASE64, _base64),
-        ("base32", _BASE32, lambda s: base64.b32decode(s.rstrip("=") + "=" * (-len(s.rstrip("=")) % 8))),
-        ("hex", _HEX, bytes.fromhex),
-        ("binary", _BITS, _bits),
-        ("escapes", _ESCAPES, lambda s: s.encode("ascii").decode("unicode_escape").encode("utf-8", "replace")),
-        ("percent encoding", _PERCENT, lambda s: unquote(s).encode("utf-8", "replace")),
-    )
-    for name, pattern, decode in decoders:
-        found: list[str] = []
-        for number, candidate in enumerate(pattern.finditer(text)):
-            if number >= _MAX_CANDIDATES or sum(map(len, found)) > _MAX_DECODED:
-                break
-            readable = _readable(candidate[0], decode)
-            if readable:
-                found.append(readable)
+def _unseen(text: str) -> Iterator[str]:
+    """What stands in elements that are not shown: only tags with a word that may say so are looked at."""
+    lower = lowered(text)
+    tags = {
+        lower.rfind("<", max(0, place - _UNSEEN_REACH), place)
+        for word in _UNSEEN_WORDS
+        for place in _all(lower, word)
+        if _HIDES.match(text, place)
+    }
+    end = 0
+    for tag in sorted(tags - {-1}):
+        found = _UNSEEN.match(text, tag) if tag >= end else None
         if found:
-            yield View(name, fold("\n".join(found)))
+            end = found.end()
+            yield found[1]
 
 
-def _base64(text: str) -> bytes:
-    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
+def _all(text: str, word: str) -> Iterator[int]:
+    place = text.find(word)
+    while place >= 0:
+        yield place
+        place = text.find(word, place + 1)
 
 
-def _bits(text: str) -> bytes:
-    bits = text.replace(" ", "")
-    return bytes(int(bits[place : place + 8], 2) for place in range(0, len(bits), 8))
+def _disguised(text: str, plain: str) -> Iterator[View]:
+    if not plain.isascii():
+        mixed = kinds(plain, _MIXED_KINDS)
+        if (b"lg" in mixed or b"gl" in mixed) and _FOREIGN_IN_LATIN.search(plain):
+            latin = plain
+            for foreign, letter in _LOOK_ALIKES:
+                latin = latin.replace(foreign, letter)
+            yield _view("look-alike letters", latin)
+    spaced = _unspaced(plain)
+    if spaced != plain:
+        yield _view("spaced letters", spaced)
+    if "&#" in text and _ENTITIES.search(text):
+        yield _view("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
 
 
-def _readable(raw: str, decode: Callable[[str], bytes]) -> str:
-    try:
-        text = decode(raw).decode("utf-8")
-    except (binascii.Error, ValueError):
-        return ""
-    seen = sum(sign.isprintable() or sign in "\r\n\t" for sign in text)
-    return text if seen >= 0.95 * len(text) else ""
+def _transformed(plain: str, words: str) -> Iterator[View]:
+    """Read out of every text, and so only worth looking at where something stands in them."""
+    whole = len(plain) <= _MAX_TRANSFORMED
+    start, its_words = (plain, words) if whole else (plain[:_MAX_TRANSFORMED], words_of(plain[:_MAX_TRANSFORMED]))
+    yield View(
+        "digits for letters", _translated(start, _LEET), _translated(its_words, _LEET), lambda: _has_leet_words(start)
+    )
+    if whole and len(plain) > 20:
+        yield View("rot13", _translated(plain, _ROT13), _translated(words, _ROT13))
+        yield View("reversed", plain[::-1], words[::-1])
+
+
+def _translated(text: str, table: bytes) -> str:
+    """``str.translate`` for ASCII only: many times faster where a text has other letters as well."""
+    return text.encode("utf-8", "surrogatepass").translate(table).decode("utf-8", "surrogatepass")
+
+
+def _unspaced(plain: str) -> str:
+    """Spaced letters drawn together, looked for where letters and separators take turns."""
+    alternating = kinds(plain, _SPACED_KINDS)
+    pieces: list[str] = []
+    last = 0
+    start = alternating.find(b"asasasasa")
+    while start >= 0:
+        stretch = _ALTERNATING.match(alternating, start)
+        assert stretch
+        # With the sign behind it, on which it depends whether the last letter stands alone.
+        for found in _SPACED.finditer(plain, start, stretch.end() + 1):
+            pieces += [plain[last : found.start()], re.sub(r"[ .*_-]", "", found[0])]
+            last = found.end()
+        start = alternating.find(b"asasasasa", stretch.end())
+    return "".join([*pieces, plain[last:]]) if pieces else plain
+
+
+def _has_leet_words(plain: str) -> bool:
+    words = _LEET_WORD.finditer(plain)
+    return next(words, None) is not None and next(words, None) is not None

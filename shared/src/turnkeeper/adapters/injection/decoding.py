@@ -1,0 +1,141 @@
+"""What is encoded in a text: base64, base32, hexadecimal, bits, escapes, percent signs.
+
+A run of the signs that an encoding is made of is looked for in the text with one byte for each character's kind, which
+costs next to nothing; a text without one has nothing to decode. The first forty runs of each kind are decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+from urllib.parse import unquote
+
+_MAX_DECODED: Final = 20_000
+_MAX_CANDIDATES: Final = 40
+
+_BITS = re.compile(r"(?<![01])[01]{8}(?: ?[01]{8}){7,1000}")
+#: The first one is spelled out, here as below: ``re`` looks for what a pattern begins with a good deal faster.
+_ESCAPES = re.compile(
+    r"\\(?:u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4}){3,1999}|x[0-9a-fA-F]{2}(?:\\x[0-9a-fA-F]{2}){7,3999})"
+)
+_PERCENT = re.compile(r"[^\s]{0,200}(?:%[0-9A-Fa-f]{2}[^\s%]{0,60}){3,500}")
+_PERCENTS = re.compile(r"%[0-9A-Fa-f]{2}[^\s%]{0,60}%[0-9A-Fa-f]{2}[^\s%]{0,60}%[0-9A-Fa-f]{2}")
+_PERCENT_LEAD: Final = 200
+
+_UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS: Final = b"0123456789"
+
+
+def decoded(text: str) -> Iterator[tuple[str, str]]:
+    """The name of each encoding that something readable stands in, and what that is."""
+    data = text.encode("utf-8", "surrogatepass")
+    later = b"" if text.isascii() else bytes(range(0x80, 0xC0))
+    runs = list(_runs(data.translate(_BASE64, later), 20))
+    # The signs of these two are of those of base64, in longer runs.
+    long = any(end - start >= 32 for start, end in runs)
+    encodings: tuple[tuple[str, Iterable[str], Callable[[str], bytes]], ...] = (
+        ("base64", _padded(text, runs, 2), _base64),
+        ("base32", _padded(text, _runs(data.translate(_BASE32, later), 32), 6) if long else (), _base32),
+        ("hex", _pairs(text, _runs(data.translate(_HEX, later), 32)) if long else (), bytes.fromhex),
+        ("binary", _bits(text, data.translate(_ZEROS, later)), _from_bits),
+        ("escapes", _escapes(text), lambda s: s.encode("ascii").decode("unicode_escape").encode("utf-8", "replace")),
+        ("percent encoding", _percents(text), lambda s: unquote(s).encode("utf-8", "replace")),
+    )
+    for name, candidates, decode in encodings:
+        found: list[str] = []
+        for candidate in itertools.islice(candidates, _MAX_CANDIDATES):
+            if sum(map(len, found)) > _MAX_DECODED:
+                break
+            readable = _readable(candidate, decode)
+            if readable:
+                found.append(readable)
+        if found:
+            yield name, "\n".join(found)
+
+
+def _signs(signs: bytes) -> bytes:
+    return bytes(ord("x") if sign in signs else ord(" ") for sign in range(256))
+
+
+_BASE64: Final = _signs(_UPPER + _UPPER.lower() + _DIGITS + b"+/_-")
+_BASE32: Final = _signs(_UPPER + b"234567")
+_HEX: Final = _signs(_DIGITS + b"abcdefABCDEF")
+_ZEROS: Final = bytes(ord("x") if sign in b"01" else ord("b") if sign == ord(" ") else ord(" ") for sign in range(256))
+_MAX_RUN: Final = 8000
+
+
+def _runs(signs: bytes, least: int) -> Iterator[tuple[int, int]]:
+    shortest = b"x" * least
+    start = signs.find(shortest)
+    while start >= 0:
+        end = signs.find(b" ", start + least)
+        end = len(signs) if end < 0 else end
+        yield start, end
+        start = signs.find(shortest, end)
+
+
+def _padded(text: str, runs: Iterable[tuple[int, int]], padding: int) -> Iterator[str]:
+    for start, end in runs:
+        if end - start > _MAX_RUN:
+            yield text[start : start + _MAX_RUN]
+        else:
+            behind = text[end : end + padding]
+            yield text[start : end + len(behind) - len(behind.lstrip("="))]
+
+
+def _pairs(text: str, runs: Iterable[tuple[int, int]]) -> Iterator[str]:
+    for start, end in runs:
+        if (end - start) % 2 == 0 and end - start <= _MAX_RUN:
+            yield text[start:end]
+
+
+def _bits(text: str, signs: bytes) -> Iterator[str]:
+    if b"x" * 16 in signs or b"xxxxxxxxbxxxxxxxx" in signs:
+        yield from (found[0] for found in _BITS.finditer(text))
+
+
+def _escapes(text: str) -> Iterator[str]:
+    if "\\u" in text or "\\x" in text:
+        yield from (found[0] for found in _ESCAPES.finditer(text))
+
+
+def _percents(text: str) -> Iterator[str]:
+    """With what stands before them up to a blank: the words that the percent signs are between."""
+    if text.count("%") < 3:
+        return
+    end = 0
+    while found := _PERCENTS.search(text, end):
+        lead = text[max(end, found.start() - _PERCENT_LEAD) : found.start()]
+        word = lead.split()[-1] if lead and not lead[-1].isspace() else ""
+        whole = _PERCENT.match(text, found.start() - len(word))
+        assert whole
+        yield whole[0]
+        end = whole.end()
+
+
+def _base64(text: str) -> bytes:
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
+
+
+def _base32(text: str) -> bytes:
+    plain = text.rstrip("=")
+    return base64.b32decode(plain + "=" * (-len(plain) % 8))
+
+
+def _from_bits(text: str) -> bytes:
+    bits = text.replace(" ", "")
+    return bytes(int(bits[place : place + 8], 2) for place in range(0, len(bits), 8))
+
+
+def _readable(raw: str, decode: Callable[[str], bytes]) -> str:
+    try:
+        text = decode(raw).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return ""
+    seen = sum(sign.isprintable() or sign in "\r\n\t" for sign in text)
+    return text if seen >= 0.95 * len(text) else ""

@@ -1,0 +1,276 @@
+"""What the injection check leaves out is only work: its findings are those of every rule run over every reading."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import injection as lists
+from tests.support import injection_reference as reference
+from tests.support.repository import REPOSITORY
+from tests.unit.adapters.test_injection import ATTACKS, HARMLESS, UNITS, tags
+from turnkeeper.adapters.injection import RuleDetector
+from turnkeeper.adapters.injection.detector import _ANY_RULE, _STRONG_RULE
+from turnkeeper.adapters.injection.matcher import Matcher, Pattern, words_of
+from turnkeeper.adapters.injection.rules import RULES
+from turnkeeper.adapters.injection.text import fold, views
+
+DETECTOR = RuleDetector()
+
+
+def test_the_rules_are_those_of_the_reference() -> None:
+    ours = [(rule.topic, rule.weight, [pattern.source for pattern in rule.patterns]) for rule in RULES]
+    theirs = [(topic, weight, pattern.pattern) for topic, weight, pattern in reference._RULES]
+    assert [
+        (topic, weight, "|".join(f"(?:{source})" for source in sources)) for topic, weight, sources in ours
+    ] == theirs
+
+
+@pytest.mark.parametrize("load", [load for _, _, load in lists.LISTS], ids=[name for name, _, _ in lists.LISTS])
+def test_the_lists_of_the_benchmark_are_judged_as_before(load: Callable[[], Iterable[lists.Sample]]) -> None:
+    """The beginning of each list: all of them would take the reference a minute."""
+    try:
+        texts = [sample.text for sample in itertools.islice(load(), 150)]
+    except FileNotFoundError:
+        texts = []
+    if not texts:
+        pytest.skip("this list is not installed: python -m benchmarks.injection does that")
+    for text in texts:
+        assert DETECTOR.check(text[:4000]) == reference.check(text[:4000]), text
+
+
+# ---- made-up texts ----
+
+WORDS = sorted({literal for need in _ANY_RULE._numbers for literal in need.literals})
+HIDE: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "upper": str.upper,
+    "rot13": lambda text: codecs.encode(text, "rot13"),
+    "reversed": lambda text: text[::-1],
+    "leet": lambda text: text.translate(str.maketrans("oieast", "013457")),
+    "spaced": " ".join,
+    "dashed": "-".join,
+    "base64": lambda text: base64.b64encode(text.encode("utf-8", "replace")).decode(),
+    "base32": lambda text: base64.b32encode(text.encode("utf-8", "replace")).decode(),
+    "hex": lambda text: text.encode("utf-8", "replace").hex(),
+    "bits": lambda text: " ".join(f"{byte:08b}" for byte in text.encode("utf-8", "replace")),
+    "percent": lambda text: "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "replace")),
+    "percent between": lambda text: text.replace(" ", "%20"),
+    "u escapes": lambda text: json.dumps(text)[1:-1] + "".join(f"\\u{ord(sign):04x}" for sign in text[:300]),
+    "x escapes": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode("utf-8", "replace")),
+    "entities": lambda text: "".join(f"&#{ord(sign)};" for sign in text),
+    "comment": lambda text: f"<!-- {text} -->",
+    "hidden": lambda text: f'<p Style="x; DISPLAY : none">{text}</p>',
+    "hidden otherwise": lambda text: f"<div aria-h\u0131dden=true>{text}</div><a hidden>{text}",
+    "look-alikes": lambda text: text.translate(str.maketrans("aeop", "аеор")),
+    "tags": lambda text: tags("".join(sign for sign in text if " " <= sign < "\x7f")),
+    "zero width": "\u200b".join,
+}
+PIECES = st.one_of(
+    st.sampled_from(WORDS),
+    st.sampled_from(WORDS),
+    st.sampled_from([*ATTACKS.values(), *HARMLESS.values()]).map(lambda text: text[-300:]),
+    st.sampled_from([unit * 9 for unit in UNITS]),
+    st.sampled_from([" ", "\n", "\n\n", " \n ", "\t", "\r\n", ". ", ": ", '"', "prompt injection", "never ", "\u2028"]),
+    st.text(max_size=8),
+)
+TEXTS = st.lists(st.tuples(st.sampled_from(sorted(HIDE)), st.lists(PIECES, max_size=8), st.sampled_from(["", " "])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+def test_any_text_is_judged_as_by_every_rule_over_all_of_it(parts: list[tuple[str, list[str], str]]) -> None:
+    text = " ".join(HIDE[how](between.join(pieces)) for how, pieces, between in parts)
+    assert DETECTOR.check(text) == reference.check(text)
+
+
+def readings(text: str) -> set[tuple[str, str]]:
+    return {(view.disguise, view.text) for view in views(text) if view.holds()}
+
+
+UNIT = [
+    "A",
+    "a",
+    "0",
+    "1",
+    "f0",
+    "A2",
+    "%41",
+    r"\u0041",
+    r"\x41",
+    "&#65;",
+    "a ",
+    "a.",
+    "é ",
+    "01000001",
+    "01000001 ",
+    "а",
+    "<",
+]
+TIMES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    15,
+    16,
+    17,
+    19,
+    20,
+    21,
+    31,
+    32,
+    33,
+    34,
+    59,
+    60,
+    61,
+    199,
+    200,
+    201,
+    400,
+    401,
+    4000,
+    8000,
+    8001,
+]
+ENDS = [
+    "",
+    " ",
+    "x",
+    "=",
+    "==",
+    "===",
+    "%",
+    "%41%42%43",
+    ".",
+    "\n",
+    "-",
+    "é",
+    "hidden>seen<",
+    "color:white >seen",
+    "<p ",
+    "<A1 ",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(UNIT), st.sampled_from(TIMES), st.sampled_from(ENDS)), min_size=1, max_size=4)
+)
+def test_what_is_long_enough_to_hide_something_is_read_as_defined(runs: list[tuple[str, int, str]]) -> None:
+    text = "".join((unit * times)[-9000:] + end for unit, times, end in runs)
+    assert readings(text) == set(reference._views(text))
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS)
+def test_any_text_is_read_as_defined(parts: list[tuple[str, list[str], str]]) -> None:
+    text = " ".join(HIDE[how](between.join(pieces)) for how, pieces, between in parts)
+    assert readings(text) == set(reference._views(text))
+
+
+@pytest.mark.parametrize("text", [*ATTACKS.values(), *HARMLESS.values()], ids=[*ATTACKS, *HARMLESS])
+def test_every_sample_is_judged_as_by_every_rule_over_all_of_it(text: str) -> None:
+    assert DETECTOR.check(text) == reference.check(text)
+
+
+def test_every_character_is_folded_as_defined() -> None:
+    # The planes from 3 on hold nothing but tags and selectors.
+    for code in (*range(0x33500), *range(0xE0000, 0xE1000), sys.maxunicode):
+        text = f"a{chr(code)} b"
+        assert fold(text) == reference.fold(text), hex(code)
+
+
+# ---- any patterns ----
+
+STRETCHES = st.sampled_from(
+    [
+        "red",
+        "dog",
+        "reddish",
+        "(?:an? )?",
+        "(?:cat|dog|do)",
+        "(?:red dogs|dog)",
+        "[ \n]{1,3}",
+        "[ \n]{0,3}",
+        "s?",
+        r"\b",
+    ]
+)
+GAPS = st.sampled_from(
+    [r"[^\n]{0,20}", r"[^.\n]{1,90}?", r"(?: \w{1,5}){0,3}", r"\w{0,3}", r"(?! dog)", r"(?<!o)", "(?:-{2,}+ ?)?"]
+)
+BRANCHES = st.lists(st.one_of(STRETCHES, GAPS), min_size=1, max_size=4).map("".join)
+PATTERNS = st.lists(
+    st.one_of(STRETCHES, GAPS, st.lists(BRANCHES, min_size=1, max_size=3).map(lambda b: f"(?:{'|'.join(b)})")),
+    max_size=5,
+).map(lambda parts: "".join([*parts, "dog" if "dog" not in parts else "red"]))
+SIGNS = st.lists(
+    st.sampled_from(["red", "dog", "do", "cat", "an", " ", "\n", "\n\n", ".", "s", "--", "犬", "x"]), max_size=40
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PATTERNS, min_size=1, max_size=4), SIGNS)
+def test_a_group_of_patterns_matches_as_one_pattern_of_them_all(sources: list[str], signs: list[str]) -> None:
+    text = fold("".join(signs))
+    joined = re.compile("|".join(f"(?:{source})" for source in sources), re.MULTILINE)
+    expected = [found.span() for found in itertools.islice(joined.finditer(text), 7)]
+    found = Matcher([[Pattern(source) for source in sources]]).find(text, words_of(text), most=7)
+    assert [(start, end) for _, start, end in found] == expected
+
+
+def test_a_pattern_that_needs_no_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="over every text"):
+        Pattern(r"\w{3,20}")
+
+
+# ---- how much is done ----
+
+
+def tried(text: str) -> int:
+    """At how many places patterns are tried, over all readings of a text; each is tried at none twice."""
+    count = 0
+    for view in views(text):
+        for matcher in (_ANY_RULE, _STRONG_RULE):
+            for windows in matcher.tries(view.text, view.words).values():
+                assert all(first[1] < then[0] for first, then in itertools.pairwise(windows))
+                assert all(0 <= low <= high <= len(view.text) for low, high in windows)
+                count += sum(high - low + 1 for low, high in windows)
+    return count
+
+
+def test_in_ordinary_texts_next_to_nothing_is_tried() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in sorted(REPOSITORY.glob("docs/*.md"))]
+    code = [
+        module.read_text(encoding="utf-8") for module in sorted(REPOSITORY.glob("shared/src/turnkeeper/runtime/*.py"))
+    ]
+    rows = json.dumps([{"id": number, "name": f"Customer {number}", "paid": True} for number in range(2000)])
+    assert pages and code
+    for text in (*(text for text in pages + code if len(text) > 5000), rows):
+        # Every rule over every reading, as it used to be, is two hundred tries a character.
+        assert tried(text) <= len(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, *UNITS, "\n"]), min_size=1, max_size=6), st.integers(1, 200))
+def test_what_is_tried_grows_with_a_hostile_text_no_faster_than_it_does(parts: list[str], times: int) -> None:
+    text = " ".join(parts)
+    once, often = (text + "\n") * times, (text + "\n") * times * 3
+    assert tried(often) <= 3.3 * tried(once) + 40 * len(text) + 4000
