@@ -21,17 +21,18 @@ from tests.support import postgresql as servers
 from tests.support.needed import needed
 from tests.support.repository import REPOSITORY
 from tests.support.sql_writer import COUNTER, LOG
+from turnkeeper.adapters.sql import postgresql as postgresql_store
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.blobs import SqlBlobs
 from turnkeeper.adapters.sql.database import Database, Lost
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
-from turnkeeper.adapters.sql.table import SqlTable
+from turnkeeper.adapters.sql.table import SqlTable, _locked
 from turnkeeper.adapters.sql.texts import read
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import ABSENT, Cond, Item, Key, Put, Update
+from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -236,3 +237,81 @@ def test_the_server_crashes_and_comes_back() -> None:
         assert items[COUNTER.pk, COUNTER.sk]["n"] == len(answered) == 600
         assert replayed(database) == items
         database.close()
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, long: str, short: str) -> None:
+    limits = postgresql_store._LIMITS.replace(f"'{long}'", f"'{short}'")
+    assert limits != postgresql_store._LIMITS
+    monkeypatch.setattr(postgresql_store, "_LIMITS", limits)
+
+
+def test_who_holds_an_item_for_too_long_makes_others_busy_and_no_more(
+    postgresql: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, "3s", "100ms")
+    database = database_of(postgresql.database(), 4, busy_seconds=0.3)
+    schema.migrate(database)
+    table, key = SqlTable(database), Key("p", "held")
+    with database.transaction(write=True) as statements:
+        _locked(statements, [Update(key, set={"n": 1})])
+        with pytest.raises(StoreBusy):
+            table.write([Put(key, {"by": "other"})])
+        with pytest.raises(StoreBusy):
+            table.write([Check(key, (ABSENT,)), Put(Key("p", "free"), {})])
+        table.write([Put(Key("p", "free"), {})])
+    table.write([Put(key, {"by": "other"})])
+    database.close()
+
+
+def test_a_process_that_stands_still_in_a_write_holds_nobody_up(
+    postgresql: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends its transaction; when it goes on, it writes all the same."""
+    limit(monkeypatch, "5s", "600ms")
+    database = database_of(postgresql.database(), 4, busy_seconds=30)
+    schema.migrate(database)
+    table, key = SqlTable(database), Key("p", "held")
+    attempts: list[float] = []
+    standing = threading.Event()
+
+    def stand_still(statements: Any, _lost: bool) -> None:
+        _locked(statements, [Update(key, set={"n": 1})])
+        attempts.append(time.monotonic())
+        if len(attempts) == 1:
+            standing.set()
+            time.sleep(1.5)
+        statements.many("INSERT INTO turnkeeper_followers VALUES ('still', 0, ?, 0)", [(len(attempts),)])
+
+    with ThreadPoolExecutor(1) as pool:
+        still = pool.submit(database.write, stand_still)
+        assert standing.wait(30)
+        table.write([Put(key, {"by": "other"})])
+        still.result()
+    assert len(attempts) == 2
+    rows = database.read(lambda statements: statements.rows("SELECT position FROM turnkeeper_followers"))
+    assert rows == [(2,)]
+    database.close()
+
+
+def test_conditions_hold_whatever_isolation_the_server_begins_with(postgresql: servers.Server) -> None:
+    url = postgresql.database()
+    name = url.rpartition("@/")[2].partition("?")[0]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    database = database_of(url, 8, busy_seconds=60)
+    schema.migrate(database)
+    table = SqlTable(database)
+    assert len(count_to(table, threads=6, each=20)) == 120
+
+    def skewed(n: int) -> bool:
+        pair = [Key(f"pair {n // 2}", "A"), Key(f"pair {n // 2}", "B")]
+        mine, other = pair if n % 2 else reversed(pair)
+        try:
+            table.write([Put(mine, {}), Check(other, (ABSENT,))])
+        except ConditionFailed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(skewed, range(80))) == 40
+    database.close()

@@ -18,7 +18,7 @@ from tests.support.snippets import ROOT, Block, blocks, guess, pages
 CHECKS = {"shell": shell_problems, "python": python_problems, "toml": toml_problems, "json": json_problems}
 SHELLS = {"sh", "bash", "console"}
 #: Shown, and not held to anything: drawn by the site, read by people.
-SHOWN = {"mermaid", "text", "{toctree}", "html", "js", "yaml"}
+SHOWN = {"mermaid", "sql", "text", "{toctree}", "html", "js", "yaml"}
 #: Made from the code, so there is nothing to hold them to.
 GENERATED = {"python.md", "commands.md", "http.md"}
 PAGES = [page for page in pages() if not (page.parent.name == "reference" and page.name in GENERATED)]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -40,8 +41,9 @@ def programs() -> Path | None:
 class Server:
     """Listens on a socket in its folder only."""
 
-    def __init__(self, folder: Path, bin: Path) -> None:
+    def __init__(self, folder: Path, bin: Path, **options: str) -> None:
         self.folder = folder
+        self._options = {**_OPTIONS, **options}
         self._bin = bin
         self._process: subprocess.Popen[bytes] | None = None
         # It refuses to be root.
@@ -50,32 +52,18 @@ class Server:
     def initialize(self) -> None:
         if self._user:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
-        command = [
-            self._bin / "initdb",
-            "-D",
-            self.folder / "data",
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "-N",
-        ]
-        # An order of texts that is not that of bytes, as most servers have it.
-        subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, **self._as_user())
+        command = [str(self._bin / "initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust"]
+        # With an order of texts that is not that of bytes, as most servers have it.
+        command += ["-E", "UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en"]
+        subprocess.run(command, check=True, capture_output=True, **self._as_user())
 
     def start(self) -> None:
-        options = [part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         options += ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self.folder / "data", *options],
-                stdout=log,
-                stderr=log,
-                **self._as_user(),
-            )
-        ready = [self._bin / "pg_isready", "-h", self.folder, "-q"]
+            command = [str(self._bin / "postgres"), "-D", str(self.folder / "data"), *options]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
+        ready: list[str | Path] = [self._bin / "pg_isready", "-h", self.folder, "-q"]
         for _ in range(600):
             if subprocess.run(ready, check=False).returncode == 0:
                 return
@@ -98,21 +86,21 @@ class Server:
         """The address of a new database."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         if self._user is None:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": [], "cwd": self.folder}
 
 
 @contextmanager
-def server(bin: Path) -> Iterator[Server]:
+def server(bin: Path, **options: str) -> Iterator[Server]:
     # Not below pytest's own folder: the path of a socket is short, and another user has to reach it.
     folder = Path(tempfile.mkdtemp(prefix="turnkeeper-pg-"))
     folder.chmod(0o755)
-    made = Server(folder, bin)
+    made = Server(folder, bin, **options)
     try:
         made.initialize()
         made.start()

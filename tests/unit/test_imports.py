@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,27 @@ def test_importing_the_front_door_imports_no_http_client() -> None:
         [sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_kit_without_aws_imports_no_client_of_it(tmp_path: Path) -> None:
+    """Nor of another kind of database than its own."""
+    script = (
+        "import sys; from turnkeeper.bootstrap import Kit; from turnkeeper.settings import Settings; "
+        "kit = Kit(Settings.from_environment()); kit.warm(); kit.table.query_all('a'); kit.queue.backlog(); kit.blobs; "
+        "kit.alerts; kit.tool_values; kit.tokens; kit.dead_letters.depths(); kit.trace_queue; "
+        "import functions.observe.handler; "
+        "sys.exit(', '.join({'boto3', 'botocore.session', 'psycopg', 'anthropic'} & set(sys.modules)) or 0)"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": ENVIRONMENT["PYTHONPATH"],
+        "TURNKEEPER_ROOT": str(REPOSITORY),
+        "TURNKEEPER_DATABASE_URL": f"sqlite:///{tmp_path / 'kit.db'}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_turn_runner_has_the_model_ready() -> None:

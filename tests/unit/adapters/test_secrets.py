@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from turnkeeper.adapters.anthropic_model import AnthropicModel
-from turnkeeper.adapters.secrets import EnvironmentKey, KeyOutOfReach, MissingKey, SecretsManagerKey
+from turnkeeper.adapters.secrets import EnvironmentKey, FileKey, KeyOutOfReach, MissingKey, SecretsManagerKey
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.ports import ModelRequest
 
@@ -75,6 +76,19 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "")
     with pytest.raises(MissingKey, match="SOME_KEY"):
         EnvironmentKey("SOME_KEY")()
+
+
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
+    key = FileKey(tmp_path / "key")
+    for text in (None, "", " \n", b"\xff"):
+        if text is not None:
+            (tmp_path / "key").write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(MissingKey, match="key"):
+            key()
+    for text in ("sk-1", "sk-2"):
+        (tmp_path / "key").write_text(f" {text}\n")
+        assert key() == key.refresh() == text
+        assert text not in repr(key)
 
 
 def test_keys_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from turnkeeper.adapters.known_secrets import KnownSecrets
 from turnkeeper.adapters.redaction import Redactor
-from turnkeeper.adapters.tool_secrets import SECRET_SECONDS, SecretsManagerValues
+from turnkeeper.adapters.tool_secrets import SECRET_SECONDS, FolderValues, SecretsManagerValues
 from turnkeeper.core.errors import MissingValue, ValueOutOfReach
 from turnkeeper.testing.clock import ManualClock
 
@@ -131,3 +132,31 @@ def test_of_many_rotations_the_latest_stay_known() -> None:
     assert "redacted" not in known.hide("value-number-000")
     assert "redacted" in known.hide("value-number-019")
     assert "value" not in repr(known)
+
+
+def folder_values(folder: Path | None, **files: str) -> tuple[FolderValues, KnownSecrets]:
+    known = KnownSecrets()
+    return FolderValues(folder, files, {}, ManualClock(), known), known
+
+
+def test_secrets_of_a_folder_are_known_like_others(tmp_path: Path) -> None:
+    (tmp_path / "crm-key").write_text('{"token": "a-token-of-crm"}\n')
+    values, known = folder_values(tmp_path, crm="crm-key")
+    assert values.secret("crm", "token") == "a-token-of-crm"
+    assert "a-token-of-crm" not in known.hide("it is a-token-of-crm")
+    assert "a-token" not in repr(values)
+
+
+@pytest.mark.parametrize("file", ["../outside", "/etc/hostname", "sub/file", "..", "", "absent"])
+def test_no_name_leads_out_of_the_folder(file: str, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("a-secret-outside")
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "file").write_text("a-secret-below")
+    with pytest.raises((MissingValue, ValueOutOfReach)):
+        folder_values(folder, crm=file)[0].secret("crm")
+
+
+def test_without_a_folder_there_are_no_secrets() -> None:
+    with pytest.raises(MissingValue, match="no folder"):
+        folder_values(None, crm="crm-key")[0].secret("crm")

@@ -23,9 +23,6 @@ from unittest import mock
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-import server.chores
-import server.process
-import server.turns
 from fargate_worker import __main__ as worker_process
 from functions.api import handler as api
 from functions.api.app import FrontDoor
@@ -35,6 +32,11 @@ from functions.api.serve import FrontDoorServer
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
+from server.chores import Chores
+from server.process import Parts
+from server.process import Process as ServerProcess
+from server.turns import InProcessTurns
+from tests.support import wiring_sql
 from tests.support.asgi import called
 from tests.support.heads import head
 from tests.support.http import Response, answered, event
@@ -220,16 +222,16 @@ def front_door_turns(process: Process) -> object:
     """How many turns a front door runs itself; ``None``: it asks for them on the queue."""
     process.in_memory()
     with mock.patch("functions.process.share"), mock.patch("server.process.FrontDoor"):
-        server.process.Process(process.kit, server.process.Parts(front_door=True))
+        ServerProcess(process.kit, Parts(front_door=True))
     turns = process.kit.turns
-    return turns.slots if isinstance(turns, server.turns.InProcessTurns) else None
+    return turns.slots if isinstance(turns, InProcessTurns) else None
 
 
 def sweep_seconds(process: Process) -> object:
     """Between two sweeps of the chores."""
     process.in_memory()
     clock = process.kit.clock = ManualClock()
-    chores = server.chores.Chores(process.kit, [], name="tests", spawn=lambda _name, _body: None)
+    chores = Chores(process.kit, [], name="tests", spawn=lambda _name, _body: None)
     at: list[float] = []
     with (
         mock.patch("server.chores.sweep", lambda *_, **__: at.append(clock.monotonic())),
@@ -545,6 +547,32 @@ ROWS: Mapping[str, Row] = {
     "web_adapter": Row(
         signed_through_adapter, {"true": 200, "": 401}, {"identity": "iam", "trusted_principals": f"{PRINCIPALS}/A"}
     ),
+    "database_url": Row(
+        wiring_sql.database, {"sqlite:///{root}/one.db": "one.db", "sqlite:///{root}/two.db": "two.db", "": None}
+    ),
+    "database_migrate": Row(wiring_sql.migrates, {"true": True, "false": False, "": True}, wiring_sql.SQLITE),
+    "database_connections": Row(wiring_sql.connections, {"3": 3, "": 10}, wiring_sql.POSTGRESQL),
+    "database_blob_bytes": Row(
+        wiring_sql.outside, {"10": 2, "": 1, "3000000": 0}, {**wiring_sql.SQLITE, "blob_folder": "{root}/blobs"}
+    ),
+    "blob_folder": Row(wiring_sql.outside, {"{root}/blobs": 1, "": 0}, {**wiring_sql.SQLITE, "bucket": ""}),
+    "signing_key_file": Row(
+        wiring_sql.signing_keys,
+        {"{root}/a": "aaaaa", "{root}/b": "bbbbb", "": "other"},
+        {**wiring_sql.SQLITE, "signing_key": "other" * 10},
+    ),
+    "signing_key": Row(wiring_sql.signing_keys, {"a" * 32: "aaaaa", "b" * 50: "bbbbb"}, wiring_sql.SQLITE),
+    "model_key_file": Row(
+        wiring_sql.model_key,
+        {"{root}/one": "Bearer key of one", "": "Bearer a key of the environment"},
+        wiring_sql.SQLITE,
+    ),
+    "secrets_folder": Row(
+        wiring_sql.tool_secret,
+        {"{root}/one": "a secret of one", "{root}/two": "a secret of two"},
+        {**wiring_sql.SQLITE, "tool_secrets": '{{"crm": "crm-key"}}'},
+    ),
+    "alert_url": Row(wiring_sql.alerted, {"https://one.example": ["https://one.example"], "": []}, wiring_sql.SQLITE),
     "log_level": Row(log_levels, {"DEBUG": {"DEBUG"}, "ERROR": {"ERROR"}, "": {"INFO"}}),
 }
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.log_alerts import LogAlerts
 from turnkeeper.adapters.secrets import EnvironmentKey, FileKey, KeySource
@@ -51,15 +53,20 @@ class SqlPlatform:
         return aws_of(self.settings)
 
     @cached_property
+    def opened(self) -> Database:
+        """The database, of which nothing was asked yet."""
+        url: SecretStr = needed(self.settings, "database_url")
+        return database_of(url.get_secret_value(), self.settings.database_connections)
+
+    @cached_property
     def database(self) -> Database:
         """The database, with its tables. Raises SchemaMissing, StoreBusy."""
-        database = database_of(self.settings.database_url.get_secret_value(), self.settings.database_connections)  # type: ignore[union-attr]
         migrates = self.settings.database_migrate
-        if database.kind == "sqlite" if migrates is None else migrates:
-            schema.migrate(database)
+        if self.opened.kind == "sqlite" if migrates is None else migrates:
+            schema.migrate(self.opened)
         else:
-            schema.check(database)
-        return database
+            schema.check(self.opened)
+        return self.opened
 
     @cached_property
     def table(self) -> SqlTable:
@@ -129,8 +136,10 @@ class SqlPlatform:
         return FileKey(file) if file else EnvironmentKey()
 
     def _outside(self) -> Outside | None:
-        if self.settings.bucket is not None:
-            from turnkeeper.adapters.s3 import S3Blobs
+        if self.settings.blob_folder is not None:
+            return Folder(self.settings.blob_folder)
+        if self.settings.bucket is None:
+            return None
+        from turnkeeper.adapters.s3 import S3Blobs
 
-            return Bucket(S3Blobs(self.aws.s3, self.settings.bucket))
-        return Folder(self.settings.blob_folder) if self.settings.blob_folder else None
+        return Bucket(S3Blobs(self.aws.s3, self.settings.bucket))

@@ -13,6 +13,8 @@ KEPT_SECONDS = 600
 #: Whatever nobody has read by then is gone, as it is with a stream.
 LONGEST_SECONDS = 24 * 3600
 _WRITES_A_BATCH = 100
+#: A batch ends with the write that goes over it.
+_CHARACTERS_A_BATCH = 4_000_000
 _ROWS_A_DELETE = 1000
 #: What is written by others is looked for as often, where their bell cannot be heard.
 _LOOK_SECONDS = 0.25
@@ -64,10 +66,16 @@ class Follower:
 
     def _rows(self) -> list[Row]:
         # Below the number of every transaction that is still under way: a later look would pass over what they wrote.
-        sql = (
+        next_writes = (
             "SELECT transaction_number, position, changes, at FROM turnkeeper_feed "
             f"WHERE (transaction_number, position) > ({_AT}) AND transaction_number < {self._database.settled_number} "
             f"ORDER BY transaction_number, position LIMIT {_WRITES_A_BATCH}"
+        )
+        until = "SUM(LENGTH(changes)) OVER (ORDER BY transaction_number, position) - LENGTH(changes)"
+        sql = (
+            f"SELECT transaction_number, position, changes, at FROM (SELECT writes.*, {until} AS size_before "
+            f"FROM ({next_writes}) AS writes) AS sized WHERE size_before < {_CHARACTERS_A_BATCH} "
+            "ORDER BY transaction_number, position"
         )
         with outages():
             return self._database.read(lambda statements: statements.rows(sql, self._name, self._name))

@@ -29,7 +29,7 @@ _LOCK = (
 )
 _POOL_SECONDS = 3.0
 #: What a connection is made with where its address does not say otherwise. All but the encoding stays on this side.
-_DEFAULTS = {
+_DEFAULTS: dict[str, str | int] = {
     "application_name": "turnkeeper",
     "client_encoding": "utf8",
     "connect_timeout": 3,
@@ -44,14 +44,22 @@ _BUSY = ("40", "53", "55P03", "57", "25006", "08", "58")
 
 
 class _Statements:
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None = None) -> None:
         self._connection = connection
+        self._pipeline = pipeline
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
-        return self._connection.cursor(binary=True).execute(_sql(sql), values).fetchall()
+        cursor = self._connection.cursor(binary=True).execute(_sql(sql), values)
+        if self._pipeline is not None:
+            # A whole answer, and not only these rows: else the server waits for more of the same, and takes a client
+            # that has fallen silent for one that is busy.
+            self._pipeline.sync()
+        return cursor.fetchall()
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
-        self._connection.cursor(binary=True).executemany(_sql(sql), rows)
+        # One by one: within a pipeline they go out together, where `executemany` would wait for their answers.
+        for row in rows:
+            self._connection.execute(_sql(sql), row)
 
     def lock(self, names: Iterable[tuple[bytes, bool]]) -> None:
         wanted: dict[int, bool] = {}
@@ -94,7 +102,10 @@ class PostgresDatabase(Database):
             # No statement is prepared: a pooler may give the next one to another connection.
             kwargs={"autocommit": True, "prepare_threshold": None},
             name="turnkeeper",
+            configure=_configure,
         )
+        self._checking = threading.Lock()
+        self.most_connections = connections
         self._opening = threading.Lock()
         self.bell: PostgresBell = PostgresBell(conninfo)
 
@@ -108,17 +119,17 @@ class PostgresDatabase(Database):
                     yield _Statements(connection)
                     return
                 # What need not be answered goes out with what does: a write takes two round trips.
-                with connection.pipeline(), connection.transaction():
+                with connection.pipeline() as pipeline, connection.transaction():
                     connection.execute(_LIMITS)
-                    yield _Statements(connection)
+                    yield _Statements(connection, pipeline)
                     committing = True
         except PoolTimeout as error:
             raise Busy("no connection to the database is free, or it cannot be reached") from error
         except psycopg.Error as error:
             broken = connection is None or connection.closed
             if broken:
-                # Where one is dead, its idle neighbours may be: let the pool look at each.
-                threading.Thread(target=self._pool.check, daemon=True).start()
+                # Where one is dead, its idle neighbours may be.
+                threading.Thread(target=self._check, daemon=True).start()
             raise _trouble(error, broken=broken, committing=committing) from error
 
     def before_migration(self, statements: Statements) -> None:
@@ -144,11 +155,24 @@ class PostgresDatabase(Database):
         self.bell.close()
         self._pool.close()
 
+    def _check(self) -> None:
+        """Let the pool look at each of its connections, unless it does already."""
+        if self._checking.acquire(blocking=False):
+            try:
+                self._pool.check()
+            finally:
+                self._checking.release()
+
     def _opened(self) -> ConnectionPool[psycopg.Connection[Row]]:
         if self._pool.closed:
             with self._opening:
                 self._pool.open()
         return self._pool
+
+
+def _configure(connection: psycopg.Connection[Row]) -> None:
+    # Whatever the server's default is: what is read behind a lock has to be what was committed before it was given.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
 @functools.lru_cache(maxsize=512)

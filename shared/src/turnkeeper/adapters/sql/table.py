@@ -139,32 +139,30 @@ class SqlTable:
         assert new is not None
         return item_from_wire(new)
 
-    def expire(self, most: int = 500) -> int:
-        """Delete items whose time is over, as a time to live does, at most so many; how many."""
-        sql = (
-            "SELECT item FROM turnkeeper_items "
+    def expire(self, most: int = 100) -> int:
+        """Delete items whose time is over, as a time to live does, at most so many; how many were due."""
+        due = (
+            "SELECT pk, sk FROM turnkeeper_items "
             f"WHERE expires_at IS NOT NULL AND expires_at < {self._database.now} ORDER BY expires_at LIMIT ?"
+        )
+        # Somebody may have given one more time before it was locked.
+        gone = (
+            f"DELETE FROM turnkeeper_items WHERE pk = ? AND sk = ? AND expires_at < {self._database.now} RETURNING item"
         )
 
         def work(statements: Statements, _lost: bool) -> int:
-            due = [_key(read(row[0])) for row in statements.rows(sql, most)]
-            if not due:
-                return 0
-            statements.lock([(_name(key), True) for key in due])
-            now = int(statements.rows(f"SELECT {self._database.now}")[0][0])
-            # Somebody may have given one more time before it was locked.
-            items = _items(statements, due)
-            gone = [(key, item) for key, item in items.items() if (until := _expires_at(item)) and until < now]
-            delete = "DELETE FROM turnkeeper_items WHERE pk = ? AND sk = ?"
-            statements.many(delete, [(_place(key.pk), key.sk.encode()) for key, _ in gone])
-            _tell(statements, self._database, [(item, None) for _, item in gone], secrets.token_bytes(16))
-            return len(due)
+            places = [(bytes(pk), bytes(sk)) for pk, sk in statements.rows(due, most)]
+            statements.lock([(_name(*place), True) for place in places])
+            items = [read(row[0]) for place in places for row in statements.rows(gone, *place)]
+            if items:
+                _tell(statements, self._database, [(item, None) for item in items], secrets.token_bytes(16))
+            return len(places)
 
         return self._database.write(work)
 
     def _found(self, bounds: Range, limit: int | None, descending: bool) -> Iterator[WireItem]:
         """What lies within the bounds, in order; read by and by, as much as somebody asks for."""
-        place = _place_of(bounds.start, bounds) if bounds.start else None
+        place = _start_of(bounds.start, bounds) if bounds.start else None
         rows = _FIRST_ROWS
         while True:
             most = min(rows, limit or rows)
@@ -188,7 +186,7 @@ class SqlTable:
 
 
 def _items(statements: Statements, keys: Sequence[Key]) -> dict[Key, WireItem]:
-    values = [part for key in keys for part in (_place(key.pk), key.sk.encode())]
+    values = [part for key in keys for part in _place_of(key)]
     found = statements.rows(
         f"WITH wanted (pk, sk) AS (VALUES {', '.join(['(?, ?)'] * len(keys))}) "
         "SELECT item FROM wanted JOIN turnkeeper_items USING (pk, sk)",
@@ -199,7 +197,7 @@ def _items(statements: Statements, keys: Sequence[Key]) -> dict[Key, WireItem]:
 
 def _locked(statements: Statements, operations: Sequence[Operation]) -> list[WireItem | None]:
     """The items as they stand, which nobody else changes from here on."""
-    statements.lock([(_name(operation.key), not isinstance(operation, Check)) for operation in operations])
+    statements.lock([(_name(*_place_of(operation.key)), not isinstance(operation, Check)) for operation in operations])
     found = _items(statements, [operation.key for operation in operations])
     return [found.get(operation.key) for operation in operations]
 
@@ -235,7 +233,7 @@ def _tell(
 
 
 def _row(key: Key, item: WireItem) -> Row:
-    return (_place(key.pk), key.sk.encode(), written(item), _expires_at(item), *(_column(item, n) for n in _INDEXED))
+    return (*_place_of(key), written(item), _expires_at(item), *(_column(item, name) for name in _INDEXED))
 
 
 def _column(item: WireItem, name: str) -> bytes | None:
@@ -261,8 +259,13 @@ def _place(partition: str) -> bytes:
     return key[: _PARTITION_BYTES - 32] + hashlib.sha256(key).digest()
 
 
-def _name(key: Key) -> bytes:
-    return b"\x00".join((_place(key.pk), key.sk.encode()))
+def _place_of(key: Key) -> tuple[bytes, bytes]:
+    return _place(key.pk), key.sk.encode()
+
+
+def _name(pk: bytes, sk: bytes) -> bytes:
+    """What an item is locked by. No two items have one: the length tells where the partition's key ends."""
+    return len(pk).to_bytes(2) + pk + sk
 
 
 # ---- queries ----
@@ -273,7 +276,7 @@ def _columns(bounds: Range) -> tuple[str, ...]:
     return ("sk",) if bounds.sort_name == "sk" else (bounds.sort_name, "pk", "sk")
 
 
-def _place_of(start: Any, bounds: Range) -> tuple[bytes, ...]:
+def _start_of(start: Any, bounds: Range) -> tuple[bytes, ...]:
     return tuple(_place(start[name]) if name == "pk" else start[name].encode() for name in _columns(bounds))
 
 

@@ -1,0 +1,47 @@
+"""`turnkeeper database`: the tables of a kit without AWS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Cli
+from turnkeeper.adapters.sql.opening import database_of
+from turnkeeper.adapters.sql.queue import SqlQueue
+from turnkeeper.adapters.sql.table import SqlTable
+from turnkeeper.ports import Key, Put
+
+
+def test_tables_are_made_once_and_told_of(cli: Cli, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'kit.db'}"
+    before = cli("database", "status", "--url", url, "--json").document
+    assert (before["version"], before["kind"]) == (0, "sqlite")
+    made = cli("database", "migrate", "--url", url, "--json").document
+    assert made["made"] == list(range(1, made["version"] + 1))
+    again = cli("database", "migrate", "--url", url)
+    assert again.stdout.strip() == f"the database is at version {made['version']} already"
+    database = database_of(url)
+    SqlTable(database).write([Put(Key("a", "b"), {})])
+    SqlQueue(database).send("x", group="g")
+    told = cli("database", "status", "--url", url, "--json").document
+    assert (told["items"], told["feed"], told["messages"], told["needed_version"]) == (
+        1,
+        1,
+        {"jobs": 1},
+        told["version"],
+    )
+    database.close()
+
+
+def test_the_address_may_stand_in_the_environment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNKEEPER_DATABASE_URL", f"sqlite:///{tmp_path / 'kit.db'}")
+    assert cli("database", "migrate", "--json").document["kind"] == "sqlite"
+    assert (tmp_path / "kit.db").exists()
+
+
+def test_an_address_that_is_none_is_refused_without_its_password(cli: Cli) -> None:
+    refused = cli("database", "migrate", "--url", "mysql://app:a-password@db/kit")
+    assert refused.exit_code == 2
+    assert "postgresql://" in refused.stderr
+    assert "a-password" not in refused.stdout + refused.stderr
