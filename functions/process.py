@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
@@ -12,20 +13,19 @@ if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     # Imported at a function's start, not in its first call: there it has a whole processor.
     import turnkeeper.wiring.aws  # noqa: F401
 
-_kit: Kit | None = None
+_shared: list[Kit] = []
 
 
+@cache
 def kit() -> Kit:
-    """The kit by this process's settings, made at the first call, with its logs set up."""
-    global _kit
-    if _kit is None:
-        settings = Settings.from_environment()
-        set_up(settings.log_level)
-        _kit = Kit(settings)
-    return _kit
+    """The kit by this process's settings, made at the first call, with its logs set up; or the one that is shared."""
+    if _shared:
+        return _shared[0]
+    settings = Settings.from_environment()
+    set_up(settings.log_level)
+    return Kit(settings)
 
 
 def share(made: Kit) -> None:
-    """Let functions that run in a process with other parts use its kit."""
-    global _kit
-    _kit = made
+    """Let functions that run in a process with other parts use its kit. Before any of them is called."""
+    _shared[:] = [made]

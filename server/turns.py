@@ -29,7 +29,7 @@ class InProcessTurns:
     def __init__(self, kit: Kit, *, slots: int, name: str = "", spawn: Spawn = in_thread) -> None:
         """``slots``: turns at a time. ``name``: which process it is, for people."""
         self._kit = kit
-        self._slots = slots
+        self.slots = slots
         self._spawn = spawn
         self._stopping = Stopping(kit.clock, kit.settings.stop_seconds)
         self._allowance = Allowance(
@@ -53,7 +53,7 @@ class InProcessTurns:
     def start(self, tenant_id: str, session_id: str) -> None:
         """Raises Unavailable where there is no thread for it and the queue cannot be reached."""
         with self._lock:
-            has_room = self._running < self._slots and not self._stopping.draining
+            has_room = self._running < self.slots and not self._stopping.draining
             self._running += has_room
         if not has_room:
             self._elsewhere.send(self._kit.sessions.head(tenant_id, session_id))

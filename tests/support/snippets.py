@@ -123,7 +123,7 @@ def _reads_python(text: str) -> None:
 PROGRAMS = frozenset({
     "turnkeeper", "make", "pytest", "pip", "python", "python3", "uv", "uvx", "node", "npx", "cdk", "aws", "docker",
     "git", "curl", "jq", "openssl", "rm", "cd", "mkdir", "cat", "echo", "printf", "kill", "export", "unset", "source",
-    "for", "out",
+    "for", "out", "vercel",
 })  # fmt: skip
 _BOUNDARIES = frozenset({"|", "||", "&&", ";", "&", ";;"})
 _KEYWORDS = frozenset({"while", "until", "if", "then", "else", "do", "!", "("})

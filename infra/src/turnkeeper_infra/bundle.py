@@ -13,7 +13,7 @@ module as a program. So synthesizing needs neither network nor account nor an in
     python -m turnkeeper_infra.bundle layer                          # for Lambda: the path of a zip
     python -m turnkeeper_infra.bundle host PYTHON                    # for an interpreter of this machine: a folder
     python -m turnkeeper_infra.bundle image [AGENTS [TREE]]          # what the worker's image is built from: a folder
-    python -m turnkeeper_infra.bundle server [AGENTS [TREE]]         # the same with `server` and `functions`, for deploy/
+    python -m turnkeeper_infra.bundle server [AGENTS [TREE]]         # the same, with `server` and `functions`
     python -m turnkeeper_infra.bundle vercel [AGENTS [TREE]]         # what `vercel deploy` is called in: a folder
 
 Each prints its path, and is about the project of the working directory. AGENTS are further folders of agents, with

@@ -33,6 +33,10 @@ from functions.api.serve import FrontDoorServer
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
+from server.chores import Chores
+from server.process import Parts
+from server.process import Process as ServerProcess
+from server.turns import InProcessTurns
 from tests.support import wiring_sql
 from tests.support.asgi import called
 from tests.support.heads import head
@@ -289,6 +293,32 @@ def worker_concurrency(process: Process) -> object:
 
 def stop_seconds(process: Process) -> object:
     return worker_options(process).stop_seconds
+
+
+def front_door_turns(process: Process) -> object:
+    """How many turns a front door runs itself; ``None``: it asks for them on the queue."""
+    process.in_memory()
+    with mock.patch("functions.process.share"), mock.patch("server.process.FrontDoor"):
+        ServerProcess(process.kit, Parts(front_door=True))
+    turns = process.kit.turns
+    return turns.slots if isinstance(turns, InProcessTurns) else None
+
+
+def sweep_seconds(process: Process) -> object:
+    """Between two sweeps of the chores."""
+    process.in_memory()
+    clock = process.kit.clock = ManualClock()
+    chores = Chores(process.kit, [], name="tests", spawn=lambda _name, _body: None)
+    at: list[float] = []
+    with (
+        mock.patch("server.chores.sweep", lambda *_, **__: at.append(clock.monotonic())),
+        mock.patch("server.chores.watch_scores"),
+    ):
+        while len(at) < 2:
+            chores._keep()
+            chores.look()
+            clock.advance(1)
+    return at[1] - at[0]
 
 
 def health_server(argument: str) -> Callable[[Process], object]:
@@ -559,6 +589,8 @@ ROWS: Mapping[str, Row] = {
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}
     ),
     "worker_max_tasks": Row(most_tasks, {"3": 3, "30": 30, "": 10}, {"worker_service": "here/worker"}),
+    "front_door_turns": Row(front_door_turns, {"3": 3, "0": None, "": 16}),
+    "sweep_seconds": Row(sweep_seconds, {"7": 7.0, "": 60.0}),
     "stop_seconds": Row(stop_seconds, {"7": 7.0, "70": 70.0}),
     "health_port": Row(health_server("port"), {"1": 1, "2": 2}),
     "health_host": Row(health_server("host"), {"0.0.0.0": "0.0.0.0", "": "127.0.0.1"}),
