@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio.to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from functions.api.stages.read import DEFAULT_WAIT_SECONDS, preferred_wait_of
+from functions.api.stages.read import preferred_wait_of
 from functions.turn.handler import NOTHING_TO_DO, TurnRunner
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.decide import step_estimate_seconds
@@ -137,10 +137,12 @@ def run_in_requests(kit: Kit, *, workers: bool) -> None:
 class WithinRequests:
     """An ASGI application whose requests end before the platform ends them."""
 
-    def __init__(self, application: ASGIApp, *, max_seconds: float) -> None:
-        """``max_seconds``: the platform's limit for one request."""
+    def __init__(self, application: ASGIApp, *, max_seconds: float, default_wait_seconds: float) -> None:
+        """``max_seconds``: the platform's limit for one request; ``default_wait_seconds``: how long a turn may run in one
+        that does not say how long its caller waits."""
         self._application = application
         self._max_seconds = max_seconds
+        self._default_wait_seconds = default_wait_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -148,7 +150,7 @@ class WithinRequests:
             return
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         _keep_oidc_token(headers)
-        call = _call_of(headers, self._max_seconds)
+        call = _call_of(headers, self._max_seconds, self._default_wait_seconds)
         _call.set(call)
         try:
             await self._application(scope, receive, send)
@@ -158,14 +160,14 @@ class WithinRequests:
                 await anyio.to_thread.run_sync(thread.join, max(0.0, call.ends_at - time.monotonic()))
 
 
-def _call_of(headers: Mapping[bytes, bytes], max_seconds: float) -> _Call:
+def _call_of(headers: Mapping[bytes, bytes], max_seconds: float, default_wait_seconds: float) -> _Call:
     now = time.monotonic()
     ends_at = now + max_seconds - MARGIN_SECONDS
     streams = b"text/event-stream" in headers.get(b"accept", b"")
     turn_ends_at = ends_at - RESERVE_SECONDS
     if not streams:
         wished = preferred_wait_of(headers.get(b"prefer", b"").decode("latin-1"))
-        turn_ends_at = min(turn_ends_at, now + (DEFAULT_WAIT_SECONDS if wished is None else wished))
+        turn_ends_at = min(turn_ends_at, now + (default_wait_seconds if wished is None else wished))
     return _Call(ends_at, turn_ends_at, streams)
 
 

@@ -36,7 +36,8 @@ def application(*, max_seconds: float) -> ASGIApp:
     run_in_requests(kit, workers=os.environ.get(WORKERS) == "1")
     kit.warm()
     process.share(kit)
-    return WithinRequests(_Routes(front_door(kit), kit, max_seconds), max_seconds=max_seconds)
+    limited = _Routes(front_door(kit), kit, max_seconds)
+    return WithinRequests(limited, max_seconds=max_seconds, default_wait_seconds=settings.default_wait_seconds)
 
 
 class _Routes:

@@ -39,7 +39,7 @@ def function(request: pytest.FixtureRequest) -> Iterator[Function]:
     kit = MemoryKit(runner="none", identity="local", stream_seconds=MAX_SECONDS - 2 * MARGIN_SECONDS)
     run_in_requests(kit, workers=getattr(request, "param", False))
     api = application(kit)
-    limited = WithinRequests(api, max_seconds=MAX_SECONDS)
+    limited = WithinRequests(api, max_seconds=MAX_SECONDS, default_wait_seconds=20)
     with served(api) as door:
 
         def ask(method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
