@@ -138,8 +138,8 @@ class WithinRequests:
     """An ASGI application whose requests end before the platform ends them."""
 
     def __init__(self, application: ASGIApp, *, max_seconds: float, default_wait_seconds: float) -> None:
-        """``max_seconds``: the platform's limit for one request; ``default_wait_seconds``: how long a turn may run in one
-        that does not say how long its caller waits."""
+        """``max_seconds``: the platform's limit for one request. ``default_wait_seconds``: how long a turn may run in a
+        request that does not say how long its caller waits."""
         self._application = application
         self._max_seconds = max_seconds
         self._default_wait_seconds = default_wait_seconds
