@@ -32,7 +32,8 @@ def logs(
         list[str] | None,
         typer.Argument(
             metavar="[PART]...",
-            help="api, turn, observe, score, sweep, trace, deliver, stream, worker, standin, emulator, serve ...",
+            help="api, turn, observe, score, sweep, trace, deliver, stream, worker, "
+            "standin, supervisor, emulator, serve.",
         ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
