@@ -233,7 +233,7 @@ class Prices:
 class InstantModel:
     """Looks something up twice, then answers; a little later than at once, so that a kill finds calls in flight."""
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> ModelReply:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, **_: Any) -> ModelReply:
         time.sleep(random.random() * 0.06)
         steps = sum(message["role"] == "assistant" for message in request.messages)
         use = {"type": "tool_use", "id": f"toolu_{steps}", "name": "look", "input": {"number": steps}}

@@ -49,7 +49,7 @@ def test_what_is_in_doubt_is_told_of_events_turns_sessions_and_spend(ann: Caller
     assert {ann.get(path).ok()["in_doubt_usd"], create(ann).ok()["in_doubt_usd"]} == {"0.000000"}
     call, failing = kit.model.call, [True]
 
-    def breaks_off(request: object, *, timeout_seconds: float) -> object:
+    def breaks_off(request: object, *, timeout_seconds: float, **_: object) -> object:
         if failing.pop() if failing else False:
             raise ProviderError("broke off", retryable=True, certainty="unknown")
         return call(request, timeout_seconds=timeout_seconds)  # type: ignore[arg-type]

@@ -194,7 +194,7 @@ def trips_at(steps: list[Step], limit: int) -> tuple[int, str] | None:
     """At which step the breaker trips, and whether before or after the call ran."""
     state = Breakers()
     for number, step in enumerate(steps):
-        call = Call(step.name, {}, step.name)
+        call = Call(step.name, {}, call_hash(step.name, {}))
         state, repetition = see_calls(state, [call], limit)
         if repetition and repetition.final:
             return number, "before"

@@ -38,7 +38,7 @@ class Watched(Bench):
 
         monkeypatch.setattr(sent, "json_bytes", counted)
 
-    def call(self, request: ModelRequest, *, timeout_seconds: float) -> Any:
+    def call(self, request: ModelRequest, *, timeout_seconds: float, **_: Any) -> Any:
         self._made = 0
         self.bodies.append(len(body := list_json(request.messages)))
         assert json.loads(body) == request.messages

@@ -93,7 +93,7 @@ def test_a_running_session_is_taken_from_its_runner_and_its_call_is_booked_in_fu
     kit = MemoryKit(runner="none")
     head = kit.intake.create(WHO, NewSession(agent="helper", input="[[say hello]]", metadata={}))
 
-    def erase_meanwhile(request: Any, *, timeout_seconds: float) -> Any:
+    def erase_meanwhile(request: Any, *, timeout_seconds: float, **_: Any) -> Any:
         kit.erasure.erase(kit.head(head.session_id), actor="ann")
         raise RuntimeError("whatever comes of the call, it cannot be written any more")
 
