@@ -21,7 +21,7 @@ from turnkeeper.core.audit import as_stored, verify
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, Key, Put
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.recorders import RecordedAlerts
@@ -227,7 +227,7 @@ def _head_counts_less(kit: MemoryKit, raw: Raw, head: Head, _: Head) -> None:
     raw.delete(record_of(kit, head, 6))
     item = kit.table.get(keys.head_key(head.tenant_id, head.session_id))
     assert item is not None
-    raw.put({**item, "audit_seq": 5})
+    raw.put({**codec.flattened(item), "audit_seq": 5})
 
 
 def _head_gone(kit: MemoryKit, raw: Raw, head: Head, _: Head) -> None:
