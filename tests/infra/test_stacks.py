@@ -183,7 +183,7 @@ def test_what_is_chosen_of_price_and_latency_arrives() -> None:
     functions = {one["Handler"]: one for one in made if one["Handler"].startswith("functions.")}
     assert {name: one["MemorySize"] for name, one in functions.items()} == {
         **{names.API_HANDLER: 300, names.TURN_HANDLER: 2000, names.OBSERVE_HANDLER: 256},
-        **{names.SCORE_HANDLER: 512, names.SWEEP_HANDLER: 256},
+        **{names.SCORE_HANDLER: 512, names.SWEEP_HANDLER: 256, names.DELIVER_HANDLER: 512},
     }
     front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
     assert (front_door[setting_keys.AUTO_PLACEMENT], front_door[setting_keys.DEFAULT_WAIT_SECONDS]) == ("economy", "0")
@@ -221,7 +221,8 @@ def test_stream_consumer_sets_a_poisoned_record_aside(templates: Templates) -> N
 
 def test_the_scorer_is_asked_for_turns_that_have_ended_only(templates: Templates) -> None:
     sources = resources(templates["TurnkeeperApi"], "AWS::Lambda::EventSourceMapping").values()
-    patterns = [json.loads(each["FilterCriteria"]["Filters"][0]["Pattern"])["dynamodb"] for each in sources]
+    filters = [each["FilterCriteria"]["Filters"][0]["Pattern"] for each in sources if "FilterCriteria" in each]
+    patterns = [json.loads(each)["dynamodb"] for each in filters]
     [image] = [pattern["NewImage"] for pattern in patterns if "NewImage" in pattern]
     assert image["sk"]["S"] == ["HEAD"]
     assert set(image["status"]["S"]) == RESTING - {"erased"}

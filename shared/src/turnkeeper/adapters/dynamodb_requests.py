@@ -32,7 +32,7 @@ class DynamoRequests:
     def __init__(self, client: DynamoDBClient) -> None:
         # None of this is said in public, and all of it is the client's own: to reckon it again would be to forget some.
         inside: Any = client
-        self._events = client.meta.events
+        self._events = inside.meta.events
         self._url = f"{inside._endpoint.host.rstrip('/')}/"
         self._connections = inside._endpoint.http_session
         self._signer = inside._request_signer
