@@ -80,7 +80,7 @@ class Place:
             "NOTES": str(self.notes),
         }
         os.environ |= {key: value for key, value in self.environment.items() if key.startswith("AWS_")}
-        aws = self._kit({"TURNKEEPER_QUEUE_URL": "later", "TURNKEEPER_DLQ_URL": "later"}).aws
+        aws = self._kit({"TURNKEEPER_QUEUE_URL": "later", "TURNKEEPER_DLQ_URL": "later"}).platform.aws
         create_table(aws.dynamodb, name)
         aws.s3.create_bucket(Bucket=name)
         keys = json.dumps({"current": "a key of the tests", "previous": None})
