@@ -6,18 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import aws_cdk as cdk
 from aws_cdk import aws_events as events
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from turnkeeper_infra import names, setting_keys
-from turnkeeper_infra.alarms import Heard, alarm
+from turnkeeper_infra import fed, names, setting_keys
+from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
 from turnkeeper_infra.grants import Grants
-from turnkeeper_infra.keys import key_of
 from turnkeeper_infra.state import StateStack
 
 _TIMEOUT_SECONDS = 60
@@ -27,6 +23,13 @@ _RECEIVES = 20
 take is put off by a message of its own."""
 _AT_ONCE = 20
 """Messages: receivers that hang must not take the account's concurrency from turns."""
+
+_TROUBLES = fed.Troubles(
+    section="webhooks",
+    set_aside="Word of turns that could not be worked on: the log of `deliver` says why",
+    errors="What tells of turns fails outside of what it handles",
+    throttled="What tells of turns is throttled",
+)
 
 
 class Hooks(Construct):
@@ -47,27 +50,7 @@ class Hooks(Construct):
         self.bus = events.EventBus(
             self, "Bus", event_bus_name=config.name, description="Turnkeeper: turns that came to rest"
         )
-        key = key_of(self, "Key", config.kms_key_arn)
-        encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            retention_period=cdk.Duration.days(14),
-            encryption=encryption,
-            encryption_master_key=key,
-            enforce_ssl=True,
-        )
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            retention_period=cdk.Duration.days(4),
-            # As AWS advises for a queue that a function is called from.
-            visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
-            encryption=encryption,
-            encryption_master_key=key,
-            enforce_ssl=True,
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_RECEIVES),
-        )
+        self.queue, self.dead_letters = fed.queue_of(self, config, timeout_seconds=_TIMEOUT_SECONDS, receives=_RECEIVES)
         self.function = function(
             "Deliver",
             handler=names.DELIVER_HANDLER,
@@ -83,18 +66,10 @@ class Hooks(Construct):
             },
         )
         self._grant(Grants(state, self.function.kit_role), config)
-        lambda_.CfnEventSourceMapping(
-            self,
-            "Source",
-            function_name=self.function.function_arn,
-            event_source_arn=self.queue.queue_arn,
-            # One: whoever shares a batch with a receiver that hangs would wait for it.
-            batch_size=1,
-            function_response_types=["ReportBatchItemFailures"],
-            scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE),
-        ).node.add_dependency(self.function.kit_role)
+        # One: whoever shares a batch with a receiver that hangs would wait for it.
+        fed.feed(self, self.function, self.queue, batch=1, at_once=_AT_ONCE)
         if not config.local:
-            self._watch(heard)
+            fed.watch(self, self.function, self.dead_letters, _TROUBLES, heard)
 
     def ask(self, asker: KitFunction) -> None:
         """Let a function have a turn's end told."""
@@ -105,15 +80,3 @@ class Hooks(Construct):
         grants.write_deliveries().read_claims().take_words(self.queue).send_words(self.queue)
         grants.tell_bus(self.bus).read_hook_keys()
         grants.send_replies({name: (one.arn, one.kms_key_arn) for name, one in config.reply_queues.items()})
-
-    def _watch(self, heard: Heard) -> None:
-        """Here, as traces are (docs/decisions/0081)."""
-        period, section = cdk.Duration.minutes(5), "webhooks"
-        waiting = self.dead_letters.metric_approximate_number_of_messages_visible(period=period, statistic="Maximum")
-        what = "Word of turns that could not be worked on: the log of `deliver` says why"
-        alarm(self, "SetAside", waiting, 1, what, heard=heard, section=section)
-        errors = self.function.metric_errors(period=period, statistic="Sum")
-        what = "What tells of turns fails outside of what it handles"
-        alarm(self, "Errors", errors, 3, what, heard=heard, section=section)
-        throttles = self.function.metric_throttles(period=period, statistic="Sum")
-        alarm(self, "Throttled", throttles, 5, "What tells of turns is throttled", heard=heard, section=section)

@@ -7,16 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import aws_cdk as cdk
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from turnkeeper_infra import names, setting_keys
-from turnkeeper_infra.alarms import Heard, alarm
+from turnkeeper_infra import fed, names, setting_keys
+from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
 from turnkeeper_infra.grants import Grants
-from turnkeeper_infra.keys import key_of
 from turnkeeper_infra.state import StateStack
 
 _TIMEOUT_SECONDS = 60
@@ -26,6 +23,13 @@ receiver may be away for seven hours."""
 _BATCH = 5
 _AT_ONCE = 5
 """Batches: a receiver that is slow must not take the account's concurrency from turns."""
+
+_TROUBLES = fed.Troubles(
+    section="traces",
+    set_aside="Traces that were not taken for hours, or cannot be made: the log of `trace` says why",
+    errors="What sends traces fails outside of what it handles",
+    throttled="What sends traces is throttled",
+)
 
 
 class Traces(Construct):
@@ -44,27 +48,7 @@ class Traces(Construct):
         super().__init__(scope, id)
         self._config = config
         self._state = state
-        key = key_of(self, "Key", config.kms_key_arn)
-        encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            retention_period=cdk.Duration.days(14),
-            encryption=encryption,
-            encryption_master_key=key,
-            enforce_ssl=True,
-        )
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            retention_period=cdk.Duration.days(4),
-            # As AWS advises for a queue that a function is called from.
-            visibility_timeout=cdk.Duration.seconds(6 * _TIMEOUT_SECONDS),
-            encryption=encryption,
-            encryption_master_key=key,
-            enforce_ssl=True,
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_RECEIVES),
-        )
+        self.queue, self.dead_letters = fed.queue_of(self, config, timeout_seconds=_TIMEOUT_SECONDS, receives=_RECEIVES)
         self.function = function(
             "Trace",
             handler=names.TRACE_HANDLER,
@@ -75,17 +59,9 @@ class Traces(Construct):
             settings={**self._settings(), setting_keys.METRICS_NAMESPACE: names.metric_namespace(config.name)},
         )
         self._grant(Grants(state, self.function.kit_role))
-        lambda_.CfnEventSourceMapping(
-            self,
-            "Source",
-            function_name=self.function.function_arn,
-            event_source_arn=self.queue.queue_arn,
-            batch_size=_BATCH,
-            function_response_types=["ReportBatchItemFailures"],
-            scaling_config=lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=_AT_ONCE),
-        ).node.add_dependency(self.function.kit_role)
+        fed.feed(self, self.function, self.queue, batch=_BATCH, at_once=_AT_ONCE)
         if not config.local:
-            self._watch(heard)
+            fed.watch(self, self.function, self.dead_letters, _TROUBLES, heard)
 
     def ask(self, asker: KitFunction) -> None:
         """Let a function ask for traces."""
@@ -113,26 +89,6 @@ class Traces(Construct):
             grants.read_headers(config.traces_secret_arn, config.traces_secret_kms_key_arn)
         if config.traces == names.CLOUDWATCH:
             grants.put_traces()
-
-    def _watch(self, heard: Heard) -> None:
-        """Here, since what another stack watches would have to be exported, and exports stay whatever a stage asks for
-        (docs/decisions/0081)."""
-        period = cdk.Duration.minutes(5)
-        waiting = self.dead_letters.metric_approximate_number_of_messages_visible(period=period, statistic="Maximum")
-        what = "Traces that were not taken for hours, or cannot be made: the log of `trace` says why"
-        alarm(self, "SetAside", waiting, 1, what, heard=heard, section="traces")
-        errors = self.function.metric_errors(period=period, statistic="Sum")
-        alarm(
-            self,
-            "Errors",
-            errors,
-            3,
-            "What sends traces fails outside of what it handles",
-            heard=heard,
-            section="traces",
-        )
-        throttles = self.function.metric_throttles(period=period, statistic="Sum")
-        alarm(self, "Throttled", throttles, 5, "What sends traces is throttled", heard=heard, section="traces")
 
 
 def endpoint(config: Config) -> str:
