@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from functions.observe.records import Changed
-from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX
 from turnkeeper.runtime.store.purses import Spent
 from turnkeeper.telemetry import measuring
@@ -14,8 +13,8 @@ from turnkeeper.telemetry.metrics import Sample
 
 def samples_of(change: Changed) -> Iterator[Sample]:
     """Raises ValueError where a head cannot be read."""
-    if change.sk == "HEAD" and change.old is not None:
-        yield from measuring.of_heads(codec.head_of(change.old), codec.head_of(change.new))
+    if change.sk == "HEAD" and change.old_head is not None:
+        yield from measuring.of_heads(change.old_head, change.head)
     elif change.sk == "TASK" and change.old is not None and change.session_id.startswith(ID_PREFIX):
         # A session's calls through the gateway are counted where its head tells them.
         was, now = Spent.of(change.old), Spent.of(change.new)

@@ -6,10 +6,12 @@ import base64
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.session import Head
 from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.telemetry import fields
@@ -38,7 +40,7 @@ def each(
     return {"batchItemFailures": []}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Changed:
     """One item of a session, as it was and as it is."""
 
@@ -52,6 +54,16 @@ class Changed:
     def inserted(self) -> bool:
         return self.old is None
 
+    @cached_property
+    def head(self) -> Head:
+        """Where it is a session's head. Raises ValueError where that cannot be read."""
+        return codec.head_of(self.new)
+
+    @cached_property
+    def old_head(self) -> Head | None:
+        """As it was; ``None`` where it was not there. Raises as :attr:`head`."""
+        return codec.head_of(self.old) if self.old is not None else None
+
 
 def changed(record: Mapping[str, Any]) -> Changed | None:
     """A record of the stream; ``None`` where it is about no session, or takes an item away. What is logged from here on
@@ -64,8 +76,6 @@ def changed(record: Mapping[str, Any]) -> Changed | None:
         return None
     fields.note(tenant_id=session[0], session_id=session[1])
     old = _item(images["OldImage"]) if images.get("OldImage") else None
-    if new["sk"] == "HEAD":
-        old, new = old and codec.flattened(old), codec.flattened(new)
     return Changed(*session, new["sk"], old, new)
 
 

@@ -31,7 +31,8 @@ class Spending:
     def see(self, change: Changed, samples: Iterable[Sample]) -> None:
         for one in samples:
             if (field := FIELDS.get(one.metric)) is not None:
-                self._spent[change.tenant_id, str(change.new.get("agent") or GATEWAY)][field] += int(one.value)
+                agent = change.head.agent if change.sk == "HEAD" else change.new.get("agent")
+                self._spent[change.tenant_id, str(agent or GATEWAY)][field] += int(one.value)
 
     def flush(self) -> None:
         for (tenant_id, agent), numbers in self._spent.items():

@@ -12,7 +12,6 @@ from functions.observe.records import Changed
 from turnkeeper.core.session import RESTING
 from turnkeeper.core.word import word_message, word_of
 from turnkeeper.ports import Words
-from turnkeeper.runtime.store import codec
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,5 @@ class Telling:
         """Raises Unavailable where it cannot be told now."""
         if self.words is None or change.sk != "HEAD" or change.new["status"] not in RESTING:
             return
-        before = codec.head_of(change.old) if change.old is not None else None
-        if (event := word_of(before, codec.head_of(change.new))) is not None:
+        if (event := word_of(change.old_head, change.head)) is not None:
             self.words.tell(word_message(event), group=change.tenant_id)

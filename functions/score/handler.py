@@ -17,7 +17,6 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import RESTING, Head
-from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.tracing import request_of
 from turnkeeper.telemetry import fields
 from turnkeeper.telemetry.metrics import Sample, sample
@@ -71,4 +70,4 @@ def _ended(change: Changed | None) -> Head | None:
     if change is None or change.sk != "HEAD" or change.old is None:
         return None
     ended = change.old["status"] not in RESTING and change.new["status"] in RESTING
-    return codec.head_of(change.new) if ended and change.new["status"] != "erased" else None
+    return change.head if ended and change.new["status"] != "erased" else None
