@@ -259,7 +259,9 @@ class Web(Protocol):
 
 
 class Words(Protocol):
-    """The queue of what is to be told. At least once, in any order; no group holds up another. Raises Unavailable."""
+    """The queue of what is to be told. At least once, in any order; no group holds up another. Raises Unavailable.
+
+    Its verb is not the job queue's ``send``: roles are held against who may come to which of the two."""
 
     def tell(self, body: str, *, group: str, delay_seconds: int = 0) -> None:
         """At most 900 s of delay."""

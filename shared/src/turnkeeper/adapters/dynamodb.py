@@ -10,7 +10,15 @@ from turnkeeper.adapters.dynamodb_errors import FAILURES, trouble_of
 from turnkeeper.adapters.dynamodb_expressions import key_condition, key_to_wire, transaction_entry, update_arguments
 from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.table_rules import INDEXES, Range, check_key, check_operation, check_operations, cursor_of
+from turnkeeper.adapters.table_rules import (
+    INDEXES,
+    Range,
+    all_pages,
+    check_key,
+    check_operation,
+    check_operations,
+    cursor_of,
+)
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Clock, Ids, Item, Key, Operation, Page, StoreBusy, Update
@@ -111,12 +119,7 @@ class DynamoTable:
         )
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
-        page = self.query(pk, first=first, last=last)
-        items = page.items
-        while page.cursor:
-            page = self.query(pk, first=first, last=last, cursor=page.cursor)
-            items.extend(page.items)
-        return items
+        return all_pages(self, pk, first=first, last=last)
 
     def partitions(self, index: str) -> Iterator[str]:
         name = INDEXES[index][0]

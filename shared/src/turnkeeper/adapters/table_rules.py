@@ -13,7 +13,7 @@ from typing import Any
 
 from turnkeeper.adapters.table_values import InvalidOperation, WireItem, item_to_wire
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.ports import AnyOf, Check, Cond, Condition, Key, Operation, Put, Update
+from turnkeeper.ports import AnyOf, Check, Cond, Condition, Item, Key, Operation, Put, Table, Update
 
 #: Each index with its partition and sort key; they project keys only.
 INDEXES: Mapping[str, tuple[str, str]] = {
@@ -129,6 +129,16 @@ def _check_condition(condition: Condition) -> None:
 
 
 # ---- queries ----
+
+
+def all_pages(table: Table, pk: str, *, first: str, last: str) -> list[Item]:
+    """What a table's ``query_all`` gives: one page after the other."""
+    page = table.query(pk, first=first, last=last)
+    items = page.items
+    while page.cursor:
+        page = table.query(pk, first=first, last=last, cursor=page.cursor)
+        items.extend(page.items)
+    return items
 
 
 @dataclass(frozen=True, slots=True)

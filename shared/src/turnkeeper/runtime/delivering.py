@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from standardwebhooks import Webhook
@@ -163,7 +163,7 @@ class Deliverer:
         if (due := max(delivery.next_at, receiver.held_until or "")) > iso(now):
             self._send_again(delivery, due)
             return "later"
-        after = delivery.answered(self.clock.now(), self._attempt(delivery, delivery.to, receiver), self.ids.jitter())
+        after = delivery.answered(now, self._attempt(delivery, delivery.to, receiver), self.ids.jitter())
         outcome = self._record(delivery, after)
         if outcome == "failed":
             self._send_again(after, after.next_at)
@@ -221,7 +221,7 @@ class Deliverer:
         return {
             "content-type": "application/json",
             "webhook-id": event.id,
-            "webhook-timestamp": str(math.floor(now.replace(tzinfo=UTC).timestamp())),
+            "webhook-timestamp": str(math.floor(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
 

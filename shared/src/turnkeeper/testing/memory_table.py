@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from turnkeeper.adapters.table_changes import Changes, page_of
-from turnkeeper.adapters.table_rules import INDEXES, Range, check_key, check_operation, check_operations
+from turnkeeper.adapters.table_rules import INDEXES, Range, all_pages, check_key, check_operation, check_operations
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
 from turnkeeper.ports import Check, Item, Key, Operation, Page, Update
 
@@ -68,12 +68,7 @@ class MemoryTable:
             return page_of(found, bounds, limit)
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
-        page = self.query(pk, first=first, last=last)
-        items = page.items
-        while page.cursor:
-            page = self.query(pk, first=first, last=last, cursor=page.cursor)
-            items.extend(page.items)
-        return items
+        return all_pages(self, pk, first=first, last=last)
 
     def partitions(self, index: str) -> Iterator[str]:
         name = INDEXES[index][0]

@@ -14,6 +14,7 @@ from turnkeeper.adapters.table_rules import (
     INDEXES,
     TTL_ATTRIBUTE,
     Range,
+    all_pages,
     check_key,
     check_operation,
     check_operations,
@@ -85,12 +86,7 @@ class SqlTable:
         return page_of(self._found(bounds, limit, descending), bounds, limit)
 
     def query_all(self, pk: str, *, first: str = "", last: str = "\uffff") -> list[Item]:
-        page = self.query(pk, first=first, last=last)
-        items = page.items
-        while page.cursor:
-            page = self.query(pk, first=first, last=last, cursor=page.cursor)
-            items.extend(page.items)
-        return items
+        return all_pages(self, pk, first=first, last=last)
 
     def partitions(self, index: str) -> Iterator[str]:
         partition, sort = INDEXES[index]
