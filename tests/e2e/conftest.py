@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.outside import Caller, Stack, running_stack
+from tests.support.installation import environment_here
+from tests.support.repository import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def model_url() -> Iterator[str]:
+    """Of a stand-in in a process of its own, for processes that the tests start themselves."""
+    command = [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment_here(), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())["base_url"]
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ a container runtime, a cluster or systemd do around a process is not proven here
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -25,8 +24,7 @@ import pytest
 
 from tests.support.installation import Installation, client, environment_here, steps_of
 from tests.support.manifests import DEPLOY, Stated, kubernetes, of_compose, of_kubernetes, of_systemd
-from tests.support.needed import needed
-from tests.support.postgresql import Server, programs, server
+from tests.support.postgresql import Server
 from tests.support.repository import REPOSITORY
 from turnkeeper_infra.bundle import Sources, image_context
 from turnkeeper_project import kit_source
@@ -136,29 +134,6 @@ def _answers(port: int, path: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Server]:
-    bin = programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with server(bin) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def model_url() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0"],
-        cwd=REPOSITORY, env=environment_here(), stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["base_url"]
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _database(postgresql: Server) -> str:

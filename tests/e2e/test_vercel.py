@@ -15,8 +15,7 @@ import httpx2
 import pytest
 
 from tests.support.installation import HEADERS, Installation, client, environment_here, steps_of
-from tests.support.needed import needed
-from tests.support.postgresql import programs, server
+from tests.support.postgresql import Server
 from tests.support.repository import REPOSITORY
 from turnkeeper_infra.bundle import Sources, vercel_folder
 from turnkeeper_local.kit.ports import free_port
@@ -76,24 +75,8 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    bin = programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with server(bin) as running:
-        yield running.database()
-
-
-@pytest.fixture(scope="module")
-def model_url() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0"],
-        cwd=REPOSITORY, env=environment_here(), stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    yield json.loads(process.stdout.readline())["base_url"]
-    process.kill()
-    process.wait()
+def database_url(postgresql: Server) -> str:
+    return postgresql.database()
 
 
 @pytest.fixture

@@ -183,19 +183,6 @@ class Place:
         assert set(noted.values()) <= {1}, "a side effect occurred twice"
 
 
-@pytest.fixture(scope="module")
-def model_url() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "turnkeeper_local.standin", "--port", "0"], cwd=REPOSITORY, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["base_url"]
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
 def place(emulator: str, model_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
