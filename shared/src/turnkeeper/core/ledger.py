@@ -270,3 +270,8 @@ def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard
 
 def iso(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def millis(moment: datetime) -> int:
+    """Whole milliseconds since the epoch: what moments are compared by in conditions."""
+    return int(moment.timestamp() * 1000)

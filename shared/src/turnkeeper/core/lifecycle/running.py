@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from turnkeeper.core.errors import SessionBusy
-from turnkeeper.core.ledger import iso
+from turnkeeper.core.ledger import iso, millis
 from turnkeeper.core.lifecycle.change import (
     Change,
     Reserved,
@@ -45,7 +45,7 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
     lease = LeaseState(
         owner=owner,
         fencing_token=head.lease.fencing_token + 1,
-        expires_at=int(now.timestamp() * 1000) + int(lease_seconds * 1000),
+        expires_at=millis(now) + int(lease_seconds * 1000),
         claims=head.lease.claims + 1,
         run=Run(
             id=runner_id(owner),
@@ -69,12 +69,12 @@ def _waited(head: Head, now: datetime) -> Head:
 
 def is_held(head: Head, now: datetime, *, skew_millis: int) -> bool:
     """A runner has it, or may believe so by its own clock."""
-    return head.lease.owner is not None and head.lease.expires_at >= int(now.timestamp() * 1000) - skew_millis
+    return head.lease.owner is not None and head.lease.expires_at >= millis(now) - skew_millis
 
 
 def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:
     """The lease runs on from now."""
-    expires_at = int(now.timestamp() * 1000) + int(lease_seconds * 1000)
+    expires_at = millis(now) + int(lease_seconds * 1000)
     return replace(head, lease=replace(head.lease, expires_at=expires_at))
 
 

@@ -11,10 +11,11 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.deltas import Forming
+from turnkeeper.core.ledger import millis
 from turnkeeper.core.session import Head, Looked
 from turnkeeper.ports import AnyOf, Clock, Cond, ConditionFailed, Item, Table, Update
 from turnkeeper.runtime.store import keys
@@ -53,7 +54,7 @@ class Streams:
         self._table.update(
             Update(
                 keys.stream_key(tenant_id, session_id),
-                set={"looked_until": _millis(until), "expires_at_epoch": int(until.timestamp()) + _KEPT_SECONDS},
+                set={"looked_until": millis(until), "expires_at_epoch": int(until.timestamp()) + _KEPT_SECONDS},
                 add={"readers": 1} if anew else {},
             )
         )
@@ -76,7 +77,7 @@ class Streams:
                     keys.stream_key(head.tenant_id, head.session_id),
                     set={"tail": tail, "fencing_token": token},
                     conditions=(
-                        Cond("looked_until", ">", _millis(self._clock.now())),
+                        Cond("looked_until", ">", millis(self._clock.now())),
                         AnyOf((Cond("fencing_token", "absent"), Cond("fencing_token", "<=", token))),
                     ),
                 )
@@ -102,7 +103,3 @@ def forming_of(item: Item | None) -> Forming | None:
         return Forming.read(json.loads(zlib.decompress(data) if data[:1] == b"\x78" else data))
     except (zlib.error, ValueError, TypeError, KeyError):
         return None
-
-
-def _millis(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

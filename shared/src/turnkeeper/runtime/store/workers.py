@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from turnkeeper.core.ledger import millis
 from turnkeeper.ports import Clock, Table, Update
 from turnkeeper.runtime.store import keys
 
@@ -31,15 +32,11 @@ class Workers:
     def tell(self, worker: str, free: int) -> None:
         """Raises StoreBusy and Unavailable."""
         now = self.clock.now()
-        said = {"free": free, "told_at": _millis(now.timestamp()), "expires_at_epoch": int((now + _KEPT).timestamp())}
+        said = {"free": free, "told_at": millis(now), "expires_at_epoch": int((now + _KEPT).timestamp())}
         self.table.update(Update(keys.worker_key(worker), set=said))
 
     def told(self) -> list[Told]:
         """The workers that live, as far as anybody knows. Raises StoreBusy."""
-        since = _millis(self.clock.now().timestamp() - SILENT_SECONDS)
+        since = millis(self.clock.now()) - int(SILENT_SECONDS * 1000)
         found = self.table.query_all(keys.WORKERS)
         return [Told(item["sk"], item["free"]) for item in found if item["told_at"] >= since]
-
-
-def _millis(seconds: float) -> int:
-    return int(seconds * 1000)
