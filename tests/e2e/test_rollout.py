@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx2
 import pytest
 
 from tests.e2e.outside import TURNKEEPER
+from turnkeeper.adapters.aws import Aws
+from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.reserved_tenants import companion_of
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper_local.kit import Home, KitSettings, LocalKit, down, up
 
 pytestmark = pytest.mark.emulator
@@ -101,15 +103,9 @@ class Shop:
     def head(self, tenant: str, session: str) -> dict[str, Any] | None:
         kit = self.kit
         assert kit is not None
-        table = boto3.resource(
-            "dynamodb",
-            endpoint_url=kit.aws_endpoint_url,
-            region_name=kit.region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        ).Table(kit.table_name)
-        found = [one for one in table.scan()["Items"] if one["sk"] == "HEAD" and one["session_id"] == session]
-        return next((one for one in found if one["tenant_id"] == tenant), None)
+        requests = Aws(region=kit.region, endpoint_url=kit.aws_endpoint_url).table_requests
+        item = DynamoTable(requests, kit.table_name).get(keys.head_key(tenant, session))
+        return None if item is None else codec.flattened(item)
 
 
 def test_half_of_the_users_have_the_candidate_and_a_shadow_pays_nothing(tmp_path: Path) -> None:
