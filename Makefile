@@ -37,12 +37,13 @@ up: setup  ## the local kit, in the background
 down: setup  ## end the local kit
 	$(BIN)/turnkeeper down
 
-check: setup  ## lint, types, layers, and what must not be deployed
+check: setup  ## lint, types, layers, what must not be deployed, and whether every test can be imported
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/turnkeeper check --strict
+	$(BIN)/pytest --collect-only -qq >/dev/null
 
 docs: setup  ## the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.support.docs

@@ -12,7 +12,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
 from tests.browser.test_chat_page import browser
-from tests.e2e.test_vercel import Function, database_url, function, model_url
+from tests.e2e.conftest import model_url
+from tests.e2e.test_vercel import Function, database_url, function
 from tests.support.installation import steps_of
 
 __all__ = ["browser", "database_url", "function", "model_url"]
