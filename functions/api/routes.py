@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functions.api import agents, documents, events, sessions, spend
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn, Rewind
-from functions.api.http import Response
+from functions.api.http import EVENT_STREAM, Response
 from functions.api.openapi import openapi_document
 from functions.api.routing import Query, Route
 from functions.api.sessions import MAX_SESSIONS, STATUSES
@@ -123,7 +123,7 @@ ROUTES: tuple[Route, ...] = (
         query=_READING,
         problems=(404,),
         by_token=True,
-        also=(events.EVENT_STREAM,),
+        also=(EVENT_STREAM,),
     ),
     Route(
         "GET",
@@ -136,7 +136,7 @@ ROUTES: tuple[Route, ...] = (
         problems=(404,),
         by_token=True,
         streams=True,
-        also=(events.EVENT_STREAM,),
+        also=(EVENT_STREAM,),
     ),
     Route(
         "POST",

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from functions.api.documents import TurnDocument
-from functions.api.events import EVENT_STREAM
-from functions.api.http import Request, Response
+from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.routing import Route
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
