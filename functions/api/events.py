@@ -211,6 +211,10 @@ def end_frame(status: str, last_seq: int, *, more: bool) -> str:
     return f"event: end\ndata: {line({'status': status, 'last_seq': last_seq, 'more': more})}\n\n"
 
 
+#: Line breaks that JSON leaves as they are. They are none in an event stream, and many a client takes them for such.
+_BREAKS = str.maketrans({character: f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"})
+
+
 def line(value: Any) -> str:
-    """On one line: JSON escapes every line break but two that are none in an event stream."""
-    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """On one line, by whatever a client takes for a line's end."""
+    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).translate(_BREAKS)
