@@ -183,6 +183,50 @@ def test_no_text_breaks_a_stream(ann: Caller, text: str) -> None:
     answer = ann.get(f"/v1/sessions/{session_id}/events", accept="text/event-stream")
     [user] = [frame for frame in frames(answer.body) if frame.get("id") == "1"]
     assert json.loads(user["data"])["content"][0]["text"] == text
+    assert answer.body.splitlines() == answer.body.split("\n")[:-1], "nor for clients that know more line breaks"
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("application/json, text/event-stream", True),
+        ("text/event-stream, */*;q=0.1", True),
+        ("text/event-stream;q=0.5, */*", False),
+        ("text/event-stream;q=0.5, application/json;q=0.4, */*", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-streams", False),
+        ('application/json;x="text/event-stream, text/event-stream"', False),
+        ("text/*", False),
+        ("*/*", False),
+        ("", False),
+        (";q=,,", False),
+    ],
+)
+def test_a_stream_is_for_who_wants_it_no_less_than_json(ann: Caller, accept: str, streams: bool) -> None:
+    session_id = create(ann).ok()["session_id"]
+    read = ann.get(f"/v1/sessions/{session_id}/events?wait=0", accept=accept)
+    begun = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say hi]]"}, accept=accept)
+    kind = "text/event-stream" if streams else "application/json"
+    assert read.headers["content-type"] == kind
+    assert begun.headers["content-type"] in (kind, "application/json")  # one of the doors answers in one piece
+
+
+@pytest.mark.parametrize("last", ["6", "999999999", "99999999999999999999", "-1", "5, 5", "\u0663"])
+@pytest.mark.parametrize("path", ["events", "stream"])
+def test_behind_the_end_is_what_comes_next(ann: Caller, path: str, last: str) -> None:
+    """What is no number is no place, and then the query says where to begin."""
+    session_id = create(ann).ok()["session_id"]
+    target = f"/v1/sessions/{session_id}/{path}?after=4"
+    answer = ann.get(target, accept="text/event-stream", last_event_id=last)
+    *told, end = [frame for frame in frames(answer.body) if "event" in frame]
+    assert [frame["id"] for frame in told] == ([] if last.isascii() and last.isdigit() and len(last) < 10 else ["5"])
+    assert json.loads(end["data"]) == {"status": "idle", "last_seq": 5, "more": False}
+    ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[sleep 0.4]] [[say late]]"}, wait=0)
+    later = ann.get(f"/v1/sessions/{session_id}/{path}?after=900&wait=10", accept="text/event-stream")
+    assert "late" in later.body
 
 
 # ---- large transcripts ----
