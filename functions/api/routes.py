@@ -13,14 +13,15 @@ from functions.api.stages.read import MAX_WAIT_SECONDS
 from functions.api.turns import turn_route
 from turnkeeper.core.deltas import VIEWS
 
+_VIEW = Query(
+    "view",
+    {"type": "string", "enum": list(VIEWS)},
+    "What is told: `user` leaves out tools' arguments and results, costs and internals.",
+)
 _READING = (
     Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
     Query("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}, "Seconds to wait for an event."),
-    Query(
-        "view",
-        {"type": "string", "enum": list(VIEWS)},
-        "What is told of events: `user` leaves out tools' arguments and results, costs and internals.",
-    ),
+    _VIEW,
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -48,6 +49,7 @@ ROUTES: tuple[Route, ...] = (
             ),
             Query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 20}, "At most."),
             Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+            _VIEW,
         ),
     ),
     Route(
@@ -57,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
         "getSession",
         "A session",
         {200: documents.SessionDocument},
+        query=(_VIEW,),
         problems=(404,),
     ),
     Route(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from functions.api.documents import SessionForUsers
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.runtime.catalog import Catalog
@@ -90,6 +91,38 @@ def test_an_agent_may_show_roles_that_are_not_admin_only_that(ann: Caller, guard
     admin = ann.but(role="admin")
     assert events(admin, session_id) == events(admin, session_id, "?view=full") != theirs
     assert events(admin, session_id, "?view=user") == theirs
+
+
+def test_no_answer_tells_an_end_user_more(ann: Caller, guarded: str) -> None:
+    """Whatever is called: turns, sessions, lists, and what changes a session."""
+    begun = create(ann, agent=guarded)
+    session_id = begun.ok()["session_id"]
+    path = f"/v1/sessions/{session_id}"
+    answers = [
+        begun,
+        ann.post(f"{path}/turns", {"input": "[[sleep 0.3]] [[say more]]"}, wait=0),
+        ann.post("/v1/continue", {"continuation_token": ann.get(path).ok()["continuation_token"]}),
+        ann.get(path),
+        ann.get(f"{path}?view=user"),
+        ann.get("/v1/sessions"),
+        ann.get("/v1/sessions?scored_below=1"),
+        ann.post(f"{path}/rewind", {}),
+        ann.post(f"{path}/fork", {"input": "[[say else]]"}),
+        ann.post(f"{path}/cancel"),
+    ]
+    may = set(SessionForUsers.model_fields)
+    for answer in answers:
+        document = answer.ok(200, 202)
+        for told in document.get("sessions", [document]):
+            assert {"session_id", "agent", "status", "stop"} <= set(told) <= may
+            assert SessionForUsers.model_validate(told)
+    assert answers[0].ok()["output_text"]
+    for more in ("?view=full", "/explain"):
+        ann.get(path + more).problem(403, "forbidden")
+    admin = ann.but(role="admin")
+    assert set(admin.get(path).ok()) > may - {"created_at"}
+    assert set(admin.get(f"{path}?view=user").ok()) <= may
+    admin.get(f"{path}/explain").ok()
 
 
 def test_of_an_agent_that_is_gone_users_see_what_is_for_them(ann: Caller, kit: MemoryKit) -> None:

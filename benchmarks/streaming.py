@@ -1,0 +1,178 @@
+"""From the model's word to the reader's eye: 200 readers of a local kit, by one front door.
+
+The model here says what time it is, at an even pace: each word is the moment at which it was sent. Whoever reads it
+knows how old it is. Turns run where the local kit runs them (Lambdas on the AWS emulator), the readers' connections are
+held by the kit's one front door, whose processor time is told beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.support.running_kit import running_kit
+from turnkeeper_local.kit import Home, LocalKit
+from turnkeeper_local.kit.record import Record
+from turnkeeper_local.standin.serving import serving
+
+_SPAWN = multiprocessing.get_context("spawn")
+_REPOSITORY = Path(__file__).parent.parent
+_WHO = {"x-tenant-id": "bench", "x-user-id": "bench"}
+
+READERS = 200
+SESSIONS = 4
+WORDS = 160
+WORDS_A_SECOND = 20.0
+#: What the median may be, by the issue that asked for streams.
+MOST_SECONDS = 0.3
+
+
+# ---- the model ----
+
+
+def _model(url: Any) -> None:
+    async def messages(request: Request) -> Response:
+        model = (await request.json())["model"]
+        return StreamingResponse(_answer(model), media_type="text/event-stream")
+
+    async def count(_: Request) -> Response:
+        return JSONResponse({"input_tokens": 100})
+
+    routes = [Route("/v1/messages", messages, methods=["POST"])]
+    routes.append(Route("/v1/messages/count_tokens", count, methods=["POST"]))
+    with serving(Starlette(routes=routes)) as found:
+        url.put(found)
+        threading.Event().wait()
+
+
+async def _answer(model: str) -> AsyncIterator[str]:
+    usage = {"input_tokens": 100, "output_tokens": 1}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+    yield _event("message_start", message={**message, "stop_reason": None, "stop_sequence": None})
+    yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    begun = time.monotonic()
+    for number in range(WORDS):
+        await asyncio.sleep(max(0.0, begun + number / WORDS_A_SECOND - time.monotonic()))
+        yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"{time.time():.4f} "})
+    yield _event("content_block_stop", index=0)
+    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    yield _event("message_delta", delta=ended, usage={"output_tokens": WORDS})
+    yield _event("message_stop")
+
+
+def _event(kind: str, **more: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **more})}\n\n"
+
+
+# ---- readers ----
+
+
+async def _read(client: httpx2.AsyncClient, path: str) -> list[float]:
+    """How old each word was when it came, in its order."""
+    ages: list[float] = []
+    partial = ""
+    async with client.stream("GET", path) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
+            if not line.startswith('data: {"type":"text"'):
+                continue
+            now = time.time()
+            *words, partial = (partial + json.loads(line[6:])["text"]).split(" ")
+            ages += [now - float(word) for word in words]
+    return ages
+
+
+async def _crowd(kit: LocalKit, readers: int, sessions: int) -> list[list[float]]:
+    limits = httpx2.Limits(max_connections=None)
+    url = str(kit.stream_url)
+    async with httpx2.AsyncClient(base_url=url, headers=_WHO, trust_env=False, timeout=60, limits=limits) as client:
+
+        async def begin() -> str:
+            body = {"agent": "desk", "input": "What time is it?"}
+            begun = await client.post("/v1/sessions", json=body, headers={"prefer": "wait=0"})
+            return str(begun.raise_for_status().json()["session_id"])
+
+        paths = [f"/v1/sessions/{await begin()}/stream" for _ in range(sessions)]
+        return await asyncio.gather(*(_read(client, paths[n % sessions]) for n in range(readers)))
+
+
+# ---- the front door ----
+
+
+def _front_door(home: Home) -> int:
+    supervisor = Record.read(home).process("front_door")
+    assert supervisor is not None
+    return int(Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()[0])
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _megabytes(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measured(kit: LocalKit, home: Home, readers: int, sessions: int) -> float:
+    """Prints what came of it; the median age of first words."""
+    pid = _front_door(home)
+    began, used = time.monotonic(), _processor_seconds(pid)
+    told = asyncio.run(_crowd(kit, readers, sessions))
+    took, used = time.monotonic() - began, _processor_seconds(pid) - used
+    from collections import Counter; print(Counter(len(a) for a in told), took)
+    first, every = [ages[0] for ages in told], [age for ages in told for age in ages]
+    median = statistics.median(first)
+    print(
+        f"{readers:4} readers of {sessions:2} sessions: first word {_ms(first)}, every word {_ms(every)}; "
+        f"front door {100 * used / took:.0f} % of a processor, {_megabytes(pid):.0f} MB"
+    )
+    return median
+
+
+def _ms(ages: list[float]) -> str:
+    return f"{1000 * statistics.median(ages):.0f} ms (95 %: {1000 * statistics.quantiles(ages, n=20)[-1]:.0f})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--readers", type=int, default=READERS)
+    parser.add_argument("--sessions", type=int, default=SESSIONS)
+    options = parser.parse_args(argv or [])
+    found = _SPAWN.Queue()
+    model = _SPAWN.Process(target=_model, args=(found,), daemon=True)
+    model.start()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            agents = str(_REPOSITORY / "tests/e2e/agents")
+            more = {"TURNKEEPER_MODEL_URL": found.get(timeout=30), "ANTHROPIC_API_KEY": "none"}
+            with running_kit(Path(folder), TURNKEEPER_AGENTS=agents, **more) as kit:
+                measured(kit, Home(Path(folder)), 2, 2)  # Lambdas start
+                median = measured(kit, Home(Path(folder)), options.readers, options.sessions)
+    finally:
+        model.terminate()
+    if median > MOST_SECONDS:
+        print(f"the median is over {1000 * MOST_SECONDS:.0f} ms")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
