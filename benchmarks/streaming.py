@@ -38,6 +38,7 @@ _WHO = {"x-tenant-id": "bench", "x-user-id": "bench"}
 
 READERS = 200
 SESSIONS = 4
+ASKED = "What time is it?"
 WORDS = 160
 WORDS_A_SECOND = 20.0
 #: What the median may be, by the issue that asked for streams.
@@ -49,8 +50,9 @@ MOST_SECONDS = 0.3
 
 def _model(url: Any) -> None:
     async def messages(request: Request) -> Response:
-        model = (await request.json())["model"]
-        return StreamingResponse(_answer(model), media_type="text/event-stream")
+        sent = await request.json()
+        words = WORDS if ASKED in json.dumps(sent["messages"][-1]) else 1
+        return StreamingResponse(_answer(sent["model"], words), media_type="text/event-stream")
 
     async def count(_: Request) -> Response:
         return JSONResponse({"input_tokens": 100})
@@ -62,18 +64,18 @@ def _model(url: Any) -> None:
         threading.Event().wait()
 
 
-async def _answer(model: str) -> AsyncIterator[str]:
+async def _answer(model: str, words: int) -> AsyncIterator[str]:
     usage = {"input_tokens": 100, "output_tokens": 1}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
     yield _event("message_start", message={**message, "stop_reason": None, "stop_sequence": None})
     yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
     begun = time.monotonic()
-    for number in range(WORDS):
+    for number in range(words):
         await asyncio.sleep(max(0.0, begun + number / WORDS_A_SECOND - time.monotonic()))
         yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"{time.time():.4f} "})
     yield _event("content_block_stop", index=0)
     ended = {"stop_reason": "end_turn", "stop_sequence": None}
-    yield _event("message_delta", delta=ended, usage={"output_tokens": WORDS})
+    yield _event("message_delta", delta=ended, usage={"output_tokens": words})
     yield _event("message_stop")
 
 
@@ -84,12 +86,13 @@ def _event(kind: str, **more: Any) -> str:
 # ---- readers ----
 
 
-async def _read(client: httpx2.AsyncClient, path: str) -> list[float]:
+async def _read(client: httpx2.AsyncClient, path: str, opened: asyncio.Semaphore) -> list[float]:
     """How old each word was when it came, in its order."""
     ages: list[float] = []
     partial = ""
     async with client.stream("GET", path) as response:
         response.raise_for_status()
+        opened.release()
         async for line in response.aiter_lines():
             if not line.startswith('data: {"type":"text"'):
                 continue
@@ -104,13 +107,23 @@ async def _crowd(kit: LocalKit, readers: int, sessions: int) -> list[list[float]
     url = str(kit.stream_url)
     async with httpx2.AsyncClient(base_url=url, headers=_WHO, trust_env=False, timeout=60, limits=limits) as client:
 
-        async def begin() -> str:
-            body = {"agent": "desk", "input": "What time is it?"}
-            begun = await client.post("/v1/sessions", json=body, headers={"prefer": "wait=0"})
-            return str(begun.raise_for_status().json()["session_id"])
+        async def said(path: str, wait: int, **body: str) -> Any:
+            answer = await client.post(path, json=body, headers={"prefer": f"wait={wait}"})
+            return answer.raise_for_status().json()
 
-        paths = [f"/v1/sessions/{await begin()}/stream" for _ in range(sessions)]
-        return await asyncio.gather(*(_read(client, paths[n % sessions]) for n in range(readers)))
+        opened = asyncio.Semaphore(0)
+        begun = [await said("/v1/sessions", 25, agent="desk", input="Hello") for _ in range(sessions)]
+        assert {turn["status"] for turn in begun} == {"idle"}, "the machine is too busy to measure on"
+        paths = [f"/v1/sessions/{turn['session_id']}" for turn in begun]
+        reading = [
+            asyncio.create_task(_read(client, f"{paths[n % sessions]}/stream?after=3&wait=25", opened))
+            for n in range(readers)
+        ]
+        for _ in reading:
+            await opened.acquire()
+        for path in paths:
+            await said(f"{path}/turns", 0, input=ASKED)
+        return await asyncio.gather(*reading)
 
 
 # ---- the front door ----
