@@ -1,7 +1,7 @@
 """Run Claude agents on AWS: durable state, hard cost caps, circuit breakers, least privilege, an audit trail.
 
-What an agent's author needs is here; see ``agents/`` for agents to copy from. Each name is imported when it is first asked
-for: a process that runs no agent imports this package too, and waits for none of it.
+What an agent's author needs is here; see ``agents/`` for agents to copy from. Each name is imported when it is first
+asked for: a process that runs no agent imports this package too, and waits for none of it.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """Clients of AWS: timeouts, retries and pools in one place.
 
-They are made by botocore. What boto3 adds to it (resources, transfers of files) nobody here uses, and importing that takes
-a third as long as all that a client of DynamoDB needs.
+They are made by botocore. What boto3 adds to it (resources, transfers of files) nobody here uses, and importing that
+takes a third as long as all that a client of DynamoDB needs.
 """
 
 from __future__ import annotations
