@@ -14,7 +14,7 @@ import re
 from typing import Final, NamedTuple
 
 from turnkeeper.adapters.injection.matcher import Pattern
-from turnkeeper.adapters.injection.text import strip_accents
+from turnkeeper.adapters.injection.text import without_accents
 
 
 class Rule(NamedTuple):
@@ -24,8 +24,8 @@ class Rule(NamedTuple):
 
 
 def _rule(topic: str, weight: int, *patterns: str) -> Rule:
-    # Accents go, as they do in the text.
-    return Rule(topic, weight, tuple(Pattern(strip_accents(_any_blank(pattern))) for pattern in patterns))
+    # Letters as they are in a folded text.
+    return Rule(topic, weight, tuple(Pattern(without_accents(_any_blank(pattern))) for pattern in patterns))
 
 
 def _any_blank(pattern: str) -> str:
