@@ -242,20 +242,9 @@ def docstrings(source: str) -> Iterator[str]:
 def install() -> None:
     """The lists, as locked. Without a network they stay absent."""
     lock = ROOT / "requirements" / "bench.txt"
-    command = [
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--target",
-        str(BENCH),
-        "-r",
-        str(lock),
-    ]
+    command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
     try:
-        subprocess.run(command, check=True, timeout=120)
+        subprocess.run([*command, "--target", str(BENCH), "-r", str(lock)], check=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not install the lists: {error}")
 

@@ -39,7 +39,11 @@ _LEET: Final = str.maketrans("013457@$!|", "oieastasil")
 def fold(text: str) -> str:
     text = readings._INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     if not text.isascii():
-        text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text))).replace("’", "'").replace("ı", "i")
+        text = (
+            unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+            .replace("’", "'")
+            .replace("ı", "i")
+        )
     return re.sub(r"[^\S\n]+", " ", text.casefold())
 
 

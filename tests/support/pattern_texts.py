@@ -3,62 +3,65 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 _parser: Final[Any] = importlib.import_module("re._parser")
+_compiler: Final[Any] = importlib.import_module("re._compiler")
 _re: Final[Any] = importlib.import_module("re._constants")
-_SIGNS: Final = (" ", "x", "7", ".", "[")
+_SIGNS: Final = (_re.IN, _re.NOT_LITERAL, _re.ANY)
 _FEW: Final = 12
 
 
-def texts_of(pattern: str) -> list[str]:
-    """They do not all match: what stands next to a gap may need another one (``\\b``) or forbid it (``(?!...)``)."""
-    return list(dict.fromkeys(_sequence(_parser.parse(pattern))))
+@dataclass(frozen=True)
+class Texts:
+    """How gaps are filled: how often what may be left out or repeated is there, and by which signs."""
+
+    #: At most; as often as a pattern asks for at least.
+    times: int
+    signs: str
+
+    def of(self, pattern: str) -> list[str]:
+        return self._sequence(_parser.parse(pattern))
+
+    def _sequence(self, nodes: Any) -> list[str]:
+        texts = [""]
+        for op, argument in nodes:
+            then = self._node(op, argument)
+            most = max(len(texts), len(then))
+            texts = [texts[n % len(texts)] + then[n % len(then)] for n in range(most)]
+        return texts
+
+    def _node(self, op: Any, argument: Any) -> list[str]:
+        if op is _re.LITERAL:
+            return [chr(argument)]
+        if op is _re.SUBPATTERN:
+            return self._sequence(argument[3])
+        if op is _re.BRANCH:
+            return [text for branch in argument[1] for text in self._sequence(branch)]
+        if op in (_re.MAX_REPEAT, _re.MIN_REPEAT, _re.POSSESSIVE_REPEAT):
+            least, most, item = argument
+            times, texts = max(least, min(self.times, most)), self._sequence(item)
+            # A gap of signs is of use as a gap. Words that may be left out are so in one text.
+            sign = len(item) == 1 and item[0][0] in (*_SIGNS, _re.LITERAL)
+            without = [""] if least == 0 and not sign else []
+            return [*without, *(text * times for text in texts)]
+        if op in _SIGNS:
+            return self._letters(op, argument)
+        assert op in (_re.AT, _re.ASSERT, _re.ASSERT_NOT), op
+        return [""]
+
+    def _letters(self, op: Any, argument: Any) -> list[str]:
+        if op is _re.IN and all(kind is _re.LITERAL for kind, _ in argument) and len(argument) <= _FEW:
+            return [chr(code) for _, code in argument]
+        one = _compiler.compile(_parser.SubPattern(_parser.State(), [(op, argument)]))
+        return [next(sign for sign in self.signs if one.fullmatch(sign))]
 
 
-def _sequence(nodes: Any) -> list[str]:
-    texts = [""]
-    for op, argument in nodes:
-        nexts = _node(op, argument)
-        longer = max(len(texts), len(nexts))
-        texts = [texts[n % len(texts)] + nexts[n % len(nexts)] for n in range(longer)]
-    return texts
+KINDS: Final = (Texts(1, " x7.["), Texts(1, "x 7.["), Texts(0, " x7.["), Texts(400, "x 7.["))
 
 
-def _node(op: Any, argument: Any) -> list[str]:
-    if op is _re.LITERAL:
-        return [chr(argument)]
-    if op is _re.SUBPATTERN:
-        return _sequence(argument[3])
-    if op is _re.BRANCH:
-        return [text for branch in argument[1] for text in _sequence(branch)]
-    if op in (_re.MAX_REPEAT, _re.MIN_REPEAT, _re.POSSESSIVE_REPEAT):
-        least, _, item = argument
-        once = _sequence(item)
-        # A gap that may hold a blank does: what stands around it begins or ends with a word, as a rule.
-        if least == 0 and once != [" "]:
-            once = ["", *once]
-        return [text * max(1, least) for text in once]
-    if op in (_re.IN, _re.NOT_LITERAL, _re.ANY):
-        return _letters(op, argument)
-    assert op in (_re.AT, _re.ASSERT, _re.ASSERT_NOT), op
-    return [""]
-
-
-def _letters(op: Any, argument: Any) -> list[str]:
-    if op is _re.IN and all(kind is _re.LITERAL for kind, _ in argument) and len(argument) <= _FEW:
-        # One of blanks and line ends is a blank.
-        letters = [chr(code) for _, code in argument]
-        return [" "] if " " in letters and "\n" in letters else letters
-    one = _parser.SubPattern(_parser.State(), [(op, argument)])
-    return [next(sign for sign in _SIGNS if _matches(one, sign))]
-
-
-def _matches(one: Any, sign: str) -> bool:
-    compiler: Any = importlib.import_module("re._compiler")
-    return compiler.compile(one).fullmatch(sign) is not None
-
-
-def joined(texts: Iterable[str]) -> str:
-    return "\n\n".join(texts)
+def texts_of(pattern: str) -> list[tuple[str, ...]]:
+    """For each way through the pattern's branches, the same words with this and that between them. At least one of each
+    should match: what stands beside a gap may ask for another one (``\\b``), or forbid it (``(?!...)``)."""
+    return list(zip(*(kind.of(pattern) for kind in KINDS), strict=True))

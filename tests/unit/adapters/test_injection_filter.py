@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from benchmarks import injection as lists
 from tests.support import injection_reference as reference
+from tests.support.pattern_texts import texts_of
 from tests.support.repository import REPOSITORY
 from tests.unit.adapters.test_injection import ATTACKS, HARMLESS, UNITS, tags
 from turnkeeper.adapters.injection import RuleDetector
@@ -75,7 +76,9 @@ HIDE: dict[str, Callable[[str], str]] = {
     "tags": lambda text: tags("".join(sign for sign in text if " " <= sign < "\x7f")),
     "zero width": "\u200b".join,
 }
+MADE = [text for rule in RULES for pattern in rule.patterns for texts in texts_of(pattern.source) for text in texts]
 PIECES = st.one_of(
+    st.sampled_from(MADE),
     st.sampled_from(WORDS),
     st.sampled_from(WORDS),
     st.sampled_from([*ATTACKS.values(), *HARMLESS.values()]).map(lambda text: text[-300:]),
