@@ -40,6 +40,7 @@ from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.contents import Contents
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.intake import Intake
+from turnkeeper.runtime.manifest import MANIFEST, catalog_in
 from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.rollouts import Rollouts
@@ -68,9 +69,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What agents are, beside them where they are deployed: made with the bundle (``turnkeeper.preflight.manifest``).
-MANIFEST = "agents.json"
-
 
 class FrontDoorKit:
     """Each part is made when it is first asked for, with what it needs."""
@@ -98,14 +96,10 @@ class FrontDoorKit:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What agents are, told by the manifest of a bundle: nobody can run a turn with these. Where there is none, the
-        agents themselves."""
+        """What agents are, as the manifest of a bundle tells it: nobody can run a turn with these. Where there is none,
+        the agents themselves."""
         manifest = self.settings.root / MANIFEST
-        if not manifest.exists():
-            return self.imported_agents()
-        from turnkeeper.runtime.manifest import catalog_in
-
-        return catalog_in(manifest.read_bytes())
+        return catalog_in(manifest.read_bytes()) if manifest.exists() else self.imported_agents()
 
     def imported_agents(self) -> Catalog:
         return load_agents([self.settings.root / folder for folder in (Path("agents"), *self.settings.agents)])
