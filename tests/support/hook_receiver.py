@@ -21,9 +21,9 @@ class Received:
 
 @dataclass
 class HookReceiver:
-    """``/flaky`` fails for as often as :attr:`failures` says; ``/hang`` answers when :attr:`over` is set, and ``/stuck``
-    does so the first time that it is told something; ``/redirect``
-    sends on to where nobody may go, ``/onwards`` to a path beside it; ``/gone`` is gone; ``/large`` answers much."""
+    """``/flaky`` fails for as often as :attr:`failures` says; ``/hang`` answers when :attr:`over` is set, ``/stuck``
+    does so the first time; ``/redirect`` sends on to where nobody may go, ``/onwards`` to a path beside it; ``/gone``
+    is gone; ``/large`` answers much."""
 
     port: int = 0
     failures: int = 1

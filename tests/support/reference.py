@@ -299,13 +299,13 @@ NOT_OF_A_STAGE: Final = frozenset({"local", "nag", "project", "source_root", "lo
 
 
 def stage_settings() -> str:
-    from turnkeeper_infra import config
+    from turnkeeper_infra import config, config_tables
 
     parts = [_settings(config.Config, leave_out=NOT_OF_A_STAGE)]
     for title, model in (
-        ("runners", config.Runners),
-        ("runners.secrets", config.RunnerSecret),
-        ("runners.policies", config.Statement),
+        ("runners", config_tables.Runners),
+        ("runners.secrets", config_tables.RunnerSecret),
+        ("runners.policies", config_tables.Statement),
     ):
         parts += [f"## [{title}]", markdown(model.__doc__), _settings(model)]
     return "\n\n".join(parts) + "\n"

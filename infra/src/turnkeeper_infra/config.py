@@ -7,17 +7,16 @@ reads both. A value that makes no sense, or a setting that does not exist, is re
 from __future__ import annotations
 
 import difflib
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from turnkeeper_infra.config_checks import check
+from turnkeeper_infra.config_tables import Memory, ReplyQueue, Runners, RunnerSecret, Statement, ToolSecret, by_arn
 from turnkeeper_infra.shapes import (
     ARN,
-    Arn,
     KeyArn,
     Principal,
     SecretArn,
@@ -48,86 +47,6 @@ identity is not chosen: who may call the API is said in the stage's file (stages
 
 class ConfigError(ValueError):
     """A setting that cannot be used; says which, and what to write."""
-
-
-SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", re.IGNORECASE)
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Statement(_Table):
-    """What the runners may do besides; `actions` and `resources` as IAM has them, none of them a bare star."""
-
-    sid: Annotated[str, shaped(r"[A-Za-z0-9]{1,60}", "letters and digits")]
-    actions: tuple[Annotated[str, shaped(r"[a-z0-9-]+:[A-Za-z0-9]+", "one action, without a star")], ...]
-    resources: tuple[Arn, ...]
-
-
-class RunnerSecret(_Table):
-    """A secret that the runners may read; a variable names it, so that a tool can fetch it."""
-
-    variable: str
-    arn: SecretArn
-    kms_key_arn: KeyArn | None = None
-    """The key that it is encrypted with, where that is a customer's."""
-
-
-class ToolSecret(_Table):
-    """A secret that tools may ask for by its name."""
-
-    arn: SecretArn
-    kms_key_arn: KeyArn | None = None
-    """The key that it is encrypted with, where that is a customer's."""
-
-
-class ReplyQueue(_Table):
-    """A queue that jobs may have their results sent to."""
-
-    arn: Annotated[str, shaped(r"arn:[^:\s]+:sqs:[a-z0-9-]+:\d{12}:[\w-]{1,80}(\.fifo)?", "the ARN of an SQS queue")]
-    kms_key_arn: KeyArn | None = None
-    """The key that it is encrypted with, where that is a customer's."""
-
-
-def _by_arn(value: object) -> object:
-    """An ARN alone stands for a secret that no key of a customer's is on."""
-    return {"arn": value} if isinstance(value, str) else value
-
-
-class Runners(_Table):
-    """What the two that run tools (turn Lambda and worker) are given besides."""
-
-    variables: dict[str, str] = Field(default_factory=dict)
-    secrets: tuple[RunnerSecret, ...] = ()
-    policies: tuple[Statement, ...] = ()
-
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        named = [*self.variables, *(secret.variable for secret in self.secrets)]
-        for name in named:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or named.count(name) > 1:
-                raise ValueError(f"{name!r} cannot be a variable's name, or is one twice")
-            if name.startswith(("TURNKEEPER_", "AWS_", "POWERTOOLS_", "LAMBDA_", "ECS_")):
-                raise ValueError(f"{name} belongs to the kit or to AWS; choose another prefix")
-        for name in self.variables:
-            if SECRET_NAME.search(name):
-                raise ValueError(f"{name} looks like a secret; name its ARN in runners.secrets instead")
-        return self
-
-
-MemoryMb = Annotated[int, Field(ge=256, le=10_240)]
-
-
-class Memory(_Table):
-    """Megabytes of each Lambda; docs/cost.md says what each was measured to need."""
-
-    front_door: MemoryMb = 256
-    turn: MemoryMb = 1024
-    observer: MemoryMb = 256
-    scorer: MemoryMb = 512
-    sweep: MemoryMb = 256
-    traces: MemoryMb = 512
 
 
 class Config(BaseModel):
@@ -285,14 +204,14 @@ class Config(BaseModel):
     """Further folders of agents, relative to the project, with colons between."""
     allow_broken: Annotated[bool, BeforeValidator(switch)] = False
     """Deploy although an agent cannot be loaded, or would fail in every turn: the others work."""
-    secrets: Annotated[dict[ValueName, Annotated[ToolSecret, BeforeValidator(_by_arn)]], BeforeValidator(parsed)] = (
+    secrets: Annotated[dict[ValueName, Annotated[ToolSecret, BeforeValidator(by_arn)]], BeforeValidator(parsed)] = (
         Field(default_factory=dict)
     )
     """What tools get by `ctx.secret(NAME)`: its ARN, or `{ arn = "...", kms_key_arn = "..." }`."""
     settings: Annotated[dict[ValueName, str], BeforeValidator(parsed)] = Field(default_factory=dict)
     """What tools get by `ctx.setting(NAME)`."""
     reply_queues: Annotated[
-        dict[ValueName, Annotated[ReplyQueue, BeforeValidator(_by_arn)]], BeforeValidator(parsed)
+        dict[ValueName, Annotated[ReplyQueue, BeforeValidator(by_arn)]], BeforeValidator(parsed)
     ] = Field(default_factory=dict)
     """Queues that a job may name as its `reply_to`, by the name that it uses: each one's ARN, or
     `{ arn = "...", kms_key_arn = "..." }`."""
@@ -370,83 +289,8 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        _check_identity(self)
-        _check_network(self)
-        _check_edge(self)
-        if self.turn_seconds >= self.turn_timeout_seconds:
-            raise ValueError("turn_seconds has to be less than turn_timeout_seconds: the rest is for handing off")
-        _check_values(self)
-        if self.least_tasks > self.worker_max_tasks:
-            raise ValueError(f"worker_max_tasks is less than the {self.least_tasks} that always run")
-        if self.model_secret_kms_key_arn and not self.model_secret_arn:
-            raise ValueError("model_secret_kms_key_arn is the key of model_secret_arn, which is not given")
-        if bool(self.table_name) != bool(self.table_stream_arn):
-            raise ValueError("table_name and table_stream_arn go together: the observer reads the stream")
-        if self.table_stream_arn and f":table/{self.table_name}/stream/" not in self.table_stream_arn:
-            raise ValueError(f"table_stream_arn is not of the table {self.table_name}")
+        check(self)
         return self
-
-
-MOST_TOOL_VALUES = 2_000
-"""Characters of names, ARNs and settings, as JSON: Lambda takes 4 KB of variables in all."""
-
-
-def _check_values(config: Config) -> None:
-    secrets = {name: secret.arn for name, secret in config.secrets.items()}
-    told = json.dumps([config.settings, secrets, [queue.arn for queue in config.reply_queues.values()]])
-    if len(told) > MOST_TOOL_VALUES:
-        raise ValueError(
-            f"secrets, settings and reply_queues have {len(told)} characters of {MOST_TOOL_VALUES}: "
-            "keep what is long in a secret"
-        )
-    for name in config.settings:
-        if SECRET_NAME.search(name):
-            raise ValueError(f"settings.{name} looks like a secret; name its ARN in [secrets] instead")
-
-
-def _check_identity(config: Config) -> None:
-    match config.identity:
-        case "jwt":
-            if not config.jwt_issuer:
-                raise ValueError('identity = "jwt" needs jwt_issuer: whose tokens are they?')
-            if not config.jwt_audience:
-                raise ValueError("jwt_issuer needs jwt_audience: a token for another audience must be refused")
-        case "iam":
-            if not config.trusted_principals:
-                raise ValueError('identity = "iam" needs trusted_principals: without any, the API refuses everybody')
-        case "local":
-            if not config.local:
-                raise ValueError('identity must be "jwt" or "iam"; "local" trusts headers and is the emulator\'s')
-    if config.identity != "jwt" and config.jwt_issuer:
-        raise ValueError(f'jwt_issuer is of no use with identity = "{config.identity}"; leave one of them out')
-    if config.identity != "iam" and config.trusted_principals:
-        raise ValueError(f'trusted_principals are of no use with identity = "{config.identity}"; leave one of them out')
-    if config.stream_public and not (config.streaming and config.identity == "iam"):
-        raise ValueError('stream_public is about streaming = true with identity = "iam"; leave it out')
-
-
-def _check_network(config: Config) -> None:
-    if not config.vpc_id:
-        for name in ("vpc_subnet_ids", "vpc_cidr", "vpc_security_group_ids"):
-            if getattr(config, name):
-                raise ValueError(f"{name} needs vpc_id: which network is it of?")
-        return
-    if not config.vpc_subnet_ids:
-        raise ValueError("vpc_id needs vpc_subnet_ids: where in the network do the runners stand?")
-    if config.nat_gateways:
-        raise ValueError("nat_gateways is about a network of the kit's own; leave it out with vpc_id")
-    for name in ("vpc_endpoints", "gateway_certificate_arn"):
-        if getattr(config, name) and not config.vpc_cidr:
-            raise ValueError(f"{name} in an existing network needs vpc_cidr: who may call it?")
-
-
-def _check_edge(config: Config) -> None:
-    if bool(config.domain_name) != bool(config.certificate_arn):
-        raise ValueError("domain_name and certificate_arn go together: the certificate is of that name")
-    if config.web_acl_arn and not config.domain_name:
-        raise ValueError("web_acl_arn needs domain_name: it stands at CloudFront, not at the API")
-    if config.domain_name and config.identity != "jwt":
-        raise ValueError('domain_name needs identity = "jwt": a signed request names the API\'s own host')
 
 
 def _told(problem: Any) -> str:
