@@ -53,7 +53,7 @@ class Counter:
 class Reservation(BaseModel):
     """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: Number of the call in its session: the ledger's key.
     call: int

@@ -20,15 +20,15 @@ from turnkeeper.adapters.s3 import S3Blobs
 from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
-from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
-from turnkeeper.wiring.late import late
 from turnkeeper.wiring.needs import needed
 
 if TYPE_CHECKING:
     from turnkeeper.adapters.dead_letters import SqsDeadLetters
+    from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
+from turnkeeper.core.late import late
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import ToolValues
@@ -54,7 +55,6 @@ from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.waking import WakingQueue
 from turnkeeper.settings import Settings
-from turnkeeper.wiring.late import late
 from turnkeeper.wiring.platform import Platform, platform_of
 
 if TYPE_CHECKING:
