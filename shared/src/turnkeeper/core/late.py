@@ -1,10 +1,11 @@
-"""What is made when it is first used: for parts that a process has to name, and may never need."""
+"""What is made when it is first used: for what a process has to name, and may never need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -15,15 +16,28 @@ def late(make: Callable[[], T]) -> T:
     return cast(T, _Late(make))
 
 
+def make_all() -> None:
+    """Make all that was put off so far, as before a snapshot of the process is taken."""
+    for each in list(_all):
+        each._late_made()
+
+
 class _Late:
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._made: list[Any] = []
-        self._make = make
-        self._making = Lock()
+        self._late: list[Any] = []
+        self._late_make = make
+        self._late_lock = RLock()
+        _all.add(self)
+
+    def _late_made(self) -> Any:
+        if not self._late:
+            with self._late_lock:
+                if not self._late:
+                    self._late.append(self._late_make())
+        return self._late[0]
 
     def __getattr__(self, name: str) -> Any:
-        if not self._made:
-            with self._making:
-                if not self._made:
-                    self._made.append(self._make())
-        return getattr(self._made[0], name)
+        return getattr(self._late_made(), name)
+
+
+_all: WeakSet[_Late] = WeakSet()

@@ -134,6 +134,10 @@ class AwsPlatform:
 
         return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
 
+    def warm(self) -> None:
+        # Whoever gets an answer gets a token, and keys that sign it are read in the first request.
+        _ = self.aws.secretsmanager
+
     def hook_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.hook_keys`."""
         secret_id = needed(self.settings, "hook_secret_id")
