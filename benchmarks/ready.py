@@ -1,8 +1,8 @@
 """CPU time until a process can answer, beside a process that only makes a client of DynamoDB.
 
-Processes are started one after the other, each kind in turn, so that what else the machine does meets all of them alike.
-Each is ended where it is ready: what Python does at its end is in nobody's way. The code is that of a bundle, compiled
-and with its manifest. `--tree DIR` measures the bundle of another checkout beside it.
+Processes are started one after the other, each kind in turn, so that what else the machine does meets all of them
+alike. Each is ended where it is ready: what Python does at its end is in nobody's way. The code is that of a bundle,
+compiled and with its manifest. `--tree DIR` measures the bundle of another checkout beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from benchmarks._results import Results
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAMBDA = {
@@ -31,45 +33,51 @@ LAMBDA = {
     "TURNKEEPER_IDENTITY": "local",
 }
 SNAPSHOT = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
-FLOOR = "floor: boto3, a DynamoDB client"
+
+
+FRONT, TURN = "import functions.api.handler", "import functions.turn.handler"
+SDK = "import anthropic; anthropic.Anthropic(api_key='k').messages"
+#: What is run, by what it is called, whose it is, and what its environment says besides.
+KINDS = [
+    ("DynamoDB client ready", "boto3 (the floor)", "import boto3; boto3.client('dynamodb')", {}),
+    (
+        "DynamoDB client ready",
+        "botocore",
+        "import botocore.session as s; s.get_session().create_client('dynamodb')",
+        {},
+    ),
+    ("front door ready", "turnkeeper", FRONT, {}),
+    ("front door ready for a snapshot", "turnkeeper", FRONT, SNAPSHOT),
+    ("turn runner ready", "turnkeeper", TURN, {}),
+    ("turn runner ready for a snapshot", "turnkeeper", TURN, SNAPSHOT),
+    ("client of the model ready", "anthropic", SDK, {}),
+    ("one model ready", "pydantic", "import pydantic\nclass A(pydantic.BaseModel): a: int", {}),
+]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tree", type=Path, help="another checkout, to compare with")
-    options = parser.parse_args([] if sys.argv[0].endswith("benchmarks/__main__.py") else None)
-    with tempfile.TemporaryDirectory() as folder:
+    options = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
+    with tempfile.TemporaryDirectory() as folder, Results("ready") as results:
         code = _bundle(REPOSITORY, Path(folder, "code"))
-        front, turn = "import functions.api.handler", "import functions.turn.handler"
-        kinds = {
-            FLOOR: ("import boto3; boto3.client('dynamodb')", code, {}),
-            "the same with botocore alone": (
-                "import botocore.session as s; s.get_session().create_client('dynamodb')",
-                code,
-                {},
-            ),
-            "pydantic, one model": ("import pydantic\nclass A(pydantic.BaseModel): a: int", code, {}),
-            "front door": (front, code, {}),
-            "front door, before a snapshot": (front, code, SNAPSHOT),
-            "turn runner": (turn, code, {}),
-            "turn runner, before a snapshot": (turn, code, SNAPSHOT),
-            "the Anthropic SDK's client": ("import anthropic; anthropic.Anthropic(api_key='k').messages", code, {}),
-        }
+        kinds = [(what, of, script, code, more) for what, of, script, more in KINDS]
         if options.tree is not None:
             other = _bundle(options.tree.resolve(), Path(folder, "other"))
-            kinds |= {"other tree: front door": (front, other, {}), "other tree: turn runner": (turn, other, {})}
-        taken: dict[str, list[float]] = {name: [] for name in kinds}
+            kinds += [
+                (*kind[:1], "the other tree", kind[2], other, kind[4])
+                for kind in kinds
+                if FRONT in kind or TURN in kind
+            ]
+        taken: list[list[float]] = [[] for _ in kinds]
         for _ in range(options.rounds + 1):
-            for name, kind in kinds.items():
-                taken[name].append(_cpu_millis(*kind))
-    floor = statistics.median(taken[FLOOR][1:])
-    print(f"CPU time in ms, median (least to most) of {options.rounds} processes each")
-    for name, (_, *measured) in taken.items():  # the first of each met cold disks
-        median = statistics.median(measured)
-        print(
-            f"{name:34} {median:6.0f} ({min(measured):.0f} to {max(measured):.0f})  {median / floor:5.2f} of the floor"
-        )
+            for (_, _, script, root, more), millis in zip(kinds, taken, strict=True):
+                millis.append(_cpu_millis(script, root, more))
+        floor = statistics.median(taken[0][1:])
+        for (what, of, *_), (_, *millis) in zip(kinds, taken, strict=True):  # the first of each met cold disks
+            results.cpu(what, millis, of=of)
+            results.count(what, "times the floor", round(statistics.median(millis) / floor, 2), of=of)
     return 0
 
 

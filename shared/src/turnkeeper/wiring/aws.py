@@ -49,6 +49,7 @@ class AwsPlatform:
         self.settings = settings
         self._clock = clock
         self.aws = aws_of(settings)
+        self._secrets = late(lambda: self.aws.secretsmanager)
         self._signing_keys: tuple[float, list[str]] = (0.0, [])
 
     @cached_property
@@ -134,15 +135,11 @@ class AwsPlatform:
 
         return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
 
-    def warm(self) -> None:
-        # Whoever gets an answer gets a token, and keys that sign it are read in the first request.
-        _ = self.aws.secretsmanager
-
     def hook_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.hook_keys`."""
         secret_id = needed(self.settings, "hook_secret_id")
         with outages("Secrets Manager"):
-            return _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+            return _keys(self._secrets.get_secret_value(SecretId=secret_id)["SecretString"])
 
     def signing_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.signing_keys`."""
@@ -152,7 +149,7 @@ class AwsPlatform:
             secret_id = needed(self.settings, "signing_secret_id")
             try:
                 with outages("Secrets Manager"):
-                    keys = _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+                    keys = _keys(self._secrets.get_secret_value(SecretId=secret_id)["SecretString"])
             except Unavailable:
                 if not keys:
                     raise

@@ -323,7 +323,6 @@ class FrontDoorKit:
         for problem in misnamed_agents(self.policy, self.catalog.agents.values(), self.catalog.broken):
             logger.error("a plan means another agent: %s", problem)
         _ = self.intake, self.treasury, self.placing
-        self.platform.warm()
 
     def prepare(self) -> None:
         """Make also what only some requests wait for. It takes as long as all the rest: for a snapshot, which is taken

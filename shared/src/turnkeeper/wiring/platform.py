@@ -85,9 +85,6 @@ class Platform(Protocol):
     @property
     def replies(self) -> Replies: ...
 
-    def warm(self) -> None:
-        """Make what any request needs that somebody answers. Calls nobody."""
-
     def hook_keys(self) -> list[str]:
         """What secrets of webhooks are made of, read anew: those in force, the current one first."""
 

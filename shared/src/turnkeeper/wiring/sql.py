@@ -102,9 +102,6 @@ class SqlPlatform:
 
         return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
 
-    def warm(self) -> None:
-        pass
-
     def hook_keys(self) -> list[str]:
         # Whoever delivers here reads these as well: another file would keep nothing from it.
         return self.signing_keys()
