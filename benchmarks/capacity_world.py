@@ -74,7 +74,7 @@ class SlowHandler(Handler):
         name = session if isinstance(session, str) else session[0]["text"]
         # The first one ends at any time: nothing holds sessions in step with each other.
         began = len(request["messages"]) > 1
-        seconds = CALL_SECONDS * (1 if began else random.random())  # noqa: S311
+        seconds = CALL_SECONDS * (1 if began else random.random())
         events = answer_of(request)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")

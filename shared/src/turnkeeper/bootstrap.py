@@ -56,7 +56,7 @@ from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Drives, Engine
 from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Intake
-from turnkeeper.runtime.leases import Lease, LeaseThread
+from turnkeeper.runtime.leases import Lease, LeaseKeeper
 from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
@@ -462,8 +462,12 @@ class Kit:
             relay=self.relay,
         )
 
+    @cached_property
+    def leases(self) -> LeaseKeeper:
+        return LeaseKeeper(self.sessions, self.clock, Threads())
+
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
-        return LeaseThread(self.sessions, self.clock, head, held_since, on_beat)
+        return self.leases.keep(head, held_since, on_beat)
 
     def relay(self, head: Head, hidden: Collection[str]) -> Relay:
         return RelayThread(self.streams, head, self.clock, hidden)
