@@ -3,10 +3,10 @@
     python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2] [--seconds 20] [--json FILE]
 
 The worker is the real one, in processes of its own, against a table, a queue and a model in two others
-(`benchmarks.capacity_world`). Each session calls the model and one tool, again and again. *Lost* is what is missing from
-`sessions / 2 s` steps a second; *added* is the time from the end of a model's answer to the session's next call; *late*
-is how much longer the model itself took than two seconds, since this machine had no time for it: it is part of what is
-lost, and no worker's.
+(`benchmarks.capacity_world`). Each session calls the model and one tool, again and again. *Lost* is what is missing
+from `sessions / 2 s` steps a second; *added* is the time from the end of a model's answer to the session's next call;
+*late* is how much longer the model itself took than two seconds, since this machine had no time for it: it is part of
+what is lost, and no worker's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(sessions: int, processes: int, seconds: float) -> dict[str, float]:
         workers = [stack.enter_context(_worker(environment, folder / f"{n}.log")) for n in range(processes)]
         _all_begun(model, sessions)
         cpu, began = [_cpu_seconds(worker.pid) for worker in workers], time.monotonic()
-        threads = sum(len(os.listdir(f"/proc/{worker.pid}/task")) for worker in workers)
+        threads = sum(len(list(Path(f"/proc/{worker.pid}/task").iterdir())) for worker in workers)
         time.sleep(seconds)
         ended, used = time.monotonic(), sum(_cpu_seconds(worker.pid) for worker in workers) - sum(cpu)
         memory = sum(_resident_mb(worker.pid) for worker in workers)

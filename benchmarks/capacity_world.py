@@ -1,5 +1,5 @@
-"""What `benchmarks.capacity` measures against: the table of `benchmarks.step_world`, a queue, and a model that takes its
-time and tells when each of its calls came and ended.
+"""What `benchmarks.capacity` measures against: the table of `benchmarks.step_world`, a queue, and a model that takes
+its time and tells when each of its calls came and ended.
 
 It checks no condition and gives each message out once, so a session has one runner.
 """
@@ -61,6 +61,10 @@ class SlowHandler(Handler):
         # A worker that is ended leaves in the middle of its requests.
         with suppress(ConnectionError, ValueError):
             super().handle()
+
+    def finish(self) -> None:
+        with suppress(OSError):
+            super().finish()
 
     def do_GET(self) -> None:
         self.send("application/json", json.dumps(self.table.calls).encode())
