@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fargate_worker.link import VARIABLE
@@ -131,7 +131,7 @@ class Supervisor:
         os.set_blocking(told, False)
         child.tie, child.told, child.began = tie, told, now
         try:
-            child.process = subprocess.Popen(
+            child.process = subprocess.Popen(  # noqa: S603 - this process's own command
                 self._command,
                 env={**self._environment, VARIABLE: f"{child.number}:{read}:{write}"},
                 pass_fds=(read, write),

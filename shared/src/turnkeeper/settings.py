@@ -75,7 +75,7 @@ class Settings(BaseModel):
     default_wait_seconds: int = Field(default=20, ge=0, le=25)
     #: Heads of sessions are written packed. Off while a release is deployed that cannot read that: decision 0141.
     pack_heads: bool = True
-    #: Sessions that a worker runs at once, in all its processes. A worker that is not told takes what its machine holds.
+    #: Sessions that a worker runs at once, in all its processes. One that is not told takes what its machine holds.
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
     #: Processes of a worker; ``None``: one for each core that it may use.
     worker_processes: int | None = Field(default=None, ge=1, le=64)
