@@ -135,9 +135,11 @@ def work(signals: Signals, settings: Settings, link: Link | None) -> int:
     gateway = gateway_of(kit)
     health.start()
     worker.start()
-    logger.info("ready: %s slots, health on port %d", worker.options.concurrency, health.port)
     if link is not None:
+        logger.info("ready: %s slots", worker.options.concurrency)
         link.say(health.port)
+    else:
+        logger.info("ready: %s slots, health on port %d", worker.options.concurrency, health.port)
     wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
     worker.stop()
     logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)

@@ -92,7 +92,8 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._command = command or [sys.executable, *sys.orig_argv[1:]]
         self._kills_at = float("inf")
-        self._was_ready = False
+        #: One of them has said that it takes jobs.
+        self.was_ready = False
 
     @property
     def over(self) -> bool:
@@ -104,7 +105,7 @@ class Supervisor:
         for child in self.children:
             if child.process is not None:
                 if child.heard():
-                    self._was_ready = True
+                    self.was_ready = True
                     logger.info("worker process %d is ready: process id %d", child.number, child.process.pid)
                 if (code := child.process.poll()) is not None:
                     self._ended(child, code, now)
@@ -162,7 +163,7 @@ class Supervisor:
         lived = now - child.began
         child.failures = child.failures + 1 if lived < SOON_SECONDS else 1
         logger.error("worker process %d ended with %d after %.1f s", child.number, code, lived)
-        if self._was_ready and child.failures < MOST_FAILURES:
+        if self.was_ready and child.failures < MOST_FAILURES:
             child.starts_at = now + FIRST_PAUSE_SECONDS * 2 ** (child.failures - 1)
             return
         logger.error("the worker ends: worker process %d cannot be kept running", child.number)

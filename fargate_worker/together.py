@@ -22,6 +22,7 @@ from fargate_worker.protection import TaskProtection
 from fargate_worker.signals import Signals
 from fargate_worker.supervising import LOOK_SECONDS, Child, Supervisor
 from turnkeeper.adapters.system import SystemClock
+from turnkeeper.ports import Clock
 from turnkeeper.settings import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
@@ -40,19 +41,26 @@ def supervise(signals: Signals, settings: Settings) -> int:
     environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}
     supervisor = Supervisor(count, environment, clock, stop_seconds=settings.stop_seconds)
     together = Together(supervisor)
-    supervisor.look()
-    health = HealthServer(together, together.reach, together, host=settings.health_host, port=settings.health_port)
-    health.start()
-    if agent_uri := os.environ.get("ECS_AGENT_URI"):
-        TaskProtection(agent_uri, together.busy, clock).start()
-    logger.info("%d processes, health on port %d", count, health.port)
+    answers = False
     while not supervisor.over:
         if signals.stop:
             supervisor.stop()
         supervisor.look()
+        if supervisor.was_ready and not answers:
+            # Not before: whoever asks would think well of a worker that never comes up.
+            answers = True
+            _answer(together, settings, clock)
         clock.sleep(LOOK_SECONDS)
     logger.info("all processes have ended")
     return supervisor.exit_code
+
+
+def _answer(together: Together, settings: Settings, clock: Clock) -> None:
+    health = HealthServer(together, together.reach, together, host=settings.health_host, port=settings.health_port)
+    health.start()
+    if agent_uri := os.environ.get("ECS_AGENT_URI"):
+        TaskProtection(agent_uri, together.busy, clock).start()
+    logger.info("%d processes, health on port %d", settings.worker_processes, health.port)
 
 
 @dataclass

@@ -113,7 +113,7 @@ class Place:
         return worker
 
     def ask(self, path: str) -> bytes:
-        """What the first worker answers, once it says where. Its processes say theirs later."""
+        """What the first worker answers, once it says where."""
         log = self.folder / "worker-0.log"
         self.wait(lambda: "health on port" in log.read_text())
         port = log.read_text().split("health on port ")[1].split('"')[0]
