@@ -2,7 +2,7 @@
 
     python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2] [--seconds 20] [--json FILE]
 
-The worker is the real one, in processes of its own, against a table, a queue and a model in two others
+The worker is the real one, of so many processes, against a table, a queue and a model in two others
 (`benchmarks.capacity_world`). Each session calls the model and one tool, again and again. *Lost* is what is missing
 from `sessions / 2 s` steps a second; *added* is the time from the end of a model's answer to the session's next call;
 *late* is how much longer the model itself took than two seconds, since this machine had no time for it: it is part of
@@ -53,15 +53,16 @@ def measure(sessions: int, processes: int, seconds: float) -> dict[str, float]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         table, model = stack.enter_context(world(WORLD)), stack.enter_context(world(WORLD))
-        environment = _project(folder, table, model, sessions // processes)
+        environment = _project(folder, table, model, sessions, processes)
         _send(environment, sessions)
-        workers = [stack.enter_context(_worker(environment, folder / f"{n}.log")) for n in range(processes)]
+        worker = stack.enter_context(_worker(environment, folder / "worker.log"))
         _all_begun(model, sessions)
-        cpu, began = [_cpu_seconds(worker.pid) for worker in workers], time.monotonic()
-        threads = sum(len(list(Path(f"/proc/{worker.pid}/task").iterdir())) for worker in workers)
+        pids = [worker, *map(int, Path(f"/proc/{worker}/task/{worker}/children").read_text().split())]
+        cpu, began = sum(map(_cpu_seconds, pids)), time.monotonic()
+        threads = sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids)
         time.sleep(seconds)
-        ended, used = time.monotonic(), sum(_cpu_seconds(worker.pid) for worker in workers) - sum(cpu)
-        memory = sum(_resident_mb(worker.pid) for worker in workers)
+        ended, used = time.monotonic(), sum(map(_cpu_seconds, pids)) - cpu
+        memory = sum(map(_resident_mb, pids))
         calls = _calls(model)
     return {
         "sessions": sessions,
@@ -98,7 +99,7 @@ def figures(calls: Sequence[tuple[str, float, float]], sessions: int, began: flo
     }
 
 
-def _project(folder: Path, table: str, model: str, slots: int) -> dict[str, str]:
+def _project(folder: Path, table: str, model: str, slots: int, processes: int) -> dict[str, str]:
     """A project in a folder; what its processes are told."""
     (folder / "agents" / "reader").mkdir(parents=True)
     (folder / "agents" / "reader" / "agent.py").write_text(AGENT.format(text=text_of(1.5), model=MODEL))
@@ -106,7 +107,7 @@ def _project(folder: Path, table: str, model: str, slots: int) -> dict[str, str]
     (folder / "policy.toml").write_text(f'default_plan = "wide"\n[plans.wide]\n{plan}\n')
     told = {"root": folder, "table": "t", "bucket": "b", "model_url": model, "signing_secret_id": "s"}
     told |= {"queue_url": table + "/q", "dlq_url": table + "/d", "health_port": 0, "log_level": "WARNING"}
-    told |= {"worker_concurrency": slots, "stop_seconds": 5}
+    told |= {"worker_concurrency": slots, "worker_processes": processes, "stop_seconds": 5}
     ours = {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}
     path = os.pathsep.join(each for each in sys.path if each)
     return {**os.environ, **ENVIRONMENT, **ours, "AWS_ENDPOINT_URL": table, "PYTHONPATH": path}
@@ -123,15 +124,15 @@ def _send(environment: dict[str, str], sessions: int) -> None:
 
 
 @contextmanager
-def _worker(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(environment: dict[str, str], log: Path) -> Iterator[int]:
     with log.open("wb") as file:
         command = [sys.executable, "-m", "fargate_worker"]
         worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield worker
+        yield worker.pid
     finally:
-        worker.kill()
-        worker.wait()
+        worker.terminate()
+        worker.wait(30)
         if complaints := log.read_text()[-2000:].strip():
             print(complaints, file=sys.stderr)
 

@@ -103,7 +103,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "streaming": "true",
         "turn_concurrency": "300",
     },
-    "prod-gateway": {**JWT, "gateway_certificate_arn": CERTIFICATE_ARN},
+    "prod-gateway": {**JWT, "worker_vcpus": "2", "gateway_certificate_arn": CERTIFICATE_ARN},
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1", "streaming": "true", "stream_public": "true"},
