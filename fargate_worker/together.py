@@ -35,7 +35,7 @@ _OURS = ("ECS_AGENT_URI",)
 def supervise(signals: Signals, settings: Settings) -> int:
     """Keep the worker's processes running until it is told to stop, or was replaced."""
     clock, count = SystemClock(), settings.worker_processes or 1
-    told = {"worker_processes": count, "worker_concurrency": settings.worker_concurrency}
+    told: dict[str, object] = {"worker_processes": count, "worker_concurrency": settings.worker_concurrency}
     told |= {"health_port": 0, "health_host": "127.0.0.1"}
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}
