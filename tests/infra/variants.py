@@ -82,7 +82,8 @@ RUNNERS = {
 }
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "prod-jwt": {**JWT},
+    # So few slots that some hundred sessions of a simulation fill its tasks.
+    "prod-jwt": {**JWT, "worker_concurrency": "16"},
     "prod-iam": {**IAM, "traces": "cloudwatch", "streaming": "true", **REPLIES},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
