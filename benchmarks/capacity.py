@@ -1,6 +1,6 @@
 """How many sessions a worker holds: steps that are lost, and what a step adds to a model call of two seconds.
 
-    python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2] [--seconds 20] [--json FILE]
+    python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2] [--seconds 20]
 
 The worker is the real one, of so many processes, against a table, a queue and a model in two others
 (`benchmarks.capacity_world`). Each session calls the model and one tool, again and again. *Lost* is what is missing
@@ -25,8 +25,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
 
+from benchmarks._results import Results
 from benchmarks.capacity_world import CALL_SECONDS
 from benchmarks.step import ENVIRONMENT, MODEL, PLAN, ROOT, text_of, world
 from turnkeeper.bootstrap import Kit
@@ -65,8 +65,6 @@ def measure(sessions: int, processes: int, seconds: float) -> dict[str, float]:
         memory = sum(map(_resident_mb, pids))
         calls = _calls(model)
     return {
-        "sessions": sessions,
-        "processes": processes,
         **figures(calls, sessions, began, ended),
         "cores": used / (ended - began),
         "cpu_ms_a_step": 1000 * used / max(1, sum(began < end <= ended for _, _, end in calls)),
@@ -91,7 +89,6 @@ def figures(calls: Sequence[tuple[str, float, float]], sessions: int, began: flo
     ]
     expected = sessions * (ended - began) / CALL_SECONDS
     return {
-        "steps_a_second": len(within) / (ended - began),
         "lost": 1 - len(within) / expected,
         "added_ms": median(added),
         "added_p99_ms": quantiles(added, n=100)[-1],
@@ -170,22 +167,20 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--sessions", default="16,64,256")
     parser.add_argument("--processes", default="1,2")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
-    results: list[dict[str, Any]] = []
-    for sessions in map(int, options.sessions.split(",")):
-        for processes in map(int, options.processes.split(",")):
-            found = measure(sessions, processes, options.seconds)
-            results.append(found)
-            print(
-                f"{sessions:>4} sessions, {processes} process{'es' * (processes > 1)}: {found['lost']:.1%} lost, "
-                f"{found['added_ms']:.0f} ms added ({found['added_p99_ms']:.0f} at the 99th percentile), "
-                f"{found['late_ms']:.0f} ms late; {found['cpu_ms_a_step']:.1f} ms of CPU a step, "
-                f"{found['cores']:.2f} cores, {found['threads']:.0f} threads, {found['memory_mb']:.0f} MB",
-                flush=True,
-            )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with Results("capacity") as results:
+        for sessions in map(int, options.sessions.split(",")):
+            for processes in map(int, options.processes.split(",")):
+                found = measure(sessions, processes, options.seconds)
+                at = {"sessions": sessions, "processes": processes}
+                results.count("threads", "threads", found["threads"], **at)
+                results.count("resident memory", "MB", found["memory_mb"], **at)
+                results.cpu("a step", found["cpu_ms_a_step"], **at)
+                results.cpu("of the worker", found["cores"], "cores", **at)
+                results.wall("steps lost", 100 * found["lost"], "%", **at)
+                results.wall("added to a step", found["added_ms"], **at)
+                results.wall("added to a step, 99th percentile", found["added_p99_ms"], **at)
+                results.wall("model late", found["late_ms"], **at)
     return 0
 
 
