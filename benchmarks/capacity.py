@@ -25,10 +25,11 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
-from benchmarks._results import Results
+from benchmarks._results import ROOT, Results
 from benchmarks.capacity_world import CALL_SECONDS
-from benchmarks.step import ENVIRONMENT, MODEL, PLAN, ROOT, text_of, world
+from benchmarks.step import ENVIRONMENT, MODEL, PLAN, text_of, world
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import PREFIX, Settings
 
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         for sessions in map(int, options.sessions.split(",")):
             for processes in map(int, options.processes.split(",")):
                 found = measure(sessions, processes, options.seconds)
-                at = {"sessions": sessions, "processes": processes}
+                at: dict[str, Any] = {"sessions": sessions, "processes": processes}
                 results.count("threads", "threads", found["threads"], **at)
                 results.count("resident memory", "MB", found["memory_mb"], **at)
                 results.cpu("a step", found["cpu_ms_a_step"], **at)
