@@ -19,12 +19,12 @@ PARTS = ("front-door", "worker", "chores", "all")
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    if options.command == "worker":
+        from fargate_worker.__main__ import main as work
+
+        return work(_read_password)
     _read_password()
     match options.command:
-        case "worker":
-            from fargate_worker import __main__ as worker
-
-            return worker.main()
         case "healthy":
             return _healthy(options.url)
         case "migrate":

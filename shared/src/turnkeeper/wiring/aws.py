@@ -37,7 +37,7 @@ SIGNING_KEY_SECONDS = 300
 
 
 def aws_of(settings: Settings) -> Aws:
-    # Each session that runs uses a client from two threads: its own, and its lease's.
+    # Each session that runs may use a client from two threads: its own, and one that extends its lease.
     connections = 2 * settings.worker_concurrency + 10
     return Aws(endpoint_url=os.environ.get("AWS_ENDPOINT_URL") or None, max_pool_connections=connections)
 

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from turnkeeper.runtime.branching import Branching
     from turnkeeper.runtime.cancelling import Cancelling
     from turnkeeper.runtime.explaining import Explaining
-    from turnkeeper.runtime.leases import Lease
+    from turnkeeper.runtime.leases import Lease, LeaseKeeper
     from turnkeeper.runtime.relaying import Relay
     from turnkeeper.runtime.store.erasure import Erasure
     from turnkeeper.runtime.world import World
@@ -305,10 +305,14 @@ class FrontDoorKit:
             relay=self.relay,
         )
 
-    def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
-        from turnkeeper.runtime.leases import LeaseThread
+    @cached_property
+    def leases(self) -> LeaseKeeper:
+        from turnkeeper.runtime.leases import LeaseKeeper
 
-        return LeaseThread(self.sessions, self.clock, head, held_since, on_beat)
+        return LeaseKeeper(self.sessions, self.clock, Threads())
+
+    def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
+        return self.leases.keep(head, held_since, on_beat)
 
     def relay(self, head: Head, hidden: Collection[str]) -> Relay:
         from turnkeeper.runtime.relaying import RelayThread
