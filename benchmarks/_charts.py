@@ -28,7 +28,8 @@ _GREY: Final = "#75787d"
 #: The series that stands last.
 OTHERS: Final = "all else"
 _LINES: Final = "#75787d40"
-_COMMENT: Final = re.compile(r"<!--.*?-->|/\*.*?\*/", re.DOTALL)
+#: Comments, which have the date in them, and what is for scripts: none is there.
+_NOT_DRAWN: Final = re.compile(r"<!--.*?-->|/\*.*?\*/|<script.*?</script>", re.DOTALL)
 _COLOURS: Final = ("#3b82c4", "#8a8d91", "#d9822b", "#b8960b", "#9b6bb3", "#c0629a", "#3f9e6e", "#c9564b")
 STYLE: Final = Style(
     background="transparent",
@@ -76,8 +77,7 @@ class Chart:
         for name, values in series.items():
             found = [values.get(where, values.get(None)) for where in ordered]
             chart.add(name, [told and _whole(told)[0] for told in found])
-        # Its comments have the date in them.
-        return _COMMENT.sub("", str(chart.render(is_unicode=True))) + "\n"
+        return _NOT_DRAWN.sub("", str(chart.render(is_unicode=True))) + "\n"
 
     def table(self, figures: Sequence[Told]) -> str:
         places, series = self._placed(figures)
