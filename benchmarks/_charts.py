@@ -25,8 +25,9 @@ Told = Mapping[str, Any]
 Place = tuple[str, str | None] | None
 
 _GREY: Final = "#75787d"
-#: The series that stands last.
-OTHERS: Final = "all else"
+#: Which series stand first and last.
+FIRST: Final = "turnkeeper"
+LAST: Final = "all else"
 _LINES: Final = "#75787d40"
 #: Comments, which have the date in them, and what is for scripts: none is there.
 _NOT_DRAWN: Final = re.compile(r"<!--.*?-->|/\*.*?\*/|<script.*?</script>", re.DOTALL)
@@ -44,6 +45,7 @@ STYLE: Final = Style(
     opacity="1",
     opacity_hover="1",
     transition="0s",
+    stroke_width="3",
     colors=_COLOURS,
     value_colors=(_GREY,) * len(_COLOURS),
     font_family="system-ui, sans-serif",
@@ -65,6 +67,8 @@ class Chart:
     place: Callable[[Told], Place]
     kind: type[Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Series that only the table has.
+    only_told: tuple[str, ...] = ()
 
     def svg(self, figures: Sequence[Told]) -> str:
         places, series = self._placed(figures)
@@ -75,6 +79,8 @@ class Chart:
         ordered = places[::-1] if issubclass(self.kind, HorizontalGraph) else places
         chart.x_labels = ordered
         for name, values in series.items():
+            if name in self.only_told:
+                continue
             found = [values.get(where, values.get(None)) for where in ordered]
             chart.add(name, [told and _whole(told)[0] for told in found])
         return _NOT_DRAWN.sub("", str(chart.render(is_unicode=True))) + "\n"
@@ -95,8 +101,8 @@ class Chart:
                 name, where = at
                 places |= {where: None} if where is not None else {}
                 series.setdefault(name, {}).setdefault(where, []).append(figure)
-        last = series.pop(OTHERS, None)
-        return list(places), series | ({OTHERS: last} if last else {})
+        ordered = sorted(series, key=lambda name: (name != FIRST, name == LAST))
+        return list(places), {name: series[name] for name in ordered}
 
 
 def _whole(told: Sequence[Told]) -> tuple[float, float, float]:
@@ -116,7 +122,10 @@ def short(value: float) -> str:
 COMMON: Final[Mapping[str, Any]] = {
     "js": (),
     "width": 860,
-    "height": 420,
+    "height": 440,
+    "margin_right": 50,
+    "margin_bottom": 30,
+    "dots_size": 4,
     "legend_at_bottom": True,
     "legend_at_bottom_columns": 3,
     "truncate_legend": -1,
@@ -126,7 +135,7 @@ COMMON: Final[Mapping[str, Any]] = {
     "show_x_guides": False,
     "formatter": short,
 }
-BARS: Final[Mapping[str, Any]] = {"print_values": True, "show_legend": False, "print_values_position": "top"}
+BARS: Final[Mapping[str, Any]] = {"show_legend": False}
 
 
 def _cpu_a_step(kilobytes: float) -> Callable[[Told], Place]:
@@ -164,14 +173,21 @@ def _price(figure: Told) -> Place:
     if figure["what"] != "a million turns" or "item" not in figure:
         return None
     item = figure["item"].partition(":")[0]
-    return item if item in PRICED else OTHERS, figure["of"].replace("`", "")
+    return item if item in PRICED else LAST, figure["of"].replace("`", "")
 
 
 PRICED: Final = ("table", "front door", "turn runner", "worker")
 
 STEP: Final = ("step", "step_peers")
 CHARTS: Final[Mapping[str, Chart]] = {
-    "step-cpu": Chart("ms of CPU a step, results of 1.5 KB", STEP, _cpu_a_step(1.5), pygal.Line),
+    "step-cpu": Chart(
+        "ms of CPU a step, results of 1.5 KB",
+        STEP,
+        _cpu_a_step(1.5),
+        pygal.Line,
+        {"logarithmic": True, "y_labels": (1, 2, 5, 10, 20, 50, 100, 200)},
+        only_told=("floor without validation",),
+    ),
     "step-cpu-large": Chart("ms of CPU a step, results of 40 KB", STEP, _cpu_a_step(40)),
     "step-units": Chart("write units a step", STEP, _units_a_step, pygal.HorizontalStackedBar),
     "ready": Chart("ms of CPU until ready", ("ready",), _ready, pygal.HorizontalBar, BARS),
