@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnkeeper_local.databases import VARIABLE, without_password
+from turnkeeper_local.databases import VARIABLE, sqlite_url, without_password
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import Home, read_json
 from turnkeeper_local.kit.ports import HOST, free_port
@@ -53,7 +53,7 @@ class Serving:
         home.make()
         if Record.read(home).names:
             raise KitError("the local kit is up here, which answers to the same commands: `turnkeeper down` ends it")
-        url = database_url or environment.get(VARIABLE) or f"sqlite:///{home.path / _FILE}"
+        url = database_url or environment.get(VARIABLE) or sqlite_url(home.path / _FILE)
         return cls(home, KitSettings.from_environment(environment), url)
 
     @property
@@ -69,7 +69,10 @@ class Serving:
         environment["TURNKEEPER_ANNOUNCED"] = json.dumps(self._document(model_url))
         command = [sys.executable, "-m", "server", "all", "--search", "--announce", str(self.home.local_json)]
         command += ["--tell", str(tell), *(["--json"] if as_json else [])]
-        os.set_inheritable(tell, True)
+        complain = tell if as_json else os.dup(2)
+        command += ["--complain", str(complain)]
+        for descriptor in (tell, complain):
+            os.set_inheritable(descriptor, True)
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)

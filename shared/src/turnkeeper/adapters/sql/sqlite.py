@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from turnkeeper.adapters.sql.bell import Bell
-from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row
+from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row, UnsuitableDatabase
 from turnkeeper.ports import Clock, Ids
 
 #: How long one statement waits for another process's transaction before the attempt counts as busy.
 _WAIT_SECONDS = 2.0
 #: Nothing was done, and later it may be.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+#: Asking again cannot help.
+_UNSUITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_PERM}
 
 
 class _Statements:
@@ -93,7 +95,7 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """An idle connection, or a new one; one that failed is closed. Raises Busy."""
+        """An idle connection, or a new one; one that failed is closed. Raises Busy, UnsuitableDatabase."""
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         try:
@@ -103,16 +105,22 @@ class SqliteDatabase(Database):
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _BUSY:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _BUSY:
                 raise Busy(str(error)) from error
+            if code in _UNSUITABLE:
+                raise UnsuitableDatabase(f"{self.path} cannot be used: {error}") from error
             raise
         with self._lock:
             self._idle.append(connection)
 
     def _connected(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise UnsuitableDatabase(f"{self.path} cannot be made: {error.strerror}") from error
         connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
