@@ -21,7 +21,7 @@ def without_password(url: str) -> str:
     if kind == "sqlite":
         return url
     if kind not in ("postgresql", "postgres"):
-        return f"{kind.partition(':')[0]}://..."
+        return f"{kind}://..." if "://" in url else "..."
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
@@ -33,5 +33,6 @@ def without_password(url: str) -> str:
         said = plain if conninfo_to_dict(plain) == kept else f"postgresql:///?{urlencode(kept, quote_via=quote)}"
     except psycopg.ProgrammingError:
         return f"{kind}://..."
-    # A password with a bare @ ends up among the hosts.
-    return f"{kind}://..." if "@" in str(given.get("host")) else said
+    # What follows a bare @ or / in a password is taken for host, port and name.
+    there = f"{given.get('host')}{given.get('dbname')}"
+    return said if "@" not in there and re.fullmatch(r"[\d,]*", str(given.get("port", ""))) else f"{kind}://..."

@@ -32,6 +32,8 @@ from turnkeeper_project import Project, kit_source
 _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
 _FILE = "serve.db"
+#: Where webhooks may lead besides public addresses, as on the local kit.
+_OWN_NETWORKS = "127.0.0.0/8,::1/128"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ class Serving:
             "TURNKEEPER_SWEEP_SECONDS": str(_SWEEP_SECONDS),
             "TURNKEEPER_STOP_SECONDS": str(_STOP_SECONDS),
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
+            "TURNKEEPER_AUTO_PLACEMENT": settings.auto_placement,
+            "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,
+            "TURNKEEPER_STREAM_SECONDS": f"{settings.stream_seconds:g}",
+            "TURNKEEPER_WEBHOOK_NETWORKS": _OWN_NETWORKS,
             "TURNKEEPER_FETCH_CONTENTS": str(settings.fetch_contents).lower(),
             "TURNKEEPER_OTLP_ENDPOINT": settings.otlp_endpoint,
             "TURNKEEPER_TRACE_CONTENTS": settings.trace_contents,

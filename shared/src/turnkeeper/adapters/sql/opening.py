@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -41,13 +42,15 @@ def _check(url: str) -> None:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        host = conninfo_to_dict(url).get("host")
+        read = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        host = "@"
-    if "@" in str(host):
+        read = {"host": "@"}
+    # What follows a bare @ or / in a password is taken for host, port and name, which errors of libpq quote.
+    there = f"{read.get('host')}{read.get('dbname')}"
+    if "@" in there or not re.fullmatch(r"[\d,]*", str(read.get("port", ""))):
         raise UnknownDatabase(
-            "the database's address cannot be read: special characters of a password are written %XX in it (@ is %40), "
-            "or the password is in PGPASSWORD instead"
+            "the database's address cannot be read: special characters of a password are written %XX in it (@ is %40, "
+            "/ is %2F), or the password is in PGPASSWORD instead"
         )
 
 
@@ -55,7 +58,5 @@ def _path_of(url: str) -> Path:
     text = url.removeprefix(_SQLITE)
     path = unquote(text)
     if "?" in text or "#" in text or not path or "\0" in path or path == ":memory:":
-        raise UnknownDatabase(
-            "sqlite:/// is followed by the path of a file and nothing else (a ? in it is %3F, a # %23)"
-        )
+        raise UnknownDatabase("sqlite:/// is followed by the path of a file only (a ? in it is %3F, a # %23)")
     return Path(path)

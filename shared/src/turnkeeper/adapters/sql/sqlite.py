@@ -54,6 +54,7 @@ class SqliteDatabase(Database):
         self.bell = Bell()
         self.path = path
         self._idle: list[sqlite3.Connection] = []
+        self._inode: int | None = None
         self._lock = threading.Lock()
         # Threads of one process take turns here, in the order in which they came, instead of by SQLite's own pauses.
         self._writing = threading.Lock()
@@ -96,6 +97,7 @@ class SqliteDatabase(Database):
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """An idle connection, or a new one; one that failed is closed. Raises Busy, UnsuitableDatabase."""
+        self._check_file()
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         try:
@@ -114,6 +116,11 @@ class SqliteDatabase(Database):
         with self._lock:
             self._idle.append(connection)
 
+    def _check_file(self) -> None:
+        """SQLite would go on with a file that was deleted: what it answers is gone when the process ends."""
+        if self._inode is not None and not (self.path.exists() and self.path.stat().st_ino == self._inode):
+            raise UnsuitableDatabase(f"{self.path} was removed or replaced while it was in use: start the process anew")
+
     def _connected(self) -> sqlite3.Connection:
         try:
             if not self.path.exists():
@@ -127,4 +134,5 @@ class SqliteDatabase(Database):
         connection.execute("PRAGMA journal_mode = WAL")
         # What was answered stays, also when the power fails.
         connection.execute("PRAGMA synchronous = FULL")
+        self._inode = self.path.stat().st_ino
         return connection
