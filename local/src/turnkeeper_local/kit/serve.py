@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -32,6 +33,10 @@ from turnkeeper_project import Project, kit_source
 _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
 _FILE = "serve.db"
+#: Settings of the database's own (docs/databases.md), as they are.
+_HANDED_ON = tuple(
+    f"TURNKEEPER_{name}" for name in ("DATABASE_CONNECTIONS", "DATABASE_BLOB_BYTES", "BLOB_FOLDER", "ALERT_URL")
+)
 #: Where webhooks may lead besides public addresses, as on the local kit.
 _OWN_NETWORKS = "127.0.0.0/8,::1/128"
 
@@ -157,9 +162,11 @@ class Serving:
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONUNBUFFERED": "1",
         }
-        # Where libpq looks for what a database's address leaves out.
-        libpq = {name: value for name, value in os.environ.items() if name.startswith("PG") and name.isupper()}
-        return clean_environment({**libpq, **{name: value for name, value in told.items() if value}})
+        # Also where libpq looks for what a database's address leaves out.
+        kept = {
+            name: value for name, value in os.environ.items() if name in _HANDED_ON or re.fullmatch("PG[A-Z]+", name)
+        }
+        return clean_environment({**kept, **{name: value for name, value in told.items() if value}})
 
 
 def end_serving(home: Home) -> bool:
