@@ -8,8 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from server.__main__ import main
+from turnkeeper.adapters.known_secrets import KNOWN
+from turnkeeper.settings import Settings
+from turnkeeper.testing.clock import ManualClock
+from turnkeeper.wiring.sql import SqlPlatform
 from turnkeeper_local.kit import serve
 from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.settings import _VARIABLES, KitSettings
@@ -69,3 +74,14 @@ def test_serve_takes_each_setting_that_up_takes(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(variable, "77")
     changed = {key for key in environments[1] if environments[0].get(key) != environments[1][key]}
     assert len(changed) == 1, changed
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p%23ss-QQQ%40@h/d", "postgresql://u@h/d"])
+def test_what_a_tool_shows_of_this_process_has_no_secret_of_it(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PGPASSWORD", "p#ss-QQQ@")
+    settings = Settings(database_url=SecretStr(url), signing_key=SecretStr("QQQ-" * 9))
+    platform = SqlPlatform(settings, ManualClock)
+    platform.opened.close()
+    platform.signing_keys()
+    shown = json.dumps({"url": url, "libpq": "p#ss-QQQ@", "key": "QQQ-" * 9})
+    assert "QQQ" not in KNOWN.hide(shown)

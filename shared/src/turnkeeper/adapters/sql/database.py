@@ -67,6 +67,8 @@ class Database:
         self.clock = clock or SystemClock()
         self._busy_seconds = busy_seconds
         self._ids = ids or SystemIds()
+        #: What it is opened with, for those who hide it.
+        self.password: str | None = None
         #: Rings when something was written; :meth:`ring` says so.
         self.bell: Bell
 
