@@ -46,7 +46,9 @@ def test_it_says_what_is_wrong(
     (tmp_path / "text").write_text("no database, for sure: this is text")
     for name, value in {**_GOOD, "TURNKEEPER_DATABASE_URL": "sqlite:///{tmp}/kit.db", **wrong}.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
-    monkeypatch.setattr("server.serving.set_up", lambda _level: None)
+    # What it would leave behind in this process.
+    for name in ("server.serving.set_up", "functions.process.share"):
+        monkeypatch.setattr(name, lambda _: None)
     reader, writer = os.pipe()
     assert main(["front-door", "--announce", str(tmp_path / "local.json"), "--complain", str(writer), "--json"]) == 1
     os.close(writer)
