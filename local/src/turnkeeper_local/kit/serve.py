@@ -33,9 +33,10 @@ from turnkeeper_project import Project, kit_source
 _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
 _FILE = "serve.db"
-#: Settings of the database's own (docs/databases.md), as they are.
+#: Settings that `turnkeeper up` does not have, as they are: docs/databases.md, docs/shapes.md.
 _HANDED_ON = tuple(
-    f"TURNKEEPER_{name}" for name in ("DATABASE_CONNECTIONS", "DATABASE_BLOB_BYTES", "BLOB_FOLDER", "ALERT_URL")
+    f"TURNKEEPER_{name}"
+    for name in ("DATABASE_CONNECTIONS", "DATABASE_BLOB_BYTES", "BLOB_FOLDER", "ALERT_URL", "HEALTH_PORT")
 )
 #: Where webhooks may lead besides public addresses, as on the local kit.
 _OWN_NETWORKS = "127.0.0.0/8,::1/128"

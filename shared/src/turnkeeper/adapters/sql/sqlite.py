@@ -111,7 +111,7 @@ class SqliteDatabase(Database):
             if code in _BUSY:
                 raise Busy(str(error)) from error
             if code in _UNSUITABLE:
-                raise UnsuitableDatabase(f"{self.path} cannot be used: {error}") from error
+                raise UnsuitableDatabase(f"{self.path.name} cannot be used: {error}") from error
             raise
         with self._lock:
             self._idle.append(connection)
@@ -119,7 +119,9 @@ class SqliteDatabase(Database):
     def _check_file(self) -> None:
         """SQLite would go on with a file that was deleted: what it answers is gone when the process ends."""
         if self._inode is not None and not (self.path.exists() and self.path.stat().st_ino == self._inode):
-            raise UnsuitableDatabase(f"{self.path} was removed or replaced while it was in use: start the process anew")
+            raise UnsuitableDatabase(
+                "the database's file was removed or replaced while it was in use: start the process anew"
+            )
 
     def _connected(self) -> sqlite3.Connection:
         try:
