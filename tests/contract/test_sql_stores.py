@@ -432,7 +432,8 @@ def test_the_roles_of_the_documentation_are_enough_and_no_more(
         connection.execute(grants)
     try:
         app = opened(owner_url.replace("postgres@", "turnkeeper_app@"))
-        chores = opened(owner_url.replace("postgres@", "turnkeeper_chores@"))
+        chores_url = owner_url.replace("postgres@", "turnkeeper_chores@")
+        chores = opened(chores_url)
         table, queue, blobs = SqlTable(app), SqlQueue(app), SqlBlobs(app)
         schema.check(app)
         table.write([Put(Key("p", "a"), {"expires_at_epoch": 1})])
@@ -449,7 +450,9 @@ def test_the_roles_of_the_documentation_are_enough_and_no_more(
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.write(lambda statements, _, sql=forbidden: statements.many(sql, [()]))  # type: ignore[misc]
         assert names(shown(Follower(chores, "observe"))) == ["a"]
-        assert SqlTable(chores).expire() == 1
+        served = SqlPlatform(Settings(database_url=SecretStr(chores_url), database_migrate=True), ManualClock)
+        assert follow(_Expired(served, ManualClock())) == 1
+        served.opened.close()
         assert feed.prune(chores) == 0
     finally:
         with psycopg.connect(owner_url, autocommit=True) as connection:

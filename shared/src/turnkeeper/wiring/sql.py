@@ -68,10 +68,11 @@ class SqlPlatform:
     def database(self) -> Database:
         """The database, with its tables. Raises SchemaMissing, StoreBusy."""
         migrates = self.settings.database_migrate
-        if self.opened.kind == "sqlite" if migrates is None else migrates:
+        migrates = self.opened.kind == "sqlite" if migrates is None else migrates
+        # Who runs need not own the tables, where there is nothing to change.
+        if migrates and schema.version(self.opened) < schema.needed_version(self.opened):
             schema.migrate(self.opened)
-        else:
-            schema.check(self.opened)
+        schema.check(self.opened)
         return self.opened
 
     @cached_property

@@ -24,6 +24,7 @@ _DETAIL_CHARACTERS = 1024
 #: As long as on SQS a message waits at most, from when it was sent or set aside.
 KEPT_SECONDS = 14 * 86_400
 _ROWS_A_DELETE = 100
+_TAKEN = "id, body, receives, group_id, turn"
 _FIRST_SECONDS, _LONGEST_SECONDS = 30, 3_600
 
 
@@ -118,10 +119,12 @@ class SqlQueue:
         taken = (
             f"UPDATE turnkeeper_messages SET visible_at = {now} + ?, receives = receives + 1, receipt = ? "
             f"WHERE id IN (SELECT id FROM turnkeeper_messages WHERE queue = ? AND visible_at <= {now} AND receives < ? "
-            f"ORDER BY turn, id LIMIT ? {database.skip_locked}) RETURNING id, body, receives, group_id, turn"
+            f"ORDER BY turn, id LIMIT ? {database.skip_locked}) RETURNING {_TAKEN}"
         )
 
-        def work(statements: Statements, _lost: bool) -> list[Row]:
+        def work(statements: Statements, lost: bool) -> list[Row]:
+            if lost and (mine := statements.rows(f"SELECT {_TAKEN} FROM turnkeeper_messages WHERE receipt = ?", token)):
+                return mine
             statements.many(died, [(self._dead, self._name, self._receives)])
             values = (visibility_seconds, token, self._name, self._receives, most)
             return statements.rows(taken, *values)
