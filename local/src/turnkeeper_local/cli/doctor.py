@@ -165,8 +165,12 @@ def _kit(place: Place) -> Iterator[Check]:
 def _on_database(place: Place) -> Iterator[Check]:
     from turnkeeper_local.cli.status import api_answers
 
-    well = api_answers(place)
-    yield Check("api", well, place.api_url, None if well else "start it again: `turnkeeper serve`")
+    hint = "start it again: `turnkeeper serve`" if place.local else "does it run, and is that its address?"
+    try:
+        well = api_answers(place)
+        yield Check("api", well, place.api_url, None if well else hint)
+    except CliError as error:
+        yield Check("api", False, error.detail, hint)
     if place.local:
         yield _model(str(place.document["model_url"]))
     yield from _with_operator(place, without_password(str(place.database_url)))
