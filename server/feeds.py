@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from functions.deliver.handler import handler as deliver
@@ -13,7 +14,7 @@ from server.chores import Follower, Function
 from turnkeeper.adapters.sql.feed import prune
 from turnkeeper.adapters.sql.queue import SqlQueue, expire
 from turnkeeper.bootstrap import Kit
-from turnkeeper.ports import Clock
+from turnkeeper.ports import Clock, Message
 from turnkeeper.wiring.sql import SqlPlatform
 
 #: By the name under which each remembers how far it came.
@@ -32,7 +33,7 @@ def followers_of(kit: Kit) -> Sequence[Follower]:
         return []
     followers = [Follower(name, platform.follower(name), function) for name, function in FUNCTIONS.items()]
     followers.append(Follower("expire", _Expired(platform, kit.clock), _nothing))
-    followers.append(Follower("deliver", _Queued(platform.words), deliver))
+    followers.append(Follower("deliver", _Queued(platform.words, apart=True), deliver))
     if kit.settings.otlp_endpoint is not None:
         followers.append(Follower("trace", _Queued(platform.trace_queue), trace))
     return followers
@@ -63,15 +64,23 @@ def _nothing(_event: dict[str, Any], _context: Any) -> Mapping[str, Any]:
 
 class _Queued:
     """A :class:`server.chores.Feed` of a queue's messages, as Lambda shows them. What is given back has been put off by
-    the function itself."""
+    the function itself. ``apart``: each is shown alone, beside the others, so that one that takes long holds up none
+    that came with it."""
 
-    def __init__(self, queue: SqlQueue) -> None:
+    def __init__(self, queue: SqlQueue, *, apart: bool = False) -> None:
         self._queue = queue
+        self._apart = apart
 
     def round(self, handler: Function) -> int:
         messages = self._queue.receive(most=_BATCH, wait_seconds=0, visibility_seconds=_VISIBLE_SECONDS)
         if not messages:
             return 0
+        if not self._apart:
+            return self._show(messages, handler)
+        with ThreadPoolExecutor(len(messages), "apart") as pool:
+            return sum(pool.map(lambda message: self._show([message], handler), messages))
+
+    def _show(self, messages: Sequence[Message], handler: Function) -> int:
         records = [
             {
                 "messageId": message.message_id,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from functions.observe.records import changed
-from server.feeds import _Expired
+from server.feeds import _Expired, _Queued
 from tests.support import postgresql as servers
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
@@ -343,6 +343,20 @@ def test_a_bell_is_heard_in_another_process(postgresql: servers.Server, opened: 
     while not heard.wait(0.1):
         one.bell.ring()
     listening.join()
+
+
+def test_word_for_one_who_takes_long_holds_up_none_that_came_with_it(fresh: Database) -> None:
+    queue, all_are_told = SqlQueue(fresh, "words"), threading.Barrier(3)
+
+    def tell(event: Record, _context: Any) -> Record:
+        [record] = event["Records"]
+        all_are_told.wait(30)
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]}] if record["body"] == "1" else []}
+
+    for n in range(3):
+        queue.send(str(n), group="g")
+    assert _Queued(queue, apart=True).round(tell) == 2
+    assert queue.backlog() == 1
 
 
 # ---- contents ----
