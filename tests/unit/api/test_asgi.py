@@ -157,6 +157,7 @@ def test_named_origins_may_call() -> None:
         ("127.0.0.1:8700", "https://evil.example.com", False),
         ("127.0.0.1:8700", "http://127.0.0.1:9999", False),
         ("127.0.0.1:8700", "null", False),
+        ("127.0.0.1:8700", "http://[", False),
         ("evil.example.com:8700", "http://evil.example.com:8700", False),
         ("evil.example.com", None, False),
     ],
