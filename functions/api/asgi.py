@@ -43,12 +43,7 @@ from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
 from functions.api.streaming import stream, stream_turn
-<<<<<<< HEAD
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import Forbidden, Unavailable
-=======
-from turnkeeper.core.errors import Unavailable
->>>>>>> main
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
