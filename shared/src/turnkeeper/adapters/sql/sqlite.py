@@ -118,10 +118,12 @@ class SqliteDatabase(Database):
 
     def _check_file(self) -> None:
         """SQLite would go on with a file that was deleted: what it answers is gone when the process ends."""
-        if self._inode is not None and not (self.path.exists() and self.path.stat().st_ino == self._inode):
-            raise UnsuitableDatabase(
-                "the database's file was removed or replaced while it was in use: start the process anew"
-            )
+        if self._inode is None:
+            return
+        with suppress(OSError):
+            if self.path.stat().st_ino == self._inode:
+                return
+        raise UnsuitableDatabase("the database's file was removed or replaced in use: start the process anew")
 
     def _connected(self) -> sqlite3.Connection:
         try:
