@@ -188,6 +188,22 @@ class Entered:
         return keys.call_key(self.payer.tenant_id, self.session_id, self.reservation.call)
 
 
+def counters_in(item: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+    """The counters of an item, each in its place."""
+    found: dict[Key, Mapping[str, Any]] = {Key(item["pk"], item["sk"]): item}
+    for name in item if item.get("joined") else ():
+        if re.fullmatch(r"d\d\d", name):
+            committed, reserved = int(item[name]), int(item[f"r{name[1:]}"])
+            day = Key(item["pk"], f"{item['sk']}-{name[1:]}".replace("MONTH", "DAY"))
+            found[day] = {"spent": committed - reserved, "reserved": reserved, "committed": committed}
+    return found
+
+
+def place_of(payer: Payer, counter: Counter) -> Key:
+    """Where a counter is in books, whichever item it is in."""
+    return keys.counter_key(payer, replace(counter, joined=False))
+
+
 @dataclass
 class Books:
     """Everything about one tenant's money that a table holds."""
@@ -196,7 +212,8 @@ class Books:
     heads: dict[str, Head] = field(default_factory=dict)
     #: What tokens may spend by their own word.
     limits: dict[str, int | None] = field(default_factory=dict)
-    #: Every counter by the key of its item, shards too.
+    #: Every counter by the key of its item, shards too. Days that are in their month's item have the place that they
+    #: have in items of their own.
     counters: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     #: Of those, the shards: by month and number.
     shards: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
@@ -222,7 +239,7 @@ class Books:
                 holder = head.session_id if head is not None else str(payer.purse)
                 books.calls.append(Entered(holder, payer, reservation, item["state"], spent))
             elif "spent" in item:
-                books.counters[Key(pk, sk)] = item
+                books.counters |= counters_in(item)
                 if "secret_sha256" in item:
                     books.limits[GatewayToken.of(item).id] = item.get("task_nanousd")
                 if "shard" in item:
@@ -233,8 +250,7 @@ class Books:
         self, scope: Scope, period: str, user_id: str = "ann", agent: str = "agent", tenant_id: str = TENANT
     ) -> Mapping[str, Any]:
         """The item of one counter; empty where nobody counted there."""
-        key = keys.counter_key(Payer(tenant_id, user_id, agent), Counter(scope, period))
-        return self.counters.get(key, {})
+        return self.counters.get(place_of(Payer(tenant_id, user_id, agent), Counter(scope, period)), {})
 
     @property
     def spent(self) -> int:
@@ -253,7 +269,7 @@ class Books:
         in_ledger: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
         for call in self.calls:
             for counter in call.reservation.counters:
-                key = keys.counter_key(call.payer, counter)
+                key = place_of(call.payer, counter)
                 spent, reserved = in_ledger[key]
                 in_ledger[key] = (spent + call.spent, reserved + call.reserved)
         held = {key: (int(item["spent"]), int(item["reserved"])) for key, item in self.counters.items()}
@@ -306,7 +322,7 @@ class Books:
     def _committed(self, payer: Payer, counter: Counter) -> int:
         if counter.scope == SHARDED.name:
             return self.committed(counter.period)
-        return int(self.counters[keys.counter_key(payer, counter)]["committed"])
+        return int(self.counters[place_of(payer, counter)]["committed"])
 
     def check_caps(self, caps: Caps) -> None:
         """Nothing is over its cap: true of caps that were in force all the time."""

@@ -151,7 +151,7 @@ class Kit:
 
     @cached_property
     def treasury(self) -> Treasury:
-        return Treasury(self.table, self.tenants, self.clock, self.ids)
+        return Treasury(self.table, self.tenants, self.clock, self.ids, joins=self.settings.pack_heads)
 
     @cached_property
     def purses(self) -> Purses:

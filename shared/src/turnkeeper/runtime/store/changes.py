@@ -24,8 +24,8 @@ class Transaction:
     head: Head
     #: The head's own operation is the first.
     operations: list[Operation]
-    #: Which of the operations are counters.
-    counters: dict[int, Counter]
+    #: Which of the operations are items of counters, and of which.
+    counters: dict[int, tuple[Counter, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +142,17 @@ class Money:
     """The reservation's own record, and what it moves in the counters."""
 
     operations: tuple[Operation, ...] = ()
-    counters: Mapping[int, Counter] = field(default_factory=dict)
+    counters: Mapping[int, tuple[Counter, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, payer: Payer, movements: Sequence[Movement], caps: Caps | None, *record: Operation) -> Money:
-        counted = {len(record) + index: move.counter for index, move in enumerate(movements)}
-        return cls((*record, *counters.operations(payer, movements, caps)), counted)
+        made = counters.operations(payer, movements, caps)
+        counted = {len(record) + index: counted for index, (_, counted) in enumerate(made)}
+        return cls((*record, *(update for update, _ in made)), counted)
 
-    def behind(self, operations: int) -> dict[int, Counter]:
-        """Which operations are counters, where so many come before."""
-        return {operations + index: counter for index, counter in self.counters.items()}
+    def behind(self, operations: int) -> dict[int, tuple[Counter, ...]]:
+        """Which operations are items of counters, where so many come before."""
+        return {operations + index: counted for index, counted in self.counters.items()}
 
 
 def money_of(
