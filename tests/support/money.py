@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from turnkeeper.adapters.redaction import Redactor
@@ -23,6 +24,7 @@ from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.purses import Purse, PurseCall, Purses, purse_call_of
+from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Admitted, Treasury
@@ -75,16 +77,24 @@ class Till:
     """Reserves and settles as the engine does, without a conversation around it."""
 
     def __init__(
-        self, table: Table, blobs: Blobs, policy: Policy, clock: Clock, ids: Ids, *, lease_seconds: float = 30.0
+        self,
+        table: Table,
+        blobs: Blobs,
+        policy: Policy,
+        clock: Clock,
+        ids: Ids,
+        *,
+        lease_seconds: float = 30.0,
+        compact: bool = True,
     ) -> None:
         self.table = table
         self.clock = clock
         self.ids = ids
-        self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds)
+        self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds, packs=compact)
         self.tenants = Tenants(table, policy, clock)
         #: What made the latest call that was admitted smaller.
         self.clamp: Clamp | None = None
-        self.treasury = Treasury(table, self.tenants, clock, ids)
+        self.treasury = Treasury(table, self.tenants, clock, ids, joins=compact)
         self.purses = Purses(table, self.treasury, clock, lease_seconds=lease_seconds, owner=ids.token())
         self.tokens = GatewayTokens(table, self.tenants, clock, ids)
 
@@ -225,7 +235,9 @@ class Books:
         mine = [item for item in items if item["pk"] == tenant or item["pk"].startswith(f"{tenant}#")]
         by_pk = {item["pk"]: codec.head_of(item) for item in mine if item["sk"] == "HEAD"}
         books.heads = {head.session_id: head for head in by_pk.values()}
-        ledger = {(item["pk"], item["sk"]) for item in mine}
+        records = ledger_of(mine)
+        mine = [*(item for item in mine if not item["sk"].startswith("CALL#")), *records]
+        ledger = {(item["pk"], item["sk"]) for item in records}
         in_flight = [codec.open_call(codec.flattened(dict(item))) for item in mine if item["sk"] == "HEAD"]
         mine += [item for item in in_flight if item is not None and (item["pk"], item["sk"]) not in ledger]
         for item in mine:
@@ -239,7 +251,9 @@ class Books:
                 holder = head.session_id if head is not None else str(payer.purse)
                 books.calls.append(Entered(holder, payer, reservation, item["state"], spent))
             elif "spent" in item:
-                books.counters |= counters_in(item)
+                found = counters_in(item)
+                assert not found.keys() & books.counters.keys(), "one day in two items"
+                books.counters |= found
                 if "secret_sha256" in item:
                     books.limits[GatewayToken.of(item).id] = item.get("task_nanousd")
                 if "shard" in item:

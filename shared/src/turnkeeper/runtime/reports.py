@@ -25,7 +25,7 @@ from turnkeeper.ports import Clock, Key, Prices, Table
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import KEEP_DAYS, held
 from turnkeeper.runtime.store.lists import Lists
-from turnkeeper.runtime.store.records import open_calls
+from turnkeeper.runtime.store.records import open_calls, stored_ledger
 from turnkeeper.runtime.store.tenants import Tenants
 
 #: Where the index by status has all tokens of the gateway. Each holds calls of its own, as a session does.
@@ -84,7 +84,7 @@ class Reports:
             self._table.batch_get([key for key in self._tokens() if key.pk.startswith(keys.session_pk(tenant_id, ""))]),
         ):
             if str(holder.get("updated_at") or "~") >= since:
-                records = self._table.query_all(holder["pk"], first="CALL#", last="CALL#~")
+                records = stored_ledger(self._table, holder["pk"])
                 for record in (*records, *open_calls(holder, records)):
                     yield call_of(record, {"tenant_id": tenant_id, **holder})
 

@@ -12,7 +12,7 @@ from turnkeeper.core.caps import Caps
 from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
 from turnkeeper.core.session import Account, Head
-from turnkeeper.ports import ABSENT, Blobs, Condition, Operation, Put, Redacts, Update
+from turnkeeper.ports import ABSENT, Blobs, Condition, Item, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
 
@@ -53,12 +53,21 @@ class Writer:
         told = opened(reserved) if in_head and reserved is not None else None
         account = _with_open_call(head.account, told)
         head = codec.revised(before, replace(head, account=account), packs=self.packs)
-        operations = [head_update(before, head, conditions, packs=self.packs), *self._documents(change, records)]
-        payer, known = counters.payer_of(head), before.account.pending_detail
+        payer, known, resolved = counters.payer_of(head), before.account.pending_detail, change.resolved
+        brought = None
         if in_head and reserved is not None:
             money = Money.of(payer, reserve(reserved.reservation), reserved.caps)
+        elif (
+            resolved is not None and known is not None and resolved.reservation.call in {e.call for e in change.entries}
+        ):
+            brought = record_of(resolved, head.updated_at, known)
+            money = Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None)
         else:
-            money = money_of(payer, head.session_id, head.updated_at, reserved, change.resolved, known)
+            money = money_of(payer, head.session_id, head.updated_at, reserved, resolved, known)
+        operations = [
+            head_update(before, head, conditions, packs=self.packs),
+            *self._documents(change, records, brought),
+        ]
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
@@ -67,13 +76,19 @@ class Writer:
     def _redacted(self, record: AuditRecord) -> AuditRecord:
         return replace(record, detail=self.redactor.redact(record.detail)) if record.detail else record
 
-    def _documents(self, change: Change, records: list[AuditRecord]) -> list[Operation]:
-        """Entries, audit records, the plan and a system prompt: each is an item of its own."""
+    def _documents(self, change: Change, records: list[AuditRecord], call: Item | None = None) -> list[Operation]:
+        """Entries, audit records, the plan and a system prompt: each is an item of its own.
+
+        Args:
+            call: the ledger's record of a call, which is kept with the entry that it brought.
+        """
         tenant, session = change.head.tenant_id, change.head.session_id
         prefix = keys.blob_prefix(tenant, session)
         documents: list[Operation] = []
         for entry in change.entries:
             item = codec.entry_item(entry, self.blobs, prefix)
+            if call is not None and entry.call == call["call"]:
+                item[codec.LEDGER], call = call, None
             documents.append(Put(keys.entry_key(tenant, session, entry.seq), item, (ABSENT,)))
         for record in records:
             documents.append(Put(keys.audit_key(tenant, session, record.seq), audit_item(record), (ABSENT,)))
@@ -177,8 +192,13 @@ def money_of(
         return Money.of(payer, reserve(reserved.reservation), reserved.caps, put)
     if resolved is None:
         return Money()
+    key = keys.call_key(payer.tenant_id, holder, resolved.reservation.call)
+    update = Update(key, set=record_of(resolved, at, known))
+    return Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None, update)
+
+
+def record_of(resolved: Resolved, at: str, known: Mapping[str, Any] | None) -> Item:
+    """What the ledger records of a call when it is resolved; all of it, where it has no record yet."""
     told = {} if known is None else {**known, **resolved.reservation.model_dump(mode="json")}
     became = {"state": resolved.resolution, "spent_nanousd": resolved.spent_nanousd, "resolved_at": at}
-    key = keys.call_key(payer.tenant_id, holder, resolved.reservation.call)
-    record = {**told, **resolved.detail, **became}
-    return Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None, Update(key, set=record))
+    return {**told, **resolved.detail, **became}

@@ -7,9 +7,9 @@ that were in force when it was dealt) and ``paused``, so that a changed plan and
 without another item to read.
 
 A user's month says by ``joined`` that its days are in it: ``d17`` is what the 17th has committed, ``r17`` what of that
-is reserved. Else each day is an item of its own. Whoever reserves first in a month decides it for all: every reservation
-of either form writes the month's item, on the condition that it has that form, or that nobody wrote it yet; nothing
-ever changes it (decision 0141).
+is reserved. Else each day is an item of its own. Whoever reserves first in a month decides it for all: every
+reservation of either form writes the month's item, on the condition that it has that form, or that nobody wrote it yet;
+nothing ever changes it (decision 0141).
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ nothing of any of them.
 ..                                    ``PLAN``            the task's plan
 ..                                    ``ENTRY#seq``       the transcript
 ..                                    ``RESULT#id``       a tool result put down before its step was written
-..                                    ``CALL#number``     the ledger: one reservation and what became of it
+..                                    ``CALL#number``     the ledger: one reservation and what became of it; of one that
+..                                                        brought an entry, the entry's item has that
 ..                                    ``AUDIT#seq``       the audit chain
 ..                                    ``ASKED#hash``      a system prompt that was made for it
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
