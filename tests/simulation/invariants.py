@@ -39,7 +39,9 @@ def check(simulation: Simulation) -> None:
         calls = sessions.calls(simulation.tenant_id, session_id)
         check_session(simulation, transcript, calls)
         for call in calls:
-            reservation = Reservation.model_validate({name: call[name] for name in Reservation.model_fields})
+            reservation = Reservation.model_validate(
+                {name: call[name] for name in Reservation.model_fields if name in call}
+            )
             assert reservation.periods.keys() == SCOPES.keys() - {"task"}, "every scope is capped here"
             for counter in reservation.counters:
                 spent[place_of(payer_of(transcript.head), counter)] += call["spent_nanousd"]

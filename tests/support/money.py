@@ -18,7 +18,7 @@ from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Policy, Terms, policy_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head, LeaseState, TurnState
-from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table
+from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table, Update
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
@@ -196,6 +196,16 @@ class Entered:
     @property
     def key(self) -> Key:
         return keys.call_key(self.payer.tenant_id, self.session_id, self.reservation.call)
+
+
+def amend(table: Table, record: Mapping[str, Any], **changes: Any) -> None:
+    """Have the ledger say something else of a call, wherever its record is."""
+    for item in table.query_all(record["pk"]):
+        key = Key(item["pk"], item["sk"])
+        if key.sk == record["sk"]:
+            table.update(Update(key, set=changes))
+        elif (beside := item.get(codec.LEDGER)) is not None and beside["call"] == record["call"]:
+            table.update(Update(key, set={codec.LEDGER: {**beside, **changes}}))
 
 
 def counters_in(item: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
