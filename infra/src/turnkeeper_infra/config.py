@@ -127,9 +127,9 @@ class Config(BaseModel):
     """Memory of the Lambdas, and with it their share of a processor: 1,769 MB are one."""
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
-    pack_heads: bool = True
-    """Write the heads of sessions packed. `false` for the one deployment that replaces a release which cannot read
-    that."""
+    compact_writes: bool = True
+    """Write state in the forms that take the fewest write units. `false` for the one deployment that replaces a release
+    which cannot read them."""
     worker_concurrency: int = Field(16, ge=1, le=1_000)
     """Sessions that one task of the worker runs at once."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)

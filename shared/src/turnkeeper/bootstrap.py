@@ -137,7 +137,7 @@ class Kit:
             self.clock,
             self.redactor,
             lease_seconds=self.settings.lease_seconds,
-            packs=self.settings.pack_heads,
+            packs=self.settings.compact_writes,
             written=self.written,
         )
 
@@ -151,7 +151,7 @@ class Kit:
 
     @cached_property
     def treasury(self) -> Treasury:
-        return Treasury(self.table, self.tenants, self.clock, self.ids, joins=self.settings.pack_heads)
+        return Treasury(self.table, self.tenants, self.clock, self.ids, joins=self.settings.compact_writes)
 
     @cached_property
     def purses(self) -> Purses:
@@ -305,7 +305,7 @@ class Kit:
 
     @cached_property
     def erasure(self) -> Erasure:
-        seconds, packs = self.settings.lease_seconds, self.settings.pack_heads
+        seconds, packs = self.settings.lease_seconds, self.settings.compact_writes
         means = self.table, self.blobs, self.clock, self.redactor, self.auditor
         return Erasure(*means, lease_seconds=seconds, packs=packs)
 
