@@ -51,8 +51,9 @@ class Writer:
         # Of a session's call its packed head tells as long as it is in flight: it has one at a time.
         in_head = reserved is not None and bool(self.packs or before.revision)
         told = opened(reserved) if in_head and reserved is not None else None
-        account = _with_open_call(head.account, told)
-        head = codec.revised(before, replace(head, account=account), packs=self.packs)
+        if (account := _with_open_call(head.account, told)) is not head.account:
+            head = replace(head, account=account)
+        head = codec.revised(before, head, packs=self.packs)
         payer, known, resolved = counters.payer_of(head), before.account.pending_detail, change.resolved
         brought = None
         if in_head and reserved is not None:
