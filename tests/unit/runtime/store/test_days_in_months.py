@@ -3,12 +3,17 @@ also while runners of both kinds run side by side."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import product
+from zoneinfo import available_timezones
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.gate import Gate, refused
 from tests.support.money import TENANT, Till, exactly, policy
+from turnkeeper.core.periods import period_of
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 
 CAPS = {"user_daily": 100, "user_monthly": 1_000}
@@ -48,3 +53,13 @@ def test_who_comes_first_decides_for_all(first: bool, second: bool) -> None:
     gate.books().check()
     begun = [item for item in gate.memory.snapshot() if item["sk"] == "MONTH#2026-04" and "#U#" in item["pk"]]
     assert [bool(item.get("joined")) for item in begun] == [second]
+
+
+@given(
+    zone=st.sampled_from(sorted(available_timezones() - {"localtime"})),
+    now=st.datetimes(datetime(1995, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
+    first=st.booleans(),
+)
+def test_a_day_is_in_the_month_that_it_is_counted_with(zone: str, now: datetime, first: bool) -> None:
+    now = now.replace(day=1) if first else now
+    assert period_of("day", now, zone).startswith(period_of("month", now, zone))
