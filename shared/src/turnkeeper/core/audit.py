@@ -135,10 +135,15 @@ def genesis(tenant_id: str, session_id: str | None) -> str:
     return _sha256({"schema": _SCHEMA, "tenant_id": tenant_id, "session_id": session_id})
 
 
-def chain(previous_hash: str, record: AuditRecord) -> AuditRecord:
-    """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed."""
+def chain(previous_hash: str, record: AuditRecord, *, seq: int | None = None) -> AuditRecord:
+    """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed.
+
+    Args:
+        seq: its number, where it has none of its own yet.
+    """
     arguments = _arguments_digest(record)
-    linked = replace(record, previous_hash=previous_hash, arguments_sha256=arguments, hash=None)
+    number = record.seq if seq is None else seq
+    linked = replace(record, seq=number, previous_hash=previous_hash, arguments_sha256=arguments, hash=None)
     return replace(linked, hash=hash_of(linked))
 
 

@@ -122,7 +122,7 @@ class FrontDoorKit:
             self.clock,
             self.redactor,
             lease_seconds=self.settings.lease_seconds,
-            packs=self.settings.pack_heads,
+            packs=self.settings.compact_writes,
             written=self.written,
         )
 
@@ -136,7 +136,7 @@ class FrontDoorKit:
 
     @cached_property
     def treasury(self) -> Treasury:
-        return Treasury(self.table, self.tenants, self.clock, self.ids)
+        return Treasury(self.table, self.tenants, self.clock, self.ids, joins=self.settings.compact_writes)
 
     @cached_property
     def scores(self) -> Scores:
@@ -263,7 +263,7 @@ class FrontDoorKit:
         from turnkeeper.runtime.store.erasure import Erasure
 
         means = self.table, self.blobs, self.clock, self.redactor, self.auditor
-        return Erasure(*means, lease_seconds=self.settings.lease_seconds, packs=self.settings.pack_heads)
+        return Erasure(*means, lease_seconds=self.settings.lease_seconds, packs=self.settings.compact_writes)
 
     @cached_property
     def auditor(self) -> Auditor:

@@ -388,6 +388,8 @@ def flattened(item: Item) -> Item:
 
 # ---- the rest ----
 
+#: The attribute of an entry's item that holds the ledger's record of the call that brought it.
+LEDGER = "ledger"
 _ENTRY = late(lambda: TypeAdapter(Entry))
 _ENTRY_TYPES = frozenset(get_args(EntryType))
 
