@@ -19,6 +19,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from benchmarks._results import Results
 from benchmarks.gate import Bench
 from fargate_worker.announcing import LOOK_SECONDS, SPARE_SHARE
 from functions.api.stages.wait import pauses
@@ -264,16 +265,21 @@ def _worker_second(prices: Prices) -> float:
 # The page -----------------------------------------------------------------------------------------------------------
 
 
-def documentation() -> dict[str, str]:
-    """The generated parts of docs/cost.md, by name."""
+def columns() -> tuple[dict[str, Items], dict[str, Items]]:
+    """USD a month at rest by network, and USD a million turns by way."""
     rest = {name: at_rest(templates_of(settings)) for name, settings in NETWORKS.items()}
-    turns = {
+    return rest, {
         "`latency`": a_million(STEPS, "latency"),
         "`economy`, steady": a_million(STEPS, "economy"),
         "`economy`, bursty": a_million(STEPS, "economy", BURSTY),
         "`economy`, steady, polled": a_million(STEPS, "economy", polls=True),
         "jobs": a_million(STEPS, "job"),
     }
+
+
+def documentation() -> dict[str, str]:
+    """The generated parts of docs/cost.md, by name."""
+    rest, turns = columns()
     measured = "\n".join(f"- {_measured(steps)}" for steps in (1, STEPS))
     model = f"For comparison, the model: {model_usd(STEPS):,.0f} USD."
     seconds = STEPS * ASSUMED["step_seconds"]
@@ -315,8 +321,16 @@ def _usd(amount: float) -> str:
 
 
 def main() -> int:
-    for name, text in documentation().items():
-        print(f"\n{name}\n{text}")
+    rest, turns = columns()
+    with Results("cost", about={"prices compared on": str(PRICES["compared_on"])}) as results:
+        for name, items in rest.items():
+            results.count("a month at rest", "USD", sum(items.values()), of=name)
+        for name, items in turns.items():
+            for item, usd in items.items():
+                if usd:
+                    results.count("a million turns", "USD", usd, of=name, item=item)
+            results.count("a million turns", "USD", sum(items.values()), of=name, steps=STEPS)
+        results.count("a million turns", "USD", model_usd(STEPS), of="the model", steps=STEPS)
     return 0
 
 

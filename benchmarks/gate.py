@@ -16,8 +16,10 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import mean
 from typing import Any
 
+from benchmarks._results import Results
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.redaction import Redactor
@@ -177,30 +179,28 @@ class Bench:
 
 
 def main() -> int:
-    wrong = 0
-    print(f"{'steps':>6} {'writes':>7} {'reads':>6} {'bytes':>7} {'first half':>11} {'second half':>12} {'units':>6}")
-    print(f"{'':>6} {'a step':>7} {'a step':>6} {'a step':>7} {'a step':>11} {'a step':>12} {'a step':>6}")
-    for steps in LENGTHS:
-        bench = Bench(steps)
-        head = bench.run()
-        assert (head.status, head.steps) == ("idle", steps), head.stop
-        # The first tally is the session's start, the claim and the first reservation; the last one the end.
-        inner = bench.tallies[1:-1]
-        half = len(inner) // 2
-        writes = sum(tally.writes for tally in inner) / len(inner)
-        reads = sum(tally.reads for tally in inner) / len(inner)
-        first = sum(tally.bytes for tally in inner[:half]) / half
-        second = sum(tally.bytes for tally in inner[half:]) / (len(inner) - half)
-        mean = sum(tally.bytes for tally in inner) / len(inner)
-        units = sum(tally.units for tally in inner) / len(inner)
-        print(f"{steps:>6} {writes:>7.2f} {reads:>6.2f} {mean:>7.0f} {first:>11.0f} {second:>12.0f} {units:>6.1f}")
-        constant = second < 1.1 * first
-        if (writes, reads, constant) != (2.0, 0.0, True):
-            wrong = 1
-    start = bench.tallies[0].requests
-    print(f"\nA turn's start, with its first reservation: {dict(start)}")
+    with Results("gate") as results:
+        wrong = sum(not _as_promised(results, steps) for steps in LENGTHS)
     print("Two writes a step, no reads, and as many bytes late in a conversation as early:", "no" if wrong else "yes")
     return wrong
+
+
+def _as_promised(results: Results, steps: int) -> bool:
+    bench = Bench(steps)
+    head = bench.run()
+    assert (head.status, head.steps) == ("idle", steps), head.stop
+    # The first tally is the session's start, the claim and the first reservation; the last one the end.
+    inner = bench.tallies[1:-1]
+    half = len(inner) // 2
+    first, second = (mean(tally.bytes for tally in part) for part in (inner[:half], inner[half:]))
+    writes, reads = mean(tally.writes for tally in inner), mean(tally.reads for tally in inner)
+    results.count("requests before the first step", "requests", bench.tallies[0].requests.total(), steps=steps)
+    results.count("writes a step", "requests", writes, steps=steps)
+    results.count("reads a step", "requests", reads, steps=steps)
+    results.count("units a step", "write units", mean(tally.units for tally in inner), steps=steps)
+    results.count("bytes a step, first half", "bytes", first, steps=steps)
+    results.count("bytes a step, second half", "bytes", second, steps=steps)
+    return (writes, reads) == (2.0, 0.0) and second < 1.1 * first
 
 
 if __name__ == "__main__":

@@ -11,15 +11,16 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
 import sys
 import threading
 import time
 import uuid
+from statistics import median, quantiles
 from typing import Any
 
 import httpx2
 
+from benchmarks._results import Results
 from tests.e2e.gateway_traffic import serve
 from tests.e2e.money_traffic import Place, aws, till_of
 from tests.support.emulator import ministack
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         return str(queue.get(timeout=120))
 
     try:
-        with ministack() as emulator, httpx2.Client(timeout=60) as client:
+        with Results("gateway") as results, ministack() as emulator, httpx2.Client(timeout=60) as client:
             place = Place(emulator, f"bench-{uuid.uuid4().hex}", (), 0.0)
             create_table(aws(emulator).dynamodb, place.table)
             till = till_of(place)
@@ -97,7 +98,6 @@ def main(arguments: list[str] | None = None) -> int:
             token, _ = till.tokens.mint(TENANT, "ann", actor="bench")
             model = start(_standin)
             urls = {"proxy": start(_proxy, model), "gateway": start(serve, place, model)}
-            print(f"{'body':<12} {'through':<8} {'p50':>9} {'p95':>9}   {calls} calls each")
             for name, size in _BODIES.items():
                 words = [{"role": "user", "content": "x" * size + "[[say hello]]"}]
                 body = json.dumps({"model": MODEL, "max_tokens": 50, "stream": True, "messages": words}).encode()
@@ -108,10 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
                         if number >= 10:  # Connections are open, and everything is imported.
                             times[each].append(took)
                 for each, found in times.items():
-                    p95 = statistics.quantiles(found, n=20)[-1]
-                    print(f"{name:<12} {each:<8} {statistics.median(found):>6.1f} ms {p95:>6.1f} ms")
-                added = statistics.median(times["gateway"]) - statistics.median(times["proxy"])
-                print(f"{name:<12} {'added':<8} {added:>6.1f} ms")
+                    results.wall("first byte", found, of=each, body=name)
+                    results.wall("first byte, 95th percentile", quantiles(found, n=20)[-1], of=each, body=name)
+                results.wall("first byte, added", median(times["gateway"]) - median(times["proxy"]), body=name)
     finally:
         for process in started:
             process.kill()

@@ -28,6 +28,8 @@ import random
 import sys
 from dataclasses import dataclass, field
 
+from benchmarks._results import Results
+
 HOLD_MILLIS = 8.0
 ROUND_TRIP_MILLIS = 4.0
 WRITE_UNITS = 1_000.0
@@ -132,16 +134,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shards", type=int, nargs="*", default=[1, 2, 4, 8, 16])
     asked = parser.parse_args([] if arguments is None else arguments)
     print((__doc__ or "").split("\n\n", 1)[1].strip())
-    print(f"\nHOLD_MILLIS = {HOLD_MILLIS:g}, ROUND_TRIP_MILLIS = {ROUND_TRIP_MILLIS:g}\n")
-    print(f"{'shards':>6} {'calls/s':>8} {'a shard':>8} {'by units':>9} {'p50':>7} {'p99':>8} {'tries a write':>14}")
-    for shards in asked.shards:
-        rate = most(shards)
-        outcome = simulate(rate, shards)
-        by_units = WRITE_UNITS / (2 * UNITS_A_WRITE) * shards
-        print(
-            f"{shards:>6} {rate:>8} {rate / shards:>8.0f} {by_units:>9.0f} {outcome.p50_millis:>4.0f} ms "
-            f"{outcome.p99_millis:>5.0f} ms {outcome.tries_a_write:>14.2f}"
-        )
+    about = {"hold_millis": HOLD_MILLIS, "round_trip_millis": ROUND_TRIP_MILLIS}
+    with Results("hot_tenant", about=about) as results:
+        for shards in asked.shards:
+            rate = most(shards)
+            outcome = simulate(rate, shards)
+            results.count("calls", "a second", rate, shards=shards)
+            results.count(
+                "calls by write units alone", "a second", WRITE_UNITS / (2 * UNITS_A_WRITE) * shards, shards=shards
+            )
+            results.count("tries a write", "tries", outcome.tries_a_write, shards=shards)
+            results.count("a write, simulated", "ms", outcome.p50_millis, shards=shards)
+            results.count("a write, simulated, 99th percentile", "ms", outcome.p99_millis, shards=shards)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Precision and recall of the injection check, on public lists and on harmless texts, and what it costs.
 
-    python -m benchmarks.injection [--misses N] [--json]
+    python -m benchmarks.injection [--misses N]
 
 The lists are packages of the ``bench`` group, installed without what they depend on, apart from the kit::
 
@@ -18,20 +18,20 @@ import ast
 import base64
 import json
 import re
-import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks._results import ROOT, Results
 from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.ports import InjectionDetector
 
-ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / ".turnkeeper" / "bench"
 MAX_HARMLESS = 20_000
 
@@ -50,19 +50,6 @@ class Row(NamedTuple):
     false: int
     harmless: int
     seconds: float
-
-    @property
-    def recall(self) -> str:
-        return f"{self.caught / self.attacks:.1%}" if self.attacks else "-"
-
-    @property
-    def precision(self) -> str:
-        flagged = self.caught + self.false
-        return f"{self.caught / flagged:.1%}" if self.attacks and self.harmless and flagged else "-"
-
-    @property
-    def false_rate(self) -> str:
-        return f"{self.false / self.harmless:.2%}" if self.harmless else "-"
 
 
 def data(path: str) -> str:
@@ -255,20 +242,9 @@ def docstrings(source: str) -> Iterator[str]:
 def install() -> None:
     """The lists, as locked. Without a network they stay absent."""
     lock = ROOT / "requirements" / "bench.txt"
-    command = [
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--target",
-        str(BENCH),
-        "-r",
-        str(lock),
-    ]
+    command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
     try:
-        subprocess.run(command, check=True, timeout=120)
+        subprocess.run([*command, "--target", str(BENCH), "-r", str(lock)], check=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not install the lists: {error}")
 
@@ -317,8 +293,8 @@ def kinds_of_text() -> dict[str, str]:
     }
 
 
-def milliseconds(detector: InjectionDetector, text: str) -> float:
-    """Processor time of one check: the median of five rounds, each of a twentieth of a second or one check."""
+def milliseconds(detector: InjectionDetector, text: str) -> list[float]:
+    """Processor time of one check in five rounds, each of a twentieth of a second or one check."""
     rounds: list[float] = []
     detector.check(text)
     for _ in range(5):
@@ -327,11 +303,11 @@ def milliseconds(detector: InjectionDetector, text: str) -> float:
             detector.check(text)
             checks += 1
         rounds.append((time.process_time() - started) / checks * 1000)
-    return statistics.median(rounds)
+    return rounds
 
 
-def cost(detector: InjectionDetector) -> dict[str, dict[int, float]]:
-    """Milliseconds by kind of text and by its size in bytes."""
+def cost(detector: InjectionDetector) -> dict[str, dict[int, list[float]]]:
+    """Milliseconds of each round by kind of text and by its size in bytes."""
     encoded = {kind: text.encode() for kind, text in kinds_of_text().items()}
     return {
         kind: {size: milliseconds(detector, text[:size].decode("utf-8", "ignore")) for size in SIZES}
@@ -339,11 +315,10 @@ def cost(detector: InjectionDetector) -> dict[str, dict[int, float]]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--misses", type=int, default=0, help="show so many wrong answers of each list")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    options = parser.parse_args([] if arguments is None else arguments)
     if not BENCH.exists():
         install()
     detector = RuleDetector()
@@ -355,29 +330,29 @@ def main() -> None:
             rows.append(measure(detector, name, seen, load(), wrong))
         except FileNotFoundError:
             absent.append(name)
-        for line in wrong[: arguments.misses]:
-            print(line)
-    milliseconds_of = cost(detector)
-    if arguments.json:
-        print(json.dumps({"rows": [row._asdict() for row in rows], "absent": absent, "cpu_ms": milliseconds_of}))
-        return
-    layout = "{:30} {:>12} {:>9} {:>7} {:>9} {:>7} {:>9} {:>8}"
-    print(layout.format("list", "seen", "caught", "recall", "false", "rate", "precision", "seconds"))
-    for row in rows:
-        caught, false = f"{row.caught}/{row.attacks}", f"{row.false}/{row.harmless}"
-        took = f"{row.seconds:.1f}"
-        print(layout.format(row.name, row.seen, caught, row.recall, false, row.false_rate, row.precision, took))
+        print("\n".join(wrong[: options.misses]), end="\n" * bool(options.misses))
     # Jailbreak prompts are written by users for a chat; they are reported, but are not what the check is for.
     counted = [row for row in rows if "jailbreaks" not in row.name]
-    total = Row("all but jailbreaks", "", *(sum(column) for column in zip(*(row[2:] for row in counted), strict=True)))
-    print(f"\n{total.name}: recall {total.recall}, precision {total.precision}, false alarms {total.false_rate}")
-    print("\nprocessor time of one check, in milliseconds, by the text's size")
-    print(f"{'':30}" + "".join(f"{size / 1000:>9g} KB" for size in SIZES))
-    for kind, by_size in milliseconds_of.items():
-        print(f"{kind:30}" + "".join(f"{by_size[size]:12.3f}" for size in SIZES))
+    rows.append(Row("all but jailbreaks", "", *(sum(column) for column in zip(*(r[2:] for r in counted), strict=True))))
+    with Results("injection", about={"lists that were not there": absent}) as results:
+        for row in rows:
+            tell(results, row)
+        for kind, by_size in cost(detector).items():
+            for size, rounds in by_size.items():
+                results.cpu("a check", rounds, of=kind, kilobytes=size / 1000)
     if absent:
         print(f"not installed: {', '.join(absent)} (see the head of this file)")
+    return 0
+
+
+def tell(results: Results, row: Row) -> None:
+    if row.attacks:
+        results.count("attacks caught", "%", 100 * row.caught / row.attacks, of=row.name, texts=row.attacks)
+    if row.harmless:
+        results.count("false alarms", "%", 100 * row.false / row.harmless, of=row.name, texts=row.harmless)
+    if row.attacks and row.harmless:
+        results.count("precision", "%", 100 * row.caught / max(1, row.caught + row.false), of=row.name)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

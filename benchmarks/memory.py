@@ -10,8 +10,11 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+from benchmarks._results import Results
 from tests.e2e.outside import Caller, call, running_stack, tools
 
 LARGE_INPUT_BYTES = 2_400_000
@@ -23,9 +26,9 @@ def main() -> int:
         stack.set_caps(caller.tenant, **dict.fromkeys(("task", "user_daily", "user_monthly", "tenant_monthly"), "500"))
         _work(caller)
         peaks = sorted(_peaks(stack.kit.aws_endpoint_url))
-    print("peak of resident memory")
-    for name, megabytes in peaks:
-        print(f"{name:36} {megabytes:5.0f} MB")
+    with Results("memory") as results:
+        for name, each in groupby(peaks, key=itemgetter(0)):
+            results.count("peak of resident memory", "MB", [megabytes for _, megabytes in each], of=name)
     return 0
 
 

@@ -1,6 +1,6 @@
 """What a step costs: CPU time of the process, requests, bytes and write units, beside a loop written by hand.
 
-    python -m benchmarks.step [--steps 10,100,400] [--kilobytes 1.5,40] [--rounds 3] [--json FILE]
+    python -m benchmarks.step [--steps 10,100,400] [--kilobytes 1.5,40] [--rounds 3]
 
 A step is one model call and the tool call that it asks for. The kit is wired as in production: its clients of AWS and
 the Anthropic SDK talk HTTP to a table and a model in another process (`benchmarks.step_world`), and what is measured is
@@ -23,10 +23,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks._results import ROOT, Results
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.policy import policy_of
@@ -37,7 +37,6 @@ from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import PREFIX, Settings
 
-ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-sonnet-5-5"
 #: Steps on both sides of the one that is asked for, whose median counts.
 AROUND = 4
@@ -214,34 +213,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", default="10,100,400")
     parser.add_argument("--kilobytes", default="1.5,40")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--inside", action="store_true")
     parser.add_argument("--unchecked", action="store_true")
     options = parser.parse_args([] if arguments is None else arguments)
     os.environ |= ENVIRONMENT
-    results: list[dict[str, Any]] = []
-    for kilobytes in map(float, options.kilobytes.split(",")):
-        ats = [int(at) for at in options.steps.split(",")]
-        # A conversation of four megabytes is more than any model reads.
-        ats = [at for at in ats if at * kilobytes <= 4_000]
-        with world() as address:
-            floors = [floor(address, kilobytes) for _ in range(options.rounds)]
-            how = {"inside": options.inside, "unchecked": options.unchecked}
-            rounds = [run(address, kilobytes, ats, **how) for _ in range(options.rounds)]
-        cpu = {at: [each["cpu_ms"][at] for each in rounds] for at in ats}
-        results.append({"kilobytes": kilobytes, "floor_ms": floors, "cpu_ms": cpu, "a_step": rounds[-1]["a_step"]})
-        print(f"{kilobytes:g} KB a result: floor {_of(floors)} ms of CPU a step")
-        for at, took in cpu.items():
-            print(f"  step {at:>3}: {_of(took)} ms, {median(took) / median(floors):.2f} times the floor")
-        for name, count in rounds[-1]["a_step"].items():
-            print(f"  {name:<20} {count:>9.1f} a step")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    how = {"inside": options.inside, "unchecked": options.unchecked}
+    with Results("step") as results:
+        for kilobytes in map(float, options.kilobytes.split(",")):
+            # A conversation of four megabytes is more than any model reads.
+            ats = [at for at in map(int, options.steps.split(",")) if at * kilobytes <= 4_000]
+            with world() as address:
+                floors = [floor(address, kilobytes) for _ in range(options.rounds)]
+                plain = [floor(address, kilobytes, validated=False) for _ in range(options.rounds)]
+                rounds = [run(address, kilobytes, ats, **how) for _ in range(options.rounds)]
+            results.cpu("a step", floors, of="floor", kilobytes=kilobytes)
+            results.cpu("a step", plain, of="floor without validation", kilobytes=kilobytes)
+            tell(results, rounds, "turnkeeper", kilobytes)
+            for at in ats:
+                times = median(each["cpu_ms"][at] for each in rounds) / median(floors)
+                results.cpu("a step beside the floor", times, "times", of="turnkeeper", kilobytes=kilobytes, step=at)
     return 0
 
 
-def _of(figures: Sequence[float]) -> str:
-    return f"{median(figures):.2f} ({min(figures):.2f} to {max(figures):.2f})"
+def tell(results: Results, rounds: Sequence[dict[str, Any]], of: str, kilobytes: float) -> None:
+    """Figures of what :func:`run` found, of the kit or of a peer."""
+    for at in rounds[0]["cpu_ms"]:
+        results.cpu("a step", [each["cpu_ms"][at] for each in rounds], of=of, kilobytes=kilobytes, step=int(at))
+    for name in rounds[0]["a_step"]:
+        unit = "write units" if name.startswith("units") else "bytes" if name.startswith("bytes") else "a step"
+        what = f"{name} a step" if unit != "a step" else name
+        results.count(what, unit, [each["a_step"].get(name, 0) for each in rounds], of=of, kilobytes=kilobytes)
 
 
 if __name__ == "__main__":

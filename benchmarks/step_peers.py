@@ -1,6 +1,6 @@
 """What a step of other systems costs, on the same script, the same text and the same machine as `benchmarks.step`.
 
-    python -m benchmarks.step_peers [--only langgraph] [--steps 10,100] [--kilobytes 1.5] [--rounds 3] [--json FILE]
+    python -m benchmarks.step_peers [--only langgraph] [--steps 10,100] [--kilobytes 1.5] [--rounds 3]
 
 Each runs in an environment of its own, locked in `requirements/peers` and made in `.turnkeeper/peers` at the first run.
 They keep less than the kit does: none has a ledger, an audit trail, a lease or an injection check; Strands writes to a
@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.step import ROOT, world
+from benchmarks._results import ROOT, Results
+from benchmarks.step import tell, world
+
+LOCKS = ROOT / "requirements" / "peers"
 
 #: Script, environment and variant of each.
 PEERS = {
@@ -34,13 +37,13 @@ PEERS = {
 def environment(name: str) -> Path:
     """The Python of a peer's environment, as locked."""
     folder = ROOT / ".turnkeeper" / "peers" / name
-    locked = ROOT / "requirements" / "peers" / f"{name}.txt"
+    lock = LOCKS / f"{name}.txt"
     python, stamp = folder / "bin" / "python", folder / "locked.txt"
-    if not stamp.exists() or stamp.read_text() != locked.read_text():
+    if not stamp.exists() or stamp.read_text() != lock.read_text():
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", "--allow-existing", str(folder)], check=True)
-        subprocess.run([uv, "pip", "sync", "--quiet", "--python", str(python), str(locked)], check=True)
-        stamp.write_text(locked.read_text())
+        subprocess.run([uv, "pip", "sync", "--quiet", "--python", str(python), str(lock)], check=True)
+        stamp.write_text(lock.read_text())
     return python
 
 
@@ -69,25 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", default="10,100")
     parser.add_argument("--kilobytes", default="1.5")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args([] if arguments is None else arguments)
     ats = [int(at) for at in options.steps.split(",")]
-    results: list[dict[str, Any]] = []
-    for kilobytes in map(float, options.kilobytes.split(",")):
-        print(f"{kilobytes:g} KB a result")
-        for name in (name for name in PEERS if name.startswith(options.only)):
-            rounds = [run(name, kilobytes, ats) for _ in range(options.rounds)]
-            cpu = {at: [each["cpu_ms"][str(at)] for each in rounds] for at in ats}
-            counts = rounds[-1]["a_step"]
-            results.append({"name": name, "kilobytes": kilobytes, "cpu_ms": cpu, "a_step": counts})
-            took = ", ".join(
-                f"step {at}: {median(each):.2f} ({min(each):.2f} to {max(each):.2f}) ms" for at, each in cpu.items()
-            )
-            print(f"  {name:<28} {took}")
-            print(f"  {'':<28} {', '.join(f'{what} {count:.1f}' for what, count in counts.items())} a step")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    names = [name for name in PEERS if name.startswith(options.only)]
+    about = {"peers": {name: versions for name in names for versions in [locked(PEERS[name][1])]}}
+    with Results("step_peers", about=about) as results:
+        for kilobytes in map(float, options.kilobytes.split(",")):
+            for name in names:
+                rounds = [run(name, kilobytes, ats) for _ in range(options.rounds)]
+                tell(results, rounds, name, kilobytes)
     return 0
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions of what an environment is made of, as its lock file pins them."""
+    asked = re.findall(r"^([\w-]+)", (LOCKS / f"{name}.in").read_text(), re.MULTILINE)
+    pinned = dict(re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)", (LOCKS / f"{name}.txt").read_text(), re.MULTILINE))
+    return {package: pinned[package] for package in asked}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from benchmarks._results import Results
 from tests.support import postgresql
 from tests.support.emulator import ministack
 from turnkeeper.adapters.aws import Aws
@@ -103,7 +104,7 @@ def a_second(work: Callable[[int, int], object]) -> float:
         return sum(pool.map(run, range(THREADS))) / SECONDS
 
 
-def measure(table: Table) -> dict[str, float]:
+def measure(table: Table) -> dict[tuple[str, str], float]:
     def new() -> str:
         return uuid.uuid4().hex
 
@@ -114,11 +115,11 @@ def measure(table: Table) -> dict[str, float]:
     for pk in (one, *counters):
         table.write([Put(Key(pk, "MONEY"), {"reserved": 0})])
     found = {
-        "step, ms": median_millis(lambda n: step(table, one, n, one)),
-        "get, ms": median_millis(lambda _: table.get(Key(one, "HEAD"))),
-        "50 entries, ms": median_millis(lambda _: table.query(one, first="ENTRY#", limit=50)),
-        "steps/s, own counters": a_second(lambda thread, n: step(table, many[thread], n, counters[thread])),
-        "steps/s, one counter": a_second(lambda thread, n: step(table, shared[thread], n, reserved.pk)),
+        ("step", "ms"): median_millis(lambda n: step(table, one, n, one)),
+        ("get", "ms"): median_millis(lambda _: table.get(Key(one, "HEAD"))),
+        ("50 entries", "ms"): median_millis(lambda _: table.query(one, first="ENTRY#", limit=50)),
+        ("own counters", "steps/s"): a_second(lambda thread, n: step(table, many[thread], n, counters[thread])),
+        ("one counter", "steps/s"): a_second(lambda thread, n: step(table, shared[thread], n, reserved.pk)),
     }
     try:
         table.write([Put(reserved, {}, (ABSENT,))])
@@ -128,15 +129,11 @@ def measure(table: Table) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print a table; 1 where a store failed."""
-    titles: list[str] = []
-    for name, opened in tables():
-        with opened() as table:
-            found = measure(table)
-        if not titles:
-            titles = list(found)
-            print("".join(f"{title:>24}" for title in ["", *titles]))
-        print(f"{name:>24}" + "".join(f"{found[title]:>24.2f}" for title in titles), flush=True)
+    with Results("stores") as results:
+        for name, opened in tables():
+            with opened() as table:
+                for (what, unit), value in measure(table).items():
+                    results.wall(what, value, unit, of=name)
     return 0
 
 

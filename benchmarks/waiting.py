@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks._results import Results
 from functions.api.stages.wait import pauses
 from tests.e2e.outside import AGENTS, Caller, Stack, call, tools
 from turnkeeper.adapters.dynamodb import DynamoTable
@@ -41,21 +41,27 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waiting", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="how often each is measured")
     rounds = parser.parse_args(arguments).rounds
-    with tempfile.TemporaryDirectory() as folder, _down_again(Path(folder)) as deployed:
-        stack = deployed("latency")
-        caller = stack.caller()
-        _tell("answer, no waiting", [_answer(caller, wait=0) for _ in range(rounds)][2:])
-        _tell("answer", [_answer(caller, wait=20) for _ in range(rounds)][2:])
-        with ThreadPoolExecutor(rounds) as threads:
-            seen = list(threads.map(lambda _: _seen(stack.caller()), range(max(3, rounds // 4))))
-        _tell(f"seen after {QUIET_SECONDS} s", seen)
-        print(f"{'reads a second of one that waits':36} {_reads_a_second():5.1f}")
-        _tell("handoff", [_handoff(stack, caller) for _ in range(max(3, rounds // 4))])
-        _tell("first write, latency", [_first_write(stack, caller) for _ in range(rounds)][2:])
-        stack = deployed("economy")
-        caller = stack.caller()
-        _tell("first write, economy", [_first_write(stack, caller) for _ in range(rounds)][2:])
-        _tell("answer, economy", [_answer(caller, wait=20) for _ in range(rounds)][2:])
+    few = max(3, rounds // 4)
+    with (
+        Results("waiting") as results,
+        tempfile.TemporaryDirectory() as folder,
+        _down_again(Path(folder)) as deployed,
+    ):
+        for placement in ("latency", "economy"):
+            stack = deployed(placement)
+            caller = stack.caller()
+            answers = [_answer(caller, wait=20) for _ in range(rounds)][2:]
+            writes = [_first_write(stack, caller) for _ in range(rounds)][2:]
+            _tell(results, "answer", answers, placement=placement)
+            _tell(results, "first write", writes, placement=placement)
+            if placement == "economy":
+                continue
+            _tell(results, "accepted, nobody waits", [_answer(caller, wait=0) for _ in range(rounds)][2:])
+            with ThreadPoolExecutor(rounds) as threads:
+                seen = list(threads.map(lambda _, stack=stack: _seen(stack.caller()), range(few)))
+            _tell(results, "seen", seen, quiet_seconds=QUIET_SECONDS)
+            _tell(results, "handoff", [_handoff(stack, caller) for _ in range(few)])
+        results.count("reads of one that waits", "a second", _reads_a_second())
     return 0
 
 
@@ -131,10 +137,8 @@ def _seconds(begin: str, end: datetime) -> float:
     return (end - datetime.fromisoformat(begin)).total_seconds()
 
 
-def _tell(what: str, seconds: Sequence[float]) -> None:
-    ordered = sorted(seconds)
-    median, most = statistics.median(ordered), ordered[-1]
-    print(f"{what:36} {median * 1000:5.0f} ms at the median, {ordered[0] * 1000:.0f} to {most * 1000:.0f}", flush=True)
+def _tell(results: Results, what: str, seconds: Sequence[float], unit: str = "ms", **by: str | float) -> None:
+    results.wall(what, [1000 * each for each in seconds], unit, **by)
 
 
 if __name__ == "__main__":

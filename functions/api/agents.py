@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functions.api.documents import AgentDocument, AgentList
 from functions.api.http import Request, Response
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.policy import may_use
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 
-def find(kit: Kit, request: Request) -> Response:
+def find(kit: FrontDoorKit, request: Request) -> Response:
     """Those that are deployed and whole, and that the plan of the caller's tenant holds."""
     plan = kit.tenants.terms(request.who.tenant_id).plan
     agents = [

@@ -13,17 +13,17 @@ from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import Route, find
 from functions.api.stages.identify import identify, identify_reader
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
 from turnkeeper.telemetry import fields
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Who is asking, as :func:`functions.api.stages.identify.identify` says.
 Identify = Callable[[Request, Settings, Policy], Identity]
 #: Carries a call out where it is not to be answered in one piece.
-Call = Callable[[Route, Kit, Request], Response]
+Call = Callable[[Route, FrontDoorKit, Request], Response]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class FrontDoor:
-    def __init__(self, kit: Kit, identify: Identify = identify) -> None:
+    def __init__(self, kit: FrontDoorKit, identify: Identify = identify) -> None:
         self._kit = kit
         self._identify = identify
 

@@ -42,12 +42,12 @@ from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
 from functions.api.streaming import stream, stream_turn
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.front_door import FrontDoorKit
 from turnkeeper.wiring.needs import MissingSetting
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ HEADERS_TAKEN = ("accept", "authorization", "content-type", "idempotency-key", "
 HEADERS_SHOWN = ("preference-applied", "retry-after")
 
 
-def application(kit: Kit) -> Starlette:
+def application(kit: FrontDoorKit) -> Starlette:
     """The application of a kit. ``state.end_streams``, called on its event loop, ends streams, each with a word on
     where to go on.
 
@@ -107,7 +107,7 @@ class Streamed(Response):
 class _Door:
     """One endpoint for everything: routes are the front door's own business."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: FrontDoorKit) -> None:
         self._kit = kit
         self._door = FrontDoor(kit, _identify(kit))
         self.hub = Hub(kit.sessions, kit.streams)
@@ -148,7 +148,7 @@ class _Door:
         finally:
             self._inside -= 1
 
-    def _call(self, route: Route, kit: Kit, request: Request) -> Response:
+    def _call(self, route: Route, kit: FrontDoorKit, request: Request) -> Response:
         """In a thread: carry a call out, in one piece or as a stream."""
         asked = EVENT_STREAM in request.headers.get("accept", "")
         if not (route.streams or (asked and EVENT_STREAM in route.also)):
@@ -170,7 +170,7 @@ class _Door:
         return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
 
 
-def _identify(kit: Kit) -> Callable[[Request, Settings, Policy], Identity]:
+def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identity]:
     """Who is asking. Nobody in front of a server has looked at a token, so that is done here."""
     settings = kit.settings
     if settings.identity != "jwt":

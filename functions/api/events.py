@@ -14,7 +14,6 @@ from functions.api.http import Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.contents import without_data
 from turnkeeper.core.deltas import VIEWS, View, event_seen
@@ -24,6 +23,7 @@ from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import unwrap_blocks
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 EVENT_STREAM = "text/event-stream"
 
@@ -39,7 +39,7 @@ _INTERNAL = frozenset({"lease_expires_at", "runner_silent_since"})
 RETRY_MILLIS = (500, 5_000)
 
 
-def get(kit: Kit, request: Request) -> Response:
+def get(kit: FrontDoorKit, request: Request) -> Response:
     stream = EVENT_STREAM in request.headers.get("accept", "")
     after = after_of(request) if stream else _after(request)
     wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=_STREAM_WAIT_SECONDS if stream else 0)
@@ -51,7 +51,7 @@ def get(kit: Kit, request: Request) -> Response:
     return Response(200, _stream(page, head, view), EVENT_STREAM) if stream else Response.json(_seen(page, view))
 
 
-def stream(kit: Kit, request: Request) -> Response:
+def stream(kit: FrontDoorKit, request: Request) -> Response:
     """As a stream what there is, from a server that answers in one piece: the client comes again for the rest."""
     return get(kit, replace(request, headers={**request.headers, "accept": EVENT_STREAM}))
 
@@ -68,7 +68,7 @@ def _after(request: Request) -> int:
     return number(request, "after", least=0, most=_MAX_SEQ, default=0)
 
 
-def view_of(kit: Kit, request: Request, head: Head) -> View:
+def view_of(kit: FrontDoorKit, request: Request, head: Head) -> View:
     """What a caller sees of a session's events.
 
     Raises:
@@ -84,7 +84,7 @@ def view_of(kit: Kit, request: Request, head: Head) -> View:
     return most if wished is None else VIEWS[wished]
 
 
-def _agents_view(kit: Kit, head: Head) -> View:
+def _agents_view(kit: FrontDoorKit, head: Head) -> View:
     try:
         return kit.catalog.get(head.agent).view
     except AgentNotFound:
@@ -107,7 +107,7 @@ def _seen(page: EventPage, view: View) -> dict[str, Any]:
     return {**document, "events": [seen for each in document["events"] if (seen := event_seen(view, each))]}
 
 
-def _page(kit: Kit, head: Head, after: int) -> EventPage:
+def _page(kit: FrontDoorKit, head: Head, after: int) -> EventPage:
     events: list[Event] = []
     size = 0
     while (seen := events[-1].seq if events else after) < head.last_seq:

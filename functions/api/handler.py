@@ -9,8 +9,8 @@ from typing import Any
 from functions.api import gateway
 from functions.api.app import FrontDoor
 from turnkeeper.adapters import logs
-from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 
 @cache
@@ -18,7 +18,7 @@ def front_door() -> FrontDoor:
     """This process's front door, with all that a first request would wait for."""
     settings = Settings.from_environment()
     logs.set_up(settings.log_level)
-    kit = Kit(settings)
+    kit = FrontDoorKit(settings)
     kit.warm()
     return FrontDoor(kit)
 

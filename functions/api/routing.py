@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from functions.api.http import Request, Response
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.inputs import Body
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Carries a call out, and raises an error of the kit where it cannot.
-Handler = Callable[[Kit, Request], Response]
+Handler = Callable[[FrontDoorKit, Request], Response]
 
 
 class NotFound(TurnkeeperError):

@@ -16,8 +16,8 @@ import uvicorn
 
 from functions.api.asgi import application
 from turnkeeper.adapters import logs
-from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _USER_TIMEOUT_MILLIS = 60_000
 class FrontDoorServer(uvicorn.Server):
     """Listens from the start on, at :attr:`port`; serves until it is told to stop."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: FrontDoorKit) -> None:
         settings = kit.settings
         self.application = application(kit)
         self._listener = _listener(settings.api_host, settings.api_port, settings.api_fd)
@@ -79,7 +79,7 @@ def _listener(host: str, port: int, fd: int | None) -> socket.socket:
 def main() -> int:
     settings = Settings.from_environment()
     logs.set_up(settings.log_level)
-    kit = Kit(settings)
+    kit = FrontDoorKit(settings)
     kit.warm()
     server = FrontDoorServer(kit)
     logger.info("the front door listens", extra={"port": server.port})

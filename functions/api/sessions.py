@@ -13,7 +13,6 @@ from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
 from functions.api.stages.read import body_of, number
 from functions.api.stages.wait import until
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.ledger import iso
@@ -21,6 +20,7 @@ from turnkeeper.core.reading import Reading
 from turnkeeper.core.session import Head, Status
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 STATUSES: tuple[str, ...] = typing.get_args(Status)
 MAX_SESSIONS = 100
@@ -29,11 +29,11 @@ MAX_SESSIONS = 100
 _CANCEL_SECONDS = 10.0
 
 
-def get(kit: Kit, request: Request) -> Response:
+def get(kit: FrontDoorKit, request: Request) -> Response:
     return tell.session(kit, request.who, owned(kit, request))
 
 
-def explain(kit: Kit, request: Request) -> Response:
+def explain(kit: FrontDoorKit, request: Request) -> Response:
     """Its story in plain sentences. What the tenant has spent as a whole is for admins."""
     head = owned(kit, request)
     turn = number(request, "turn", least=1, most=head.turn.number, default=0) or None
@@ -41,7 +41,7 @@ def explain(kit: Kit, request: Request) -> Response:
     return tell.story(head, turn, story)
 
 
-def find(kit: Kit, request: Request) -> Response:
+def find(kit: FrontDoorKit, request: Request) -> Response:
     """One's own, or the whole tenant's for admins."""
     status = request.query.get("status")
     if status is not None and status not in STATUSES:
@@ -57,7 +57,7 @@ def find(kit: Kit, request: Request) -> Response:
     return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())
 
 
-def _scored_below(kit: Kit, request: Request, limit: int) -> Response:
+def _scored_below(kit: FrontDoorKit, request: Request, limit: int) -> Response:
     """Those with a turn that scored less, worst first: a list of its own, of which a page is all there is."""
     for other in ("status", "cursor"):
         if other in request.query:
@@ -83,7 +83,7 @@ def _scored_below(kit: Kit, request: Request, limit: int) -> Response:
     return Response.json(SessionList(sessions=listed, next_cursor=None).dump())
 
 
-def cancel(kit: Kit, request: Request) -> Response:
+def cancel(kit: FrontDoorKit, request: Request) -> Response:
     head = owned(kit, request)
     give_up_at = kit.clock.monotonic() + request.spare_seconds(_CANCEL_SECONDS)
     while head.status != "cancelled":
@@ -103,12 +103,12 @@ def cancel(kit: Kit, request: Request) -> Response:
     return tell.session(kit, request.who, head)
 
 
-def erase(kit: Kit, request: Request) -> Response:
+def erase(kit: FrontDoorKit, request: Request) -> Response:
     kit.erasure.erase(owned(kit, request), actor=request.who.user_id)
     return Response(204)
 
 
-def stream_token(kit: Kit, request: Request) -> Response:
+def stream_token(kit: FrontDoorKit, request: Request) -> Response:
     """For a browser's EventSource, which can send no header: it reads this session as its asker would, for a while."""
     who, head = request.who, owned(kit, request)
     reading = Reading(tenant_id=who.tenant_id, user_id=who.user_id, role=who.role, session_id=head.session_id)
@@ -117,7 +117,7 @@ def stream_token(kit: Kit, request: Request) -> Response:
     return Response.json(StreamTokenDocument(token=token, expires_at=iso(ends)).dump())
 
 
-def rewind(kit: Kit, request: Request) -> Response:
+def rewind(kit: FrontDoorKit, request: Request) -> Response:
     body, sent = body_of(request, Rewind)
 
     def begin(key: IdempotencyKey | None) -> Begun:
@@ -129,6 +129,6 @@ def rewind(kit: Kit, request: Request) -> Response:
     return tell.rewound(kit, request.who, begun.head)
 
 
-def owned(kit: Kit, request: Request) -> Head:
+def owned(kit: FrontDoorKit, request: Request) -> Head:
     """The head of the session that the path names."""
     return kit.intake.owned(request.who, request.parameters["session_id"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functions.api.documents import Spend, scope_of
 from functions.api.http import Request, Response, check_session_id
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.policy import may_use
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 
-def get(kit: Kit, request: Request) -> Response:
+def get(kit: FrontDoorKit, request: Request) -> Response:
     """The caller's own scopes; with ``session_id``, that session's task before them."""
     who, session_id = request.who, request.query.get("session_id")
     terms = kit.tenants.terms(who.tenant_id)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functions.api import events
 from functions.api.http import Request
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.deltas import Delta, View, delta_seen
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.following import Hub, Landed
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Of silence, before a comment tells proxies and clients that the stream lives.
 KEEP_ALIVE_SECONDS = 15.0
@@ -30,7 +30,7 @@ class _Place:
     wait_seconds: float = 0.0
 
 
-async def stream(kit: Kit, hub: Hub, request: Request) -> AsyncIterator[str]:
+async def stream(kit: FrontDoorKit, hub: Hub, request: Request) -> AsyncIterator[str]:
     """The frames of ``GET .../stream``: the session's events behind ``after`` (or ``Last-Event-ID``), deltas between
     them, comments where nothing happens, and ``end`` where the session rests, the request's time is up or the process
     stops. The request is one whose identity and path parameters are known (``Request.identity``, ``.parameters``).
@@ -50,7 +50,9 @@ async def stream(kit: Kit, hub: Hub, request: Request) -> AsyncIterator[str]:
     return _frames(hub, request, await hub.read(place))
 
 
-async def stream_turn(kit: Kit, hub: Hub, request: Request, session_id: str, *, after: int) -> AsyncIterator[str]:
+async def stream_turn(
+    kit: FrontDoorKit, hub: Hub, request: Request, session_id: str, *, after: int
+) -> AsyncIterator[str]:
     """The same for a call that began a turn (a POST with ``Accept: text/event-stream``), from its first entry on.
 
     Args:

@@ -14,12 +14,12 @@ from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
 from functions.api.stages.read import body_of, preferred_wait
 from functions.api.stages.wait import until, worker_is_missing
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.inputs import B
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Carries a body out, and writes down under the key that it did.
-Begin = Callable[[Kit, Request, B, IdempotencyKey | None], Begun]
+Begin = Callable[[FrontDoorKit, Request, B, IdempotencyKey | None], Begun]
 
 #: When to come back while a worker begins.
 _RETRY_SECONDS = "5"
@@ -28,7 +28,7 @@ _RETRY_SECONDS = "5"
 def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[B], problems: Sequence[int]) -> Route:
     """The route of a call that begins a turn in this way. Who is asking is known when it is called."""
 
-    def call(kit: Kit, request: Request) -> Response:
+    def call(kit: FrontDoorKit, request: Request) -> Response:
         body, sent = body_of(request, model)
         key = key_of(request, sent)
         wished = preferred_wait(request)

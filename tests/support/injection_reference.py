@@ -30,6 +30,7 @@ _VIEWS: Final = {
     name: re.compile(pattern, re.IGNORECASE if ignore_case else 0)
     for name, (pattern, ignore_case) in _DATA["views"].items()
 }
+_ACCENTS: Final = re.compile("[\u0300-\u036f]")
 _SPECULATIVE: Final = {"rot13", "reversed", "digits for letters"}
 _LOOK_ALIKES: Final = str.maketrans("авсԁеһіјӏкмоорԛгѕтυхуԝοαεικνρτηꜱɪ", "abcdehijlkmoopqrstuxywoaeiknptnsi")
 _LEET: Final = str.maketrans("013457@$!|", "oieastasil")
@@ -38,7 +39,11 @@ _LEET: Final = str.maketrans("013457@$!|", "oieastasil")
 def fold(text: str) -> str:
     text = readings._INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     if not text.isascii():
-        text = unicodedata.normalize("NFC", readings.strip_accents(text)).replace("’", "'").replace("ı", "i")
+        text = (
+            unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+            .replace("’", "'")
+            .replace("ı", "i")
+        )
     return re.sub(r"[^\S\n]+", " ", text.casefold())
 
 

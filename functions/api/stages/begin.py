@@ -9,13 +9,13 @@ from functools import partial
 
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn
 from functions.api.http import Request
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import may_go_on
 from turnkeeper.core.errors import SessionBusy, SessionEnded, TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store.deliveries import DeliverTo
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +34,17 @@ class Begun:
         return now.resting or now.turn.number != self.turn or not self.has_runner
 
 
-def create(kit: Kit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
+def create(kit: FrontDoorKit, request: Request, body: CreateSession, key: IdempotencyKey | None) -> Begun:
     new = NewSession(body.agent, body.input, body.metadata, body.placement, DeliverTo(webhook=body.webhook))
     return _sent(kit, request, kit.intake.create(request.who, new, key=key))
 
 
-def post(kit: Kit, request: Request, body: PostTurn, key: IdempotencyKey | None) -> Begun:
+def post(kit: FrontDoorKit, request: Request, body: PostTurn, key: IdempotencyKey | None) -> Begun:
     head = kit.intake.owned(request.who, request.parameters["session_id"])
     return _sent(kit, request, kit.intake.post(head, body.input, who=request.who, key=key))
 
 
-def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey | None) -> Begun:
+def go_on(kit: FrontDoorKit, request: Request, body: ContinueSession, key: IdempotencyKey | None) -> Begun:
     """A stopped turn goes on, where the token is for that; else the session is waited for as it is."""
     token = kit.tokens.verify(body.continuation_token)
     head = kit.intake.continued(request.who, token)
@@ -59,14 +59,14 @@ def go_on(kit: Kit, request: Request, body: ContinueSession, key: IdempotencyKey
         return Begun(head, head.turn.number)
 
 
-def fork(kit: Kit, request: Request, body: Fork, key: IdempotencyKey | None) -> Begun:
+def fork(kit: FrontDoorKit, request: Request, body: Fork, key: IdempotencyKey | None) -> Begun:
     """A copy of a session; it has a runner only where it has an input of its own."""
     source = kit.intake.owned(request.who, request.parameters["session_id"])
     head = kit.branching.fork(request.who, source, at_seq=body.at_seq, value=body.input, agent=body.agent, key=key)
     return Begun(head, head.turn.number) if body.input is None else _sent(kit, request, head)
 
 
-def _sent(kit: Kit, request: Request, head: Head) -> Begun:
+def _sent(kit: FrontDoorKit, request: Request, head: Head) -> Begun:
     """It is written down that a runner is needed: where nobody takes the request now, the sweep asks again. None is for
     what a pause has stopped at once."""
     if head.resting:

@@ -9,12 +9,12 @@ from typing import Any
 
 from functions.api.http import Request
 from functions.api.stages.begin import Begun
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.inputs import invalid
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 _KEY = re.compile(r"[ -~]{1,128}")
 
@@ -34,7 +34,9 @@ def key_of(request: Request, body: Any) -> IdempotencyKey | None:
     return IdempotencyKey(key, hashlib.sha256(protected).hexdigest(), request.who.user_id)
 
 
-def once(kit: Kit, who: Identity, key: IdempotencyKey | None, begin: Callable[[IdempotencyKey | None], Begun]) -> Begun:
+def once(
+    kit: FrontDoorKit, who: Identity, key: IdempotencyKey | None, begin: Callable[[IdempotencyKey | None], Begun]
+) -> Begun:
     """What was begun under the key before, or else what ``begin`` begins and writes down under it.
 
     Raises:
@@ -51,7 +53,7 @@ def once(kit: Kit, who: Identity, key: IdempotencyKey | None, begin: Callable[[I
         raise
 
 
-def _earlier(kit: Kit, who: Identity, key: IdempotencyKey) -> Begun | None:
+def _earlier(kit: FrontDoorKit, who: Identity, key: IdempotencyKey) -> Begun | None:
     """Whose it is, is looked at once more: who asks may have been an admin then, and be none now."""
     earlier = kit.sessions.earlier(who.tenant_id, who.user_id, key)
     return Begun(kit.intake.owned(who, earlier.session_id), earlier.turn) if earlier else None

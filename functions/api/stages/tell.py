@@ -18,7 +18,6 @@ from functions.api.documents import (
 )
 from functions.api.http import Response
 from functions.api.problems import problem
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import continuation_of, worth_a_token
 from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
@@ -34,12 +33,13 @@ from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store.scores import Assessment
 from turnkeeper.telemetry import fields
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"
 
 
-def turn(kit: Kit, head: Head, number: int) -> Response:
+def turn(kit: FrontDoorKit, head: Head, number: int) -> Response:
     """A turn of a session as it is now, or as it ended where others have followed."""
     fields.note(**fields.of_head(head))
     if head.turn.number != number:
@@ -52,14 +52,14 @@ def turn(kit: Kit, head: Head, number: int) -> Response:
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
-def session(kit: Kit, who: Identity, head: Head) -> Response:
+def session(kit: FrontDoorKit, who: Identity, head: Head) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
     fields.note(**fields.of_head(head))
     answer = Response.json(SessionDocument(**_session(kit, who, head)).dump())
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
-def rewound(kit: Kit, who: Identity, head: Head) -> Response:
+def rewound(kit: FrontDoorKit, who: Identity, head: Head) -> Response:
     """A session behind a rewind, with what the rewind took back."""
     rewind = kit.branching.rewound(head)
     document = RewoundDocument(
@@ -68,7 +68,7 @@ def rewound(kit: Kit, who: Identity, head: Head) -> Response:
     return Response.json(document.dump())
 
 
-def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
+def _session(kit: FrontDoorKit, who: Identity, head: Head) -> dict[str, Any]:
     token = _token(kit, head) if head.user_id == who.user_id else None
     return {
         **_turn(kit, head, token),
@@ -90,7 +90,7 @@ def _session(kit: Kit, who: Identity, head: Head) -> dict[str, Any]:
     }
 
 
-def _scores(kit: Kit, head: Head) -> list[ScoreDocument]:
+def _scores(kit: FrontDoorKit, head: Head) -> list[ScoreDocument]:
     scored = kit.scores.of_session(head.tenant_id, head.session_id)
     return [_score(made, score) for made in scored for score in made.scores]
 
@@ -108,7 +108,7 @@ def _score(made: Assessment, score: Score) -> ScoreDocument:
     )
 
 
-def watch(kit: Kit, head: Head) -> dict[str, str | None]:
+def watch(kit: FrontDoorKit, head: Head) -> dict[str, str | None]:
     """How the session's runner is."""
     if head.lease.owner is None:
         return {"lease_expires_at": None, "runner_silent_since": None}
@@ -140,7 +140,7 @@ def summary(head: Head) -> SessionSummary:
     return SessionSummary(**_progress(head), **_facts(head))
 
 
-def scored(kit: Kit, head: Head) -> SessionSummary:
+def scored(kit: FrontDoorKit, head: Head) -> SessionSummary:
     """With the score that a session is among the worst for."""
     worst = [
         (made.worst, made) for made in kit.scores.of_session(head.tenant_id, head.session_id) if made.worst is not None
@@ -150,14 +150,14 @@ def scored(kit: Kit, head: Head) -> SessionSummary:
     return SessionSummary(**_progress(head), **_facts(head), worst_score=told)
 
 
-def _token(kit: Kit, head: Head) -> str | None:
+def _token(kit: FrontDoorKit, head: Head) -> str | None:
     return kit.tokens.sign(continuation_of(head)) if worth_a_token(head) else None
 
 
 # ---- the current turn ----
 
 
-def _turn(kit: Kit, head: Head, token: str | None) -> dict[str, Any]:
+def _turn(kit: FrontDoorKit, head: Head, token: str | None) -> dict[str, Any]:
     answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
     return {**_progress(head), **output_of(head.stop, answer), "continuation_token": token}
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from turnkeeper.bootstrap import Kit
 from turnkeeper.core.session import Head
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 _FIRST_SECONDS = 0.01
 _LAST_SECONDS = 0.25
@@ -27,7 +27,7 @@ def pauses() -> Iterator[float]:
         pause = min(pause * _LONGER, _LAST_SECONDS)
 
 
-def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
+def until(kit: FrontDoorKit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
     """The head once it is as wanted, or as it is when the time is up."""
     give_up_at = kit.clock.monotonic() + wait_seconds
     for pause in pauses():
@@ -38,7 +38,7 @@ def until(kit: Kit, head: Head, holds: Callable[[Head], bool], wait_seconds: flo
     return head
 
 
-def worker_is_missing(kit: Kit) -> Callable[[Head], bool]:
+def worker_is_missing(kit: FrontDoorKit) -> Callable[[Head], bool]:
     """Whether a session is queued for a worker although none lives. One that is woken takes longer to begin than
     anybody waits here, and waiting costs money by the second."""
     patient_until = kit.clock.monotonic() + _PATIENCE_SECONDS

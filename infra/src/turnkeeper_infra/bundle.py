@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnkeeper_project import KitSource, Project, find_project, kit_source
+from turnkeeper_project.asking import LOOKING_SECONDS, NotAsked, run_module
 from turnkeeper_project.locking import locked_requirements
 from turnkeeper_project.measuring import Layer, too_large, weigh
 from turnkeeper_project.target import LAMBDA_PLATFORM, LAMBDA_PYTHON, find_uv, for_lambda
@@ -119,6 +120,7 @@ def build_code(sources: Sources, version: str) -> Path:
         code = folder / "code"
         sources.copy([sources.kit.functions], code)
         _compile(code, version)
+        _tell_agents(code, len(sources.more_agents))
         _zip(code, folder / "code.zip", root=code)
 
     return _once(cache_folder() / f"code-{code_hash(sources, version)[:16]}", build) / "code.zip"
@@ -201,6 +203,18 @@ def _fill_layer(folder: Path) -> None:
     if text := too_large(Layer(size_bytes, largest)):
         raise RuntimeError(text)
     _zip(packages, folder / "layer.zip", root=folder)
+
+
+def _tell_agents(code: Path, more: int) -> None:
+    """Add the manifest of the agents, which the front door reads instead of importing them (docs/decisions/0144).
+    It is made of this copy, so it tells of these agents and no others. Where one of them cannot be told of, there is
+    none."""
+    folders = [str(code / name) for name in further_names(more)]
+    command = ["turnkeeper.preflight.manifest", str(code), *folders]
+    try:
+        run_module(command, package=code / "turnkeeper", seconds=LOOKING_SECONDS)
+    except NotAsked as error:
+        sys.stderr.write(f"The front door imports agents itself, and is slower to start: {error}\n")
 
 
 def _compile(folder: Path, version: str) -> None:

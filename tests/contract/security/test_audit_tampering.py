@@ -26,6 +26,7 @@ from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.recorders import RecordedAlerts
 from turnkeeper.testing.schema import create_table
+from turnkeeper_local.cli.audits import AuditOffice
 from turnkeeper_local.cli.operator import Operator
 
 Records = list[dict[str, Any]]
@@ -259,14 +260,14 @@ ATTACKS: dict[str, tuple[Attack, set[tuple[str, int | None]]]] = {
 def test_verify_finds_it_and_says_which(tampered: tuple[MemoryKit, Raw], attack: str) -> None:
     kit, raw = tampered
     first, second = kit.run(begin(kit)), kit.run(begin(kit))
-    operator = Operator(kit, lambda: "operator:test")
-    assert not [chain for chain in operator.verify_all(WHO.tenant_id) if chain.problems]
+    audits = AuditOffice(kit)
+    assert not [chain for chain in audits.verify_all(WHO.tenant_id) if chain.problems]
     act, expected = ATTACKS[attack]
     act(kit, raw, first, second)
-    chain = operator.verify(WHO.tenant_id, first.session_id)
+    chain = audits.verify(WHO.tenant_id, first.session_id)
     assert expected <= {(problem.kind, problem.first) for problem in chain.problems}, chain.problems
     # The others are looked at all the same, and hold.
-    chains = {chain.session_id: chain.problems for chain in operator.verify_all(WHO.tenant_id)}
+    chains = {chain.session_id: chain.problems for chain in audits.verify_all(WHO.tenant_id)}
     assert chains[second.session_id] == chains[None] == []
     if attack != "take the head away":
         assert chains[first.session_id]
@@ -274,18 +275,18 @@ def test_verify_finds_it_and_says_which(tampered: tuple[MemoryKit, Raw], attack:
 
 def test_a_tenants_own_chain(tampered: tuple[MemoryKit, Raw]) -> None:
     kit, raw = tampered
-    operator = Operator(kit, lambda: "operator:test")
+    audits = AuditOffice(kit)
     for plan in ("short", "standard", "short"):
         kit.tenants.set("acme", actor="operator:test", plan=plan)
-    assert operator.verify("acme", None).problems == []
+    assert audits.verify("acme", None).problems == []
     records = kit.sessions.audit("acme", None)
     raw.put({**records[1], "detail": {"plan": "short"}})
-    assert [(p.kind, p.first) for p in operator.verify("acme", None).problems] == [("altered", 2)]
+    assert [(p.kind, p.first) for p in audits.verify("acme", None).problems] == [("altered", 2)]
     raw.delete(records[1])
-    assert [(p.kind, p.first) for p in operator.verify("acme", None).problems] == [("missing", 2)]
+    assert [(p.kind, p.first) for p in audits.verify("acme", None).problems] == [("missing", 2)]
     key = keys.tenant_key("acme")
     raw.delete({"pk": key.pk, "sk": key.sk})
-    assert operator.verify("acme", None).problems[0].kind == "missing"
+    assert audits.verify("acme", None).problems[0].kind == "missing"
 
 
 # ---- what is in it ----
@@ -460,7 +461,7 @@ def test_pausing_and_changing_a_tenant_are_records_of_its_own_chain(kit: MemoryK
         ("policy_change", "operator:eve", {"paused": True}),
         ("policy_change", "operator:eve", {"paused": False}),
     ]
-    assert operator.verify("acme", None).problems == []
+    assert operator.audit_office().verify("acme", None).problems == []
 
 
 def test_a_handoff_and_a_dead_runner_leave_one_whole_chain() -> None:

@@ -15,7 +15,7 @@ from turnkeeper_local.cli.called import as_called
 from turnkeeper_local.cli.text import age, arguments, clock, moment, plain, recent, seconds, short, usd
 
 if TYPE_CHECKING:
-    from turnkeeper_local.cli.operator import Chain
+    from turnkeeper_local.cli.audits import Chain
 
 Document = Mapping[str, Any]
 

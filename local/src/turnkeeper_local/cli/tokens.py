@@ -50,12 +50,6 @@ class TokenOffice:
         tokens = self._kit.gateway_tokens
         return self._told(tokens.revoke(tokens.find(token_id, tenant_id), actor=self._name()))
 
-    def calls(self, tenant_id: str, token_id: str) -> list[Document]:
-        """A token's ledger, as audit records tell what was done."""
-        token = self._kit.gateway_tokens.find(token_id, tenant_id)
-        calls = self._kit.purses.calls(tenant_id, token.id)
-        return [call_record(seq, token, call) for seq, call in enumerate(calls, start=1)]
-
     def _told(self, token: GatewayToken) -> Document:
         caps = self._kit.tenants.terms(token.tenant_id).caps.with_task(token.task_nanousd)
         return token_document(token, caps.cap("task"), self._kit.clock.now())

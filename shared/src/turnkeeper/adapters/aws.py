@@ -1,14 +1,19 @@
-"""Clients of AWS: timeouts, retries and pools in one place."""
+"""Clients of AWS: timeouts, retries and pools in one place.
+
+They are made by botocore. What boto3 adds to it (resources, transfers of files) nobody here uses, and importing that
+takes a third as long as all that a client of DynamoDB needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
@@ -49,15 +54,20 @@ class Aws:
     table_timeout_seconds: float = 3.0
     other_timeout_seconds: float = 30.0
     attempts: int = 4
+    #: A session is not made for threads; its clients are.
+    _making: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @cached_property
-    def _session(self) -> boto3.session.Session:
-        return boto3.session.Session(region_name=self.region)
+    def _session(self) -> botocore.session.Session:
+        session = botocore.session.Session()
+        if self.region is not None:
+            session.set_config_variable("region", self.region)
+        return session
 
     @property
     def own_region(self) -> str | None:
         """Where it is, as far as anybody says."""
-        region: str | None = self._session.region_name
+        region: str | None = self._session.get_config_variable("region")
         return region
 
     @property
@@ -128,8 +138,9 @@ class Aws:
             tcp_keepalive=True,
             **more,
         )
-        make: Any = self._session.client
-        return make(service, endpoint_url=self.endpoint_url, config=config)
+        make: Any = self._session.create_client
+        with self._making:
+            return make(service, endpoint_url=self.endpoint_url, config=config)
 
 
 @contextmanager

@@ -111,6 +111,16 @@ class Templates:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ToldPrompt:
+    """In the place of what makes a system prompt, where that is only told of (:mod:`turnkeeper.runtime.manifest`)."""
+
+    definition: str
+
+    def __call__(self, ctx: SessionContext) -> str:  # noqa: ARG002 - a prompt's
+        raise PromptFailed(f"{self.definition} is only told of here: nobody runs turns")
+
+
 def by_tenant(templates: Mapping[str, str], default: str | None = None) -> Templates:
     """A system prompt for each tenant.
 
@@ -138,6 +148,8 @@ def _is_known(name: str) -> bool:
 def definition_of(prompt: Prompt) -> str:
     """The name of a prompt that is made: equal where what makes it is, whatever it makes of a context. For a function
     that is its name with a hash of its source text; functions that it calls are not looked into."""
+    if isinstance(prompt, ToldPrompt):
+        return prompt.definition
     if isinstance(prompt, Templates):
         return f"templates:{prompt.definition[:32]}"
     function = inspect.unwrap(prompt)

@@ -52,6 +52,8 @@ class Catalog:
     broken: Mapping[str, Broken] = field(default_factory=dict)
     #: By its name, the folder of an agent.
     folders: Mapping[str, Path] = field(default_factory=dict)
+    #: What was found to have a price when these were bundled (:func:`turnkeeper.runtime.pricing.priced_by`).
+    priced: frozenset[str] = frozenset()
 
     def get(self, name: str) -> Agent:
         """The agent of this name or, where there is none now, the one that had it before.

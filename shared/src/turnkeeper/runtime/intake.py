@@ -170,7 +170,7 @@ class Intake:
         terms = self.tenants.terms(who.tenant_id)
         if not may_use(agent.name, terms.plan):
             raise AgentNotFound(f"there is no agent {agent.name!r}", agent=agent.name)
-        must_be_priced(self.prices, agent)
+        must_be_priced(self.prices, agent, self.catalog.priced)
         return agent, terms
 
     def compose(self, who: Identity, agent: Agent, terms: Terms, request: NewSession, session_id: str) -> Head:
@@ -213,7 +213,7 @@ class Intake:
         if self.rollouts is None:
             return spec_of(agent)
         spec = self.rollouts.spec(agent, tenant_id, user_id)
-        must_be_priced(self.prices, spec)
+        must_be_priced(self.prices, spec, self.catalog.priced)
         return spec
 
     # ---- turns ----

@@ -1,4 +1,8 @@
-"""The kit on AWS: DynamoDB, SQS, S3, Secrets Manager, SNS, and a Lambda for turns."""
+"""The kit on AWS: DynamoDB, SQS, S3, Secrets Manager, SNS, and a Lambda for turns.
+
+Every process imports this module, and each uses a few of these: an adapter that few need is imported with its part, and
+a client that not every request needs is made when it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,24 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from turnkeeper.adapters.aws import Aws, outages
-from turnkeeper.adapters.dead_letters import SqsDeadLetters
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.ecs import EcsWakes
-from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.adapters.lambda_turns import LambdaTurns
-from turnkeeper.adapters.log_alerts import LogAlerts
 from turnkeeper.adapters.s3 import S3Blobs
 from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
-from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.adapters.sqs import SqsQueue
-from turnkeeper.adapters.tool_secrets import SecretsManagerValues
-from turnkeeper.adapters.trace_queue import SqsTraceQueue
-from turnkeeper.adapters.words import EventBridgeBus, SqsReplies, SqsWords
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
 from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
+from turnkeeper.wiring.late import late
 from turnkeeper.wiring.needs import needed
+
+if TYPE_CHECKING:
+    from turnkeeper.adapters.dead_letters import SqsDeadLetters
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +57,17 @@ class AwsPlatform:
 
     @cached_property
     def blobs(self) -> Blobs:
-        return S3Blobs(self.aws.s3, needed(self.settings, "bucket"))
+        return S3Blobs(late(lambda: self.aws.s3), needed(self.settings, "bucket"))
 
     @cached_property
     def queue(self) -> Queue:
         queue_url = needed(self.settings, "queue_url")
-        return SqsQueue(self.aws.sqs, queue_url, needed(self.settings, "dlq_url"))
+        return SqsQueue(late(lambda: self.aws.sqs), queue_url, needed(self.settings, "dlq_url"))
 
     @cached_property
     def dead_letters(self) -> SqsDeadLetters:
+        from turnkeeper.adapters.dead_letters import SqsDeadLetters
+
         queue_url = needed(self.settings, "queue_url")
         return SqsDeadLetters(self.aws.sqs, needed(self.settings, "dlq_url"), queue_url)
 
@@ -73,30 +76,39 @@ class AwsPlatform:
         service = self.settings.worker_service
         if not service:
             return None
+        from turnkeeper.adapters.ecs import EcsWakes
+
         return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self._clock())
 
     @cached_property
     def turns(self) -> Turns | None:
         function = self.settings.turn_function
-        return LambdaTurns(self.aws.lambda_, function) if function else None
+        return LambdaTurns(late(lambda: self.aws.lambda_), function) if function else None
 
     @cached_property
     def alerts(self) -> Alerts:
+        from turnkeeper.adapters.log_alerts import LogAlerts
+        from turnkeeper.adapters.sns import SnsAlerts
+
         topic = self.settings.alert_topic_arn
         return SnsAlerts(self.aws.sns, topic) if topic else LogAlerts()
 
     @cached_property
     def tool_values(self) -> ToolValues:
+        from turnkeeper.adapters.known_secrets import KNOWN
+        from turnkeeper.adapters.tool_secrets import SecretsManagerValues
+
         secrets, settings = self.settings.tool_secrets, self.settings.tool_settings
         return SecretsManagerValues(lambda: self.aws.secretsmanager, secrets, settings, self._clock(), KNOWN)
 
     @cached_property
     def trace_queue(self) -> TraceQueue:
+        from turnkeeper.adapters.trace_queue import SqsTraceQueue
+
         return SqsTraceQueue(self.aws.sqs, needed(self.settings, "traces_queue_url"))
 
     @cached_property
     def trace_receiver(self) -> TraceReceiver:
-        # A tenth of a second to import, and only one process sends traces.
         from turnkeeper.adapters.otlp import receiver_of
 
         endpoint = needed(self.settings, "otlp_endpoint")
@@ -104,16 +116,22 @@ class AwsPlatform:
 
     @cached_property
     def words(self) -> Words | None:
+        from turnkeeper.adapters.words import SqsWords
+
         url = self.settings.words_queue_url
         return SqsWords(self.aws.sqs, url) if url else None
 
     @cached_property
     def bus(self) -> Bus | None:
+        from turnkeeper.adapters.words import EventBridgeBus
+
         name = self.settings.event_bus
         return EventBridgeBus(self.aws.events, name) if name else None
 
     @cached_property
     def replies(self) -> Replies:
+        from turnkeeper.adapters.words import SqsReplies
+
         return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
 
     def hook_keys(self) -> list[str]:

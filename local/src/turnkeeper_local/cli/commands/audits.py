@@ -36,7 +36,7 @@ def show(
         from turnkeeper_local.cli.place import find
 
         place = find(stack)
-        records = connect(place).audit(place.tenant(tenant), session)
+        records = connect(place).audit_office().records(place.tenant(tenant), session)
 
         def for_people(console: Console) -> None:
             from turnkeeper_local.cli.tables import audit_table
@@ -66,8 +66,8 @@ def verify(
 
         place = find(stack)
         tenant_id = place.tenant(tenant)
-        operator = connect(place)
-        chains = [operator.verify(tenant_id, session)] if session else list(operator.verify_all(tenant_id))
+        audits = connect(place).audit_office()
+        chains = [audits.verify(tenant_id, session)] if session else list(audits.verify_all(tenant_id))
         broken = [chain for chain in chains if chain.problems]
         document = {"ok": not broken, "tenant_id": tenant_id, "chains": [chain.document() for chain in chains]}
 

@@ -200,7 +200,7 @@ def sdk_agent(stage: Stage) -> None:
 
 
 def books(stage: Stage) -> None:
-    chains = [chain for tenant in (TENANT, CAPPED_TENANT) for chain in stage.operator.verify_all(tenant)]
+    chains = [chain for tenant in (TENANT, CAPPED_TENANT) for chain in stage.operator.audit_office().verify_all(tenant)]
     records = sum(len(chain.records) for chain in chains)
     broken = [f"{chain.session_id}: {problem}" for chain in chains for problem in chain.problems]
     checked = {chain.session_id for chain in chains}

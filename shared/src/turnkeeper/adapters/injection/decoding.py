@@ -38,8 +38,8 @@ def decoded(text: str) -> Iterator[tuple[str, str]]:
     # The signs of these two are of those of base64, in longer runs.
     long = any(end - start >= 32 for start, end in runs)
     encodings: tuple[tuple[str, Iterable[str], Callable[[str], bytes]], ...] = (
-        ("base64", _padded(text, runs, 2), _base64),
-        ("base32", _padded(text, _runs(data.translate(_BASE32, later), 32), 6) if long else (), _base32),
+        ("base64", _cut(text, runs), _base64),
+        ("base32", _cut(text, _runs(data.translate(_BASE32, later), 32)) if long else (), _base32),
         ("hex", _pairs(text, _runs(data.translate(_HEX, later), 32)) if long else (), bytes.fromhex),
         ("binary", _bits(text, data.translate(_ZEROS, later)), _from_bits),
         ("escapes", _escapes(text), lambda s: s.encode("ascii").decode("unicode_escape").encode("utf-8", "replace")),
@@ -78,13 +78,9 @@ def _runs(signs: bytes, least: int) -> Iterator[tuple[int, int]]:
         start = signs.find(shortest, end)
 
 
-def _padded(text: str, runs: Iterable[tuple[int, int]], padding: int) -> Iterator[str]:
+def _cut(text: str, runs: Iterable[tuple[int, int]]) -> Iterator[str]:
     for start, end in runs:
-        if end - start > _MAX_RUN:
-            yield text[start : start + _MAX_RUN]
-        else:
-            behind = text[end : end + padding]
-            yield text[start : end + len(behind) - len(behind.lstrip("="))]
+        yield text[start : min(end, start + _MAX_RUN)]
 
 
 def _pairs(text: str, runs: Iterable[tuple[int, int]]) -> Iterator[str]:
@@ -118,13 +114,12 @@ def _percents(text: str) -> Iterator[str]:
 
 
 def _base64(text: str) -> bytes:
-    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    plain = text.replace("-", "+").replace("_", "/")
     return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
 
 
 def _base32(text: str) -> bytes:
-    plain = text.rstrip("=")
-    return base64.b32decode(plain + "=" * (-len(plain) % 8))
+    return base64.b32decode(text + "=" * (-len(text) % 8))
 
 
 def _from_bits(text: str) -> bytes:

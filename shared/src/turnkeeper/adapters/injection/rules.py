@@ -14,7 +14,7 @@ import re
 from typing import Final, NamedTuple
 
 from turnkeeper.adapters.injection.matcher import Pattern
-from turnkeeper.adapters.injection.text import strip_accents
+from turnkeeper.adapters.injection.text import without_accents
 
 
 class Rule(NamedTuple):
@@ -24,8 +24,8 @@ class Rule(NamedTuple):
 
 
 def _rule(topic: str, weight: int, *patterns: str) -> Rule:
-    # Accents go, as they do in the text.
-    return Rule(topic, weight, tuple(Pattern(strip_accents(_any_blank(pattern))) for pattern in patterns))
+    # Letters as they are in a folded text.
+    return Rule(topic, weight, tuple(Pattern(without_accents(_any_blank(pattern))) for pattern in patterns))
 
 
 def _any_blank(pattern: str) -> str:
@@ -133,10 +133,10 @@ RULES: Final = (
         "to the model",
         550,
         rf"\b(?:{_AI}|ais)(?: \w{{1,12}}){{0,2}} (?:reading|processing|summari[sz]ing|parsing|analy[sz]ing|reviewing|scraping|that reads?|who reads?) (?:this|these|the (?:following|above))\b",
-        rf"\b(?:note|notes|message|attention|instructions?|important|reminder|memo|notice|directive|hint|request)(?: \w{{1,12}})?,? (?:to|for) (?:the |any |all |every |an )?(?:{_AI})(?:s|\b)(?: (?:reading|processing)| assistants?)? ?[:!]",
+        rf"\b(?:note|notes|message|attention|instructions?|important|reminder|memo|notice|directive|hint|request)(?: \w{{1,12}})?,? (?:to|for) (?:the |any |all |every |an )?(?:{_AI})(?:s|(?!\w))(?: (?:reading|processing)| assistants?)? ?[:!]",
         rf"(?:^|[>*\]] ?|[.!?-] )(?:dear |hey |hello |hi |@|attention,? )?(?:the )?(?:{_AI}) ?[:,!] ?(?:please |you must |you should |you will |now |immediately )?{_ACT}\b",
         rf"\b(?:{_AI})s?(?: \w{{1,12}}){{0,2}} (?:must|should now|is required to|are required to|is instructed to|has to) (?:now |first |immediately |always )?{_ACT}\b[^.\n]{{0,120}}\b(?:user|users|tool|reply|response|before|attacker|secret|credentials?|token|https?:)",
-        rf"\b(?:if|since|because|as) you(?: are|'re) (?:an? )?(?:{_AI})\b[^.\n]{{0,80}}\b(?:you must|you should|please|must|then)? ?{_ACT}\b",
+        rf"\b(?:if|since|because|as) you(?: are|'re) (?:an? )?(?:{_AI})(?!\w)[^.\n]{{0,80}}\b(?:you must|you should|please|must|then)? ?{_ACT}\b",
         r"\bthis is an important message from me\b",
     ),
     # Doing something around the answer that nobody asked for.
@@ -149,7 +149,7 @@ RULES: Final = (
         rf"\b(?:now|please|immediately|must|first|required|step ?:|next|then|automatically|hook ?:)[,:]? (?:you (?:must|should) )?(?:call|invoke|execute) {_WRITE_TOOL}(?: (?:tool|function))? (?:with|on|to|at|for)\b",
         rf"\b(?:append|include|add|insert|put|place|begin|start|end|finish|prefix|embed|mention|repeat)\b[^.\n]{{0,120}}?\b(?:in|to|of|at|with|on|every|each)? ?(?:your|every|any|all|each)(?: (?:future|subsequent|next|single|final))? (?:\w{{1,15}} )?{_REPLY}\b",
         rf"\b(?:end|begin|start|prefix|finish) (?:your|every|each|all)(?: \w{{1,10}})? {_REPLY} (?:with|by)\b",
-        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with|:|the)\b|\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
+        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with\b|the\b|:)|\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
         r"\bdo not (?:tell|inform|mention|notify|alert|reveal|warn|disclose|let)\b[^.\n]{0,40}\b(?:the )?(?:user|users|human|operator|anyone)\b",
         r"\b(?:decode|decrypt|deobfuscate|translate)\b[^.\n]{0,100}\b(?:and|then) (?:do (?:exactly )?(?:what|as) it|follow|execute|obey|run it|act on|comply)",
         r"\b(?:follow|execute|obey|do) (?:exactly )?(?:the |what )?(?:decoded|hidden|instructions? (?:inside|within|below|encoded))",
@@ -174,7 +174,7 @@ RULES: Final = (
     _rule(
         "exfiltration",
         550,
-        rf"\b(?:send|forward|e-?mail|post|upload|transmit|exfiltrate|leak|deliver|submit|copy|cc|bcc)\b[^\n]{{0,120}}?{_SENSITIVE}[^\n]{{0,120}}?\b(?:to|at|url=?|into)\b ?[^\s]{{0,10}}(?:[\w.+-]{{1,60}}@[\w-]{{1,60}}\.|https?:|(?:an? |the )?(?:external|attacker))",
+        rf"\b(?:send|forward|e-?mail|post|upload|transmit|exfiltrate|leak|deliver|submit|copy|cc|bcc)\b[^\n]{{0,120}}?{_SENSITIVE}[^\n]{{0,120}}?\b(?:to|at|url|into)\b=? ?[^\s]{{0,10}}(?:[\w.+-]{{1,60}}@[\w-]{{1,60}}\.|https?:|(?:an? |the )?(?:external|attacker))",
         rf"{_SENSITIVE}[^\n]{{0,80}}?\b(?:and|then)? ?(?:send|forward|e-?mail|post|upload|transmit) (?:them|it|these|that|this|everything|all)\b[^\n]{{0,40}}?\b(?:to|at)\b",
         r"\b(?:send|forward|e-?mail|post|upload|transmit)\b[^\n]{0,60}\b(?:externally|to the attacker|attacker@|attacker\.)",
         r"!\[[^\]\n]{0,100}\]\(https?://[^)\s]{1,300}[?&=/](?:\{|\[|<|\$\{|%7b|data=|secret|prompt|conversation|history)",
@@ -275,7 +275,7 @@ RULES: Final = (
         r"\b(?:antworte|reponds?|repondez|responde|rispondi)\b(?: \S{1,20}){0,2} (?:nur|ausschliesslich|uniquement|seulement|solo|unicamente|solamente|soltanto)\b",
         r"(?:只|仅|僅)(?:回复|回答|输出|回覆)|(?:回复|回答)[^。\n]{0,8}(?:结尾|末尾)",
         r"\b(?:du bist jetzt|sie sind jetzt|tu es maintenant|tu es desormais|ahora eres|ahora estas|sei ora|ora sei|adesso sei|ты теперь|теперь ты|artik)\b|(?:你现在是|你現在是|从现在开始|從現在開始)",
-        r"\b(?:ki[- ]?(?:assistent|modell|agent)|assistant ia|asistente (?:de )?ia|assistente (?:ai|ia)|ии[- ](?:ассистент|помощник))\b ?[:,]|(?:人工智能|AI)(?:助手|模型)[,:,:]",
+        r"\b(?:ki[- ]?(?:assistent|modell|agent)|assistant ia|asistente (?:de )?ia|assistente (?:ai|ia)|ии[- ](?:ассистент|помощник))\b ?[:,]|(?:人工智能|ai)(?:助手|模型)[,:,:]",
     ),
     _rule(
         "exfiltration",

@@ -101,7 +101,7 @@ def fold(text: str) -> str:
         if _INVISIBLE.search(text):
             text = _INVISIBLE.sub("", text)
         if not text.isascii():
-            text = unicodedata.normalize("NFC", strip_accents(text)).replace("’", "'").replace("ı", "i")
+            text = without_accents(text).replace("’", "'").replace("ı", "i")
     text = text.casefold()
     for blank in _BLANKS:
         if blank in text:
@@ -109,8 +109,9 @@ def fold(text: str) -> str:
     return _SEVERAL_BLANKS.sub(" ", text) if "  " in text else text
 
 
-def strip_accents(text: str) -> str:
-    return _ACCENTS.sub("", unicodedata.normalize("NFD", text))
+def without_accents(text: str) -> str:
+    """In NFC, so that letters are one sign again that are so in their script: ``プ``, ``지``, ``أ``."""
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def kinds(text: str, table: bytes) -> bytes:
