@@ -24,7 +24,9 @@ from unittest import mock
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from fargate_worker import __main__ as worker_process
+from fargate_worker import __main__ as worker_main
+from fargate_worker import process as worker_process
+from fargate_worker.machine import sized
 from functions.api import handler as api
 from functions.api.app import FrontDoor
 from functions.api.asgi import application
@@ -45,6 +47,7 @@ from tests.support.wiring import POLICY, Client, Folder, Process
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import ContentUnusable, InvalidRequest, MissingValue, SessionNotFound, Unauthenticated
+from turnkeeper.core.worker_size import WorkerSize
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
@@ -292,6 +295,13 @@ def worker_concurrency(process: Process) -> object:
     return worker_options(process).concurrency, connections, process.kit.capacity.slots
 
 
+def worker_processes(process: Process) -> object:
+    """Of a worker on a machine for two, and its slots."""
+    with mock.patch("fargate_worker.machine.size_of_this", lambda: WorkerSize(processes=2, sessions=80)):
+        settings = sized(process.kit.settings)
+    return settings.worker_processes, settings.worker_concurrency
+
+
 def stop_seconds(process: Process) -> object:
     return worker_options(process).stop_seconds
 
@@ -325,7 +335,7 @@ def sweep_seconds(process: Process) -> object:
 def health_server(argument: str) -> Callable[[Process], object]:
     def ask(process: Process) -> object:
         with worker_that_stops_at_once() as server, started(process):
-            worker_process.main()
+            worker_main.main()
         return server.call_args.kwargs[argument]
 
     return ask
@@ -421,7 +431,7 @@ def log_levels(process: Process) -> object:
         "functions.turn": turn.turn_runner.__wrapped__,
         "functions.observe": observe._kit.__wrapped__,
         "functions.sweep": sweep._kit.__wrapped__,
-        "fargate_worker": worker_process.main,
+        "fargate_worker": worker_main.main,
     }
     levels: set[str] = set()
     for name, start in starts.items():
@@ -455,7 +465,8 @@ def started(process: Process) -> Iterator[None]:
 def worker_that_stops_at_once() -> Iterator[mock.Mock]:
     """The worker's process takes no messages; what its health server is made with."""
     with (
-        mock.patch.object(worker_process, "Signals", lambda: SimpleNamespace(stop=True)),
+        mock.patch.object(worker_main, "Signals", lambda: SimpleNamespace(stop=True)),
+        mock.patch.dict(os.environ, {"TURNKEEPER_WORKER_PROCESSES": "1"}),
         mock.patch.object(worker_process, "worker_of"),
         mock.patch.object(worker_process, "HealthServer") as server,
     ):
@@ -586,6 +597,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "compact_writes": Row(writes_compactly, {"": True, "true": True, "false": False}),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
+    "worker_processes": Row(worker_processes, {"3": (3, 80), "1": (1, 80), "": (2, 80)}),
     "worker_service": Row(
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}
     ),

@@ -26,6 +26,7 @@ import pydantic.dataclasses
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from turnkeeper.core.canonical import MAX_INTEGER, canonical_json, plain_json, without_surrogates
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import Outcome
 
 AuditKind = Literal[
@@ -103,7 +104,7 @@ class AuditRecord:
         return text and without_surrogates(text)
 
 
-RECORD = TypeAdapter(AuditRecord)
+RECORD = late(lambda: TypeAdapter(AuditRecord))
 
 
 def as_stored(record: AuditRecord) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def as_stored(record: AuditRecord) -> dict[str, Any]:
 class Problem(BaseModel):
     """What is wrong with a chain. ``first`` to ``last`` are the sequence numbers it is about, where known."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     kind: ProblemKind
     first: int | None

@@ -70,7 +70,7 @@ def counters_of(periods: Mapping[Scope, str], shard: int, *, joined: bool) -> tu
 class Reservation(BaseModel):
     """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: Number of the call in its session: the ledger's key.
     call: int
