@@ -10,9 +10,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fargate_worker.__main__ import gateway_of, name_of_this, worker_of
 from fargate_worker.health import HealthServer
 from fargate_worker.metrics import Page
+from fargate_worker.process import gateway_of, name_of_this, worker_of
 from fargate_worker.worker import Worker
 from functions import process
 from functions.api.serve import FrontDoorServer
@@ -103,7 +103,9 @@ class Process:
             self._chores.start()
         if self._parts.worker or self._turns is not None:
             threading.Thread(target=self._start_runners, name="start", daemon=True).start()
-        if not self._parts.front_door and self._chores is not None:
+        # Beside a front door only where somebody has said where.
+        asked = not self._parts.front_door or "health_port" in self.kit.settings.model_fields_set
+        if self._chores is not None and asked:
             self._serve_health(self._chores)
 
     @property

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fargate_worker.__main__ import Signals
+from fargate_worker.signals import Signals
 from server.process import Parts, Process
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
@@ -36,6 +36,9 @@ def run(command: str, announced: Announced | None, *, search: bool) -> int:
     settings = Settings.from_environment()
     set_up(settings.log_level)
     kit = Kit(settings)
+    if settings.database_url is not None:
+        # Not at the first turn, which would fail where /v1/health says that all is well.
+        kit.platform.signing_keys()
     process = Process(kit, PARTS[command], search=search)
     process.start()
     if announced is not None:

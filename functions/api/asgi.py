@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -42,7 +43,7 @@ from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
 from functions.api.streaming import stream, stream_turn
-from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.errors import Forbidden, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
@@ -175,7 +176,9 @@ class _Door:
 def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identity]:
     """Who is asking. Nobody in front of a server has looked at a token, so that is done here."""
     settings = kit.settings
-    if settings.identity != "jwt":
+    if settings.identity == "local":
+        return _by_word
+    if settings.identity == "iam":
         return identify
     if settings.jwt_issuer is None or not settings.jwt_audience:
         raise MissingSetting(
@@ -188,6 +191,27 @@ def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identi
         return identify(replace(request, claims=claims), settings, policy)
 
     return by_token
+
+
+def _by_word(request: Request, settings: Settings, policy: Policy) -> Identity:
+    """Whoever reaches this may do all, so that it has to be somebody of this machine, and not a page from elsewhere in
+    their browser: neither one that posts here, nor one whose name was made to lead here.
+
+    Raises:
+        Forbidden: it may be such a page.
+    """
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    origins = settings.cors_origins
+    if origin is not None and not {origin, "*"} & {*origins} and origin.partition("://")[2] != host:
+        raise Forbidden("A page of another origin may not call this; TURNKEEPER_CORS_ORIGINS names those that may.")
+    # An address, or a name that no name server on the internet gives.
+    name = host.rpartition(":")[0] if re.search(r":\d*\Z", host) else host
+    if not (
+        re.fullmatch(r"[\d.]+|\[.*\]|[^.]*|.*\.(localhost|local|internal)", name)
+        or host in {one.partition("://")[2] for one in origins}
+    ):
+        raise Forbidden("Without tokens this answers to addresses and local names: set TURNKEEPER_IDENTITY=jwt.")
+    return identify(request, settings, policy)
 
 
 # ---- requests ----

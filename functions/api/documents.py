@@ -21,7 +21,7 @@ from turnkeeper.core.usage import Usage
 
 
 class Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -315,7 +315,7 @@ class FieldError(Document):
 class Problem(BaseModel):
     """An error (RFC 9457), with members of its own for each ``code``."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     type: str
     title: str

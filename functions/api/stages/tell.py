@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from functions.api.documents import (
     ContextDocument,
@@ -28,7 +28,6 @@ from turnkeeper.core.money import format_usd
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.stops import refusal_of
-from turnkeeper.core.story.facts import Story
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import output_of
 from turnkeeper.core.usage import Usage
@@ -36,6 +35,9 @@ from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store.scores import Assessment
 from turnkeeper.telemetry import fields
 from turnkeeper.wiring.front_door import FrontDoorKit
+
+if TYPE_CHECKING:
+    from turnkeeper.core.story.facts import Story
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"

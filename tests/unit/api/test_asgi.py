@@ -154,6 +154,39 @@ def test_a_page_of_another_origin_can_read_what_went_wrong_too(monkeypatch: pyte
         assert (answer.headers["access-control-allow-origin"], answer.headers["cache-control"]) == (PAGE, "no-store")
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "may"),
+    [
+        ("127.0.0.1:8700", None, True),
+        ("localhost:8700", "http://localhost:8700", True),
+        ("kit.localhost", None, True),
+        ("host.docker.internal:8700", None, True),
+        ("[::1]:8700", "http://[::1]:8700", True),
+        ("front-door:8700", None, True),
+        ("127.0.0.1:8700", PAGE, True),
+        ("app.example.com", PAGE, True),
+        # A page from elsewhere posts here; and one whose name leads here, so that its browser takes it for ours.
+        ("127.0.0.1:8700", "https://evil.example.com", False),
+        ("127.0.0.1:8700", "http://127.0.0.1:9999", False),
+        ("127.0.0.1:8700", "null", False),
+        ("127.0.0.1:8700", "http://[", False),
+        ("evil.example.com:8700", "http://evil.example.com:8700", False),
+        ("evil.example.com", None, False),
+    ],
+)
+def test_where_nobody_proves_who_they_are_a_page_from_elsewhere_may_nothing(
+    host: str, origin: str | None, may: bool
+) -> None:
+    kit = MemoryKit(cors_origins=(PAGE,))
+    headers = {"host": host, **({"origin": origin} if origin else {})}
+    with served(application(kit)) as made:
+        post = Caller(made).post("/v1/sessions", {"agent": "plain", "input": "hello"}, **headers)
+        got = Caller(made).get("/v1/sessions", **headers)
+    kit.join()
+    assert [post.status, got.status] == ([200, 200] if may else [403, 403])
+    assert len(got.json()["sessions"] if may else []) == may
+
+
 # ---- odd requests ----
 
 

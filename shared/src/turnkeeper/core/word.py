@@ -22,7 +22,7 @@ TURN_ENDED: Final = "turnkeeper.turn.ended"
 
 
 class _Word(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class EndedStop(_Word):
