@@ -4,155 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import signal
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from fargate_worker.health import HealthServer
-from fargate_worker.metrics import Page
-from fargate_worker.protection import TaskProtection
-from fargate_worker.reading import Reader
-from fargate_worker.retiring import Retiring
-from fargate_worker.worker import Options, Worker
-from turnkeeper.adapters.ecs import EcsTask, own_task_arn
+from fargate_worker.link import Link
+from fargate_worker.machine import sized
+from fargate_worker.signals import Signals
 from turnkeeper.adapters.logs import set_up
-from turnkeeper.bootstrap import Kit
-from turnkeeper.ports import Clock, Key
-from turnkeeper.sdk.leash import hide_this_process
 from turnkeeper.settings import Settings
 
-if TYPE_CHECKING:
-    from turnkeeper.gateway.server import GatewayServer
 
-logger = logging.getLogger("fargate_worker")
-
-
-class Signals:
-    """Remembers that the process was told to stop: a handler may run at any moment, between any two steps, so it does
-    nothing else."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop = True
-
-
-def worker_of(kit: Kit) -> Worker:
-    """The worker of a wired kit. Everything that is expensive is made here, before the first message."""
-    settings = kit.settings
-    return Worker(
-        engine=kit.engine,
-        reader=Reader(kit.intake, kit.tokens),
-        sessions=kit.sessions,
-        queue=kit.queue,
-        tokens=kit.tokens,
-        clock=kit.clock,
-        workers=kit.workers,
-        wakes=kit.wakes if settings.auto_placement == "economy" else None,
-        options=Options(
-            name=name_of_this(),
-            concurrency=settings.worker_concurrency,
-            lease_seconds=settings.lease_seconds,
-            stop_seconds=settings.stop_seconds,
-            # The process ends when its last poll does.
-            poll_seconds=max(1, min(5, int(settings.stop_seconds / 3))),
-        ),
-    )
-
-
-def name_of_this() -> str:
-    """The task's id where ECS says it, else host and process: by it logs are found."""
-    try:
-        return own_task_arn(os.environ["ECS_CONTAINER_METADATA_URI_V4"]).rsplit("/", 1)[-1]
-    except (OSError, ValueError, KeyError):
-        return f"{platform.node()[:40] or 'worker'}-{os.getpid()}"
-
-
-def retiring_of(kit: Kit) -> Retiring | None:
-    """Where this is a task of the service that is named, the one who sees that it was replaced; already looking."""
-    metadata_uri, service = os.environ.get("ECS_CONTAINER_METADATA_URI_V4"), kit.settings.worker_service
-    if not metadata_uri or not service:
-        return None
-    try:
-        task = EcsTask(kit.platform.aws.ecs, service, own_task_arn(metadata_uri))
-    except (OSError, ValueError, KeyError) as error:
-        logger.warning("this task cannot tell which one it is, and works until it is stopped: %s", error)
-        return None
-    retiring = Retiring(task.is_replaced, kit.clock)
-    retiring.start()
-    return retiring
-
-
-def gateway_of(kit: Kit) -> GatewayServer | None:
-    """Where the worker serves the gateway, that; already answering."""
-    settings = kit.settings
-    if kit.engines:
-        hide_this_process()
-    # Other engines make their calls through it, whether or not anybody else may.
-    port = 0 if settings.gateway_port is None and kit.engines else settings.gateway_port
-    if port is None:
-        return None
-    from turnkeeper.gateway.server import GatewayServer
-
-    host = "127.0.0.1" if settings.gateway_port is None else settings.gateway_host
-    server = GatewayServer(kit.gateway, host=host, port=port)
-    server.start()
-    logger.info("the gateway answers at %s", server.url)
-    return server
-
-
-def wait_for_the_end(worker: Worker, signals: Signals, retiring: Retiring | None, clock: Clock) -> None:
-    """Until it is told to stop; or was replaced, and has handed on what ran."""
-    while not signals.stop:
-        if retiring is not None and retiring.due and not worker.draining:
-            logger.info("another deployment has taken over: %d sessions are handed on", worker.running())
-            worker.retire()
-        if worker.is_retired():
-            return
-        clock.sleep(0.1)
-
-
-def main() -> int:
-    signals = Signals()
-    settings = Settings.from_environment()
+def main(before_work: Callable[[], object] = lambda: None) -> int:
+    """``before_work``: what a process does before it takes jobs, and one that only starts others does not."""
+    signals, link = Signals(), Link.of()
+    settings = sized(Settings.from_environment())
     set_up(settings.log_level)
-    kit = Kit(settings)
-    page = Page()
-    kit.written = page.see
-    worker = worker_of(kit)
-    page.watch(worker)
-    health = HealthServer(
-        worker,
-        lambda: kit.table.get(Key("readyz", "readyz")),
-        page,
-        host=settings.health_host,
-        port=settings.health_port,
-    )
-    protection = None
-    if agent_uri := os.environ.get("ECS_AGENT_URI"):
-        protection = TaskProtection(agent_uri, lambda: worker.running() > 0, kit.clock)
-        protection.start()
-    gateway = gateway_of(kit)
-    health.start()
-    worker.start()
-    logger.info("ready: %d slots, health on port %d", settings.worker_concurrency, health.port)
-    wait_for_the_end(worker, signals, retiring_of(kit), kit.clock)
-    worker.stop()
-    logger.info("told to stop: %d sessions run, %.0f s to go", worker.running(), settings.stop_seconds)
-    until = kit.clock.monotonic() + settings.stop_seconds
-    clean = worker.drain()
-    if gateway is not None:
-        # After the sessions, whose calls may go through it.
-        gateway.close(within_seconds=until - kit.clock.monotonic())
-    if protection is not None:
-        protection.close()
-    logger.info("stopped" if clean else "stopped with work given back")
-    return 0
+    if link is None and (settings.worker_processes or 1) > 1:
+        from fargate_worker.together import supervise
+
+        return supervise(signals, settings)
+    before_work()
+    from fargate_worker.process import work
+
+    return work(signals, settings, link)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 #: It is told again although nothing has changed: twice may fail before the worker counts as gone.
 AGAIN_SECONDS = SILENT_SECONDS / 3
-#: While all workers together have fewer slots free than this share of one worker's, another one is asked for.
+#: While all workers together have fewer slots free than this share of one task's, another one is asked for.
 SPARE_SHARE = 0.25
 
 
@@ -23,15 +23,25 @@ class Announcing:
     """``look`` at it every second. Never raises."""
 
     def __init__(
-        self, workers: Workers, clock: Clock, *, name: str, slots: int, free: Callable[[], int], wakes: Wakes | None
+        self,
+        workers: Workers,
+        clock: Clock,
+        *,
+        name: str,
+        slots: int,
+        free: Callable[[], int],
+        wakes: Wakes | None,
+        processes: int = 1,
     ) -> None:
-        """``wakes``: who is asked for another worker; ``None``: nobody."""
+        """``wakes``: who is asked for another task; ``None``: nobody. A task has so many ``processes``, of so many
+        ``slots``, that each tell of themselves."""
         self._workers = workers
         self._clock = clock
         self._name = name
         self._free = free
         self._wakes = wakes
-        self._spare = slots * SPARE_SHARE
+        self._processes = processes
+        self._spare = slots * processes * SPARE_SHARE
         self._told: int | None = None
         self._told_at = clock.monotonic()
 
@@ -52,4 +62,4 @@ class Announcing:
             return
         told = self._workers.told()
         if sum(worker.free for worker in told) < self._spare:
-            self._wakes.at_least(len(told) + 1)
+            self._wakes.at_least(-(-len(told) // self._processes) + 1)

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from fargate_worker.metrics import CONTENT_TYPE, Page
-
 logger = logging.getLogger(__name__)
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The receive loop may be silent for so long: a long poll, and the retries of an SQS that is out of reach.
 MAX_SILENCE_SECONDS = 180.0
 
@@ -29,6 +28,11 @@ class Watched(Protocol):
     def status(self) -> Mapping[str, Any]: ...
 
 
+class Counted(Protocol):
+    def text(self) -> bytes:
+        """What was counted, in the format that Prometheus reads."""
+
+
 class HealthServer:
     """``/healthz``: the process works, or should be replaced. ``/readyz``: it takes jobs now. ``/status``: what runs.
     ``/metrics``: what it counted, for Prometheus.
@@ -36,7 +40,9 @@ class HealthServer:
     A queue or table that is out of reach makes it unready, not unhealthy: replacing it would only lose what runs.
     """
 
-    def __init__(self, worker: Watched, reachable: Callable[[], object], page: Page, *, host: str, port: int) -> None:
+    def __init__(
+        self, worker: Watched, reachable: Callable[[], object], page: Counted, *, host: str, port: int
+    ) -> None:
         """``reachable`` reads from the table, and raises where that does not work."""
         routes: dict[str, Callable[[], tuple[int, Mapping[str, Any]]]] = {
             "/healthz": self._healthz,

@@ -21,7 +21,6 @@ from turnkeeper.telemetry.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "turnkeeper"
 #: From a quick tool to a turn that is at its deadline.
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3_600)

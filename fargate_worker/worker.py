@@ -41,6 +41,8 @@ class Options:
     #: Which worker it is, for people: its task, or its process.
     name: str = ""
     concurrency: int = 16
+    #: How many processes its task has, each with about as many slots.
+    processes: int = 1
     lease_seconds: float = 60.0
     #: From the signal to the end of the process.
     stop_seconds: float = 110.0
@@ -90,7 +92,13 @@ class Worker:
         )
         self.followers = Followers(sessions, self.holding, clock)
         self.announcing = Announcing(
-            workers, clock, name=options.name, slots=options.concurrency, free=self._free_slots, wakes=wakes
+            workers,
+            clock,
+            name=options.name,
+            slots=options.concurrency,
+            free=self._free_slots,
+            wakes=wakes,
+            processes=options.processes,
         )
         allowance = Allowance(
             runner="fargate",
@@ -193,6 +201,7 @@ class Worker:
             ],
             "following": len(self.followers),
             "done": done,
+            "quiet_seconds": round(self.quiet_seconds(), 1),
         }
 
     def _fresh_body(self, work: Work) -> str | None:

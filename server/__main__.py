@@ -40,12 +40,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.command == "worker":
+        from fargate_worker.__main__ import main as work
+
+        return work(_read_password)
     _read_password()
     match options.command:
-        case "worker":
-            from fargate_worker import __main__ as worker
-
-            return worker.main()
         case "healthy":
             return _healthy(options.url)
         case "migrate":

@@ -10,9 +10,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fargate_worker.__main__ import gateway_of, name_of_this, worker_of
 from fargate_worker.health import HealthServer
 from fargate_worker.metrics import Page
+from fargate_worker.process import gateway_of, name_of_this, worker_of
 from fargate_worker.worker import Worker
 from functions import process
 from functions.api.serve import FrontDoorServer

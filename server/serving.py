@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fargate_worker.__main__ import Signals
+from fargate_worker.signals import Signals
 from server.process import Parts, Process
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit

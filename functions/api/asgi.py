@@ -34,8 +34,8 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.api.app import FrontDoor
-from functions.api.events import EVENT_STREAM, line
-from functions.api.http import Request, Response
+from functions.api.events import line
+from functions.api.http import EVENT_STREAM, OWN_HEADERS, Request, Response
 from functions.api.issuer import Issuer
 from functions.api.problems import internal_error, problem, problem_of
 from functions.api.routes import ROUTES
@@ -91,7 +91,7 @@ def application(kit: FrontDoorKit) -> Starlette:
     made = Starlette(
         routes=[HttpRoute("/{path:path}", door)],
         middleware=[cors] if origins else [],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _refused},
         lifespan=door.lifespan,
     )
     made.state.end_streams = door.hub.stop
@@ -134,6 +134,9 @@ class _Door:
         except TimeoutError:
             response = problem(408, "request_timeout", f"The body did not come within {_BODY_SECONDS:g} s.")
             whole = False
+        except Exception:  # In here, so that a page of another origin can read that, too.
+            logger.exception("a call failed")
+            response, whole = internal_error(), False
         # What is still to come of a body that is not read would be taken for the next request.
         await _told(response if whole else response.with_headers({"connection": "close"}))(scope, receive, send)
 
@@ -151,8 +154,7 @@ class _Door:
 
     def _call(self, route: Route, kit: FrontDoorKit, request: Request) -> Response:
         """In a thread: carry a call out, in one piece or as a stream."""
-        asked = EVENT_STREAM in request.headers.get("accept", "")
-        if not (route.streams or (asked and EVENT_STREAM in route.also)):
+        if not (route.streams or (request.wants_stream and EVENT_STREAM in route.also)):
             return route.call(kit, request)
         request = replace(request, ends_at=time.monotonic() + kit.settings.stream_seconds)
         if not route.turn:
@@ -267,7 +269,7 @@ async def _behind(first: str, frames: AsyncIterator[str]) -> AsyncGenerator[str]
 
 
 def _told(response: Response) -> HttpResponse:
-    headers = dict(response.headers)
+    headers = {**OWN_HEADERS, **response.headers}
     if isinstance(response, Streamed):
         # A proxy that collected the frames would show none in time.
         headers |= {"content-type": response.content_type, "x-accel-buffering": "no"}
@@ -314,7 +316,3 @@ async def _refused(_request: HttpRequest, error: Exception) -> HttpResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     return _told(problem(error.status_code, code, error.detail).with_headers(error.headers or {}))
-
-
-async def _failed(_request: HttpRequest, _error: Exception) -> HttpResponse:
-    return _told(internal_error())

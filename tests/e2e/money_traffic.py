@@ -34,7 +34,7 @@ from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
-from turnkeeper.runtime.leases import LeaseThread
+from turnkeeper.runtime.leases import LeaseKeeper
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.threads import Threads
 from turnkeeper.runtime.world import Allowance, World
@@ -279,7 +279,7 @@ def engine_of(place: Place) -> tuple[Engine, Intake]:
         ids=till.ids,
         parallel=Threads(),
         warn=lambda text: None,
-        keep_lease=lambda head, since, beat: LeaseThread(till.sessions, till.clock, head, since, beat),
+        keep_lease=LeaseKeeper(till.sessions, till.clock, Threads()).keep,
         relay=lambda head, hidden: Relay(None, head, till.clock, hidden),
     )
     intake = Intake(till.sessions, till.tenants, place.policy(), catalog, Prices(), till.clock, till.ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,6 +77,7 @@ class Place:
             "TURNKEEPER_AGENTS": str(folder / "agents"),
             "TURNKEEPER_ROOT": str(REPOSITORY),
             "TURNKEEPER_HEALTH_PORT": "0",
+            "TURNKEEPER_WORKER_PROCESSES": "1",
             "TURNKEEPER_STOP_SECONDS": "15",
             "NOTES": str(self.notes),
         }
@@ -109,6 +111,21 @@ class Place:
         )
         self.workers.append(worker)
         return worker
+
+    def ask(self, path: str) -> bytes:
+        """What the first worker answers, once it says where."""
+        log = self.folder / "worker-0.log"
+        self.wait(lambda: "health on port" in log.read_text())
+        port = log.read_text().split("health on port ")[1].split('"')[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            assert answer.status == 200
+            found: bytes = answer.read()
+            return found
+
+    def processes(self) -> list[int]:
+        """The ids of those processes of the first worker that take jobs."""
+        found = json.loads(self.ask("status"))["processes"]
+        return [process["pid"] for process in found if process["status"] == "running"]
 
     def end(self) -> None:
         for worker in self.workers:
@@ -203,10 +220,11 @@ def test_twenty_jobs_sent_twice_are_each_done_once(place: Place) -> None:
     assert place.depth(place.dlq_url) == 0
 
 
-def test_a_worker_told_to_stop_hands_on_what_it_has(place: Place) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_worker_told_to_stop_hands_on_what_it_has(place: Place, processes: str) -> None:
     text = "".join(f'[[sleep 0.7]][[tool note {{"text": "{n}"}}]]' for n in range(6)) + "[[say done]]"
     ids = [place.send(f"job {n}", text) for n in range(8)]
-    worker = place.worker()
+    worker = place.worker(TURNKEEPER_WORKER_PROCESSES=processes)
     place.wait(lambda: len(place.notes.read_text().splitlines()) > 4)
     began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
@@ -267,14 +285,57 @@ def test_workers_that_die_over_and_over_lose_nothing(place: Place) -> None:
     place.check(ids, steps=6)
 
 
+def test_a_process_that_dies_is_started_again_and_the_others_go_on(place: Place) -> None:
+    text = "".join(f'[[sleep 0.5]][[tool note {{"text": "{n}"}}]]' for n in range(8)) + "[[say done]]"
+    worker = place.worker(concurrency=5, TURNKEEPER_WORKER_PROCESSES="2")
+    place.wait(lambda: len(place.processes()) == 2)
+    before = place.processes()
+    ids = [place.send(f"job {n}", text) for n in range(8)]
+    place.wait(lambda: len(place.notes.read_text().splitlines()) > 6)
+    status = json.loads(place.ask("status"))
+    assert (status["concurrency"], len(status["running"])) == (5, 5)
+    assert all(process["running"] for process in status["processes"])
+    held = [line for line in place.ask("metrics").decode().splitlines() if line.startswith("turnkeeper_worker_slots")]
+    assert held == ['turnkeeper_worker_slots{process="0"} 3.0', 'turnkeeper_worker_slots{process="1"} 2.0']
+    for path in ("healthz", "readyz"):
+        place.ask(path)
+    os.kill(before[1], signal.SIGKILL)
+    place.wait(lambda: place.all_done(ids) and place.depth() == 0)
+    place.wait(lambda: len(place.processes()) == 2)
+    assert place.processes()[0] == before[0] and place.processes()[1] != before[1]
+    assert worker.poll() is None
+    place.check(ids, steps=9)
+    assert place.depth(place.dlq_url) == 0
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=15) == 0
+
+
+def test_processes_end_with_the_one_that_started_them_and_hand_on_what_they_have(place: Place) -> None:
+    text = "".join(f'[[sleep 0.7]][[tool note {{"text": "{n}"}}]]' for n in range(6)) + "[[say done]]"
+    ids = [place.send(f"job {n}", text) for n in range(6)]
+    worker = place.worker(TURNKEEPER_WORKER_PROCESSES="2")
+    place.wait(lambda: len(place.processes()) == 2 and len(place.notes.read_text().splitlines()) > 2)
+    children = place.processes()
+    worker.kill()
+    worker.wait()
+    place.wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 15)
+    assert {head.lease.owner for session_id in ids if (head := place.head(session_id)) is not None} == {None}
+    place.worker(TURNKEEPER_WORKER_PROCESSES="2")
+    place.wait(lambda: place.all_done(ids) and place.depth() == 0)
+    place.check(ids, steps=7)
+
+
+def test_a_worker_that_cannot_start_ends_at_once(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        worker = place.worker(TURNKEEPER_WORKER_PROCESSES="2", TURNKEEPER_GATEWAY_PORT=port)
+        assert worker.wait(timeout=30) == 1
+
+
 def test_health_and_bad_messages(place: Place) -> None:
     worker = place.worker()
-    log = place.folder / "worker-0.log"
-    place.wait(lambda: "health on port" in log.read_text())
-    port = log.read_text().split("health on port ")[1].split('"')[0]
     for path in ("healthz", "readyz", "status"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
-            assert answer.status == 200
+        place.ask(path)
     for body in ("not json", '{"schema": "other/v1"}', "{}"):
         place.kit.queue.send(body, group="acme")
     place.wait(lambda: place.depth() == 0 and place.depth(place.dlq_url) == 3)

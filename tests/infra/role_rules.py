@@ -20,7 +20,7 @@ ENTRIES: Final[Mapping[str, str]] = {
     "SweepRole": names.SWEEP_HANDLER,
     "TraceRole": names.TRACE_HANDLER,
     "DeliverRole": names.DELIVER_HANDLER,
-    "TaskRole": "fargate_worker.__main__.main",
+    "TaskRole": "fargate_worker.process.work",
 }
 
 #: Those that run tools, which a team's file may give more to.

@@ -13,7 +13,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from fargate_worker.__main__ import wait_for_the_end
+from fargate_worker.process import wait_for_the_end
 from fargate_worker.protection import TaskProtection
 from fargate_worker.retiring import Retiring
 from fargate_worker.worker import Options, Worker

@@ -82,7 +82,8 @@ RUNNERS = {
 }
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "prod-jwt": {**JWT},
+    # So few slots that some hundred sessions of a simulation fill its tasks.
+    "prod-jwt": {**JWT, "worker_concurrency": "16"},
     "prod-iam": {**IAM, "traces": "cloudwatch", "streaming": "true", **REPLIES},
     "prod-bedrock": {**JWT, "model_provider": "bedrock"},
     "prod-own-secret": {**IAM, "model_secret_arn": SECRET_ARN, "model_secret_kms_key_arn": SECRET_KEY_ARN},
@@ -103,7 +104,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "streaming": "true",
         "turn_concurrency": "300",
     },
-    "prod-gateway": {**JWT, "gateway_certificate_arn": CERTIFICATE_ARN},
+    "prod-gateway": {**JWT, "worker_vcpus": "2", "gateway_certificate_arn": CERTIFICATE_ARN},
     "prod-restored": {**JWT, **RESTORED},
     "dev-jwt": {"stage": "dev", **JWT},
     "dev-iam-nat": {"stage": "dev", **IAM, "nat_gateways": "1", "streaming": "true", "stream_public": "true"},

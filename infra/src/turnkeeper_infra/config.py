@@ -34,6 +34,9 @@ Stage = Literal["prod", "dev"]
 Provider = Literal["anthropic", "bedrock"]
 Identity = Literal["jwt", "iam", "local"]
 
+SESSIONS_A_VCPU = 64
+"""As measured (docs/decisions/0142); a worker that nobody tells takes as many."""
+
 CHOOSE_IDENTITY = """\
 identity is not chosen: who may call the API is said in the stage's file (stages/*.toml), as one of
 
@@ -127,11 +130,13 @@ class Config(BaseModel):
     """Memory of the Lambdas, and with it their share of a processor: 1,769 MB are one."""
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
-    pack_heads: bool = True
-    """Write the heads of sessions packed. `false` for the one deployment that replaces a release which cannot read
-    that."""
-    worker_concurrency: int = Field(16, ge=1, le=1_000)
-    """Sessions that one task of the worker runs at once."""
+    compact_writes: bool = True
+    """Write state in the forms that take the fewest write units. `false` for the one deployment that replaces a release
+    which cannot read them."""
+    worker_vcpus: Annotated[int, one_of(1, 2, 4, 8)] = 1
+    """Processors of one task of the worker, each with a process of its own and 4 GB of memory."""
+    worker_concurrency: int = Field(SESSIONS_A_VCPU, ge=1, le=1_000)
+    """Sessions that one task of the worker runs at once; 64 a processor where it is not said."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)
     """Tasks of the worker, at most."""
     worker_min_tasks: Annotated[int, Field(ge=0, le=5_000)] | None = None
@@ -281,6 +286,9 @@ class Config(BaseModel):
         settings = dict(settings)
         cheap = settings.get("stage") == "dev" or "vpc_id" in settings
         settings.setdefault("nat_gateways", 0 if cheap else 1)
+        vcpus = str(settings.get("worker_vcpus", 1))
+        if vcpus.isdigit():
+            settings.setdefault("worker_concurrency", SESSIONS_A_VCPU * int(vcpus))
         for name in ("turn_concurrency", "stream_concurrency"):
             settings.setdefault(name, 0 if settings.get("stage") == "dev" else 100)
         if str(settings.get("local")).lower() in {"1", "true", "yes"}:

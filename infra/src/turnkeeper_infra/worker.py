@@ -96,8 +96,8 @@ class WorkerStack(cdk.Stack):
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
-            cpu=1024,
-            memory_limit_mib=4096,
+            cpu=1024 * self._config.worker_vcpus,
+            memory_limit_mib=4096 * self._config.worker_vcpus,
             task_role=role,
             runtime_platform=ecs.RuntimePlatform(
                 cpu_architecture=ecs.CpuArchitecture.ARM64,
@@ -113,6 +113,7 @@ class WorkerStack(cdk.Stack):
                 **common_settings(self._config, self._state),
                 **model_settings(self._config, self._state),
                 setting_keys.HEALTH_PORT: str(HEALTH_PORT),
+                setting_keys.WORKER_PROCESSES: str(self._config.worker_vcpus),
                 setting_keys.SERVICE_NAME: "worker",
                 **self._gateway_settings(),
             },

@@ -73,9 +73,12 @@ class Settings(BaseModel):
     auto_placement: Literal["latency", "economy"] = "latency"
     #: How long a call that begins a turn waits for its end, where it does not say so.
     default_wait_seconds: int = Field(default=20, ge=0, le=25)
-    #: Heads of sessions are written packed. Off while a release is deployed that cannot read that: decision 0141.
-    pack_heads: bool = True
+    #: State is written in the forms of decision 0141. Off while a release is deployed that cannot read them.
+    compact_writes: bool = True
+    #: Sessions that a worker runs at once, in all its processes. One that is not told takes what its machine holds.
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
+    #: Processes of a worker; ``None``: one for each core that it may use.
+    worker_processes: int | None = Field(default=None, ge=1, le=64)
     #: The worker's ECS service as ``cluster/service``. Where it is named, whoever sends to the queue wakes it.
     worker_service: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
     worker_max_tasks: int = Field(default=10, ge=1, le=5_000)

@@ -22,6 +22,7 @@ CHOICES = {
     "TURNKEEPER_TURN_SECONDS": st.integers(1, 870).map(str),
     "TURNKEEPER_LEASE_SECONDS": st.integers(1, 43_200).map(str),
     "TURNKEEPER_WORKER_CONCURRENCY": st.integers(1, 1000).map(str),
+    "TURNKEEPER_WORKER_PROCESSES": st.integers(1, 64).map(str),
     "TURNKEEPER_AUTO_PLACEMENT": st.sampled_from(["latency", "economy"]),
     "TURNKEEPER_FETCH_CONTENTS": st.sampled_from(["true", "false"]),
     "TURNKEEPER_AGENTS": st.sampled_from(["/tmp", "/tmp:/"]),

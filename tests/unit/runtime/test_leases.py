@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, check_session, reply, say, scripted_kit, use
 from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
-from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy, Update
-from turnkeeper.runtime.leases import HeldLease, LeaseThread
+from turnkeeper.core.session import Head, Looked
+from turnkeeper.ports import Item, Key, ModelReply, ModelRequest, StoreBusy, Update
+from turnkeeper.runtime.leases import HeldLease, LeaseKeeper
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.threads import Sequential
+from turnkeeper.runtime.threads import Sequential, Threads
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper.testing.memory_table import MemoryTable
 
 LENGTH = 60.0
 
@@ -108,16 +113,121 @@ def test_a_stalled_process_does_not_believe_in_its_lease() -> None:
     assert held.lease.lost
 
 
-def test_a_thread_beats_for_as_long_as_the_lease_is_held() -> None:
+# ---- many leases of a process ----
+
+
+class ByHand(LeaseKeeper):
+    """Beats when it is told to."""
+
+    def _work(self) -> None: ...
+
+
+class Hall:
+    """Sessions that one process holds, all kept by one keeper, whose beats are the test's."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = ManualClock()
+        self.table = CountingTable()
+        self.kit = MemoryKit(runner="none", lease_seconds=LENGTH, clock=self.clock)
+        self.kit.__dict__["table"] = self.table
+        self.keeper = ByHand(self.kit.sessions, self.clock, Threads())
+        ids = [begin(self.kit, "plain").session_id for _ in range(count)]
+        self.heads = [self.kit.sessions.claim("acme", session_id, "runner-1", "fargate") for session_id in ids]
+        self.beats = [threading.Semaphore(0) for _ in ids]
+        self.leases = [
+            self.keeper.keep(head, self.clock.monotonic(), beats.release).__enter__()
+            for head, beats in zip(self.heads, self.beats, strict=True)
+        ]
+
+
+class CountingTable(MemoryTable):
+    """Counts batches, and has whoever extends the lease of a certain session wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = 0
+        self.stuck: str | None = None
+        self.goes_on = threading.Event()
+
+    def batch_get(self, keys: Sequence[Key]) -> list[Item]:
+        self.batches += 1
+        return super().batch_get(keys)
+
+    def update(self, update: Update) -> Item:
+        if self.stuck is not None and self.stuck in update.key.pk:
+            assert self.goes_on.wait(10)
+        return super().update(update)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["left alone", "cancelled", "taken over", "watched", "left"]), min_size=1, max_size=8))
+def test_each_lease_is_told_what_became_of_its_session_by_one_read(fates: list[str]) -> None:
+    hall = Hall(len(fates))
+    looked: dict[int, Looked] = {}
+    for number, (fate, head, lease) in enumerate(zip(fates, hall.heads, hall.leases, strict=True)):
+        lease.on_look(partial(looked.__setitem__, number))
+        if fate == "cancelled":
+            hall.kit.sessions.request_cancel(head)
+        elif fate == "taken over":
+            key = keys.head_key("acme", head.session_id)
+            hall.table.update(Update(key, set={"lease_owner": "x"}, add={"fencing_token": 1}))
+        elif fate == "watched":
+            hall.table.update(Update(keys.stream_key("acme", head.session_id), set={"looked_until": 2**50}))
+        elif fate == "left":
+            lease.__exit__(None, None, None)
+    hall.clock.advance(LENGTH / 3)
+    hall.table.batches = 0
+    hall.keeper.beat()
+    assert hall.table.batches == 1
+    for fate, beats in zip(fates, hall.beats, strict=True):
+        assert beats.acquire(timeout=5 if fate not in ("taken over", "left") else 0.0) == (
+            fate not in ("taken over", "left")
+        )
+    until = time.monotonic() + 5
+    while [lease.lost for lease in hall.leases] != [fate == "taken over" for fate in fates]:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    assert [lease.cancelled for lease in hall.leases] == [fate == "cancelled" for fate in fates]
+    assert {number for number, seen in looked.items() if seen.until} == {
+        number for number, fate in enumerate(fates) if fate == "watched"
+    }
+    assert set(looked) == {number for number, fate in enumerate(fates) if fate != "left"}
+
+
+def test_a_lease_that_cannot_be_extended_holds_up_no_other() -> None:
+    hall = Hall(5)
+    hall.table.stuck = hall.heads[2].session_id
+    for _ in range(3):
+        hall.clock.advance(LENGTH / 3)
+        hall.keeper.beat()
+        for number, beats in enumerate(hall.beats):
+            assert number == 2 or beats.acquire(timeout=5)
+    assert [lease.lost for lease in hall.leases] == [number == 2 for number in range(5)]
+    assert not hall.beats[2].acquire(blocking=False)
+    hall.table.goes_on.set()
+
+
+def test_a_table_that_cannot_be_read_ends_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(2)
+    monkeypatch.setattr(hall.table, "batch_get", lambda _keys: (_ for _ in ()).throw(StoreBusy("no")))
+    for _ in range(5):
+        hall.clock.advance(LENGTH / 3)
+        with pytest.raises(StoreBusy):
+            hall.keeper.beat()
+        assert all(beats.acquire(timeout=5) for beats in hall.beats)
+    assert not any(lease.lost for lease in hall.leases)
+
+
+def test_a_thread_beats_for_as_long_as_a_lease_is_held() -> None:
     kit = MemoryKit(runner="none", lease_seconds=1)
-    head = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-1", "fargate")
+    keeper = LeaseKeeper(kit.sessions, kit.clock, Threads())
     beats = threading.Semaphore(0)
-    with LeaseThread(kit.sessions, kit.clock, head, kit.clock.monotonic(), beats.release) as lease:
-        assert beats.acquire(timeout=5)
-        assert not lease.lost
-        [thread] = [thread for thread in threading.enumerate() if thread.name == f"lease-{head.session_id}"]
-    thread.join(5)
-    assert not thread.is_alive()
+    for _ in range(2):
+        head = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-1", "fargate")
+        with keeper.keep(head, kit.clock.monotonic(), beats.release) as lease:
+            assert beats.acquire(timeout=5) and beats.acquire(timeout=5)
+            assert not lease.lost
+    assert [thread.name for thread in threading.enumerate()].count("leases") >= 1
 
 
 # ---- two runners ----

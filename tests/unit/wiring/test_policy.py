@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 from pydantic import BaseModel
 
-from fargate_worker import __main__ as worker_process
+from fargate_worker import process as worker_process
 from functions.api.app import FrontDoor
 from tests.support.http import answered, event
 from tests.support.kit import MODEL, WHO, MemoryKit

@@ -24,7 +24,9 @@ from unittest import mock
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from fargate_worker import __main__ as worker_process
+from fargate_worker import __main__ as worker_main
+from fargate_worker import process as worker_process
+from fargate_worker.machine import sized
 from functions.api import handler as api
 from functions.api.app import FrontDoor
 from functions.api.asgi import application
@@ -45,11 +47,13 @@ from tests.support.wiring import POLICY, Client, Folder, Process
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import ContentUnusable, InvalidRequest, MissingValue, SessionNotFound, Unauthenticated
+from turnkeeper.core.worker_size import WorkerSize
 from turnkeeper.ports import Item, Key, Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
@@ -275,20 +279,27 @@ def default_wait(process: Process) -> object:
     return round(clock.monotonic(), 3)
 
 
-def packs_heads(process: Process) -> object:
-    """Whether a session's head is packed, until the session is erased."""
+def writes_compactly(process: Process) -> object:
+    """Whether a session's head is packed, until the session is erased, and its user's month begun with its days."""
     memory, kit = process.in_memory(), process.kit
     head = kit.intake.create(WHO, NewSession(agent="desk", input="hello", metadata={}))
     [begun] = ["packed" in item for item in heads_in(memory)]
     kit.erasure.erase(head, actor="ann")
     [ended] = ["packed" in item for item in heads_in(memory)]
-    assert begun is ended
+    assert begun is ended is kit.treasury.forms.joined(payer_of(head), {"user_monthly": "2026-11"})
     return begun
 
 
 def worker_concurrency(process: Process) -> object:
     connections = process.kit.platform.aws.max_pool_connections
     return worker_options(process).concurrency, connections, process.kit.capacity.slots
+
+
+def worker_processes(process: Process) -> object:
+    """Of a worker on a machine for two, and its slots."""
+    with mock.patch("fargate_worker.machine.size_of_this", lambda: WorkerSize(processes=2, sessions=80)):
+        settings = sized(process.kit.settings)
+    return settings.worker_processes, settings.worker_concurrency
 
 
 def stop_seconds(process: Process) -> object:
@@ -324,7 +335,7 @@ def sweep_seconds(process: Process) -> object:
 def health_server(argument: str) -> Callable[[Process], object]:
     def ask(process: Process) -> object:
         with worker_that_stops_at_once() as server, started(process):
-            worker_process.main()
+            worker_main.main()
         return server.call_args.kwargs[argument]
 
     return ask
@@ -420,7 +431,7 @@ def log_levels(process: Process) -> object:
         "functions.turn": turn.turn_runner.__wrapped__,
         "functions.observe": observe._kit.__wrapped__,
         "functions.sweep": sweep._kit.__wrapped__,
-        "fargate_worker": worker_process.main,
+        "fargate_worker": worker_main.main,
     }
     levels: set[str] = set()
     for name, start in starts.items():
@@ -454,7 +465,8 @@ def started(process: Process) -> Iterator[None]:
 def worker_that_stops_at_once() -> Iterator[mock.Mock]:
     """The worker's process takes no messages; what its health server is made with."""
     with (
-        mock.patch.object(worker_process, "Signals", lambda: SimpleNamespace(stop=True)),
+        mock.patch.object(worker_main, "Signals", lambda: SimpleNamespace(stop=True)),
+        mock.patch.dict(os.environ, {"TURNKEEPER_WORKER_PROCESSES": "1"}),
         mock.patch.object(worker_process, "worker_of"),
         mock.patch.object(worker_process, "HealthServer") as server,
     ):
@@ -583,8 +595,9 @@ ROWS: Mapping[str, Row] = {
     "default_wait_seconds": Row(
         default_wait, {"0": 0.0, "7": 7.0, "": 20.0}, {"turn_function": "turns", "identity": "local"}
     ),
-    "pack_heads": Row(packs_heads, {"": True, "true": True, "false": False}),
+    "compact_writes": Row(writes_compactly, {"": True, "true": True, "false": False}),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
+    "worker_processes": Row(worker_processes, {"3": (3, 80), "1": (1, 80), "": (2, 80)}),
     "worker_service": Row(
         woken_service, {"here/worker": [("here", "worker")], "there/other": [("there", "other")], "": []}
     ),

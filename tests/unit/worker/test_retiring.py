@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fargate_worker import __main__ as process
+from fargate_worker import process
 from fargate_worker.retiring import Retiring
 from fargate_worker.worker import RETIRE_SECONDS
 from tests.support.kit import WHO

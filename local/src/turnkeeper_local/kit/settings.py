@@ -18,6 +18,7 @@ _VARIABLES = {
     "TURNKEEPER_TURN_SECONDS": "turn_seconds",
     "TURNKEEPER_LEASE_SECONDS": "lease_seconds",
     "TURNKEEPER_WORKER_CONCURRENCY": "worker_concurrency",
+    "TURNKEEPER_WORKER_PROCESSES": "worker_processes",
     "TURNKEEPER_AUTO_PLACEMENT": "auto_placement",
     "TURNKEEPER_FETCH_CONTENTS": "fetch_contents",
     "TURNKEEPER_AGENTS": "agents",
@@ -40,6 +41,7 @@ class KitSettings:
     turn_seconds: float = 840
     lease_seconds: int = 60
     worker_concurrency: int = 16
+    worker_processes: int = 1
     auto_placement: str = "latency"
     """`economy` offers turns to the worker first, whose agents leave it open where they run."""
     fetch_contents: bool = True
@@ -96,6 +98,7 @@ class KitSettings:
             turn_seconds=_seconds(environment, "TURNKEEPER_TURN_SECONDS", cls.turn_seconds, 870),
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
+            worker_processes=_number(environment, "TURNKEEPER_WORKER_PROCESSES", cls.worker_processes, 1, 64),
             auto_placement=_placement(environment),
             fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
             agents=os.pathsep.join(agents),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -17,6 +19,7 @@ from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head, Looked
 from turnkeeper.ports import Clock
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.runtime.threads import Threads
 
 logger = logging.getLogger(__name__)
 
@@ -76,38 +79,125 @@ class HeldLease:
     def beat(self) -> None:
         """Extend the lease every third of its length, and look whether a cancel was asked for. Never raises: what
         failed is tried again at the next beat, and the lease ends by itself when none succeeds."""
-        if self._lost:
-            return
+        if self.due:
+            self.renew()
+        if not self._lost:
+            with self._enduring():
+                self.hear(*self._sessions.asked(self._head))
+
+    @property
+    def due(self) -> bool:
+        """It is time to extend it."""
+        return not self._lost and self._clock.monotonic() - self._renewed_at >= self._length / 3
+
+    def renew(self) -> None:
+        """Extend it now. Never raises."""
+        with self._enduring():
+            asked_at = self._clock.monotonic()
+            self._sessions.extend(self._head)
+            self._renewed_at = asked_at
+            self._on_beat()
+
+    def hear(self, cancel_requested: bool, looked: Looked) -> None:
+        """What was seen of the session."""
+        self._cancelled = self._cancelled or cancel_requested
+        self._tell(looked)
+
+    @contextmanager
+    def _enduring(self) -> Iterator[None]:
+        """Nothing may end the beats while the session runs."""
         try:
-            if self._clock.monotonic() - self._renewed_at >= self._length / 3:
-                asked_at = self._clock.monotonic()
-                self._sessions.extend(self._head)
-                self._renewed_at = asked_at
-                self._on_beat()
-            cancel_requested, looked = self._sessions.asked(self._head)
-            self._cancelled = self._cancelled or cancel_requested
-            self._tell(looked)
+            yield
         except LeaseLost:
             self._lost = True
-        except Exception as error:  # noqa: BLE001 - nothing may end the beats while the session runs
+        except Exception as error:  # noqa: BLE001
             logger.warning("session %s: a beat failed: %s", self._head.session_id, type(error).__name__)
 
 
-class LeaseThread(HeldLease):
-    """Beats in a thread of its own, from when it is entered until it is left."""
+class KeptLease(HeldLease):
+    """Kept by a :class:`LeaseKeeper`, from when it is entered until it is left."""
+
+    def __init__(self, keeper: LeaseKeeper, head: Head, held_since: float, on_beat: Callable[[], None]) -> None:
+        super().__init__(keeper.sessions, keeper.clock, head, held_since, on_beat)
+        self._keeper = keeper
+        self._renewing = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._left = threading.Event()
-        context = contextvars.copy_context()
-        name = f"lease-{self._head.session_id}"
-        threading.Thread(target=context.run, args=(self._keep,), name=name, daemon=True).start()
+        # What is logged of it says which turn it is of.
+        self._context = contextvars.copy_context()
+        self._keeper.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left.set()
+        self._keeper.leave(self)
 
-    def _keep(self) -> None:
-        while not self._left.wait(self.beat_seconds):
-            self.beat()
+    @property
+    def head(self) -> Head:
+        return self._head
+
+    def renew(self) -> None:
+        """At most once at a time."""
+        if self._renewing.acquire(blocking=False):
+            try:
+                self._context.copy().run(super().renew)
+            finally:
+                self._renewing.release()
+
+    def hear(self, cancel_requested: bool, looked: Looked) -> None:
+        with self._enduring():
+            self._context.copy().run(super().hear, cancel_requested, looked)
+
+
+class LeaseKeeper:
+    """Keeps all leases of a process with one thread, and one read for all of them at each beat.
+
+    Each is extended by a write of its own, beside the others: one that the table does not answer holds none of them up.
+    """
+
+    def __init__(self, sessions: Sessions, clock: Clock, threads: Threads) -> None:
+        self.sessions = sessions
+        self.clock = clock
+        self.beat_seconds = min(CANCEL_POLL_SECONDS, sessions.lease_seconds / 3)
+        self._threads = threads
+        self._changed = threading.Condition()
+        self._kept: dict[KeptLease, None] = {}
+        self._thread: threading.Thread | None = None
+
+    def keep(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> KeptLease:
+        """A lease that is kept once it is entered; see :class:`HeldLease`."""
+        return KeptLease(self, head, held_since, on_beat)
+
+    def enter(self, lease: KeptLease) -> None:
+        with self._changed:
+            self._kept[lease] = None
+            # Not alive either in a process that was forked from the one that it was started in.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="leases", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def leave(self, lease: KeptLease) -> None:
+        with self._changed:
+            self._kept.pop(lease, None)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._kept)
+            time.sleep(self.beat_seconds)
+            try:
+                self.beat()
+            except Exception as error:  # noqa: BLE001 - nothing may end the beats
+                logger.warning("%d sessions could not be looked at: %s", len(self._kept), type(error).__name__)
+
+    def beat(self) -> None:
+        """Extend the leases for which it is time, and look at the session of each, in one read."""
+        with self._changed:
+            leases = [lease for lease in self._kept if not lease.lost]
+        for lease in leases:
+            if lease.due:
+                self._threads.start(lease.renew)
+        for lease, seen in zip(leases, self.sessions.asked_all([lease.head for lease in leases]), strict=True):
+            lease.hear(*seen)

@@ -98,6 +98,10 @@ class Threads:
             if hand.alive:
                 return hand
 
+    def start(self, job: Callable[[], object]) -> None:
+        """Have a job done that raises nothing, and that nobody waits for. Raises RuntimeError where it cannot be."""
+        self._hand().do(job)
+
     def run_all(
         self,
         jobs: Sequence[Callable[[], T]],

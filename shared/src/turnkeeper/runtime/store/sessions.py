@@ -25,6 +25,7 @@ from turnkeeper.ports import (
     Cond,
     Condition,
     ConditionFailed,
+    Key,
     Operation,
     Put,
     Redacts,
@@ -226,7 +227,7 @@ class Sessions(Records):
                 raise LeaseLost(
                     "another runner took the session", session_id=before.session_id, operations=others
                 ) from failed
-            raise CountersRefused({made.counters[i]: item for i, item in failed.failures.items()}) from failed
+            raise CountersRefused(made.counters, failed.failures) from failed
         self._written(before, made.head, change)
         return made.head
 
@@ -268,9 +269,19 @@ class Sessions(Records):
 
     def asked(self, head: Head) -> tuple[bool, Looked]:
         """Whether somebody asked for a cancel since the head was read, and who looks on. One read."""
-        of = (head.tenant_id, head.session_id)
-        items = {item["sk"]: item for item in self._table.batch_get([keys.head_key(*of), keys.stream_key(*of)])}
-        return bool(items.get("HEAD", {}).get("cancel_requested")), Looked.of(items.get("STREAM"))
+        return self.asked_all([head])[0]
+
+    def asked_all(self, heads: Sequence[Head]) -> list[tuple[bool, Looked]]:
+        """The same of many sessions, in one batch."""
+        places = [
+            (keys.head_key(head.tenant_id, head.session_id), keys.stream_key(head.tenant_id, head.session_id))
+            for head in heads
+        ]
+        found = self._table.batch_get([key for place in places for key in place])
+        items = {Key(item["pk"], item["sk"]): item for item in found}
+        return [
+            (bool(items.get(head, {}).get("cancel_requested")), Looked.of(items.get(stream))) for head, stream in places
+        ]
 
     def cancel_actor(self, head: Head) -> str | None:
         """Who asked for it."""

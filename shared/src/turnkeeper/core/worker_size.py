@@ -1,0 +1,35 @@
+"""How many sessions a worker holds, and in how many processes, by what a machine has.
+
+Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 9 ms of
+a core, so 64 sessions keep a quarter of one busy. The rest is for tools, and for moments in which many go on at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: An interpreter runs on one core at a time, so there is a process for each.
+SESSIONS_A_CORE: Final = 64
+#: A process before its first session, with what agents import, and a session with a long conversation.
+PROCESS_MB: Final = 384
+SESSION_MB: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSize:
+    processes: int
+    #: Of all processes together.
+    sessions: int
+
+
+def worker_size(cores: float, memory_mb: float) -> WorkerSize:
+    """What a worker on such a machine is by default; at least one process with one session.
+
+    >>> worker_size(1, 4096), worker_size(2, 2048)
+    (WorkerSize(processes=1, sessions=64), WorkerSize(processes=2, sessions=80))
+    """
+    processes = max(1, min(int(cores), int(memory_mb // (2 * PROCESS_MB))))
+    room = (memory_mb - processes * PROCESS_MB) // SESSION_MB
+    share = cores / processes if processes > cores else 1
+    return WorkerSize(processes, max(processes, int(min(processes * SESSIONS_A_CORE * share, room))))
