@@ -94,8 +94,11 @@ class Deployment(Installation):
             assert re.fullmatch(r"postgresql://\w+:5432/.*|sqlite:////var/lib/turnkeeper/serve.db", value), value
             return self._address()
         if name.endswith("_PORT"):
-            self.ports[part] = _free_port()
-            return str(self.ports[part])
+            port = _free_port()
+            # Where it has two, the one that it answers calls at.
+            if name == "TURNKEEPER_API_PORT" or part not in {"front-door", "turnkeeper"}:
+                self.ports[part] = port
+            return str(port)
         for folder, files in SECRETS.items():
             if value.startswith(folder):
                 assert any(value.startswith(place) for place in self.stated[part].secrets), (

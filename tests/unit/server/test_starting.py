@@ -19,6 +19,8 @@ from turnkeeper_local.kit import serve
 from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.settings import _VARIABLES, KitSettings
 
+#: The scenario is the stand-in's, and there is one process.
+_NOT_HERE = {"TURNKEEPER_SCENARIO", "TURNKEEPER_WORKER_PROCESSES"}
 _GOOD = {"TURNKEEPER_SIGNING_KEY": "k" * 32, "TURNKEEPER_IDENTITY": "local", "TURNKEEPER_API_PORT": "0"}
 _OTHERS = {str: "other", bool: False, int: 77, float: 77.0, type(None): 77}
 
@@ -62,9 +64,8 @@ def test_it_says_what_is_wrong(
     assert not (tmp_path / "local.json").exists()
 
 
-@pytest.mark.parametrize("variable", [*sorted(_VARIABLES.keys() - {"TURNKEEPER_SCENARIO"}), *serve._HANDED_ON])
+@pytest.mark.parametrize("variable", [*sorted(_VARIABLES.keys() - _NOT_HERE), *serve._HANDED_ON])
 def test_serve_takes_each_setting_that_up_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """But for the scenario, which is the stand-in's."""
     home = Home(tmp_path)
     home.make()
     default = other = KitSettings()
