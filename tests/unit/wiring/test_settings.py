@@ -286,7 +286,7 @@ def writes_compactly(process: Process) -> object:
     [begun] = ["packed" in item for item in heads_in(memory)]
     kit.erasure.erase(head, actor="ann")
     [ended] = ["packed" in item for item in heads_in(memory)]
-    assert begun is ended is kit.treasury.joined(payer_of(head), {"user_monthly": "2026-11"})
+    assert begun is ended is kit.treasury.forms.joined(payer_of(head), {"user_monthly": "2026-11"})
     return begun
 
 

@@ -27,7 +27,7 @@ ADDRESS = re.compile(r"https?://[^\s@\\]{1,2000}")
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 
-@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", defer_build=True))
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Context:
     """How long a conversation may get, as the model is sent it. The transcript itself keeps everything.
 

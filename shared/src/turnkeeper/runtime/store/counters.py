@@ -19,7 +19,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from turnkeeper.core.caps import Caps
-from turnkeeper.core.ledger import Amounts, Counter, Movement, Payer, ScopeState, Shard
+from turnkeeper.core.ledger import Amounts, Counter, Movement, Payer, Reservation, ScopeState, Shard
 from turnkeeper.core.periods import first_day
 from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
@@ -32,6 +32,8 @@ _OPEN = AnyOf((Cond("closed", "absent"), Cond("closed", "=", False)))
 _BEGUN_JOINED = AnyOf((Cond("joined", "=", True), Cond("committed", "absent")))
 #: One whose days are items of their own; or nobody's yet, which then becomes one of these.
 _NOT_JOINED = Cond("joined", "absent")
+#: Months that a process remembers to have another form than those that it begins.
+_KNOWN_MONTHS = 10_000
 #: A counter is kept for a while after its period, for reports.
 KEEP_DAYS = 400
 
@@ -94,11 +96,32 @@ def held(counter: Counter, item: Mapping[str, Any] | None) -> Amounts:
     return Amounts(committed - reserved, reserved)
 
 
-def is_joined(counter: Counter, item: Mapping[str, Any] | None) -> bool | None:
-    """Which form the month of this item has, where the counter is one that says so, and somebody wrote it."""
-    if item is None or counter.scope not in DAYS_IN_MONTHS.values():
-        return None
-    return bool(item.get("joined", False))
+class Forms:
+    """The forms of months, as far as this process knows them. ``joins``: it begins them with their days."""
+
+    def __init__(self, joins: bool) -> None:
+        self._joins = joins
+        #: Those of the other form.
+        self._others: set[Key] = set()
+
+    def joined(self, payer: Payer, periods: Mapping[Scope, str]) -> bool:
+        """The form in which a reservation is tried."""
+        months = [Counter(month, periods[month]) for month in DAYS_IN_MONTHS.values() if month in periods]
+        return self._joins is not any(keys.counter_key(payer, month) in self._others for month in months)
+
+    def are_other(self, payer: Payer, tried: Reservation, items: Mapping[Counter, Item | None]) -> bool:
+        """Whether a reservation was refused because a month has the other form than it was tried in, which is known
+        from now on: it never changes."""
+        for counter, item in items.items():
+            if item is None or counter.scope not in DAYS_IN_MONTHS.values():
+                continue
+            if (joined := bool(item.get("joined", False))) is tried.joined:
+                continue
+            if len(self._others) >= _KNOWN_MONTHS:
+                self._others.clear()
+            (self._others.discard if joined is self._joins else self._others.add)(keys.counter_key(payer, counter))
+            return True
+        return False
 
 
 def _admits(movement: Movement, cap: int | None, fingerprint: str) -> tuple[Condition, ...]:

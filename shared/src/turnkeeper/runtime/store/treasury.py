@@ -42,8 +42,6 @@ T = TypeVar("T")
 
 #: A call that has waited long enough still tries this often where others are faster, or change the terms.
 _MAX_TRIES = 12
-#: Months that a process remembers to have another form than those that it begins.
-_KNOWN_MONTHS = 10_000
 
 
 class CountersRefused(TurnkeeperError):
@@ -74,13 +72,10 @@ class Admitted:
 
 
 class Treasury:
-    """``joins``: months that nobody has counted in are begun with their days in one item. While a release runs that
-    cannot read that, they are not (decision 0141)."""
+    """``joins``: months are begun with their days in one item; not while a release runs that cannot read it."""
 
     def __init__(self, table: Table, tenants: Tenants, clock: Clock, ids: Ids, *, joins: bool = True) -> None:
-        self._joins = joins
-        #: Months of the other form, as far as they are known.
-        self._otherwise: set[Key] = set()
+        self.forms = counters.Forms(joins)
         self._table = table
         self._tenants = tenants
         self._clock = clock
@@ -157,16 +152,6 @@ class Treasury:
             return False
         return True
 
-    def joined(self, payer: Payer, periods: Mapping[Scope, str]) -> bool:
-        """The form in which a reservation is tried."""
-        return self._joins is not any(keys.counter_key(payer, each) in self._otherwise for each in _months(periods))
-
-    def is_otherwise(self, payer: Payer, counter: Counter) -> None:
-        """A month was found to have the other form than it was tried in. It never changes."""
-        if len(self._otherwise) >= _KNOWN_MONTHS:
-            self._otherwise.clear()
-        self._otherwise ^= {keys.counter_key(payer, counter)}
-
     # ---- how scopes stand ----
 
     def task_state(self, head: Head, terms: Terms) -> ScopeState:
@@ -198,9 +183,8 @@ class Treasury:
             (scope, payer, counter): keys.counter_key(payer, counter)
             for scope, payer in wanted
             if not SCOPES[scope].sharded
-            for counter in {
-                Counter(scope, caps.period(scope, now), joined=joined) for joined in (False, scope in DAYS_IN_MONTHS)
-            }
+            for joined in {False, scope in DAYS_IN_MONTHS}
+            for counter in [Counter(scope, caps.period(scope, now), joined=joined)]
         }
         found = {Key(item["pk"], item["sk"]): item for item in self._table.batch_get(list(set(at.values())))}
 
@@ -211,10 +195,6 @@ class Treasury:
             return counters.state_of(scope, amounts, caps, now, payer.agent)
 
         return [state(scope, payer) for scope, payer in wanted]
-
-
-def _months(periods: Mapping[Scope, str]) -> list[Counter]:
-    return [Counter(month, periods[month]) for month in DAYS_IN_MONTHS.values() if month in periods]
 
 
 def home_shard(session_id: str, shards: int) -> int:
@@ -275,7 +255,7 @@ class _Admission(Generic[T]):
             periods=periods,
             shard=home if self.shard is None else self.shard,
             at=iso(now),
-            joined=self.treasury.joined(self.holder.payer, periods),
+            joined=self.treasury.forms.joined(self.holder.payer, periods),
         )
 
     def fit_task(self) -> None:
@@ -295,10 +275,8 @@ class _Admission(Generic[T]):
         if self.holder.periods(caps, now) != reservation.periods:
             self.ask_for_all()
             return  # A new day has begun, with counters of its own.
-        for counter, item in items.items():
-            if counters.is_joined(counter, item) not in (None, reservation.joined):
-                self.treasury.is_otherwise(self.holder.payer, counter)
-                return
+        if self.treasury.forms.are_other(self.holder.payer, reservation, items):
+            return
         if any(item is not None and item.get("closed") for counter, item in items.items() if counter.scope == "task"):
             raise Forbidden("this purse was closed")
         sharded = next((counter for counter in items if counter.scope == SHARDED.name), None)
