@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ from pygal.graph.horizontal import HorizontalGraph
 from pygal.style import Style
 
 from benchmarks._results import KEPT
+
+# pygal adds a finder of modules that is of Python 2's kind; pytest's own imports stumble over it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 Told = Mapping[str, Any]
 #: Of which series a figure is and at which place; at ``None`` it is at all of them: a line across.
