@@ -23,6 +23,7 @@ import httpx2
 
 from tests.support.running_kit import running_kit
 from turnkeeper_local.kit import Home, LocalKit
+from turnkeeper_local.kit.errors import with_log_tail
 
 AGENTS = Path(__file__).parent / "agents"
 TURNKEEPER = Path(sys.executable).parent / "turnkeeper"
@@ -72,7 +73,17 @@ class Stack:
 
     def http(self, headers: Mapping[str, str]) -> httpx2.Client:
         """What reaches the API as whoever these headers name."""
-        return httpx2.Client(base_url=self.kit.api_url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False)
+        hooks = {"response": [self._is_from_the_kit]}
+        url = self.kit.api_url
+        return httpx2.Client(
+            base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, event_hooks=hooks
+        )
+
+    def _is_from_the_kit(self, response: httpx2.Response) -> None:
+        """The front door never fails without a problem document. A 500 without a body is the emulator's server's own,
+        for an exception that it did not expect; its log has the traceback."""
+        if response.status_code == 500 and response.headers.get("content-length") == "0":
+            raise with_log_tail("the emulator failed by itself", self.home.log("ministack"), lines=80)
 
     # ---- the command line ----
 

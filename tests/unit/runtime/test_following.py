@@ -118,6 +118,26 @@ def test_a_turn_knows_from_its_beginning_who_waited_for_it(kit: MemoryKit) -> No
     asyncio.run(asyncio.wait_for(play(), 10))
 
 
+def test_what_readers_hold_is_one_copy_and_none_of_it_is_told_once_it_is_erased(kit: MemoryKit) -> None:
+    """However many take nothing: a session's size bounds what they cost, not their number."""
+    head = claimed(kit)
+
+    async def play() -> None:
+        hub = Hub(kit.sessions, kit.streams)
+        name = (head.tenant_id, head.session_id)
+        async with contextlib.AsyncExitStack() as readers:
+            slow = [await readers.enter_async_context(hub.reader(*name, after=0)) for _ in range(5)]
+            held = [[each for each in await reader.take(5) if isinstance(each, Landed)] for reader in slow]
+            assert len({id(each) for news in held for each in news}) == len(held[0]) == head.last_seq
+            assert "hello" in str(held[0])
+            kit.erasure.erase(kit.head(head.session_id), actor="ann")
+            late = await readers.enter_async_context(hub.reader(*name, after=0))
+            while not late.is_done:
+                assert "hello" not in str([each for each in await late.take(5) if late.head.status == "erased"])
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
 def test_a_hub_that_is_told_to_stop_lets_its_readers_go(kit: MemoryKit) -> None:
     head = claimed(kit)
 

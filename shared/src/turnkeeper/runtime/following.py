@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from turnkeeper.core.deltas import Delta, Heard, Told
 from turnkeeper.core.session import Entry, Head
@@ -38,7 +39,7 @@ _KEPT_ENTRIES = 50
 _PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Landed:
     """An entry of the transcript, shared by all who read it."""
 
@@ -57,6 +58,8 @@ class _Watch:
     head: Head | None = None
     heard: Heard | None = None
     landed: list[Landed] = field(default_factory=list)
+    #: What any reader holds, by seq: readers that take nothing hold one copy, however many they are.
+    held: WeakValueDictionary[int, Landed] = field(default_factory=WeakValueDictionary)
     readers: list[Reader] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     busy_until: float = 0.0
@@ -69,6 +72,13 @@ class _Watch:
     @property
     def name(self) -> tuple[str, str]:
         return self.tenant_id, self.session_id
+
+    def share(self, entry: Entry) -> Landed:
+        """The entry as others have it, unless it was erased meanwhile."""
+        known = self.held.get(entry.seq)
+        if known is None or known.entry != entry:
+            known = self.held[entry.seq] = Landed(entry)
+        return known
 
     def tell(self) -> None:
         """Wake all readers."""
@@ -130,7 +140,7 @@ class Hub:
         if at_hand and watch.landed[0].entry.seq <= after + 1:
             return at_hand
         entries = await self.read(self._records.entries, *watch.name, after=after, limit=_PAGE)
-        return [Landed(entry) for entry in entries]
+        return list(map(watch.share, entries))
 
     # ---- looking ----
 
@@ -168,6 +178,8 @@ class Hub:
         if seen.head is not None and seen.head != watch.head_item:
             head = codec.head_of(seen.head)
             await self._land(watch, head)
+            if head.status == "erased":  # Nobody who comes now is told what was said before.
+                watch.landed, watch.heard = [], None
             watch.head, watch.head_item, news = head, seen.head, True
         if seen.stream != watch.stream_item:
             watch.stream_item = seen.stream
@@ -189,7 +201,7 @@ class Hub:
         entries = await self.read(self._records.entries, *watch.name, after=known, limit=_PAGE)
         passed = min((reader.seq for reader in watch.readers), default=0)
         kept = [each for each in watch.landed if each.entry.seq > passed]
-        watch.landed = [*kept, *map(Landed, entries)][-_KEPT_ENTRIES:]
+        watch.landed = [*kept, *map(watch.share, entries)][-_KEPT_ENTRIES:]
 
     @staticmethod
     def _hear(watch: _Watch, item: Item | None) -> bool:
