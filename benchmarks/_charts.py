@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ from pygal.style import Style
 
 from benchmarks._results import KEPT
 
+# pygal adds a finder of modules that is of Python 2's kind; pytest's own imports stumble over it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+
 Told = Mapping[str, Any]
 #: Of which series a figure is and at which place; at ``None`` it is at all of them: a line across.
 Place = tuple[str, str | None] | None
@@ -28,6 +32,7 @@ _GREY: Final = "#75787d"
 #: Which series stand first and last.
 FIRST: Final = "turnkeeper"
 LAST: Final = "all else"
+PEERS: Final = "items of a peer"
 _LINES: Final = "#75787d40"
 #: Comments, which have the date in them, and what is for scripts: none is there.
 _NOT_DRAWN: Final = re.compile(r"<!--.*?-->|/\*.*?\*/|<script.*?</script>", re.DOTALL)
@@ -71,7 +76,8 @@ class Chart:
     only_told: tuple[str, ...] = ()
 
     def svg(self, figures: Sequence[Told]) -> str:
-        places, series = self._placed(figures)
+        told = [figure for figure in figures if (at := self.place(figure)) and at[0] not in self.only_told]
+        places, series = self._placed(told)
         assert self.kind is not None
         chart = self.kind(style=STYLE, title=self.title, **{**COMMON, **self.settings})
         chart.uuid = "chart"
@@ -79,19 +85,19 @@ class Chart:
         ordered = places[::-1] if issubclass(self.kind, HorizontalGraph) else places
         chart.x_labels = ordered
         for name, values in series.items():
-            if name in self.only_told:
-                continue
             found = [values.get(where, values.get(None)) for where in ordered]
-            chart.add(name, [told and _whole(told)[0] for told in found])
+            chart.add(name, [at and _whole(at)[0] for at in found])
         return _NOT_DRAWN.sub("", str(chart.render(is_unicode=True))) + "\n"
 
     def table(self, figures: Sequence[Told]) -> str:
         places, series = self._placed(figures)
-        rows = [f"| {self.title} | {' | '.join(places)} |", f"|---|{'---:|' * len(places)}"]
-        for name, values in series.items():
-            found = [values.get(where, values.get(None)) for where in places]
-            rows.append(f"| {name} | {' | '.join(_cell(*_whole(told)) if told else '' for told in found)} |")
-        return "\n".join(rows)
+        cells = [
+            [_cell(*_whole(told)) if (told := values.get(where, values.get(None))) else "" for where in places]
+            for values in series.values()
+        ]
+        if len(series) == 1:  # stands upright
+            return _table(self.title, [""], {where: [cell] for where, cell in zip(places, cells[0], strict=True)})
+        return _table(self.title, places, dict(zip(series, cells, strict=True)))
 
     def _placed(self, figures: Sequence[Told]) -> tuple[list[str], dict[str, dict[str | None, list[Told]]]]:
         places: dict[str, None] = {}
@@ -103,6 +109,11 @@ class Chart:
                 series.setdefault(name, {}).setdefault(where, []).append(figure)
         ordered = sorted(series, key=lambda name: (name != FIRST, name == LAST))
         return list(places), {name: series[name] for name in ordered}
+
+
+def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    head = [f"| {corner} | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    return "\n".join([*head, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
 
 
 def _whole(told: Sequence[Told]) -> tuple[float, float, float]:
@@ -126,6 +137,7 @@ COMMON: Final[Mapping[str, Any]] = {
     "margin_right": 50,
     "margin_bottom": 30,
     "dots_size": 4,
+    "max_scale": 8,
     "legend_at_bottom": True,
     "legend_at_bottom_columns": 3,
     "truncate_legend": -1,
@@ -153,16 +165,23 @@ def _units_a_step(figure: Told) -> Place:
         return None
     ours = figure["of"] == "turnkeeper"
     # The whole of the kit's is the sum of its parts; the peers' items are of no known kind.
-    return (part.removeprefix("of ") if ours else "items of a peer", figure["of"]) if ours == bool(part) else None
+    return (part.removeprefix("of ") if ours else PEERS, figure["of"]) if ours == bool(part) else None
 
 
 def _ready(figure: Told) -> Place:
-    return ("CPU", figure["of"]) if figure["kind"] == "cpu" and "of" in figure and figure["unit"] == "ms" else None
+    if figure["kind"] != "cpu":
+        return None
+    what = figure["what"].replace(" ready", "")
+    return "CPU", what if figure["of"] == FIRST else f"{what}, {figure['of']}"
 
 
 def _capacity(figure: Told) -> Place:
     lost = "lost" in figure["what"] and figure["unit"] == "%"
-    return (f"{figure['processes']:g} processes", f"{figure['sessions']:g} sessions") if lost else None
+    return (
+        (f"{figure['processes']:g} process{'es' * (figure['processes'] > 1)}", f"{figure['sessions']:g} sessions")
+        if lost
+        else None
+    )
 
 
 def _injection(figure: Told) -> Place:
@@ -189,7 +208,7 @@ CHARTS: Final[Mapping[str, Chart]] = {
         only_told=("floor without validation",),
     ),
     "step-cpu-large": Chart("ms of CPU a step, results of 40 KB", STEP, _cpu_a_step(40)),
-    "step-units": Chart("write units a step", STEP, _units_a_step, pygal.HorizontalStackedBar),
+    "step-units": Chart("write units a step", STEP, _units_a_step, pygal.HorizontalStackedBar, only_told=(PEERS,)),
     "ready": Chart("ms of CPU until ready", ("ready",), _ready, pygal.HorizontalBar, BARS),
     "capacity": Chart("steps lost, %", ("capacity",), _capacity, pygal.Line),
     "injection": Chart("ms of CPU a KB, texts of 40 KB", ("injection",), _injection, pygal.HorizontalBar, BARS),
@@ -235,11 +254,14 @@ def _rows(found: Sequence[Told]) -> Iterator[str]:
 
 
 def _told_of(benchmarks: Sequence[str], kept: Path) -> str:
-    lines: dict[str, None] = {}
+    loads: dict[str, list[str]] = {}
     for told in results(*benchmarks, kept=kept):
         machine, python = told["machine"], told["versions"]["python"]
-        where = f"{machine['cores']} cores of {machine['cpu']} under a load of {machine['load']}"
-        lines[f"{told['date'][:10]}, `{told['commit']}`, Python {python}, {where}"] = None
+        where = (
+            f"{told['date'][:10]}, `{told['commit']}`, Python {python}, {machine['cores']} cores of {machine['cpu']}"
+        )
+        loads.setdefault(where, []).append(str(machine["load"]))
+    lines = [f"{where} under a load of {' and '.join(each)}" for where, each in loads.items()]
     return f"\n\nMeasured {'; '.join(lines)}."
 
 

@@ -53,14 +53,14 @@ class Table:
         [(verb, what)] = entry.items()
         key = _key(what["Item"] if verb == "Put" else what["Key"])
         item: WireItem = {} if verb == "Put" else dict(self.items.get(key, what["Key"]))
-        before = _size(item)
+        before = size_of(item)
         if verb == "Put":
             item = dict(what["Item"])
         elif verb == "Update":
             _update(item, what)
         if verb != "ConditionCheck":
             self.items[key] = item
-        units = -(-max(before, _size(item)) // 1024) * (2 if transactional else 1)
+        units = -(-max(before, size_of(item)) // 1024) * (2 if transactional else 1)
         self.count("units", units)
         self.count(f"units of {_kind(key)}", units)
         return item
@@ -75,7 +75,7 @@ def _key(item: Mapping[str, Any]) -> tuple[str, str]:
     return item["pk"]["S"], item["sk"]["S"]
 
 
-def _size(item: WireItem) -> int:
+def size_of(item: WireItem) -> int:
     """Bytes as DynamoDB counts them; over the wire they come as base64."""
     return item_size({name: {"B": b64decode(value["B"])} if "B" in value else value for name, value in item.items()})
 

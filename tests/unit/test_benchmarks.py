@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -38,6 +39,10 @@ def test_figures_are_kept_with_what_they_depend_on(
     printed = capsys.readouterr().out
     assert printed.index("counts") < printed.index("CPU time") < printed.index("wall time")
     assert "a step: floor, kilobytes 1.5" in printed
+
+
+def test_drawing_leaves_imports_as_they_are() -> None:
+    assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)
 
 
 def test_what_failed_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

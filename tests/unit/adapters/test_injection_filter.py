@@ -111,7 +111,7 @@ ENCODED: dict[str, Callable[[int], str]] = {
     "hex": lambda length: SOURCE.encode().hex()[:length],
     "HEX": lambda length: SOURCE.encode().hex().upper()[:length],
     "a tag's name": lambda length: f"<{'a' * (length - 9)} hidden>{SOURCE[:40]}<",
-    "a tag's attributes": lambda length: f"<a {'x' * (length + 369)} hidden>{SOURCE[:40]}<",
+    "a tag's attributes": lambda length: f"<{'a' * 11} {'x' * (length + 369)} hidden>{SOURCE[:40]}<",
 }
 #: Around the least and the most that each encoding is looked for in, and around the most that is decoded.
 EDGES = [
