@@ -45,13 +45,11 @@ def test_it_asks_for_another_one_before_no_slot_is_free() -> None:
 def test_of_a_task_of_several_processes_each_tells_and_tasks_are_asked_for() -> None:
     clock, wakes = ManualClock(), RecordedWakes()
     kit = MemoryKit(clock=clock, runner="none")
-    for task, free, asked in (("one", 0, [2]), ("two", 0, [2, 3])):
+    for task, asked in (("one", [2]), ("two", [2, 3])):
         for number in range(2):
-            kit.workers.tell(f"{task}-{number}", free)
+            kit.workers.tell(f"{task}-{number}", 0)
         name = f"{task}-1"
-        Announcing(
-            kit.workers, clock, name=name, slots=SLOTS, free=lambda free=free: free, wakes=wakes, processes=2
-        ).look()  # type: ignore[misc]
+        Announcing(kit.workers, clock, name=name, slots=SLOTS, free=lambda: 0, wakes=wakes, processes=2).look()
         assert wakes.asked == asked
 
 
