@@ -52,8 +52,9 @@ docs: setup  ## the parts of docs/ that are made from the code
 site: docs/site/node_modules $(SITE)/bin/sphinx-build  ## the documentation as pages, in .turnkeeper/site; every warning fails
 	$(SITE)/bin/sphinx-build -W --keep-going -q -E -b html -c docs/site . .turnkeeper/site
 
-bench: setup  ## measure, against peers and against the floor
-	$(BIN)/python -m benchmarks
+bench: setup  ## measure, against peers and against the floor, into docs/performance.md; BENCH="step ready" for some
+	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m tests.support.docs
 
 synth: STAGE ?= dev
 synth: setup  ## all stacks of a stage (STAGE=dev), checked by cdk-nag; needs no network, no account, no Docker

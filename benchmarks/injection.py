@@ -340,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind, by_size in cost(detector).items():
             for size, rounds in by_size.items():
                 results.cpu("a check", rounds, of=kind, kilobytes=size / 1000)
+            a_kilobyte = [each / 40 for each in by_size[40_000]]
+            results.cpu("a check, a KB", a_kilobyte, of=kind)
     if absent:
         print(f"not installed: {', '.join(absent)} (see the head of this file)")
     return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
+from functions.starting import IN_LAMBDA
 from turnkeeper.adapters.logs import set_up
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
 
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+if IN_LAMBDA:
     # Imported at a function's start, not in its first call: there it has a whole processor.
     import turnkeeper.wiring.aws  # noqa: F401
 

@@ -7,11 +7,21 @@ is for a container's health check.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
+
+from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.settings import PREFIX
+from turnkeeper.wiring.needs import MissingSetting
+
+logger = logging.getLogger(__name__)
 
 PASSWORD_FILE = "TURNKEEPER_DATABASE_PASSWORD_FILE"  # noqa: S105 - the name of a variable
 PARTS = ("front-door", "worker", "chores", "all")
@@ -19,6 +29,17 @@ PARTS = ("front-door", "worker", "chores", "all")
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except (TurnkeeperError, MissingSetting, ValidationError, OSError) as error:
+        # What an operator has put wrong, which a trace would only hide.
+        return _failed(options, _said(error))
+    except Exception as error:
+        logger.exception("this process cannot start")
+        return _failed(options, f"{type(error).__name__}: {error}")
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "worker":
         from fargate_worker.__main__ import main as work
 
@@ -40,6 +61,24 @@ def main(arguments: list[str]) -> int:
             return run(str(command), announced, search=options.search)
 
 
+def _said(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    # Without the values: a setting may be a secret.
+    found = [f"{PREFIX}{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+    return "; ".join(found)
+
+
+def _failed(options: argparse.Namespace, why: str) -> int:
+    """Told to the log, and to whoever waits to hear that this answers."""
+    sys.stderr.write(f"cannot start: {why}\n")
+    if (listener := getattr(options, "complain", None)) is not None:
+        error = {"error": {"code": "kit_error", "detail": why}}
+        with suppress(OSError):  # whoever listened is gone
+            os.write(listener, (json.dumps(error, indent=2) if options.json else f"error  {why}").encode() + b"\n")
+    return 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m server", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -47,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         part = commands.add_parser(name)
         part.add_argument("--announce", type=Path, help="a JSON file that says where this answers, while it does")
         part.add_argument("--tell", type=int, help="a file descriptor that is told where this answers, once it does")
+        part.add_argument("--complain", type=int, help="a file descriptor that is told why it cannot start")
         part.add_argument("--json", action="store_true", help="tell it in JSON")
         part.add_argument("--search", action="store_true", help="where the port is taken, take one that follows it")
     commands.add_parser("migrate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from functions.deliver.handler import handler as deliver
@@ -11,13 +12,16 @@ from functions.score.handler import handler as score
 from functions.trace.handler import handler as trace
 from server.chores import Follower, Function
 from turnkeeper.adapters.sql.feed import prune
-from turnkeeper.adapters.sql.queue import SqlQueue
+from turnkeeper.adapters.sql.queue import SqlQueue, expire
 from turnkeeper.bootstrap import Kit
+from turnkeeper.ports import Clock, Message
 from turnkeeper.wiring.sql import SqlPlatform
 
 #: By the name under which each remembers how far it came.
 FUNCTIONS: Mapping[str, Function] = {"observe": observe, "score": score}
 _BATCH = 10
+#: How often it is looked for what has had its time.
+_EXPIRE_SECONDS = 10.0
 #: As long as the trace function may take for a batch, on AWS.
 _VISIBLE_SECONDS = 120
 
@@ -28,21 +32,30 @@ def followers_of(kit: Kit) -> Sequence[Follower]:
     if not isinstance(platform, SqlPlatform):
         return []
     followers = [Follower(name, platform.follower(name), function) for name, function in FUNCTIONS.items()]
-    followers.append(Follower("prune", _Pruned(platform), _nothing))
-    followers.append(Follower("deliver", _Queued(platform.words), deliver))
+    followers.append(Follower("expire", _Expired(platform, kit.clock), _nothing))
+    followers.append(Follower("deliver", _Queued(platform.words, apart=True), deliver))
     if kit.settings.otlp_endpoint is not None:
         followers.append(Follower("trace", _Queued(platform.trace_queue), trace))
     return followers
 
 
-class _Pruned:
-    """A :class:`server.chores.Feed` of what all others have taken: it is taken away."""
+class _Expired:
+    """A :class:`server.chores.Feed` of what has had its time, which is taken away: changes that all others have taken,
+    items, messages and dead letters, as AWS does it by itself there."""
 
-    def __init__(self, platform: SqlPlatform) -> None:
+    def __init__(self, platform: SqlPlatform, clock: Clock) -> None:
         self._platform = platform
+        self._clock = clock
+        self._next_at = -float("inf")
 
     def round(self, _handler: Function) -> int:
-        return prune(self._platform.database)
+        if self._clock.monotonic() < self._next_at:
+            return 0
+        database = self._platform.database
+        taken = prune(database) + self._platform.table.expire() + expire(database)
+        if not taken:
+            self._next_at = self._clock.monotonic() + _EXPIRE_SECONDS
+        return taken
 
 
 def _nothing(_event: dict[str, Any], _context: Any) -> Mapping[str, Any]:
@@ -51,15 +64,23 @@ def _nothing(_event: dict[str, Any], _context: Any) -> Mapping[str, Any]:
 
 class _Queued:
     """A :class:`server.chores.Feed` of a queue's messages, as Lambda shows them. What is given back has been put off by
-    the function itself."""
+    the function itself. ``apart``: each is shown alone, beside the others, so that one that takes long holds up none
+    that came with it."""
 
-    def __init__(self, queue: SqlQueue) -> None:
+    def __init__(self, queue: SqlQueue, *, apart: bool = False) -> None:
         self._queue = queue
+        self._apart = apart
 
     def round(self, handler: Function) -> int:
         messages = self._queue.receive(most=_BATCH, wait_seconds=0, visibility_seconds=_VISIBLE_SECONDS)
         if not messages:
             return 0
+        if not self._apart:
+            return self._show(messages, handler)
+        with ThreadPoolExecutor(len(messages), "apart") as pool:
+            return sum(pool.map(lambda message: self._show([message], handler), messages))
+
+    def _show(self, messages: Sequence[Message], handler: Function) -> int:
         records = [
             {
                 "messageId": message.message_id,

@@ -103,7 +103,9 @@ class Process:
             self._chores.start()
         if self._parts.worker or self._turns is not None:
             threading.Thread(target=self._start_runners, name="start", daemon=True).start()
-        if not self._parts.front_door and self._chores is not None:
+        # Beside a front door only where somebody has said where.
+        asked = not self._parts.front_door or "health_port" in self.kit.settings.model_fields_set
+        if self._chores is not None and asked:
             self._serve_health(self._chores)
 
     @property

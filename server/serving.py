@@ -36,6 +36,9 @@ def run(command: str, announced: Announced | None, *, search: bool) -> int:
     settings = Settings.from_environment()
     set_up(settings.log_level)
     kit = Kit(settings)
+    if settings.database_url is not None:
+        # Not at the first turn, which would fail where /v1/health says that all is well.
+        kit.platform.signing_keys()
     process = Process(kit, PARTS[command], search=search)
     process.start()
     if announced is not None:

@@ -54,6 +54,12 @@ class PeerHandler(Handler):
             return self.send("application/json", whole_answer(json.loads(raw)))
         return self.answer(raw)
 
+    def handle_expect_100(self) -> bool:
+        """botocore asks before it puts, and waits a second for the answer."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def do_PUT(self) -> None:
         raw = self.body()
         self.table.count("objects written")

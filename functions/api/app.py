@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from functions.api.http import Request, Response, check_session_id, is_preflight
+from functions.api.http import OWN_HEADERS, Request, Response, check_session_id, is_preflight
 from functions.api.problems import internal_error, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import Route, find
@@ -26,9 +26,6 @@ Identify = Callable[[Request, Settings, Policy], Identity]
 Call = Callable[[Route, FrontDoorKit, Request], Response]
 
 logger = logging.getLogger(__name__)
-
-#: Answers are their caller's own, and are what they say they are.
-_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class FrontDoor:
@@ -57,7 +54,7 @@ class FrontDoor:
             logger.exception("a call failed", extra=line)
         took = int((time.monotonic() - started) * 1000)
         logger.info("answered", extra={**line, "status": response.status, "duration_ms": took})
-        return response.with_headers(_HEADERS)
+        return response.with_headers(OWN_HEADERS)
 
     def _answer(self, request: Request, call: Call | None, line: dict[str, Any]) -> Response:
         """Adds to ``line`` what the request turns out to be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -33,8 +34,8 @@ from starlette.routing import Route as HttpRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.api.app import FrontDoor
-from functions.api.events import EVENT_STREAM, line
-from functions.api.http import Request, Response
+from functions.api.events import line
+from functions.api.http import EVENT_STREAM, OWN_HEADERS, Request, Response
 from functions.api.issuer import Issuer
 from functions.api.problems import internal_error, problem, problem_of
 from functions.api.routes import ROUTES
@@ -42,7 +43,7 @@ from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
 from functions.api.streaming import stream, stream_turn
-from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.errors import Forbidden, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity
@@ -90,7 +91,7 @@ def application(kit: FrontDoorKit) -> Starlette:
     made = Starlette(
         routes=[HttpRoute("/{path:path}", door)],
         middleware=[cors] if origins else [],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _refused},
         lifespan=door.lifespan,
     )
     made.state.end_streams = door.hub.stop
@@ -133,6 +134,9 @@ class _Door:
         except TimeoutError:
             response = problem(408, "request_timeout", f"The body did not come within {_BODY_SECONDS:g} s.")
             whole = False
+        except Exception:  # In here, so that a page of another origin can read that, too.
+            logger.exception("a call failed")
+            response, whole = internal_error(), False
         # What is still to come of a body that is not read would be taken for the next request.
         await _told(response if whole else response.with_headers({"connection": "close"}))(scope, receive, send)
 
@@ -150,8 +154,7 @@ class _Door:
 
     def _call(self, route: Route, kit: FrontDoorKit, request: Request) -> Response:
         """In a thread: carry a call out, in one piece or as a stream."""
-        asked = EVENT_STREAM in request.headers.get("accept", "")
-        if not (route.streams or (asked and EVENT_STREAM in route.also)):
+        if not (route.streams or (request.wants_stream and EVENT_STREAM in route.also)):
             return route.call(kit, request)
         request = replace(request, ends_at=time.monotonic() + kit.settings.stream_seconds)
         if not route.turn:
@@ -173,7 +176,9 @@ class _Door:
 def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identity]:
     """Who is asking. Nobody in front of a server has looked at a token, so that is done here."""
     settings = kit.settings
-    if settings.identity != "jwt":
+    if settings.identity == "local":
+        return _by_word
+    if settings.identity == "iam":
         return identify
     if settings.jwt_issuer is None or not settings.jwt_audience:
         raise MissingSetting(
@@ -186,6 +191,27 @@ def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identi
         return identify(replace(request, claims=claims), settings, policy)
 
     return by_token
+
+
+def _by_word(request: Request, settings: Settings, policy: Policy) -> Identity:
+    """Whoever reaches this may do all, so that it has to be somebody of this machine, and not a page from elsewhere in
+    their browser: neither one that posts here, nor one whose name was made to lead here.
+
+    Raises:
+        Forbidden: it may be such a page.
+    """
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    origins = settings.cors_origins
+    if origin is not None and not {origin, "*"} & {*origins} and origin.partition("://")[2] != host:
+        raise Forbidden("A page of another origin may not call this; TURNKEEPER_CORS_ORIGINS names those that may.")
+    # An address, or a name that no name server on the internet gives.
+    name = host.rpartition(":")[0] if re.search(r":\d*\Z", host) else host
+    if not (
+        re.fullmatch(r"[\d.]+|\[.*\]|[^.]*|.*\.(localhost|local|internal)", name)
+        or host in {one.partition("://")[2] for one in origins}
+    ):
+        raise Forbidden("Without tokens this answers to addresses and local names: set TURNKEEPER_IDENTITY=jwt.")
+    return identify(request, settings, policy)
 
 
 # ---- requests ----
@@ -243,7 +269,7 @@ async def _behind(first: str, frames: AsyncIterator[str]) -> AsyncGenerator[str]
 
 
 def _told(response: Response) -> HttpResponse:
-    headers = dict(response.headers)
+    headers = {**OWN_HEADERS, **response.headers}
     if isinstance(response, Streamed):
         # A proxy that collected the frames would show none in time.
         headers |= {"content-type": response.content_type, "x-accel-buffering": "no"}
@@ -290,7 +316,3 @@ async def _refused(_request: HttpRequest, error: Exception) -> HttpResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     return _told(problem(error.status_code, code, error.detail).with_headers(error.headers or {}))
-
-
-async def _failed(_request: HttpRequest, _error: Exception) -> HttpResponse:
-    return _told(internal_error())

@@ -21,7 +21,7 @@ from turnkeeper.core.usage import Usage
 
 
 class Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -123,8 +123,25 @@ class RewoundDocument(SessionDocument, title="RewoundSession"):
     once_calls: list[OnceCall] = Field(description="What was done behind, and is not taken back.")
 
 
+class SessionForUsers(Document):
+    """What the user view tells of a turn, a session, or a line of a list: these members of it, and no other."""
+
+    session_id: str
+    agent: str
+    status: Status
+    stop: Stop | None = Field(description="Its detail is what the agent said itself in ending its task.")
+    turn: int
+    steps: int
+    last_seq: int
+    created_at: str | None = None
+    updated_at: str | None = None
+    output: list[dict[str, Any]] | None = None
+    output_text: str | None = None
+    continuation_token: str | None = None
+
+
 class SessionList(Document):
-    sessions: list[SessionSummary]
+    sessions: list[SessionSummary | SessionForUsers]
     next_cursor: str | None
 
 
@@ -298,7 +315,7 @@ class FieldError(Document):
 class Problem(BaseModel):
     """An error (RFC 9457), with members of its own for each ``code``."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     type: str
     title: str

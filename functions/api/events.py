@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from functions.api.documents import Event, EventPage, ToolResult
-from functions.api.http import Request, Response
+from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
@@ -25,8 +25,6 @@ from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.wiring.front_door import FrontDoorKit
 
-EVENT_STREAM = "text/event-stream"
-
 #: Without a word about it, a stream stays open this long.
 _STREAM_WAIT_SECONDS = 20
 #: Lambda answers with 6 MB at most; what does not fit comes with the next page.
@@ -40,11 +38,11 @@ RETRY_MILLIS = (500, 5_000)
 
 
 def get(kit: FrontDoorKit, request: Request) -> Response:
-    stream = EVENT_STREAM in request.headers.get("accept", "")
+    stream = request.wants_stream
     after = after_of(request) if stream else _after(request)
     wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=_STREAM_WAIT_SECONDS if stream else 0)
     head = kit.intake.owned(request.who, request.parameters["session_id"])
-    view = view_of(kit, request, head)
+    view, after = view_of(kit, request, head), min(after, head.last_seq)
     # The head is read before the entries: so whoever is told that the session rests has been told everything.
     head = until(kit, head, lambda now: now.last_seq > after or now.resting, request.spare_seconds(wait))
     page = _page(kit, head, after)
@@ -213,6 +211,10 @@ def end_frame(status: str, last_seq: int, *, more: bool) -> str:
     return f"event: end\ndata: {line({'status': status, 'last_seq': last_seq, 'more': more})}\n\n"
 
 
+#: Line breaks that JSON leaves as they are. They are none in an event stream, and many a client takes them for such.
+_BREAKS = str.maketrans({character: f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"})
+
+
 def line(value: Any) -> str:
-    """On one line: JSON escapes every line break but two that are none in an event stream."""
-    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """On one line, by whatever a client takes for a line's end."""
+    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).translate(_BREAKS)

@@ -1,13 +1,14 @@
-"""The front door's Lambda. It never imports the model: whoever waits for an answer does not wait for that."""
+"""The front door's Lambda. It imports no model, no agent and nothing that runs a turn: whoever waits for an answer does
+not wait for that (docs/decisions/0144)."""
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
 from functions.api import gateway
 from functions.api.app import FrontDoor
+from functions.starting import IN_LAMBDA, IN_SNAPSHOT
 from turnkeeper.adapters import logs
 from turnkeeper.settings import Settings
 from turnkeeper.wiring.front_door import FrontDoorKit
@@ -20,6 +21,10 @@ def front_door() -> FrontDoor:
     logs.set_up(settings.log_level)
     kit = FrontDoorKit(settings)
     kit.warm()
+    if IN_SNAPSHOT:
+        import functions.api.openapi  # noqa: F401 - imported by one call only
+
+        kit.prepare()
     return FrontDoor(kit)
 
 
@@ -28,6 +33,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return gateway.event_of(front_door().answer(request))
 
 
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+if IN_LAMBDA:
     # Lambda gives an environment a whole core while it starts.
     front_door()

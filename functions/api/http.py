@@ -13,6 +13,10 @@ from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.runtime.intake import Identity
 
+EVENT_STREAM = "text/event-stream"
+#: Answers are their caller's own, and are what they say they are.
+OWN_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
 _SESSION_ID = re.compile(r"ses_[0-9A-Za-z]{26}")
 
 #: Of a request's time, for everything but waiting.
@@ -46,9 +50,31 @@ class Request:
         assert self.identity is not None, "only routes that need an identity ask for it"
         return self.identity
 
+    @property
+    def wants_stream(self) -> bool:
+        """Whether an answer is asked for as server-sent events: they are named as acceptable, and no less than JSON."""
+        wanted = _qualities(self.headers.get("accept", ""))
+        json_too = next((wanted[name] for name in _JSON if name in wanted), 0.0)
+        return 0 < wanted.get(EVENT_STREAM, 0.0) >= json_too
+
     def spare_seconds(self, wanted: float) -> float:
         """Seconds that may be spent on waiting, from now: what was done so far has taken its part of the time."""
         return min(wanted, self.ends_at - time.monotonic() - _MARGIN_SECONDS)
+
+
+#: What stands for an answer as JSON in an Accept header, the nearest first.
+_JSON = ("application/json", "application/*", "*/*")
+_QUALITY = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    """How much each content type of an Accept header is wanted (RFC 9110, 12.5.1)."""
+    found: dict[str, float] = {}
+    for each in re.sub(r'"[^"]*"', "", accept).lower().split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        said = [quality for quality in map(_QUALITY.fullmatch, parameters) if quality is not None]
+        found[name] = float(said[0][1]) if said else 1.0
+    return found
 
 
 def is_preflight(request: Request) -> bool:

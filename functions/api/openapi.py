@@ -145,7 +145,9 @@ def _answer(route: Route, status: int) -> dict[str, Any]:
     descriptions = {200: "Done", 202: "Still running or queued: go on with its continuation token", 204: "Done"}
     if status == 204:
         return {"description": descriptions[status]}
-    schema = _ref(model) if model is not None else {"type": "object"}
+    schema: dict[str, Any] = _ref(model) if model is not None else {"type": "object"}
+    if model is not None and issubclass(model, documents.TurnDocument):
+        schema = {"anyOf": [schema, _ref(documents.SessionForUsers)]}
     content: dict[str, Any] = {} if route.streams else {"application/json": {"schema": schema}}
     if status == 200:
         content |= {also: {"schema": {"type": "string"}} for also in route.also}

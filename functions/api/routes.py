@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functions.api import agents, documents, events, sessions, spend
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn, Rewind
-from functions.api.http import Response
-from functions.api.openapi import openapi_document
+from functions.api.http import EVENT_STREAM, Response
 from functions.api.routing import Query, Route
 from functions.api.sessions import MAX_SESSIONS, STATUSES
 from functions.api.stages import begin
@@ -13,15 +12,24 @@ from functions.api.stages.read import MAX_WAIT_SECONDS
 from functions.api.turns import turn_route
 from turnkeeper.core.deltas import VIEWS
 
+_VIEW = Query(
+    "view",
+    {"type": "string", "enum": list(VIEWS)},
+    "What is told: `user` leaves out tools' arguments and results, costs and internals.",
+)
 _READING = (
     Query("after", {"type": "integer", "minimum": 0, "default": 0}, "Only what comes after this seq."),
     Query("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS}, "Seconds to wait for an event."),
-    Query(
-        "view",
-        {"type": "string", "enum": list(VIEWS)},
-        "What is told of events: `user` leaves out tools' arguments and results, costs and internals.",
-    ),
+    _VIEW,
 )
+
+
+def _openapi(*_: object) -> Response:
+    # What makes a document of models is of use to this call only.
+    from functions.api.openapi import openapi_document
+
+    return Response.json(openapi_document(ROUTES))
+
 
 ROUTES: tuple[Route, ...] = (
     turn_route(
@@ -48,6 +56,7 @@ ROUTES: tuple[Route, ...] = (
             ),
             Query("limit", {"type": "integer", "minimum": 1, "maximum": MAX_SESSIONS, "default": 20}, "At most."),
             Query("cursor", {"type": "string"}, "`next_cursor` of the page before."),
+            _VIEW,
         ),
     ),
     Route(
@@ -57,6 +66,7 @@ ROUTES: tuple[Route, ...] = (
         "getSession",
         "A session",
         {200: documents.SessionDocument},
+        query=(_VIEW,),
         problems=(404,),
     ),
     Route(
@@ -123,7 +133,7 @@ ROUTES: tuple[Route, ...] = (
         query=_READING,
         problems=(404,),
         by_token=True,
-        also=(events.EVENT_STREAM,),
+        also=(EVENT_STREAM,),
     ),
     Route(
         "GET",
@@ -136,7 +146,7 @@ ROUTES: tuple[Route, ...] = (
         problems=(404,),
         by_token=True,
         streams=True,
-        also=(events.EVENT_STREAM,),
+        also=(EVENT_STREAM,),
     ),
     Route(
         "POST",
@@ -185,7 +195,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/v1/openapi.json",
-        lambda *_: Response.json(openapi_document(ROUTES)),
+        _openapi,
         "getOpenApi",
         "This document",
         {200: None},

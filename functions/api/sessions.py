@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from datetime import timedelta
 
 from functions.api.bodies import Rewind
-from functions.api.documents import SessionList, StreamTokenDocument
+from functions.api.documents import SessionList, SessionSummary, StreamTokenDocument
+from functions.api.events import view_of
 from functions.api.http import Request, Response
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
 from functions.api.stages.read import body_of, number
 from functions.api.stages.wait import until
-from turnkeeper.core.errors import SessionEnded
+from turnkeeper.core.errors import Forbidden, SessionEnded
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.reading import Reading
@@ -30,12 +32,15 @@ _CANCEL_SECONDS = 10.0
 
 
 def get(kit: FrontDoorKit, request: Request) -> Response:
-    return tell.session(kit, request.who, owned(kit, request))
+    head = owned(kit, request)
+    return tell.session(kit, request.who, head, view_of(kit, request, head))
 
 
 def explain(kit: FrontDoorKit, request: Request) -> Response:
-    """Its story in plain sentences. What the tenant has spent as a whole is for admins."""
+    """Its story in plain sentences, for whoever sees all of it. What the tenant has spent as a whole is for admins."""
     head = owned(kit, request)
+    if view_of(kit, request, head) == "user":
+        raise Forbidden(f"Agent {head.agent} shows this role the user view only, which has no explanation.")
     turn = number(request, "turn", least=1, most=head.turn.number, default=0) or None
     story = kit.explaining.explain(head, turn, admin=kit.policy.role(request.who.role).admin)
     return tell.story(head, turn, story)
@@ -54,7 +59,7 @@ def find(kit: FrontDoorKit, request: Request) -> Response:
     heads, cursor = kit.sessions.lists.page(
         who.tenant_id, user, status=status, limit=limit, cursor=request.query.get("cursor")
     )
-    return Response.json(SessionList(sessions=list(map(tell.summary, heads)), next_cursor=cursor).dump())
+    return _listed(kit, request, heads, [tell.summary(head) for head in heads], cursor)
 
 
 def _scored_below(kit: FrontDoorKit, request: Request, limit: int) -> Response:
@@ -79,8 +84,16 @@ def _scored_below(kit: FrontDoorKit, request: Request, limit: int) -> Response:
             found.append(head)
         if len(found) == limit:
             break
-    listed = [tell.scored(kit, head) for head in found]
-    return Response.json(SessionList(sessions=listed, next_cursor=None).dump())
+    return _listed(kit, request, found, [tell.scored(kit, head) for head in found], None)
+
+
+def _listed(
+    kit: FrontDoorKit, request: Request, heads: Sequence[Head], lines: Sequence[SessionSummary], cursor: str | None
+) -> Response:
+    views = [view_of(kit, request, head) for head in heads]
+    document = SessionList(sessions=list(lines), next_cursor=cursor).dump()
+    document["sessions"] = list(map(tell.seen, views, document["sessions"]))
+    return Response.json(document)
 
 
 def cancel(kit: FrontDoorKit, request: Request) -> Response:
@@ -100,7 +113,7 @@ def cancel(kit: FrontDoorKit, request: Request) -> Response:
         )
         if not head.resting and kit.sessions.is_held(head):
             break
-    return tell.session(kit, request.who, head)
+    return tell.session(kit, request.who, head, view_of(kit, request, head))
 
 
 def erase(kit: FrontDoorKit, request: Request) -> Response:
@@ -126,7 +139,7 @@ def rewind(kit: FrontDoorKit, request: Request) -> Response:
         return Begun(after, after.turn.number)
 
     begun = once(kit, request.who, key_of(request, sent), begin)
-    return tell.rewound(kit, request.who, begun.head)
+    return tell.rewound(kit, request.who, begun.head, view_of(kit, request, begun.head))
 
 
 def owned(kit: FrontDoorKit, request: Request) -> Head:

@@ -3,6 +3,7 @@ cannot, :mod:`functions.api.events` answers with what there is."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from functions.api import events
 from functions.api.http import Request
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from turnkeeper.core.deltas import Delta, View, delta_seen
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.following import Hub, Landed
 from turnkeeper.wiring.front_door import FrontDoorKit
+
+logger = logging.getLogger(__name__)
 
 #: Of silence, before a comment tells proxies and clients that the stream lives.
 KEEP_ALIVE_SECONDS = 15.0
@@ -72,16 +76,26 @@ async def stream_turn(
 async def _frames(hub: Hub, request: Request, place: _Place) -> AsyncIterator[str]:
     head = place.head
     yield events.begin_frame(head)
-    stay_until = time.monotonic() + place.wait_seconds
-    async with hub.reader(head.tenant_id, head.session_id, after=place.after) as reader:
+    told_at = time.monotonic()
+    stay_until = told_at + place.wait_seconds
+    # Behind the end there is nothing: whoever asks for that is told what comes next.
+    async with hub.reader(head.tenant_id, head.session_id, after=min(place.after, head.last_seq)) as reader:
         while (left := request.spare_seconds(KEEP_ALIVE_SECONDS)) > 0 and not hub.stopping:
             if reader.is_done and (left := min(left, stay_until - time.monotonic())) <= 0:
                 break
-            news = await reader.take(left, stay=reader.is_done)
+            silent = time.monotonic() - told_at
+            try:
+                news = await reader.take(min(left, KEEP_ALIVE_SECONDS - silent), stay=reader.is_done)
+            except TurnkeeperError as error:  # Where it cannot be read now, its client goes on later.
+                logger.warning("a stream of session %s is cut short: %s", head.session_id, error)
+                break
             for frame in filter(None, (_frame(place.view, each) for each in news)):
                 yield frame
-            if not news and not reader.is_done:
+                told_at = time.monotonic()
+            # Also where there is news, and none of it is for this reader.
+            if time.monotonic() >= told_at + KEEP_ALIVE_SECONDS:
                 yield ": still here\n\n"
+                told_at = time.monotonic()
         now = reader.head or head
         yield events.end_frame(now.status, reader.seq, more=reader.seq < now.last_seq)
 

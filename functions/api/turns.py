@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from functions.api.documents import TurnDocument
-from functions.api.events import EVENT_STREAM
-from functions.api.http import Request, Response
+from functions.api.events import view_of
+from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.routing import Route
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
@@ -37,7 +37,7 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
         seconds = kit.settings.default_wait_seconds if wished is None else wished
         in_vain = worker_is_missing(kit)
         head = until(kit, begun.head, lambda now: begun.is_over(now) or in_vain(now), request.spare_seconds(seconds))
-        response = tell.turn(kit, head, begun.turn)
+        response = tell.turn(kit, head, begun.turn, view_of(kit, request, head))
         if in_vain(head):
             response = response.with_headers({"retry-after": _RETRY_SECONDS})
         return response if wished is None else response.with_headers({"preference-applied": f"wait={wished}"})

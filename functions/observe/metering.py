@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from functions.observe.records import Changed
+from turnkeeper.runtime.store.codec import LEDGER
 from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX
 from turnkeeper.runtime.store.purses import Spent
 from turnkeeper.telemetry import measuring
@@ -24,5 +25,8 @@ def samples_of(change: Changed) -> Iterator[Sample]:
         was_open = change.old is None or change.old.get("state") == "pending"
         if was_open and change.new.get("state") != "pending":
             yield from measuring.of_resolved_call(change.new)
+    elif change.inserted and LEDGER in change.new:
+        # Resolved with the entry that it brought.
+        yield from measuring.of_resolved_call(change.new[LEDGER])
     elif change.sk.startswith("AUDIT#") and change.inserted and change.new.get("kind") == "tool_call":
         yield from measuring.of_tool_call(change.new.get("outcome"))

@@ -1,7 +1,7 @@
 """The turn runner's Lambda: one asynchronous event, one session, as far as the time goes.
 
-With SnapStart, all that is expensive is made before the snapshot is taken: the model's SDK above all. Secrets are read
-when they are first used, so none gets into it.
+With SnapStart, all that is expensive is made before the snapshot is taken: the model's SDK above all, and everything
+that is put off elsewhere. Secrets are read when they are first used, so none gets into it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from functools import cache
 from typing import Any
 
+from functions.starting import IN_LAMBDA, IN_SNAPSHOT
 from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
@@ -91,6 +92,8 @@ def turn_runner() -> TurnRunner:
     kit = Kit(settings)
     kit.warm()
     _ = kit.engine
+    if IN_SNAPSHOT:
+        kit.prepare()
     return TurnRunner(kit)
 
 
@@ -100,5 +103,5 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
 
 
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+if IN_LAMBDA:
     turn_runner()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
+from turnkeeper.adapters.sql.blobs import Bucket, Folder, Outside, SqlBlobs
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.queue import SqlDeadLetters, SqlQueue
 from turnkeeper.adapters.sql.table import SqlTable
@@ -19,6 +19,7 @@ from turnkeeper.testing.conformance import (
     TableRaceConformance,
     TableWriteConformance,
 )
+from turnkeeper.testing.memory_blobs import MemoryBlobs
 
 
 class TestSqlWrites(TableWriteConformance):
@@ -61,7 +62,7 @@ class TestSqlQueue(QueueConformance):
 
 
 class TestSqlBlobs(BlobsConformance):
-    @pytest.fixture(autouse=True, params=["inside", "outside"])
+    @pytest.fixture(autouse=True, params=["inside", "folder", "bucket"])
     def _blobs(self, database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-        folder = Folder(tmp_path / "blobs") if request.param == "outside" else None
-        self.blobs = SqlBlobs(database, folder, most_bytes=1_000)
+        places: dict[str, Outside] = {"folder": Folder(tmp_path / "blobs"), "bucket": Bucket(MemoryBlobs())}
+        self.blobs = SqlBlobs(database, places.get(request.param), most_bytes=1_000)

@@ -173,6 +173,18 @@ def test_a_lost_answer_is_not_a_failed_condition_and_counts_once(own: Database) 
     assert table.get(counter) == {"pk": "p", "sk": "COUNTER", "n": 2, "x": 1}
 
 
+def test_what_was_received_before_an_answer_was_lost_is_not_received_twice(own: Database) -> None:
+    queue, left = SqlQueue(own), [2]
+    for body in "ab":
+        queue.send(body, group="g")
+    with losing(own, left):
+        [message] = queue.receive(most=1, wait_seconds=0, visibility_seconds=60)
+    assert (left, message.body, message.receive_count) == ([0], "a", 1)
+    queue.delete(message)
+    [other] = queue.receive(most=10, wait_seconds=0, visibility_seconds=60)
+    assert (other.body, other.receive_count) == ("b", 1)
+
+
 @contextmanager
 def again_and_again(work: Callable[[], None], pause: Callable[[], float]) -> Iterator[None]:
     ended = threading.Event()

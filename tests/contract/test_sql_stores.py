@@ -17,8 +17,10 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from functions.observe.records import changed
+from server.feeds import _Expired, _Queued
 from tests.support import postgresql as servers
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
@@ -27,13 +29,16 @@ from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
-from turnkeeper.adapters.sql.queue import SqlDeadLetters, SqlQueue
+from turnkeeper.adapters.sql.queue import KEPT_SECONDS, SqlDeadLetters, SqlQueue
 from turnkeeper.adapters.sql.schema import SchemaMissing
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Check, Cond, ConditionFailed, Key, Put, StoreBusy, Update
+from turnkeeper.settings import Settings
+from turnkeeper.testing.clock import ManualClock
+from turnkeeper.wiring.sql import SqlPlatform
 
 Record = dict[str, Any]
 
@@ -220,6 +225,37 @@ def test_a_time_that_is_over_takes_the_item_away(fresh: Database) -> None:
     assert changed(gone) is None
 
 
+def test_the_chores_take_away_all_that_has_had_its_time(url: str) -> None:
+    """What AWS does by itself: items, changes that all have read, messages, dead letters."""
+    clock = ManualClock()
+    platform = SqlPlatform(Settings(database_url=SecretStr(url), database_migrate=True), lambda: clock)
+    database, now = platform.database, int(time.time())
+    for n in range(250):
+        platform.table.write([Put(Key("p", f"{n:03}"), {"expires_at_epoch": now - 5 if n else now + 500})])
+    for queue in (platform.queue, platform.words, SqlQueue(database, "jobs.dead")):
+        queue.send("old", group="g")
+    for table, column in (("feed", "at"), ("messages", "sent_at")):
+        sql = f"UPDATE turnkeeper_{table} SET {column} = {column} - ?"
+        database.write(lambda statements, _, sql=sql: statements.many(sql, [(KEPT_SECONDS + 1,)]))  # type: ignore[misc]
+    platform.queue.send("new", group="g")
+    expired = _Expired(platform, clock)
+    assert follow(expired) == 250 + 249 + 3
+    left = holdings(database)
+    assert (left["items"], left["messages"]) == (1, {"jobs": 1})
+    platform.table.write([Put(Key("p", "later"), {"expires_at_epoch": now - 5})])
+    assert follow(expired) == 0
+    clock.sleep(60)
+    assert follow(expired) == 1
+    database.close()
+
+
+def follow(feed: _Expired) -> int:
+    taken = 0
+    while found := feed.round(lambda *_: {}):
+        taken += found
+    return taken
+
+
 # ---- the queue ----
 
 
@@ -309,6 +345,20 @@ def test_a_bell_is_heard_in_another_process(postgresql: servers.Server, opened: 
     listening.join()
 
 
+def test_word_for_one_who_takes_long_holds_up_none_that_came_with_it(fresh: Database) -> None:
+    queue, all_are_told = SqlQueue(fresh, "words"), threading.Barrier(3)
+
+    def tell(event: Record, _context: Any) -> Record:
+        [record] = event["Records"]
+        all_are_told.wait(30)
+        return {"batchItemFailures": [{"itemIdentifier": record["messageId"]}] if record["body"] == "1" else []}
+
+    for n in range(3):
+        queue.send(str(n), group="g")
+    assert _Queued(queue, apart=True).round(tell) == 2
+    assert queue.backlog() == 1
+
+
 # ---- contents ----
 
 
@@ -396,7 +446,8 @@ def test_the_roles_of_the_documentation_are_enough_and_no_more(
         connection.execute(grants)
     try:
         app = opened(owner_url.replace("postgres@", "turnkeeper_app@"))
-        chores = opened(owner_url.replace("postgres@", "turnkeeper_chores@"))
+        chores_url = owner_url.replace("postgres@", "turnkeeper_chores@")
+        chores = opened(chores_url)
         table, queue, blobs = SqlTable(app), SqlQueue(app), SqlBlobs(app)
         schema.check(app)
         table.write([Put(Key("p", "a"), {"expires_at_epoch": 1})])
@@ -413,7 +464,9 @@ def test_the_roles_of_the_documentation_are_enough_and_no_more(
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.write(lambda statements, _, sql=forbidden: statements.many(sql, [()]))  # type: ignore[misc]
         assert names(shown(Follower(chores, "observe"))) == ["a"]
-        assert SqlTable(chores).expire() == 1
+        served = SqlPlatform(Settings(database_url=SecretStr(chores_url), database_migrate=True), ManualClock)
+        assert follow(_Expired(served, ManualClock())) == 1
+        served.opened.close()
         assert feed.prune(chores) == 0
     finally:
         with psycopg.connect(owner_url, autocommit=True) as connection:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +111,42 @@ def test_bad_receivers_hold_up_nobody_and_are_tried_again(caller: Caller, receiv
     after = caller.turn("desk", "hello", webhook=receiver.url("gone"))
     eventually(lambda: [one for one in deliveries(caller, session=after["session_id"]) if one["state"] == "dead"], "")
     assert len(receiver.at("gone")) == gone, "one that is gone is left alone"
+
+
+def deliverers(stack: Stack) -> list[int]:
+    """Processes of the function that delivers."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_text()
+            if str(stack.home.path) in command and "-Deliver" in command:
+                found.append(int(process.name))
+    return found
+
+
+def test_one_that_is_killed_as_it_posts_is_followed_by_another(caller: Caller, receiver: HookReceiver) -> None:
+    """Told at least once, by the same id, so that a receiver keeps one of them; and recorded once."""
+    sqs = caller.stack.client("sqs")
+    [queue] = [url for url in sqs.list_queues()["QueueUrls"] if "HooksQueue" in url]
+    before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    # Whoever dies gives nothing back; this is how long a message waits for that.
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "20"})
+    try:
+        turn = caller.turn("desk", "hello", webhook=receiver.url("stuck"))
+        eventually(lambda: receiver.at("stuck"), "it posts")
+        killed = deliverers(caller.stack)
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        came = eventually(lambda: (found := receiver.at("stuck"))[1:] and found, "another one posts it again")
+        sent = [(one.headers["webhook-id"], one.body) for one in came]
+        assert len(set(sent)) == 1
+        assert sent[0][0].startswith(f"evt_{turn['session_id'].removeprefix('ses_')}_")
+        eventually(lambda: [one for one in deliveries(caller) if one["state"] == "delivered"], "it is recorded")
+        [delivery] = deliveries(caller)
+        assert (delivery["attempts"], delivery["last_status"]) == (1, 200)
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes=before)
 
 
 def test_a_job_s_result_comes_by_the_queue_that_it_names(caller: Caller) -> None:

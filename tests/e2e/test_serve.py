@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
-from tests.support.installation import PATIENCE_SECONDS, Installation, client, environment_here, steps_of
+from tests.support.hook_receiver import hook_receiver
+from tests.support.installation import PATIENCE_SECONDS, TENANT, Installation, client, environment_here, steps_of
 
 TURNKEEPER = Path(sys.executable).parent / "turnkeeper"
 
@@ -90,6 +92,43 @@ def test_the_command_line_finds_it_for_everything_that_it_does(served: Served) -
     assert served.cli("down")["ended"]
     assert process.wait(timeout=PATIENCE_SECONDS) == 0
     assert not (served.folder / "local.json").exists()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_word_of_a_turn_at_rest_comes_to_a_webhook_once_and_no_result_to_a_queue(
+    request: pytest.FixtureRequest, tmp_path: Path, store: str
+) -> None:
+    url = (
+        f"sqlite:///{tmp_path / 'serve.db'}" if store == "sqlite" else request.getfixturevalue("postgresql").database()
+    )
+    served = Served(tmp_path / "kit", url)
+    try:
+        with hook_receiver() as receiver:
+            _, api = served.serve()
+            body = {"agent": "noter", "input": steps_of(1), "webhook": receiver.url("flaky")}
+            with client(api) as http:
+                turn = http.post("/v1/sessions", json=body).json()
+            # A job that wants its result on a queue, of which there are none here.
+            job = {"schema": "turnkeeper.job/v1", "job_id": "j", "tenant_id": TENANT, "user_id": "ann"}
+            job |= {"agent": "noter", "input": "hello", "reply_to": "replies"}
+            served.kit.queue.send(json.dumps(job), group=TENANT)
+            came = served.wait(lambda: (found := receiver.at("flaky"))[1:] and found, "it is tried again")
+            secret = served.cli("hooks", "secret", "--tenant", TENANT)["secret"]
+            document: Any = Webhook(secret).verify(came[1].body, dict(came[1].headers))
+            assert document["data"]["session_id"] == turn["session_id"]
+            assert (document["data"]["status"], document["data"]["cost_usd"]) == ("idle", turn["cost_usd"])
+            assert came[0].headers["webhook-id"] == came[1].headers["webhook-id"]
+
+            def state() -> dict[str, Any] | None:
+                [delivery] = served.cli("hooks", "list", "--tenant", TENANT)["deliveries"]
+                return delivery if delivery["state"] == "delivered" else None
+
+            assert served.wait(state, "it is known to have come")["attempts"] == 2
+            [letter] = served.wait(lambda: served.cli("dead", "list")["dead_letters"], "the job is refused")
+            assert letter["error_code"] == "invalid_request"
+            assert len(receiver.at("flaky")) == 2
+    finally:
+        served.end()
 
 
 def test_told_to_stop_it_keeps_what_runs_for_the_next_start(served: Served) -> None:

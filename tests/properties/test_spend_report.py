@@ -123,7 +123,7 @@ def test_a_counter_that_says_something_else_is_named() -> None:
     world.call(0, 900, "settled")
     assert world.report("day").differences == []
     payer = Payer("acme", "ann", None)
-    moved(world.table, payer, Counter("user_daily", "2026-10-30"), spent=1)
+    moved(world.table, payer, Counter("user_monthly", "2026-10"), d30=1)
     moved(world.table, payer, Counter("tenant_monthly", "2026-10"), reserved=-1)
     found = {str(each): (each.ledger, each.held) for each in world.report("day").differences}
     assert sorted(found) == [
@@ -211,8 +211,8 @@ def test_a_month_is_looked_at_while_its_counters_are_kept() -> None:
     world.open("acme", "ann", "support", "v1")
     world.call(0, 900, "settled")
     world.clock.advance(timedelta(days=500).total_seconds())
-    item = next(item for item in world.table.snapshot() if item["sk"] == "DAY#2026-10-30" and "#U#" in item["pk"])
-    world.table.update(Update(Key(item["pk"], item["sk"]), remove=("spent", "committed")))
+    item = next(item for item in world.table.snapshot() if item["sk"] == "MONTH#2026-10" and "#U#" in item["pk"])
+    world.table.update(Update(Key(item["pk"], item["sk"]), remove=("spent", "committed", "d30")))
     report = world.report("day", date(2026, 10, 1), date(2026, 10, 31), "acme")
     assert (report.total.settled_nanousd, report.differences, report.expired) == (300, [], {"2026-10"})
     assert world.report("day", tenant="acme").rows == {}

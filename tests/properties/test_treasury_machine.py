@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
+from turnkeeper.core.ledger import Clamp
 from turnkeeper.core.periods import next_period
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
@@ -64,6 +65,7 @@ class Admit:
     #: It takes less where it must: where money is spent, or, with ``or_less``, after its wait.
     clampable: bool = False
     or_less: bool = False
+    careful: bool = False
 
     @property
     def want(self) -> Want:
@@ -75,6 +77,7 @@ class Settle:
     session: str
     part: int
     how: Literal["settled", "voided", "in_doubt"]
+    careful: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Spend:
     amount: int
     stale: bool = False
     clampable: bool = False
+    careful: bool = False
 
     @property
     def want(self) -> Want:
@@ -119,13 +123,20 @@ class Tick:
 Act = Admit | Settle | Spend | Resolve | Set | Tick
 
 admits = st.builds(
-    Admit, st.sampled_from(SESSIONS), st.integers(0, 60), st.booleans(), st.booleans(), or_less=st.booleans()
+    Admit,
+    st.sampled_from(SESSIONS),
+    st.integers(0, 60),
+    st.booleans(),
+    st.booleans(),
+    or_less=st.booleans(),
+    careful=st.booleans(),
 )
 settles = st.builds(
     Settle,
     st.sampled_from(SESSIONS),
     st.integers(0, 100),
     st.sampled_from(["settled", "settled", "voided", "in_doubt"]),
+    st.booleans(),
 )
 sets = st.builds(
     Set,
@@ -137,7 +148,7 @@ sets = st.builds(
     st.frozensets(st.sampled_from(list(SCOPES)), max_size=1),
 )
 outcomes = st.sampled_from(["settled", "settled", "voided", "in_doubt"])
-spends = st.builds(Spend, st.integers(0, 1), st.integers(0, 60), st.booleans(), st.booleans())
+spends = st.builds(Spend, st.integers(0, 1), st.integers(0, 60), st.booleans(), st.booleans(), st.booleans())
 resolves = st.builds(Resolve, st.integers(0, 1), st.booleans(), st.integers(0, 100), outcomes)
 acts = st.one_of(admits, admits, settles, spends, spends, resolves, sets)
 several = st.lists(st.one_of(admits, spends), min_size=1, max_size=6)
@@ -175,14 +186,10 @@ class TreasuryMachine(RuleBasedStateMachine):
         self.request = 0
         self.wrong: list[str] = []
         self.memory = MemoryTable(on_change=self.changed)
-        self.till = Till(
-            FaultyTable(self.memory, self.fault),
-            MemoryBlobs(),
-            POLICY,
-            self.clock,
-            SeededIds(),
-            lease_seconds=LEASE_SECONDS,
-        )
+        means = FaultyTable(self.memory, self.fault), MemoryBlobs(), POLICY, self.clock, SeededIds()
+        self.till = Till(*means, lease_seconds=LEASE_SECONDS)
+        #: A runner that begins months as a release before would, while the other kind runs beside it.
+        self.careful = Till(*means, lease_seconds=LEASE_SECONDS, compact=False)
         self.heads: dict[str, Head] = {}
         self.terms: list[Terms] = [self.till.tenants.terms(TENANT)]
         for number, session in enumerate(SESSIONS):
@@ -301,18 +308,19 @@ class TreasuryMachine(RuleBasedStateMachine):
         if head is None or head.account.pending is not None:
             return
         terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
+        till = self.careful if act.careful else self.till
         del self.heads[act.session]  # Whatever happens to this runner, it knows no more than that.
         try:
-            self.heads[act.session] = self.till.admit(
+            self.heads[act.session] = till.admit(
                 head, act.want, terms=terms, wait_seconds=wait_seconds, or_less=act.or_less
             )
-            self.check_clamp(act)
+            self.check_clamp(act, till.clamp)
         except (CostCapExceeded, TenantPaused):
             self.heads[act.session] = head
 
-    def check_clamp(self, act: Admit) -> None:
+    def check_clamp(self, act: Admit, clamp: Clamp | None) -> None:
         """Only who takes less at last is ever made smaller by money in flight."""
-        pending, clamp = self.heads[act.session].account.pending, self.till.clamp
+        pending = self.heads[act.session].account.pending
         assert pending is not None
         if clamp is None:
             assert pending.max_tokens == act.want.max_tokens
@@ -327,13 +335,14 @@ class TreasuryMachine(RuleBasedStateMachine):
         amount = head.account.pending.amount_nanousd
         spent = {"settled": amount * act.part // 100, "voided": 0, "in_doubt": amount}[act.how]
         del self.heads[act.session]
-        self.heads[act.session] = self.till.settle(head, spent, act.how)
+        self.heads[act.session] = (self.careful if act.careful else self.till).settle(head, spent, act.how)
 
     def spend(self, act: Spend, wait_seconds: float) -> None:
         terms = self.terms[-2 if act.stale and len(self.terms) > 1 else -1]
         with suppress(CostCapExceeded, TenantPaused):
             purse = self.tokens[act.token].purse
-            call = self.till.spend(purse, act.want, terms=terms, wait_seconds=wait_seconds)
+            till = self.careful if act.careful else self.till
+            call = till.spend(purse, act.want, terms=terms, wait_seconds=wait_seconds)
             self.calls[act.token].append(call)
 
     def resolve(self, act: Resolve) -> None:

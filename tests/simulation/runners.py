@@ -59,7 +59,7 @@ class Functions:
         hard_seconds = turn_seconds + random.choice([20.0, 60.0])
         allowance = Allowance("lambda", turn_seconds=turn_seconds, hard_seconds=hard_seconds)
         with suppress(TurnkeeperError):
-            self._simulation.engine.run(tenant_id, session_id, allowance)
+            self._simulation.function_engine.run(tenant_id, session_id, allowance)
         self.process_ends(process)
 
     def process_ends(self, process: Process) -> None:

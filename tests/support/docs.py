@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks import _charts
 from tests.support import reference
 from turnkeeper.core import scopes, stops
 from turnkeeper.telemetry import metrics
@@ -28,15 +30,21 @@ def generated() -> dict[Path, str]:
         DOCS / "reference/http.md": reference.http_page(),
         DOCS / "reference/python.md": reference.python_page(),
     }
-    return {page: _with_part(page.read_text(), *part) for page, part in parts.items()} | whole
+    drawn = {DOCS / "performance" / f"{name}.svg": svg for name, svg in _charts.charts().items()}
+    performance = {DOCS / "performance.md": _with_parts("performance.md", _charts.documentation())}
+    return {page: _with_part(page.read_text(), *part) for page, part in parts.items()} | whole | performance | drawn
 
 
 def cost_page() -> str:
     """docs/cost.md as it should be. Apart from the others, because it takes a synthesis."""
     from benchmarks.cost import documentation
 
-    text = (DOCS / "cost.md").read_text()
-    for name, part in documentation().items():
+    return _with_parts("cost.md", documentation())
+
+
+def _with_parts(page: str, parts: Mapping[str, str]) -> str:
+    text = (DOCS / page).read_text()
+    for name, part in parts.items():
         text = _with_part(text, name, part)
     return text
 
@@ -50,5 +58,6 @@ def _with_part(text: str, name: str, part: str) -> str:
 
 if __name__ == "__main__":
     for path, text in generated().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     (DOCS / "cost.md").write_text(cost_page())

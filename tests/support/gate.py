@@ -36,11 +36,11 @@ class Waiting(ManualClock):
 
 
 class Gate(Till):
-    def __init__(self, plans: Policy, start: datetime | None = None) -> None:
+    def __init__(self, plans: Policy, start: datetime | None = None, *, compact: bool = True) -> None:
         self.requests: list[str] = []
         self.memory = MemoryTable(on_request=self.requests.append)
         self.waiting = Waiting(start) if start else Waiting()
-        super().__init__(self.memory, MemoryBlobs(), plans, self.waiting, SeededIds())
+        super().__init__(self.memory, MemoryBlobs(), plans, self.waiting, SeededIds(), compact=compact)
 
     def session(self, name: str = "s", user: str = "ann", **limits: Any) -> Head:
         head = self.new_head(name, user, **limits)

@@ -21,8 +21,9 @@ class Received:
 
 @dataclass
 class HookReceiver:
-    """``/flaky`` fails for as often as :attr:`failures` says; ``/hang`` answers when :attr:`over` is set; ``/redirect``
-    sends on to where nobody may go, ``/onwards`` to a path beside it; ``/gone`` is gone; ``/large`` answers much."""
+    """``/flaky`` fails for as often as :attr:`failures` says; ``/hang`` answers when :attr:`over` is set, ``/stuck``
+    does so the first time; ``/redirect`` sends on to where nobody may go, ``/onwards`` to a path beside it; ``/gone``
+    is gone; ``/large`` answers much."""
 
     port: int = 0
     failures: int = 1
@@ -45,6 +46,10 @@ class HookReceiver:
                     return (500, {}, b"not now") if self.failures >= 0 else (200, {}, b"")
             case "/hang":
                 self.over.wait(60)
+                return 200, {}, b""
+            case "/stuck":
+                if len(self.at("stuck")) == 1:
+                    self.over.wait(60)
                 return 200, {}, b""
             case "/redirect":
                 return 302, {"Location": METADATA}, b""

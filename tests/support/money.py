@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from turnkeeper.adapters.redaction import Redactor
@@ -17,12 +18,13 @@ from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Policy, Terms, policy_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head, LeaseState, TurnState
-from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table
+from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table, Update
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.purses import Purse, PurseCall, Purses, purse_call_of
+from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Admitted, Treasury
@@ -75,16 +77,24 @@ class Till:
     """Reserves and settles as the engine does, without a conversation around it."""
 
     def __init__(
-        self, table: Table, blobs: Blobs, policy: Policy, clock: Clock, ids: Ids, *, lease_seconds: float = 30.0
+        self,
+        table: Table,
+        blobs: Blobs,
+        policy: Policy,
+        clock: Clock,
+        ids: Ids,
+        *,
+        lease_seconds: float = 30.0,
+        compact: bool = True,
     ) -> None:
         self.table = table
         self.clock = clock
         self.ids = ids
-        self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds)
+        self.sessions = Sessions(table, blobs, clock, Redactor(), lease_seconds=lease_seconds, packs=compact)
         self.tenants = Tenants(table, policy, clock)
         #: What made the latest call that was admitted smaller.
         self.clamp: Clamp | None = None
-        self.treasury = Treasury(table, self.tenants, clock, ids)
+        self.treasury = Treasury(table, self.tenants, clock, ids, joins=compact)
         self.purses = Purses(table, self.treasury, clock, lease_seconds=lease_seconds, owner=ids.token())
         self.tokens = GatewayTokens(table, self.tenants, clock, ids)
 
@@ -188,6 +198,32 @@ class Entered:
         return keys.call_key(self.payer.tenant_id, self.session_id, self.reservation.call)
 
 
+def amend(table: Table, record: Mapping[str, Any], **changes: Any) -> None:
+    """Have the ledger say something else of a call, wherever its record is."""
+    for item in table.query_all(record["pk"]):
+        key = Key(item["pk"], item["sk"])
+        if key.sk == record["sk"]:
+            table.update(Update(key, set=changes))
+        elif (beside := item.get(codec.LEDGER)) is not None and beside["call"] == record["call"]:
+            table.update(Update(key, set={codec.LEDGER: {**beside, **changes}}))
+
+
+def counters_in(item: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+    """The counters of an item, each in its place."""
+    found: dict[Key, Mapping[str, Any]] = {Key(item["pk"], item["sk"]): item}
+    for name in item if item.get("joined") else ():
+        if re.fullmatch(r"d\d\d", name):
+            committed, reserved = int(item[name]), int(item[f"r{name[1:]}"])
+            day = Key(item["pk"], f"{item['sk']}-{name[1:]}".replace("MONTH", "DAY"))
+            found[day] = {"spent": committed - reserved, "reserved": reserved, "committed": committed}
+    return found
+
+
+def place_of(payer: Payer, counter: Counter) -> Key:
+    """Where a counter is in books, whichever item it is in."""
+    return keys.counter_key(payer, replace(counter, joined=False))
+
+
 @dataclass
 class Books:
     """Everything about one tenant's money that a table holds."""
@@ -196,7 +232,8 @@ class Books:
     heads: dict[str, Head] = field(default_factory=dict)
     #: What tokens may spend by their own word.
     limits: dict[str, int | None] = field(default_factory=dict)
-    #: Every counter by the key of its item, shards too.
+    #: Every counter by the key of its item, shards too. Days that are in their month's item have the place that they
+    #: have in items of their own.
     counters: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
     #: Of those, the shards: by month and number.
     shards: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
@@ -208,7 +245,9 @@ class Books:
         mine = [item for item in items if item["pk"] == tenant or item["pk"].startswith(f"{tenant}#")]
         by_pk = {item["pk"]: codec.head_of(item) for item in mine if item["sk"] == "HEAD"}
         books.heads = {head.session_id: head for head in by_pk.values()}
-        ledger = {(item["pk"], item["sk"]) for item in mine}
+        records = ledger_of(mine)
+        mine = [*(item for item in mine if not item["sk"].startswith("CALL#")), *records]
+        ledger = {(item["pk"], item["sk"]) for item in records}
         in_flight = [codec.open_call(codec.flattened(dict(item))) for item in mine if item["sk"] == "HEAD"]
         mine += [item for item in in_flight if item is not None and (item["pk"], item["sk"]) not in ledger]
         for item in mine:
@@ -222,7 +261,9 @@ class Books:
                 holder = head.session_id if head is not None else str(payer.purse)
                 books.calls.append(Entered(holder, payer, reservation, item["state"], spent))
             elif "spent" in item:
-                books.counters[Key(pk, sk)] = item
+                found = counters_in(item)
+                assert not found.keys() & books.counters.keys(), "one day in two items"
+                books.counters |= found
                 if "secret_sha256" in item:
                     books.limits[GatewayToken.of(item).id] = item.get("task_nanousd")
                 if "shard" in item:
@@ -233,8 +274,7 @@ class Books:
         self, scope: Scope, period: str, user_id: str = "ann", agent: str = "agent", tenant_id: str = TENANT
     ) -> Mapping[str, Any]:
         """The item of one counter; empty where nobody counted there."""
-        key = keys.counter_key(Payer(tenant_id, user_id, agent), Counter(scope, period))
-        return self.counters.get(key, {})
+        return self.counters.get(place_of(Payer(tenant_id, user_id, agent), Counter(scope, period)), {})
 
     @property
     def spent(self) -> int:
@@ -253,7 +293,7 @@ class Books:
         in_ledger: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
         for call in self.calls:
             for counter in call.reservation.counters:
-                key = keys.counter_key(call.payer, counter)
+                key = place_of(call.payer, counter)
                 spent, reserved = in_ledger[key]
                 in_ledger[key] = (spent + call.spent, reserved + call.reserved)
         held = {key: (int(item["spent"]), int(item["reserved"])) for key, item in self.counters.items()}
@@ -306,7 +346,7 @@ class Books:
     def _committed(self, payer: Payer, counter: Counter) -> int:
         if counter.scope == SHARDED.name:
             return self.committed(counter.period)
-        return int(self.counters[keys.counter_key(payer, counter)]["committed"])
+        return int(self.counters[place_of(payer, counter)]["committed"])
 
     def check_caps(self, caps: Caps) -> None:
         """Nothing is over its cap: true of caps that were in force all the time."""

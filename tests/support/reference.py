@@ -108,7 +108,7 @@ def _inside(cls: type) -> Iterator[str]:
         rows = [f"| `{name}` | {cell(text)} |" for name, text in told.items() if text and not name.startswith("_")]
         if rows:
             yield "\n".join(["| field | |", "|---|---|", *rows])
-    for name, value in vars(cls).items():
+    for name, value in list(vars(cls).items()):
         function = value.fget if isinstance(value, property) else inspect.unwrap(getattr(cls, name, None) or value)
         ours = getattr(function, "__module__", "").startswith("turnkeeper")
         if name.startswith("_") or not inspect.isfunction(function) or not ours or not function.__doc__:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.repository import REPOSITORY
+from turnkeeper.preflight.manifest import write_manifest
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -35,11 +36,12 @@ print(json.dumps({{"answer": answer, "loaded": [name for name in {names!r} if na
 """
 
 
-def call(name: str, event: Any, names: list[str]) -> Any:
+def call(name: str, event: Any, names: list[str], *, root: Path = REPOSITORY) -> Any:
     """What a handler answers in a process of its own, and which of these modules are loaded then."""
     code = CALL.format(name=name, event=event, names=names)
+    environment = {**ENVIRONMENT, "LAMBDA_TASK_ROOT": str(root)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, cwd="/", capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=True, timeout=60
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -52,13 +54,41 @@ def test_only_runners_pay_for_importing_the_sdk(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_front_door_never_imports_the_model() -> None:
+#: What answering one of the front door's calls takes no part in.
+ONLY_OTHERS_NEED = [
+    *("aws_cdk", "boto3", "s3transfer", "anthropic", "mcp", "psycopg", "sqlglot", "httpx2", "genai_prices", "asyncio"),
+    *("turnkeeper_local", "turnkeeper_agents", "turnkeeper.bootstrap", "turnkeeper.runtime.engine", "turnkeeper.tools"),
+    *(
+        "turnkeeper.adapters.injection",
+        "turnkeeper.adapters.prices",
+        "turnkeeper.evaluation",
+        "turnkeeper.core.story.facts",
+    ),
+    *("turnkeeper.runtime.tracing", "turnkeeper.runtime.scoring", "turnkeeper.runtime.sweep", "functions.api.openapi"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Agents and policy as they lie in a bundle, with a manifest."""
+    root = tmp_path_factory.mktemp("bundle")
+    for name in ("agents", "policy.toml"):
+        (root / name).symlink_to(REPOSITORY / name)
+    write_manifest(root, [])
+    return root
+
+
+def test_the_front_door_loads_nothing_that_only_others_need(bundled: Path) -> None:
     event = {"rawPath": "/v1/health", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
-    told = call(
-        "api", event, ["anthropic", "mcp", "psycopg", "aws_cdk", "turnkeeper_local", "turnkeeper.adapters.injection"]
-    )
+    told = call("api", event, ONLY_OTHERS_NEED, root=bundled)
     assert told["loaded"] == []
     assert told["answer"]["statusCode"] == 200
+
+
+def test_without_a_manifest_agents_are_asked_themselves() -> None:
+    event = {"rawPath": "/v1/health", "requestContext": {"http": {"method": "GET"}, "stage": "$default"}}
+    told = call("api", event, ["turnkeeper_agents", "anthropic", "turnkeeper.runtime.engine"])
+    assert told["loaded"] == ["turnkeeper_agents"]
 
 
 def test_the_front_doors_lambda_has_no_server() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from functions.api.documents import (
     ContextDocument,
@@ -12,6 +12,7 @@ from functions.api.documents import (
     RewoundDocument,
     ScoreDocument,
     SessionDocument,
+    SessionForUsers,
     SessionSummary,
     StoryLine,
     TurnDocument,
@@ -19,6 +20,7 @@ from functions.api.documents import (
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.core.continuation import continuation_of, worth_a_token
+from turnkeeper.core.deltas import View, stop_for_users
 from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard, silent_since
@@ -26,7 +28,6 @@ from turnkeeper.core.money import format_usd
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.stops import refusal_of
-from turnkeeper.core.story.facts import Story
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import output_of
 from turnkeeper.core.usage import Usage
@@ -35,37 +36,48 @@ from turnkeeper.runtime.store.scores import Assessment
 from turnkeeper.telemetry import fields
 from turnkeeper.wiring.front_door import FrontDoorKit
 
+if TYPE_CHECKING:
+    from turnkeeper.core.story.facts import Story
+
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"
 
 
-def turn(kit: FrontDoorKit, head: Head, number: int) -> Response:
+def seen(view: View, document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a turn or a session, or a list's line, as it is told in a view."""
+    if view == "full":
+        return document
+    told = {name: document[name] for name in SessionForUsers.model_fields if name in document}
+    return {**told, "stop": told["stop"] and stop_for_users(told["stop"])}
+
+
+def turn(kit: FrontDoorKit, head: Head, number: int, view: View) -> Response:
     """A turn of a session as it is now, or as it ended where others have followed."""
     fields.note(**fields.of_head(head))
     if head.turn.number != number:
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
-        return Response.json(_earlier_turn(head, entries, number).dump())
+        return Response.json(seen(view, _earlier_turn(head, entries, number).dump()))
     token = _token(kit, head)
     answer = _refusal(head, token) or Response.json(
-        TurnDocument(**_turn(kit, head, token)).dump(), 200 if head.resting else 202
+        seen(view, TurnDocument(**_turn(kit, head, token)).dump()), 200 if head.resting else 202
     )
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
-def session(kit: FrontDoorKit, who: Identity, head: Head) -> Response:
+def session(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
     fields.note(**fields.of_head(head))
-    answer = Response.json(SessionDocument(**_session(kit, who, head)).dump())
+    answer = Response.json(seen(view, SessionDocument(**_session(kit, who, head)).dump()))
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
-def rewound(kit: FrontDoorKit, who: Identity, head: Head) -> Response:
+def rewound(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
     """A session behind a rewind, with what the rewind took back."""
     rewind = kit.branching.rewound(head)
     document = RewoundDocument(
         **_session(kit, who, head), left_out=list(rewind.left_out), once_calls=list(rewind.once_calls)
     )
-    return Response.json(document.dump())
+    return Response.json(seen(view, document.dump()))
 
 
 def _session(kit: FrontDoorKit, who: Identity, head: Head) -> dict[str, Any]:

@@ -130,9 +130,9 @@ class Config(BaseModel):
     """Memory of the Lambdas, and with it their share of a processor: 1,769 MB are one."""
     lease_seconds: int = Field(60, ge=1, le=43_200)
     """How long a runner that went silent still holds a session, and a message; heartbeats extend both."""
-    pack_heads: bool = True
-    """Write the heads of sessions packed. `false` for the one deployment that replaces a release which cannot read
-    that."""
+    compact_writes: bool = True
+    """Write state in the forms that take the fewest write units. `false` for the one deployment that replaces a release
+    which cannot read them."""
     worker_vcpus: Annotated[int, one_of(1, 2, 4, 8)] = 1
     """Processors of one task of the worker, each with a process of its own and 4 GB of memory."""
     worker_concurrency: int = Field(SESSIONS_A_VCPU, ge=1, le=1_000)

@@ -175,7 +175,7 @@ def common_settings(config: Config, state: StateStack) -> dict[str, str]:
         setting_keys.TURN_SECONDS: str(config.turn_seconds),
         setting_keys.LEASE_SECONDS: str(config.lease_seconds),
         setting_keys.AUTO_PLACEMENT: config.auto_placement,
-        setting_keys.PACK_HEADS: str(config.pack_heads).lower(),
+        setting_keys.COMPACT_WRITES: str(config.compact_writes).lower(),
         setting_keys.IDENTITY: config.identity,
         setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
         setting_keys.LOG_LEVEL: config.log_level,

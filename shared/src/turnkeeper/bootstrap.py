@@ -29,7 +29,7 @@ from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.engine import Drives, Engine
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
-from turnkeeper.runtime.rollouts import RolloutWatch
+from turnkeeper.runtime.rollout_watch import RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
 from turnkeeper.runtime.store.deliveries import Deliveries
 from turnkeeper.runtime.store.gateway_tokens import GatewayTokens

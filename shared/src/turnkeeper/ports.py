@@ -279,8 +279,10 @@ class Posted:
     """What was answered to a post."""
 
     status: int
-    #: Its beginning, as text.
+    #: Its beginning, as text; empty where it cannot be read.
     head: str
+    #: The header of that name.
+    retry_after: str | None = None
 
 
 class Webhooks(Protocol):

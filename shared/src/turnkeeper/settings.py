@@ -73,8 +73,8 @@ class Settings(BaseModel):
     auto_placement: Literal["latency", "economy"] = "latency"
     #: How long a call that begins a turn waits for its end, where it does not say so.
     default_wait_seconds: int = Field(default=20, ge=0, le=25)
-    #: Heads of sessions are written packed. Off while a release is deployed that cannot read that: decision 0141.
-    pack_heads: bool = True
+    #: State is written in the forms of decision 0141. Off while a release is deployed that cannot read them.
+    compact_writes: bool = True
     #: Sessions that a worker runs at once, in all its processes. One that is not told takes what its machine holds.
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
     #: Processes of a worker; ``None``: one for each core that it may use.

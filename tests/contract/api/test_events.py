@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from functions.api.documents import SessionForUsers
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.runtime.catalog import Catalog
@@ -90,6 +91,38 @@ def test_an_agent_may_show_roles_that_are_not_admin_only_that(ann: Caller, guard
     admin = ann.but(role="admin")
     assert events(admin, session_id) == events(admin, session_id, "?view=full") != theirs
     assert events(admin, session_id, "?view=user") == theirs
+
+
+def test_no_answer_tells_an_end_user_more(ann: Caller, guarded: str) -> None:
+    """Whatever is called: turns, sessions, lists, and what changes a session."""
+    begun = create(ann, agent=guarded)
+    session_id = begun.ok()["session_id"]
+    path = f"/v1/sessions/{session_id}"
+    answers = [
+        begun,
+        ann.post(f"{path}/turns", {"input": "[[sleep 0.3]] [[say more]]"}, wait=0),
+        ann.post("/v1/continue", {"continuation_token": ann.get(path).ok()["continuation_token"]}),
+        ann.get(path),
+        ann.get(f"{path}?view=user"),
+        ann.get("/v1/sessions"),
+        ann.get("/v1/sessions?scored_below=1"),
+        ann.post(f"{path}/rewind", {}),
+        ann.post(f"{path}/fork", {"input": "[[say else]]"}),
+        ann.post(f"{path}/cancel"),
+    ]
+    may = set(SessionForUsers.model_fields)
+    for answer in answers:
+        document = answer.ok(200, 202)
+        for told in document.get("sessions", [document]):
+            assert {"session_id", "agent", "status", "stop"} <= set(told) <= may
+            assert SessionForUsers.model_validate(told)
+    assert answers[0].ok()["output_text"]
+    for more in ("?view=full", "/explain"):
+        ann.get(path + more).problem(403, "forbidden")
+    admin = ann.but(role="admin")
+    assert set(admin.get(path).ok()) > may - {"created_at"}
+    assert set(admin.get(f"{path}?view=user").ok()) <= may
+    admin.get(f"{path}/explain").ok()
 
 
 def test_of_an_agent_that_is_gone_users_see_what_is_for_them(ann: Caller, kit: MemoryKit) -> None:
@@ -183,6 +216,50 @@ def test_no_text_breaks_a_stream(ann: Caller, text: str) -> None:
     answer = ann.get(f"/v1/sessions/{session_id}/events", accept="text/event-stream")
     [user] = [frame for frame in frames(answer.body) if frame.get("id") == "1"]
     assert json.loads(user["data"])["content"][0]["text"] == text
+    assert answer.body.splitlines() == answer.body.split("\n")[:-1], "nor for clients that know more line breaks"
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("application/json, text/event-stream", True),
+        ("text/event-stream, */*;q=0.1", True),
+        ("text/event-stream;q=0.5, */*", False),
+        ("text/event-stream;q=0.5, application/json;q=0.4, */*", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-streams", False),
+        ('application/json;x="text/event-stream, text/event-stream"', False),
+        ("text/*", False),
+        ("*/*", False),
+        ("", False),
+        (";q=,,", False),
+    ],
+)
+def test_a_stream_is_for_who_wants_it_no_less_than_json(ann: Caller, accept: str, streams: bool) -> None:
+    session_id = create(ann).ok()["session_id"]
+    read = ann.get(f"/v1/sessions/{session_id}/events?wait=0", accept=accept)
+    begun = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say hi]]"}, accept=accept)
+    kind = "text/event-stream" if streams else "application/json"
+    assert read.headers["content-type"] == kind
+    assert begun.headers["content-type"] in (kind, "application/json")  # one of the doors answers in one piece
+
+
+@pytest.mark.parametrize("last", ["6", "999999999", "99999999999999999999", "-1", "5, 5", "\u0663"])
+@pytest.mark.parametrize("path", ["events", "stream"])
+def test_behind_the_end_is_what_comes_next(ann: Caller, path: str, last: str) -> None:
+    """What is no number is no place, and then the query says where to begin."""
+    session_id = create(ann).ok()["session_id"]
+    target = f"/v1/sessions/{session_id}/{path}?after=4"
+    answer = ann.get(target, accept="text/event-stream", last_event_id=last)
+    *told, end = [frame for frame in frames(answer.body) if "event" in frame]
+    assert [frame["id"] for frame in told] == ([] if last.isascii() and last.isdigit() and len(last) < 10 else ["5"])
+    assert json.loads(end["data"]) == {"status": "idle", "last_seq": 5, "more": False}
+    ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[sleep 0.4]] [[say late]]"}, wait=0)
+    later = ann.get(f"/v1/sessions/{session_id}/{path}?after=900&wait=10", accept="text/event-stream")
+    assert "late" in later.body
 
 
 # ---- large transcripts ----

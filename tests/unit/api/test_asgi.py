@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from functions.api import asgi
+from functions.api import asgi, streaming
 from functions.api.app import FrontDoor
 from functions.api.asgi import application
 from functions.api.http import Response as Answer
@@ -22,6 +22,7 @@ from functions.api.stages.read import MAX_BODY_BYTES
 from tests.support.asgi import called, scope_of, served
 from tests.support.http import Caller, Response
 from tests.support.kit import MemoryKit
+from turnkeeper.ports import StoreBusy
 
 PAGE = "https://app.example.com"
 ASKS = {"origin": PAGE, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
@@ -140,6 +141,50 @@ def test_named_origins_may_call() -> None:
             assert door.get(target, origin=PAGE).headers["access-control-allow-origin"] == PAGE
             assert "access-control-allow-origin" not in door.get(target, origin="https://evil.example.com").headers
     kit.join()
+
+
+def test_a_page_of_another_origin_can_read_what_went_wrong_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Answer:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(FrontDoor, "answer", broken)
+    with served(application(MemoryKit(cors_origins=(PAGE,)))) as made:
+        answer = Caller(made).get("/v1/health", origin=PAGE)
+        answer.problem(500, "internal_error")
+        assert (answer.headers["access-control-allow-origin"], answer.headers["cache-control"]) == (PAGE, "no-store")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "may"),
+    [
+        ("127.0.0.1:8700", None, True),
+        ("localhost:8700", "http://localhost:8700", True),
+        ("kit.localhost", None, True),
+        ("host.docker.internal:8700", None, True),
+        ("[::1]:8700", "http://[::1]:8700", True),
+        ("front-door:8700", None, True),
+        ("127.0.0.1:8700", PAGE, True),
+        ("app.example.com", PAGE, True),
+        # A page from elsewhere posts here; and one whose name leads here, so that its browser takes it for ours.
+        ("127.0.0.1:8700", "https://evil.example.com", False),
+        ("127.0.0.1:8700", "http://127.0.0.1:9999", False),
+        ("127.0.0.1:8700", "null", False),
+        ("127.0.0.1:8700", "http://[", False),
+        ("evil.example.com:8700", "http://evil.example.com:8700", False),
+        ("evil.example.com", None, False),
+    ],
+)
+def test_where_nobody_proves_who_they_are_a_page_from_elsewhere_may_nothing(
+    host: str, origin: str | None, may: bool
+) -> None:
+    kit = MemoryKit(cors_origins=(PAGE,))
+    headers = {"host": host, **({"origin": origin} if origin else {})}
+    with served(application(kit)) as made:
+        post = Caller(made).post("/v1/sessions", {"agent": "plain", "input": "hello"}, **headers)
+        got = Caller(made).get("/v1/sessions", **headers)
+    kit.join()
+    assert [post.status, got.status] == ([200, 200] if may else [403, 403])
+    assert len(got.json()["sessions"] if may else []) == may
 
 
 # ---- odd requests ----
@@ -326,9 +371,9 @@ class Client:
 
 
 @asynccontextmanager
-async def reading(app: Starlette, session_id: str) -> AsyncIterator[tuple[Client, asyncio.Task[None]]]:
+async def reading(app: Starlette, target: str) -> AsyncIterator[tuple[Client, asyncio.Task[None]]]:
     client = Client()
-    scope = scope_of("GET", f"/v1/sessions/{session_id}/stream", {"x-tenant-id": "acme", "x-user-id": "ann"})
+    scope = scope_of("GET", f"/v1/sessions/{target}", {"x-tenant-id": "acme", "x-user-id": "ann"})
     yield client, asyncio.create_task(app(scope, client.receive, client.send))
     client.gone.set()
 
@@ -341,7 +386,7 @@ def test_streams_end_with_a_word_on_where_to_go_on(kit: MemoryKit) -> None:
     async def run() -> None:
         app = application(kit)
         session_id = kit_session(kit, "[[sleep 3]] [[say late]]")
-        async with reading(app, session_id) as (client, task):
+        async with reading(app, f"{session_id}/stream") as (client, task):
             await client.until("id: 1\n")
             app.state.end_streams()
             text = await client.until("event: end")
@@ -358,7 +403,7 @@ def test_a_stream_ends_when_its_time_is_up(kit: MemoryKit, seconds: float) -> No
     async def run() -> None:
         app = application(kit)
         session_id = kit_session(kit, "[[sleep 6]] [[say late]]")
-        async with reading(app, session_id) as (client, task):
+        async with reading(app, f"{session_id}/stream") as (client, task):
             assert '"status":"running"' in await client.until("event: end")
             await asyncio.wait_for(task, 5)
 
@@ -374,12 +419,51 @@ def test_who_is_gone_or_takes_nothing_leaves_nothing_behind(
     async def run() -> None:
         app = application(kit)
         session_id = kit_session(kit, "[[trickle 2]] [[say one two three four five six]]")
-        async with reading(app, session_id) as (client, task):
+        async with reading(app, f"{session_id}/stream") as (client, task):
             await client.until("id: 1\n")
             assert hub_of(app)._watches
             client.gone.set() if leaves else client.takes.clear()
             await asyncio.wait_for(asyncio.wait([task]), 10)
             assert not hub_of(app)._watches
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [("[[trickle 1.5]] [[tool add {}]]", "view=user"), ("[[say at rest]]", "wait=2"), ("[[sleep 2]]", "")],
+)
+def test_there_is_a_sign_of_life_where_nothing_is_for_this_reader(
+    kit: MemoryKit, text: str, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_SECONDS", 0.4)
+    written = json.dumps({"a": 1, "b": 2, "c": "x" * 400})
+
+    async def run() -> None:
+        app = application(kit)
+        session_id = kit_session(kit, text.replace("{}", written))
+        if "rest" in text:
+            kit.join()
+        async with reading(app, f"{session_id}/stream?after={3 if 'rest' in text else 1}&{query}") as (client, _):
+            told = await client.until(": still here")
+            assert "event:" not in told, "nothing was for it"
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_cannot_be_read_on_ends_with_a_word(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_: Any, **__: Any) -> Any:
+        raise StoreBusy("too much at once")
+
+    async def run() -> None:
+        app = application(kit)
+        session_id = kit_session(kit, "[[say done]]")
+        kit.join()
+        monkeypatch.setattr(kit.sessions, "entries", busy)
+        async with reading(app, f"{session_id}/stream") as (client, task):
+            end = json.loads((await client.until("event: end")).rpartition("data: ")[2])
+            assert end == {"status": "idle", "last_seq": 0, "more": True}
+            await asyncio.wait_for(task, 5)
 
     asyncio.run(run())
 

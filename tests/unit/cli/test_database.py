@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.conftest import Cli
+from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
 from turnkeeper.adapters.sql.table import SqlTable
@@ -45,3 +46,34 @@ def test_an_address_that_is_none_is_refused_without_its_password(cli: Cli) -> No
     assert refused.exit_code == 2
     assert "postgresql://" in refused.stderr
     assert "a-password" not in refused.stdout + refused.stderr
+
+
+def test_a_kit_on_a_database_is_looked_at_as_any_other(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNKEEPER_DATABASE_URL", f"sqlite:///{tmp_path / 'kit.db'}")
+    assert cli("tenant", "show", "acme", "--json").document["tenant_id"] == "acme"
+    assert "systemd" in cli("logs").stderr
+    assert "TURNKEEPER_API_URL" in cli("status").stderr
+    checks = {one["name"]: one for one in cli("doctor", "--json").document["checks"]}
+    assert (checks["api"]["ok"], checks["table"]["ok"], checks["queues"]["ok"]) == (False, True, True)
+    assert "TURNKEEPER_API_URL" in checks["api"]["detail"]
+    monkeypatch.setenv("TURNKEEPER_API_URL", "http://127.0.0.1:1")
+    assert cli("status", "--json").document == {"up": False, "api": False, "api_url": "http://127.0.0.1:1"}
+
+
+def test_a_database_that_is_gone_is_told_without_its_password(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("turnkeeper.adapters.sql.database.Pauses.pause", refuse)
+    monkeypatch.setattr("turnkeeper.adapters.sql.postgresql._POOL_SECONDS", 0.1)
+    monkeypatch.setenv("TURNKEEPER_DATABASE_URL", "postgresql://app:a-password@127.0.0.1:1/kit")
+    for command in (("tenant", "show", "acme"), ("database", "status"), ("dead", "list")):
+        failed = cli(*command)
+        assert failed.exit_code == 1
+        assert "is the database there" in failed.stderr or "PGPASSWORD" in failed.stderr
+        assert "a-password" not in failed.stdout + failed.stderr + caplog.text
+
+
+def refuse(_: Pauses, failed: Exception, cause: Exception | None = None) -> None:
+    raise failed from cause

@@ -16,10 +16,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from tests.support.kit import MODEL, WHO, MemoryKit
+from tests.support.money import amend
 from tests.unit.cli.conftest import Cli
 from turnkeeper.core.money import format_usd
 from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.intake import Identity, NewSession
+from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_local.cli import operator as operating
 from turnkeeper_local.cli import place
@@ -48,7 +50,7 @@ def used(kit: MemoryKit) -> list[dict[str, Any]]:
 
 
 def calls(kit: MemoryKit) -> list[dict[str, Any]]:
-    return [item for item in kit.table.snapshot() if item["sk"].startswith("CALL#")]
+    return ledger_of(kit.table.snapshot())
 
 
 # ---- the report ----
@@ -127,8 +129,8 @@ def test_a_span_without_calls_is_empty(cli: Cli, used: list[dict[str, Any]]) -> 
 
 
 def test_a_counter_that_differs_is_named_and_fails(cli: Cli, used: list[dict[str, Any]], kit: MemoryKit) -> None:
-    key = next(Key(item["pk"], item["sk"]) for item in kit.table.snapshot() if item["sk"].startswith("DAY#"))
-    kit.table.update(Update(key, add={"spent": 5}))
+    key = next(Key(item["pk"], item["sk"]) for item in kit.table.snapshot() if item.get("joined"))
+    kit.table.update(Update(key, add={f"d{TODAY.day:02}": 5}))
     result = cli("spend", "report", "--by", "day", "--json")
     assert result.exit_code == 1
     [difference] = result.document["differences"]
@@ -284,9 +286,7 @@ def test_calls_in_doubt_explain_a_difference_and_are_listed(
 ) -> None:
     doubted, *rest = used
     state = {"state": "in_doubt", "request_id": "req_011", "error": "the stream broke"}
-    kit.table.update(
-        Update(Key(doubted["pk"], doubted["sk"]), set={**state, "spent_nanousd": doubted["amount_nanousd"]})
-    )
+    amend(kit.table, doubted, **state, spent_nanousd=doubted["amount_nanousd"])
     for charged in (settled(rest), settled(used), settled(rest) + Decimal(format_usd(doubted["amount_nanousd"]))):
         result = cli("reconcile", "--file", file_of(tmp_path, cost_page(charged)), "--json")
         assert result.exit_code == 0, result.stdout
@@ -307,7 +307,7 @@ def test_a_call_over_midnight_may_be_in_either_day(
     one = used[0]
     before = TODAY - timedelta(days=1)
     over = {"at": f"{before}T23:59:59.000Z", "resolved_at": f"{TODAY}T00:00:01.000Z"}
-    kit.table.update(Update(Key(one["pk"], one["sk"]), set=over))
+    amend(kit.table, one, **over)
     today = cost_page(settled(used))
     yesterday = cost_page(settled(used[1:]))
     first = {**today["data"][1]["results"][0], "amount": str(settled(used[:1]) * 100)}

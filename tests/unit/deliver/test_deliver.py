@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 from typing import Any
 
@@ -220,6 +221,41 @@ def test_what_fails_is_tried_again_for_a_day_at_growing_distances_and_then_given
     assert len({post.headers["webhook-id"] for post in play.kit.webhooks.posts}) == 1
     assert len({post.headers["webhook-timestamp"] for post in play.kit.webhooks.posts}) == len(times)
     assert play.kit.words.bodies() == []
+
+
+@pytest.mark.parametrize(
+    ("says", "least", "most"),
+    [
+        ("3600", 3_600, 3_661),
+        ("7200.5", 7_200, 7_261),
+        ("in an hour", 3_600, 3_661),  # as an HTTP date
+        ("0", 3, 7),
+        ("-5", 3, 7),
+        ("soon", 3, 7),
+        ("nan", 3, 7),
+        ("86400", 900, 961),  # beyond the day: as long as receivers are left alone at most
+        ("1e300", 900, 961),
+        ("Fri, 31 Dec 99999999 23:59:59 GMT", 3, 7),
+    ],
+)
+def test_a_receiver_says_when_it_wants_to_be_tried_again(play: Play, says: str, least: float, most: float) -> None:
+    clock = play.kit.clock
+    if says == "in an hour":
+        says = format_datetime(clock.now() + timedelta(hours=1, seconds=1), usegmt=True)
+    times: list[datetime] = []
+
+    def answer(_url: str) -> Posted:
+        times.append(clock.now())
+        return Posted(429, "", retry_after=says) if len(times) == 1 else Posted(200, "")
+
+    play.kit.webhooks.answer = answer
+    first, other = play.turn(), play.turn()
+    play.tell()
+    play.wait(hours=23)
+    assert least <= (times[-1] - times[0]).total_seconds() <= most
+    assert {play.delivery(head).state for head in (first, other)} == {"delivered"}
+    if least > 900:
+        assert (times[1] - times[0]).total_seconds() >= 900, "what else is for it waits, too"
 
 
 @pytest.mark.parametrize("fails", [1, 4, 7])

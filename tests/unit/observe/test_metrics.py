@@ -30,6 +30,7 @@ from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Item, ModelReply, ModelRequest
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.telemetry.metrics import METRICS, Sample, sample
@@ -248,7 +249,7 @@ def test_spend_adds_up_to_the_ledger_whatever_it_is_split_by(run: Any) -> None:
     for (name, _), (total, _) in totals.items():
         by_metric[name] += total
     assert by_metric["cost_nanousd"] == by_metric["spend_nanousd"] == by_metric["runner_cost_nanousd"] == spent(kit)
-    calls = [item for item in kit.table.snapshot() if item["sk"].startswith("CALL#")]
+    calls = ledger_of(kit.table.snapshot())
     assert by_metric["reserved_nanousd"] == sum(int(item["amount_nanousd"]) for item in calls)
     assert by_metric["model_calls"] == len(calls)
     assert by_metric["retries"] == 4

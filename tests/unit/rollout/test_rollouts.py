@@ -25,7 +25,8 @@ from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import Identity, NewSession
-from turnkeeper.runtime.rollouts import DEPLOYMENT, SECONDS, RolloutWatch
+from turnkeeper.runtime.rollout_watch import RolloutWatch
+from turnkeeper.runtime.rollouts import DEPLOYMENT, SECONDS
 from turnkeeper.runtime.scoring import ScoreWatch
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock

@@ -278,6 +278,9 @@ def test_a_session_of_0_1_has_a_story(kit_with_a_session: tuple[MemoryKit, Head]
         if key.sk.startswith("CALL#"):
             kit.table.write([Put(key, {name: item[name] for name in item if name not in {"resolved_at", "waited_ms"}})])
         if key.sk.startswith("ENTRY#"):
+            if (call := item.get(codec.LEDGER)) is not None:
+                record = {name: call[name] for name in call if name not in {"resolved_at", "waited_ms"}}
+                kit.table.write([Put(keys.call_key("acme", head.session_id, call["call"]), record)])
             entry = replace(codec.entry_of(item, kit.blobs), run=None, call=None, request_id=None)
             kit.table.write([Put(key, codec.entry_item(entry, kit.blobs, "x"))])
     story = kit.explaining.explain(head, admin=True)

@@ -102,6 +102,22 @@ def test_sessions_are_looked_at_together_and_each_once(kit: MemoryKit) -> None:
     assert "UpdateItem" not in requests, "nobody says that a session at rest is looked at"
 
 
+def test_a_turn_knows_from_its_beginning_who_waited_for_it(kit: MemoryKit) -> None:
+    """At its resume, which is before its first word: not when its runner looks up the next time."""
+    head = kit.run(kit.intake.create(WHO, NewSession("plain", "[[say hello]]", {})))
+
+    async def play() -> None:
+        hub = Hub(kit.sessions, kit.streams)
+        async with hub.reader(head.tenant_id, head.session_id, after=head.last_seq) as reader:
+            waiting = asyncio.create_task(reader.take(10, stay=True))
+            while not kit.sessions.asked(head)[1].until:
+                await asyncio.sleep(0.01)
+            kit.intake.post(head, "[[say more]]")
+            assert await waiting
+
+    asyncio.run(asyncio.wait_for(play(), 10))
+
+
 def test_a_hub_that_is_told_to_stop_lets_its_readers_go(kit: MemoryKit) -> None:
     head = claimed(kit)
 

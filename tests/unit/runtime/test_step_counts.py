@@ -1,4 +1,5 @@
-"""What a step costs that can be counted, whatever machine counts it: requests, write units, bytes, what is made anew.
+"""What a step costs that can be counted, whatever machine counts it: requests, write units, bytes, what is made anew,
+functions that are called.
 
 Each number is what it was when it was last looked at. One that grows is a decision: see docs/decisions/0141.
 """
@@ -6,10 +7,14 @@ Each number is what it was when it was last looked at. One that grows is a decis
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+import turnkeeper
 from benchmarks.gate import Bench
 from turnkeeper.core import sent
 from turnkeeper.core.sent import list_json
@@ -49,13 +54,33 @@ class Watched(Bench):
         return super().call(request, timeout_seconds=timeout_seconds)
 
 
+class Profiled(Bench):
+    """Counts in each step how often functions of the kit are called that have a name: how those without one are counted
+    (comprehensions, expressions), differs from one Python to the next."""
+
+    def __init__(self) -> None:
+        super().__init__(STEPS, ManualClock(), SeededIds())
+        self.called = [0]
+        self._kit = str(Path(turnkeeper.__file__).parent)
+        self._testing = str(Path(turnkeeper.__file__).parent / "testing")
+
+    def call(self, request: ModelRequest, **named: Any) -> Any:
+        self.called.append(0)
+        return super().call(request, **named)
+
+    def saw(self, frame: FrameType, event: str, _: object) -> None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if event == "call" and file.startswith(self._kit) and not file.startswith(self._testing) and name[0] != "<":
+            self.called[-1] += 1
+
+
 def test_a_step_costs_no_more_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Watched(monkeypatch)
     assert bench.run().steps == STEPS
     # The first tally is the session's start, and the last one the end.
     for tally in bench.tallies[2:-1]:
         assert dict(tally.requests) == {"TransactWriteItems": 2}
-        assert tally.units <= 26
+        assert tally.units <= 20
         assert tally.bytes <= 5_000
 
 
@@ -68,3 +93,18 @@ def test_a_step_costs_as_much_late_in_a_conversation_as_early_in_it(monkeypatch:
     assert max(bench.encoded[3:]) < 1.1 * min(bench.encoded[3:])
     for later in (bench.tallies[STEPS // 2], bench.tallies[-3]):
         assert later.bytes < 1.3 * bench.tallies[3].bytes
+
+
+def test_a_step_calls_no_more_functions_than_it_did() -> None:
+    bench = Profiled()
+    before = sys.getprofile()
+    sys.setprofile(bench.saw)
+    try:
+        bench.run()
+    finally:
+        sys.setprofile(before)
+    # The first two have a turn's beginning and the first page's marks in them, the last one the end.
+    steps = bench.called[3:-1]
+    assert len(steps) == STEPS - 3
+    assert max(steps) <= 3_800
+    assert max(steps) < 1.02 * min(steps)

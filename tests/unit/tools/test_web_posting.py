@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -94,3 +96,40 @@ def test_what_is_opened_for_this_machine_needs_no_name_and_nothing_else_is_opene
     for url in ("http://10.0.0.1/", "https://example.com/", "http://localhost:8000/"):
         with pytest.raises(InvalidRequest):
             posts.check(url, ())
+
+
+#: What follows a status line.
+ODD: dict[str, bytes] = {
+    "a body that never comes": b"Content-Length: 5\r\n\r\n",
+    "a body that breaks off": b"Content-Length: 5\r\n\r\nab",
+    "no gzip": b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+    "no encoding": b"Content-Encoding: zip, x\r\nContent-Length: 5\r\n\r\nabcde",
+    "no charset": b"Content-Type: text/plain; charset=zzz\r\nContent-Length: 2\r\n\r\n\xff\x00",
+    "a body without an end": b"Transfer-Encoding: chunked\r\n\r\n" + b"400\r\n" + b"x" * 1024 + b"\r\n",
+    "no chunks": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("rest", ODD)
+def test_a_status_counts_whatever_comes_behind_it(rest: str, status: int) -> None:
+    """What has taken it is not sent it again because its body cannot be read."""
+    sent = b"HTTP/1.1 %d Odd\r\nRetry-After: 30\r\n%s" % (status, ODD[rest])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(sent)
+                if "never" in rest or "end" in rest:
+                    over.wait(10)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        posted = GuardedPosts(HERE).post(url, {}, b"{}", timeout_seconds=0.5)
+        over.set()
+        thread.join()
+    assert (posted.status, posted.retry_after) == (status, "30")
+    assert len(posted.head) <= HEAD_BYTES

@@ -53,6 +53,7 @@ from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
@@ -278,14 +279,14 @@ def default_wait(process: Process) -> object:
     return round(clock.monotonic(), 3)
 
 
-def packs_heads(process: Process) -> object:
-    """Whether a session's head is packed, until the session is erased."""
+def writes_compactly(process: Process) -> object:
+    """Whether a session's head is packed, until the session is erased, and its user's month begun with its days."""
     memory, kit = process.in_memory(), process.kit
     head = kit.intake.create(WHO, NewSession(agent="desk", input="hello", metadata={}))
     [begun] = ["packed" in item for item in heads_in(memory)]
     kit.erasure.erase(head, actor="ann")
     [ended] = ["packed" in item for item in heads_in(memory)]
-    assert begun is ended
+    assert begun is ended is kit.treasury.forms.joined(payer_of(head), {"user_monthly": "2026-11"})
     return begun
 
 
@@ -594,7 +595,7 @@ ROWS: Mapping[str, Row] = {
     "default_wait_seconds": Row(
         default_wait, {"0": 0.0, "7": 7.0, "": 20.0}, {"turn_function": "turns", "identity": "local"}
     ),
-    "pack_heads": Row(packs_heads, {"": True, "true": True, "false": False}),
+    "compact_writes": Row(writes_compactly, {"": True, "true": True, "false": False}),
     "worker_concurrency": Row(worker_concurrency, {"3": (3, 16, 3), "30": (30, 70, 30)}),
     "worker_processes": Row(worker_processes, {"3": (3, 80), "1": (1, 80), "": (2, 80)}),
     "worker_service": Row(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.checks import Check
-from turnkeeper_local.cli.place import Place, find, local_place
+from turnkeeper_local.cli.errors import CliError
+from turnkeeper_local.cli.place import Place, find_if_up
 from turnkeeper_local.databases import without_password
 from turnkeeper_project import find_project
 
@@ -28,14 +29,14 @@ _DEFAULT_FIRST_PORT = 8700
 def examine(stack: str | None) -> list[Check]:
     """All checks, in the order in which one would repair what is missing. A local kit that is down fails none. With the
     stacks of a deployed kit (or of one to be deployed) the account is looked at first."""
-    place = find(stack) if stack else local_place()
+    place = find_if_up(stack)
     checks: list[Check] = []
     if stack is None:
         checks += [_python(), _node(), _npm(), _cdk(), _ports(up=place is not None), _model_key()]
         checks.append(_agents("anthropic"))
         if place is None:
             checks.append(Check("kit", True, "not up", "`turnkeeper up` brings it up"))
-    if place is not None and not place.local:
+    if place is not None and not place.local and place.database_url is None:
         checks += _account(place)
     return [*checks, *(_kit(place) if place is not None else ())]
 
@@ -164,8 +165,12 @@ def _kit(place: Place) -> Iterator[Check]:
 def _on_database(place: Place) -> Iterator[Check]:
     from turnkeeper_local.cli.status import api_answers
 
-    well = api_answers(place)
-    yield Check("api", well, place.api_url, None if well else "start it again: `turnkeeper serve`")
+    hint = "start it again: `turnkeeper serve`" if place.local else "does it run, and is that its address?"
+    try:
+        well = api_answers(place)
+        yield Check("api", well, place.api_url, None if well else hint)
+    except CliError as error:
+        yield Check("api", False, error.detail, hint)
     if place.local:
         yield _model(str(place.document["model_url"]))
     yield from _with_operator(place, without_password(str(place.database_url)))
@@ -184,10 +189,14 @@ def _with_operator(place: Place, table_name: str) -> Iterator[Check]:
         except Exception as error:  # noqa: BLE001 - as above
             return Check(name, False, str(error), "may these credentials read it?")
 
-    operator = connect(place)
+    try:
+        operator = connect(place)
+    except CliError as error:
+        yield Check("table", False, error.detail, error.hint)
+        return
     yield looked("table", lambda one: Check("table", bool(one.tenant("doctor")), table_name))
     yield looked("queues", _queues)
-    if not place.local:
+    if not place.local and place.database_url is None:
         yield looked("agents", lambda _: _agents(_provider(place)))
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnkeeper_local.cli.errors import UsageError
+from turnkeeper_local.cli.errors import CliError, UsageError
 from turnkeeper_local.cli.place import Place, find, local_json
 
 if TYPE_CHECKING:
@@ -345,8 +345,12 @@ def _show(out: Output, entries: Iterable[Entry]) -> None:
 
 def _local() -> Place | None:
     """The local kit, also one that is down: its files are there."""
-    from turnkeeper_local.cli.place import local_place
+    from turnkeeper_local.cli.place import find_if_up
     from turnkeeper_local.cli.status import api_answers
 
-    place = local_place()
+    place = find_if_up(None)
+    if place is not None and place.database_url is not None and not place.local:
+        raise CliError(
+            "the processes of this kit log where they were started: Compose, Kubernetes, systemd", code="no_logs"
+        )
     return place if place is not None and api_answers(place) else None

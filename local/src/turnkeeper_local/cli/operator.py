@@ -22,6 +22,7 @@ from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.spending import By
 from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
+from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
@@ -29,6 +30,7 @@ from turnkeeper.settings import Settings
 from turnkeeper_local.cli.audits import AuditOffice
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed
+from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.hooks import HookOffice
 from turnkeeper_local.cli.place import Place, local_json
 from turnkeeper_local.cli.tokens import TokenOffice
@@ -257,7 +259,13 @@ def connect(place: Place) -> Operator:
     """The operator of a kit, with the settings that its stacks say; of one on a database, with those of the
     environment."""
     if place.database_url is not None:
-        return Operator(Kit(_database_settings(place)), lambda: f"operator:{getpass.getuser()}")
+        kit = Kit(_database_settings(place))
+        try:
+            _ = kit.table
+        except StoreBusy as error:
+            hint = "is it there? No password of it is written down: it is in TURNKEEPER_DATABASE_URL, or in PGPASSWORD"
+            raise CliError(error.detail, code=error.code, hint=hint) from error
+        return Operator(kit, lambda: f"operator:{getpass.getuser()}")
     place.enter()
     outputs = place.outputs
     settings = Settings(

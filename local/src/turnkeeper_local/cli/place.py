@@ -164,6 +164,11 @@ def find(stack: str | None) -> Place:
     return place
 
 
+def find_if_up(stack: str | None) -> Place | None:
+    """The kit that is meant; ``None`` where it is the local one, and that is down."""
+    return find(stack) if stack or os.environ.get(VARIABLE) else local_place()
+
+
 def local_place() -> Place | None:
     """The local kit that is up, or None."""
     try:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from turnkeeper_local.cli.place import Place, find, local_place
+from turnkeeper_local.cli.place import Place, find_if_up
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ class Status:
 
 def look(stack: str | None) -> Status:
     """The kit's state; a local one that is down is an answer, not an error."""
-    place = find(stack) if stack else local_place()
+    place = find_if_up(stack)
     if place is None:
         return Status(False, {"up": False})
     api = api_answers(place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnkeeper_local.databases import VARIABLE, without_password
+from turnkeeper_local.databases import VARIABLE, sqlite_url, without_password
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import Home, read_json
 from turnkeeper_local.kit.ports import HOST, free_port
@@ -32,6 +33,13 @@ from turnkeeper_project import Project, kit_source
 _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
 _FILE = "serve.db"
+#: Settings that `turnkeeper up` does not have, as they are: docs/databases.md, docs/shapes.md.
+_HANDED_ON = tuple(
+    f"TURNKEEPER_{name}"
+    for name in ("DATABASE_CONNECTIONS", "DATABASE_BLOB_BYTES", "BLOB_FOLDER", "ALERT_URL", "HEALTH_PORT")
+)
+#: Where webhooks may lead besides public addresses, as on the local kit.
+_OWN_NETWORKS = "127.0.0.0/8,::1/128"
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Serving:
         home.make()
         if Record.read(home).names:
             raise KitError("the local kit is up here, which answers to the same commands: `turnkeeper down` ends it")
-        url = database_url or environment.get(VARIABLE) or f"sqlite:///{home.path / _FILE}"
+        url = database_url or environment.get(VARIABLE) or sqlite_url(home.path / _FILE)
         return cls(home, KitSettings.from_environment(environment), url)
 
     @property
@@ -69,7 +77,10 @@ class Serving:
         environment["TURNKEEPER_ANNOUNCED"] = json.dumps(self._document(model_url))
         command = [sys.executable, "-m", "server", "all", "--search", "--announce", str(self.home.local_json)]
         command += ["--tell", str(tell), *(["--json"] if as_json else [])]
-        os.set_inheritable(tell, True)
+        complain = tell if as_json else os.dup(2)
+        command += ["--complain", str(complain)]
+        for descriptor in (tell, complain):
+            os.set_inheritable(descriptor, True)
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
@@ -137,6 +148,10 @@ class Serving:
             "TURNKEEPER_SWEEP_SECONDS": str(_SWEEP_SECONDS),
             "TURNKEEPER_STOP_SECONDS": str(_STOP_SECONDS),
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
+            "TURNKEEPER_AUTO_PLACEMENT": settings.auto_placement,
+            "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,
+            "TURNKEEPER_STREAM_SECONDS": f"{settings.stream_seconds:g}",
+            "TURNKEEPER_WEBHOOK_NETWORKS": _OWN_NETWORKS,
             "TURNKEEPER_FETCH_CONTENTS": str(settings.fetch_contents).lower(),
             "TURNKEEPER_OTLP_ENDPOINT": settings.otlp_endpoint,
             "TURNKEEPER_TRACE_CONTENTS": settings.trace_contents,
@@ -148,9 +163,11 @@ class Serving:
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONUNBUFFERED": "1",
         }
-        # Where libpq looks for what a database's address leaves out.
-        libpq = {name: value for name, value in os.environ.items() if name.startswith("PG") and name.isupper()}
-        return clean_environment({**libpq, **{name: value for name, value in told.items() if value}})
+        # Also where libpq looks for what a database's address leaves out.
+        kept = {
+            name: value for name, value in os.environ.items() if name in _HANDED_ON or re.fullmatch("PG[A-Z]+", name)
+        }
+        return clean_environment({**kept, **{name: value for name, value in told.items() if value}})
 
 
 def end_serving(home: Home) -> bool:

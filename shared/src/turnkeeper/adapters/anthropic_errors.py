@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 from turnkeeper.core.errors import Certainty, ProviderError
+from turnkeeper.core.retry_after import number_of, seconds_asked
 
 _RETRYABLE = frozenset({408, 409, 424, 429})
 #: A failure told inside a stream has no status of its own: its type says which it would have been.
@@ -105,33 +104,13 @@ def status_error(
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
     """From ``retry-after-ms``, or ``retry-after`` in seconds or as an HTTP date; ``None`` where neither can be read."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    header = headers.get("retry-after")
-    seconds = _number(header)
-    if seconds is not None or header is None:
-        return seconds
-    try:
-        at = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
+    milliseconds = number_of(headers.get("retry-after-ms"))
+    return seconds_asked(headers.get("retry-after"), now) if milliseconds is None else milliseconds / 1000
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's name for the request: Anthropic's header or Amazon's."""
     return headers.get("request-id") or headers.get("x-amzn-requestid")
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return max(0.0, value) if math.isfinite(value) else None
 
 
 def _told(body: object) -> tuple[str | None, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.loaders import Loader
 
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
@@ -60,6 +62,7 @@ class Aws:
     @cached_property
     def _session(self) -> botocore.session.Session:
         session = botocore.session.Session()
+        session.register_component("data_loader", _Loader())
         if self.region is not None:
             session.set_config_variable("region", self.region)
         return session
@@ -141,6 +144,14 @@ class Aws:
         make: Any = self._session.create_client
         with self._making:
             return make(service, endpoint_url=self.endpoint_url, config=config)
+
+
+class _Loader(Loader):
+    """botocore's own, which opens the folder of each of AWS's services before it makes its first client: 400 of them, a
+    sixth of the time that a client of DynamoDB takes."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - what there is of one shows later
+        return [each.name for path in map(Path, self.search_paths) if path.is_dir() for each in path.iterdir()]
 
 
 @contextmanager

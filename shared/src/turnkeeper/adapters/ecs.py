@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import urllib.request
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -119,6 +118,8 @@ def own_task_arn(metadata_uri: str) -> str:
     Raises:
         OSError, ValueError, KeyError: it cannot be read.
     """
+    import urllib.request
+
     with urllib.request.urlopen(f"{metadata_uri}/task", timeout=5) as answer:  # noqa: S310 - the address is from ECS
         return str(json.load(answer)["TaskARN"])
 

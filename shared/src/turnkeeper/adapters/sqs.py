@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from turnkeeper.adapters.aws import code_of, outages
 from turnkeeper.core.errors import InputTooLarge
+from turnkeeper.core.late import late
 from turnkeeper.ports import Message
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _DETAIL_BYTES = 1024
 
 _GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}")
 #: What SQS takes in a text, less than Unicode has.
-_NOT_TAKEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_TAKEN = late(lambda: re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"))
 
 
 class SqsQueue:

@@ -26,6 +26,7 @@ import pydantic.dataclasses
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from turnkeeper.core.canonical import MAX_INTEGER, canonical_json, plain_json, without_surrogates
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import Outcome
 
 AuditKind = Literal[
@@ -103,7 +104,7 @@ class AuditRecord:
         return text and without_surrogates(text)
 
 
-RECORD = TypeAdapter(AuditRecord)
+RECORD = late(lambda: TypeAdapter(AuditRecord))
 
 
 def as_stored(record: AuditRecord) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def as_stored(record: AuditRecord) -> dict[str, Any]:
 class Problem(BaseModel):
     """What is wrong with a chain. ``first`` to ``last`` are the sequence numbers it is about, where known."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     kind: ProblemKind
     first: int | None
@@ -134,10 +135,15 @@ def genesis(tenant_id: str, session_id: str | None) -> str:
     return _sha256({"schema": _SCHEMA, "tenant_id": tenant_id, "session_id": session_id})
 
 
-def chain(previous_hash: str, record: AuditRecord) -> AuditRecord:
-    """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed."""
+def chain(previous_hash: str, record: AuditRecord, *, seq: int | None = None) -> AuditRecord:
+    """The record as it is stored: bound to the one before it (``genesis`` for the first) and hashed.
+
+    Args:
+        seq: its number, where it has none of its own yet.
+    """
     arguments = _arguments_digest(record)
-    linked = replace(record, previous_hash=previous_hash, arguments_sha256=arguments, hash=None)
+    number = record.seq if seq is None else seq
+    linked = replace(record, seq=number, previous_hash=previous_hash, arguments_sha256=arguments, hash=None)
     return replace(linked, hash=hash_of(linked))
 
 

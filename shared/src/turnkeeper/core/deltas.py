@@ -352,7 +352,7 @@ def event_seen(view: View, event: Mapping[str, Any]) -> Mapping[str, Any] | None
         case "status":
             told |= _only(event, "status")
             if (stop := event.get("stop")) is not None:
-                told["stop"] = {"reason": stop["reason"], "detail": _words(stop)}
+                told["stop"] = stop_for_users(stop)
         case _:
             return None
     return {**_only(event, "seq", "type", "at"), **told}
@@ -366,6 +366,7 @@ def _only(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value[name] for name in names if name in value}
 
 
-def _words(stop: Mapping[str, Any]) -> dict[str, Any]:
-    """What an agent says itself in ending its task; other details are the operator's."""
-    return _only(stop.get("detail") or {}, "status", "summary") if stop["reason"] == "end_task" else {}
+def stop_for_users(stop: Mapping[str, Any]) -> dict[str, Any]:
+    """Its reason, and what an agent says itself in ending its task; other details are the operator's."""
+    said = _only(stop.get("detail") or {}, "status", "summary") if stop["reason"] == "end_task" else {}
+    return {"reason": stop["reason"], "detail": said}

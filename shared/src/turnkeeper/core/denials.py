@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class Denial(BaseModel):
     """What is in the way. The roles of others are for callers and the audit trail, not for the model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: ``unknown``: the agent has no such tool. ``plan``: the tenant's plan leaves it, or the agent, out. ``role``: the
     #: role lacks scopes. ``not_granted``: the session was made without it, or it was taken away since.

@@ -28,7 +28,7 @@ _MAX_ERRORS = 20
 class Body(BaseModel):
     """Anything that is sent from outside. Unknown members are refused, and nothing is converted."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 # ---- content blocks ----

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from turnkeeper.core.errors import CostCapExceeded
-from turnkeeper.core.scopes import SCOPES, Scope
+from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, Scope
 
 Resolution = Literal["settled", "voided", "in_doubt"]
 
@@ -48,12 +48,29 @@ class Counter:
     scope: Scope
     period: str
     shard: int = 0
+    #: A holder's day and month that are one item: the month's.
+    joined: bool = False
+
+    @property
+    def month(self) -> str | None:
+        """Of a day that is counted in the item of its month, that month."""
+        return self.period[:7] if self.joined and self.scope in DAYS_IN_MONTHS else None
+
+
+def counters_of(periods: Mapping[Scope, str], shard: int, *, joined: bool) -> tuple[Counter, ...]:
+    """The counters that a call with these periods is in, in the order of scopes."""
+    in_one_item = {*DAYS_IN_MONTHS, *DAYS_IN_MONTHS.values()} if joined else set()
+    return tuple(
+        Counter(scope, periods[scope], shard if row.sharded else 0, scope in in_one_item)
+        for scope, row in SCOPES.items()
+        if scope in periods
+    )
 
 
 class Reservation(BaseModel):
     """Money set aside for one model call, in every scope at once, until it is settled, voided or in_doubt."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: Number of the call in its session: the ledger's key.
     call: int
@@ -66,6 +83,16 @@ class Reservation(BaseModel):
     #: Shard of the one counter that has shards.
     shard: int
     at: str
+    #: Its user's day is counted in the item of the month, because that month was begun so.
+    joined: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Releases that know no other form than two items refuse a field that they do not know."""
+        fields: dict[str, Any] = handler(self)
+        if not self.joined:
+            fields.pop("joined", None)
+        return fields
 
     @model_validator(mode="before")
     @classmethod
@@ -79,11 +106,15 @@ class Reservation(BaseModel):
 
     @property
     def counters(self) -> tuple[Counter, ...]:
-        return tuple(
-            Counter(scope, self.periods[scope], self.shard if row.sharded else 0)
-            for scope, row in SCOPES.items()
-            if scope in self.periods
-        )
+        return counters_of(self.periods, self.shard, joined=self.joined)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Nano-dollars: what a counter holds, or what the calls in it add up to."""
+
+    spent: int = 0
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

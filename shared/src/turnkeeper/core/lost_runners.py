@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class OpenCall(BaseModel):
     """A tool call that no entry answers yet."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     tool_use_id: str
     tool: str
@@ -19,7 +19,7 @@ class OpenCall(BaseModel):
 class LostRunner(BaseModel):
     """A runner that was gone without a word, and who noticed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str
     #: When it took the session, where it left no entry that tells so.

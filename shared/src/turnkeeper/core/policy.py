@@ -53,7 +53,7 @@ def _checked_host(host: str) -> str:
 class PlanLimits(BaseModel):
     """Upper bounds that a plan or role sets on an agent's limits."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_iterations: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -63,7 +63,7 @@ class PlanLimits(BaseModel):
 class PlanPolicy(BaseModel):
     """What a tenant has bought."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     #: Of every scope. In policy.toml each has a key of its own, as its row says: ``user_daily_usd`` and so on.
     caps: dict[Scope, CapRule]
@@ -104,7 +104,7 @@ class PlanPolicy(BaseModel):
 
 
 class RolePolicy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     scopes: frozenset[str] = frozenset()
     #: Names of tools that nobody of this role is granted: for those that need no scope, as Bash of another engine.
@@ -124,7 +124,7 @@ class RolePolicy(BaseModel):
 class Policy(BaseModel):
     """``policy.toml``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     default_plan: str
     default_role: str = "user"

@@ -78,6 +78,14 @@ SCOPES: Final = _checked(
 )
 #: The one that is split in shards.
 [SHARDED] = [row for row in SCOPES.values() if row.sharded]
+#: Days of holders whose months are counted as well, for everybody: both may be in one item. Each with its month.
+DAYS_IN_MONTHS: Final[Mapping[Scope, Scope]] = {
+    day.name: month.name
+    for day in SCOPES.values()
+    for month in SCOPES.values()
+    if (day.period, month.period) == ("day", "month") and day.holder == month.holder
+    if not (month.sharded or day.only_where_capped or month.only_where_capped)
+}
 
 
 # ---- for people ----

@@ -6,9 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from turnkeeper.core.trajectory import Trajectory
+if TYPE_CHECKING:
+    from turnkeeper.core.trajectory import Trajectory
 
 #: Of a reason, what is kept.
 MAX_REASON_CHARS = 500

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from turnkeeper.core.companion import CompanionOf
 from turnkeeper.core.denials import Denial
+from turnkeeper.core.late import late
 from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
 from turnkeeper.core.lost_runners import LostRunner
@@ -52,7 +53,7 @@ ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "erase
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Stop(Frozen):
@@ -359,7 +360,7 @@ class Container:
 
 
 #: Reads and writes an outcome as plain JSON.
-OUTCOME = TypeAdapter(ToolOutcome)
+OUTCOME = late(lambda: TypeAdapter(ToolOutcome))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

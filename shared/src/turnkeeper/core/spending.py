@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from turnkeeper.core.ledger import Counter, Payer
+from turnkeeper.core.ledger import Amounts, Counter, Payer, counters_of
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.usage import Usage
 
@@ -37,6 +37,8 @@ class LedgerCall:
     #: The scopes in whose counters it is, each with its day or month, in the tenant's time zone of then.
     periods: Mapping[Scope, str]
     shard: int
+    #: See :class:`turnkeeper.core.ledger.Reservation`.
+    joined: bool
     #: When it was reserved, and when that was resolved: UTC, ISO 8601.
     at: str
     resolved_at: str | None
@@ -61,11 +63,10 @@ class LedgerCall:
     @property
     def counters(self) -> Iterator[tuple[Payer, Counter]]:
         """The counters that it is in, each with as much of the payer as tells it from others."""
-        for scope, period in self.periods.items():
-            row = SCOPES[scope]
-            user = self.user_id if row.holder == "user" else ""
-            agent = self.agent if row.holder == "agent" else None
-            yield Payer(self.tenant_id, user, agent), Counter(scope, period, self.shard if row.sharded else 0)
+        for counter in counters_of(self.periods, self.shard, joined=self.joined):
+            holder = SCOPES[counter.scope].holder
+            user, agent = self.user_id if holder == "user" else "", self.agent if holder == "agent" else None
+            yield Payer(self.tenant_id, user, agent), counter
 
     def key(self, by: By, *, of_many: bool = False) -> str:
         """What it is listed under; ``of_many`` tenants, whose users may be called alike."""
@@ -108,6 +109,7 @@ def call_of(record: Mapping[str, Any], holder: Mapping[str, Any]) -> LedgerCall:
         # A later version may count in scopes that this one does not know.
         periods={scope: str(periods[scope]) for scope in SCOPES if periods.get(scope)},
         shard=int(record.get("shard") or 0),
+        joined=bool(record.get("joined")),
         at=str(record["at"]),
         resolved_at=record.get("resolved_at"),
         request_id=record.get("request_id"),
@@ -150,14 +152,6 @@ class Tally:
 
 
 # ---- held against the counters ----
-
-
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """Nano-dollars: what a counter holds, or what the calls in it add up to."""
-
-    spent: int = 0
-    reserved: int = 0
 
 
 NOTHING = Amounts()

@@ -8,11 +8,13 @@ without a row passes neither the type check nor the import. ``docs/concepts.md``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 
-from turnkeeper.core.audit import AuditKind
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, UnpricedModel
 from turnkeeper.core.session import Head, Status, Stop, StopReason
+
+if TYPE_CHECKING:
+    from turnkeeper.core.audit import AuditKind
 
 AlertKind = Literal["breaker_trip", "cap_trip", "provider_error", "internal_error"]
 #: ``user``: the session's own, with its continuation token. ``operator``: only ``turnkeeper resume`` or a change of

@@ -17,7 +17,7 @@ MAX_REASONS: Final = 8
 class Finding(BaseModel):
     """Why a text, or a sequence of calls, is suspicious."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     score: int = Field(ge=0, le=1000)
     #: Topics and disguises, strongest first. Never words of the text itself: reasons go to logs and to the console.

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from turnkeeper.core.errors import MissingValue
+from turnkeeper.core.late import late
 
 if TYPE_CHECKING:
     # With defaults, so that ``Tool`` alone stays a type: of what its arguments and its result are, nothing is said.
@@ -355,7 +356,7 @@ def _arguments_model(f: Callable[..., Any]) -> tuple[bool, type[BaseModel]]:
     return takes_context, model
 
 
-_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+_JSON: TypeAdapter[Any] = late(lambda: TypeAdapter(Any))
 
 
 def content_of(value: Any) -> list[dict[str, Any]]:

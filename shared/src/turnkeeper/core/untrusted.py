@@ -66,7 +66,7 @@ _INVISIBLE_CATEGORIES: Final = frozenset({"Cf", "Mn", "Me", "Cc"})
 class WrappedResult(BaseModel):
     """Content blocks that may be sent as a ``tool_result``, and what was done to them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     content: tuple[dict[str, Any], ...]
     #: Bytes of text that the tool returned, and of those how many are in ``content``.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class Usage(BaseModel):
     """Tokens of one call, or the sum of many. The three input counts do not overlap."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     input_tokens: int = 0
     output_tokens: int = 0

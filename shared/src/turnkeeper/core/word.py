@@ -22,7 +22,7 @@ TURN_ENDED: Final = "turnkeeper.turn.ended"
 
 
 class _Word(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class EndedStop(_Word):
@@ -157,8 +157,11 @@ class Delivery:
         )
         if answer.taken:
             return replace(tried, state="delivered")
+        until = datetime.fromisoformat(self.since) + GIVE_UP_AFTER
         at = now + timedelta(seconds=back_off_seconds(tried.attempts, jitter))
-        if answer.final or at > datetime.fromisoformat(self.since) + GIVE_UP_AFTER:
+        if at < (asked := now + timedelta(seconds=min(answer.asked_seconds, 2 * 86_400))) <= until:
+            at = asked
+        if answer.final or at > until:
             return replace(tried, state="dead")
         return replace(tried, next_at=iso(at))
 
@@ -180,6 +183,8 @@ class Attempted:
     taken: bool
     status: int | None = None
     text: str | None = None
+    #: How long it asks to be left alone. What goes beyond the day is not heeded.
+    asked_seconds: float = 0.0
     #: Another attempt would not help.
     final: bool = False
 
@@ -190,8 +195,8 @@ def back_off_seconds(attempts: int, jitter: float) -> float:
     return min(_FIRST_SECONDS * _FACTOR ** (attempts - 1), _LONGEST_SECONDS) * (0.75 + jitter / 2)
 
 
-def hold_seconds(failures: int) -> float:
-    """How long an address is left alone after so many failures in a row; 0 where it is not yet."""
-    if failures < FAILURES_BEFORE_HOLD:
-        return 0.0
-    return float(min(_HOLD_SECONDS * 2.0 ** min(failures - FAILURES_BEFORE_HOLD, 20), _LONGEST_HOLD_SECONDS))
+def hold_seconds(failures: int, asked_seconds: float = 0.0) -> float:
+    """How long an address is left alone after so many failures in a row, at least as long as it asks for, at most a
+    quarter of an hour; 0 where it is not yet."""
+    grown = _HOLD_SECONDS * 2.0 ** min(failures - FAILURES_BEFORE_HOLD, 20) if failures >= FAILURES_BEFORE_HOLD else 0.0
+    return min(max(grown, asked_seconds), _LONGEST_HOLD_SECONDS)

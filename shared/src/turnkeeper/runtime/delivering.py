@@ -19,6 +19,7 @@ from standardwebhooks import Webhook
 
 from turnkeeper.core.errors import AgentNotFound, InputTooLarge, InvalidRequest, NotPosted, TurnkeeperError
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.retry_after import seconds_asked
 from turnkeeper.core.transcript import answer_of_turn, output_of
 from turnkeeper.core.word import WORD, Attempted, Channel, Delivery, TurnEnded
 from turnkeeper.ports import Bus, Clock, HookSecrets, Ids, Redacts, Replies, Webhooks, Words
@@ -199,7 +200,8 @@ class Deliverer:
             return Attempted(False, text=error.detail, final=True)
         answer = self._post(delivery, to)
         if not answer.taken:
-            self.deliveries.note_failure(tenant_id, to, self.clock.now(), gone=answer.final)
+            asked, gone = answer.asked_seconds, answer.final
+            self.deliveries.note_failure(tenant_id, to, self.clock.now(), asked_seconds=asked, gone=gone)
         elif receiver.failures:
             self.deliveries.note_success(tenant_id, to)
         return answer
@@ -211,8 +213,9 @@ class Deliverer:
             posted = self.webhooks.post(to, headers, body.encode(), timeout_seconds=TIMEOUT_SECONDS)
         except NotPosted as error:
             return Attempted(False, text=self._shown(error.detail))
-        gone = posted.status == 410
-        return Attempted(200 <= posted.status < 300, posted.status, self._shown(posted.head), final=gone)
+        taken, gone = 200 <= posted.status < 300, posted.status == 410
+        asked = seconds_asked(posted.retry_after, self.clock.now()) or 0.0
+        return Attempted(taken, posted.status, self._shown(posted.head), asked_seconds=asked, final=gone)
 
     def _signed(self, event: TurnEnded, body: str) -> dict[str, str]:
         """As Standard Webhooks has it: by each secret that verifies now, so that a receiver may have either."""

@@ -175,7 +175,9 @@ class Hub:
         if news:
             watch.busy_until = _now() + _BUSY_FOR_SECONDS
             watch.tell()
-        if watch.head is not None and not watch.head.resting and _now() >= watch.look_at:
+        # Who stays with one at rest waits for its next turn, whose runner is to know from its first word on.
+        looks = watch.head is not None and (not watch.head.resting or any(each.stays for each in watch.readers))
+        if looks and _now() >= watch.look_at:
             watch.look_at, anew, watch.anew = _now() + LOOK_SECONDS / 2, watch.anew, False
             await self.read(self._streams.look, *watch.name, anew=anew)
 
@@ -217,6 +219,8 @@ class Reader:
         self._watch = watch
         self._told = Told()
         self._handed_off = 0
+        #: It waits for the next turn of a session at rest.
+        self.stays = False
         #: The last entry that it was told.
         self.seq = after
 
@@ -235,6 +239,7 @@ class Reader:
         """What is new, in its order, as soon as anything is; nothing where the time is up, the session rests and all
         of it was told (unless it is to ``stay``), or the hub is told to stop."""
         until = _now() + wait_seconds
+        self.stays = stay
         while True:
             changed = self._watch.changed
             if news := await self._news():

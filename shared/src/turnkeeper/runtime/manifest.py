@@ -81,6 +81,7 @@ def _agent(told: Mapping[str, Any]) -> ToldAgent:
         limits=Limits(**told["limits"]),
         tools=tuple(map(_tool, told["tools"])),
         told_program=told["program"],
+        context=None,
     )
     # Of a class, everywhere else: an agent's own class is not here.
     object.__setattr__(agent, "engine", told["engine"])

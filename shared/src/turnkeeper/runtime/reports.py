@@ -15,17 +15,17 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-from turnkeeper.core.ledger import Counter, Payer
+from turnkeeper.core.ledger import Amounts, Counter, Payer
 from turnkeeper.core.periods import first_day, period_of
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.reconciling import Used
 from turnkeeper.core.scopes import SHARDED
-from turnkeeper.core.spending import Amounts, By, Difference, LedgerCall, LedgerSums, Tally, call_of, differences
+from turnkeeper.core.spending import By, Difference, LedgerCall, LedgerSums, Tally, call_of, differences
 from turnkeeper.ports import Clock, Key, Prices, Table
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.store.counters import KEEP_DAYS
+from turnkeeper.runtime.store.counters import KEEP_DAYS, held
 from turnkeeper.runtime.store.lists import Lists
-from turnkeeper.runtime.store.records import open_calls
+from turnkeeper.runtime.store.records import open_calls, stored_ledger
 from turnkeeper.runtime.store.tenants import Tenants
 
 #: Where the index by status has all tokens of the gateway. Each holds calls of its own, as a session does.
@@ -84,7 +84,7 @@ class Reports:
             self._table.batch_get([key for key in self._tokens() if key.pk.startswith(keys.session_pk(tenant_id, ""))]),
         ):
             if str(holder.get("updated_at") or "~") >= since:
-                records = self._table.query_all(holder["pk"], first="CALL#", last="CALL#~")
+                records = stored_ledger(self._table, holder["pk"])
                 for record in (*records, *open_calls(holder, records)):
                     yield call_of(record, {"tenant_id": tenant_id, **holder})
 
@@ -159,13 +159,9 @@ class Reports:
         at = set(in_ledger)
         for month in months:
             at |= {(payer, Counter(SHARDED.name, month, shard)) for shard in range(tenant.shards_high)}
-        by_key = {keys.counter_key(*each): each for each in at}
-        items = self._table.batch_get(list(by_key))
-        found = {by_key[Key(item["pk"], item["sk"])]: item for item in items}
-        return {
-            each: Amounts(int(found.get(each, {}).get("spent", 0)), int(found.get(each, {}).get("reserved", 0)))
-            for each in at
-        }
+        key_of = {each: keys.counter_key(*each) for each in at}
+        found = {Key(item["pk"], item["sk"]): item for item in self._table.batch_get(list(set(key_of.values())))}
+        return {each: held(each[1], found.get(key)) for each, key in key_of.items()}
 
 
 def priced(used: Used, prices: Prices) -> Decimal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.agent import Agent
@@ -14,12 +13,9 @@ from turnkeeper.core.reserved_tenants import DEPLOYMENT
 from turnkeeper.core.rollout import BASIS_POINTS, Rollout
 from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
-from turnkeeper.ports import Alerts, Clock, ConditionFailed, Prices
-from turnkeeper.runtime.catalog import Catalog
+from turnkeeper.ports import Clock, ConditionFailed, Prices
 from turnkeeper.runtime.pricing import must_be_priced
-from turnkeeper.runtime.scoring import beyond_chance, enough_turns, falls
 from turnkeeper.runtime.store.rollouts import RolloutStore
-from turnkeeper.runtime.store.scores import Scores, Sums
 from turnkeeper.runtime.store.tenants import Tenants
 
 logger = logging.getLogger(__name__)
@@ -247,48 +243,3 @@ def _basis_points(percent: float) -> int:
     if (share := round(percent * BASIS_POINTS / 100)) == 0 and percent > 0:
         raise InvalidRequest("the smallest share but 0 is 0.01 percent")
     return share
-
-
-@dataclass(frozen=True)
-class RolloutWatch:
-    """Takes a candidate back that does worse than the stable version by more than chance explains."""
-
-    rollouts: Rollouts
-    scores: Scores
-    catalog: Catalog
-    alerts: Alerts
-    clock: Clock
-
-    def look(self) -> None:
-        """For all agents. Raises Unavailable where nobody could be told, or it was changed meanwhile."""
-        for agent in self.catalog.agents:
-            rollout = self.rollouts.store.get(agent)
-            if rollout is not None and rollout.state == "running" and (why := self._why_abort(rollout)) is not None:
-                self.rollouts.abort(agent, actor="turnkeeper", reason=why)
-                subject = f"The rollout of {agent} was aborted: {why}"
-                data = {"agent": agent, "candidate": rollout.candidate, "stable": rollout.stable, "why": why}
-                self.alerts.alert("rollout_aborted", subject, data)
-
-    def candidate(self, agent: str) -> str | None:
-        """The version that is being tried, if one is."""
-        rollout = self.rollouts.store.get(agent)
-        return rollout.candidate if rollout is not None and rollout.state == "running" else None
-
-    def _why_abort(self, rollout: Rollout) -> str | None:
-        since = datetime.fromisoformat(rollout.set_at)
-        sums = self.scores.sums(rollout.agent, since, self.clock.now() + timedelta(hours=1))
-        stable, candidate = sums.get(rollout.stable, Sums()), sums.get(rollout.candidate, Sums())
-        for name, was, is_now in falls(stable, candidate):
-            return f"{name}: {is_now:.0%} of the candidate's turns pass, {was:.0%} of the stable version's do"
-        if (rise := _rise_of_trips(stable, candidate)) is not None:
-            was, is_now = rise
-            return f"{is_now:.0%} of the candidate's turns trip, {was:.0%} of the stable version's do"
-        return None
-
-
-def _rise_of_trips(stable: Sums, candidate: Sums) -> tuple[float, float] | None:
-    if not enough_turns(stable.turns, candidate.turns):
-        return None
-    was, is_now = stable.trips / stable.turns, candidate.trips / candidate.turns
-    both = (stable.trips + candidate.trips) / (stable.turns + candidate.turns)
-    return (was, is_now) if beyond_chance(is_now - was, both, stable.turns, candidate.turns) else None

@@ -122,7 +122,7 @@ class Tracer:
         return Rested(
             head=head,
             entries=list(self._entries(head)),
-            calls=self.records.calls(tenant, session, since=head.turn.first_call),
+            calls=self.records.calls(tenant, session, since=head.turn.first_call, after=head.turn.seq),
             scores=[score for made in assessed for score in made.scores],
             caps=self._caps(now),
             provider="aws.bedrock" if self.provider == "bedrock" else self.provider,

@@ -20,15 +20,15 @@ from turnkeeper.adapters.s3 import S3Blobs
 from turnkeeper.adapters.secrets import EnvironmentKey, KeySource, SecretsManagerKey
 from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
-from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
-from turnkeeper.wiring.late import late
 from turnkeeper.wiring.needs import needed
 
 if TYPE_CHECKING:
     from turnkeeper.adapters.dead_letters import SqsDeadLetters
+    from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class AwsPlatform:
         self.settings = settings
         self._clock = clock
         self.aws = aws_of(settings)
+        self._secrets = late(lambda: self.aws.secretsmanager)
         self._signing_keys: tuple[float, list[str]] = (0.0, [])
 
     @cached_property
@@ -138,7 +139,7 @@ class AwsPlatform:
         """See :meth:`turnkeeper.wiring.platform.Platform.hook_keys`."""
         secret_id = needed(self.settings, "hook_secret_id")
         with outages("Secrets Manager"):
-            return _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+            return _keys(self._secrets.get_secret_value(SecretId=secret_id)["SecretString"])
 
     def signing_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.signing_keys`."""
@@ -148,7 +149,7 @@ class AwsPlatform:
             secret_id = needed(self.settings, "signing_secret_id")
             try:
                 with outages("Secrets Manager"):
-                    keys = _keys(self.aws.secretsmanager.get_secret_value(SecretId=secret_id)["SecretString"])
+                    keys = _keys(self._secrets.get_secret_value(SecretId=secret_id)["SecretString"])
             except Unavailable:
                 if not keys:
                     raise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
+from turnkeeper.core import late, models
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import ToolValues
@@ -54,7 +55,6 @@ from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.runtime.waking import WakingQueue
 from turnkeeper.settings import Settings
-from turnkeeper.wiring.late import late
 from turnkeeper.wiring.platform import Platform, platform_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class FrontDoorKit:
             self.clock,
             self.redactor,
             lease_seconds=self.settings.lease_seconds,
-            packs=self.settings.pack_heads,
+            packs=self.settings.compact_writes,
             written=self.written,
         )
 
@@ -136,7 +136,7 @@ class FrontDoorKit:
 
     @cached_property
     def treasury(self) -> Treasury:
-        return Treasury(self.table, self.tenants, self.clock, self.ids)
+        return Treasury(self.table, self.tenants, self.clock, self.ids, joins=self.settings.compact_writes)
 
     @cached_property
     def scores(self) -> Scores:
@@ -219,21 +219,23 @@ class FrontDoorKit:
             tenants=self.tenants,
             policy=self.policy,
             catalog=self.catalog,
-            prices=late(lambda: self.prices),
+            prices=late.late(lambda: self.prices),
             clock=self.clock,
             ids=self.ids,
             contents=self.contents,
             rollouts=self.rollouts,
-            telling=MayTell(late(lambda: self.webhooks), late(lambda: self.replies)),
+            telling=MayTell(late.late(lambda: self.webhooks), late.late(lambda: self.replies)),
         )
 
     @cached_property
     def contents(self) -> Contents | None:
-        return Contents(late(lambda: self.web), self.parallel, self.clock) if self.settings.fetch_contents else None
+        return (
+            Contents(late.late(lambda: self.web), self.parallel, self.clock) if self.settings.fetch_contents else None
+        )
 
     @cached_property
     def rollouts(self) -> Rollouts:
-        store, prices = RolloutStore(self.table, self.blobs), late(lambda: self.prices)
+        store, prices = RolloutStore(self.table, self.blobs), late.late(lambda: self.prices)
         return Rollouts(store, self.tenants, self.clock, self.policy.evals_plan, prices)
 
     @cached_property
@@ -261,7 +263,7 @@ class FrontDoorKit:
         from turnkeeper.runtime.store.erasure import Erasure
 
         means = self.table, self.blobs, self.clock, self.redactor, self.auditor
-        return Erasure(*means, lease_seconds=self.settings.lease_seconds, packs=self.settings.pack_heads)
+        return Erasure(*means, lease_seconds=self.settings.lease_seconds, packs=self.settings.compact_writes)
 
     @cached_property
     def auditor(self) -> Auditor:
@@ -325,3 +327,11 @@ class FrontDoorKit:
         for problem in misnamed_agents(self.policy, self.catalog.agents.values(), self.catalog.broken):
             logger.error("a plan means another agent: %s", problem)
         _ = self.intake, self.treasury, self.placing
+
+    def prepare(self) -> None:
+        """Make also what only some requests wait for. It takes as long as all the rest: for a snapshot, which is taken
+        once and begun from often."""
+        self.warm()
+        _ = self.branching, self.explaining, self.erasure, self.cancelling
+        late.make_all()
+        models.build_all()

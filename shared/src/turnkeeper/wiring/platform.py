@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from turnkeeper.adapters.secrets import KeySource
-from turnkeeper.core.dead_letters import DeadLetter
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
-from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 from turnkeeper.settings import Settings
 
 if TYPE_CHECKING:
     from turnkeeper.adapters.aws import Aws
+    from turnkeeper.core.dead_letters import DeadLetter
+    from turnkeeper.runtime.tracing import TraceQueue, TraceReceiver
 
 
 class DeadLetters(Protocol):

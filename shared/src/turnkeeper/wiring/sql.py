@@ -58,16 +58,21 @@ class SqlPlatform:
     def opened(self) -> Database:
         """The database, of which nothing was asked yet."""
         url: SecretStr = needed(self.settings, "database_url")
-        return database_of(url.get_secret_value(), self.settings.database_connections)
+        opened = database_of(url.get_secret_value(), self.settings.database_connections)
+        # Tools run in this process, and see its environment. A plain word, as on a developer's machine, hides nothing.
+        if (password := opened.password) is not None and not password.isalpha():
+            KNOWN.add("of the database", password)
+        return opened
 
     @cached_property
     def database(self) -> Database:
         """The database, with its tables. Raises SchemaMissing, StoreBusy."""
         migrates = self.settings.database_migrate
-        if self.opened.kind == "sqlite" if migrates is None else migrates:
+        migrates = self.opened.kind == "sqlite" if migrates is None else migrates
+        # Who runs need not own the tables, where there is nothing to change.
+        if migrates and schema.version(self.opened) < schema.needed_version(self.opened):
             schema.migrate(self.opened)
-        else:
-            schema.check(self.opened)
+        schema.check(self.opened)
         return self.opened
 
     @cached_property
@@ -145,6 +150,8 @@ class SqlPlatform:
         keys = text.split()
         if not keys or any(len(one) < _KEY_CHARACTERS for one in keys):
             raise MissingSetting(f"a signing key has at least {_KEY_CHARACTERS} characters: `openssl rand -hex 32`")
+        for one in keys:
+            KNOWN.add("that signs", one)
         return keys
 
     def model_key(self) -> KeySource | None:

@@ -153,7 +153,7 @@ def test_a_reservation_of_the_first_version_names_the_three_counters_that_it_hol
 
 def test_a_call_that_the_first_version_left_in_flight_is_settled_where_it_was_reserved() -> None:
     """Also under terms that it knew nothing of."""
-    gate = capped(tenant_monthly=1_000)
+    gate = Gate(policy(plan={"tenant_monthly": 1_000}), compact=False)
     gate.tenants.set(TENANT, actor="ops", shards=4)
     head = gate.admit(gate.session(), exactly(70))
     assert head.account.pending is not None

@@ -64,6 +64,10 @@ def status(url: Url, json: Json = False) -> None:
 
 @contextmanager
 def _opened(url: str) -> Iterator[Database]:
+    import sqlite3
+
+    import psycopg
+
     from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
     from turnkeeper.core.errors import TurnkeeperError
     from turnkeeper_local.cli.errors import CliError, UsageError
@@ -76,5 +80,8 @@ def _opened(url: str) -> Iterator[Database]:
         yield database
     except TurnkeeperError as error:
         raise CliError(str(error), code=error.code, hint="is the database there, and is its address right?") from error
+    except (psycopg.Error, sqlite3.Error) as error:
+        said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
+        raise CliError(f"the database refused: {said}", code="database_refused") from error
     finally:
         database.close()

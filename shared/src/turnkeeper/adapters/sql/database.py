@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.sql.bell import Bell
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.errors import TurnkeeperError, Unavailable
 from turnkeeper.ports import Clock, Ids, StoreBusy
 
 T = TypeVar("T")
@@ -24,8 +24,11 @@ class Lost(Exception):
     """The answer to a commit was lost: it may have been done."""
 
 
-class UnsuitableDatabase(Exception):
-    """It cannot hold what the stores put into it; the text says why."""
+class UnsuitableDatabase(TurnkeeperError):
+    """It cannot be used by the stores as it is, and will not be later; the text says why, and quotes no secret."""
+
+    code = "database_unsuitable"
+    status = 503
 
 
 class Statements(Protocol):
@@ -64,6 +67,8 @@ class Database:
         self.clock = clock or SystemClock()
         self._busy_seconds = busy_seconds
         self._ids = ids or SystemIds()
+        #: What it is opened with, for those who hide it.
+        self.password: str | None = None
         #: Rings when something was written; :meth:`ring` says so.
         self.bell: Bell
 

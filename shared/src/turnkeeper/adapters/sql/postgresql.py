@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ class PostgresDatabase(Database):
     ) -> None:
         super().__init__(busy_seconds, clock, ids)
         given = conninfo_to_dict(url)
+        self.password = given.get("password") or os.environ.get("PGPASSWORD")  # type: ignore[assignment]
         conninfo = make_conninfo(url, **{name: value for name, value in _DEFAULTS.items() if name not in given})
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             conninfo,

@@ -21,6 +21,10 @@ _LONGEST_WAIT_SECONDS = 20
 #: How often a receive looks again by itself, where no bell can be heard from the sender's process.
 _LOOK_SECONDS = 0.5
 _DETAIL_CHARACTERS = 1024
+#: As long as on SQS a message waits at most, from when it was sent or set aside.
+KEPT_SECONDS = 14 * 86_400
+_ROWS_A_DELETE = 100
+_TAKEN = "id, body, receives, group_id, turn"
 _FIRST_SECONDS, _LONGEST_SECONDS = 30, 3_600
 
 
@@ -115,10 +119,12 @@ class SqlQueue:
         taken = (
             f"UPDATE turnkeeper_messages SET visible_at = {now} + ?, receives = receives + 1, receipt = ? "
             f"WHERE id IN (SELECT id FROM turnkeeper_messages WHERE queue = ? AND visible_at <= {now} AND receives < ? "
-            f"ORDER BY turn, id LIMIT ? {database.skip_locked}) RETURNING id, body, receives, group_id, turn"
+            f"ORDER BY turn, id LIMIT ? {database.skip_locked}) RETURNING {_TAKEN}"
         )
 
-        def work(statements: Statements, _lost: bool) -> list[Row]:
+        def work(statements: Statements, lost: bool) -> list[Row]:
+            if lost and (mine := statements.rows(f"SELECT {_TAKEN} FROM turnkeeper_messages WHERE receipt = ?", token)):
+                return mine
             statements.many(died, [(self._dead, self._name, self._receives)])
             values = (visibility_seconds, token, self._name, self._receives, most)
             return statements.rows(taken, *values)
@@ -201,6 +207,17 @@ class SqlDeadLetters:
 
 
 _DISCARD = "DELETE FROM turnkeeper_messages WHERE id = ? AND queue = ? RETURNING id"
+
+
+def expire(database: Database) -> int:
+    """Take away messages and dead letters that nobody wanted for so long; how many, at most some at a time."""
+    old = f"SELECT id FROM turnkeeper_messages WHERE sent_at < {database.now} - ? ORDER BY id LIMIT {_ROWS_A_DELETE}"
+    sql = f"DELETE FROM turnkeeper_messages WHERE id IN ({old} {database.skip_locked}) RETURNING id"
+    with outages():
+        gone = database.write(lambda statements, _: statements.rows(sql, KEPT_SECONDS))
+    if gone:
+        _logger.warning("%d messages and dead letters were kept for 14 days, and are gone", len(gone))
+    return len(gone)
 
 
 def dead_queue(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from turnkeeper.adapters.sql.database import Database, Statements
+from turnkeeper.adapters.sql.database import Database, Statements, UnsuitableDatabase
 
 _FOLDER = Path(__file__).parent
 _VERSIONS = "CREATE TABLE IF NOT EXISTS turnkeeper_schema (version integer PRIMARY KEY, applied_at double precision)"
@@ -13,7 +13,7 @@ _VERSIONS = "CREATE TABLE IF NOT EXISTS turnkeeper_schema (version integer PRIMA
 _LOCK = b"turnkeeper_schema"
 
 
-class SchemaMissing(Exception):
+class SchemaMissing(UnsuitableDatabase):
     """The database does not have the tables that this code needs."""
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from turnkeeper.adapters.sql.bell import Bell
-from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row
+from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row, UnsuitableDatabase
 from turnkeeper.ports import Clock, Ids
 
 #: How long one statement waits for another process's transaction before the attempt counts as busy.
 _WAIT_SECONDS = 2.0
 #: Nothing was done, and later it may be.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+#: Asking again cannot help.
+_UNSUITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_PERM}
 
 
 class _Statements:
@@ -52,6 +54,7 @@ class SqliteDatabase(Database):
         self.bell = Bell()
         self.path = path
         self._idle: list[sqlite3.Connection] = []
+        self._inode: int | None = None
         self._lock = threading.Lock()
         # Threads of one process take turns here, in the order in which they came, instead of by SQLite's own pauses.
         self._writing = threading.Lock()
@@ -93,7 +96,8 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """An idle connection, or a new one; one that failed is closed. Raises Busy."""
+        """An idle connection, or a new one; one that failed is closed. Raises Busy, UnsuitableDatabase."""
+        self._check_file()
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         try:
@@ -103,20 +107,36 @@ class SqliteDatabase(Database):
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _BUSY:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _BUSY:
                 raise Busy(str(error)) from error
+            if code in _UNSUITABLE:
+                raise UnsuitableDatabase(f"{self.path.name} cannot be used: {error}") from error
             raise
         with self._lock:
             self._idle.append(connection)
 
+    def _check_file(self) -> None:
+        """SQLite would go on with a file that was deleted: what it answers is gone when the process ends."""
+        if self._inode is None:
+            return
+        with suppress(OSError):
+            if self.path.stat().st_ino == self._inode:
+                return
+        raise UnsuitableDatabase("the database's file was removed or replaced in use: start the process anew")
+
     def _connected(self) -> sqlite3.Connection:
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise UnsuitableDatabase(f"{self.path} cannot be made: {error.strerror}") from error
         connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         connection.execute("PRAGMA journal_mode = WAL")
         # What was answered stays, also when the power fails.
         connection.execute("PRAGMA synchronous = FULL")
+        self._inode = self.path.stat().st_ino
         return connection

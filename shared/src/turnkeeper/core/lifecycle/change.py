@@ -59,12 +59,14 @@ class Change:
 
 def chain(head: Head, records: Sequence[AuditRecord]) -> tuple[Head, list[AuditRecord]]:
     """The records on the session's chain, and the head that counts them."""
+    if not records:
+        return head, []
     seq, previous = head.audit_seq, head.audit_hash
     chained: list[AuditRecord] = []
     for record in records:
         seq += 1
         start = previous or audit.genesis(head.tenant_id, head.session_id)
-        chained.append(audit.chain(start, replace(record, seq=seq)))
+        chained.append(audit.chain(start, record, seq=seq))
         previous = chained[-1].hash or ""
     return replace(head, audit_seq=seq, audit_hash=previous), chained
 
@@ -132,14 +134,16 @@ def telling(head: Head, entry: Entry, spent_nanousd: int = 0, in_doubt_nanousd: 
 
 def told(account: Account) -> Account:
     """Every cost is part of an entry."""
+    if not (account.untold_nanousd or account.untold_in_doubt_nanousd):
+        return account
     return replace(account, untold_nanousd=0, untold_in_doubt_nanousd=0)
 
 
 def tallied(head: Head, **more: int) -> Head:
     """So much more is counted of the turn: fields of :class:`~turnkeeper.core.session.Tally`."""
     tally = head.turn.tally
-    counted = replace(tally, **{name: getattr(tally, name) + by for name, by in more.items()})
-    return head if counted == tally else replace(head, turn=replace(head.turn, tally=counted))
+    counted = {name: getattr(tally, name) + by for name, by in more.items() if by}
+    return replace(head, turn=replace(head.turn, tally=replace(tally, **counted))) if counted else head
 
 
 def millis_between(begin: datetime, end: datetime) -> int:
@@ -181,7 +185,7 @@ def written(
         compactions=sum(entry.type == "compaction" for entry in entries),
     )
     numbered = tuple(replace(entry, seq=head.last_seq + index) for index, entry in enumerate(entries, start=1))
-    lease = replace(head.lease, claims=claims)
+    lease = head.lease if head.lease.claims == claims else replace(head.lease, claims=claims)
     if numbered and lease.run is not None:
         numbered = (replace(numbered[0], run=lease.run), *numbered[1:])
         lease = replace(lease, run=None)

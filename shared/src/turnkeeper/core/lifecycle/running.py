@@ -174,6 +174,8 @@ def see_results(
 
 def flag(head: Head, flags: Sequence[Flag]) -> Head:
     """Results, or calls, of this turn look suspicious."""
+    if not flags:
+        return head
     return replace(tallied(head, flags=len(flags)), flags=(*head.flags, *flags)[-MAX_FLAGS:])
 
 

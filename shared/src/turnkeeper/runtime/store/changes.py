@@ -12,7 +12,7 @@ from turnkeeper.core.caps import Caps
 from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
 from turnkeeper.core.session import Account, Head
-from turnkeeper.ports import ABSENT, Blobs, Condition, Operation, Put, Redacts, Update
+from turnkeeper.ports import ABSENT, Blobs, Condition, Item, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
 
@@ -24,8 +24,8 @@ class Transaction:
     head: Head
     #: The head's own operation is the first.
     operations: list[Operation]
-    #: Which of the operations are counters.
-    counters: dict[int, Counter]
+    #: Which of the operations are items of counters, and of which.
+    counters: dict[int, tuple[Counter, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,24 @@ class Writer:
         # Of a session's call its packed head tells as long as it is in flight: it has one at a time.
         in_head = reserved is not None and bool(self.packs or before.revision)
         told = opened(reserved) if in_head and reserved is not None else None
-        account = _with_open_call(head.account, told)
-        head = codec.revised(before, replace(head, account=account), packs=self.packs)
-        operations = [head_update(before, head, conditions, packs=self.packs), *self._documents(change, records)]
-        payer, known = counters.payer_of(head), before.account.pending_detail
+        if (account := _with_open_call(head.account, told)) is not head.account:
+            head = replace(head, account=account)
+        head = codec.revised(before, head, packs=self.packs)
+        payer, known, resolved = counters.payer_of(head), before.account.pending_detail, change.resolved
+        brought = None
         if in_head and reserved is not None:
             money = Money.of(payer, reserve(reserved.reservation), reserved.caps)
+        elif (
+            resolved is not None and known is not None and resolved.reservation.call in {e.call for e in change.entries}
+        ):
+            brought = record_of(resolved, head.updated_at, known)
+            money = Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None)
         else:
-            money = money_of(payer, head.session_id, head.updated_at, reserved, change.resolved, known)
+            money = money_of(payer, head.session_id, head.updated_at, reserved, resolved, known)
+        operations = [
+            head_update(before, head, conditions, packs=self.packs),
+            *self._documents(change, records, brought),
+        ]
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
 
     def _chained(self, change: Change) -> tuple[Head, list[AuditRecord]]:
@@ -67,13 +77,19 @@ class Writer:
     def _redacted(self, record: AuditRecord) -> AuditRecord:
         return replace(record, detail=self.redactor.redact(record.detail)) if record.detail else record
 
-    def _documents(self, change: Change, records: list[AuditRecord]) -> list[Operation]:
-        """Entries, audit records, the plan and a system prompt: each is an item of its own."""
+    def _documents(self, change: Change, records: list[AuditRecord], call: Item | None = None) -> list[Operation]:
+        """Entries, audit records, the plan and a system prompt: each is an item of its own.
+
+        Args:
+            call: the ledger's record of a call, which is kept with the entry that it brought.
+        """
         tenant, session = change.head.tenant_id, change.head.session_id
         prefix = keys.blob_prefix(tenant, session)
         documents: list[Operation] = []
         for entry in change.entries:
             item = codec.entry_item(entry, self.blobs, prefix)
+            if call is not None and entry.call == call["call"]:
+                item[codec.LEDGER], call = call, None
             documents.append(Put(keys.entry_key(tenant, session, entry.seq), item, (ABSENT,)))
         for record in records:
             documents.append(Put(keys.audit_key(tenant, session, record.seq), audit_item(record), (ABSENT,)))
@@ -142,16 +158,17 @@ class Money:
     """The reservation's own record, and what it moves in the counters."""
 
     operations: tuple[Operation, ...] = ()
-    counters: Mapping[int, Counter] = field(default_factory=dict)
+    counters: Mapping[int, tuple[Counter, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, payer: Payer, movements: Sequence[Movement], caps: Caps | None, *record: Operation) -> Money:
-        counted = {len(record) + index: move.counter for index, move in enumerate(movements)}
-        return cls((*record, *counters.operations(payer, movements, caps)), counted)
+        made = counters.operations(payer, movements, caps)
+        counted = {len(record) + index: counted for index, (_, counted) in enumerate(made)}
+        return cls((*record, *(update for update, _ in made)), counted)
 
-    def behind(self, operations: int) -> dict[int, Counter]:
-        """Which operations are counters, where so many come before."""
-        return {operations + index: counter for index, counter in self.counters.items()}
+    def behind(self, operations: int) -> dict[int, tuple[Counter, ...]]:
+        """Which operations are items of counters, where so many come before."""
+        return {operations + index: counted for index, counted in self.counters.items()}
 
 
 def money_of(
@@ -176,8 +193,13 @@ def money_of(
         return Money.of(payer, reserve(reserved.reservation), reserved.caps, put)
     if resolved is None:
         return Money()
+    key = keys.call_key(payer.tenant_id, holder, resolved.reservation.call)
+    update = Update(key, set=record_of(resolved, at, known))
+    return Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None, update)
+
+
+def record_of(resolved: Resolved, at: str, known: Mapping[str, Any] | None) -> Item:
+    """What the ledger records of a call when it is resolved; all of it, where it has no record yet."""
     told = {} if known is None else {**known, **resolved.reservation.model_dump(mode="json")}
     became = {"state": resolved.resolution, "spent_nanousd": resolved.spent_nanousd, "resolved_at": at}
-    key = keys.call_key(payer.tenant_id, holder, resolved.reservation.call)
-    record = {**told, **resolved.detail, **became}
-    return Money.of(payer, resolve(resolved.reservation, resolved.spent_nanousd), None, Update(key, set=record))
+    return {**told, **resolved.detail, **became}

@@ -26,6 +26,7 @@ from pydantic_core import to_jsonable_python
 from turnkeeper.core.breakers import DIGITS
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
@@ -139,7 +140,7 @@ _ATTRIBUTES: Mapping[str, Sequence[tuple[str, str]]] = {
     part: [(field.name, names.get(field.name, field.name)) for field in fields(_PART_TYPES[part])]
     for part, names in _PARTS.items()
 }
-_HEAD = TypeAdapter(Head)
+_HEAD = late(lambda: TypeAdapter(Head))
 
 
 #: The attribute that holds what of a packed head nobody else reads or writes.
@@ -387,7 +388,9 @@ def flattened(item: Item) -> Item:
 
 # ---- the rest ----
 
-_ENTRY = TypeAdapter(Entry)
+#: The attribute of an entry's item that holds the ledger's record of the call that brought it.
+LEDGER = "ledger"
+_ENTRY = late(lambda: TypeAdapter(Entry))
 _ENTRY_TYPES = frozenset(get_args(EntryType))
 
 

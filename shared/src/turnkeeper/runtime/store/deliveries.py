@@ -137,14 +137,17 @@ class Deliveries:
         item = self._table.get(keys.receiver_key(tenant_id, address)) or {}
         return Receiver(int(item.get("failures", 0)), item.get("held_until"), item.get("gone_at"))
 
-    def note_failure(self, tenant_id: str, address: str, now: datetime, *, gone: bool = False) -> None:
-        """It did not take something. After some in a row it is left alone for a while; where it is gone, for good."""
+    def note_failure(
+        self, tenant_id: str, address: str, now: datetime, *, asked_seconds: float = 0.0, gone: bool = False
+    ) -> None:
+        """It did not take something. After some in a row, or where it asks for that, it is left alone for a while;
+        where it is gone, for good."""
         key = keys.receiver_key(tenant_id, address)
         facts = {"expires_at_epoch": int((now + timedelta(days=KEEP_DAYS)).timestamp())}
         after = self._table.update(
             Update(key, set={**facts, **({"gone_at": iso(now)} if gone else {})}, add={"failures": 1})
         )
-        if held := hold_seconds(int(after["failures"])):
+        if held := hold_seconds(int(after["failures"]), asked_seconds):
             self._table.update(Update(key, set={"held_until": iso(now + timedelta(seconds=held))}))
 
     def note_success(self, tenant_id: str, address: str) -> None:

@@ -9,7 +9,8 @@ nothing of any of them.
 ..                                    ``PLAN``            the task's plan
 ..                                    ``ENTRY#seq``       the transcript
 ..                                    ``RESULT#id``       a tool result put down before its step was written
-..                                    ``CALL#number``     the ledger: one reservation and what became of it
+..                                    ``CALL#number``     the ledger: one reservation and what became of it; of one that
+..                                                        brought an entry, the entry's item has that
 ..                                    ``AUDIT#seq``       the audit chain
 ..                                    ``ASKED#hash``      a system prompt that was made for it
 ..                                    ``ASSESSED#turn``   what the evaluators made of a turn; ``#judge``: its judge
@@ -29,7 +30,7 @@ nothing of any of them.
 ..                                    ``VERSION#hash``    what the model is sent around transcripts of the tenant's
 ..                                    ``RECEIVER#hash``   how an address of a webhook answers, where it does not
 ``T#tenant#U#user``                   ``DAY#date``        spent and reserved of one user's day
-..                                    ``MONTH#month``     and month
+..                                    ``MONTH#month``     and month, or of a month and all of its days
 ``T#tenant#A#agent``                  ``DAY#date``        and of one agent's day, where that has a cap
 ``T#tenant#SHARD#number``             ``MONTH#month``     one shard of the tenant's month
 ``T#tenant#I#user#hash``              ``KEY``             an idempotency key
@@ -52,7 +53,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter, Payer
-from turnkeeper.core.scopes import SCOPES, SHARDED, Holder, Scope
+from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Holder, Scope
 from turnkeeper.ports import Key
 
 RESUME_FROM = "ENTRY#"
@@ -204,6 +205,8 @@ def counter_key(payer: Payer, counter: Counter) -> Key:
     if counter.scope == SHARDED.name:
         return shard_key(payer.tenant_id, counter.period, counter.shard)
     pk = f"{tenant_pk(payer.tenant_id)}{_holder_part(SCOPES[counter.scope].holder, payer)}"
+    if (month := counter.month) is not None:
+        return Key(pk, _period_sk(DAYS_IN_MONTHS[counter.scope], month))
     return Key(pk, _period_sk(counter.scope, counter.period))
 
 

@@ -164,7 +164,7 @@ class Purses:
                 raise _Taken("another call has this number") from failed
             if any(index >= len(money.operations) for index in failed.failures):
                 raise LeaseLost("the session is another runner's, or cancelled") from failed
-            raise CountersRefused({money.counters[i]: item for i, item in failed.failures.items()}) from failed
+            raise CountersRefused(money.counters, failed.failures) from failed
 
     def resolve(self, call: PurseCall, resolved: Resolved, usage: Usage | None = None) -> bool:
         """Settle, void or doubt a call, once. False where somebody did before: the sweep, which doubts it.
@@ -275,7 +275,7 @@ def purse_call_of(item: Item) -> PurseCall:
     owner = keys.session_of_pk(item["pk"])
     assert owner is not None, "a call is in a ledger"
     tenant_id, purse = owner
-    reservation = Reservation.model_validate({name: item[name] for name in Reservation.model_fields})
+    reservation = Reservation.model_validate({name: item[name] for name in Reservation.model_fields if name in item})
     counted_apart = any(SCOPES[scope].holder == "task" for scope in reservation.periods)
     payer = Payer(tenant_id, item["user"], item.get("agent"), purse if counted_apart else None)
     return PurseCall(payer, reservation)

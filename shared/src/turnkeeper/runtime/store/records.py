@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.ledger import iso
@@ -32,6 +32,24 @@ def open_calls(head: Item | None, records: Collection[Item], since: int = 0) -> 
     if record is None or record["call"] < since or any(each["call"] == record["call"] for each in records):
         return []
     return [record]
+
+
+def ledger_of(items: Collection[Mapping[str, Any]]) -> list[Item]:
+    """The records of calls among items of sessions and tokens, in their order: items of their own, or in the item of
+    the entry that the call brought."""
+    own = [dict(item) for item in items if item["sk"].startswith("CALL#")]
+    beside = [
+        {"pk": item["pk"], "sk": f"CALL#{item[codec.LEDGER]['call']:09d}", **item[codec.LEDGER]}
+        for item in items
+        if codec.LEDGER in item
+    ]
+    return sorted([*own, *beside], key=lambda record: (record["pk"], record["sk"]))
+
+
+def stored_ledger(table: Table, pk: str, *, since: int = 0, after: int = 0) -> list[Item]:
+    """All records of a ledger from a number on, and from an entry on; not what only a head tells."""
+    own = table.query_all(pk, first=f"CALL#{since:09d}", last="CALL#~")
+    return ledger_of([*own, *table.query_all(pk, first=f"ENTRY#{after:09d}", last="ENTRY#~")])
 
 
 class Records:
@@ -162,12 +180,12 @@ class Records:
         except codec.Lost:
             return None
 
-    def calls(self, tenant_id: str, session_id: str, *, since: int = 0) -> list[Item]:
-        """The session's ledger: one record a reservation, from a number on."""
-        first = keys.call_key(tenant_id, session_id, since)
+    def calls(self, tenant_id: str, session_id: str, *, since: int = 0, after: int = 0) -> list[Item]:
+        """The session's ledger: one record a reservation, from a number on. ``after``: no entry before this one was
+        brought by them."""
         # The head before the records: the call that it has in flight is resolved by then, or has none yet.
         head = self._table.get(keys.head_key(tenant_id, session_id))
-        records = self._table.query_all(first.pk, first=first.sk, last="CALL#~")
+        records = stored_ledger(self._table, keys.session_pk(tenant_id, session_id), since=since, after=after)
         return [*records, *open_calls(head, records, since)]
 
     def audit(self, tenant_id: str, session_id: str | None) -> list[Item]:

@@ -227,7 +227,7 @@ class Sessions(Records):
                 raise LeaseLost(
                     "another runner took the session", session_id=before.session_id, operations=others
                 ) from failed
-            raise CountersRefused({made.counters[i]: item for i, item in failed.failures.items()}) from failed
+            raise CountersRefused(made.counters, failed.failures) from failed
         self._written(before, made.head, change)
         return made.head
 

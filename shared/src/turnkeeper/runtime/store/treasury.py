@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import (
+    Amounts,
     Clamp,
     Counter,
     Move,
@@ -29,7 +30,7 @@ from turnkeeper.core.ledger import (
     useful_tokens,
 )
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.scopes import SCOPES, SHARDED
+from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, StoreBusy, Table, Update
 from turnkeeper.runtime.pauses import pause
@@ -48,9 +49,12 @@ class CountersRefused(TurnkeeperError):
 
     code = "counters_refused"
 
-    def __init__(self, items: Mapping[Counter, Item | None]) -> None:
+    #: By counter, its item.
+    items: dict[Counter, Item | None]
+
+    def __init__(self, counted: Mapping[int, tuple[Counter, ...]], failures: Mapping[int, Item | None]) -> None:
         super().__init__("a counter does not admit the reservation")
-        self.items = dict(items)
+        self.items = {counter: item for index, item in failures.items() for counter in counted[index]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ class Admitted:
 
 
 class Treasury:
-    def __init__(self, table: Table, tenants: Tenants, clock: Clock, ids: Ids) -> None:
+    """``joins``: months are begun with their days in one item; not while a release runs that cannot read it."""
+
+    def __init__(self, table: Table, tenants: Tenants, clock: Clock, ids: Ids, *, joins: bool = True) -> None:
+        self.forms = counters.Forms(joins)
         self._table = table
         self._tenants = tenants
         self._clock = clock
@@ -158,8 +165,9 @@ class Treasury:
     def shards(self, terms: Terms, period: str) -> tuple[list[Shard], ScopeState]:
         """The shards of a month, and how they stand together."""
         items = self._tenants.shard_items(terms, period)
-        state = counters.state_of(SHARDED.name, items, terms.caps, self._clock.now())
-        return list(map(counters.shard_of, items)), state
+        shards = list(map(counters.shard_of, items))
+        amounts = [Amounts(shard.spent, shard.reserved) for shard in shards]
+        return shards, counters.state_of(SHARDED.name, amounts, terms.caps, self._clock.now())
 
     def states(self, terms: Terms, user_id: str, agents: Sequence[str]) -> list[ScopeState]:
         """All scopes but tasks, for reports: the user's, the tenant's, and those of the agents, where they count."""
@@ -170,18 +178,23 @@ class Treasury:
             for agent in (agents if row.holder == "agent" else [None])
             if caps.counts(scope, agent)
         ]
+        # A day is in an item of its own or in its month's, and nothing in the other.
         at = {
-            (scope, payer): keys.counter_key(payer, Counter(scope, caps.period(scope, now)))
+            (scope, payer, counter): keys.counter_key(payer, counter)
             for scope, payer in wanted
             if not SCOPES[scope].sharded
+            for joined in {False, scope in DAYS_IN_MONTHS}
+            for counter in [Counter(scope, caps.period(scope, now), joined=joined)]
         }
-        found = {Key(item["pk"], item["sk"]): item for item in self._table.batch_get(list(at.values()))}
-        return [
-            self.shards(terms, caps.period(scope, now))[1]
-            if SCOPES[scope].sharded
-            else counters.state_of(scope, [found.get(at[scope, payer], {})], caps, now, payer.agent)
-            for scope, payer in wanted
-        ]
+        found = {Key(item["pk"], item["sk"]): item for item in self._table.batch_get(list(set(at.values())))}
+
+        def state(scope: Scope, payer: Payer) -> ScopeState:
+            if SCOPES[scope].sharded:
+                return self.shards(terms, caps.period(scope, now))[1]
+            amounts = [counters.held(c, found.get(key)) for (s, p, c), key in at.items() if (s, p) == (scope, payer)]
+            return counters.state_of(scope, amounts, caps, now, payer.agent)
+
+        return [state(scope, payer) for scope, payer in wanted]
 
 
 def home_shard(session_id: str, shards: int) -> int:
@@ -233,14 +246,16 @@ class _Admission(Generic[T]):
     def reservation(self) -> Reservation:
         now = self.treasury.now()
         home = home_shard(self.holder.name, self.terms.tenant.shards)
+        periods = self.holder.periods(self.caps, now)
         return Reservation(
             call=self.holder.call,
             amount_nanousd=self.want.amount(self.asked),
             model=self.want.rates.model,
             max_tokens=self.asked,
-            periods=self.holder.periods(self.caps, now),
+            periods=periods,
             shard=home if self.shard is None else self.shard,
             at=iso(now),
+            joined=self.treasury.forms.joined(self.holder.payer, periods),
         )
 
     def fit_task(self) -> None:
@@ -260,13 +275,15 @@ class _Admission(Generic[T]):
         if self.holder.periods(caps, now) != reservation.periods:
             self.ask_for_all()
             return  # A new day has begun, with counters of its own.
+        if self.treasury.forms.are_other(self.holder.payer, reservation, items):
+            return
         if any(item is not None and item.get("closed") for counter, item in items.items() if counter.scope == "task"):
             raise Forbidden("this purse was closed")
         sharded = next((counter for counter in items if counter.scope == SHARDED.name), None)
         if sharded is not None and self.repair(items[sharded]):
             return
         states = [
-            counters.state_of(counter.scope, [item or {}], caps, now, agent)
+            counters.state_of(counter.scope, [counters.held(counter, item)], caps, now, agent)
             for counter, item in items.items()
             if counter is not sharded
         ]

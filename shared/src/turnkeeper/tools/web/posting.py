@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from turnkeeper.core.errors import NotPosted
 from turnkeeper.core.inputs import invalid
@@ -44,11 +45,15 @@ class GuardedPosts:
     def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float) -> Posted:
         deadline = Deadline.after(timeout_seconds)
         guard = Guard(lambda _hop: None, self._addresses, deadline, HEAD_BYTES, REACH_SECONDS, follows=False)
+        posted: Posted | None = None
         try:
             with answered(guard, Outgoing("POST", self._target(url), headers, body)) as answer:
+                posted = Posted(answer.status, "", answer.headers.get("retry-after"))
                 data, _ = answer.read(HEAD_BYTES) if answer.has_body else (b"", False)
-                return Posted(answer.status, plain(bodies.text_of(data, answer.content_type[1])))
+                return replace(posted, head=plain(bodies.text_of(data, answer.content_type[1])))
         except ToolError as error:
+            if posted is not None:  # It has said whether it took it, whatever comes of the rest.
+                return posted
             raise NotPosted(str(error).replace(shown(url), "The address")) from error
 
     def _target(self, url: str) -> Target:

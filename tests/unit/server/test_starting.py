@@ -1,0 +1,90 @@
+"""A process that cannot start says why, to the log and to whoever waits for it, and quotes no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from server.__main__ import main
+from turnkeeper.adapters.known_secrets import KNOWN
+from turnkeeper.settings import Settings
+from turnkeeper.testing.clock import ManualClock
+from turnkeeper.wiring.sql import SqlPlatform
+from turnkeeper_local.kit import serve
+from turnkeeper_local.kit.home import Home
+from turnkeeper_local.kit.settings import _VARIABLES, KitSettings
+
+_GOOD = {"TURNKEEPER_SIGNING_KEY": "k" * 32, "TURNKEEPER_IDENTITY": "local", "TURNKEEPER_API_PORT": "0"}
+_OTHERS = {str: "other", bool: False, int: 77, float: 77.0, type(None): 77}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"TURNKEEPER_DATABASE_URL": "postgresql://u:QQQ%zz@h/d"}, "PGPASSWORD"),
+        ({"TURNKEEPER_DATABASE_URL": "sqlite:///{tmp}/text"}, "not a database"),
+        ({"TURNKEEPER_DATABASE_URL": "sqlite:///{tmp}/text/below"}, "cannot be made"),
+        ({"TURNKEEPER_DATABASE_URL": "mysql://u:QQQ@h/d"}, "postgresql:// or sqlite:///"),
+        ({"TURNKEEPER_SIGNING_KEY": "QQQ"}, "32 characters"),
+        ({"TURNKEEPER_SIGNING_KEY": ""}, "TURNKEEPER_SIGNING_KEY_FILE"),
+        ({"TURNKEEPER_API_PORT": "QQQ"}, "TURNKEEPER_API_PORT"),
+        ({"TURNKEEPER_DATABASE_PASSWORD_FILE": "{tmp}/nothing"}, "nothing"),
+    ],
+)
+def test_it_says_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str],
+    said: str,
+) -> None:
+    (tmp_path / "text").write_text("no database, for sure: this is text")
+    for name, value in {**_GOOD, "TURNKEEPER_DATABASE_URL": "sqlite:///{tmp}/kit.db", **wrong}.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    # What it would leave behind in this process.
+    for name in ("server.serving.set_up", "functions.process.share"):
+        monkeypatch.setattr(name, lambda _: None)
+    reader, writer = os.pipe()
+    assert main(["front-door", "--announce", str(tmp_path / "local.json"), "--complain", str(writer), "--json"]) == 1
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        detail = json.load(told)["error"]["detail"]
+    logged = "".join(capsys.readouterr())
+    assert said in detail
+    assert detail in logged
+    assert "QQQ" not in detail + logged
+    assert "Traceback" not in logged
+    assert not (tmp_path / "local.json").exists()
+
+
+@pytest.mark.parametrize("variable", [*sorted(_VARIABLES.keys() - {"TURNKEEPER_SCENARIO"}), *serve._HANDED_ON])
+def test_serve_takes_each_setting_that_up_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """But for the scenario, which is the stand-in's."""
+    home = Home(tmp_path)
+    home.make()
+    default = other = KitSettings()
+    if (name := _VARIABLES.get(variable)) is not None:
+        other = dataclasses.replace(default, **{name: _OTHERS[type(getattr(default, name))]})
+    environments = []
+    for settings in (default, other):
+        model_url = settings.model_url or "http://127.0.0.1:1"
+        environments.append(serve.Serving(home, settings, "sqlite:///a.db")._environment(str(model_url)))
+        monkeypatch.setenv(variable, "77")
+    changed = {key for key in environments[1] if environments[0].get(key) != environments[1][key]}
+    assert len(changed) == 1, changed
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p%23ss-QQQ%40@h/d", "postgresql://u@h/d"])
+def test_what_a_tool_shows_of_this_process_has_no_secret_of_it(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PGPASSWORD", "p#ss-QQQ@")
+    settings = Settings(database_url=SecretStr(url), signing_key=SecretStr("QQQ-" * 9))
+    platform = SqlPlatform(settings, ManualClock)
+    platform.opened.close()
+    platform.signing_keys()
+    shown = json.dumps({"url": url, "libpq": "p#ss-QQQ@", "key": "QQQ-" * 9})
+    assert "QQQ" not in KNOWN.hide(shown)
