@@ -122,10 +122,16 @@ class Place:
             found: bytes = answer.read()
             return found
 
-    def processes(self) -> list[int]:
-        """The ids of those processes of the first worker that take jobs."""
-        found = json.loads(self.ask("status"))["processes"]
-        return [process["pid"] for process in found if process["status"] == "running"]
+    def both(self) -> list[int]:
+        """The ids of the first worker's processes, once two of them take jobs."""
+        found: list[dict[str, Any]] = []
+
+        def take() -> bool:
+            found[:] = json.loads(self.ask("status"))["processes"]
+            return [process["status"] for process in found] == ["running", "running"]
+
+        self.wait(take)
+        return [process["pid"] for process in found]
 
     def end(self) -> None:
         for worker in self.workers:
@@ -288,21 +294,19 @@ def test_workers_that_die_over_and_over_lose_nothing(place: Place) -> None:
 def test_a_process_that_dies_is_started_again_and_the_others_go_on(place: Place) -> None:
     text = "".join(f'[[sleep 0.5]][[tool note {{"text": "{n}"}}]]' for n in range(8)) + "[[say done]]"
     worker = place.worker(concurrency=5, TURNKEEPER_WORKER_PROCESSES="2")
-    place.wait(lambda: len(place.processes()) == 2)
-    before = place.processes()
+    before = place.both()
     ids = [place.send(f"job {n}", text) for n in range(8)]
     place.wait(lambda: len(place.notes.read_text().splitlines()) > 6)
-    status = json.loads(place.ask("status"))
-    assert (status["concurrency"], len(status["running"])) == (5, 5)
-    assert all(process["running"] for process in status["processes"])
-    held = [line for line in place.ask("metrics").decode().splitlines() if line.startswith("turnkeeper_worker_slots")]
-    assert held == ['turnkeeper_worker_slots{process="0"} 3.0', 'turnkeeper_worker_slots{process="1"} 2.0']
+    # One that has no time to answer is not reckoned with.
+    place.wait(lambda: [one["running"] for one in json.loads(place.ask("status"))["processes"]] == [3, 2])
+    slots = ['turnkeeper_worker_slots{process="0"} 3.0', 'turnkeeper_worker_slots{process="1"} 2.0']
+    place.wait(lambda: set(slots) <= set(place.ask("metrics").decode().splitlines()))
     for path in ("healthz", "readyz"):
         place.ask(path)
     os.kill(before[1], signal.SIGKILL)
     place.wait(lambda: place.all_done(ids) and place.depth() == 0)
-    place.wait(lambda: len(place.processes()) == 2)
-    assert place.processes()[0] == before[0] and place.processes()[1] != before[1]
+    after = place.both()
+    assert after[0] == before[0] and after[1] != before[1]
     assert worker.poll() is None
     place.check(ids, steps=9)
     assert place.depth(place.dlq_url) == 0
@@ -314,8 +318,8 @@ def test_processes_end_with_the_one_that_started_them_and_hand_on_what_they_have
     text = "".join(f'[[sleep 0.7]][[tool note {{"text": "{n}"}}]]' for n in range(6)) + "[[say done]]"
     ids = [place.send(f"job {n}", text) for n in range(6)]
     worker = place.worker(TURNKEEPER_WORKER_PROCESSES="2")
-    place.wait(lambda: len(place.processes()) == 2 and len(place.notes.read_text().splitlines()) > 2)
-    children = place.processes()
+    children = place.both()
+    place.wait(lambda: len(place.notes.read_text().splitlines()) > 2)
     worker.kill()
     worker.wait()
     place.wait(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 15)
@@ -329,7 +333,7 @@ def test_a_worker_that_cannot_start_ends_at_once(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         worker = place.worker(TURNKEEPER_WORKER_PROCESSES="2", TURNKEEPER_GATEWAY_PORT=port)
-        assert worker.wait(timeout=30) == 1
+        assert worker.wait(timeout=90) == 1
 
 
 def test_health_and_bad_messages(place: Place) -> None:

@@ -42,6 +42,17 @@ def test_it_asks_for_another_one_before_no_slot_is_free() -> None:
     assert wakes.asked == [2], "another one has room"
 
 
+def test_of_a_task_of_several_processes_each_tells_and_tasks_are_asked_for() -> None:
+    clock, wakes = ManualClock(), RecordedWakes()
+    kit = MemoryKit(clock=clock, runner="none")
+    for task, asked in (("one", [2]), ("two", [2, 3])):
+        for number in range(2):
+            kit.workers.tell(f"{task}-{number}", 0)
+        name = f"{task}-1"
+        Announcing(kit.workers, clock, name=name, slots=SLOTS, free=lambda: 0, wakes=wakes, processes=2).look()
+        assert wakes.asked == asked
+
+
 def test_it_outlives_a_table_that_does_not_answer() -> None:
     class Away:
         def tell(self, *_: object) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 from fargate_worker import supervising
 from fargate_worker.link import Link
+from fargate_worker.machine import size_of_this, sized
 from fargate_worker.supervising import FIRST_PAUSE_SECONDS, MOST_FAILURES, SOON_SECONDS, Supervisor
 from fargate_worker.together import Together, merged
 from turnkeeper.core.worker_size import worker_size
+from turnkeeper.settings import Settings
 from turnkeeper.testing.clock import ManualClock
 
 #: Says that it is ready, then does what its number's file says: ends with that code, or waits to be told.
@@ -176,6 +178,30 @@ def test_metrics_of_all_stand_on_one_page() -> None:
         *('turns_total{agent="a",process="0"} 2.0', 'turns_total{agent="a",process="1"} 2.0'),
         *('up{process="0"} 1.0', 'up{process="1"} 1.0'),
     }
+
+
+def test_a_container_is_as_large_as_its_limits(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert size_of_this(tmp_path) == size_of_this(tmp_path / "nothing")
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{512 * 2**20}\n")
+    assert size_of_this(tmp_path) == worker_size(0.5, 512)
+
+
+@pytest.mark.parametrize(
+    ("told", "installed", "processes", "slots"),
+    [
+        ({"worker_processes": 3, "worker_concurrency": 7}, False, 3, 7),
+        ({"worker_processes": 3, "worker_concurrency": 2}, False, 2, 2),
+        ({"worker_processes": 3, "worker_concurrency": 7}, True, 1, 7),
+    ],
+)
+def test_a_setting_counts_before_the_machine(
+    told: dict[str, int], installed: bool, processes: int, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object() if installed else None)
+    found = sized(Settings.model_validate(told))
+    assert (found.worker_processes, found.worker_concurrency) == (processes, slots)
 
 
 @pytest.mark.parametrize("memory_mb", [128, 512, 1024, 2048, 4096, 8192, 65_536])

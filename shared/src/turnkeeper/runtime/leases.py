@@ -153,7 +153,8 @@ class KeptLease(HeldLease):
 class LeaseKeeper:
     """Keeps all leases of a process with one thread, and one read for all of them at each beat.
 
-    Each is extended by a write of its own, beside the others: one that the table does not answer holds none of them up.
+    Each is extended by a write of its own, beside the others and the read: what the table does not answer holds up
+    nothing else.
     """
 
     def __init__(self, sessions: Sessions, clock: Clock, threads: Threads) -> None:
@@ -162,6 +163,7 @@ class LeaseKeeper:
         self.beat_seconds = min(CANCEL_POLL_SECONDS, sessions.lease_seconds / 3)
         self._threads = threads
         self._changed = threading.Condition()
+        self._looking = threading.Lock()
         self._kept: dict[KeptLease, None] = {}
         self._thread: threading.Thread | None = None
 
@@ -190,14 +192,39 @@ class LeaseKeeper:
             try:
                 self.beat()
             except Exception as error:  # noqa: BLE001 - nothing may end the beats
-                logger.warning("%d sessions could not be looked at: %s", len(self._kept), type(error).__name__)
+                logger.warning("the leases of %d sessions could not be kept: %s", len(self._kept), error)
 
     def beat(self) -> None:
-        """Extend the leases for which it is time, and look at the session of each, in one read."""
-        with self._changed:
-            leases = [lease for lease in self._kept if not lease.lost]
-        for lease in leases:
+        """Have the leases extended for which it is time, and the session of each looked at, where the look before is
+        done. Waits for neither."""
+        for lease in self._held():
             if lease.due:
                 self._threads.start(lease.renew)
+        if self._looking.acquire(blocking=False):
+            try:
+                self._threads.start(self._look)
+            except BaseException:
+                self._looking.release()
+                raise
+
+    def look(self) -> None:
+        """Look at the session of each lease, in one read.
+
+        Raises:
+            StoreBusy, Unavailable: it could not be read.
+        """
+        leases = self._held()
         for lease, seen in zip(leases, self.sessions.asked_all([lease.head for lease in leases]), strict=True):
             lease.hear(*seen)
+
+    def _look(self) -> None:
+        try:
+            self.look()
+        except Exception as error:  # noqa: BLE001 - it is looked at again at the next beat
+            logger.warning("%d sessions could not be looked at: %s", len(self._kept), type(error).__name__)
+        finally:
+            self._looking.release()
+
+    def _held(self) -> list[KeptLease]:
+        with self._changed:
+            return [lease for lease in self._kept if not lease.lost]
