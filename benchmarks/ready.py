@@ -84,7 +84,7 @@ def main() -> int:
 def _cpu_millis(code: str, root: Path, more: dict[str, str]) -> float:
     """CPU time of a process that runs this and ends."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root), "LAMBDA_TASK_ROOT": str(root), **LAMBDA, **more}
-    command = [sys.executable, "-c", f"{code}\nimport os; os._exit(0)"]
+    command = [sys.executable, "-P", "-c", f"{code}\nimport os; os._exit(0)"]
     process = os.posix_spawn(sys.executable, command, environment)
     _, status, used = os.wait4(process, 0)
     if status:

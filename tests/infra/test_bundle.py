@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -34,6 +35,25 @@ def test_code_is_copied_as_it_is_and_compiled(sources: bundle.Sources) -> None:
     assert archive.read("functions/api/handler.py") == (sources.kit.root / "functions/api/handler.py").read_bytes()
     assert f"functions/api/__pycache__/handler.cpython-{HOST.replace('.', '')}.pyc" in names
     assert not [name for name in names if name.startswith("fargate_worker")]
+
+
+def test_the_manifest_tells_of_the_agents_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also after an edit, as `turnkeeper dev` swaps it in; where it cannot tell of one, there is none."""
+    project = tmp_path / "project"
+    (project / "agents" / "lab").mkdir(parents=True)
+    (project / "policy.toml").write_text((REPOSITORY / "policy.toml").read_text())
+    sources = bundle.Sources(project, kit_source(REPOSITORY))
+
+    def built(model: str) -> zipfile.ZipFile:
+        text = f"from turnkeeper import Agent\nagent = Agent(name='lab', model={model}, system='s')\n"
+        (project / "agents" / "lab" / "agent.py").write_text(text)
+        return zipfile.ZipFile(bundle.build_code(sources, HOST))
+
+    for model in ("m-1", "m-2"):
+        told = json.loads(built(repr(model)).read("agents.json"))
+        assert [(each["name"], each["model"]) for each in told["agents"]] == [("lab", model)]
+    assert "agents.json" not in built("1 / 0").namelist()
+    assert "lab" in capsys.readouterr().err
 
 
 def test_what_is_started_as_a_program_may_be(sources: bundle.Sources) -> None:

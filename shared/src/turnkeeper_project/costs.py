@@ -1,4 +1,4 @@
-"""What importing each agent costs. The front door imports all of them on a cold start, and runs none."""
+"""What importing each agent costs. The turn runner imports all of them on a cold start, and runs one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 60
 
 
 def import_costs(project: Project, folders: Iterable[Path] = ()) -> dict[Path, int]:
-    """Milliseconds by `agent.py`, each measured in a fresh process that has imported what the front door has.
+    """Milliseconds by `agent.py`, each measured in a fresh process that has imported what a runner has.
 
     One that cannot be imported has no cost.
     """

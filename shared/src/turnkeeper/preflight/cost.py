@@ -1,5 +1,5 @@
 """``python -m turnkeeper.preflight.cost FOLDER``: how many milliseconds it takes to import the agent in a folder, in a
-process that has imported what the front door has anyway."""
+process that has imported what every runner has anyway."""
 
 from __future__ import annotations
 
