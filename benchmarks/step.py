@@ -178,7 +178,7 @@ def floor(address: str, kilobytes: float, *, validated: bool = True) -> float:
 
 
 def _transaction(number: int, content: str) -> list[dict[str, Any]]:
-    """Head, entry, record of the call, three counters, and with a result its record: as the kit writes them."""
+    """Head, entry with the record of the call, two counters, and with a result its record: as the kit writes them."""
 
     def update(pk: str, sk: str, expression: str, condition: str, values: Mapping[str, dict[str, str]]) -> Any:
         key = {"pk": {"S": pk}, "sk": {"S": sk}}
@@ -195,11 +195,16 @@ def _transaction(number: int, content: str) -> list[dict[str, Any]]:
     setting = "SET " + ", ".join(f"h{n} = :h{n}" for n in range(12))
     audit = {"at": "2026-11-26T10:00:00Z", "tool": "look", "arguments": "{}", "hash": "0f" * 32, "before": "f0" * 32}
     spent = {":a": {"N": "1200"}, ":c": {"N": "9999999999999"}}
-    holders = [("U#ann", "DAY#2026-11-26"), ("U#ann", "MONTH#2026-11"), ("SHARD#0", "MONTH#2026-11")]
+    call = {
+        "amount": {"N": "1200000"},
+        "state": {"S": "settled"},
+        "model": {"S": MODEL},
+        "called_at": {"S": audit["at"]},
+    }
+    holders = [("U#ann", "MONTH#2026-11"), ("SHARD#0", "MONTH#2026-11")]
     return [
         update(session, "HEAD", setting, "attribute_not_exists(lease) OR lease = :h0", head),
-        put("ENTRY", content={"S": json.dumps({"text": content})}, type={"S": "tool_results"}),
-        put("CALL", amount={"N": "1200000"}, state={"S": "pending"}, model={"S": MODEL}, at={"S": audit["at"]}),
+        put("ENTRY", content={"S": json.dumps({"text": content})}, **({} if result else call)),
         *([put("AUDIT", **{name: {"S": value} for name, value in audit.items()})] if result else []),
         *(
             update(f"T#acme#{pk}", sk, "ADD reserved :a, committed :a", "committed <= :c OR pk = :c", spent)
