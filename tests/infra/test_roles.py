@@ -99,5 +99,5 @@ def test_the_graph_follows_ports_tables_of_functions_and_properties(graph: CallG
     front_door = graph.reached_from(ENTRIES["FrontDoorRole"])
     assert "functions.api.sessions.erase" in front_door
     assert {"turnkeeper.ports.Blobs.put", "turnkeeper.adapters.s3.S3Blobs.put"} <= front_door
-    assert {"turnkeeper.bootstrap.Kit.erasure", "turnkeeper.bootstrap.Kit.dispatch"} <= front_door
+    assert {f"turnkeeper.wiring.front_door.FrontDoorKit.{part}" for part in ("erasure", "dispatch")} <= front_door
     assert not {name for name in front_door if name.startswith(("fargate_worker.", "turnkeeper.testing."))}

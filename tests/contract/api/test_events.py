@@ -257,6 +257,11 @@ def test_behind_the_end_is_what_comes_next(ann: Caller, path: str, last: str) ->
     *told, end = [frame for frame in frames(answer.body) if "event" in frame]
     assert [frame["id"] for frame in told] == ([] if last.isascii() and last.isdigit() and len(last) < 10 else ["5"])
     assert json.loads(end["data"]) == {"status": "idle", "last_seq": 5, "more": False}
+
+
+@pytest.mark.parametrize("path", ["events", "stream"])
+def test_who_waits_from_behind_the_end_is_told_what_comes(ann: Caller, path: str) -> None:
+    session_id = create(ann).ok()["session_id"]
     ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[sleep 0.4]] [[say late]]"}, wait=0)
     later = ann.get(f"/v1/sessions/{session_id}/{path}?after=900&wait=10", accept="text/event-stream")
     assert "late" in later.body

@@ -29,7 +29,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "agent.py").write_text(AGENT.format(name=name, model=model))
     (tmp_path / "policy.toml").write_text(POLICY)
     monkeypatch.setattr(doctor, "find_project", lambda: Project(tmp_path))
-    monkeypatch.setattr(doctor, "local_place", lambda: None)
+    monkeypatch.setattr(doctor, "find_if_up", lambda _: None)
     monkeypatch.delenv("TURNKEEPER_AGENTS", raising=False)
     return tmp_path
 

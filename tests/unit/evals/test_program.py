@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -36,10 +36,11 @@ def test_a_script_says_to_the_program_what_it_says_to_the_kits_own_loop() -> Non
 
 
 def test_the_stand_in_of_a_case_that_cannot_be_played_ends_with_it() -> None:
-    before = set(threading.enumerate())
-    with pytest.raises(play.Unplayable), standing_in(Scenario()):
+    with pytest.raises(play.Unplayable), standing_in(Scenario()) as url:
+        httpx2.get(url)
         raise play.Unplayable("no")
-    assert set(threading.enumerate()) == before
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(url)
 
 
 def test_where_the_sdk_is_not_its_agents_are_left_out_unless_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
