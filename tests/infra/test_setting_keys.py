@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from functions.turn import handler
+from turnkeeper.core.worker_size import WorkerSize, worker_size
 from turnkeeper.settings import PREFIX, Settings
 from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra.config import Config
 
 
 def test_the_runtime_reads_every_setting_that_the_stacks_hand_out() -> None:
@@ -19,3 +23,10 @@ def test_the_runtime_reads_every_setting_that_the_stacks_hand_out() -> None:
 
 def test_the_turn_function_asks_for_the_alias_that_is_published() -> None:
     assert handler.LIVE_ALIAS == names.LIVE_ALIAS
+
+
+@pytest.mark.parametrize("vcpus", [1, 2, 4, 8])
+def test_a_task_is_given_the_slots_that_a_worker_takes_on_such_a_machine(vcpus: int) -> None:
+    """The stacks import nothing of the runtime, so each has the figure."""
+    given = Config.of({"stage": "dev", "identity": "local", "local": True, "worker_vcpus": vcpus}).worker_concurrency
+    assert worker_size(vcpus, vcpus * 4_096) == WorkerSize(vcpus, given)

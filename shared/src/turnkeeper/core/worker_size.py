@@ -1,6 +1,6 @@
 """How many sessions a worker holds, and in how many processes, by what a machine has.
 
-Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 9 ms of
+Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 10 ms of
 a core, so 64 sessions keep a quarter of one busy. The rest is for tools, and for moments in which many go on at once.
 """
 

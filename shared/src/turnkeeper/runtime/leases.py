@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 CANCEL_POLL_SECONDS = 1.5
 
 
+def beat_seconds(lease_seconds: float) -> float:
+    """How often a lease of this length is beaten, at least."""
+    return min(CANCEL_POLL_SECONDS, lease_seconds / 3)
+
+
 class Lease(Protocol):
     """A held lease, as the engine sees it."""
 
@@ -63,7 +68,7 @@ class HeldLease:
         self._lost = False
         self._cancelled = head.turn.cancel_requested
         self._tell: Callable[[Looked], None] = lambda _: None
-        self.beat_seconds = min(CANCEL_POLL_SECONDS, self._length / 3)
+        self.beat_seconds = beat_seconds(self._length)
 
     @property
     def lost(self) -> bool:
@@ -160,7 +165,7 @@ class LeaseKeeper:
     def __init__(self, sessions: Sessions, clock: Clock, threads: Threads) -> None:
         self.sessions = sessions
         self.clock = clock
-        self.beat_seconds = min(CANCEL_POLL_SECONDS, sessions.lease_seconds / 3)
+        self.beat_seconds = beat_seconds(sessions.lease_seconds)
         self._threads = threads
         self._changed = threading.Condition()
         self._looking = threading.Lock()

@@ -373,7 +373,7 @@ def open_call(item: Mapping[str, Any]) -> Item | None:
     if "pending" not in item or "pending_detail" not in item:
         return None
     call = json.loads(item["pending"])
-    key = {"pk": item["pk"], "sk": f"CALL#{call['call']:09d}"} if "pk" in item else {}
+    key = {"pk": item["pk"], "sk": keys.call_sk(call["call"])} if "pk" in item else {}
     return {**key, **json.loads(item["pending_detail"]), **call, "state": "pending"}
 
 

@@ -98,7 +98,11 @@ def plan_key(tenant_id: str, session_id: str) -> Key:
 
 
 def entry_key(tenant_id: str, session_id: str, seq: int) -> Key:
-    return Key(session_pk(tenant_id, session_id), f"ENTRY#{seq:09d}")
+    return Key(session_pk(tenant_id, session_id), entry_sk(seq))
+
+
+def entry_sk(seq: int) -> str:
+    return f"ENTRY#{seq:09d}"
 
 
 def prompt_key(tenant_id: str, session_id: str, prompt: str) -> Key:
@@ -126,7 +130,11 @@ def result_key(tenant_id: str, session_id: str, tool_use_id: str) -> Key:
 
 
 def call_key(tenant_id: str, session_id: str, call: int) -> Key:
-    return Key(session_pk(tenant_id, session_id), f"CALL#{call:09d}")
+    return Key(session_pk(tenant_id, session_id), call_sk(call))
+
+
+def call_sk(call: int) -> str:
+    return f"CALL#{call:09d}"
 
 
 def audit_key(tenant_id: str, session_id: str | None, seq: int) -> Key:

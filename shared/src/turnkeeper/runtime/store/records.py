@@ -39,7 +39,7 @@ def ledger_of(items: Collection[Mapping[str, Any]]) -> list[Item]:
     the entry that the call brought."""
     own = [dict(item) for item in items if item["sk"].startswith("CALL#")]
     beside = [
-        {"pk": item["pk"], "sk": f"CALL#{item[codec.LEDGER]['call']:09d}", **item[codec.LEDGER]}
+        {"pk": item["pk"], "sk": keys.call_sk(item[codec.LEDGER]["call"]), **item[codec.LEDGER]}
         for item in items
         if codec.LEDGER in item
     ]
@@ -48,8 +48,8 @@ def ledger_of(items: Collection[Mapping[str, Any]]) -> list[Item]:
 
 def stored_ledger(table: Table, pk: str, *, since: int = 0, after: int = 0) -> list[Item]:
     """All records of a ledger from a number on, and from an entry on; not what only a head tells."""
-    own = table.query_all(pk, first=f"CALL#{since:09d}", last="CALL#~")
-    return ledger_of([*own, *table.query_all(pk, first=f"ENTRY#{after:09d}", last="ENTRY#~")])
+    own = table.query_all(pk, first=keys.call_sk(since), last="CALL#~")
+    return ledger_of([*own, *table.query_all(pk, first=keys.entry_sk(after), last="ENTRY#~")])
 
 
 class Records:
