@@ -154,6 +154,7 @@ class Engine:
         terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
         granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
+        secret = None if agent is None else {tool.name: tool.secret_arguments for tool in agent.all_tools()}
         if agent is not None and head.companion is not None:
             tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
         toolbox = Toolbox(
@@ -166,6 +167,7 @@ class Engine:
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
+            secret=secret,
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
@@ -189,7 +191,7 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
-        relay = world.relay(head, {tool.name for tool in tools.values() if tool.secret_arguments})
+        relay = world.relay(head, {tool for tool, arguments in (secret or {}).items() if arguments})
         lease.on_look(relay.look)
         relay.look(transcript.looked)
         turn = Turn(
