@@ -87,3 +87,5 @@ class Memory(TableOfSettings):
     scorer: MemoryMb = 512
     sweep: MemoryMb = 256
     traces: MemoryMb = 512
+    deliver: MemoryMb = 256
+    stream: MemoryMb = 512
