@@ -21,6 +21,7 @@ from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.tool_secrets import FolderValues, secret_file
 from turnkeeper.adapters.webhook_alerts import WebhookAlerts
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Bus, Clock, Replies, Turns, Wakes
 from turnkeeper.runtime.receivers import NoReplies
@@ -109,7 +110,7 @@ class SqlPlatform:
             return NoReplies()
         from turnkeeper.adapters.words import SqsReplies
 
-        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+        return SqsReplies(late(lambda: self.aws.sqs), self.settings.reply_queues)
 
     def hook_keys(self) -> list[str]:
         # Whoever delivers here reads these as well: another file would keep nothing from it.
