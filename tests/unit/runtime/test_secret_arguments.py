@@ -15,6 +15,7 @@ from turnkeeper.core.session import Head
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.manifest import catalog_in, manifest_of
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.tracing import request_of
 from turnkeeper.testing.faulty_table import Crash
 
 SECRET = "correct horse battery staple"
@@ -111,3 +112,14 @@ def test_they_stand_in_the_transcript_alone(
     assert SECRET not in str(list(map(codec.flattened, elsewhere)))
     stops = [entry.stop for entry in kit.entries(head.session_id) if entry.stop is not None]
     assert stops and SECRET not in str(stops)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_nor_do_they_stand_in_traces(is_gone: bool) -> None:
+    kit = kit_of([call("unlock"), call("lock")], say("done"), trace_contents="*")
+    head = ended(kit)
+    if is_gone:
+        kit.__dict__["catalog"] = Catalog({})
+    kit.tracer.tell(request_of(head))
+    text = repr(kit.trace_receiver.traces[-1])
+    assert "phrase" in text and SECRET not in text

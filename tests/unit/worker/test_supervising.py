@@ -66,7 +66,9 @@ class Run:
         """Have a process end, and wait until that was seen."""
         child = self.supervisor.children[number]
         self.until(lambda: child.port is not None)
-        (self.folder / str(number)).write_text(str(code))
+        whole = self.folder / f"{number}.new"
+        whole.write_text(str(code))
+        whole.rename(self.folder / str(number))
         self.until(lambda: child.process is None)
 
     def began(self) -> list[int]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from turnkeeper.core import judging
-from turnkeeper.core.agent import Agent
+from turnkeeper.core.agent import Agent, secret_arguments
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
@@ -154,7 +155,6 @@ class Engine:
         terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
         granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
-        secret = None if agent is None else {tool.name: tool.secret_arguments for tool in agent.all_tools()}
         if agent is not None and head.companion is not None:
             tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
         toolbox = Toolbox(
@@ -167,7 +167,7 @@ class Engine:
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
-            secret=secret,
+            secret_arguments=partial(secret_arguments, agent),
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
@@ -191,7 +191,8 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
-        relay = world.relay(head, {tool for tool, arguments in (secret or {}).items() if arguments})
+        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
+        relay = world.relay(head, hidden)
         lease.on_look(relay.look)
         relay.look(transcript.looked)
         turn = Turn(

@@ -113,12 +113,11 @@ class Toolbox:
         done: str,
         denial: Callable[[str], Denial],
         values: ToolValues = NO_VALUES,
-        secret: Mapping[str, Collection[str]] | None = None,
+        secret_arguments: Callable[[str, Any], Collection[str]],
     ) -> None:
-        """``secret``: the arguments of the agent's tools that are secret, whether or not the session was granted them;
-        ``None`` where nobody knows the agent."""
+        #: Of a tool's name and a call's arguments: see :func:`turnkeeper.core.agent.secret_arguments`.
+        self.secret_arguments = secret_arguments
         self._values = values
-        self._secret = secret
         self._tools = tools
         self._clock = clock
         self._ids = ids
@@ -134,13 +133,6 @@ class Toolbox:
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
-
-    def secret_arguments(self, tool: str, arguments: Any) -> Collection[str]:
-        """Those of a call's arguments that are shown nowhere but in the transcript: also where the call was denied. All
-        of them where nobody can tell."""
-        if self._secret is None:
-            return arguments.keys() if isinstance(arguments, dict) else ()
-        return self._secret.get(tool, ())
 
     def polls(self, name: str) -> bool:
         tool = self._tools.get(name)
