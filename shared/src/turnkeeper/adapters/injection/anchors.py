@@ -11,7 +11,7 @@ literal begins with one: where a literal begins is then a place of the text as i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 #: What ``re`` reads patterns with. Its name is private and has been the same since Python 3.11; hypothesis uses it too.
@@ -23,6 +23,8 @@ _MAX_SPELLINGS: Final = 200
 #: A shorter one stands everywhere. Counted in UTF-8, since two letters of Chinese say as much as a word.
 _MIN_BYTES: Final = 3
 _MIN_BYTES_FIRST: Final = 2
+#: Signs that are rare by themselves, where text has no addresses.
+_RARE: Final = frozenset("@")
 _MAX_NEEDS: Final = 4
 #: A literal that is a letter longer is worth a window of so many more places.
 _WIDE: Final = 24
@@ -37,6 +39,10 @@ class Need(NamedTuple):
     literals: frozenset[str]
     low: int
     high: int
+
+    def spelled(self, spell: Callable[[str], str]) -> Need:
+        """The same of a text that is read otherwise: somewhere in it, since a reading may turn it round."""
+        return Need(frozenset(map(spell, self.literals)), 0, 0)
 
 
 class Needs(NamedTuple):
@@ -58,7 +64,7 @@ def needs_of(pattern: str) -> Needs:
 
 
 def _rarity(need: Need) -> int:
-    return min(len(literal.encode()) for literal in need.literals)
+    return min(_MIN_BYTES if literal in _RARE else len(literal.encode()) for literal in need.literals)
 
 
 def _worth(need: Need) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from turnkeeper.adapters.injection.matcher import Matcher
+from turnkeeper.adapters.injection.matcher import Matcher, Scan
 from turnkeeper.adapters.injection.rules import ABOUT, NEGATED, REPORTED, RULES
-from turnkeeper.adapters.injection.text import View, marks, views
+from turnkeeper.adapters.injection.text import RESPELLED, View, marks, views
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 #: Signals count together only this near to each other: a long document holds a little of everything.
@@ -20,11 +20,14 @@ _MAX_HITS_PER_RULE: Final = 50
 _HIDING_BONUS: Final = 250
 _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《》")
 #: Read out of every text, so a chance match there is far likelier than a disguise.
-_SPECULATIVE: Final = frozenset({"rot13", "reversed", "digits for letters"})
+_SPECULATIVE: Final = frozenset({*RESPELLED, "digits for letters"})
 _STRONG: Final = tuple(rule for rule in RULES if rule.topic in {"override", "prompt leak"} and rule.weight >= FLAG_AT)
-_ANY_RULE: Final = Matcher([rule.patterns for rule in RULES])
-_ABOUT_IT: Final = Matcher([[ABOUT]])
+_ANY_RULE: Final = Matcher(
+    [rule.patterns for rule in RULES],
+    {name: (spell, [pattern for rule in _STRONG for pattern in rule.patterns]) for name, spell in RESPELLED.items()},
+)
 _STRONG_RULE: Final = Matcher([rule.patterns for rule in _STRONG])
+_ABOUT_IT: Final = Matcher([[ABOUT]])
 
 
 class _Hit(NamedTuple):
@@ -45,8 +48,13 @@ class RuleDetector:
             best = max(best, weight)
             reasons[name] = weight
         plain = 0
+        scan = Scan((), 0)
         for view in views(text):
-            score, topics = _score(view)
+            if view.disguise in RESPELLED and not _ANY_RULE.may_match(view.disguise, scan):
+                continue
+            if not view.disguise:
+                scan = _ANY_RULE.scan(view.words)
+            score, topics = _score(view, None if view.disguise else scan)
             if not view.disguise:
                 plain = best = max(best, score)
             elif score > plain or (score and view.disguise not in _SPECULATIVE):
@@ -64,12 +72,12 @@ class RuleDetector:
         return Finding(score=min(1000, best), reasons=tuple(strongest[:MAX_REASONS]))
 
 
-def _score(view: View) -> tuple[int, dict[str, int]]:
+def _score(view: View, scan: Scan | None = None) -> tuple[int, dict[str, int]]:
     """The best neighbourhood's score, and its topics with their weights."""
     # A whole text read backwards or letter-shifted is nearly always noise: only the plainest signs count there.
     rules, matcher = (_STRONG, _STRONG_RULE) if view.disguise in _SPECULATIVE else (RULES, _ANY_RULE)
     text = view.text
-    found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE))
+    found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE, scan=scan))
     if not found or not view.holds():
         return 0, {}
     about = any(_ABOUT_IT.find(text, view.words, most=1))

@@ -11,9 +11,11 @@ the pattern's own bounded repetitions allow.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ahocorasick_rs import AhoCorasick
@@ -48,103 +50,156 @@ class Found(NamedTuple):
     end: int
 
 
+class Scan(NamedTuple):
+    """The literals that stand in a text, found in one pass."""
+
+    #: Number of the literal and where it begins and ends, in the text's words.
+    hits: Sequence[tuple[int, int, int]]
+    #: The needs that they meet, as bits.
+    met: int
+
+
+#: Where matches may begin: the first and the last place of each stretch, in order, none of which meet.
+Stretches = tuple[list[int], list[int]]
+
+
 class Matcher:
     """The patterns of a group exclude one another, as those of one pattern joined by ``|`` do: where one of them has
     matched, the next match of its group begins behind it at the earliest; at the same place the first one counts.
+
+    ``readings`` are other ways to read a text, each with how it spells what it reads as a given literal, and patterns.
+    The same pass tells whether one of these may match there (:meth:`may_match`): most readings need not be made.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Pattern]]) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Pattern]],
+        readings: Mapping[str, tuple[Callable[[str], str], Sequence[Pattern]]] | None = None,
+    ) -> None:
         self._groups = groups
+        self._patterns = [pattern for group in groups for pattern in group]
         numbers: dict[Need, int] = {}
-        for pattern in (pattern for group in groups for pattern in group):
-            for need in pattern.needs.needs:
-                numbers.setdefault(need, len(numbers))
-        of: dict[str, list[int]] = {}
+        asked = [_bits(pattern.needs.needs, numbers) for pattern in self._patterns]
+        self._asked = list(zip(asked, self._patterns, strict=True))
+        self._read = {
+            name: [_bits([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
+            for name, (spell, patterns) in (readings or {}).items()
+        }
+        literals: dict[str, int] = {}
+        met: dict[int, int] = defaultdict(int)
         for need, number in numbers.items():
             for literal in need.literals:
-                of.setdefault(literal, []).append(number)
-        self._numbers = numbers
-        #: By literal, the needs that it meets; the same as bits, since all patterns ask of every text.
-        self._met = tuple(tuple(met) for met in of.values())
-        self._bits = tuple(sum(1 << number for number in met) for met in self._met)
-        self._asked = tuple(
-            (group, pattern, sum(1 << numbers[need] for need in pattern.needs.needs))
-            for group, patterns in enumerate(groups)
-            for pattern in patterns
-        )
-        self._automaton = AhoCorasick(of, store_patterns=False)
+                met[literals.setdefault(literal, len(literals))] |= 1 << number
+        self._literals = literals
+        #: By literal, the needs that it meets: as bits, since all patterns ask of every text.
+        self._met = tuple(met.values())
+        self._automaton = AhoCorasick(literals, store_patterns=False)
 
-    def find(self, text: str, words: str, *, most: int) -> Iterator[Found]:
-        """The matches of each group in their order, the first ``most`` of each. ``words`` are those of the text
-        (:func:`words_of`)."""
-        tries = self.tries(text, words)
-        for group, patterns in enumerate(self._groups):
+    def scan(self, words: str) -> Scan:
+        """``words`` are those of a text (:func:`words_of`)."""
+        hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
+        met = 0
+        for literal in {hit[0] for hit in hits}:
+            met |= self._met[literal]
+        return Scan(hits, met)
+
+    def may_match(self, reading: str, scan: Scan) -> bool:
+        """Whether all words of some pattern stand in the text as this reading spells them."""
+        return any(not asked & ~scan.met for asked in self._read[reading])
+
+    def find(self, text: str, words: str, *, most: int, scan: Scan | None = None) -> Iterator[Found]:
+        """The matches of each group in their order, the first ``most`` of each."""
+        tries = self.tries(text, words, scan or self.scan(words))
+        for group, patterns in enumerate(self._groups if tries else ()):
             streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns if pattern in tries]
             for start, end in _in_turn(streams, most) if streams else ():
                 yield Found(group, start, end)
 
-    def tries(self, text: str, words: str) -> dict[Pattern, list[tuple[int, int]]]:
-        """From where to where each pattern is tried, in order. Those that cannot match are left out."""
-        hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
-        present = 0
-        for literal in {hit[0] for hit in hits}:
-            present |= self._bits[literal]
-        live = [pattern for _, pattern, asked in self._asked if not asked & ~present]
-        if not live:
-            return {}
-        wanted = {self._numbers[need] for pattern in live for need in pattern.needs.needs}
-        places: dict[int, list[int]] = {number: [] for number in wanted}
-        for literal, start, _ in hits:
-            for number in self._met[literal]:
-                if number in wanted:
-                    places[number].append(start)
-        moved = _moved(text) if len(words) != len(text) else None
-        for starts in places.values():
-            starts.sort()
-            if moved:
-                starts[:] = [start + moved[1][bisect_right(moved[0], start)] for start in starts]
-        tries = {pattern: self._windows(pattern.needs.needs, places) for pattern in live}
-        return {pattern: windows for pattern, windows in tries.items() if windows}
+    def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
+        """Where each pattern is tried. Those that cannot match are left out."""
+        live = [pattern for asked, pattern in self._asked if not asked & ~scan.met]
+        needs = {need for pattern in live for need in pattern.needs.needs}
+        wanted = {self._literals[literal] for need in needs for literal in need.literals}
+        places: dict[int, list[int]] = defaultdict(list)
+        for literal, start, _ in scan.hits if live else ():
+            if literal in wanted:
+                places[literal].append(start)
+        if places and len(words) != len(text):
+            behind, by = _moved(text)
+            for starts in places.values():
+                starts[:] = [start + by[bisect_right(behind, start)] for start in starts]
+        begins = {need: self._begins(need, places) for need in needs}
+        tries = {pattern: _where_all([begins[need] for need in pattern.needs.needs]) for pattern in live}
+        return {pattern: stretches for pattern, stretches in tries.items() if stretches[0]}
 
-    def _windows(self, needs: Sequence[Need], places: dict[int, list[int]]) -> list[tuple[int, int]]:
-        first, *rest = needs
-        others = [(places[self._numbers[need]], need.low, need.high) for need in rest]
-        windows: list[tuple[int, int]] = []
-        for place in places[self._numbers[first]]:
-            low, high = max(0, place - first.high), place - first.low
-            if high < low or not _all_near(others, low, high):
-                continue
-            if windows and low <= windows[-1][1] + 1:
-                windows[-1] = (windows[-1][0], max(high, windows[-1][1]))
-            else:
-                windows.append((low, high))
-        return windows
+    def _begins(self, need: Need, of: Mapping[int, list[int]]) -> Stretches:
+        """Where a match may begin for one of the need's literals to stand as far behind as it has to."""
+        numbers = [self._literals[literal] for literal in need.literals]
+        places = sorted(itertools.chain.from_iterable(of[number] for number in numbers if number in of))
+        at = bisect_left(places, need.low)
+        if need.low == need.high:
+            starts = [place - need.low for place in places[at:]]
+            return starts, starts
+        lows: list[int] = []
+        highs: list[int] = []
+        while at < len(places):
+            lows.append(max(0, places[at] - need.high))
+            last = at
+            # As far as each one's stretch meets the next: not place by place, since words of attacks may stand densely.
+            while (then := bisect_right(places, places[last] - need.low + 1 + need.high, last) - 1) > last:
+                last = then
+            highs.append(places[last] - need.low)
+            at = last + 1
+        return lows, highs
 
 
-def _all_near(others: Sequence[tuple[list[int], int, int]], low: int, high: int) -> bool:
-    for places, least, most in others:
-        at = bisect_left(places, low + least)
-        if at == len(places) or places[at] > high + most:
-            return False
-    return True
+def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
+    return sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
+
+
+def _where_all(needs: list[Stretches]) -> Stretches:
+    """The places that are in a stretch of each."""
+    lows, highs = min(needs, key=lambda stretches: len(stretches[0]))
+    for stretches in needs:
+        lows, highs = _both((lows, highs), stretches)
+    return lows, highs
+
+
+def _both(one: Stretches, other: Stretches) -> Stretches:
+    if one[0] is other[0]:
+        return one
+    (few_lows, few_highs), (lows, highs) = sorted((one, other), key=lambda stretches: len(stretches[0]))
+    both: Stretches = [], []
+    for low, high in zip(few_lows, few_highs, strict=True):
+        first, end = bisect_left(highs, low), bisect_right(lows, high)
+        if first < end:
+            at = len(both[0])
+            both[0].extend(lows[first:end])
+            both[1].extend(highs[first:end])
+            both[0][at] = max(both[0][at], low)
+            both[1][-1] = min(both[1][-1], high)
+    return both
 
 
 class _Stream:
-    """The matches of one pattern from some place on, looked for in its windows only."""
+    """The matches of one pattern from some place on, looked for where it is tried only."""
 
-    def __init__(self, pattern: Pattern, text: str, windows: list[tuple[int, int]]) -> None:
-        self._compiled, self._text, self._windows = pattern.compiled, text, windows
+    def __init__(self, pattern: Pattern, text: str, stretches: Stretches) -> None:
+        self._compiled, self._text = pattern.compiled, text
+        self._lows, self._highs = stretches
         self._reach = None if pattern.needs.width is None else pattern.needs.width + _BEYOND
         self._next = 0
 
     def after(self, place: int) -> tuple[int, int] | None:
         """The first match that begins here or further on. Places only grow from call to call."""
-        while self._next < len(self._windows):
-            low, high = self._windows[self._next]
-            found = self._within(max(low, place), high) if high >= place else None
+        match, text, lows = self._compiled.match, self._text, self._lows
+        for at in range(bisect_left(self._highs, place, self._next), len(lows)):
+            low, high = max(lows[at], place), self._highs[at]
+            found = match(text, low) if low == high else self._within(low, high)
             if found:
+                self._next = at
                 return found.span()
-            self._next += 1
+        self._next = len(lows)
         return None
 
     def _within(self, low: int, high: int) -> re.Match[str] | None:

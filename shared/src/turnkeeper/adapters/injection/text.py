@@ -9,11 +9,13 @@ text with one byte for each letter's kind (:func:`kinds`).
 
 from __future__ import annotations
 
+import functools
 import html
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from turnkeeper.adapters.injection.decoding import decoded
 from turnkeeper.adapters.injection.matcher import words_of
@@ -79,19 +81,29 @@ _OTHER_SCRIPTS: Final = bytes(range(0xC0, 0x100))
 _SPACED_KINDS: Final = _table(a=_LOWER + _LOWER.upper() + b"0123456789" + _OTHER_SCRIPTS, s=b" .*_-")
 #: (l)atin, and what begins a letter of Greek, Cyrillic or Armenian in UTF-8: U+0340 to U+05BF.
 _MIXED_KINDS: Final = _table(l=_LOWER + _LOWER.upper(), g=bytes(range(0xCD, 0xD7)))
+#: (l)etter and (d)igit, or a sign that is taken for a letter.
+_LEET_KINDS: Final = _table(l=_LOWER, d=b"0123456789@$!|")
 _FOREIGN_IN_LATIN = re.compile("[a-z][\u0370-\u052f\u0531-\u0587]|[\u0370-\u052f\u0531-\u0587][a-z]", re.IGNORECASE)
 
 
-class View(NamedTuple):
-    """One reading of a text, folded: lower case, without accents and invisible signs."""
+class View:
+    """One reading of a text, made when it is asked for and folded: lower case, without accents and invisible signs."""
 
-    #: Empty for the plain reading, else how the text was hidden.
-    disguise: str
-    text: str
-    #: The text's words, as patterns' literals are looked for in it.
-    words: str
-    #: Asked where something was found in this reading: whether the text can really be read so.
-    holds: Callable[[], bool] = lambda: True
+    def __init__(self, disguise: str, read: Callable[[], str], holds: Callable[[], bool] = lambda: True) -> None:
+        #: Empty for the plain reading, else how the text was hidden.
+        self.disguise = disguise
+        self._read = read
+        #: Asked where something was found in this reading: whether the text can really be read so.
+        self.holds = holds
+
+    @functools.cached_property
+    def text(self) -> str:
+        return self._read()
+
+    @functools.cached_property
+    def words(self) -> str:
+        """The text's words, as patterns' literals are looked for in it."""
+        return words_of(self.text)
 
 
 def fold(text: str) -> str:
@@ -123,16 +135,11 @@ def views(text: str) -> Iterator[View]:
     """The plain reading first, then the others that the text gives rise to."""
     text = text[:MAX_CHARS]
     plain = fold(text)
-    words = words_of(plain)
-    yield View("", plain, words)
-    for name, brought_to_light in (*_hidden(text), *decoded(text)):
-        yield _view(name, fold(brought_to_light))
+    yield View("", lambda: plain)
+    for name, brought_to_light in itertools.chain(_hidden(text), decoded(text)):
+        yield View(name, functools.partial(fold, brought_to_light))
     yield from _disguised(text, plain)
-    yield from _transformed(plain, words)
-
-
-def _view(disguise: str, folded: str) -> View:
-    return View(disguise, folded, words_of(folded))
+    yield from _transformed(plain)
 
 
 def marks(text: str) -> Iterator[tuple[str, int]]:
@@ -215,32 +222,42 @@ def _disguised(text: str, plain: str) -> Iterator[View]:
     if not plain.isascii():
         mixed = kinds(plain, _MIXED_KINDS)
         if (b"lg" in mixed or b"gl" in mixed) and _FOREIGN_IN_LATIN.search(plain):
-            latin = plain
-            for foreign, letter in _LOOK_ALIKES:
-                latin = latin.replace(foreign, letter)
-            yield _view("look-alike letters", latin)
+            yield View("look-alike letters", lambda: _in_latin(plain))
     spaced = _unspaced(plain)
     if spaced != plain:
-        yield _view("spaced letters", spaced)
+        yield View("spaced letters", lambda: spaced)
     if "&#" in text and _ENTITIES.search(text):
-        yield _view("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
+        yield View("character references", lambda: fold(html.unescape(text[:_MAX_TRANSFORMED])))
 
 
-def _transformed(plain: str, words: str) -> Iterator[View]:
+def _in_latin(text: str) -> str:
+    for foreign, letter in _LOOK_ALIKES:
+        text = text.replace(foreign, letter)
+    return text
+
+
+def _transformed(plain: str) -> Iterator[View]:
     """Read out of every text, and so only worth looking at where something stands in them."""
     whole = len(plain) <= _MAX_TRANSFORMED
-    start, its_words = (plain, words) if whole else (plain[:_MAX_TRANSFORMED], words_of(plain[:_MAX_TRANSFORMED]))
-    yield View(
-        "digits for letters", _translated(start, _LEET), _translated(its_words, _LEET), lambda: _has_leet_words(start)
-    )
+    start = plain if whole else plain[:_MAX_TRANSFORMED]
+    leet = kinds(start, _LEET_KINDS)
+    if leet.count(b"ld") + leet.count(b"dl") >= 2:
+        yield View("digits for letters", lambda: _translated(start, _LEET), lambda: _has_leet_words(start))
     if whole and len(plain) > 20:
-        yield View("rot13", _translated(plain, _ROT13), _translated(words, _ROT13))
-        yield View("reversed", plain[::-1], words[::-1])
+        for name, respelled in RESPELLED.items():
+            yield View(name, functools.partial(respelled, plain))
 
 
 def _translated(text: str, table: bytes) -> str:
     """``str.translate`` for ASCII only: many times faster where a text has other letters as well."""
     return text.encode("utf-8", "surrogatepass").translate(table).decode("utf-8", "surrogatepass")
+
+
+#: Readings that spell each letter otherwise: what reads as a literal is what these make of the literal.
+RESPELLED: Final[Mapping[str, Callable[[str], str]]] = {
+    "rot13": lambda text: _translated(text, _ROT13),
+    "reversed": lambda text: text[::-1],
+}
 
 
 def _unspaced(plain: str) -> str:
