@@ -128,57 +128,47 @@ class Matcher:
             behind, by = _moved(text)
             for starts in places.values():
                 starts[:] = [start + by[bisect_right(behind, start)] for start in starts]
-        begins = {need: self._begins(need, places) for need in needs}
-        tries = {pattern: _where_all([begins[need] for need in pattern.needs.needs]) for pattern in live}
+        found = {need: self._places(need, places) for need in needs}
+        tries = {
+            pattern: _where_all([(need, found[need]) for need in pattern.needs.needs], len(text)) for pattern in live
+        }
         return {pattern: stretches for pattern, stretches in tries.items() if stretches[0]}
 
-    def _begins(self, need: Need, of: Mapping[int, list[int]]) -> Stretches:
-        """Where a match may begin for one of the need's literals to stand as far behind as it has to."""
+    def _places(self, need: Need, of: Mapping[int, list[int]]) -> list[int]:
         numbers = [self._literals[literal] for literal in need.literals]
-        places = sorted(itertools.chain.from_iterable(of[number] for number in numbers if number in of))
-        at = bisect_left(places, need.low)
-        if need.low == need.high:
-            starts = [place - need.low for place in places[at:]]
-            return starts, starts
-        lows: list[int] = []
-        highs: list[int] = []
-        while at < len(places):
-            lows.append(max(0, places[at] - need.high))
-            last = at
-            # As far as each one's stretch meets the next: not place by place, since words of attacks may stand densely.
-            while (then := bisect_right(places, places[last] - need.low + 1 + need.high, last) - 1) > last:
-                last = then
-            highs.append(places[last] - need.low)
-            at = last + 1
-        return lows, highs
+        return sorted(itertools.chain.from_iterable(of[number] for number in numbers if number in of))
 
 
 def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
     return sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
 
 
-def _where_all(needs: list[Stretches]) -> Stretches:
-    """The places that are in a stretch of each."""
-    lows, highs = min(needs, key=lambda stretches: len(stretches[0]))
-    for stretches in needs:
-        lows, highs = _both((lows, highs), stretches)
+def _where_all(needs: list[tuple[Need, list[int]]], size: int) -> Stretches:
+    """Where a match may begin for all needs to be met. Those that leave the fewest stretches are asked first."""
+    needs.sort(key=lambda each: min(len(each[1]), size // (each[0].high - each[0].low + 1)))
+    stretches: Stretches = [0], [size]
+    for need, places in needs:
+        stretches = _where(need, places, stretches)
+    return stretches
+
+
+def _where(need: Need, places: list[int], within: Stretches) -> Stretches:
+    """Where in these stretches a match may begin for one of these places to be as far behind as it has to."""
+    lows: list[int] = []
+    highs: list[int] = []
+    start = 0
+    for low, high in zip(*within, strict=True):
+        start = at = bisect_left(places, low + need.low, start)
+        end = bisect_right(places, high + need.high, start)
+        while at < end:
+            last = at
+            # Not place by place, since words of attacks may stand densely: as far as each one's stretch meets the next.
+            while (then := bisect_right(places, places[last] - need.low + need.high + 1, last, end) - 1) > last:
+                last = then
+            lows.append(max(low, places[at] - need.high))
+            highs.append(min(high, places[last] - need.low))
+            at = last + 1
     return lows, highs
-
-
-def _both(one: Stretches, other: Stretches) -> Stretches:
-    if one[0] is other[0]:
-        return one
-    (few_lows, few_highs), (lows, highs) = sorted((one, other), key=lambda stretches: len(stretches[0]))
-    both: Stretches = [], []
-    for low, high in zip(few_lows, few_highs, strict=True):
-        first, end = bisect_left(highs, low), bisect_right(lows, high)
-        if first < end:
-            at = len(both[0])
-            both[0].extend(lows[first:end])
-            both[1].extend(highs[first:end])
-            both[0][at] = max(both[0][at], low)
-            both[1][-1] = min(both[1][-1], high)
-    return both
 
 
 class _Stream:
