@@ -107,8 +107,7 @@ def _weight(weight: int, text: str, start: int, end: int, about: bool) -> int:
     before = text[max(0, start - 24) : start]
     if NEGATED.search(before):
         return weight * 3 // 10
-    quoted = _quoted(text, start, end)
-    if about and (quoted or REPORTED.search(before)):
+    if about and (_quoted(text, start, end) or REPORTED.search(before)):
         return weight * 3 // 10
     return weight
 

@@ -16,6 +16,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from ahocorasick_rs import AhoCorasick
@@ -27,6 +28,8 @@ _BEYOND: Final = 64
 #: Places next to each other up to this many are tried one by one; of more, the pattern's own search is faster.
 _FEW: Final = 12
 _LINE_ENDS = re.compile(r"\n[ \n]*")
+#: Where the words of a text have one blank in place of several.
+_GAPS = re.compile(r" \n[ \n]*|\n[ \n]+")
 
 
 class Pattern:
@@ -90,16 +93,16 @@ class Matcher:
         for need, number in numbers.items():
             for literal in need.literals:
                 met[literals.setdefault(literal, len(literals))] |= 1 << number
-        self._literals = literals
         #: By literal, the needs that it meets: as bits, since all patterns ask of every text.
         self._met = tuple(met.values())
+        self._literals = {need: [literals[literal] for literal in need.literals] for need in numbers}
         self._automaton = AhoCorasick(literals, store_patterns=False)
 
     def scan(self, words: str) -> Scan:
         """``words`` are those of a text (:func:`words_of`)."""
         hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
         met = 0
-        for literal in {hit[0] for hit in hits}:
+        for literal in set(map(itemgetter(0), hits)):
             met |= self._met[literal]
         return Scan(hits, met)
 
@@ -118,37 +121,56 @@ class Matcher:
     def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
         """Where each pattern is tried. Those that cannot match are left out."""
         live = [pattern for asked, pattern in self._asked if not asked & ~scan.met]
-        needs = {need for pattern in live for need in pattern.needs.needs}
-        wanted = {self._literals[literal] for need in needs for literal in need.literals}
-        places: dict[int, list[int]] = defaultdict(list)
-        for literal, start, _ in scan.hits if live else ():
-            if literal in wanted:
-                places[literal].append(start)
-        if places and len(words) != len(text):
-            behind, by = _moved(text)
-            for starts in places.values():
-                starts[:] = [start + by[bisect_right(behind, start)] for start in starts]
-        found = {need: self._places(need, places) for need in needs}
-        tries = {
-            pattern: _where_all([(need, found[need]) for need in pattern.needs.needs], len(text)) for pattern in live
-        }
+        if not live:
+            return {}
+        places = _Places(self._literals, {need for pattern in live for need in pattern.needs.needs}, scan.hits)
+        if len(words) != len(text):
+            places.move(text)
+        tries = {pattern: _where_all(pattern.needs.needs, places, len(text)) for pattern in live}
         return {pattern: stretches for pattern, stretches in tries.items() if stretches[0]}
 
-    def _places(self, need: Need, of: Mapping[int, list[int]]) -> list[int]:
-        numbers = [self._literals[literal] for literal in need.literals]
-        return sorted(itertools.chain.from_iterable(of[number] for number in numbers if number in of))
+
+class _Places(dict[Need, list[int]]):
+    """Where literals of a need begin in a text, put together when it is asked for."""
+
+    def __init__(self, literals: Mapping[Need, list[int]], needs: Iterable[Need], hits: Sequence[tuple[int, int, int]]):
+        self._literals = literals
+        of: dict[int, list[int]] = {literal: [] for need in needs for literal in literals[need]}
+        for literal, start, _ in hits:
+            if literal in of:
+                of[literal].append(start)
+        self._of = of
+        self._behind: list[int] = []
+        self._by = [0]
+
+    def __missing__(self, need: Need) -> list[int]:
+        of, behind, by = self._of, self._behind, self._by
+        places = sorted(itertools.chain.from_iterable([of[literal] for literal in self._literals[need]]))
+        self[need] = [place + by[bisect_right(behind, place)] for place in places] if behind else places
+        return self[need]
+
+    def count(self, need: Need) -> int:
+        return sum([len(self._of[literal]) for literal in self._literals[need]])
+
+    def move(self, text: str) -> None:
+        """Hits are in the words of a text, of whose blanks some are left out: what stands behind them is further on."""
+        gaps = [found.span() for found in _GAPS.finditer(text)]
+        self._by = list(itertools.accumulate([end - start - 1 for start, end in gaps], initial=0))
+        self._behind = [start - by for (start, _), by in zip(gaps, self._by, strict=False)]
 
 
 def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
     return sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
 
 
-def _where_all(needs: list[tuple[Need, list[int]]], size: int) -> Stretches:
+def _where_all(needs: Iterable[Need], places: _Places, size: int) -> Stretches:
     """Where a match may begin for all needs to be met. Those that leave the fewest stretches are asked first."""
-    needs.sort(key=lambda each: min(len(each[1]), size // (each[0].high - each[0].low + 1)))
+    width = {need: need.high - need.low + 1 for need in needs}
     stretches: Stretches = [0], [size]
-    for need, places in needs:
-        stretches = _where(need, places, stretches)
+    for need in sorted(width, key=lambda need: (min(places.count(need), size // width[need]), width[need])):
+        stretches = _where(need, places[need], stretches)
+        if not stretches[0]:
+            break
     return stretches
 
 
@@ -159,15 +181,23 @@ def _where(need: Need, places: list[int], within: Stretches) -> Stretches:
     start = 0
     for low, high in zip(*within, strict=True):
         start = at = bisect_left(places, low + need.low, start)
-        end = bisect_right(places, high + need.high, start)
-        while at < end:
-            last = at
-            # Not place by place, since words of attacks may stand densely: as far as each one's stretch meets the next.
-            while (then := bisect_right(places, places[last] - need.low + need.high + 1, last, end) - 1) > last:
-                last = then
+        if need.low == need.high:
+            starts = [place - need.low for place in places[at : bisect_right(places, high + need.high, at)]]
+            lows += starts
+            highs += starts
+            continue
+        while at < len(places) and places[at] <= high + need.high:
             lows.append(max(low, places[at] - need.high))
-            highs.append(min(high, places[last] - need.low))
-            at = last + 1
+            # Not place by place, since words of attacks may stand densely: as far as each one's stretch meets the next.
+            while places[at] - need.low < high:
+                last = bisect_right(places, places[at] - need.low + need.high + 1, at) - 1
+                if last == at:
+                    break
+                at = last
+            highs.append(min(high, places[at] - need.low))
+            if highs[-1] == high:
+                break
+            at += 1
     return lows, highs
 
 
@@ -225,16 +255,3 @@ def words_of(text: str) -> str:
     text = _LINE_ENDS.sub(" ", text).replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _moved(text: str) -> tuple[list[int], list[int]]:
-    """Places of the words, and by how much what stands behind each of them has moved up."""
-    behind: list[int] = []
-    by = [0]
-    for found in _LINE_ENDS.finditer(text):
-        start, end = found.span()
-        start -= text[start - 1 : start] == " "
-        if end - start > 1:
-            behind.append(start - by[-1])
-            by.append(by[-1] + end - start - 1)
-    return behind, by
