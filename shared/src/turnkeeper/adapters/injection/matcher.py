@@ -30,6 +30,8 @@ _FEW: Final = 12
 _LINE_ENDS = re.compile(r"\n[ \n]*")
 #: Where the words of a text have one blank in place of several.
 _GAPS = re.compile(r" \n[ \n]*|\n[ \n]+")
+#: The same where no line ends with a blank: several times faster.
+_GAPS_OF_MOST = re.compile(r"\n[ \n]+")
 
 
 class Pattern:
@@ -123,7 +125,7 @@ class Matcher:
         live = [pattern for asked, pattern in self._asked if not asked & ~scan.met]
         if not live:
             return {}
-        places = _Places(self._literals, {need for pattern in live for need in pattern.needs.needs}, scan.hits)
+        places = _Places(self._literals, scan.hits)
         if len(words) != len(text):
             places.move(text)
         tries = {pattern: _where_all(pattern.needs.needs, places, len(text)) for pattern in live}
@@ -133,28 +135,28 @@ class Matcher:
 class _Places(dict[Need, list[int]]):
     """Where literals of a need begin in a text, put together when it is asked for."""
 
-    def __init__(self, literals: Mapping[Need, list[int]], needs: Iterable[Need], hits: Sequence[tuple[int, int, int]]):
+    def __init__(self, literals: Mapping[Need, list[int]], hits: Sequence[tuple[int, int, int]]) -> None:
         self._literals = literals
-        of: dict[int, list[int]] = {literal: [] for need in needs for literal in literals[need]}
+        of: dict[int, list[int]] = defaultdict(list)
         for literal, start, _ in hits:
-            if literal in of:
-                of[literal].append(start)
+            of[literal].append(start)
         self._of = of
         self._behind: list[int] = []
         self._by = [0]
 
     def __missing__(self, need: Need) -> list[int]:
         of, behind, by = self._of, self._behind, self._by
-        places = sorted(itertools.chain.from_iterable([of[literal] for literal in self._literals[need]]))
+        places = sorted(itertools.chain.from_iterable([of[literal] for literal in self._literals[need] if literal in of]))
         self[need] = [place + by[bisect_right(behind, place)] for place in places] if behind else places
         return self[need]
 
     def count(self, need: Need) -> int:
-        return sum([len(self._of[literal]) for literal in self._literals[need]])
+        return sum([len(self._of[literal]) for literal in self._literals[need] if literal in self._of])
 
     def move(self, text: str) -> None:
         """Hits are in the words of a text, of whose blanks some are left out: what stands behind them is further on."""
-        gaps = [found.span() for found in _GAPS.finditer(text)]
+        pattern = _GAPS if " \n" in text else _GAPS_OF_MOST
+        gaps = [found.span() for found in pattern.finditer(text)]
         self._by = list(itertools.accumulate([end - start - 1 for start, end in gaps], initial=0))
         self._behind = [start - by for (start, _), by in zip(gaps, self._by, strict=False)]
 
