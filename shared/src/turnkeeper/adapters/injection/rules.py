@@ -114,7 +114,8 @@ RULES: Final = (
         r"\byou (?:now )?have no (?:content )?(?:restrictions|rules|limits|limitations|filters?|guidelines)\b",
         r"\b(?:safety|content|security) (?:protocols?|filters?|polic(?:y|ies)|guidelines|measures) (?:are |is |have been |has been )?(?:now )?(?:disabled|deactivated|off|lifted|removed|suspended)\b",
         r"\bin (?:developer|debug|unrestricted) mode,? (?:you|there)\b",
-        r"\bstay in character\b[^.\n]{0,100}\b(?:never|always|no matter)\b|\bfree(?:d)? from (?:the typical confines of ai|all restrictions)",
+        r"\bstay in character\b[^.\n]{0,100}\b(?:never|always|no matter)\b",
+        r"\bfree(?:d)? from (?:the typical confines of ai|all restrictions)",
     ),
     # Getting the prompt out.
     _rule(
@@ -149,7 +150,8 @@ RULES: Final = (
         rf"\b(?:now|please|immediately|must|first|required|step ?:|next|then|automatically|hook ?:)[,:]? (?:you (?:must|should) )?(?:call|invoke|execute) {_WRITE_TOOL}(?: (?:tool|function))? (?:with|on|to|at|for)\b",
         rf"\b(?:append|include|add|insert|put|place|begin|start|end|finish|prefix|embed|mention|repeat)\b[^.\n]{{0,120}}?\b(?:in|to|of|at|with|on|every|each)? ?(?:your|every|any|all|each)(?: (?:future|subsequent|next|single|final))? (?:\w{{1,15}} )?{_REPLY}\b",
         rf"\b(?:end|begin|start|prefix|finish) (?:your|every|each|all)(?: \w{{1,10}})? {_REPLY} (?:with|by)\b",
-        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with\b|the\b|:)|\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
+        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with\b|the\b|:)",
+        r"\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
         r"\bdo not (?:tell|inform|mention|notify|alert|reveal|warn|disclose|let)\b[^.\n]{0,40}\b(?:the )?(?:user|users|human|operator|anyone)\b",
         r"\b(?:decode|decrypt|deobfuscate|translate)\b[^.\n]{0,100}\b(?:and|then) (?:do (?:exactly )?(?:what|as) it|follow|execute|obey|run it|act on|comply)",
         r"\b(?:follow|execute|obey|do) (?:exactly )?(?:the |what )?(?:decoded|hidden|instructions? (?:inside|within|below|encoded))",
@@ -180,7 +182,8 @@ RULES: Final = (
         r"!\[[^\]\n]{0,100}\]\(https?://[^)\s]{1,300}[?&=/](?:\{|\[|<|\$\{|%7b|data=|secret|prompt|conversation|history)",
         rf"\bhttps?://[^\s]{{1,100}}[^\n]{{0,80}}\b(?:input|body|data|payload|content)[ =](?:set to )?(?:the )?[^\n]{{0,20}}?(?:{_SENSITIVE}|sk-)",
         r"\b(?:fetch|call|visit|open|request|curl|get|read)\b[^\n]{0,60}(?:169\.254\.169\.254|metadata\.google\.internal|/etc/(?:passwd|shadow)|\.ssh/id_|\.aws/credentials)",
-        rf"\b(?:reveal|leak|dump|exfiltrate|steal)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|secrets)\b|\b(?:output|list|print)\b{_W}{{0,1}} (?:all|the raw|every|your){_W}{{0,2}}? (?:credentials|api keys?|passwords|environment variables|private keys?|database)\b",
+        rf"\b(?:reveal|leak|dump|exfiltrate|steal)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|secrets)\b",
+        rf"\b(?:output|list|print)\b{_W}{{0,1}} (?:all|the raw|every|your){_W}{{0,2}}? (?:credentials|api keys?|passwords|environment variables|private keys?|database)\b",
     ),
     # Forged structure.
     _rule(
@@ -240,7 +243,8 @@ RULES: Final = (
         r"(?:지시|명령|프롬프트|규칙|지침)[^.\n]{0,14}(?:무시|잊|따르지)",
         # Arabic, Persian, Hindi
         r"(?:تجاهل|انس|اهمل|لا تتبع)[^.\n]{0,40}(?:التعليمات|تعليمات|الاوامر|أوامر|الأوامر|القواعد|التوجيهات)",
-        r"(?:دستور|دستورات|دستورالعمل|قوانین|قواعد)[^.\n]{0,40}(?:نادیده|فراموش)|(?:نادیده|فراموش)[^.\n]{0,40}دستور",
+        r"(?:دستور|دستورات|دستورالعمل|قوانین|قواعد)[^.\n]{0,40}(?:نادیده|فراموش)",
+        r"(?:نادیده|فراموش)[^.\n]{0,40}دستور",
         r"(?:निर्देश|नियम|आदेश)[^।\n]{0,30}(?:अनदेखा|नजरअंदाज|नज़रअंदाज|भूल)",
     ),
     _rule(
@@ -273,7 +277,8 @@ RULES: Final = (
         350,
         r"\b(?:am ende (?:jeder|deiner|der|ihrer)|a la fin de (?:toute|chaque|ta|votre|la)|al final de (?:cualquier|cada|tu|su|la)|alla fine di (?:ogni|tutte)|alla fine della)(?: \S{1,20})? (?:antwort\w{0,2}|reponses?|respuestas?|rispost\w)\b",
         r"\b(?:antworte|reponds?|repondez|responde|rispondi)\b(?: \S{1,20}){0,2} (?:nur|ausschliesslich|uniquement|seulement|solo|unicamente|solamente|soltanto)\b",
-        r"(?:只|仅|僅)(?:回复|回答|输出|回覆)|(?:回复|回答)[^。\n]{0,8}(?:结尾|末尾)",
+        r"(?:只|仅|僅)(?:回复|回答|输出|回覆)",
+        r"(?:回复|回答)[^。\n]{0,8}(?:结尾|末尾)",
         r"\b(?:du bist jetzt|sie sind jetzt|tu es maintenant|tu es desormais|ahora eres|ahora estas|sei ora|ora sei|adesso sei|ты теперь|теперь ты|artik)\b|(?:你现在是|你現在是|从现在开始|從現在開始)",
         r"\b(?:ki[- ]?(?:assistent|modell|agent)|assistant ia|asistente (?:de )?ia|assistente (?:ai|ia)|ии[- ](?:ассистент|помощник))\b ?[:,]|(?:人工智能|ai)(?:助手|模型)[,:,:]",
     ),
