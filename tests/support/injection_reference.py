@@ -78,15 +78,16 @@ def _score(disguise: str, text: str) -> tuple[int, dict[str, int]]:
     about = _ABOUT.search(text) is not None
     hits: list[tuple[int, str, int]] = []
     for topic, weight, pattern in _STRONG if disguise in _SPECULATIVE else _RULES:
-        for number, found in enumerate(pattern.finditer(text)):
-            if number >= 50:
-                break
-            hits.append((found.start(), topic, kit._weight(weight, text, found.start(), found.end(), about)))
+        found = pattern.search(text)
+        while found:
+            counts = kit._weight(weight, text, found.start(), found.end(), about)
+            hits.append((found.start(), topic, counts))
+            found = pattern.search(text, found.end() if counts < weight else max(found.end(), found.start() + 200))
     hits.sort()
     best: tuple[int, dict[str, int]] = (0, {})
     for first, hit in enumerate(hits):
         topics: dict[str, int] = {}
-        for start, topic, weight in hits[first : first + 40]:
+        for start, topic, weight in hits[first:]:
             if start - hit[0] > 800:
                 break
             topics[topic] = max(weight, topics.get(topic, 0))

@@ -58,13 +58,19 @@ def needs_of(pattern: str) -> Needs:
     width = tree.getwidth()[1]
     found = sorted(_walk(tree, 0, 0), key=_worth, reverse=True)
     first = next((need for need in found if _rarity(need) >= _MIN_BYTES_FIRST), None)
-    others = [need for need in found if need is not first and _rarity(need) >= _MIN_BYTES]
+    others = [need for need in found if need is not first and _rarity(need) >= _least(need)]
     needs = () if first is None else (first, *others[: _MAX_NEEDS - 1])
     return Needs(needs, width if width < _re.MAXREPEAT else None)
 
 
 def _rarity(need: Need) -> int:
     return min(_MIN_BYTES if literal in _RARE else len(literal.encode()) for literal in need.literals)
+
+
+def _least(need: Need) -> int:
+    """Two letters are worth looking for where they say to the place where a match begins."""
+    exact = need.low == need.high and all(literal[0].isalpha() for literal in need.literals)
+    return _MIN_BYTES_FIRST if exact else _MIN_BYTES
 
 
 def _worth(need: Need) -> int:

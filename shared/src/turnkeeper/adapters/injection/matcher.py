@@ -48,13 +48,6 @@ class Pattern:
         return re.compile(self.source, re.MULTILINE)
 
 
-class Found(NamedTuple):
-    #: Which of the groups, and where.
-    group: int
-    start: int
-    end: int
-
-
 class Scan(NamedTuple):
     """The literals that stand in a text, found in one pass."""
 
@@ -90,14 +83,18 @@ class Matcher:
             name: [_bits([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
             for name, (spell, patterns) in (readings or {}).items()
         }
+        words = {literal for need in numbers for literal in need.literals}
         literals: dict[str, int] = {}
+        self._literals: dict[Need, list[int]] = {}
         met: dict[int, int] = defaultdict(int)
         for need, number in numbers.items():
-            for literal in need.literals:
-                met[literals.setdefault(literal, len(literals))] |= 1 << number
+            # A word with a blank is the word itself where that is looked for anyway: a text has each of them once then.
+            spelled = [literal.rstrip() if literal.rstrip() in words else literal for literal in need.literals]
+            self._literals[need] = [literals.setdefault(literal, len(literals)) for literal in spelled]
+            for literal in self._literals[need]:
+                met[literal] |= 1 << number
         #: By literal, the needs that it meets: as bits, since all patterns ask of every text.
-        self._met = tuple(met.values())
-        self._literals = {need: [literals[literal] for literal in need.literals] for need in numbers}
+        self._met = tuple(met[literal] for literal in range(len(literals)))
         self._automaton = AhoCorasick(literals, store_patterns=False)
 
     def scan(self, words: str) -> Scan:
@@ -112,13 +109,14 @@ class Matcher:
         """Whether all words of some pattern stand in the text as this reading spells them."""
         return any(not asked & ~scan.met for asked in self._read[reading])
 
-    def find(self, text: str, words: str, *, most: int, scan: Scan | None = None) -> Iterator[Found]:
-        """The matches of each group in their order, the first ``most`` of each."""
+    def find(self, text: str, words: str, told: Callable[[int, int, int], int], scan: Scan | None = None) -> None:
+        """Tells of each group's matches in their order: which group, and from where to where. What is answered is from
+        where on the next one is looked for, the match's end where it should be as ``finditer`` does."""
         tries = self.tries(text, words, scan or self.scan(words))
         for group, patterns in enumerate(self._groups if tries else ()):
             streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns if pattern in tries]
-            for start, end in _in_turn(streams, most) if streams else ():
-                yield Found(group, start, end)
+            if streams:
+                _in_turn(streams, functools.partial(told, group))
 
     def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
         """Where each pattern is tried. Those that cannot match are left out."""
@@ -150,8 +148,11 @@ class _Places(dict[Need, list[int]]):
         self[need] = [place + by[bisect_right(behind, place)] for place in places] if behind else places
         return self[need]
 
-    def count(self, need: Need) -> int:
-        return sum([len(self._of[literal]) for literal in self._literals[need] if literal in self._of])
+    def stretches(self, need: Need, size: int) -> int:
+        """About how much work it is to say where the need lets a match begin: wide stretches become few where many meet."""
+        width = need.high - need.low + 1
+        count = sum([len(self._of[literal]) for literal in self._literals[need] if literal in self._of])
+        return count if width == 1 else min(2 * count, size // width)
 
     def move(self, text: str) -> None:
         """Hits are in the words of a text, of whose blanks some are left out: what stands behind them is further on."""
@@ -167,9 +168,8 @@ def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
 
 def _where_all(needs: Iterable[Need], places: _Places, size: int) -> Stretches:
     """Where a match may begin for all needs to be met. Those that leave the fewest stretches are asked first."""
-    width = {need: need.high - need.low + 1 for need in needs}
     stretches: Stretches = [0], [size]
-    for need in sorted(width, key=lambda need: (min(places.count(need), size // width[need]), width[need])):
+    for need in sorted(needs, key=lambda need: places.stretches(need, size)):
         stretches = _where(need, places[need], stretches)
         if not stretches[0]:
             break
@@ -183,6 +183,13 @@ def _where(need: Need, places: list[int], within: Stretches) -> Stretches:
     start = 0
     for low, high in zip(*within, strict=True):
         start = at = bisect_left(places, low + need.low, start)
+        if start == len(places):
+            break
+        if low == high:
+            if places[start] <= high + need.high:
+                lows.append(low)
+                highs.append(low)
+            continue
         if need.low == need.high:
             starts = [place - need.low for place in places[at : bisect_right(places, high + need.high, at)]]
             lows += starts
@@ -235,16 +242,12 @@ class _Stream:
         return found if found and found.start() <= high else None
 
 
-def _in_turn(streams: Sequence[_Stream], most: int) -> Iterator[tuple[int, int]]:
+def _in_turn(streams: Sequence[_Stream], told: Callable[[int, int], int]) -> None:
     found = [stream.after(0) for stream in streams]
-    for _ in range(most):
-        first = min((span for span in found if span), key=lambda span: span[0], default=None)
-        if first is None:
-            return
-        yield first
-        end = first[1]
+    while first := min((span for span in found if span), key=itemgetter(0), default=None):
+        then = told(*first)
         found = [
-            span if span is None or span[0] >= end else stream.after(end)
+            span if span is None or span[0] >= then else stream.after(then)
             for span, stream in zip(found, streams, strict=True)
         ]
 
