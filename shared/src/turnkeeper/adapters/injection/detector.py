@@ -11,7 +11,7 @@ from typing import Final
 
 from turnkeeper.adapters.injection.matcher import Matcher, Scan
 from turnkeeper.adapters.injection.rules import ABOUT, NEGATED, REPORTED, RULES
-from turnkeeper.adapters.injection.text import RESPELLED, View, marks, views
+from turnkeeper.adapters.injection.text import MAX_CHARS, RESPELLED, View, any_invisible, marks, views
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 #: Signals count together only this near to each other: a long document holds a little of everything.
@@ -40,12 +40,14 @@ class RuleDetector:
             return None
         best = 0
         reasons: dict[str, int] = {}
-        for name, weight in marks(text):
+        text = text[:MAX_CHARS]
+        invisible = any_invisible(text)
+        for name, weight in marks(text) if invisible else ():
             best = max(best, weight)
             reasons[name] = weight
         plain = 0
         scan = Scan((), 0)
-        for view in views(text):
+        for view in views(text, invisible=invisible):
             if view.disguise in RESPELLED and not _ANY_RULE.may_match(view.disguise, scan):
                 continue
             if not view.disguise:

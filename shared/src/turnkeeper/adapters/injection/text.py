@@ -32,6 +32,12 @@ _INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 _ACCENTS = re.compile("[\u0300-\u036f]")
+#: All letters that have one, and others.
+_MAY_HAVE_ACCENTS = re.compile("[\u00c0-\u052f\u1e00-\u1fff\u2190-\u22ff]")
+#: What NFKC makes of the signs that alone are the reason for it in most texts. All others together take a hundred times as long.
+_COMMON_SIGNS: Final = [
+    (sign, unicodedata.normalize("NFKC", sign)) for sign in "\u00a0…\u3000，！？：；（）／％～．０１２３４５６７８９"
+]
 #: The blanks that NFKC leaves, but for the usual one and the line end.
 _BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"
 _SEVERAL_BLANKS = re.compile("  +")
@@ -106,14 +112,22 @@ class View:
         return words_of(self.text)
 
 
-def fold(text: str) -> str:
-    """NFKC, lower case, no accents, no invisible signs, single blanks; line ends stay."""
+def any_invisible(text: str) -> bool:
+    """Whether signs that are not seen stand in the text."""
+    return not text.isascii() and _INVISIBLE.search(text) is not None
+
+
+def fold(text: str, *, invisible: bool = True) -> str:
+    """NFKC, lower case, no accents, no invisible signs, single blanks; line ends stay. ``invisible`` where some may be."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        if _INVISIBLE.search(text):
-            text = _INVISIBLE.sub("", text)
-        if not text.isascii():
-            text = without_accents(text).replace("’", "'").replace("ı", "i")
+        if not unicodedata.is_normalized("NFKC", text):
+            for sign, plain in _COMMON_SIGNS:
+                text = text.replace(sign, plain)
+            text = unicodedata.normalize("NFKC", text)
+        text, removed = _INVISIBLE.subn("", text) if invisible else (text, 0)
+        if removed or _MAY_HAVE_ACCENTS.search(text):
+            text = without_accents(text)
+        text = text.replace("’", "'").replace("ı", "i")
     text = text.casefold()
     for blank in _BLANKS:
         if blank in text:
@@ -131,22 +145,18 @@ def kinds(text: str, table: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(table, b"" if text.isascii() else _LATER_BYTES)
 
 
-def views(text: str) -> Iterator[View]:
-    """The plain reading first, then the others that the text gives rise to."""
-    text = text[:MAX_CHARS]
-    plain = fold(text)
+def views(text: str, *, invisible: bool = True) -> Iterator[View]:
+    """The plain reading first, then the others that the text gives rise to. ``invisible`` where such signs may be in it."""
+    plain = fold(text, invisible=invisible)
     yield View("", lambda: plain)
-    for name, brought_to_light in itertools.chain(_hidden(text), decoded(text)):
+    for name, brought_to_light in itertools.chain(_hidden(text, invisible), decoded(text)):
         yield View(name, functools.partial(fold, brought_to_light))
     yield from _disguised(text, plain)
     yield from _transformed(plain)
 
 
 def marks(text: str) -> Iterator[tuple[str, int]]:
-    """Traces of hiding that count by themselves, with their weight."""
-    text = text[:MAX_CHARS]
-    if text.isascii() or not _INVISIBLE.search(text):
-        return
+    """Traces of hiding that count by themselves, with their weight, in a text with invisible signs."""
     if any(len(fold(_from_tags(found[0])).strip()) >= 4 and not _flag(text, found) for found in _TAGS.finditer(text)):
         yield "text in invisible tag characters", 600
     if _VARIATION_BYTES.search(text):
@@ -166,8 +176,8 @@ def _from_tags(text: str) -> str:
     return "".join(chr(ord(sign) - 0xE0000) for sign in text)
 
 
-def _hidden(text: str) -> Iterator[tuple[str, str]]:
-    if not text.isascii() and _INVISIBLE.search(text):
+def _hidden(text: str, invisible: bool) -> Iterator[tuple[str, str]]:
+    if invisible:
         tags = "".join(_from_tags(found[0]) for found in _TAGS.finditer(text))
         if tags:
             yield "invisible tag characters", tags
