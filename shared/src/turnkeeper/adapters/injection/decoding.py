@@ -65,6 +65,7 @@ _BASE64: Final = _signs(_UPPER + _UPPER.lower() + _DIGITS + b"+/_-")
 _BASE32: Final = _signs(_UPPER + b"234567")
 _HEX: Final = _signs(_DIGITS + b"abcdefABCDEF")
 _ZEROS: Final = bytes(ord("x") if sign in b"01" else ord("b") if sign == ord(" ") else ord(" ") for sign in range(256))
+_TWO_BYTES = re.compile(rb"xxxxxxxxb?xxxxxxxx")
 _MAX_RUN: Final = 8000
 
 
@@ -90,8 +91,13 @@ def _pairs(text: str, runs: Iterable[tuple[int, int]]) -> Iterator[str]:
 
 
 def _bits(text: str, signs: bytes) -> Iterator[str]:
-    if b"x" * 16 in signs or b"xxxxxxxxbxxxxxxxx" in signs:
-        yield from (found[0] for found in _BITS.finditer(text))
+    two = _TWO_BYTES.search(signs)
+    while two:
+        start, end = signs.rfind(b" ", 0, two.start()) + 1, signs.find(b" ", two.end())
+        end = len(signs) if end < 0 else end
+        if end - start >= 64:
+            yield from (found[0] for found in _BITS.finditer(text, start, end))
+        two = _TWO_BYTES.search(signs, end)
 
 
 def _escapes(text: str) -> Iterator[str]:

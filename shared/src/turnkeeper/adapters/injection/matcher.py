@@ -74,11 +74,9 @@ class Matcher:
         groups: Sequence[Sequence[Pattern]],
         readings: Mapping[str, tuple[Callable[[str], str], Sequence[Pattern]]] | None = None,
     ) -> None:
-        self._groups = groups
-        self._patterns = [pattern for group in groups for pattern in group]
         numbers: dict[Need, int] = {}
-        asked = [_bits(pattern.needs.needs, numbers) for pattern in self._patterns]
-        self._asked = list(zip(asked, self._patterns, strict=True))
+        self._group = {pattern: number for number, group in enumerate(groups) for pattern in group}
+        self._asked = [(_bits(pattern.needs.needs, numbers), pattern) for pattern in self._group]
         self._read = {
             name: [_bits([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
             for name, (spell, patterns) in (readings or {}).items()
@@ -107,20 +105,21 @@ class Matcher:
 
     def may_match(self, reading: str, scan: Scan) -> bool:
         """Whether all words of some pattern stand in the text as this reading spells them."""
-        return any(not asked & ~scan.met for asked in self._read[reading])
+        missing = ~scan.met
+        return any(not asked & missing for asked in self._read[reading])
 
     def find(self, text: str, words: str, told: Callable[[int, int, int], int], scan: Scan | None = None) -> None:
         """Tells of each group's matches in their order: which group, and from where to where. What is answered is from
         where on the next one is looked for, the match's end where it should be as ``finditer`` does."""
         tries = self.tries(text, words, scan or self.scan(words))
-        for group, patterns in enumerate(self._groups if tries else ()):
-            streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns if pattern in tries]
-            if streams:
-                _in_turn(streams, functools.partial(told, group))
+        for group, patterns in itertools.groupby(tries, self._group.__getitem__):
+            streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns]
+            _in_turn(streams, functools.partial(told, group))
 
     def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
         """Where each pattern is tried. Those that cannot match are left out."""
-        live = [pattern for asked, pattern in self._asked if not asked & ~scan.met]
+        missing = ~scan.met
+        live = [pattern for asked, pattern in self._asked if not asked & missing]
         if not live:
             return {}
         places = _Places(self._literals, scan.hits)
