@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from turnkeeper.adapters.injection import detector as kit
 from turnkeeper.adapters.injection import text as readings
-from turnkeeper.adapters.injection.decoding import _from_bits, _readable
+from turnkeeper.adapters.injection.decoding import _from_bits
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 _DATA: Final = json.loads(Path(__file__).with_name("injection_patterns.json").read_text(encoding="utf-8"))
@@ -147,11 +147,7 @@ def _encoded(text: str) -> Iterator[tuple[str, str]]:
         "percent": ("percent encoding", lambda s: unquote(s).encode("utf-8", "replace")),
     }
     for view, (name, decode) in decoders.items():
-        found: list[str] = []
-        for number, candidate in enumerate(_VIEWS[view].finditer(text)):
-            if number >= 40 or sum(map(len, found)) > 20_000:
-                break
-            found += filter(None, [_readable(candidate[0], decode)])
+        found = [readable for run in _VIEWS[view].finditer(text) if (readable := _readable(run[0], decode))]
         if found:
             yield name, "\n".join(found)
 
@@ -159,3 +155,12 @@ def _encoded(text: str) -> Iterator[tuple[str, str]]:
 def _base64(text: str) -> bytes:
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
+
+
+def _readable(raw: str, decode: Callable[[str], Any]) -> str:
+    try:
+        text: str = decode(raw).decode("utf-8")
+    except ValueError:
+        return ""
+    seen = sum(sign.isprintable() or sign in "\r\n\t" for sign in text)
+    return text if seen >= 0.95 * len(text) else ""

@@ -1,21 +1,18 @@
 """What is encoded in a text: base64, base32, hexadecimal, bits, escapes, percent signs.
 
 A run of the signs that an encoding is made of is looked for in the text with one byte for each character's kind, which
-costs next to nothing; a text without one has nothing to decode. The first forty runs of each kind are decoded.
+costs next to nothing; a text without one has nothing to decode. Every run is decoded, however many stand before it: a
+list of hashes hides nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote
-
-_MAX_DECODED: Final = 20_000
-_MAX_CANDIDATES: Final = 40
 
 _BITS = re.compile(r"(?<![01])[01]{8}(?: ?[01]{8}){7,1000}")
 #: The first one is spelled out, here as below: ``re`` looks for what a pattern begins with a good deal faster.
@@ -46,13 +43,7 @@ def decoded(text: str) -> Iterator[tuple[str, str]]:
         ("percent encoding", _percents(text), lambda s: unquote(s).encode("utf-8", "replace")),
     )
     for name, candidates, decode in encodings:
-        found: list[str] = []
-        for candidate in itertools.islice(candidates, _MAX_CANDIDATES):
-            if sum(map(len, found)) > _MAX_DECODED:
-                break
-            readable = _readable(candidate, decode)
-            if readable:
-                found.append(readable)
+        found = [readable for candidate in candidates if (readable := _readable(candidate, decode))]
         if found:
             yield name, "\n".join(found)
 
@@ -121,7 +112,7 @@ def _percents(text: str) -> Iterator[str]:
 
 def _base64(text: str) -> bytes:
     plain = text.replace("-", "+").replace("_", "/")
-    return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
+    return binascii.a2b_base64(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4))
 
 
 def _base32(text: str) -> bytes:
@@ -133,9 +124,16 @@ def _from_bits(text: str) -> bytes:
     return bytes(int(bits[place : place + 8], 2) for place in range(0, len(bits), 8))
 
 
+_CONTROLS: Final = bytes({*range(32), 127} - set(b"\r\n\t"))
+
+
 def _readable(raw: str, decode: Callable[[str], bytes]) -> str:
     try:
-        text = decode(raw).decode("utf-8")
+        data = decode(raw)
+        # Of what is no text, nearly all is seen by this, in a tenth of the time that an exception takes.
+        if len(data) - len(data.translate(None, _CONTROLS)) > 0.05 * len(data):
+            return ""
+        text = data.decode("utf-8")
     except (binascii.Error, ValueError):
         return ""
     seen = sum(sign.isprintable() or sign in "\r\n\t" for sign in text)
