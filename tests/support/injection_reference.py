@@ -41,10 +41,11 @@ def fold(text: str) -> str:
     if not text.isascii():
         text = (
             unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+            .translate(readings._DRESSED)
             .replace("’", "'")
             .replace("ı", "i")
         )
-    return re.sub(r"[^\S\n]+", " ", text.casefold())
+    return re.sub(r"[^\S\n]+", " ", text.casefold().replace("&nbsp;", " "))
 
 
 def check(text: str) -> Finding | None:

@@ -30,7 +30,7 @@ DETECTOR = RuleDetector()
 
 
 def test_the_rules_are_those_of_the_reference() -> None:
-    ours = [(rule.topic, rule.weight, branches("|".join(pattern.source for pattern in rule.patterns))) for rule in RULES]
+    ours = [(topic, weight, branches("|".join(each.source for each in patterns))) for topic, weight, patterns in RULES]
     theirs = [
         (topic, weight, [inner for branch in branches(pattern.pattern) for inner in branches(branch[3:-1])])
         for topic, weight, pattern in reference._RULES
@@ -97,6 +97,8 @@ PIECES = st.one_of(
     st.sampled_from([unit * 9 for unit in UNITS]),
     st.sampled_from([" ", "\n", "\n\n", " \n ", "\t", "\r\n", ". ", ": ", '"', "prompt injection", "never ", "\u2028"]),
     st.text(max_size=8),
+    # As far apart as patterns let their words be, and further.
+    st.tuples(st.sampled_from(["x", " x", "\nx", "指", ". "]), st.integers(1, 420)).map(lambda each: each[0] * each[1]),
 )
 TEXTS = st.lists(st.tuples(st.sampled_from(sorted(HIDE)), st.lists(PIECES, max_size=8), st.sampled_from(["", " "])))
 

@@ -16,8 +16,8 @@ from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 #: Signals count together only this near to each other: a long document holds a little of everything.
 _NEAR_CHARS: Final = 800
-#: Where a rule has matched with all of its weight, the same again so near by changes nothing. Where something takes weight
-#: off a match, the next one may be right behind it: decoys hide nothing.
+#: Where a rule has matched with all of its weight, the same again so near by changes nothing. Where something takes
+#: weight off a match, the next one may be right behind it: decoys hide nothing.
 _APART_CHARS: Final = 200
 _HIDING_BONUS: Final = 250
 _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《》")

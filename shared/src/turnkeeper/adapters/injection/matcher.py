@@ -15,7 +15,7 @@ import itertools
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -143,12 +143,13 @@ class _Places(dict[Need, list[int]]):
 
     def __missing__(self, need: Need) -> list[int]:
         of, behind, by = self._of, self._behind, self._by
-        places = sorted(itertools.chain.from_iterable([of[literal] for literal in self._literals[need] if literal in of]))
+        found = [of[literal] for literal in self._literals[need] if literal in of]
+        places = sorted(itertools.chain.from_iterable(found))
         self[need] = [place + by[bisect_right(behind, place)] for place in places] if behind else places
         return self[need]
 
     def stretches(self, need: Need, size: int) -> int:
-        """About how much work it is to say where the need lets a match begin: wide stretches become few where many meet."""
+        """About how many stretches it is in which the need lets a match begin: wide ones become few where many meet."""
         width = need.high - need.low + 1
         count = sum([len(self._of[literal]) for literal in self._literals[need] if literal in self._of])
         return count if width == 1 else min(2 * count, size // width)
