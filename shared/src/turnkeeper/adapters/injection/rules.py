@@ -297,7 +297,7 @@ ABOUT: Final = Pattern(
 )
 #: Just before a phrase, these turn it around ("never ignore previous instructions").
 NEGATED: Final = re.compile(
-    r"(?:\bnot|\bnever|n't|\bcannot|\bwithout|\brefuse to|\bavoid|\bnor|\bnicht|\bne|\bno|\bnon|\bnao|\bnie|\bне) (?:ever |simply |just |se |te )?\Z|\bn'\Z"
+    r"(?:\b(?:not|never|cannot|without|refuse to|avoid|nor|nicht|ne|no|non|nao|nie|не)|n't) (?:ever |simply |just |se |te )?\Z|\bn'\Z"
 )
 #: Just before a phrase, these report it ("attackers ask the model to ignore its instructions").
 REPORTED: Final = re.compile(

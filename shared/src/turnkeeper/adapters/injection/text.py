@@ -41,7 +41,11 @@ _DRESSED: Final = {
     **dict(zip(map(ord, "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"), "abcdefghijklmnoprstuvwyz", strict=True)),
     **{start + place: chr(97 + place) for start in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)},
 }
-_ANY_DRESSED = re.compile(f"[{''.join(map(chr, _DRESSED))}]")
+#: Two, since ``re`` is slow with letters of both planes in one set.
+_ANY_DRESSED: Final = (
+    re.compile(f"[{''.join(chr(letter) for letter in _DRESSED if letter < 0x10000)}]"),
+    re.compile("[\U0001f150-\U0001f1ff]"),
+)
 #: What NFKC makes of the signs that alone call for it in most texts: one by one, these take a tenth of its time.
 _COMMON_SIGNS: Final = [
     (sign, unicodedata.normalize("NFKC", sign)) for sign in "\u00a0…\u3000，！？：；（）／％～．０１２３４５６７８９"
@@ -138,7 +142,7 @@ def fold(text: str, *, invisible: bool = True) -> str:
         text, removed = _INVISIBLE.subn("", text) if invisible else (text, 0)
         if removed or _MAY_HAVE_ACCENTS.search(text):
             text = without_accents(text)
-            if _ANY_DRESSED.search(text):
+            if any(letters.search(text) for letters in _ANY_DRESSED):
                 text = text.translate(_DRESSED)
         text = text.replace("’", "'").replace("ı", "i")
     text = text.casefold().replace("&nbsp;", " ")
