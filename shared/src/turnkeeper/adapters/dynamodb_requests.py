@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from botocore.hooks import first_non_none_response
+from botocore.utils import normalize_url_path
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -129,7 +130,9 @@ def _place(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else f"{parts.hostname}"
     usual = {"http": 80, "https": 443}.get(parts.scheme)
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}", quote(parts.path or "/", safe="/~")
+    return host if parts.port in (None, usual) else f"{host}:{parts.port}", quote(
+        normalize_url_path(parts.path), safe="/~"
+    )
 
 
 @lru_cache(maxsize=4)
