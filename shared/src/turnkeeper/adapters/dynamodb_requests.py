@@ -80,8 +80,9 @@ class DynamoRequests:
         whose = credentials.get_frozen_credentials()
         scope = (signer.region_name, signer.signing_name)
         signed = signature(self._url, headers, body, whose, scope, datetime.now(UTC))
-        told_of = {"User-Agent": self._user_agent, "Content-Length": str(len(body))}
-        prepared = AWSPreparedRequest("POST", self._url, {**headers, **signed, **told_of}, body, False)
+        # A plain dict: the headers of botocore's own kind are a thing of six calls for each that is read.
+        sent: Any = {**headers, **signed, "User-Agent": self._user_agent, "Content-Length": str(len(body))}
+        prepared = AWSPreparedRequest("POST", self._url, sent, body, False)
         heard = self._events.emit(f"before-send.dynamodb.{operation}", request=prepared)
         answer = first_non_none_response(heard) or self._connections.send(prepared)
         try:

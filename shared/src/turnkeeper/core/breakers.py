@@ -16,10 +16,11 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Breakers
 
 #: Digits of a hash that a head remembers, which is written twice a step. That two of so few calls look alike is one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
 from turnkeeper.core.transcript import Block, text_block, unanswered
 from turnkeeper.ports import Clock, Ids, StoreBusy

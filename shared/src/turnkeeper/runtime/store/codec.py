@@ -15,7 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, get_args
@@ -28,6 +28,7 @@ from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
