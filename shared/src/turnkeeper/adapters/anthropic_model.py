@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from turnkeeper.adapters.anthropic_errors import request_id, status_error
-from turnkeeper.adapters.anthropic_requests import MessageStreams
 from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage, counted
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
@@ -77,8 +76,6 @@ class AnthropicModel:
         self._http: httpx2.Client | None = None
         self._client: anthropic.Anthropic | anthropic.AnthropicBedrock | None = None
         self._client_key: str | None = None
-        #: Of the client as it is now: a key that is rotated brings another.
-        self._streams: MessageStreams | None = None
 
     def __repr__(self) -> str:
         return f"AnthropicModel(provider={self._provider!r})"
@@ -205,16 +202,11 @@ class AnthropicModel:
         import httpx2
 
         try:
-            path, body = _path("/v1/messages", request), {**_body(request), "stream": True}
-            options = self._options(request, timeout_seconds)
-            if isinstance(client, anthropic.Anthropic) and client.custom_auth is None:
-                return self._streams_of(client).open(path, _encoded(body), options)
-            # Bedrock's client signs each request, and takes the body apart before.
             return client.post(
-                path,
+                _path("/v1/messages", request),
                 cast_to=object,
-                body=body,
-                options=options,
+                **self._sent({**_body(request), "stream": True}),
+                options=self._options(request, timeout_seconds),
                 stream=True,
                 stream_cls=anthropic.Stream[object],
             )
@@ -233,11 +225,9 @@ class AnthropicModel:
                 f"The request to Bedrock cannot be signed: {error}", retryable=True, certainty="unbilled"
             ) from error
 
-    def _streams_of(self, client: anthropic.Anthropic) -> MessageStreams:
-        streams = self._streams
-        if streams is None or streams.client is not client:
-            streams = self._streams = MessageStreams(client)
-        return streams
+    def _sent(self, body: dict[str, Any]) -> dict[str, Any]:
+        """As bytes, most of which were sent before. Bedrock's client takes the body apart."""
+        return {"body": body} if self._provider == "bedrock" else {"content": _encoded(body)}
 
     def _options(self, request: ModelRequest, timeout_seconds: float) -> Any:
         import httpx2
