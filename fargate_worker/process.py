@@ -105,8 +105,8 @@ def gateway_of(kit: Kit) -> GatewayServer | None:
 
 
 def spare_the_collector() -> None:
-    """What is there now stays, so it is never searched for garbage; and what many sessions hold is searched rarely, since
-    nearly nothing of it is in cycles. Else a third of a step's time goes into that (docs/performance.md)."""
+    """What is there now stays, so it is never searched for garbage; and what many sessions hold is searched rarely,
+    since nearly nothing of it is in cycles. Else a quarter of a step's time goes into that (docs/performance.md)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 20)

@@ -1,8 +1,8 @@
 """The fifth stage: waiting for a session to change, by a look at its head now and then.
 
-A short turn is over in some tens of milliseconds, so the first looks come quickly; each gap is a quarter of what was
-waited so far, up to a quarter of a second. From then on it is one as long as it takes: what lands is seen an eighth of a
-second later on average, also after a long silence, and nobody who waits reads the table more than four times a second.
+A short turn is over in some tens of milliseconds, so the first looks come quickly. Each gap is a quarter of what was
+waited so far, up to a quarter of a second; from then on what lands is seen an eighth of a second later on average, also
+after a long silence, and nobody who waits reads the table more than four times a second.
 """
 
 from __future__ import annotations
