@@ -14,6 +14,7 @@ from typing import Any
 from fargate_worker.signals import Signals
 from server.process import Parts, Process
 from turnkeeper.adapters.logs import set_up
+from turnkeeper.adapters.sql.opening import without_password
 from turnkeeper.bootstrap import Kit
 from turnkeeper.settings import Settings
 
@@ -91,7 +92,9 @@ class Announced:
         assert process.front_door is not None
         url = f"http://127.0.0.1:{process.front_door.port}"
         answers = {"api_url": url, "stream_url": url, "gateway_url": process.gateway_url, "worker_pid": os.getpid()}
-        return {**self._more, **answers}
+        database = process.kit.settings.database_url
+        where = None if database is None else without_password(database.get_secret_value())
+        return {**self._more, **answers, "database_url": where}
 
     def _write(self) -> None:
         """At once: a reader sees the old content or the new, never half of it."""

@@ -30,7 +30,6 @@ from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
 from turnkeeper.adapters.sql.queue import KEPT_SECONDS, SqlDeadLetters, SqlQueue
-from turnkeeper.adapters.sql.schema import SchemaMissing
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import item_from_wire
@@ -384,7 +383,7 @@ def test_large_contents_are_outside_and_small_ones_are_not(fresh: Database, tmp_
 
 def test_many_make_the_tables_at_once_and_one_does(url: str, opened: Callable[[str], Database]) -> None:
     databases = [opened(url) for _ in range(4)]
-    with pytest.raises(SchemaMissing, match="turnkeeper database migrate"):
+    with pytest.raises(UnsuitableDatabase, match="turnkeeper database migrate"):
         schema.check(databases[0])
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(schema.migrate, databases))

@@ -190,7 +190,7 @@ class Simulation:
         if self.scaling.service is None:
             return None
         client = EcsClientDouble(self.ecs, by, lambda: self.now, lambda: is_lost)
-        return EcsWakes(lambda: client, self.scaling.service, self.scaling.most_to_wake, self.kit.clock)
+        return EcsWakes(client, self.scaling.service, self.scaling.most_to_wake, self.kit.clock)
 
     def _every(self, seconds: float, step: Any, *, at: float) -> None:
         def body() -> None:

@@ -12,6 +12,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from tests.infra.reading import Deployment
 from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
 from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.core.late import late
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_infra import names
 from turnkeeper_local.cli.logs import part_of
@@ -45,7 +46,7 @@ def test_a_failed_wake_leaves_the_line_that_is_counted(caplog: pytest.LogCapture
     def client() -> Any:
         raise TimeoutError
 
-    EcsWakes(client, "Turnkeeper/worker", 10, ManualClock()).at_least(1)
+    EcsWakes(late(client), "Turnkeeper/worker", 10, ManualClock()).at_least(1)
     (record,) = caplog.records
     assert json.loads(LambdaPowertoolsFormatter().format(record))["code"] == names.WAKE_FAILED
 

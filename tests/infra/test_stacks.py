@@ -16,6 +16,7 @@ from turnkeeper.core.session import RESTING
 from turnkeeper.runtime.store import keys
 from turnkeeper_infra import names, setting_keys
 from turnkeeper_infra.config import Config, ConfigError
+from turnkeeper_infra.config.tables import Memory
 
 Templates = dict[str, dict[str, Any]]
 
@@ -176,15 +177,15 @@ def test_functions(templates: Templates) -> None:
 
 
 def test_what_is_chosen_of_price_and_latency_arrives() -> None:
-    """Memory by function, where turns begin, how long is waited; and a worker that is there to be offered turns."""
-    chosen = {"auto_placement": "economy", "default_wait_seconds": 0, "memory_mb": '{"front_door": 300, "turn": 2000}'}
+    """Each function's memory, where turns begin, how long is waited; and a worker that is there to be offered turns."""
+    memory = {name: 300 + number for number, name in enumerate(Memory.model_fields)}
+    chosen = {"auto_placement": "economy", "default_wait_seconds": 0, "memory_mb": json.dumps(memory)}
+    chosen |= {"streaming": True, "traces": "cloudwatch"}
     found = [one for template in templates_of(chosen) for one in template["Resources"].values()]
     made = [one["Properties"] for one in found if one["Type"] == "AWS::Lambda::Function"]
-    functions = {one["Handler"]: one for one in made if one["Handler"].startswith("functions.")}
-    assert {name: one["MemorySize"] for name, one in functions.items()} == {
-        **{names.API_HANDLER: 300, names.TURN_HANDLER: 2000, names.OBSERVE_HANDLER: 256},
-        **{names.SCORE_HANDLER: 512, names.SWEEP_HANDLER: 256, names.DELIVER_HANDLER: 512},
-    }
+    functions = {one["Handler"]: one for one in made if one["Handler"].startswith("functions")}
+    assert sorted(one["MemorySize"] for one in functions.values()) == sorted(memory.values())
+    assert functions[names.TURN_HANDLER]["MemorySize"] == memory["turn"]
     front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
     assert (front_door[setting_keys.AUTO_PLACEMENT], front_door[setting_keys.DEFAULT_WAIT_SECONDS]) == ("economy", "0")
     [scaled] = [one for one in found if one["Type"] == "AWS::ApplicationAutoScaling::ScalableTarget"]

@@ -299,13 +299,13 @@ NOT_OF_A_STAGE: Final = frozenset({"local", "nag", "project", "source_root", "lo
 
 
 def stage_settings() -> str:
-    from turnkeeper_infra import config, config_tables
+    from turnkeeper_infra.config import Config, tables
 
-    parts = [_settings(config.Config, leave_out=NOT_OF_A_STAGE)]
+    parts = [_settings(Config, leave_out=NOT_OF_A_STAGE)]
     for title, model in (
-        ("runners", config_tables.Runners),
-        ("runners.secrets", config_tables.RunnerSecret),
-        ("runners.policies", config_tables.Statement),
+        ("runners", tables.Runners),
+        ("runners.secrets", tables.RunnerSecret),
+        ("runners.policies", tables.Statement),
     ):
         parts += [f"## [{title}]", markdown(model.__doc__), _settings(model)]
     return "\n\n".join(parts) + "\n"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from turnkeeper.core.policy import PlanLimits, PlanPolicy, Policy, RolePolicy
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper_infra.config import Config
-from turnkeeper_infra.config_tables import Runners, RunnerSecret, Statement
+from turnkeeper_infra.config.tables import Runners, RunnerSecret, Statement
 from turnkeeper_project import kit_version, template, upgrading
 
 NEVER_IN_A_FILE = {"local", "nag", "project", "source_root", "local_dependencies"}

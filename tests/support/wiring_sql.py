@@ -7,8 +7,8 @@ from typing import Any
 from unittest import mock
 
 from tests.support.wiring import Process
+from turnkeeper.adapters.sql.database import UnsuitableDatabase
 from turnkeeper.adapters.sql.postgresql import PostgresDatabase
-from turnkeeper.adapters.sql.schema import SchemaMissing
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.ports import Key
 from turnkeeper.wiring.sql import SqlPlatform
@@ -37,7 +37,7 @@ def migrates(process: Process) -> object:
     platform(process).opened.close()
     try:
         process.kit.table.get(Key("a", "b"))
-    except SchemaMissing:
+    except UnsuitableDatabase:
         return False
     finally:
         _file(process).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from constructs import Construct
 from turnkeeper_infra import bundle, names, setting_keys
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
-from turnkeeper_infra.config_tables import ReplyQueue
+from turnkeeper_infra.config.tables import ReplyQueue
 from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables

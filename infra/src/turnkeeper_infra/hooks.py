@@ -57,7 +57,7 @@ class Hooks(Construct):
             service="deliver",
             description="Tells of turns that came to rest: on the bus, to webhooks and reply queues",
             timeout_seconds=_TIMEOUT_SECONDS,
-            memory_mb=512,
+            memory_mb=config.memory_mb.deliver,
             settings={
                 setting_keys.WORDS_QUEUE_URL: self.queue.queue_url,
                 setting_keys.EVENT_BUS: self.bus.event_bus_name,

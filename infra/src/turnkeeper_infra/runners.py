@@ -9,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from turnkeeper_infra import keys, setting_keys
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
-from turnkeeper_infra.config_tables import RunnerSecret, ToolSecret
+from turnkeeper_infra.config.tables import RunnerSecret, ToolSecret
 from turnkeeper_infra.keys import use_key
 
 

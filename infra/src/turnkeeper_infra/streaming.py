@@ -37,7 +37,7 @@ class StreamDoor(Construct):
             service="stream",
             description="The front door as a server: answers come as they are made",
             timeout_seconds=config.stream_seconds + _SPARE_SECONDS,
-            memory_mb=1024,
+            memory_mb=config.memory_mb.stream,
             settings=_settings(config),
             # Each stream holds one, and nothing stands in front that counts requests.
             most_at_once=config.stream_concurrency or None,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from turnkeeper.adapters.sql import schema
-from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
+from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of, without_password
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper_local.databases import sqlite_url, without_password
+from turnkeeper_local.databases import sqlite_url
 
 #: Its letters occur nowhere else.
 _PASSWORDS = st.text("QZJ57%@/#?&=[]: ", min_size=1, max_size=8)

@@ -53,7 +53,7 @@ class Script:
 
 def wakes_on(client: Any, most: int = 10) -> tuple[EcsWakes, ManualClock]:
     clock = ManualClock()
-    return EcsWakes(lambda: client, SERVICE, most, clock), clock
+    return EcsWakes(client, SERVICE, most, clock), clock
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_service_is_raised_as_far_as_it_may_and_never_lowered(ecs: Any) -> N
 
 
 def test_a_service_that_is_not_there_disturbs_nobody(ecs: Any, caplog: pytest.LogCaptureFixture) -> None:
-    wakes = EcsWakes(lambda: ecs, "Turnkeeper/another", 10, ManualClock())
+    wakes = EcsWakes(ecs, "Turnkeeper/another", 10, ManualClock())
     with caplog.at_level(logging.WARNING):
         wakes.at_least(1)
     assert wakes.failures == 1

@@ -39,7 +39,7 @@ def refusal(code: str, status: int = 400) -> ClientError:
 def values_of(manager: Manager, clock: ManualClock | None = None) -> tuple[SecretsManagerValues, KnownSecrets]:
     known = KnownSecrets()
     values = SecretsManagerValues(
-        lambda: manager, {"crm": "arn:crm"}, {"url": "https://crm.example"}, clock or ManualClock(), known
+        manager, {"crm": "arn:crm"}, {"url": "https://crm.example"}, clock or ManualClock(), known
     )
     return values, known
 

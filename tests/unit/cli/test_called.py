@@ -7,14 +7,19 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi, problem, user
 from turnkeeper_local.cli import called
+from turnkeeper_local.cli.main import app
+
+_COMMANDS: Any = get_command(app)
 
 
 @pytest.fixture
@@ -72,18 +77,18 @@ def test_hints_leave_out_what_a_command_does_not_take(cli: Cli, api: FakeApi) ->
 
 
 def test_a_stack_that_was_named_is_named_again() -> None:
-    called.begin()
+    called.begin(_COMMANDS)
     called.remember("stack")("Prod")
     assert called.as_called("`turnkeeper tenant unpause T`") == "`turnkeeper tenant unpause T --stack Prod`"
     assert called.as_called("`turnkeeper show X --stack Prod`") == "`turnkeeper show X --stack Prod`"
     assert called.as_called("`turnkeeper up` or `make up`") == "`turnkeeper up` or `make up`"
-    called.begin()
+    called.begin(_COMMANDS)
     assert called.as_called("`turnkeeper show X`") == "`turnkeeper show X`"
 
 
 @given(st.text(max_size=60))
 def test_other_texts_are_as_they_were(text: str) -> None:
-    called.begin()
+    called.begin(_COMMANDS)
     assert called.as_called(text) == text
 
 
@@ -98,6 +103,6 @@ def test_every_command_that_a_text_names_is_one() -> None:
     }
     assert named
     for words in map(str.split, sorted(named)):
-        assert words[0] in called._root().commands, words
-        inner = getattr(called._root().commands[words[0]], "commands", None)
+        assert words[0] in _COMMANDS.commands, words
+        inner = getattr(_COMMANDS.commands[words[0]], "commands", None)
         assert inner is None or len(words) == 1 or words[1] in inner, words

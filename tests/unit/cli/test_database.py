@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgresql import Server
 from tests.unit.cli.conftest import Cli
 from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.sql.opening import database_of
@@ -16,8 +17,6 @@ from turnkeeper.ports import Key, Put
 
 def test_tables_are_made_once_and_told_of(cli: Cli, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'kit.db'}"
-    before = cli("database", "status", "--url", url, "--json").document
-    assert (before["version"], before["kind"]) == (0, "sqlite")
     made = cli("database", "migrate", "--url", url, "--json").document
     assert made["made"] == list(range(1, made["version"] + 1))
     again = cli("database", "migrate", "--url", url)
@@ -33,6 +32,27 @@ def test_tables_are_made_once_and_told_of(cli: Cli, tmp_path: Path) -> None:
         told["version"],
     )
     database.close()
+
+
+@pytest.mark.parametrize("command", [("database", "status"), ("tenant", "show", "acme"), ("dead", "list")])
+def test_who_only_looks_makes_no_file(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TURNKEEPER_DATABASE_URL", f"sqlite:///{tmp_path / 'mistyped.db'}")
+    failed = cli(*command)
+    assert failed.exit_code == 1
+    assert "mistyped.db is not there" in failed.stderr
+    assert not list(tmp_path.glob("mistyped*"))
+
+
+def test_who_is_not_let_in_is_told_why(cli: Cli, postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnkeeper.adapters.sql.database.Pauses.pause", refuse)
+    monkeypatch.setattr("turnkeeper.adapters.sql.postgresql._POOL_SECONDS", 0.5)
+    monkeypatch.setenv("TURNKEEPER_DATABASE_URL", postgresql.url(user="nobody_here"))
+    for command in (("tenant", "show", "acme"), ("database", "status")):
+        failed = cli(*command)
+        assert failed.exit_code == 1
+        assert 'role "nobody_here" does not exist' in " ".join(failed.stderr.split())
 
 
 def test_the_address_may_stand_in_the_environment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +72,8 @@ def test_a_kit_on_a_database_is_looked_at_as_any_other(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TURNKEEPER_DATABASE_URL", f"sqlite:///{tmp_path / 'kit.db'}")
+    assert "turnkeeper database migrate" in cli("tenant", "show", "acme").stderr
+    assert cli("database", "migrate").exit_code == 0
     assert cli("tenant", "show", "acme", "--json").document["tenant_id"] == "acme"
     assert "systemd" in cli("logs").stderr
     assert "TURNKEEPER_API_URL" in cli("status").stderr

@@ -15,7 +15,8 @@ from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper.ports import Model
 from turnkeeper.runtime.intake import Identity
 from turnkeeper_local.evals.capture import Captured, capture, file_name
-from turnkeeper_local.evals.cases import Inputs, read
+from turnkeeper_local.evals.case import Inputs
+from turnkeeper_local.evals.cases import read
 from turnkeeper_local.evals.play import CaseKit, Stage, _agent, play
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_local.evals.script import Answer, Faked, scripted

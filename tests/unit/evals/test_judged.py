@@ -61,7 +61,7 @@ def test_with_one_its_verdict_is_one_of_the_case(
     model = ScriptedModel(reply(use("count", item="nails")), reply(say("There are 17.")), reply(say(said)))
     caps: list[int | None] = []
 
-    def claude(stage: Stage, budget: str, sessions: int) -> Stage:
+    def claude(stage: Stage, budget: int, sessions: int) -> Stage:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
         held = with_claude(stage, budget, sessions)
         caps.extend(plan.caps["task"].amount for plan in held.policy.plans.values())

@@ -11,6 +11,7 @@ from functions.observe.waking import SWEPT_SECONDS
 from tests.support.kit import WHO, MemoryKit
 from tests.unit.observe.conftest import Stream
 from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.core.late import late
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
@@ -74,7 +75,7 @@ def test_a_wake_that_fails_takes_nothing_with_it(observed: Observed, capsys: pyt
     def client() -> Any:
         raise TimeoutError
 
-    wakes = EcsWakes(client, "Turnkeeper/worker", 10, observed.clock)
+    wakes = EcsWakes(late(client), "Turnkeeper/worker", 10, observed.clock)
     vars(observed.kit)["wakes"] = wakes
     observed.session("slow")
     observed.kit.engine.run("acme", observed.session("plain"), Allowance(runner="lambda"))

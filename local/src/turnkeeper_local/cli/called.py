@@ -12,7 +12,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,14 @@ _CARRIED = ("stack", "tenant", "user", "role")
 _COMMAND = re.compile(r"`turnkeeper(?: ([^`]*))?`")
 
 _given: dict[str, str] = {}
+#: The commands that there are: none, where no program was called.
+_root: list[Any] = []
 
 
-def begin() -> None:
-    """Nothing was given yet."""
+def begin(commands: Any) -> None:
+    """Nothing was given yet; and these are the commands that there are, as click has them."""
     _given.clear()
+    _root[:] = [commands]
 
 
 def remember(name: str) -> Any:
@@ -67,20 +69,11 @@ def program() -> str:
 
 def _options_of(words: Sequence[str]) -> frozenset[str]:
     """Names of the options that the command takes which these words begin with; none where there is no such one."""
-    command: Any = _root()
+    command = _root[0] if _root else None
     for word in words:
         inner = getattr(command, "commands", {}).get(word)
         if inner is None:
             break
         command = inner
     # An argument is called like the option at some commands: `tenant show TENANT`.
-    return frozenset(each.name for each in command.params if each.param_type_name == "option")
-
-
-@lru_cache(maxsize=1)
-def _root() -> Any:
-    from typer.main import get_command
-
-    from turnkeeper_local.cli.main import app
-
-    return get_command(app)
+    return frozenset(each.name for each in getattr(command, "params", ()) if each.param_type_name == "option")

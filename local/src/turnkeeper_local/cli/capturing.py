@@ -12,7 +12,8 @@ from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper_local.cli.errors import CliError, UsageError
 from turnkeeper_local.cli.operator import Operator
 from turnkeeper_local.evals.capture import capture, file_name
-from turnkeeper_local.evals.cases import Inputs, read
+from turnkeeper_local.evals.case import Inputs
+from turnkeeper_local.evals.cases import read
 from turnkeeper_local.evals.play import Stage, Unplayable, play, quietly
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_project import Project, find_project

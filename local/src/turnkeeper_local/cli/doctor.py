@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from turnkeeper_local.cli.checks import Check
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.place import Place, find_if_up
-from turnkeeper_local.databases import without_password
 from turnkeeper_project import find_project
 
 if TYPE_CHECKING:
@@ -163,6 +162,7 @@ def _kit(place: Place) -> Iterator[Check]:
 
 
 def _on_database(place: Place) -> Iterator[Check]:
+    from turnkeeper.adapters.sql.opening import without_password
     from turnkeeper_local.cli.status import api_answers
 
     hint = "start it again: `turnkeeper serve`" if place.local else "does it run, and is that its address?"

@@ -6,11 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from turnkeeper.core.money import parse_usd
 from turnkeeper_local.cli.errors import CliError, UsageError
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.evals.results import Regression, Results, regressions
 from turnkeeper_project import find_project
+
+if TYPE_CHECKING:
+    from turnkeeper_local.evals.play import Stage
 
 
 def play_all(
@@ -37,7 +42,6 @@ def play_all(
         hint = "install it with `pip install 'turnkeeper[evals]'`"
         raise CliError("pydantic-evals is not installed", code="not_installed", hint=hint) from error
     from turnkeeper_local.evals.judged import judges_of, sessions_of
-    from turnkeeper_local.evals.live import with_claude
     from turnkeeper_local.evals.play import Stage
     from turnkeeper_local.evals.run import chosen, run
 
@@ -61,7 +65,7 @@ def play_all(
         where = f"agents/{agent or '*'}/evals/*.yaml"
         raise UsageError(f"no case of {where} fits", code="no_cases", hint="docs/evals.md says how to write one")
     if budget is not None:
-        stage = with_claude(stage, budget, sessions_of(cases) * repeat)
+        stage = _with_claude(stage, budget, sessions_of(cases) * repeat)
     elif judged := sum(map(judges_of, cases)):
         out.note(f"left out without --live: {judged} Judged, which ask a model")
     if out.as_json or not sys.stderr.isatty():
@@ -75,6 +79,17 @@ def play_all(
             bar.update(task, completed=done, total=total)
 
         return run(stage, found, filters=filters, tags=tags, repeat=repeat, at_once=at_once, progress=progress)
+
+
+def _with_claude(stage: Stage, budget: str, sessions: int) -> Stage:
+    from turnkeeper_local.evals.live import NoClaude, with_claude
+
+    try:
+        return with_claude(stage, parse_usd(budget), sessions)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error}", code="usage") from error
+    except NoClaude as error:
+        raise CliError(str(error), code="no_key") from error
 
 
 def read_baseline(path: Path | None) -> Results | None:

@@ -50,12 +50,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def begin(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback has answered
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Run Claude agents: a whole kit on this machine, or one deployed to AWS."""
-    called.begin()
+    called.begin(context.command)
 
 
 for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, top, dead, spending):

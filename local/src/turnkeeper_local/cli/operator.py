@@ -292,7 +292,9 @@ def connect(place: Place) -> Operator:
 
 def _database_settings(place: Place) -> Settings:
     root, key = find_project().root, local_json().parent / "signing-key"
-    told = {"TURNKEEPER_DATABASE_URL": place.database_url, "TURNKEEPER_ROOT": str(root)}
+    # Whoever only looks makes no tables.
+    told = {"TURNKEEPER_DATABASE_MIGRATE": "false", "TURNKEEPER_DATABASE_URL": place.database_url}
+    told["TURNKEEPER_ROOT"] = str(root)
     if place.local and key.exists():
         told["TURNKEEPER_SIGNING_KEY_FILE"] = str(key)
     return Settings.from_environment({**os.environ, **{name: value for name, value in told.items() if value}})

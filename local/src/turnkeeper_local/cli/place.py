@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.errors import CliError, UsageError
-from turnkeeper_local.databases import VARIABLE, without_password
+from turnkeeper_local.databases import VARIABLE
 from turnkeeper_project import find_project
 
 if TYPE_CHECKING:
@@ -190,4 +190,8 @@ def local_place() -> Place | None:
 def _with_password(url: str | None) -> str | None:
     """No password is written down: the environment may name the same database with its own."""
     named = os.environ.get(VARIABLE)
-    return named if url and named and without_password(named) == url else url
+    if not url or not named:
+        return url
+    from turnkeeper.adapters.sql.opening import without_password
+
+    return named if without_password(named) == url else url

@@ -10,18 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_evals import Case, Dataset
+from pydantic import ValidationError
 from pydantic_evals.evaluators import EvaluationReason, EvaluatorContext
 from pydantic_evals.evaluators import Evaluator as PydanticEvaluator
 
-from turnkeeper.core.scoring import Evaluator, Score
+from turnkeeper.core.scoring import Evaluator
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.evaluation import BUILT_IN, evaluate
-from turnkeeper_local.evals.script import Answer, Faked
+from turnkeeper_local.evals.case import About, CaseSet, Inputs, reasons
 
 #: Beside the files of cases, for editors: ``# yaml-language-server: $schema=cases.schema.json`` in their first line.
 SCHEMA_FILE = "cases.schema.json"
@@ -31,45 +30,6 @@ OWN_EVALUATORS = "evaluators.py"
 
 class CaseError(Exception):
     """A file of cases that cannot be used; says which, where, and what to do."""
-
-
-class Inputs(BaseModel):
-    """What a case plays: what the user says, as whom, what the model says, and what tools answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    turns: list[str | list[dict[str, Any]]] = Field(min_length=1, description="What the user says, turn by turn.")
-    role: str | None = Field(default=None, description="A role of policy.toml; its default role without.")
-    tenant: str = "evals"
-    user: str = "case"
-    session_metadata: dict[str, Any] = Field(default_factory=dict)
-    model: list[Answer] | None = Field(
-        default=None,
-        description="What the model says, in order, over all turns. Without, the stand-in answers: directives in the "
-        "turns work. With `--live` Claude does, and this is passed over.",
-    )
-    tools: dict[str, Faked] = Field(
-        default_factory=dict, description="Tools that answer what is said here; the others are run for real."
-    )
-    summarize: bool = Field(
-        default=True, description="Whether a long conversation is summarized, as in use; a recorded one is not again."
-    )
-    live: bool = Field(default=True, description="Whether the case is one for `--live`, too.")
-
-
-class About(BaseModel):
-    """What people, and filters, want to know of a case."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tags: list[str] = Field(default_factory=list, description="Such as happy, hard, adversarial.")
-    note: str | None = None
-    captured_from: str | None = None
-    verdict: Literal["good", "bad"] | None = Field(default=None, description="What a person said of it.")
-
-
-CaseSet = Dataset[Inputs, Trajectory, About]
-OneCase = Case[Inputs, Trajectory, About]
 
 
 @dataclass(frozen=True)
@@ -94,20 +54,6 @@ class _Kit(PydanticEvaluator[Inputs, Trajectory, About]):
 
     def evaluate(self, ctx: EvaluatorContext[Inputs, Trajectory, About]) -> Mapping[str, EvaluationReason]:
         return reasons(evaluate([self._made()], ctx.output))
-
-
-def reasons(scores: Iterable[Score]) -> dict[str, EvaluationReason]:
-    """Checks as assertions; measures, and checks by parts, as scores."""
-    told: dict[str, EvaluationReason] = {}
-    for score in scores:
-        reason = score.reason if score.seq is None else f"{score.reason} (entry {score.seq})"
-        if score.passed is not None:
-            told[score.name] = EvaluationReason(score.passed, reason)
-        if score.passed is None or 0 < score.value < 1:
-            told[f"{score.name}_share" if score.passed is not None else score.name] = EvaluationReason(
-                score.value, reason
-            )
-    return told
 
 
 class _Loader(yaml.SafeLoader):

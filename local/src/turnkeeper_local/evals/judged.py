@@ -17,7 +17,7 @@ from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.scoring import Judge, Score
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.runtime.intake import Identity
-from turnkeeper_local.evals.cases import About, Inputs, OneCase, reasons
+from turnkeeper_local.evals.case import About, Inputs, OneCase, reasons
 from turnkeeper_local.evals.play import CaseKit, Stage
 
 #: What a run plays on; without Claude, nobody is asked.

@@ -6,25 +6,23 @@ import os
 from dataclasses import replace
 
 from turnkeeper.core.caps import CapRule
-from turnkeeper.core.money import parse_usd
 from turnkeeper.core.policy import Policy
-from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.evals.play import Stage
 
 
-def with_claude(stage: Stage, budget: str, cases: int) -> Stage:
+class NoClaude(Exception):
+    """There is nobody to ask; says what is missing."""
+
+
+def with_claude(stage: Stage, nanousd: int, cases: int) -> Stage:
     """The stage with the model API, where each case may spend its part of the budget: together they cannot spend more,
     however many run at once, since each is held to its own by the ledger.
 
     Raises:
-        CliError: there is no key, or the budget is no amount.
+        NoClaude: there is no key.
     """
-    try:
-        nanousd = parse_usd(budget)
-    except ValueError as error:
-        raise CliError(f"--budget: {error}", code="usage") from error
     if not os.environ.get("ANTHROPIC_API_KEY"):
-        raise CliError("--live needs ANTHROPIC_API_KEY", code="no_key")
+        raise NoClaude("--live needs ANTHROPIC_API_KEY")
     from turnkeeper.adapters.anthropic_model import AnthropicModel
     from turnkeeper.adapters.secrets import EnvironmentKey
 

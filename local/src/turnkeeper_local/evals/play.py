@@ -25,7 +25,7 @@ from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.testing.memory_kit import BareMemoryKit
-from turnkeeper_local.evals.cases import Inputs
+from turnkeeper_local.evals.case import Inputs
 from turnkeeper_local.evals.program import NoKey, find_sdk, scenario, standing_in
 from turnkeeper_local.evals.script import fake, is_over, scripted
 

@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pydantic_evals.reporting import EvaluationReport, ReportCase
 
 from turnkeeper.core.trajectory import Trajectory
-from turnkeeper_local.evals.cases import About, CaseSet, Inputs, OneCase, Suite
+from turnkeeper_local.evals.case import About, CaseSet, Inputs, OneCase
+from turnkeeper_local.evals.cases import Suite
 from turnkeeper_local.evals.judged import STAGE
 from turnkeeper_local.evals.play import Stage, Unplayable, play, quietly
 from turnkeeper_local.evals.results import CaseResult, Results, Run, Verdict

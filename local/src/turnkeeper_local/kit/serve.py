@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnkeeper_local.databases import VARIABLE, sqlite_url, without_password
+from turnkeeper_local.databases import VARIABLE, sqlite_url
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import Home, read_json
 from turnkeeper_local.kit.ports import HOST, free_port
@@ -124,7 +124,7 @@ class Serving:
     def _document(self, model_url: str) -> dict[str, str | None]:
         """What local.json says besides where the kit answers. What is AWS's is not there."""
         nothing = dict.fromkeys(("queue_url", "dlq_url", "table_name", "region", "aws_endpoint_url", "console_url"))
-        return {**nothing, "model_url": model_url, "database_url": without_password(self.database_url)}
+        return {**nothing, "model_url": model_url}
 
     def _environment(self, model_url: str) -> dict[str, str]:
         settings, project = self.settings, Project(self.settings.project)

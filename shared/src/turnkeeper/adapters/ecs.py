@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from turnkeeper.core.errors import Unavailable
@@ -35,9 +34,8 @@ class EcsWakes:
     wishes; the next look mends that.
     """
 
-    def __init__(self, client: Callable[[], EcsClient], service: str, most_tasks: int, clock: Clock) -> None:
-        """``client`` is made when it is first needed: many a process only reads. ``service`` is ``cluster/service``;
-        ``most_tasks`` the most that is ever asked for."""
+    def __init__(self, client: EcsClient, service: str, most_tasks: int, clock: Clock) -> None:
+        """``service`` is ``cluster/service``; ``most_tasks`` the most that is ever asked for."""
         self._client = client
         self._cluster, self._service = service.split("/")
         self._most_tasks = most_tasks
@@ -74,11 +72,10 @@ class EcsWakes:
             self._known = max(self._known, found)
 
     def _raise(self, wanted: int) -> int:
-        client = self._client()
-        found = int(_service(client, self._cluster, self._service)["desiredCount"])
+        found = int(_service(self._client, self._cluster, self._service)["desiredCount"])
         if found >= wanted:
             return found
-        client.update_service(cluster=self._cluster, service=self._service, desiredCount=wanted)
+        self._client.update_service(cluster=self._cluster, service=self._service, desiredCount=wanted)
         logger.info("the worker is woken: %d tasks instead of %d", wanted, found)
         return wanted
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class KeptValues:
 class SecretsManagerValues(KeptValues):
     def __init__(
         self,
-        client: Callable[[], Any],
+        client: Any,
         secret_ids: Mapping[str, str],
         settings: Mapping[str, str],
         clock: Clock,
@@ -99,7 +99,7 @@ class SecretsManagerValues(KeptValues):
 
         try:
             with outages("Secrets Manager"):
-                text = str(self._client().get_secret_value(SecretId=secret_id).get("SecretString") or "")
+                text = str(self._client.get_secret_value(SecretId=secret_id).get("SecretString") or "")
         except Unavailable as busy:
             raise ValueOutOfReach(f"secret {name!r} cannot be read now: {busy.detail}") from busy
         except ClientError as error:

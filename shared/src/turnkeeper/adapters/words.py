@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,7 +54,7 @@ class EventBridgeBus:
 class SqsReplies:
     """A :class:`turnkeeper.ports.Replies`: queues of the account, by their URLs."""
 
-    def __init__(self, client: Callable[[], SQSClient], urls: Mapping[str, str]) -> None:
+    def __init__(self, client: SQSClient, urls: Mapping[str, str]) -> None:
         self._client = client
         self._urls = dict(urls)
 
@@ -71,6 +71,6 @@ class SqsReplies:
         once: Any = {"MessageDeduplicationId": message_id} if url.endswith(".fifo") else {}
         try:
             with outages("SQS"):
-                self._client().send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group_id(group), **once)
+                self._client.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group_id(group), **once)
         except (ClientError, Unavailable) as error:
             raise NotPosted(code_of(error) if isinstance(error, ClientError) else str(error)) from error

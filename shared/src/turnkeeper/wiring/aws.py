@@ -79,7 +79,7 @@ class AwsPlatform:
             return None
         from turnkeeper.adapters.ecs import EcsWakes
 
-        return EcsWakes(lambda: self.aws.ecs, service, self.settings.worker_max_tasks, self._clock())
+        return EcsWakes(late(lambda: self.aws.ecs), service, self.settings.worker_max_tasks, self._clock())
 
     @cached_property
     def turns(self) -> Turns | None:
@@ -100,7 +100,7 @@ class AwsPlatform:
         from turnkeeper.adapters.tool_secrets import SecretsManagerValues
 
         secrets, settings = self.settings.tool_secrets, self.settings.tool_settings
-        return SecretsManagerValues(lambda: self.aws.secretsmanager, secrets, settings, self._clock(), KNOWN)
+        return SecretsManagerValues(self._secrets, secrets, settings, self._clock(), KNOWN)
 
     @cached_property
     def trace_queue(self) -> TraceQueue:
@@ -133,7 +133,7 @@ class AwsPlatform:
     def replies(self) -> Replies:
         from turnkeeper.adapters.words import SqsReplies
 
-        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+        return SqsReplies(late(lambda: self.aws.sqs), self.settings.reply_queues)
 
     def hook_keys(self) -> list[str]:
         """See :meth:`turnkeeper.wiring.platform.Platform.hook_keys`."""

@@ -13,7 +13,7 @@ from turnkeeper.adapters.log_alerts import LogAlerts
 from turnkeeper.adapters.secrets import EnvironmentKey, FileKey, KeySource
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.blobs import Bucket, Folder, Outside, SqlBlobs
-from turnkeeper.adapters.sql.database import Database
+from turnkeeper.adapters.sql.database import Database, refusals
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlDeadLetters, SqlQueue, SqlWords
@@ -21,6 +21,7 @@ from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.tool_secrets import FolderValues, secret_file
 from turnkeeper.adapters.webhook_alerts import WebhookAlerts
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.core.late import late
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import Alerts, Bus, Clock, Replies, Turns, Wakes
 from turnkeeper.runtime.receivers import NoReplies
@@ -66,14 +67,18 @@ class SqlPlatform:
 
     @cached_property
     def database(self) -> Database:
-        """The database, with its tables. Raises SchemaMissing, StoreBusy."""
+        """The database, with its tables. Raises UnsuitableDatabase, StoreBusy."""
         migrates = self.settings.database_migrate
         migrates = self.opened.kind == "sqlite" if migrates is None else migrates
-        # Who runs need not own the tables, where there is nothing to change.
-        if migrates and schema.version(self.opened) < schema.needed_version(self.opened):
-            schema.migrate(self.opened)
-        schema.check(self.opened)
-        return self.opened
+        opened = self.opened
+        with refusals(opened):
+            if migrates:
+                opened.make()
+                # Who runs need not own the tables, where there is nothing to change.
+                if schema.version(opened) < schema.needed_version(opened):
+                    schema.migrate(opened)
+            schema.check(opened)
+        return opened
 
     @cached_property
     def table(self) -> SqlTable:
@@ -105,7 +110,7 @@ class SqlPlatform:
             return NoReplies()
         from turnkeeper.adapters.words import SqsReplies
 
-        return SqsReplies(lambda: self.aws.sqs, self.settings.reply_queues)
+        return SqsReplies(late(lambda: self.aws.sqs), self.settings.reply_queues)
 
     def hook_keys(self) -> list[str]:
         # Whoever delivers here reads these as well: another file would keep nothing from it.

@@ -64,20 +64,25 @@ def status(url: Url, json: Json = False) -> None:
 
 @contextmanager
 def _opened(url: str) -> Iterator[Database]:
+    import logging
     import sqlite3
 
     import psycopg
 
+    from turnkeeper.adapters.sql.database import refusals
     from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
     from turnkeeper.core.errors import TurnkeeperError
     from turnkeeper_local.cli.errors import CliError, UsageError
 
+    # It tells of each attempt; here the last is told once, at the end.
+    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     try:
         database = database_of(url, 2, busy_seconds=5)
     except UnknownDatabase as error:
         raise UsageError(str(error), code="unknown_database") from error
     try:
-        yield database
+        with refusals(database):
+            yield database
     except TurnkeeperError as error:
         raise CliError(str(error), code=error.code, hint="is the database there, and is its address right?") from error
     except (psycopg.Error, sqlite3.Error) as error:

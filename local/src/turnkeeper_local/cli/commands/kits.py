@@ -72,7 +72,7 @@ def serve(
     with Output(json) as out:
         import os
 
-        from turnkeeper_local.databases import without_password
+        from turnkeeper.adapters.sql.opening import without_password
         from turnkeeper_local.kit.serve import Serving
 
         serving = Serving.of(database)

@@ -80,6 +80,14 @@ class Database:
     def close(self) -> None:
         raise NotImplementedError
 
+    def make(self) -> None:
+        """Make what is to hold the tables, where it is not there and this kind of database can. Raises
+        UnsuitableDatabase."""
+
+    def refusal(self) -> str | None:
+        """Why it lets nobody in at the moment, in its own words, which may name host and user: for operators only."""
+        return None
+
     def before_migration(self, statements: Statements) -> None:
         """At the beginning of a transaction that changes tables. Raises UnsuitableDatabase."""
 
@@ -119,6 +127,17 @@ class Database:
                 pauses.pause(failed, error)
             else:
                 return answer
+
+
+@contextmanager
+def refusals(database: Database) -> Iterator[None]:
+    """Says of a database that is busy why it lets nobody in, where it does not: for whoever opens it first."""
+    try:
+        yield
+    except StoreBusy as error:
+        if (why := database.refusal()) is not None:
+            raise StoreBusy(f"the database lets nobody in: {why}") from error
+        raise
 
 
 @contextmanager

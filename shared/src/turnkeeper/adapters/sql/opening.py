@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
@@ -29,29 +29,43 @@ def database_of(url: str, connections: int = 10, *, busy_seconds: float = 10.0) 
         return SqliteDatabase(_path_of(url), busy_seconds=busy_seconds)
     if not url.startswith(_POSTGRESQL):
         raise UnknownDatabase("a database's address begins with postgresql:// or sqlite:///")
-    _check(url)
+    if _read(url) is None:
+        raise UnknownDatabase(
+            "the database's address cannot be read: special characters of a password are written %XX in it (@ is %40, "
+            "/ is %2F), or the password is in PGPASSWORD instead"
+        )
     # Its import costs more than the rest of the store.
     from turnkeeper.adapters.sql.postgresql import PostgresDatabase
 
     return PostgresDatabase(url, connections, busy_seconds=busy_seconds)
 
 
-def _check(url: str) -> None:
-    """Whether libpq can read it. What it says where it cannot may be a part of the password."""
+def without_password(url: str) -> str:
+    """An address that may be written down; of one that cannot be read, only its kind."""
+    kind = url.partition("://")[0]
+    if kind == "sqlite":
+        return url
+    given = _read(url) if url.startswith(_POSTGRESQL) else None
+    if given is None:
+        return f"{kind}://..." if "://" in url else "..."
+    kept = {name: value for name, value in given.items() if name not in ("password", "sslpassword")}
+    plain = url if kept == given else re.sub(r"^(\w+://[^:/@]*):[^/@]*@", r"\1@", url)
+    # It may stand in several places and be escaped in many ways, of which libpq knows all.
+    return plain if _read(plain) == kept else f"postgresql:///?{urlencode(kept, quote_via=quote)}"
+
+
+def _read(url: str) -> dict[str, object] | None:
+    """What libpq makes of it; ``None`` where it cannot read it, or takes a part of a password for something else."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     try:
         read = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        read = {"host": "@"}
+        return None
     # What follows a bare @ or / in a password is taken for host, port and name, which errors of libpq quote.
     there = f"{read.get('host')}{read.get('dbname')}"
-    if "@" in there or not re.fullmatch(r"[\d,]*", str(read.get("port", ""))):
-        raise UnknownDatabase(
-            "the database's address cannot be read: special characters of a password are written %XX in it (@ is %40, "
-            "/ is %2F), or the password is in PGPASSWORD instead"
-        )
+    return None if "@" in there or not re.fullmatch(r"[\d,]*", str(read.get("port", ""))) else dict(read)
 
 
 def _path_of(url: str) -> Path:

@@ -95,6 +95,7 @@ class PostgresDatabase(Database):
         given = conninfo_to_dict(url)
         self.password = given.get("password") or os.environ.get("PGPASSWORD")  # type: ignore[assignment]
         conninfo = make_conninfo(url, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+        self._conninfo = conninfo
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             conninfo,
             min_size=1,
@@ -133,6 +134,13 @@ class PostgresDatabase(Database):
                 # Where one is dead, its idle neighbours may be.
                 threading.Thread(target=self._check, daemon=True).start()
             raise _trouble(error, broken=broken, committing=committing) from error
+
+    def refusal(self) -> str | None:
+        try:
+            psycopg.connect(self._conninfo).close()
+        except psycopg.Error as error:
+            return str(error)
+        return None
 
     def before_migration(self, statements: Statements) -> None:
         # It takes as long as it takes, and waits for another one.

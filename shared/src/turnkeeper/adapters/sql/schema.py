@@ -48,6 +48,7 @@ def migrate(database: Database) -> list[int]:
         database.after_migration(statements)
         return list(made)
 
+    database.make()
     return database.write(work)
 
 

@@ -37,7 +37,7 @@ class _Statements:
 
 
 class SqliteDatabase(Database):
-    """``path`` is made where it is not there, readable by its owner only. Not for network file systems."""
+    """Safe in one file of one machine; not on network file systems. Only :meth:`make` makes the file."""
 
     kind = "sqlite"
     now = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -78,6 +78,15 @@ class SqliteDatabase(Database):
                         connection.execute("ROLLBACK")
         finally:
             self._writing.release()
+
+    def make(self) -> None:
+        """An empty file, which only its owner may read."""
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise UnsuitableDatabase(f"{self.path} cannot be made: {error.strerror}") from error
 
     def close(self) -> None:
         with self._lock:
@@ -126,12 +135,9 @@ class SqliteDatabase(Database):
         raise UnsuitableDatabase("the database's file was removed or replaced in use: start the process anew")
 
     def _connected(self) -> sqlite3.Connection:
-        try:
-            if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise UnsuitableDatabase(f"{self.path} cannot be made: {error.strerror}") from error
+        # SQLite would make one, and whoever has mistyped its name would find it empty.
+        if not self.path.exists():
+            raise UnsuitableDatabase(f"{self.path} is not there: `turnkeeper database migrate` makes it")
         connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from turnkeeper_infra.shapes import Arn, KeyArn, SecretArn, shaped
+from turnkeeper_infra.config.shapes import Arn, KeyArn, SecretArn, shaped
 
 SECRET_NAME = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|DSN)$", re.IGNORECASE)
 
@@ -87,3 +87,5 @@ class Memory(TableOfSettings):
     scorer: MemoryMb = 512
     sweep: MemoryMb = 256
     traces: MemoryMb = 512
+    deliver: MemoryMb = 256
+    stream: MemoryMb = 512

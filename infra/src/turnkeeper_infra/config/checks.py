@@ -1,20 +1,17 @@
-"""Which settings of a stage go together, and which need each other; `config` says what each may be by itself."""
+"""Which settings of a stage go together, and which need each other."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
-from turnkeeper_infra.config_tables import SECRET_NAME
-
-if TYPE_CHECKING:
-    from turnkeeper_infra.config import Config
+from turnkeeper_infra.config.choices import Choices
+from turnkeeper_infra.config.tables import SECRET_NAME
 
 MOST_TOOL_VALUES = 2_000
 """Characters of names, ARNs and settings, as JSON: Lambda takes 4 KB of variables in all."""
 
 
-def check(config: Config) -> None:
+def check(config: Choices) -> None:
     """
     Raises:
         ValueError: says which settings, and what to write.
@@ -35,7 +32,7 @@ def check(config: Config) -> None:
         raise ValueError(f"table_stream_arn is not of the table {config.table_name}")
 
 
-def _check_values(config: Config) -> None:
+def _check_values(config: Choices) -> None:
     secrets = {name: secret.arn for name, secret in config.secrets.items()}
     told = json.dumps([config.settings, secrets, [queue.arn for queue in config.reply_queues.values()]])
     if len(told) > MOST_TOOL_VALUES:
@@ -48,7 +45,7 @@ def _check_values(config: Config) -> None:
             raise ValueError(f"settings.{name} looks like a secret; name its ARN in [secrets] instead")
 
 
-def _check_identity(config: Config) -> None:
+def _check_identity(config: Choices) -> None:
     match config.identity:
         case "jwt":
             if not config.jwt_issuer:
@@ -69,7 +66,7 @@ def _check_identity(config: Config) -> None:
         raise ValueError('stream_public is about streaming = true with identity = "iam"; leave it out')
 
 
-def _check_network(config: Config) -> None:
+def _check_network(config: Choices) -> None:
     if not config.vpc_id:
         for name in ("vpc_subnet_ids", "vpc_cidr", "vpc_security_group_ids"):
             if getattr(config, name):
@@ -84,7 +81,7 @@ def _check_network(config: Config) -> None:
             raise ValueError(f"{name} in an existing network needs vpc_cidr: who may call it?")
 
 
-def _check_edge(config: Config) -> None:
+def _check_edge(config: Choices) -> None:
     if bool(config.domain_name) != bool(config.certificate_arn):
         raise ValueError("domain_name and certificate_arn go together: the certificate is of that name")
     if config.web_acl_arn and not config.domain_name:
