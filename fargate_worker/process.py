@@ -106,7 +106,7 @@ def gateway_of(kit: Kit) -> GatewayServer | None:
 
 def spare_the_collector() -> None:
     """What is there now stays, so it is never searched for garbage; and what many sessions hold is searched rarely,
-    since nearly nothing of it is in cycles. Else a quarter of a step's time goes into that (docs/performance.md)."""
+    since nearly nothing of it is in cycles. Else all of them stop for 0.2 s now and then (docs/performance.md)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 20)
