@@ -34,8 +34,6 @@ from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper_local.kit import Home, KitSettings, down, up
 
 QUIET_SECONDS = 10
-#: From one that waits to the next.
-STAGGER_SECONDS = 0.4
 #: What a turn of the handoff's kit may take on Lambda.
 TURN_SECONDS = 4
 
@@ -60,9 +58,9 @@ def main(arguments: Sequence[str] = ()) -> int:
             if placement == "economy":
                 continue
             _tell(results, "accepted, nobody waits", [_answer(caller, wait=0) for _ in range(rounds)][2:])
-            with ThreadPoolExecutor(rounds) as threads:
-                # Spread over the gap between two looks, and not all at once.
-                later = [number * (STAGGER_SECONDS + 0.25 / rounds) for number in range(rounds)]
+            with ThreadPoolExecutor(few) as threads:
+                # Spread over the gap between two looks.
+                later = [0.25 * number / (2 * few) for number in range(2 * few)]
                 seen = list(threads.map(partial(_seen, stack), later))
             _tell(results, "seen", seen, quiet_seconds=QUIET_SECONDS)
             _tell(results, "handoff", [_handoff(stack, caller) for _ in range(few)])
@@ -103,9 +101,8 @@ def _answer(caller: Caller, *, wait: int) -> float:
 def _seen(stack: Stack, later_seconds: float) -> float:
     """The answer's entry, by a client that knows the input's."""
     caller = stack.caller()
-    time.sleep(later_seconds)
     session_id = caller.start("handy", f"[[sleep {QUIET_SECONDS}]] [[say hi]]", wait=0).json()["session_id"]
-    time.sleep(later_seconds % STAGGER_SECONDS)
+    time.sleep(later_seconds)
     events: list[Any] = []
     while not events:  # on a busy machine a turn may begin late
         events = caller.get(f"/v1/sessions/{session_id}/events", after=1, wait=25).json()["events"]
