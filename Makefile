@@ -6,6 +6,9 @@ CODE := agents benchmarks deploy fargate_worker functions infra local server sha
 
 SITE := .turnkeeper/site-environment
 
+# Tests start hundreds of programs: what those import is compiled once, and not each time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup sdk demo test nightly soak mutants up down check docs site bench synth diff deploy lock clean
 
@@ -16,7 +19,7 @@ demo: setup  ## the main job, end to end, on this machine
 	$(BIN)/turnkeeper demo
 
 test: setup  ## every test that needs no account and no key
-	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not nightly"
+	$(BIN)/pytest -n 5 --dist loadscope --no-loadscope-reorder -m "not nightly"
 
 nightly: setup sdk  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
