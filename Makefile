@@ -23,6 +23,7 @@ test: setup  ## every test that needs no account and no key
 
 nightly: setup sdk  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
+	TURNKEEPER_EXAMPLES=all $(BIN)/pytest -n 2 tests/properties
 	$(BIN)/pytest -n 2 -p tests.support.on_sqlite tests/contract/api
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
 	$(BIN)/python -m tests.load --minutes 10 --report .turnkeeper/soak.json

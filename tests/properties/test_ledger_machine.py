@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from tests.support.examples import examples
 from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from
 from turnkeeper.core.ledger import (
     Move,
@@ -464,7 +465,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=300, stateful_step_count=60)
+TestLedger.settings = settings(max_examples=examples(120, all=300), stateful_step_count=60)
 
 
 def test_shares_differ_by_at_most_one_unit_and_add_up() -> None:

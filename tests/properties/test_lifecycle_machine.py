@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.heads import head, reserved
 from turnkeeper.core import audit
 from turnkeeper.core.errors import SessionBusy, SessionEnded
@@ -503,4 +504,4 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 TestLifecycle: Any = LifecycleMachine.TestCase
-TestLifecycle.settings = settings(max_examples=300, stateful_step_count=60)
+TestLifecycle.settings = settings(max_examples=examples(120, all=300), stateful_step_count=60)

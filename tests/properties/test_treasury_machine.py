@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
 from turnkeeper.core.ledger import Clamp
@@ -500,4 +501,4 @@ class TreasuryMachine(RuleBasedStateMachine):
 
 
 TestTreasury: Any = TreasuryMachine.TestCase
-TestTreasury.settings = settings(max_examples=120, stateful_step_count=30)
+TestTreasury.settings = settings(max_examples=examples(50, all=120), stateful_step_count=30)

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 _WAITING = ("e2e", "browser", "docs")
+#: Files that share kits, as one piece of work: each process that runs one of them brings up the kits that it asks for.
+_TOGETHER = {
+    "kits that move turns": ("crashes", "breakers_outside", "streams", "handoff"),
+    "a kit, money": ("money_outside", "bad_input", "explaining", "spend_outside"),
+    "a kit, turns": ("turns", "queue", "hooks", "gateway", "first_hour"),
+}
 #: Files of a minute and more; what is missing here only begins later.
 _LONGEST = (
-    *("money_races", "local_kit", "money_outside", "crashes", "worker_process", "shapes", "serve", "rollout"),
-    *("breakers_outside", "vercel", "load", "turns", "tutorial"),
+    *(file for files in _TOGETHER.values() for file in files),
+    *("money_races", "local_kit", "worker_process", "shapes", "serve", "rollout", "vercel", "tutorial", "load"),
 )
 #: From the end, where whoever computes begins.
 _COMPUTING = ("unit", "contract", "simulation", "properties", "infra")
@@ -45,9 +51,11 @@ class FromBothEnds(LoadScopeScheduling):  # type: ignore[misc]
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        """Files that share a synthesis of every variant are one piece of work; else each would have its own."""
         scope: str = super()._split_scope(nodeid)
-        return "tests/infra" if scope.startswith("tests/infra/") and "simulation" not in scope else scope
+        folder, name = scope.split("/")[1], scope.rpartition("/test_")[2].removesuffix(".py")
+        if folder == "infra" and "simulation" not in name:
+            return folder  # They share a synthesis of every variant.
+        return next((what for what, files in _TOGETHER.items() if folder == "e2e" and name in files), scope)
 
 
 def computes(worker: str, workers: int) -> bool:
