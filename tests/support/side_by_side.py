@@ -8,6 +8,7 @@ where processors are short. They meet, so that no long test is left over.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ _TOGETHER = {
     "a kit, turns": ("turns", "queue", "hooks", "gateway", "first_hour"),
 }
 #: Files of a minute and more; what is missing here only begins later.
-_LONGEST = (
+LONGEST = (
     *(file for files in _TOGETHER.values() for file in files),
     *("money_races", "local_kit", "worker_process", "shapes", "serve", "rollout", "vercel", "tutorial", "load"),
 )
@@ -35,10 +36,14 @@ _COMPUTING = ("unit", "contract", "simulation", "properties", "infra")
 _GIVES_WAY = 5
 
 
+def waiting_files() -> list[Path]:
+    return [path for folder in _WAITING for path in (REPOSITORY / "tests" / folder).glob("test_*.py")]
+
+
 def place_in_queue(item: pytest.Item) -> tuple[int, int]:
     folder, name = item.path.relative_to(REPOSITORY / "tests").parts[0], item.path.stem.removeprefix("test_")
     if folder in _WAITING:
-        return 0, _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+        return 0, LONGEST.index(name) if name in LONGEST else len(LONGEST)
     return 1, _COMPUTING.index(folder) if folder in _COMPUTING else 0
 
 
