@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
@@ -35,6 +36,8 @@ from turnkeeper.core.periods import period_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.ports import Key
 from turnkeeper.runtime.store.keys import counter_key, shard_key
+
+pytestmark = pytest.mark.examples
 
 AGENTS = ("support", "research")
 PAYERS = tuple(Payer("acme", user, agent) for user in ("ann", "bob") for agent in AGENTS)

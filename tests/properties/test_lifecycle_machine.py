@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, get_args
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -28,6 +29,8 @@ from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason
 from turnkeeper.core.stops import STOPS, resumable, status_of
 from turnkeeper.core.usage import Usage
+
+pytestmark = pytest.mark.examples
 
 LEASE_SECONDS = 30
 SKEW_MILLIS = 3_000

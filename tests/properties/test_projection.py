@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import tool_uses
 from turnkeeper_local.standin.signatures import redact, sign_thinking
 from turnkeeper_local.standin.validate import validate_message
+
+pytestmark = pytest.mark.examples
 
 NOW = "2026-03-02T09:30:00.000Z"
 WORDS = st.sampled_from(["", " ", "words", "half \ud800", "[[say x]]"])

@@ -16,6 +16,8 @@ from turnkeeper.tools.mcp.unions import folded
 from turnkeeper_local.standin.errors import ApiError
 from turnkeeper_local.standin.validate_tools import validate_tools
 
+pytestmark = pytest.mark.examples
+
 NAMES = st.sampled_from(["a", "b", "c.d-e_F", "$odd", "", "with space", "n" * 65])
 ODD = st.sampled_from([None, True, 0, -1, 1.5, "", "object", "null", [], ["a", "a"], [1], {}, {"a": 1}, [{}], [True]])
 TYPES = st.sampled_from(["object", "string", "integer", "any", ["string", "null"], ["string", "string"], [], None])

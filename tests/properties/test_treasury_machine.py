@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -34,6 +35,8 @@ from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
+
+pytestmark = pytest.mark.examples
 
 #: How a runner may end in the middle of something.
 DEATHS = (Crash, Unavailable, StoreBusy, LeaseLost)
