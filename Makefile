@@ -24,7 +24,7 @@ demo: setup  ## the main job, end to end, on this machine
 test: setup  ## the tests that need no account and no key
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and not long"
 
-long: setup  ## those that `make test` leaves out or runs short, and `.ci/run` does not
+long: setup  ## the tests that `make test` leaves out or runs short
 	TURNKEEPER_EXAMPLES=all $(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and (long or examples)"
 
 nightly: setup sdk long  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants

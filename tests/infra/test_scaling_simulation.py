@@ -193,6 +193,7 @@ FAULTS: list[tuple[Callable[[Templates], None], Check]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("plant", "check"), FAULTS, ids=[plant.__name__ for plant, _ in FAULTS])
 def test_a_planted_fault_is_found(plant: Callable[[Templates], None], check: Check, templates: Templates) -> None:
     broken = planted(templates)
