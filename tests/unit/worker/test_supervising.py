@@ -63,7 +63,9 @@ class Run:
         """Have a process end, and wait until that was seen."""
         child = self.supervisor.children[number]
         self.until(lambda: child.port is not None)
-        (self.folder / str(number)).write_text(str(code))
+        written = self.folder / "written"
+        written.write_text(str(code))
+        written.rename(self.folder / str(number))  # whole, once it is seen
         self.until(lambda: child.process is None)
 
     def began(self) -> list[int]:
