@@ -6,8 +6,14 @@ CODE := agents benchmarks deploy fargate_worker functions infra local server sha
 
 SITE := .turnkeeper/site-environment
 
+# Tests start hundreds of programs: what those import is compiled once, and not each time.
+export PYTHONDONTWRITEBYTECODE :=
+
+# More than a small machine has processors, for most tests wait (tests/support/side_by_side.py).
+SIDE_BY_SIDE := -n 5 --dist loadscope --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help setup sdk demo test nightly soak mutants up down check docs site bench synth diff deploy lock clean
+.PHONY: help setup sdk demo test long nightly soak mutants up down check docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,10 +21,13 @@ help:  ## what there is to make
 demo: setup  ## the main job, end to end, on this machine
 	$(BIN)/turnkeeper demo
 
-test: setup  ## every test that needs no account and no key
-	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not nightly"
+test: setup  ## the tests that need no account and no key
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and not long"
 
-nightly: setup sdk  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
+long: setup  ## the tests that `make test` leaves out or runs short
+	TURNKEEPER_EXAMPLES=all $(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and (long or examples)"
+
+nightly: setup sdk long  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
 	$(BIN)/pytest -n 2 -p tests.support.on_sqlite tests/contract/api
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation

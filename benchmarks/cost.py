@@ -14,7 +14,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from math import ceil
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 from benchmarks._results import Results
 from benchmarks.gate import Bench
 from fargate_worker.announcing import LOOK_SECONDS, SPARE_SHARE
-from functions.api.stages.wait import pauses
+from functions.api.stages.wait import looks
 from turnkeeper.ports import Item, ModelReply, ModelRequest
 from turnkeeper.runtime.leases import CANCEL_POLL_SECONDS
 from turnkeeper.runtime.store import keys
@@ -247,7 +247,7 @@ def _on_lambda(seconds: float, gb: float, prices: Prices) -> float:
 
 def _looks(seconds: float) -> int:
     """How often the front door looks for an answer that takes so long."""
-    return sum(1 for _ in takewhile(lambda at: at < seconds, accumulate(pauses()))) + 1
+    return sum(1 for _ in takewhile(lambda at: at < seconds, looks())) + 1
 
 
 def model_usd(steps: int, prices: Prices = PRICES) -> float:

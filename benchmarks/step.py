@@ -5,7 +5,8 @@
 A step is one model call and the tool call that it asks for. The kit is wired as in production: its clients of AWS and
 the Anthropic SDK talk HTTP to a table and a model in another process (`benchmarks.step_world`), and what is measured is
 the CPU time of this one, all its threads together. The floor beside it makes only the two transactions with boto3, of
-as many items and bytes, without a model, a tool, or anything kept. ``--inside`` leaves HTTP and SDK out of the model
+as many items and bytes, without a model, a tool, or anything kept; the floor with the model's call is a loop that also
+asks the model with the SDK, for the same request, and runs the tool. ``--inside`` leaves HTTP and SDK out of the model
 call, and ``--unchecked`` the injection check.
 """
 
@@ -38,6 +39,7 @@ from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import PREFIX, Settings
 
 MODEL = "claude-sonnet-5-5"
+SYSTEM = "Read." * 100
 #: Steps on both sides of the one that is asked for, whose median counts.
 AROUND = 4
 PLAN = {f"{scope}_usd": "100000.00" for scope in ("task", "user_daily", "user_monthly", "tenant_monthly")}
@@ -135,7 +137,7 @@ def kit_of(address: str, kilobytes: float, steps: int, *, inside: bool, unchecke
         return f"{page} {page_text}"
 
     limits = Limits(max_iterations=steps, max_seconds=86_400)
-    agent = Agent(name="reader", model=MODEL, system="Read." * 100, tools=[look], limits=limits)
+    agent = Agent(name="reader", model=MODEL, system=SYSTEM, tools=[look], limits=limits)
     kit.policy, kit.catalog = policy_of(POLICY), Catalog({"reader": agent})
     marked = Marked(Inside() if inside else kit.model)
     kit.model = marked
@@ -161,20 +163,50 @@ def run(address: str, kilobytes: float, ats: Sequence[int], **how: bool) -> dict
 
 def floor(address: str, kilobytes: float, *, validated: bool = True) -> float:
     """CPU milliseconds of a step of the loop written by hand."""
+    table, text = _by_hand(address, validated=validated), text_of(kilobytes)
+    took = []
+    for step in range(120):
+        began = time.process_time()
+        table(2 * step, "call")
+        table(2 * step + 1, text)
+        took.append(1000 * (time.process_time() - began))
+    return median(took[20:])
+
+
+def asking_floor(address: str, kilobytes: float, ats: Sequence[int]) -> dict[int, float]:
+    """The same of a loop that asks the model as well, at each of these steps: its request is made of all that was said,
+    as the kit's is, and nothing is kept but that."""
+    import anthropic
+
+    table, text = _by_hand(address), text_of(kilobytes)
+    client = anthropic.Anthropic(base_url=address)
+    system: Any = [{"type": "text", "text": SYSTEM}]
+    page: Any = {"type": "object", "properties": {"page": {"type": "integer"}}, "required": ["page"]}
+    tools: Any = [{"name": "look", "description": "Read a page.", "input_schema": page}]
+    messages: list[Any] = [{"role": "user", "content": "Read it all."}]
+    took = []
+    for step in range(max(ats) + AROUND + 2):
+        began = time.process_time()
+        table(2 * step, "call")
+        reply = client.messages.create(model=MODEL, max_tokens=8192, system=system, tools=tools, messages=messages)
+        [use] = reply.content
+        assert use.type == "tool_use"
+        table(2 * step + 1, text)
+        found = {"type": "tool_result", "tool_use_id": use.id, "content": f"{use.input['page']} {text}"}
+        messages += [{"role": "assistant", "content": reply.content}, {"role": "user", "content": [found]}]
+        took.append(1000 * (time.process_time() - began))
+    return {at: median(took[at - AROUND : at + AROUND + 1]) for at in ats}
+
+
+def _by_hand(address: str, *, validated: bool = True) -> Callable[[int, str], object]:
+    """Writes the transaction of this number and content with boto3."""
     import boto3
     from botocore.config import Config
 
     client: Any = boto3.client(
         "dynamodb", endpoint_url=address, region_name="us-east-1", config=Config(parameter_validation=validated)
     )
-    text = text_of(kilobytes)
-    took = []
-    for step in range(120):
-        began = time.process_time()
-        for number, content in ((2 * step, "call"), (2 * step + 1, text)):
-            client.transact_write_items(TransactItems=_transaction(number, content))
-        took.append(1000 * (time.process_time() - began))
-    return median(took[20:])
+    return lambda number, content: client.transact_write_items(TransactItems=_transaction(number, content))
 
 
 def _transaction(number: int, content: str) -> list[dict[str, Any]]:
@@ -230,13 +262,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with world() as address:
                 floors = [floor(address, kilobytes) for _ in range(options.rounds)]
                 plain = [floor(address, kilobytes, validated=False) for _ in range(options.rounds)]
-                rounds = [run(address, kilobytes, ats, **how) for _ in range(options.rounds)]
+                rounds, asking = [], []
+                for _ in range(options.rounds):
+                    rounds.append(run(address, kilobytes, ats, **how))
+                    asking.append(asking_floor(address, kilobytes, ats))
             results.cpu("a step", floors, of="floor", kilobytes=kilobytes)
             results.cpu("a step", plain, of="floor without validation", kilobytes=kilobytes)
+            for at in ats:
+                asked = [each[at] for each in asking]
+                results.cpu("a step", asked, of="floor with the model's call", kilobytes=kilobytes, step=at)
             tell(results, rounds, "turnkeeper", kilobytes)
             for at in ats:
-                times = median(each["cpu_ms"][at] for each in rounds) / median(floors)
-                results.cpu("a step beside the floor", times, "times", of="turnkeeper", kilobytes=kilobytes, step=at)
+                ours = median(each["cpu_ms"][at] for each in rounds)
+                for floored, least in (("floor", floors), ("floor with the model's call", [e[at] for e in asking])):
+                    times = ours / median(least)
+                    results.cpu(
+                        f"a step beside the {floored}", times, "times", of="turnkeeper", kilobytes=kilobytes, step=at
+                    )
     return 0
 
 

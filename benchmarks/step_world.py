@@ -124,6 +124,16 @@ def answer_of(request: Body) -> bytes:
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
 
 
+def whole_answer(request: Body) -> bytes:
+    """The next tool call in one piece, for those who do not stream."""
+    made = sum(message["role"] == "assistant" for message in request["messages"])
+    block = {"type": "tool_use", "id": f"toolu_{made:06}", "name": "look", "input": {"page": made}}
+    usage = {"input_tokens": 500 + made, "output_tokens": 60}
+    message: dict[str, Any] = {"id": f"msg_{made}", "type": "message", "role": "assistant", "model": request["model"]}
+    message |= {"content": [block], "stop_reason": "tool_use", "stop_sequence": None, "usage": usage}
+    return json.dumps(message).encode()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -147,7 +157,10 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, raw: bytes) -> None:
         if self.path.startswith("/v1/messages"):
             self.table.count("bytes to the model", len(raw))
-            return self.send("text/event-stream", answer_of(json.loads(raw)))
+            request = json.loads(raw)
+            if not request.get("stream"):
+                return self.send("application/json", whole_answer(request))
+            return self.send("text/event-stream", answer_of(request))
         operation = self.headers["X-Amz-Target"].split(".")[1]
         self.table.count(operation)
         self.table.count("bytes to the table", len(raw))

@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks._results import Results
-from functions.api.stages.wait import pauses
+from functions.api.stages.wait import looks
 from tests.e2e.outside import AGENTS, Caller, Stack, call, tools
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.session import Entry, Run
@@ -57,8 +58,10 @@ def main(arguments: Sequence[str] = ()) -> int:
             if placement == "economy":
                 continue
             _tell(results, "accepted, nobody waits", [_answer(caller, wait=0) for _ in range(rounds)][2:])
-            with ThreadPoolExecutor(rounds) as threads:
-                seen = list(threads.map(lambda _, stack=stack: _seen(stack.caller()), range(few)))
+            with ThreadPoolExecutor(few) as threads:
+                # Spread over the gap between two looks.
+                later = [0.25 * number / (2 * few) for number in range(2 * few)]
+                seen = list(threads.map(partial(_seen, stack), later))
             _tell(results, "seen", seen, quiet_seconds=QUIET_SECONDS)
             _tell(results, "handoff", [_handoff(stack, caller) for _ in range(few)])
         results.count("reads of one that waits", "a second", _reads_a_second())
@@ -95,9 +98,11 @@ def _answer(caller: Caller, *, wait: int) -> float:
     return took
 
 
-def _seen(caller: Caller) -> float:
+def _seen(stack: Stack, later_seconds: float) -> float:
     """The answer's entry, by a client that knows the input's."""
+    caller = stack.caller()
     session_id = caller.start("handy", f"[[sleep {QUIET_SECONDS}]] [[say hi]]", wait=0).json()["session_id"]
+    time.sleep(later_seconds)
     events: list[Any] = []
     while not events:  # on a busy machine a turn may begin late
         events = caller.get(f"/v1/sessions/{session_id}/events", after=1, wait=25).json()["events"]
@@ -106,7 +111,7 @@ def _seen(caller: Caller) -> float:
 
 def _reads_a_second() -> float:
     """In the second of a wait in which it is read most, but for the first."""
-    times = list(itertools.takewhile(lambda at: at < 30, itertools.accumulate(pauses())))
+    times = list(itertools.takewhile(lambda at: at < 30, looks()))
     return max(sum(begin <= at < begin + 1 for at in times) for begin in range(1, 29))
 
 

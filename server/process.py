@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fargate_worker.health import HealthServer
 from fargate_worker.metrics import Page
-from fargate_worker.process import gateway_of, name_of_this, worker_of
+from fargate_worker.process import gateway_of, name_of_this, spare_the_collector, worker_of
 from fargate_worker.worker import Worker
 from functions import process
 from functions.api.serve import FrontDoorServer
@@ -121,6 +121,7 @@ class Process:
                 self._worker = worker_of(kit)
                 self._page.watch(self._worker)
                 self._worker.start()
+            spare_the_collector()
             logger.info("runners are ready")
         except Exception:
             logger.exception("no runner can be started: nothing but the API answers")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.support import postgresql as servers
+from tests.support import side_by_side
 from tests.support.emulator import ministack
 from tests.support.needed import needed
 from tests.support.repository import CACHE, REPOSITORY
@@ -25,9 +27,17 @@ hypothesis.settings.register_profile("turnkeeper", deadline=None)
 hypothesis.settings.load_profile("turnkeeper")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    side_by_side.give_way(config)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long and mostly waits comes first, so that the many small ones fill the gaps at the end."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts and "simulation" not in item.path.parts)
+    items.sort(key=side_by_side.place_in_queue)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return side_by_side.FromBothEnds(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

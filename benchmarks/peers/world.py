@@ -1,10 +1,8 @@
 """What the peers measure against: the table and the model of `benchmarks.step_world`, and what the peers ask for beyond
-the kit: other keys, puts, answers in one piece, objects as S3 has them."""
+the kit: other keys, puts, objects as S3 has them."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from benchmarks.step_world import Body, Handler, Table, serve, size_of
@@ -43,16 +41,9 @@ def _key(item: WireItem) -> tuple[str, str]:
 
 
 class PeerHandler(Handler):
-    """Takes objects as well, and answers a model call in one piece where no stream is asked for."""
+    """Takes objects as well."""
 
     objects: dict[str, bytes] = {}  # noqa: RUF012 - one world a process
-
-    def do_POST(self) -> None:
-        raw = self.body()
-        if self.path.startswith("/v1/messages") and not json.loads(raw).get("stream"):
-            self.table.count("bytes to the model", len(raw))
-            return self.send("application/json", whole_answer(json.loads(raw)))
-        return self.answer(raw)
 
     def handle_expect_100(self) -> bool:
         """botocore asks before it puts, and waits a second for the answer."""
@@ -86,16 +77,6 @@ class PeerHandler(Handler):
         if found:
             return self.send("application/xml", found)
         return self.send("application/xml", b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>", 404)
-
-
-def whole_answer(request: Body) -> bytes:
-    """The next tool call in one piece, for those who do not stream."""
-    made = sum(message["role"] == "assistant" for message in request["messages"])
-    block = {"type": "tool_use", "id": f"toolu_{made:06}", "name": "look", "input": {"page": made}}
-    usage = {"input_tokens": 500 + made, "output_tokens": 60}
-    message: dict[str, Any] = {"id": f"msg_{made}", "type": "message", "role": "assistant", "model": request["model"]}
-    message |= {"content": [block], "stop_reason": "tool_use", "stop_sequence": None, "usage": usage}
-    return json.dumps(message).encode()
 
 
 if __name__ == "__main__":

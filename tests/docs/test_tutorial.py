@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.snippets import ROOT, blocks
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 TUTORIAL = ROOT / "docs/tutorial.md"
 #: What `lock` installs would land in the environment that runs this test, which has all of it.

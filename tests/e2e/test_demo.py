@@ -65,6 +65,7 @@ def test_every_part_works_and_nothing_is_left(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_part_that_does_not_work_is_a_failure(tmp_path: Path) -> None:
     done = demo(tmp_path, "--json", TURNKEEPER_MODEL_URL="http://127.0.0.1:9")
     document = json.loads(done.stdout)
@@ -77,6 +78,7 @@ def test_a_part_that_does_not_work_is_a_failure(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
+@pytest.mark.long
 def test_one_that_is_ended_takes_its_kit_along(tmp_path: Path) -> None:
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY, env=environment(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from tests.load.invariants import INVARIANTS
 from tests.support.repository import REPOSITORY
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 
 @pytest.mark.timeout(600)

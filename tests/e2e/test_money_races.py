@@ -44,7 +44,22 @@ def processes() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.fixture(params=[pytest.param("dynamodb", marks=pytest.mark.emulator), "postgresql", "sqlite"])
+STORES = ("dynamodb", "postgresql", "sqlite")
+
+
+def store(name: str, *, long: bool) -> Any:
+    marks = [pytest.mark.emulator] * (name == "dynamodb") + [pytest.mark.long] * long
+    return pytest.param(name, marks=marks, id=name)
+
+
+def on(*stores: str) -> Any:
+    """On every store, of which `make test` takes these."""
+    return pytest.mark.parametrize(
+        "new_place", [store(each, long=each not in stores) for each in STORES], indirect=True
+    )
+
+
+@pytest.fixture
 def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Place]:
     """A store of its own, at noon in the middle of the month: no midnight comes in the way. Or half a day before the
     month ends, when it is another month elsewhere."""
@@ -95,15 +110,7 @@ def spread(
 # ---- a thousand at once ----
 
 
-def short(scopes: Scopes, shards: int, cost: Cost) -> Any:
-    return pytest.param(scopes, shards, cost, id=f"{'+'.join(scopes)}-{shards}-{cost}")
-
-
-def long(scopes: Scopes, shards: int, cost: Cost) -> Any:
-    return pytest.param(scopes, shards, cost, id=f"{'+'.join(scopes)}-{shards}-{cost}", marks=pytest.mark.nightly)
-
-
-SHORT: list[tuple[Scopes, int, Cost]] = [
+CASES: list[tuple[Scopes, int, Cost]] = [
     (("tenant_monthly",), 1, "at"),
     (("tenant_monthly",), 16, "below"),
     (("user_daily",), 1, "none"),
@@ -118,9 +125,19 @@ EVERY: list[tuple[Scopes, int, Cost]] = [
 ]
 
 
+def thousand(name: str, case: tuple[Scopes, int, Cost]) -> Any:
+    """Of the cases each is in `make test` on one store, on all of them in CI, and every other at night."""
+    scopes, shards, cost = case
+    turn = CASES.index(case) if case in CASES else None
+    marks = [pytest.mark.nightly] if turn is None else [pytest.mark.long] * (STORES[turn % len(STORES)] != name)
+    marks += [pytest.mark.emulator] * (name == "dynamodb")
+    return pytest.param(name, *case, marks=marks, id=f"{name}-{'+'.join(scopes)}-{shards}-{cost}")
+
+
 @pytest.mark.parametrize(
-    ("scopes", "shards", "cost"),
-    [*(short(*case) for case in SHORT), *(long(*case) for case in EVERY if case not in SHORT)],
+    ("new_place", "scopes", "shards", "cost"),
+    [thousand(name, case) for case in dict.fromkeys([*CASES, *EVERY]) for name in STORES],
+    indirect=["new_place"],
 )
 def test_a_thousand_calls_at_once(
     scopes: Scopes, shards: int, cost: Cost, processes: ProcessPoolExecutor, new_place: Callable[..., Place]
@@ -163,6 +180,7 @@ def _admit(processes: ProcessPoolExecutor, place: Place, heads: list[Head]) -> t
     return [head for part in done for head in part[0]], [head for part in done for head in part[1]]
 
 
+@on("sqlite")
 def test_a_task_ends_at_its_own_cap(processes: ProcessPoolExecutor, new_place: Callable[..., Place]) -> None:
     """A thousand calls, fifty tasks, room for six calls in each."""
     place = new_place(task=AMOUNT * 6 + 3)
@@ -181,6 +199,7 @@ def test_a_task_ends_at_its_own_cap(processes: ProcessPoolExecutor, new_place: C
 # ---- all of it can be used ----
 
 
+@on("postgresql")
 @pytest.mark.parametrize("shards", [1, pytest.param(4, marks=pytest.mark.nightly), 16])
 def test_small_calls_use_up_the_cap(
     shards: int, processes: ProcessPoolExecutor, new_place: Callable[..., Place]
@@ -202,6 +221,7 @@ def test_small_calls_use_up_the_cap(
     assert books.spent == ROOM * AMOUNT
 
 
+@on("dynamodb")
 @pytest.mark.parametrize("scope", ["tenant_monthly", pytest.param("user_daily", marks=pytest.mark.nightly)])
 def test_a_burst_waits_for_money_in_flight(
     scope: Scope, processes: ProcessPoolExecutor, new_place: Callable[..., Place]
@@ -230,6 +250,7 @@ def test_a_burst_waits_for_money_in_flight(
 # ---- changes while traffic runs ----
 
 
+@on("dynamodb")
 def test_shards_caps_and_the_kill_switch_under_traffic(
     processes: ProcessPoolExecutor, new_place: Callable[..., Place]
 ) -> None:
@@ -285,6 +306,7 @@ ROUNDS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+@on("postgresql")
 def test_caps_of_agents_and_time_zones_under_traffic(
     processes: ProcessPoolExecutor, new_place: Callable[..., Place]
 ) -> None:
@@ -349,6 +371,7 @@ def _committed(place: Place) -> int:
 # ---- processes that die ----
 
 
+@on("dynamodb", "postgresql")
 def test_killed_runners_leave_doubt_but_no_debt(new_place: Callable[..., Place]) -> None:
     """kill -9 at random moments of whole turns; whoever takes over books what was in flight at its full amount."""
     lease_seconds = 1.0

@@ -20,7 +20,7 @@ from turnkeeper.core.reserved_tenants import companion_of
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper_local.kit import Home, KitSettings, LocalKit, down, up
 
-pytestmark = pytest.mark.emulator
+pytestmark = [pytest.mark.emulator, pytest.mark.long]
 
 AGENT = """
 from pathlib import Path

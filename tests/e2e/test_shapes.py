@@ -150,7 +150,9 @@ def _database(postgresql: Server) -> str:
     return url.replace("postgres@", "turnkeeper_app@")
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(
+    params=[pytest.param(shape, marks=[pytest.mark.long] * (shape == "compose"), id=shape) for shape in SHAPES]
+)
 def deployment(
     request: pytest.FixtureRequest, postgresql: Server, model_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Deployment]:

@@ -12,12 +12,14 @@ from fargate_worker.retiring import Retiring
 from tests.infra import scaling_checks as checks
 from tests.infra.scaling_checks import HOUR, Check, Templates, simulated
 from tests.infra.scaling_template import Scaling, depends_on, of_type, planted
-from tests.infra.variants import Variants
+from tests.infra.variants import SETTINGS, Synthesize, Variant
 
 
 @pytest.fixture(scope="session")
-def templates(variants: Variants) -> Templates:
-    return variants["prod-jwt"].templates
+def templates(synthesize: Synthesize) -> Templates:
+    """Of the one variant that is asked for."""
+    settings = SETTINGS["prod-jwt"]
+    return Variant("prod-jwt", settings, synthesize(**settings)).templates
 
 
 @pytest.mark.parametrize("check", checks.CHECKS.values(), ids=checks.CHECKS)
@@ -191,6 +193,7 @@ FAULTS: list[tuple[Callable[[Templates], None], Check]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("plant", "check"), FAULTS, ids=[plant.__name__ for plant, _ in FAULTS])
 def test_a_planted_fault_is_found(plant: Callable[[Templates], None], check: Check, templates: Templates) -> None:
     broken = planted(templates)

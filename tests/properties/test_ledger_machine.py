@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from tests.support.examples import examples
 from turnkeeper.core.caps import NO_CAP, CapRule, Caps, caps_from
 from turnkeeper.core.ledger import (
     Move,
@@ -34,6 +36,8 @@ from turnkeeper.core.periods import period_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.ports import Key
 from turnkeeper.runtime.store.keys import counter_key, shard_key
+
+pytestmark = pytest.mark.examples
 
 AGENTS = ("support", "research")
 PAYERS = tuple(Payer("acme", user, agent) for user in ("ann", "bob") for agent in AGENTS)
@@ -464,7 +468,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=300, stateful_step_count=60)
+TestLedger.settings = settings(max_examples=examples(120, all=300), stateful_step_count=60)
 
 
 def test_shares_differ_by_at_most_one_unit_and_add_up() -> None:

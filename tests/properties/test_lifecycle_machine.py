@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, get_args
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.heads import head, reserved
 from turnkeeper.core import audit
 from turnkeeper.core.errors import SessionBusy, SessionEnded
@@ -27,6 +29,8 @@ from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason
 from turnkeeper.core.stops import STOPS, resumable, status_of
 from turnkeeper.core.usage import Usage
+
+pytestmark = pytest.mark.examples
 
 LEASE_SECONDS = 30
 SKEW_MILLIS = 3_000
@@ -503,4 +507,4 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 TestLifecycle: Any = LifecycleMachine.TestCase
-TestLifecycle.settings = settings(max_examples=300, stateful_step_count=60)
+TestLifecycle.settings = settings(max_examples=examples(120, all=300), stateful_step_count=60)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from turnkeeper.core.admission import admit, call_problem
 from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.conversation import Conversation
@@ -20,6 +22,8 @@ from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.transcript import tool_uses
 from turnkeeper_local.standin.signatures import redact, sign_thinking
 from turnkeeper_local.standin.validate import validate_message
+
+pytestmark = pytest.mark.examples
 
 NOW = "2026-03-02T09:30:00.000Z"
 WORDS = st.sampled_from(["", " ", "words", "half \ud800", "[[say x]]"])
@@ -139,13 +143,13 @@ def check(entries: list[Entry]) -> None:
     validate_message(json.loads(written), beta=False)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200, all=400), deadline=None)
 @given(transcripts())
 def test_any_transcript_is_sent_as_the_api_takes_it(entries: list[Entry]) -> None:
     check(entries)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(300, all=600), deadline=None)
 @given(st.one_of(transcripts(), transcripts(PLAIN)), st.integers(0, 10), st.sampled_from(["m", "another"]))
 def test_a_conversation_that_is_kept_is_sent_as_one_that_is_projected_anew(
     entries: list[Entry], begun: int, other: str

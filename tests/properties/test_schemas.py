@@ -10,10 +10,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from turnkeeper.core.schemas import MAX_DEPTH, schema_problem
 from turnkeeper.tools.mcp.unions import folded
 from turnkeeper_local.standin.errors import ApiError
 from turnkeeper_local.standin.validate_tools import validate_tools
+
+pytestmark = pytest.mark.examples
 
 NAMES = st.sampled_from(["a", "b", "c.d-e_F", "$odd", "", "with space", "n" * 65])
 ODD = st.sampled_from([None, True, 0, -1, 1.5, "", "object", "null", [], ["a", "a"], [1], {}, {"a": 1}, [{}], [True]])
@@ -63,7 +66,7 @@ def admitted(schema: Any) -> bool:
     return True
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(300, all=1_000), deadline=None)
 @given(st.one_of(ROOTS, ROOTS.map(lambda root: {**root, "type": "object"}), ODD))
 def test_the_check_admits_what_the_api_does(schema: Any) -> None:
     if isinstance(schema, dict):
@@ -126,7 +129,7 @@ def names(root: dict[str, Any], arguments: dict[str, Any]) -> set[str]:
     return known
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(200, all=600), deadline=None)
 @given(UNITED, st.dictionaries(KNOWN, VALUES, max_size=4))
 def test_a_folded_union_takes_what_an_alternative_took(schema: dict[str, Any], arguments: dict[str, Any]) -> None:
     flat = folded(schema)

@@ -12,10 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.money import TENANT, Books, Till, exactly, policy
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, TenantPaused, Unavailable
 from turnkeeper.core.ledger import Clamp
@@ -33,6 +35,8 @@ from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
+
+pytestmark = pytest.mark.examples
 
 #: How a runner may end in the middle of something.
 DEATHS = (Crash, Unavailable, StoreBusy, LeaseLost)
@@ -500,4 +504,4 @@ class TreasuryMachine(RuleBasedStateMachine):
 
 
 TestTreasury: Any = TreasuryMachine.TestCase
-TestTreasury.settings = settings(max_examples=120, stateful_step_count=30)
+TestTreasury.settings = settings(max_examples=examples(50, all=120), stateful_step_count=30)

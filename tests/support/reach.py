@@ -73,13 +73,19 @@ class CallGraph:
         self.definitions: dict[str, Definition] = defaultdict(Definition)
         self.infos: dict[str, TypeInfo] = {}
         self.methods: set[str] = set()
+        self._reached: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
         for file in files:
             _Reader(self, types).read(file)
         self._classes = [info for name, info in self.infos.items() if not name.startswith(_FAKES)]
 
-    def reached_from(self, entry: str, never: frozenset[str] = frozenset()) -> set[str]:
+    def reached_from(self, entry: str, never: frozenset[str] = frozenset()) -> frozenset[str]:
         """Full names of all that can be come to, and not through what is `never` called. What stands in another leaf
         is not in the entry's process."""
+        if (entry, never) not in self._reached:
+            self._reached[entry, never] = frozenset(self._walk(entry, never))
+        return self._reached[entry, never]
+
+    def _walk(self, entry: str, never: frozenset[str]) -> set[str]:
         leaf = entry.rsplit(".", 2)[0]
         assert entry in self.definitions, entry
         seen = set(never)

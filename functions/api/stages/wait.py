@@ -1,8 +1,8 @@
 """The fifth stage: waiting for a session to change, by a look at its head now and then.
 
-The first looks come quickly, since a short turn is over in some tens of milliseconds. From then on it is one every
-quarter of a second for as long as it takes: what lands is seen an eighth of a second later on average, also after a
-long silence, and nobody who waits reads the table more than four times a second.
+A short turn is over in some tens of milliseconds, so the first looks come quickly. Each gap is a quarter of what was
+waited so far, up to a quarter of a second; from then on what lands is seen an eighth of a second later on average, also
+after a long silence, and nobody who waits reads the table more than four times a second.
 """
 
 from __future__ import annotations
@@ -12,28 +12,37 @@ from collections.abc import Callable, Iterator
 from turnkeeper.core.session import Head
 from turnkeeper.wiring.front_door import FrontDoorKit
 
-_FIRST_SECONDS = 0.01
-_LAST_SECONDS = 0.25
-_LONGER = 1.2
+_SHORTEST_SECONDS = 0.007
+_LONGEST_SECONDS = 0.25
 #: Nobody is sent away earlier because no worker is there: many come back at once, and may do so every other second.
 _PATIENCE_SECONDS = 2.0
 
 
-def pauses() -> Iterator[float]:
-    """Seconds between one look and the next."""
-    pause = _FIRST_SECONDS
+def looks() -> Iterator[float]:
+    """When a session is looked at, in seconds since the wait began, where a look takes no time."""
+    waited = 0.0
     while True:
-        yield pause
-        pause = min(pause * _LONGER, _LAST_SECONDS)
+        waited += _pause(waited)
+        yield waited
+
+
+def _pause(waited: float) -> float:
+    return min(max(waited / 4, _SHORTEST_SECONDS), _LONGEST_SECONDS)
 
 
 def until(kit: FrontDoorKit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
     """The head once it is as wanted, or as it is when the time is up."""
-    give_up_at = kit.clock.monotonic() + wait_seconds
-    for pause in pauses():
-        if holds(head) or (left := give_up_at - kit.clock.monotonic()) <= 0:
-            break
-        kit.clock.sleep(min(pause, left))
+    clock = kit.clock
+    began = looked_at = clock.monotonic()
+    is_last = wait_seconds <= 0
+    while not (is_last or holds(head)):
+        now = clock.monotonic()
+        pause, left = _pause(looked_at - began), max(0.0, began + wait_seconds - now)
+        # What the look before took is part of the pause; a table that is slow is left half of it all the same.
+        pause = max(looked_at + pause - now, pause / 2)
+        is_last = pause >= left
+        clock.sleep(min(pause, left))
+        looked_at = clock.monotonic()
         head = kit.sessions.head(head.tenant_id, head.session_id)
     return head
 

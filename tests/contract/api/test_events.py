@@ -263,7 +263,7 @@ def test_behind_the_end_is_what_comes_next(ann: Caller, path: str, last: str) ->
 def test_who_waits_from_behind_the_end_is_told_what_comes(ann: Caller, path: str) -> None:
     session_id = create(ann).ok()["session_id"]
     ann.post(f"/v1/sessions/{session_id}/turns", {"input": "[[sleep 0.4]] [[say late]]"}, wait=0)
-    later = ann.get(f"/v1/sessions/{session_id}/{path}?after=900&wait=10", accept="text/event-stream")
+    later = ann.get(f"/v1/sessions/{session_id}/{path}?after=900&wait=3", accept="text/event-stream")
     assert "late" in later.body
 
 

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise, takewhile
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
-from functions.api.stages.wait import pauses, until, worker_is_missing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.api.stages.wait import until, worker_is_missing
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.testing.clock import ManualClock
 
 
-def test_what_lands_late_is_seen_as_soon_as_what_lands_early() -> None:
-    looks = list(takewhile(lambda at: at < 25, accumulate(pauses())))
-    gaps = [after - before for before, after in pairwise(looks)]
-    assert max(gaps) < 0.2501, "an eighth of a second late on average"
-    assert max(sum(second <= at < second + 1 for at in looks) for second in range(2, 24)) <= 4
-    assert looks[0] <= 0.015 and sum(at < 1 for at in looks) <= 20, "a burst, and a small one"
+@given(read_seconds=st.floats(0, 0.5), wait_seconds=st.floats(0, 30))
+def test_looks_are_many_at_first_and_never_more_than_four_a_second_later(
+    read_seconds: float, wait_seconds: float
+) -> None:
+    """By a table that takes its time: what a look takes is no reason for a longer gap."""
+    clock = ManualClock()
+    head: Any = SimpleNamespace(tenant_id="acme", session_id="s")
+    began, looks = clock.monotonic(), list[float]()
+
+    def read(*_: str) -> Any:
+        looks.append(clock.monotonic() - began)
+        clock.advance(read_seconds)
+        return head
+
+    kit: Any = SimpleNamespace(clock=clock, sessions=SimpleNamespace(head=read))
+    until(kit, head, lambda _: False, wait_seconds)
+    took = clock.monotonic() - began
+    assert wait_seconds - 1e-3 <= took <= wait_seconds + 2 * read_seconds + 1e-3, "the last look is when the time is up"
+    assert sum(at < 1 for at in looks[:-1]) <= 20, "a burst, and a small one"
+    gaps = [after - before for before, after in pairwise(looks[:-1])]
+    for at, gap in zip(looks, gaps, strict=False):
+        assert gap <= max(min(0.25, max(at / 4, 0.007)), read_seconds + 0.125) + 1e-5
+        assert gap >= 0.2499 or at < 1, "four a second"
 
 
 def test_nobody_waits_for_a_worker_that_is_not_there() -> None:

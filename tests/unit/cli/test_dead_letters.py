@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from tests.support.examples import examples
 from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli, new_session
 from tests.unit.cli.fake_api import FakeApi
@@ -211,7 +212,8 @@ BODIES = st.one_of(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@pytest.mark.examples
+@settings(max_examples=examples(8, all=25), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(BODIES)
 def test_whatever_it_holds_it_is_listed_shown_and_given_back_or_discarded(cli: Cli, queues: Queues, body: str) -> None:
     letter = queues.reject(body, "some_code", body[:100])

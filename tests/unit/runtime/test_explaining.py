@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulation.run import simulate
+from tests.support.examples import examples
 from tests.support.heads import NOW
 from tests.support.heads import head as head_of
 from tests.support.kit import MODEL, WHO, MemoryKit
@@ -90,6 +91,8 @@ TROUBLES = (
 )
 
 
+@pytest.mark.examples
+@settings(max_examples=examples(30, all=100))
 @given(
     turns=st.lists(st.lists(st.sampled_from(TROUBLES), min_size=1, max_size=6), min_size=1, max_size=3),
     agent=st.sampled_from(["helper", "tasker", "brief", "slow"]),

@@ -7,7 +7,9 @@ Each number is what it was when it was last looked at. One that grows is a decis
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,17 +63,26 @@ class Profiled(Bench):
     def __init__(self) -> None:
         super().__init__(STEPS, ManualClock(), SeededIds())
         self.called = [0]
+        #: What pydantic is asked for in each step, by the name of its function.
+        self.asked: list[Counter[str]] = [Counter()]
         self._kit = str(Path(turnkeeper.__file__).parent)
         self._testing = str(Path(turnkeeper.__file__).parent / "testing")
 
     def call(self, request: ModelRequest, **named: Any) -> Any:
         self.called.append(0)
+        self.asked.append(Counter())
         return super().call(request, **named)
 
     def saw(self, frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if event == "call" and file.startswith(self._kit) and not file.startswith(self._testing) and name[0] != "<":
             self.called[-1] += 1
+        if event == "call" and name in _OF_PYDANTIC and f"{os.sep}pydantic{os.sep}" in file:
+            self.asked[-1][name] += 1
+
+
+#: What makes models, reads them and writes them.
+_OF_PYDANTIC = {"__init__", "model_validate", "validate_python", "model_dump", "dump_python"}
 
 
 def test_a_step_costs_no_more_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +107,28 @@ def test_a_step_costs_as_much_late_in_a_conversation_as_early_in_it(monkeypatch:
 
 
 def test_a_step_calls_no_more_functions_than_it_did() -> None:
+    bench = _profiled()
+    # The first two have a turn's beginning and the first page's marks in them, the last one the end.
+    steps = bench.called[3:-1]
+    assert len(steps) == STEPS - 3
+    assert max(steps) <= 2_900
+    assert max(steps) < 1.02 * min(steps)
+
+
+def test_a_step_makes_no_round_trips_through_pydantic() -> None:
+    """Each head and entry is dumped once, as is the audit record, and its hash; nothing is read back. Made are the
+    reservation, the audit record, usage and the tool's arguments, and what a dump compares defaults with."""
+    steps = _profiled().asked[3:-1]
+    assert len(steps) == STEPS - 3
+    for asked in steps:
+        assert asked["validate_python"] == 0
+        assert asked["dump_python"] <= 6
+        assert asked["model_dump"] <= 2
+        assert asked["model_validate"] <= 1
+        assert asked["__init__"] <= 11
+
+
+def _profiled() -> Profiled:
     bench = Profiled()
     before = sys.getprofile()
     sys.setprofile(bench.saw)
@@ -103,8 +136,4 @@ def test_a_step_calls_no_more_functions_than_it_did() -> None:
         bench.run()
     finally:
         sys.setprofile(before)
-    # The first two have a turn's beginning and the first page's marks in them, the last one the end.
-    steps = bench.called[3:-1]
-    assert len(steps) == STEPS - 3
-    assert max(steps) <= 3_800
-    assert max(steps) < 1.02 * min(steps)
+    return bench

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,16 @@ def test_it_says_what_is_wrong(
     assert "QQQ" not in detail + logged
     assert "Traceback" not in logged
     assert not (tmp_path / "local.json").exists()
+
+
+def test_a_worker_without_a_key_does_not_begin(tmp_path: Path) -> None:
+    """It could hand nothing on, and nobody would see it before it has to."""
+    told = {**os.environ, "TURNKEEPER_DATABASE_URL": f"sqlite:///{tmp_path}/kit.db", "TURNKEEPER_WORKER_PROCESSES": "1"}
+    told = {name: value for name, value in told.items() if not name.startswith("TURNKEEPER_SIGNING_KEY")}
+    command = [sys.executable, "-m", "server", "worker"]
+    ended = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "TURNKEEPER_SIGNING_KEY_FILE" in ended.stderr
 
 
 @pytest.mark.parametrize("variable", [*sorted(_VARIABLES.keys() - _NOT_HERE), *serve._HANDED_ON])

@@ -66,9 +66,9 @@ class Run:
         """Have a process end, and wait until that was seen."""
         child = self.supervisor.children[number]
         self.until(lambda: child.port is not None)
-        whole = self.folder / f"{number}.new"
-        whole.write_text(str(code))
-        whole.rename(self.folder / str(number))
+        written = self.folder / "written"
+        written.write_text(str(code))
+        written.rename(self.folder / str(number))  # whole, once it is seen
         self.until(lambda: child.process is None)
 
     def began(self) -> list[int]:

@@ -62,7 +62,7 @@ class DynamoRequests:
             ClientError: DynamoDB refused it.
             HTTPClientError: there is no answer, or none that can be read.
         """
-        body = json.dumps(arguments, separators=(",", ":"), default=_base64).encode()
+        body = _ENCODER.encode(arguments).encode()
         headers = {
             "Content-Type": "application/x-amz-json-1.0",
             "User-Agent": self._user_agent,
@@ -94,6 +94,9 @@ def _base64(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"a request holds no {type(value).__name__}")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_base64)
 
 
 def _refusal(operation: str, status: int, told: dict[str, Any]) -> ClientError:

@@ -109,7 +109,8 @@ def check_key(key: Key) -> None:
 
 
 def _check_length(name: str, text: str) -> None:
-    if len(text.encode()) > _KEY_BYTES[name]:
+    most = _KEY_BYTES[name]
+    if 4 * len(text) > most and len(text.encode()) > most:
         raise InvalidOperation(f"{name} is longer than {_KEY_BYTES[name]} bytes")
 
 

@@ -32,6 +32,13 @@ def to_wire(value: object, depth: int = 0) -> WireValue:
     """
     if depth > MAX_DEPTH:
         raise InvalidOperation(f"nested deeper than {MAX_DEPTH} levels")
+    # Nearly all are of these, and a match asks for one class after the other.
+    if type(value) is str:
+        return {"S": value if value.isascii() else _text(value)}
+    if type(value) is int:
+        return {"N": _digits(value)}
+    if type(value) is bytes:
+        return {"B": value}
     wire: WireValue
     match value:
         case None:
@@ -74,7 +81,10 @@ def from_wire(value: WireValue) -> Any:
 
 
 def item_to_wire(item: Mapping[str, Any]) -> WireItem:
-    return {_name(name): to_wire(value) for name, value in item.items()}
+    return {
+        (name if type(name) is str and name and name.isascii() else _name(name)): to_wire(value)
+        for name, value in item.items()
+    }
 
 
 def item_from_wire(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _size(value: WireValue) -> int:
 
 def _digits(number: int) -> str:
     text = str(int(number))
-    if len(text.lstrip("-")) > MAX_DIGITS:
+    if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
         raise InvalidOperation(f"a number of more than {MAX_DIGITS} digits")
     return text
 

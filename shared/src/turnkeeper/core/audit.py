@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -27,6 +26,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from turnkeeper.core.canonical import MAX_INTEGER, canonical_json, plain_json, without_surrogates
 from turnkeeper.core.late import late
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.tools import Outcome
 
 AuditKind = Literal[

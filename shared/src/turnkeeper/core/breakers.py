@@ -16,10 +16,11 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Breakers
 
 #: Digits of a hash that a head remembers, which is written twice a step. That two of so few calls look alike is one
@@ -133,7 +134,7 @@ def _count(
 
 def _short(hashes: Collection[str]) -> tuple[str, ...]:
     """As they are remembered; a head may still hold them whole."""
-    return tuple(hashed[:DIGITS] for hashed in hashes)
+    return tuple([hashed[:DIGITS] for hashed in hashes])
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:

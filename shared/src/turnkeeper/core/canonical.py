@@ -17,6 +17,7 @@ from typing import Any, Final
 #: Beyond this, JSON numbers are not exact in every language (RFC 8785 refuses them).
 MAX_INTEGER: Final = 2**53 - 1
 _MAX_DEPTH: Final = 64
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -28,7 +29,7 @@ def canonical_json(value: Any) -> bytes:
         ValueError: an integer beyond 2**53 - 1.
         UnicodeEncodeError: a lone surrogate.
     """
-    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(_ordered(value)).encode()
 
 
 def plain_json(value: Any, _depth: int = 0) -> Any:
@@ -98,6 +99,7 @@ def _ordered(value: Any) -> Any:
         return [_ordered(item) for item in value]
     if isinstance(value, Mapping):
         # RFC 8785 orders by UTF-16 units; Python's own order differs beyond the basic plane.
-        keys: Iterable[str] = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        plain = all(map(str.isascii, value))
+        keys: Iterable[str] = sorted(value) if plain else sorted(value, key=lambda key: key.encode("utf-16-be"))
         return {key: _ordered(value[key]) for key in keys}
     raise TypeError(f"{type(value).__name__} has no canonical form")

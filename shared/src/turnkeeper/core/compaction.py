@@ -21,6 +21,7 @@ from turnkeeper.core.transcript import MESSAGES, Block, text_block, without_pixe
 TOKEN_BYTES = 3
 #: What an image is taken for, whatever its bytes are.
 _IMAGE_TOKENS = 1_600
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 #: A result that is smaller is not worth leaving out.
 _SMALL_TOKENS = 100
 #: What is left out has to make room for this share of the window at least: it costs the cache, or a call.
@@ -136,7 +137,7 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
 
 def tokens_of(block: Block) -> int:
     """About what a block has."""
-    size = len(json.dumps(without_pixels(block), ensure_ascii=False, default=str))
+    size = len(_ENCODER.encode(without_pixels(block)))
     return size // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
 
 

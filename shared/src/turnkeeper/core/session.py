@@ -61,7 +61,7 @@ class Stop(Frozen):
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Breakers:
     """What the breakers remember; survives a resume."""
 
@@ -103,7 +103,7 @@ class Handoff(Frozen):
         return self.since or self.at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ForkedFrom:
     """The session that one begins as a copy of, and the last entry that was copied."""
 
@@ -111,7 +111,7 @@ class ForkedFrom:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tally:
     """Where a turn's time went, in milliseconds, and what is counted of it for those who watch. Nothing is decided by
     it."""
@@ -132,7 +132,7 @@ class Tally:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TurnState:
     """What a new input begins anew."""
 
@@ -167,7 +167,7 @@ class TurnState:
     tally: Tally = Tally()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A runner that took the session up."""
 
@@ -178,7 +178,7 @@ class Run:
     asked_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaseState:
     """Which runner may write the session."""
 
@@ -192,7 +192,7 @@ class LeaseState:
     run: Run | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Account:
     """What the whole session has used and cost."""
 
@@ -218,7 +218,7 @@ class Account:
         return self.pending.amount_nanousd if self.pending else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """One item; every mutable fact of a session but its transcript and plan. Bounded in size. Changed only by
     :mod:`turnkeeper.core.lifecycle`."""
@@ -302,7 +302,7 @@ class Head:
         return self.companion.tenant_id if self.companion is not None else self.tenant_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ToolOutcome:
     """What became of one tool call: told beside the result in the entry, not to the model."""
 
@@ -323,7 +323,7 @@ class ToolOutcome:
         return self.outcome != "ok"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LeftOut:
     """What of the transcript the model is not sent any more: an entry, or one block of it."""
 
@@ -334,7 +334,7 @@ class LeftOut:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Looked:
     """Until when somebody looks on as a session runs (milliseconds since the epoch), and how many have begun to."""
 
@@ -351,7 +351,7 @@ class Looked:
         return self.until > now.timestamp() * 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Container:
     """Where the provider ran code for an answer, and until when it is kept (ISO 8601)."""
 
@@ -363,7 +363,7 @@ class Container:
 OUTCOME = late(lambda: TypeAdapter(ToolOutcome))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One message with its sequence number, never changed once written (an erase takes its content away)."""
 
@@ -460,7 +460,7 @@ class Plan(Frozen):
     items: tuple[PlanItem, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Transcript:
     """Everything of one session as a resume reads it, in one query."""
 

@@ -34,4 +34,7 @@ class Usage(BaseModel):
     def of(cls, raw: dict[str, Any] | None) -> Usage:
         """From the API's ``usage`` object; what is missing or null counts as 0."""
         raw = raw or {}
-        return cls(**{name: int(raw.get(name) or 0) for name in cls.model_fields})
+        return cls(**{name: int(raw.get(name) or 0) for name in _NAMES})
+
+
+_NAMES = tuple(Usage.model_fields)

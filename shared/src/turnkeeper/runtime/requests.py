@@ -23,6 +23,7 @@ from turnkeeper.ports import ModelRequest
 FRAME_TOKENS = 1_500
 #: The most that one image counts: by its size in pixels, which a few bytes can hold.
 IMAGE_TOKENS = 5_000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def build(
@@ -159,7 +160,7 @@ def bytes_of(*values: Any) -> int:
 
 def _bytes_of(value: Any) -> int:
     lean = without_pixels(value)
-    return len(json.dumps(lean, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    return len(_ENCODER.encode(lean).encode("utf-8", "surrogatepass"))
 
 
 def _must_be_counted(value: Any) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core import decide
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Flag
 from turnkeeper.core.suspicion import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.tools import Effect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
 from turnkeeper.core.denials import Denial, denial_text
 from turnkeeper.core.errors import ToolValueError, TurnkeeperError
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
 from turnkeeper.core.transcript import Block, text_block, unanswered
 from turnkeeper.ports import Clock, Ids, StoreBusy
@@ -53,6 +53,8 @@ class Worksheet:
         self.audit: list[AuditRecord] = []
         #: A system prompt that was made, not yet written.
         self.prompt: str | None = None
+        #: The entry of the answers and warnings that it was made of.
+        self._unwritten: tuple[object, int, tuple[Entry, ...]] = (None, 0, ())
         self._stored = transcript.head
         self._sessions = sessions
         self._clock = clock
@@ -71,8 +73,13 @@ class Worksheet:
         return self.kept.entries
 
     def conversation(self) -> list[Entry]:
-        """The entries with the answers that wait."""
-        return [*self.entries, *self.waiting()]
+        """The entries with the answers that wait. Of when those will be written it says nothing: they are put
+        together once, however often a step asks."""
+        answers, warnings, waiting = self._unwritten
+        if answers is not self.answers or warnings != len(self.warnings):
+            waiting = self.waiting()
+            self._unwritten = (self.answers, len(self.warnings), waiting)
+        return [*self.entries, *waiting]
 
     def open_calls(self) -> list[Block]:
         """The calls of the last message that is part of the conversation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +12,11 @@ from turnkeeper.core.audit import AuditKind, AuditRecord
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import Reservation, Resolution, iso
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, Handoff, Head, Plan, RunnerKind, ToolOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reserved:
     """Money set aside for a call, the caps that admitted it, and the prices that it was reckoned by."""
 
@@ -28,7 +29,7 @@ class Reserved:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resolved:
     """What became of a reservation. ``detail`` is kept in the ledger's record of the call."""
 
@@ -42,7 +43,7 @@ class Resolved:
         return self.spent_nanousd if self.resolution == "in_doubt" else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """The state that follows, and what is written together with it. Audit records are numbered and chained by the
     store; a change reserves money or resolves it, never both."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -23,6 +22,7 @@ from turnkeeper.core.lifecycle.change import (
 )
 from turnkeeper.core.lost_runners import runner_id
 from turnkeeper.core.prompts import prompt_name
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, Run, RunnerKind
 from turnkeeper.core.usage import Usage
 

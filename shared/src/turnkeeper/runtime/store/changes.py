@@ -3,14 +3,16 @@ must not come apart from it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.caps import Caps
 from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Head
 from turnkeeper.ports import ABSENT, Blobs, Condition, Item, Operation, Put, Redacts, Update
 from turnkeeper.runtime.store import codec, counters, keys
@@ -75,7 +77,7 @@ class Writer:
         return chain(change.head, [self._redacted(record) for record in change.audit])
 
     def _redacted(self, record: AuditRecord) -> AuditRecord:
-        return replace(record, detail=self.redactor.redact(record.detail)) if record.detail else record
+        return dataclasses.replace(record, detail=self.redactor.redact(record.detail)) if record.detail else record
 
     def _documents(self, change: Change, records: list[AuditRecord], call: Item | None = None) -> list[Operation]:
         """Entries, audit records, the plan and a system prompt: each is an item of its own.

@@ -15,7 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, get_args
@@ -28,11 +28,13 @@ from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 #: Room for the attributes beside the content, below the 64 KB that an item may have.
 INLINE_BYTES = 60_000
 _COMPRESS_FROM = 512
@@ -168,7 +170,7 @@ _WORDS = (
     b'"],"audit_seq":,"audit_hash":"","limits":{"max_iterations":25,"task_usd":null,"max_tokens":8192,'
     b'"repetition_strikes":3,"error_streak":5,"max_seconds":21600,"max_attempts":5}}'
 )
-_HASH = re.compile(f"[0-9a-f]{{{DIGITS}}}")
+_HEX = re.compile("[0-9a-f]*")
 #: Windows of the breakers: no text that could be compressed, so they stand behind what is.
 _WINDOWS = ("calls", "results", "window")
 
@@ -229,13 +231,14 @@ def _taken_apart(breakers: dict[str, Any]) -> bytes:
     calls = breakers.get("calls") or ()
     for name in _WINDOWS:
         hashes = breakers.get(name) or ()
-        if not all(_HASH.fullmatch(hashed) for hashed in hashes):
+        joined = "".join(hashes)
+        if not (set(map(len, hashes)) <= {DIGITS} and _HEX.fullmatch(joined)):
             continue
         breakers[name] = len(hashes)
         if name == "window":
             breakers["apart"] = list(hashes) != list(calls[len(calls) - len(hashes) :])
         if name != "window" or breakers["apart"]:
-            behind += bytes.fromhex("".join(hashes))
+            behind += bytes.fromhex(joined)
     return behind
 
 
@@ -299,7 +302,7 @@ def flat_item(head: Head) -> Item:
 
 def _json_text(value: Any) -> str:
     """As JSON that UTF-8 can hold: half a character, which a model may write, is replaced."""
-    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return without_surrogates(_ENCODER.encode(value))
 
 
 def _index_attributes(head: Head) -> Item:
