@@ -6,6 +6,7 @@ import json
 import logging
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 
 from fargate_worker.threads import Spawn, in_thread, repeated
 from turnkeeper.ports import Clock
@@ -62,7 +63,7 @@ class TaskProtection:
             wanted["ExpiresInMinutes"] = EXPIRES_MINUTES
         try:
             self._put(wanted)
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             self._failed_at = now
             logger.warning("task protection could not be set to %s: %s", enabled, error)
             return

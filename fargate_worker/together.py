@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -28,6 +29,8 @@ from turnkeeper.settings import PREFIX, Settings
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 2.0
+#: What each process tells of itself at least.
+_STATUS = {"status", "concurrency", "running", "following", "done", "quiet_seconds"}
 #: What there is one of, not one a process.
 _OURS = ("ECS_AGENT_URI",)
 
@@ -112,11 +115,12 @@ class Together:
             "processes": [
                 {
                     "process": child.number,
-                    "pid": child.process.pid if child.process else None,
+                    "pid": process.pid if process else None,
                     "status": "away" if status is None else status["status"],
                     "running": 0 if status is None else len(status["running"]),
                 }
                 for child, status in seen.items()
+                for process in [child.process]  # The supervisor may forget it meanwhile.
             ],
         }
 
@@ -129,10 +133,11 @@ class Together:
 
     def _status(self, child: Child) -> dict[str, Any] | None:
         """``None`` where it does not answer."""
-        if (answer := self._ask(child, "status")) is None:
+        try:
+            status = json.loads(self._ask(child, "status") or b"")
+        except ValueError:
             return None
-        status: dict[str, Any] = json.loads(answer)
-        return status
+        return status if isinstance(status, dict) and status.keys() >= _STATUS else None
 
     def _ask(self, child: Child, path: str) -> bytes | None:
         if (port := child.port) is None:
@@ -141,7 +146,7 @@ class Together:
         try:
             with opener.open(f"http://127.0.0.1:{port}/{path}", timeout=_ANSWER_SECONDS) as answer:
                 body: bytes = answer.read()
-        except OSError:
+        except (OSError, HTTPException):  # Also one that is killed while it answers.
             return None
         self._answered_at[child.number] = time.monotonic()
         return body

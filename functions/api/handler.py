@@ -19,7 +19,7 @@ def front_door() -> FrontDoor:
     """This process's front door, with all that a first request would wait for."""
     settings = Settings.from_environment()
     logs.set_up(settings.log_level)
-    kit = FrontDoorKit(settings)
+    kit = FrontDoorKit(settings, bundled=IN_LAMBDA)
     kit.warm()
     if IN_SNAPSHOT:
         import functions.api.openapi  # noqa: F401 - imported by one call only

@@ -15,6 +15,7 @@ import sys
 import uvicorn
 
 from functions.api.asgi import application
+from functions.starting import IN_LAMBDA
 from turnkeeper.adapters import logs
 from turnkeeper.settings import Settings
 from turnkeeper.wiring.front_door import FrontDoorKit
@@ -79,7 +80,7 @@ def _listener(host: str, port: int, fd: int | None) -> socket.socket:
 def main() -> int:
     settings = Settings.from_environment()
     logs.set_up(settings.log_level)
-    kit = FrontDoorKit(settings)
+    kit = FrontDoorKit(settings, bundled=IN_LAMBDA)
     kit.warm()
     server = FrontDoorServer(kit)
     logger.info("the front door listens", extra={"port": server.port})

@@ -11,7 +11,7 @@ import os
 from functools import cache
 from typing import Any
 
-from functions.starting import IN_LAMBDA, IN_SNAPSHOT
+from functions.starting import IN_LAMBDA, IN_SNAPSHOT, own_chance
 from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
@@ -98,6 +98,7 @@ def turn_runner() -> TurnRunner:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    own_chance()
     return turn_runner().run(
         event, context.get_remaining_time_in_millis() / 1000, getattr(context, "aws_request_id", "")
     )

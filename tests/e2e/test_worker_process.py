@@ -314,6 +314,24 @@ def test_a_process_that_dies_is_started_again_and_the_others_go_on(place: Place)
     assert worker.wait(timeout=15) == 0
 
 
+def test_a_process_that_stalls_past_the_end_of_its_leases_does_nothing_twice(place: Place) -> None:
+    text = "".join(f'[[sleep 0.5]][[tool note {{"text": "{n}"}}]]' for n in range(6)) + "[[say done]]"
+    place.worker(concurrency=6, TURNKEEPER_WORKER_PROCESSES="2")
+    stalled, _ = place.both()
+    ids = [place.send(f"job {n}", text) for n in range(6)]
+    place.wait(lambda: json.loads(place.ask("status"))["processes"][0]["running"] > 0)
+    os.kill(stalled, signal.SIGSTOP)
+    try:
+        place.wait(lambda: place.all_done(ids))
+        place.ask("healthz")
+        assert [one["status"] for one in json.loads(place.ask("status"))["processes"]] == ["away", "running"]
+    finally:
+        os.kill(stalled, signal.SIGCONT)
+    place.wait(lambda: place.depth() == 0 and stalled in place.both())
+    place.check(ids, steps=7)
+    assert place.depth(place.dlq_url) == 0
+
+
 def test_processes_end_with_the_one_that_started_them_and_hand_on_what_they_have(place: Place) -> None:
     text = "".join(f'[[sleep 0.7]][[tool note {{"text": "{n}"}}]]' for n in range(6)) + "[[say done]]"
     ids = [place.send(f"job {n}", text) for n in range(6)]

@@ -109,6 +109,16 @@ def test_a_change_of_code_changes_the_hash(sources: bundle.Sources) -> None:
     assert bundle.code_hash(sources, HOST) == before
 
 
+def test_the_manifest_is_made_anew_with_another_lock(tmp_path: Path) -> None:
+    """What an agent's calls cost, and what its tools' schemas are, is the word of what is installed."""
+    sources = bundle.Sources(tmp_path, kit_source(REPOSITORY))
+    hashes = [bundle.code_hash(sources, HOST)]
+    for version in ("1.0", "1.1"):
+        (tmp_path / "requirements.lock").write_text(f"genai-prices=={version}\n")
+        hashes.append(bundle.code_hash(sources, HOST))
+    assert len(set(hashes)) == 3
+
+
 def test_a_compiler_for_another_python_is_asked_of_uv(monkeypatch: pytest.MonkeyPatch, sources: bundle.Sources) -> None:
     """Lambda's Python need not be the one that deploys; where there is none at all, that is said."""
     monkeypatch.setattr(bundle, "find_uv", lambda: "false")

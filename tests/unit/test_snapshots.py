@@ -25,17 +25,22 @@ ANSWERS: dict[str, Any] = {
     "UpdateItem": {"Attributes": {}},
 }
 SCRIPT = """
-import json, os, sys
+import json, os, random, sys
 from functions.{name}.handler import handler
 class Context:
     def get_remaining_time_in_millis(self): return 29_000
+state = random.getstate()
 for number in range(2):
     read, write = os.pipe()
     if os.fork() == 0:
+        random.setstate(state)  # A fork gives each copy another one; what is restored has that of the snapshot.
         before = set(sys.modules)
         answer = handler({event!r}, Context())
         new = sorted(set(sys.modules) - before)
-        os.write(write, json.dumps({{"answer": answer, "new": new}}).encode())
+        chance = random.random()
+        handler({event!r}, Context())
+        again = random.random()
+        os.write(write, json.dumps({{"answer": answer, "new": new, "chance": [chance, again]}}).encode())
         os._exit(0)
     os.close(write)
     print(os.read(read, 1_000_000).decode(), flush=True)
@@ -124,5 +129,6 @@ def test_a_turn_runner_that_is_restored_imports_nothing_more(aws: tuple[str, lis
     told = restored("turn", event, aws[0], REPOSITORY)
     assert [each["answer"] for each in told] == [{"outcome": "session_not_found"}] * 2
     assert [new_of(each) for each in told] == [[], []]
+    assert len({chance for each in told for chance in each["chance"]}) == 4, "tools may use random"
     _, asked = aws
     assert asked, "the table was asked"

@@ -109,8 +109,10 @@ def further_names(count: int) -> list[str]:
 
 
 def code_hash(sources: Sources, version: str) -> str:
-    """Changes when the code asset would."""
-    return sources.digest([sources.kit.functions], version)
+    """Changes when the code asset would: also with the lock, since the manifest is made by what is installed. Its
+    prices are those of a price list, its tools' schemas those of pydantic."""
+    locked = locked_requirements(Project(sources.project)).read_text()
+    return sources.digest([sources.kit.functions], version, locked)
 
 
 def build_code(sources: Sources, version: str) -> Path:

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
+from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import ABSENT, ConditionFailed, Key, Put
 
 
@@ -70,14 +71,21 @@ def test_a_refusal_is_told_as_a_client_tells_it(client: Any) -> None:
     assert failed.value.failures == {0: {"pk": "p", "sk": "s"}}
 
 
-def test_an_answer_that_is_none(client: Any) -> None:
-    answering(client, 200, b"<html>")
-    with pytest.raises(HTTPClientError):
-        DynamoRequests(client).get_item(TableName="t", Key={})
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"busy"', b"\xff", b'{"Attributes": {'])
+def test_an_answer_that_is_none(client: Any, body: bytes) -> None:
+    """Whoever stands in between may say anything: nobody knows then what became of a write."""
+    answering(client, 200, body)
+    requests = DynamoRequests(client)
+    for call in (requests.get_item, requests.update_item, requests.transact_write_items):
+        with pytest.raises(HTTPClientError):
+            call(TableName="t")
+    with pytest.raises(Unavailable):
+        DynamoTable(requests, "t", busy_seconds=0).write([Put(Key("p", "s"), {})])
 
 
-def test_a_refusal_in_other_words_than_dynamodbs(client: Any) -> None:
-    answering(client, 503, b"<html>")
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"busy"', b"\xff"])
+def test_a_refusal_in_other_words_than_dynamodbs(client: Any, body: bytes) -> None:
+    answering(client, 503, body)
     with pytest.raises(ClientError) as refused:
         DynamoRequests(client).get_item(TableName="t", Key={})
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503

@@ -41,5 +41,5 @@ def test_calls_of_a_token_are_counted_once(caplog: pytest.LogCaptureFixture) -> 
     assert counted["spend_nanousd", ()] == counted["cost_nanousd", (GATEWAY,)] == spent > 0
     assert counted["model_calls", (GATEWAY,)] == counted["reservations", ("settled",)] == 2
     assert counted["output_tokens", (GATEWAY,)] > 0
-    [line] = [record.__dict__ for record in caplog.records]
+    [line] = [record.__dict__ for record in caplog.records if record.name == "functions.observe.spending"]
     assert (line["tenant_id"], line["agent"], line["cost_nanousd"]) == (TENANT, GATEWAY, spent)

@@ -226,6 +226,42 @@ def test_a_table_that_cannot_be_read_ends_no_lease(monkeypatch: pytest.MonkeyPat
     hall.table.goes_on.set()
 
 
+def test_where_no_more_threads_are_to_be_had_every_lease_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(3)
+
+    def none_left(_self: Threads, _job: Callable[[], object]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Threads, "start", none_left)
+    for _ in range(2):
+        hall.clock.advance(LENGTH / 2)
+        hall.keeper.beat()
+        assert [lease.lost for lease in hall.leases] == [False] * 3
+    hall.kit.sessions.request_cancel(hall.heads[2])
+    hall.keeper.beat()
+    assert [lease.cancelled for lease in hall.leases] == [False, False, True]
+
+
+def test_a_lease_that_nobody_can_keep_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runner never began: kept by the thread that the next one gets, its session would run for nobody."""
+    kit = MemoryKit(runner="none", lease_seconds=1)
+    keeper = LeaseKeeper(kit.sessions, kit.clock, Threads())
+    head = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-1", "fargate")
+
+    def none_left(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError), keeper.keep(head, kit.clock.monotonic(), lambda: None):
+            raise AssertionError("it is not entered")
+    beats = threading.Semaphore(0)
+    other = kit.sessions.claim("acme", begin(kit, "plain").session_id, "runner-2", "fargate")
+    with keeper.keep(other, kit.clock.monotonic(), beats.release):
+        assert beats.acquire(timeout=5) and beats.acquire(timeout=5)
+    assert kit.sessions.head("acme", head.session_id).lease.expires_at == head.lease.expires_at
+
+
 def test_a_thread_beats_for_as_long_as_a_lease_is_held() -> None:
     kit = MemoryKit(runner="none", lease_seconds=1)
     keeper = LeaseKeeper(kit.sessions, kit.clock, Threads())

@@ -18,6 +18,8 @@ from turnkeeper.preflight.manifest import write_manifest
 from turnkeeper.runtime.catalog import Catalog, load_agents
 from turnkeeper.runtime.manifest import MANIFEST, catalog_in, manifest_of
 from turnkeeper.runtime.pricing import must_be_priced, priced_by
+from turnkeeper.settings import Settings
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 
 @tool(effect="once", scopes={"shop:write"})
@@ -105,6 +107,22 @@ def test_agents_of_this_repository_are_told_of(tmp_path: Path) -> None:
     for name, agent in here.agents.items():
         assert version_of(spec_of(found.get(name))) == version_of(spec_of(agent)), name
         assert found.get(name).engine == agent.engine
+
+
+def test_only_a_bundle_has_a_manifest(tmp_path: Path) -> None:
+    """Beside sources a file of that name is the project's own, or tells of agents as they once were."""
+    (tmp_path / "policy.toml").symlink_to(REPOSITORY / "policy.toml")
+    source = tmp_path / "agents" / "good" / "agent.py"
+    source.parent.mkdir(parents=True)
+    agent = "from turnkeeper import Agent\nagent = Agent(name='good', model='m', system={!r})\n"
+    source.write_text(agent.format("before"))
+    told = write_manifest(tmp_path, []).read_text()
+    source.write_text(agent.format("now"))
+    settings = Settings.model_validate({"root": tmp_path})
+    assert FrontDoorKit(settings, bundled=True).catalog.get("good").system == "before"
+    for text in (told, "[]", "no JSON", '{"agents": []}'):
+        (tmp_path / MANIFEST).write_text(text)
+        assert FrontDoorKit(settings).catalog.get("good").system == "now"
 
 
 def test_of_agents_that_cannot_be_loaded_there_is_no_manifest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -165,4 +166,18 @@ def test_an_agent_that_refuses_is_asked_again_later(agent: Agent) -> None:
 def test_an_agent_that_is_not_there_disturbs_nobody() -> None:
     protection = TaskProtection("http://127.0.0.1:9", lambda: True, ManualClock())
     protection.look()
+    assert not protection._protected
+
+
+def test_an_agent_that_speaks_something_else_disturbs_nobody() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            connection = server.accept()[0]
+            connection.sendall(b"what?\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=speak, daemon=True).start()
+        protection = TaskProtection(f"http://127.0.0.1:{server.getsockname()[1]}", lambda: True, ManualClock())
+        protection.look()
     assert not protection._protected

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,44 @@ def test_what_does_not_answer_is_quiet_and_may_be_busy(run: Run) -> None:
     assert together.quiet_seconds() == 0
     run.until(lambda: run.supervisor.over)
     assert not together.busy()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"what?\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{'a",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+def test_whatever_stands_in_the_place_of_an_answer_is_none(run: Run, answer: bytes) -> None:
+    """A process that is killed while it answers, or whose port is another one's by now: whoever protects the task must
+    not end with it."""
+    run.until(run.ready)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = server.accept()[0]
+                    connection.recv(1_000)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        for child in run.supervisor.children:
+            child.port = server.getsockname()[1]
+        together = Together(run.supervisor)
+        assert together.busy()
+        assert together.quiet_seconds() > 0
+        assert [process["status"] for process in together.status()["processes"]] == ["away", "away"]
+        server.shutdown(socket.SHUT_RDWR)
+    run.supervisor.stop()
+    run.until(lambda: run.supervisor.over)
 
 
 def test_metrics_of_all_stand_on_one_page() -> None:

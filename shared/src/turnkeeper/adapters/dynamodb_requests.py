@@ -77,8 +77,11 @@ class DynamoRequests:
         heard = self._events.emit(f"before-send.dynamodb.{operation}", request=prepared)
         answer = first_non_none_response(heard) or self._connections.send(prepared)
         try:
-            told = json.loads(answer.content) if answer.content else {}
+            told = json.loads(answer.content)
+            if not isinstance(told, dict):
+                raise ValueError("no object")
         except ValueError as error:
+            # Not DynamoDB's: each of its answers is an object, if an empty one.
             if answer.status_code < 300:
                 raise HTTPClientError(error=error) from error
             told = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -176,3 +176,11 @@ class Agent:
                     yield tool
 
         return tuple(flat())
+
+
+def secret_arguments(agent: Agent | None, tool: str, arguments: Any) -> Collection[str]:
+    """Names of a call's arguments whose values are shown nowhere but in the transcript: those that the agent's tool
+    declares, whether or not the session was granted it; all of them where the agent is gone, for nobody can tell."""
+    if agent is None:
+        return arguments.keys() if isinstance(arguments, Mapping) else ()
+    return next((each.secret_arguments for each in agent.all_tools() if each.name == tool), ())

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from turnkeeper.core import judging
-from turnkeeper.core.agent import Agent
+from turnkeeper.core.agent import Agent, secret_arguments
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
@@ -166,6 +167,7 @@ class Engine:
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
+            secret_arguments=partial(secret_arguments, agent),
         )
         began = world.clock.monotonic()
         sheet = Worksheet(
@@ -189,7 +191,8 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
-        relay = world.relay(head, {tool.name for tool in tools.values() if tool.secret_arguments})
+        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
+        relay = world.relay(head, hidden)
         lease.on_look(relay.look)
         relay.look(transcript.looked)
         turn = Turn(

@@ -177,12 +177,15 @@ class LeaseKeeper:
         return KeptLease(self, head, held_since, on_beat)
 
     def enter(self, lease: KeptLease) -> None:
+        """Raises RuntimeError where there is no thread to keep it."""
         with self._changed:
-            self._kept[lease] = None
             # Not alive either in a process that was forked from the one that it was started in.
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            # Last: what cannot be entered is never left.
+            self._kept[lease] = None
             self._changed.notify()
 
     def leave(self, lease: KeptLease) -> None:
@@ -201,16 +204,20 @@ class LeaseKeeper:
 
     def beat(self) -> None:
         """Have the leases extended for which it is time, and the session of each looked at, where the look before is
-        done. Waits for neither."""
+        done. Waits for neither, as long as there are threads."""
         for lease in self._held():
             if lease.due:
-                self._threads.start(lease.renew)
+                self._beside(lease.renew)
         if self._looking.acquire(blocking=False):
-            try:
-                self._threads.start(self._look)
-            except BaseException:
-                self._looking.release()
-                raise
+            self._beside(self._look)
+
+    def _beside(self, job: Callable[[], object]) -> None:
+        """In a thread of its own; in this one, where no more are to be had: then what hangs holds up the others, and
+        that is better than to lose them all."""
+        try:
+            self._threads.start(job)
+        except RuntimeError:
+            job()
 
     def look(self) -> None:
         """Look at the session of each lease, in one read.

@@ -58,6 +58,7 @@ def manifest_of(catalog: Catalog) -> dict[str, Any]:
                         "effect": tool.effect,
                         "input_schema": None if callable(tool.input_schema) else dict(tool.input_schema),
                         "scopes": sorted(tool.scopes),
+                        "secret_arguments": sorted(tool.secret_arguments),
                     }
                     for tool in agent.all_tools()
                 ],
@@ -96,6 +97,8 @@ def _tool(told: Mapping[str, Any]) -> Tool:
         input_schema=_elsewhere if told["input_schema"] is None else told["input_schema"],
         body=_elsewhere,
         scopes=frozenset(told["scopes"]),
+        # A turn that the front door cancels is audited there.
+        secret_arguments=frozenset(told["secret_arguments"]),
     )
 
 

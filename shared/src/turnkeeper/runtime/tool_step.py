@@ -95,8 +95,7 @@ class ToolStep:
 
     def audit(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         for call, (_, outcome) in zip(calls, answers, strict=True):
-            tool = self.toolbox.get(call["name"])
-            secret = tool.secret_arguments if tool else frozenset()
+            secret = self.toolbox.secret_arguments(call["name"], call["input"])
             self.sheet.audit.append(self.auditor.tool_call(self.sheet.head, call, outcome, secret))
 
     def honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:

@@ -114,7 +114,10 @@ class Toolbox:
         done: str,
         denial: Callable[[str], Denial],
         values: ToolValues = NO_VALUES,
+        secret_arguments: Callable[[str, Any], Collection[str]],
     ) -> None:
+        #: Of a tool's name and a call's arguments: see :func:`turnkeeper.core.agent.secret_arguments`.
+        self.secret_arguments = secret_arguments
         self._values = values
         self._tools = tools
         self._clock = clock

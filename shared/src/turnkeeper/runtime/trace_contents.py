@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ class Shown:
     """The one :class:`turnkeeper.core.turn_trace.Shows`."""
 
     redactor: Redacts
-    #: Arguments of a tool, by its name, that are secret.
-    secret_arguments: Callable[[str], frozenset[str]]
+    #: Of a tool's name and a call's arguments: see :func:`turnkeeper.core.agent.secret_arguments`.
+    secret_arguments: Callable[[str, Any], Collection[str]]
 
     def messages(self, role: str, blocks: Sequence[Block]) -> str:
         parts = [self._part(block) for block in blocks]
@@ -51,7 +51,7 @@ class Shown:
         return {"type": str(block.get("type")), "content": _UNREADABLE}
 
     def _arguments(self, tool: str, arguments: Any) -> Any:
-        secret = self.secret_arguments(tool)
+        secret = self.secret_arguments(tool, arguments)
         redactor = self.redactor.with_names(secret) if secret else self.redactor
         return redactor.redact(arguments, known=redactor.values(arguments))
 

@@ -6,8 +6,10 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
+from turnkeeper.core.agent import Agent, secret_arguments
 from turnkeeper.core.errors import AgentNotFound, SessionNotFound, TurnkeeperError
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
@@ -126,9 +128,7 @@ class Tracer:
             scores=[score for made in assessed for score in made.scores],
             caps=self._caps(now),
             provider="aws.bedrock" if self.provider == "bedrock" else self.provider,
-            shows=Shown(self.redactor, lambda tool: self._secret_arguments(head.agent, tool))
-            if self._may_show(head)
-            else None,
+            shows=Shown(self.redactor, partial(secret_arguments, self._agent(head))) if self._may_show(head) else None,
         )
 
     def _entries(self, head: Head) -> Iterator[Entry]:
@@ -146,9 +146,8 @@ class Tracer:
         about = {head.agent, head.companion.agent if head.companion is not None else head.agent}
         return ALL_AGENTS in self.contents or about <= set(self.contents)
 
-    def _secret_arguments(self, agent: str, tool: str) -> frozenset[str]:
+    def _agent(self, head: Head) -> Agent | None:
         try:
-            tools = self.catalog.get(agent).all_tools()
+            return self.catalog.get(head.agent)
         except AgentNotFound:
-            return frozenset()
-        return next((each.secret_arguments for each in tools if each.name == tool), frozenset())
+            return None

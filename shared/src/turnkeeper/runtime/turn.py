@@ -402,8 +402,7 @@ class Turn:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""
         if "arguments" not in stop.detail:
             return stop
-        tool = self.toolbox.get(stop.detail["tool"])
-        secret = tool.secret_arguments if tool else frozenset()
+        secret = self.toolbox.secret_arguments(stop.detail["tool"], stop.detail["arguments"])
         arguments = self.auditor.arguments(stop.detail["arguments"], secret)
         return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
 

@@ -221,7 +221,6 @@ class Gate:
 
     def _audit(self, call: Block, outcome: ToolOutcome) -> None:
         turn = self.desk.turn
-        tool = turn.toolbox.get(call["name"])
-        secret = tool.secret_arguments if tool is not None else frozenset()
+        secret = turn.toolbox.secret_arguments(call["name"], call["input"])
         outcome = self.timed(call["id"], outcome)
         turn.sheet.audit.append(turn.auditor.tool_call(turn.sheet.head, call, outcome, secret))

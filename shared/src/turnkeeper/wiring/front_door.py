@@ -73,8 +73,11 @@ logger = logging.getLogger(__name__)
 class FrontDoorKit:
     """Each part is made when it is first asked for, with what it needs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, bundled: bool = False) -> None:
+        """``bundled``: the root is a bundle, so a manifest there tells of its agents. Elsewhere a file of that name may
+        be anybody's, or of agents as they once were."""
         self.settings = settings
+        self._bundled = bundled
         #: Who hears of what this process writes: set before ``sessions`` is first asked for.
         self.written: Written = lambda _before, _after, _change: None
         #: Runs a session on that somebody asks to go on with: only where turns run within requests, and nobody else
@@ -99,7 +102,8 @@ class FrontDoorKit:
         """What agents are, as the manifest of a bundle tells it: nobody can run a turn with these. Where there is none,
         the agents themselves."""
         manifest = self.settings.root / MANIFEST
-        return catalog_in(manifest.read_bytes()) if manifest.exists() else self.imported_agents()
+        told = self._bundled and manifest.exists()
+        return catalog_in(manifest.read_bytes()) if told else self.imported_agents()
 
     def imported_agents(self) -> Catalog:
         return load_agents([self.settings.root / folder for folder in (Path("agents"), *self.settings.agents)])
