@@ -6,8 +6,11 @@ takes a third as long as all that a client of DynamoDB needs.
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import CredentialResolver, EnvProvider
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.loaders import Loader
+from botocore.loaders import JSONFileLoader, Loader
 
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
@@ -63,6 +67,9 @@ class Aws:
     def _session(self) -> botocore.session.Session:
         session = botocore.session.Session()
         session.register_component("data_loader", _Loader())
+        if os.environ.get("AWS_ACCESS_KEY_ID"):
+            # What the environment names comes first anyway; those behind it would prepare connections, TLS and all.
+            session.register_component("credential_provider", CredentialResolver([EnvProvider()]))
         if self.region is not None:
             session.set_config_variable("region", self.region)
         return session
@@ -146,12 +153,24 @@ class Aws:
             return make(service, endpoint_url=self.endpoint_url, config=config)
 
 
+class _Files(JSONFileLoader):
+    """botocore's own, which makes an OrderedDict of each object: half of the time that reading takes."""
+
+    def load_file(self, file_path: str) -> Any:
+        for ending, opened in ((".json", open), (".json.gz", gzip.open)):
+            with suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
+                return json.loads(file.read())
+        return None
+
+
 class _Loader(Loader):
     """botocore's own, which opens the folder of each of AWS's services before it makes its first client: 400 of them, a
     sixth of the time that a client of DynamoDB takes."""
 
+    FILE_LOADER_CLASS = _Files
+
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - what there is of one shows later
-        return [each.name for path in map(Path, self.search_paths) if path.is_dir() for each in path.iterdir()]
+        return [each.name for path in self.search_paths if Path(path).is_dir() for each in os.scandir(path)]
 
 
 @contextmanager
