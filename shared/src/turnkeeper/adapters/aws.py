@@ -24,6 +24,7 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.loaders import JSONFileLoader, Loader
 
+from turnkeeper.adapters.dynamodb_endpoint import endpoint_of, region_and_url
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
 
@@ -97,7 +98,13 @@ class Aws:
     @cached_property
     def table_requests(self) -> DynamoRequests:
         """What the table sends its requests with."""
-        return DynamoRequests(self.dynamodb)
+        session = self._session
+        region, url = region_and_url(session, self.endpoint_url, lambda: self.dynamodb)
+        timeouts = self.connect_timeout_seconds, self.table_timeout_seconds
+        with self._making:
+            return DynamoRequests(
+                session, region, endpoint_of(session, region, url, timeouts, self.max_pool_connections)
+            )
 
     @cached_property
     def s3(self) -> S3Client:
