@@ -22,7 +22,6 @@ from turnkeeper.core.inputs import invalid
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
-from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Without a word about it, a stream stays open this long.
@@ -159,6 +158,8 @@ def _event(entry: Entry) -> Event:
 
 
 def _result(block: Block, outcome: ToolOutcome) -> ToolResult:
+    from turnkeeper.core.untrusted import unwrap_blocks
+
     content = block.get("content") or []
     return ToolResult(
         tool_use_id=outcome.tool_use_id,
