@@ -39,6 +39,8 @@ def moto_table() -> Iterator[Table]:
     with mock_aws():
         aws = Aws(region="eu-west-1")
         create_table(aws.dynamodb, "moto")
+        # moto answers through handlers that only a session with botocore's own has.
+        vars(aws)["_session"] = aws._session_of_clients
         yield DynamoTable(aws.table_requests, "moto")
 
 

@@ -32,7 +32,8 @@ def answering(aws: Aws, status: int, body: bytes) -> list[Any]:
         sent.append(request)
         return SimpleNamespace(status_code=status, content=body, headers={})
 
-    aws._session.register("before-send.dynamodb", answer)
+    for session in (aws._session, aws._session_of_clients):
+        session.register("before-send.dynamodb", answer)
     return sent
 
 
@@ -141,3 +142,8 @@ def test_it_goes_where_a_client_would_send_it(
 def test_no_client_is_made_where_the_region_says_it_all(aws: Aws) -> None:
     assert aws.table_requests
     assert "dynamodb" not in vars(aws)
+
+
+def test_clients_have_the_credentials_that_the_table_has(aws: Aws) -> None:
+    """Those that are renewed are renewed once for all."""
+    assert aws.sqs._request_signer._credentials is aws.credentials

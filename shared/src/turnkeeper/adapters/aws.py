@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -66,14 +67,29 @@ class Aws:
 
     @cached_property
     def _session(self) -> botocore.session.Session:
-        session = botocore.session.Session()
-        session.register_component("data_loader", _Loader())
+        """For all but making clients: without the handlers that these need."""
+        session = botocore.session.Session(include_builtin_handlers=False)
         if os.environ.get("AWS_ACCESS_KEY_ID"):
             # What the environment names comes first anyway; those behind it would prepare connections, TLS and all.
             session.register_component("credential_provider", CredentialResolver([EnvProvider()]))
+        return self._set_up(session)
+
+    @cached_property
+    def _session_of_clients(self) -> botocore.session.Session:
+        session = botocore.session.Session()
+        same: Any = SimpleNamespace(load_credentials=self._session.get_credentials)
+        session.register_component("credential_provider", same)
+        return self._set_up(session)
+
+    def _set_up(self, session: botocore.session.Session) -> botocore.session.Session:
+        session.register_component("data_loader", self._loader)
         if self.region is not None:
             session.set_config_variable("region", self.region)
         return session
+
+    @cached_property
+    def _loader(self) -> Loader:
+        return _Loader()
 
     @property
     def own_region(self) -> str | None:
@@ -155,8 +171,8 @@ class Aws:
             tcp_keepalive=True,
             **more,
         )
-        make: Any = self._session.create_client
         with self._making:
+            make: Any = self._session_of_clients.create_client
             return make(service, endpoint_url=self.endpoint_url, config=config)
 
 
