@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from turnkeeper.adapters.injection import detector as kit
 from turnkeeper.adapters.injection import text as readings
-from turnkeeper.adapters.injection.decoding import _from_bits, _readable
+from turnkeeper.adapters.injection.decoding import _from_bits
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 _DATA: Final = json.loads(Path(__file__).with_name("injection_patterns.json").read_text(encoding="utf-8"))
@@ -41,10 +41,11 @@ def fold(text: str) -> str:
     if not text.isascii():
         text = (
             unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+            .translate(readings._DRESSED)
             .replace("’", "'")
             .replace("ı", "i")
         )
-    return re.sub(r"[^\S\n]+", " ", text.casefold())
+    return re.sub(r"[^\S\n]+", " ", text.casefold().replace("&nbsp;", " "))
 
 
 def check(text: str) -> Finding | None:
@@ -78,15 +79,16 @@ def _score(disguise: str, text: str) -> tuple[int, dict[str, int]]:
     about = _ABOUT.search(text) is not None
     hits: list[tuple[int, str, int]] = []
     for topic, weight, pattern in _STRONG if disguise in _SPECULATIVE else _RULES:
-        for number, found in enumerate(pattern.finditer(text)):
-            if number >= 50:
-                break
-            hits.append((found.start(), topic, kit._weight(weight, text, found.start(), found.end(), about)))
+        found = pattern.search(text)
+        while found:
+            counts = kit._weight(weight, text, found.start(), found.end(), about)
+            hits.append((found.start(), topic, counts))
+            found = pattern.search(text, found.end() if counts < weight else max(found.end(), found.start() + 200))
     hits.sort()
     best: tuple[int, dict[str, int]] = (0, {})
     for first, hit in enumerate(hits):
         topics: dict[str, int] = {}
-        for start, topic, weight in hits[first : first + 40]:
+        for start, topic, weight in hits[first:]:
             if start - hit[0] > 800:
                 break
             topics[topic] = max(weight, topics.get(topic, 0))
@@ -146,11 +148,7 @@ def _encoded(text: str) -> Iterator[tuple[str, str]]:
         "percent": ("percent encoding", lambda s: unquote(s).encode("utf-8", "replace")),
     }
     for view, (name, decode) in decoders.items():
-        found: list[str] = []
-        for number, candidate in enumerate(_VIEWS[view].finditer(text)):
-            if number >= 40 or sum(map(len, found)) > 20_000:
-                break
-            found += filter(None, [_readable(candidate[0], decode)])
+        found = [readable for run in _VIEWS[view].finditer(text) if (readable := _readable(run[0], decode))]
         if found:
             yield name, "\n".join(found)
 
@@ -158,3 +156,12 @@ def _encoded(text: str) -> Iterator[tuple[str, str]]:
 def _base64(text: str) -> bytes:
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     return base64.b64decode(plain[: len(plain) - (len(plain) % 4 == 1)] + "=" * (-len(plain) % 4), validate=True)
+
+
+def _readable(raw: str, decode: Callable[[str], Any]) -> str:
+    try:
+        text: str = decode(raw).decode("utf-8")
+    except ValueError:
+        return ""
+    seen = sum(sign.isprintable() or sign in "\r\n\t" for sign in text)
+    return text if seen >= 0.95 * len(text) else ""

@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from turnkeeper.adapters.injection.matcher import Matcher, words_of
+
 _parser: Final[Any] = importlib.import_module("re._parser")
 _compiler: Final[Any] = importlib.import_module("re._compiler")
 _re: Final[Any] = importlib.import_module("re._constants")
@@ -65,3 +67,15 @@ def texts_of(pattern: str) -> list[tuple[str, ...]]:
     """For each way through the pattern's branches, the same words with this and that between them. At least one of each
     should match: what stands beside a gap may ask for another one (``\\b``), or forbid it (``(?!...)``)."""
     return list(zip(*(kind.of(pattern) for kind in KINDS), strict=True))
+
+
+def all_found(matcher: Matcher, folded: str) -> list[tuple[int, int]]:
+    """Where the matches are, as ``finditer`` would give them."""
+    found: list[tuple[int, int]] = []
+
+    def told(_group: int, start: int, end: int) -> int:
+        found.append((start, end))
+        return end
+
+    matcher.find(folded, words_of(folded), told)
+    return found

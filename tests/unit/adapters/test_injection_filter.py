@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from benchmarks import injection as lists
 from tests.support import injection_reference as reference
-from tests.support.pattern_texts import texts_of
+from tests.support.pattern_texts import all_found, texts_of
 from tests.support.repository import REPOSITORY
 from tests.unit.adapters.test_injection import ATTACKS, HARMLESS, UNITS, tags
 from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.adapters.injection.detector import _ANY_RULE, _STRONG_RULE
-from turnkeeper.adapters.injection.matcher import Matcher, Pattern, words_of
+from turnkeeper.adapters.injection.matcher import Matcher, Pattern
 from turnkeeper.adapters.injection.rules import RULES
 from turnkeeper.adapters.injection.text import fold, views
 
@@ -30,11 +30,22 @@ DETECTOR = RuleDetector()
 
 
 def test_the_rules_are_those_of_the_reference() -> None:
-    ours = [(rule.topic, rule.weight, [pattern.source for pattern in rule.patterns]) for rule in RULES]
-    theirs = [(topic, weight, pattern.pattern) for topic, weight, pattern in reference._RULES]
-    assert [
-        (topic, weight, "|".join(f"(?:{source})" for source in sources)) for topic, weight, sources in ours
-    ] == theirs
+    ours = [(topic, weight, branches("|".join(each.source for each in patterns))) for topic, weight, patterns in RULES]
+    theirs = [
+        (topic, weight, [inner for branch in branches(pattern.pattern) for inner in branches(branch[3:-1])])
+        for topic, weight, pattern in reference._RULES
+    ]
+    assert ours == theirs
+
+
+def branches(pattern: str) -> list[str]:
+    """What a pattern is an alternation of."""
+    found, depth = [""], 0
+    for piece in re.findall(r"\\.|\[(?:\\.|[^\]\\])*\]|.", pattern, re.DOTALL):
+        depth += (piece == "(") - (piece == ")")
+        found, last = (found, piece) if piece != "|" or depth else ([*found, ""], "")
+        found[-1] += last
+    return found
 
 
 @pytest.mark.parametrize("load", [load for _, _, load in lists.LISTS], ids=[name for name, _, _ in lists.LISTS])
@@ -52,7 +63,7 @@ def test_the_lists_of_the_benchmark_are_judged_as_before(load: Callable[[], Iter
 
 # ---- made-up texts ----
 
-WORDS = sorted({literal for need in _ANY_RULE._numbers for literal in need.literals})
+WORDS = sorted({literal for need in _ANY_RULE._literals for literal in need.literals})
 HIDE: dict[str, Callable[[str], str]] = {
     "plain": str,
     "upper": str.upper,
@@ -86,6 +97,8 @@ PIECES = st.one_of(
     st.sampled_from([unit * 9 for unit in UNITS]),
     st.sampled_from([" ", "\n", "\n\n", " \n ", "\t", "\r\n", ". ", ": ", '"', "prompt injection", "never ", "\u2028"]),
     st.text(max_size=8),
+    # As far apart as patterns let their words be, and further.
+    st.tuples(st.sampled_from(["x", " x", "\nx", "指", ". "]), st.integers(1, 420)).map(lambda each: each[0] * each[1]),
 )
 TEXTS = st.lists(st.tuples(st.sampled_from(sorted(HIDE)), st.lists(PIECES, max_size=8), st.sampled_from(["", " "])))
 
@@ -274,9 +287,8 @@ def test_a_group_of_patterns_matches_as_one_pattern_of_them_all(
     chance.shuffle(pieces)
     text = fold("".join(pieces))
     joined = re.compile("|".join(f"(?:{source})" for source in sources), re.MULTILINE)
-    expected = [found.span() for found in itertools.islice(joined.finditer(text), 7)]
-    found = Matcher([[Pattern(source) for source in sources]]).find(text, words_of(text), most=7)
-    assert [(start, end) for _, start, end in found] == expected
+    expected = [found.span() for found in joined.finditer(text)]
+    assert all_found(Matcher([[Pattern(source) for source in sources]]), text) == expected
 
 
 def test_a_pattern_that_needs_no_word_is_refused() -> None:
@@ -292,10 +304,10 @@ def tried(text: str) -> int:
     count = 0
     for view in views(text):
         for matcher in (_ANY_RULE, _STRONG_RULE):
-            for windows in matcher.tries(view.text, view.words).values():
-                assert all(first[1] < then[0] for first, then in itertools.pairwise(windows))
-                assert all(0 <= low <= high <= len(view.text) for low, high in windows)
-                count += sum(high - low + 1 for low, high in windows)
+            for lows, highs in matcher.tries(view.text, view.words, matcher.scan(view.words)).values():
+                assert all(high < low for high, low in zip(highs, lows[1:], strict=False))
+                assert all(0 <= low <= high <= len(view.text) for low, high in zip(lows, highs, strict=True))
+                count += sum(highs) - sum(lows) + len(lows)
     return count
 
 

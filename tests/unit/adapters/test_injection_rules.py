@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tests.support.pattern_texts import texts_of
-from turnkeeper.adapters.injection.matcher import Matcher, Pattern, words_of
+from tests.support.pattern_texts import all_found, texts_of
+from turnkeeper.adapters.injection.matcher import Matcher, Pattern
 from turnkeeper.adapters.injection.rules import ABOUT, RULES
 from turnkeeper.adapters.injection.text import fold
 
@@ -21,7 +21,7 @@ AROUND = (("", ""), ("x", "x"), (".\n \n", "\n\n."), (". é", " \n"), ("犬\n", 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_each_way_through_a_pattern_is_found_in_a_text_made_for_it(pattern: Pattern) -> None:
     matcher = Matcher([[pattern]])
-    missed = [texts for texts in texts_of(pattern.source) if not any(_found(matcher, fold(text)) for text in texts)]
+    missed = [texts for texts in texts_of(pattern.source) if not any(all_found(matcher, fold(text)) for text in texts)]
     assert missed == []
 
 
@@ -31,8 +31,4 @@ def test_in_texts_made_for_a_pattern_the_filter_finds_what_the_pattern_alone_doe
     for text in itertools.chain.from_iterable(texts_of(pattern.source)):
         for before, behind in AROUND:
             folded = fold(before + text + behind)
-            assert _found(matcher, folded) == [found.span() for found in itertools.islice(alone.finditer(folded), 5)]
-
-
-def _found(matcher: Matcher, folded: str) -> list[tuple[int, int]]:
-    return [(start, end) for _, start, end in matcher.find(folded, words_of(folded), most=5)]
+            assert all_found(matcher, folded) == [found.span() for found in alone.finditer(folded)]

@@ -11,7 +11,7 @@ literal begins with one: where a literal begins is then a place of the text as i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 #: What ``re`` reads patterns with. Its name is private and has been the same since Python 3.11; hypothesis uses it too.
@@ -23,6 +23,8 @@ _MAX_SPELLINGS: Final = 200
 #: A shorter one stands everywhere. Counted in UTF-8, since two letters of Chinese say as much as a word.
 _MIN_BYTES: Final = 3
 _MIN_BYTES_FIRST: Final = 2
+#: Signs that are rare by themselves, where text has no addresses.
+_RARE: Final = frozenset("@")
 _MAX_NEEDS: Final = 4
 #: A literal that is a letter longer is worth a window of so many more places.
 _WIDE: Final = 24
@@ -38,6 +40,10 @@ class Need(NamedTuple):
     low: int
     high: int
 
+    def spelled(self, spell: Callable[[str], str]) -> Need:
+        """The same of a text that is read otherwise: somewhere in it, since a reading may turn it round."""
+        return Need(frozenset(map(spell, self.literals)), 0, 0)
+
 
 class Needs(NamedTuple):
     #: All of them have to be there. The first says best where a match may begin.
@@ -52,13 +58,19 @@ def needs_of(pattern: str) -> Needs:
     width = tree.getwidth()[1]
     found = sorted(_walk(tree, 0, 0), key=_worth, reverse=True)
     first = next((need for need in found if _rarity(need) >= _MIN_BYTES_FIRST), None)
-    others = [need for need in found if need is not first and _rarity(need) >= _MIN_BYTES]
+    others = [need for need in found if need is not first and _rarity(need) >= _least(need)]
     needs = () if first is None else (first, *others[: _MAX_NEEDS - 1])
     return Needs(needs, width if width < _re.MAXREPEAT else None)
 
 
 def _rarity(need: Need) -> int:
-    return min(len(literal.encode()) for literal in need.literals)
+    return min(_MIN_BYTES if literal in _RARE else len(literal.encode()) for literal in need.literals)
+
+
+def _least(need: Need) -> int:
+    """Two letters are worth looking for where they say to the place where a match begins."""
+    exact = need.low == need.high and all(literal[0].isalpha() for literal in need.literals)
+    return _MIN_BYTES_FIRST if exact else _MIN_BYTES
 
 
 def _worth(need: Need) -> int:

@@ -7,30 +7,29 @@ usual words; ``docs/security.md`` has the numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-from turnkeeper.adapters.injection.matcher import Matcher
+from turnkeeper.adapters.injection.matcher import Matcher, Scan
 from turnkeeper.adapters.injection.rules import ABOUT, NEGATED, REPORTED, RULES
-from turnkeeper.adapters.injection.text import View, marks, views
+from turnkeeper.adapters.injection.text import MAX_CHARS, RESPELLED, View, any_invisible, marks, views
 from turnkeeper.core.suspicion import FLAG_AT, MAX_REASONS, Finding
 
 #: Signals count together only this near to each other: a long document holds a little of everything.
 _NEAR_CHARS: Final = 800
-_MAX_HITS_PER_RULE: Final = 50
+#: Where a rule has matched with all of its weight, the same again so near by changes nothing. Where something takes
+#: weight off a match, the next one may be right behind it: decoys hide nothing.
+_APART_CHARS: Final = 200
 _HIDING_BONUS: Final = 250
 _QUOTES: Final = frozenset("\"'`“”„‟‘’‚«»‹›「」『』《》")
 #: Read out of every text, so a chance match there is far likelier than a disguise.
-_SPECULATIVE: Final = frozenset({"rot13", "reversed", "digits for letters"})
+_SPECULATIVE: Final = frozenset({*RESPELLED, "digits for letters"})
 _STRONG: Final = tuple(rule for rule in RULES if rule.topic in {"override", "prompt leak"} and rule.weight >= FLAG_AT)
-_ANY_RULE: Final = Matcher([rule.patterns for rule in RULES])
-_ABOUT_IT: Final = Matcher([[ABOUT]])
-_STRONG_RULE: Final = Matcher([rule.patterns for rule in _STRONG])
-
-
-class _Hit(NamedTuple):
-    start: int
-    topic: str
-    weight: int
+#: First what says that a text is about attacks, then each rule.
+_ANY_RULE: Final = Matcher(
+    [[ABOUT], *(rule.patterns for rule in RULES)],
+    {name: (spell, [pattern for rule in _STRONG for pattern in rule.patterns]) for name, spell in RESPELLED.items()},
+)
+_STRONG_RULE: Final = Matcher([[ABOUT], *(rule.patterns for rule in _STRONG)])
 
 
 class RuleDetector:
@@ -41,12 +40,19 @@ class RuleDetector:
             return None
         best = 0
         reasons: dict[str, int] = {}
-        for name, weight in marks(text):
+        text = text[:MAX_CHARS]
+        invisible = any_invisible(text)
+        for name, weight in marks(text) if invisible else ():
             best = max(best, weight)
             reasons[name] = weight
         plain = 0
-        for view in views(text):
-            score, topics = _score(view)
+        scan = Scan((), 0)
+        for view in views(text, invisible=invisible):
+            if view.disguise in RESPELLED and not _ANY_RULE.may_match(view.disguise, scan):
+                continue
+            if not view.disguise:
+                scan = _ANY_RULE.scan(view.words)
+            score, topics = _score(view, None if view.disguise else scan)
             if not view.disguise:
                 plain = best = max(best, score)
             elif score > plain or (score and view.disguise not in _SPECULATIVE):
@@ -64,28 +70,41 @@ class RuleDetector:
         return Finding(score=min(1000, best), reasons=tuple(strongest[:MAX_REASONS]))
 
 
-def _score(view: View) -> tuple[int, dict[str, int]]:
+def _score(view: View, scan: Scan | None = None) -> tuple[int, dict[str, int]]:
     """The best neighbourhood's score, and its topics with their weights."""
     # A whole text read backwards or letter-shifted is nearly always noise: only the plainest signs count there.
     rules, matcher = (_STRONG, _STRONG_RULE) if view.disguise in _SPECULATIVE else (RULES, _ANY_RULE)
     text = view.text
-    found = list(matcher.find(text, view.words, most=_MAX_HITS_PER_RULE))
-    if not found or not view.holds():
-        return 0, {}
-    about = any(_ABOUT_IT.find(text, view.words, most=1))
-    hits = sorted(
-        _Hit(start, rules[group].topic, _weight(rules[group].weight, text, start, end, about))
-        for group, start, end in found
-    )
+    about = False
+    #: Where the matches begin, by the topic of the rule and what the match weighs.
+    hits: list[tuple[int, str, int]] = []
+
+    def told(group: int, start: int, end: int) -> int:
+        nonlocal about
+        if group == 0:
+            about = True
+            return len(text) + 1
+        rule = rules[group - 1]
+        weight = _weight(rule.weight, text, start, end, about)
+        hits.append((start, rule.topic, weight))
+        return end if weight < rule.weight else max(end, start + _APART_CHARS)
+
+    matcher.find(text, view.words, told, scan)
+    return _best(hits) if hits and view.holds() else (0, {})
+
+
+def _best(hits: list[tuple[int, str, int]]) -> tuple[int, dict[str, int]]:
     best: tuple[int, dict[str, int]] = (0, {})
-    for first, hit in enumerate(hits):
+    #: By topic and weight, where the nearest one behind begins.
+    nearest: dict[tuple[str, int], int] = {}
+    for start, topic, weight in sorted(hits, reverse=True):
+        nearest[topic, weight] = start
         topics: dict[str, int] = {}
-        for other in hits[first : first + 40]:
-            if other.start - hit.start > _NEAR_CHARS:
-                break
-            topics[other.topic] = max(other.weight, topics.get(other.topic, 0))
+        for (other, its_weight), place in nearest.items():
+            if place - start <= _NEAR_CHARS:
+                topics[other] = max(its_weight, topics.get(other, 0))
         score = _together(topics.values())
-        if score > best[0]:
+        if score >= best[0]:
             best = (score, topics)
     return best
 
@@ -99,8 +118,7 @@ def _weight(weight: int, text: str, start: int, end: int, about: bool) -> int:
     before = text[max(0, start - 24) : start]
     if NEGATED.search(before):
         return weight * 3 // 10
-    quoted = _quoted(text, start, end)
-    if about and (quoted or REPORTED.search(before)):
+    if about and (_quoted(text, start, end) or REPORTED.search(before)):
         return weight * 3 // 10
     return weight
 

@@ -11,9 +11,12 @@ the pattern's own bounded repetitions allow.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from ahocorasick_rs import AhoCorasick
@@ -25,6 +28,10 @@ _BEYOND: Final = 64
 #: Places next to each other up to this many are tried one by one; of more, the pattern's own search is faster.
 _FEW: Final = 12
 _LINE_ENDS = re.compile(r"\n[ \n]*")
+#: Where the words of a text have one blank in place of several.
+_GAPS = re.compile(r" \n[ \n]*|\n[ \n]+")
+#: The same where no line ends with a blank: several times faster.
+_GAPS_OF_MOST = re.compile(r"\n[ \n]+")
 
 
 class Pattern:
@@ -41,110 +48,187 @@ class Pattern:
         return re.compile(self.source, re.MULTILINE)
 
 
-class Found(NamedTuple):
-    #: Which of the groups, and where.
-    group: int
-    start: int
-    end: int
+class Scan(NamedTuple):
+    """The literals that stand in a text, found in one pass."""
+
+    #: Number of the literal and where it begins and ends, in the text's words.
+    hits: Sequence[tuple[int, int, int]]
+    #: The needs that they meet, as bits.
+    met: int
+
+
+#: Where matches may begin: the first and the last place of each stretch, in order, none of which meet.
+Stretches = tuple[list[int], list[int]]
 
 
 class Matcher:
     """The patterns of a group exclude one another, as those of one pattern joined by ``|`` do: where one of them has
     matched, the next match of its group begins behind it at the earliest; at the same place the first one counts.
+
+    ``readings`` are other ways to read a text, each with how it spells what it reads as a given literal, and patterns.
+    The same pass tells whether one of these may match there (:meth:`may_match`): most readings need not be made.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Pattern]]) -> None:
-        self._groups = groups
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Pattern]],
+        readings: Mapping[str, tuple[Callable[[str], str], Sequence[Pattern]]] | None = None,
+    ) -> None:
         numbers: dict[Need, int] = {}
-        for pattern in (pattern for group in groups for pattern in group):
-            for need in pattern.needs.needs:
-                numbers.setdefault(need, len(numbers))
-        of: dict[str, list[int]] = {}
+        self._group = {pattern: number for number, group in enumerate(groups) for pattern in group}
+        self._asked = [(_bits(pattern.needs.needs, numbers), pattern) for pattern in self._group]
+        self._read = {
+            name: [_bits([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
+            for name, (spell, patterns) in (readings or {}).items()
+        }
+        words = {literal for need in numbers for literal in need.literals}
+        literals: dict[str, int] = {}
+        self._literals: dict[Need, list[int]] = {}
+        met: dict[int, int] = defaultdict(int)
         for need, number in numbers.items():
-            for literal in need.literals:
-                of.setdefault(literal, []).append(number)
-        self._numbers = numbers
-        #: By literal, the needs that it meets; the same as bits, since all patterns ask of every text.
-        self._met = tuple(tuple(met) for met in of.values())
-        self._bits = tuple(sum(1 << number for number in met) for met in self._met)
-        self._asked = tuple(
-            (group, pattern, sum(1 << numbers[need] for need in pattern.needs.needs))
-            for group, patterns in enumerate(groups)
-            for pattern in patterns
-        )
-        self._automaton = AhoCorasick(of, store_patterns=False)
+            # A word with a blank is the word itself where that is looked for anyway: a text has each of them once then.
+            spelled = [literal.rstrip() if literal.rstrip() in words else literal for literal in need.literals]
+            self._literals[need] = [literals.setdefault(literal, len(literals)) for literal in spelled]
+            for literal in self._literals[need]:
+                met[literal] |= 1 << number
+        #: By literal, the needs that it meets: as bits, since all patterns ask of every text.
+        self._met = tuple(met[literal] for literal in range(len(literals)))
+        self._automaton = AhoCorasick(literals, store_patterns=False)
 
-    def find(self, text: str, words: str, *, most: int) -> Iterator[Found]:
-        """The matches of each group in their order, the first ``most`` of each. ``words`` are those of the text
-        (:func:`words_of`)."""
-        tries = self.tries(text, words)
-        for group, patterns in enumerate(self._groups):
-            streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns if pattern in tries]
-            for start, end in _in_turn(streams, most) if streams else ():
-                yield Found(group, start, end)
-
-    def tries(self, text: str, words: str) -> dict[Pattern, list[tuple[int, int]]]:
-        """From where to where each pattern is tried, in order. Those that cannot match are left out."""
+    def scan(self, words: str) -> Scan:
+        """``words`` are those of a text (:func:`words_of`)."""
         hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
-        present = 0
-        for literal in {hit[0] for hit in hits}:
-            present |= self._bits[literal]
-        live = [pattern for _, pattern, asked in self._asked if not asked & ~present]
+        met = 0
+        for literal in set(map(itemgetter(0), hits)):
+            met |= self._met[literal]
+        return Scan(hits, met)
+
+    def may_match(self, reading: str, scan: Scan) -> bool:
+        """Whether all words of some pattern stand in the text as this reading spells them."""
+        missing = ~scan.met
+        return any(not asked & missing for asked in self._read[reading])
+
+    def find(self, text: str, words: str, told: Callable[[int, int, int], int], scan: Scan | None = None) -> None:
+        """Tells of each group's matches in their order: which group, and from where to where. What is answered is from
+        where on the next one is looked for, the match's end where it should be as ``finditer`` does."""
+        tries = self.tries(text, words, scan or self.scan(words))
+        for group, patterns in itertools.groupby(tries, self._group.__getitem__):
+            streams = [_Stream(pattern, text, tries[pattern]) for pattern in patterns]
+            _in_turn(streams, functools.partial(told, group))
+
+    def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
+        """Where each pattern is tried. Those that cannot match are left out."""
+        missing = ~scan.met
+        live = [pattern for asked, pattern in self._asked if not asked & missing]
         if not live:
             return {}
-        wanted = {self._numbers[need] for pattern in live for need in pattern.needs.needs}
-        places: dict[int, list[int]] = {number: [] for number in wanted}
+        places = _Places(self._literals, scan.hits)
+        if len(words) != len(text):
+            places.move(text)
+        tries = {pattern: _where_all(pattern.needs.needs, places, len(text)) for pattern in live}
+        return {pattern: stretches for pattern, stretches in tries.items() if stretches[0]}
+
+
+class _Places(dict[Need, list[int]]):
+    """Where literals of a need begin in a text, put together when it is asked for."""
+
+    def __init__(self, literals: Mapping[Need, list[int]], hits: Sequence[tuple[int, int, int]]) -> None:
+        self._literals = literals
+        of: dict[int, list[int]] = defaultdict(list)
         for literal, start, _ in hits:
-            for number in self._met[literal]:
-                if number in wanted:
-                    places[number].append(start)
-        moved = _moved(text) if len(words) != len(text) else None
-        for starts in places.values():
-            starts.sort()
-            if moved:
-                starts[:] = [start + moved[1][bisect_right(moved[0], start)] for start in starts]
-        tries = {pattern: self._windows(pattern.needs.needs, places) for pattern in live}
-        return {pattern: windows for pattern, windows in tries.items() if windows}
+            of[literal].append(start)
+        self._of = of
+        self._behind: list[int] = []
+        self._by = [0]
 
-    def _windows(self, needs: Sequence[Need], places: dict[int, list[int]]) -> list[tuple[int, int]]:
-        first, *rest = needs
-        others = [(places[self._numbers[need]], need.low, need.high) for need in rest]
-        windows: list[tuple[int, int]] = []
-        for place in places[self._numbers[first]]:
-            low, high = max(0, place - first.high), place - first.low
-            if high < low or not _all_near(others, low, high):
-                continue
-            if windows and low <= windows[-1][1] + 1:
-                windows[-1] = (windows[-1][0], max(high, windows[-1][1]))
-            else:
-                windows.append((low, high))
-        return windows
+    def __missing__(self, need: Need) -> list[int]:
+        of, behind, by = self._of, self._behind, self._by
+        found = [of[literal] for literal in self._literals[need] if literal in of]
+        places = sorted(itertools.chain.from_iterable(found))
+        self[need] = [place + by[bisect_right(behind, place)] for place in places] if behind else places
+        return self[need]
+
+    def stretches(self, need: Need, size: int) -> int:
+        """About how many stretches it is in which the need lets a match begin: wide ones become few where many meet."""
+        width = need.high - need.low + 1
+        count = sum([len(self._of[literal]) for literal in self._literals[need] if literal in self._of])
+        return count if width == 1 else min(2 * count, size // width)
+
+    def move(self, text: str) -> None:
+        """Hits are in the words of a text, of whose blanks some are left out: what stands behind them is further on."""
+        pattern = _GAPS if " \n" in text else _GAPS_OF_MOST
+        gaps = [found.span() for found in pattern.finditer(text)]
+        self._by = list(itertools.accumulate([end - start - 1 for start, end in gaps], initial=0))
+        self._behind = [start - by for (start, _), by in zip(gaps, self._by, strict=False)]
 
 
-def _all_near(others: Sequence[tuple[list[int], int, int]], low: int, high: int) -> bool:
-    for places, least, most in others:
-        at = bisect_left(places, low + least)
-        if at == len(places) or places[at] > high + most:
-            return False
-    return True
+def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
+    return sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
+
+
+def _where_all(needs: Iterable[Need], places: _Places, size: int) -> Stretches:
+    """Where a match may begin for all needs to be met. Those that leave the fewest stretches are asked first."""
+    stretches: Stretches = [0], [size]
+    for need in sorted(needs, key=lambda need: places.stretches(need, size)):
+        stretches = _where(need, places[need], stretches)
+        if not stretches[0]:
+            break
+    return stretches
+
+
+def _where(need: Need, places: list[int], within: Stretches) -> Stretches:
+    """Where in these stretches a match may begin for one of these places to be as far behind as it has to."""
+    lows: list[int] = []
+    highs: list[int] = []
+    start = 0
+    for low, high in zip(*within, strict=True):
+        start = at = bisect_left(places, low + need.low, start)
+        if start == len(places):
+            break
+        if low == high:
+            if places[start] <= high + need.high:
+                lows.append(low)
+                highs.append(low)
+            continue
+        if need.low == need.high:
+            starts = [place - need.low for place in places[at : bisect_right(places, high + need.high, at)]]
+            lows += starts
+            highs += starts
+            continue
+        while at < len(places) and places[at] <= high + need.high:
+            lows.append(max(low, places[at] - need.high))
+            # Not place by place, since words of attacks may stand densely: as far as each one's stretch meets the next.
+            while places[at] - need.low < high:
+                last = bisect_right(places, places[at] - need.low + need.high + 1, at) - 1
+                if last == at:
+                    break
+                at = last
+            highs.append(min(high, places[at] - need.low))
+            if highs[-1] == high:
+                break
+            at += 1
+    return lows, highs
 
 
 class _Stream:
-    """The matches of one pattern from some place on, looked for in its windows only."""
+    """The matches of one pattern from some place on, looked for where it is tried only."""
 
-    def __init__(self, pattern: Pattern, text: str, windows: list[tuple[int, int]]) -> None:
-        self._compiled, self._text, self._windows = pattern.compiled, text, windows
+    def __init__(self, pattern: Pattern, text: str, stretches: Stretches) -> None:
+        self._compiled, self._text = pattern.compiled, text
+        self._lows, self._highs = stretches
         self._reach = None if pattern.needs.width is None else pattern.needs.width + _BEYOND
         self._next = 0
 
     def after(self, place: int) -> tuple[int, int] | None:
         """The first match that begins here or further on. Places only grow from call to call."""
-        while self._next < len(self._windows):
-            low, high = self._windows[self._next]
-            found = self._within(max(low, place), high) if high >= place else None
+        match, text, lows = self._compiled.match, self._text, self._lows
+        for at in range(bisect_left(self._highs, place, self._next), len(lows)):
+            low, high = max(lows[at], place), self._highs[at]
+            found = match(text, low) if low == high else self._within(low, high)
             if found:
+                self._next = at
                 return found.span()
-            self._next += 1
+        self._next = len(lows)
         return None
 
     def _within(self, low: int, high: int) -> re.Match[str] | None:
@@ -158,16 +242,12 @@ class _Stream:
         return found if found and found.start() <= high else None
 
 
-def _in_turn(streams: Sequence[_Stream], most: int) -> Iterator[tuple[int, int]]:
+def _in_turn(streams: Sequence[_Stream], told: Callable[[int, int], int]) -> None:
     found = [stream.after(0) for stream in streams]
-    for _ in range(most):
-        first = min((span for span in found if span), key=lambda span: span[0], default=None)
-        if first is None:
-            return
-        yield first
-        end = first[1]
+    while first := min((span for span in found if span), key=itemgetter(0), default=None):
+        then = told(*first)
         found = [
-            span if span is None or span[0] >= end else stream.after(end)
+            span if span is None or span[0] >= then else stream.after(then)
             for span, stream in zip(found, streams, strict=True)
         ]
 
@@ -180,16 +260,3 @@ def words_of(text: str) -> str:
     text = _LINE_ENDS.sub(" ", text).replace("  ", " ")
     # The automaton takes UTF-8; halves of pairs stand in no literal.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _moved(text: str) -> tuple[list[int], list[int]]:
-    """Places of the words, and by how much what stands behind each of them has moved up."""
-    behind: list[int] = []
-    by = [0]
-    for found in _LINE_ENDS.finditer(text):
-        start, end = found.span()
-        start -= text[start - 1 : start] == " "
-        if end - start > 1:
-            behind.append(start - by[-1])
-            by.append(by[-1] + end - start - 1)
-    return behind, by

@@ -92,7 +92,7 @@ RULES: Final = (
         r"\b(?:prior|previous|original|current|user's) (?:task|request|instructions?) (?:is|are|has been|have been|was|were) (?:now )?(?:cancell?ed|void|obsolete|overridden|revoked|superseded|complete and)",
         r"\bnew (?:instructions?|task|directive|orders?) ?(?:from (?:the )?(?:system|admin|developer|user))? ?: ?\S",
         r"\b(?:your|the) (?:rules|instructions|guidelines|directives?) (?:have|has) (?:now )?(?:changed|been (?:updated|changed|replaced|revoked))\b",
-        r"\bsupersedes? (?:all|any)(?: of)?(?: your| the)? (?:prior|previous|other|earlier)",
+        r"\bsupersedes? (?:all|any)(?: of)?(?: your| the)? (?:prior|previous|other|earlier) (?:\w{1,15} )?(?:instructions?|prompts?|directives?|commands?|tasks?|requests?|rules|guidelines|messages?|orders)\b",
         r"\bbefore you can (?:solve|complete|do|answer|continue)(?: with)? the task\b",
         r"\b(?:do|perform|execute)\b[^.\n]{1,200}\binstead\.? ?(?:of (?:the|your) task|$)",
     ),
@@ -114,7 +114,8 @@ RULES: Final = (
         r"\byou (?:now )?have no (?:content )?(?:restrictions|rules|limits|limitations|filters?|guidelines)\b",
         r"\b(?:safety|content|security) (?:protocols?|filters?|polic(?:y|ies)|guidelines|measures) (?:are |is |have been |has been )?(?:now )?(?:disabled|deactivated|off|lifted|removed|suspended)\b",
         r"\bin (?:developer|debug|unrestricted) mode,? (?:you|there)\b",
-        r"\bstay in character\b[^.\n]{0,100}\b(?:never|always|no matter)\b|\bfree(?:d)? from (?:the typical confines of ai|all restrictions)",
+        r"\bstay in character\b[^.\n]{0,100}\b(?:never|always|no matter)\b",
+        r"\bfree(?:d)? from (?:the typical confines of ai|all restrictions)",
     ),
     # Getting the prompt out.
     _rule(
@@ -134,7 +135,7 @@ RULES: Final = (
         550,
         rf"\b(?:{_AI}|ais)(?: \w{{1,12}}){{0,2}} (?:reading|processing|summari[sz]ing|parsing|analy[sz]ing|reviewing|scraping|that reads?|who reads?) (?:this|these|the (?:following|above))\b",
         rf"\b(?:note|notes|message|attention|instructions?|important|reminder|memo|notice|directive|hint|request)(?: \w{{1,12}})?,? (?:to|for) (?:the |any |all |every |an )?(?:{_AI})(?:s|(?!\w))(?: (?:reading|processing)| assistants?)? ?[:!]",
-        rf"(?:^|[>*\]] ?|[.!?-] )(?:dear |hey |hello |hi |@|attention,? )?(?:the )?(?:{_AI}) ?[:,!] ?(?:please |you must |you should |you will |now |immediately )?{_ACT}\b",
+        rf"(?:^|[>*\]] ?|[.!?-] |=[\"'])(?:dear |hey |hello |hi |@|attention,? )?(?:the )?(?:{_AI}) ?[:,!] ?(?:please |you must |you should |you will |now |immediately )?{_ACT}\b",
         rf"\b(?:{_AI})s?(?: \w{{1,12}}){{0,2}} (?:must|should now|is required to|are required to|is instructed to|has to) (?:now |first |immediately |always )?{_ACT}\b[^.\n]{{0,120}}\b(?:user|users|tool|reply|response|before|attacker|secret|credentials?|token|https?:)",
         rf"\b(?:if|since|because|as) you(?: are|'re) (?:an? )?(?:{_AI})(?!\w)[^.\n]{{0,80}}\b(?:you must|you should|please|must|then)? ?{_ACT}\b",
         r"\bthis is an important message from me\b",
@@ -149,7 +150,8 @@ RULES: Final = (
         rf"\b(?:now|please|immediately|must|first|required|step ?:|next|then|automatically|hook ?:)[,:]? (?:you (?:must|should) )?(?:call|invoke|execute) {_WRITE_TOOL}(?: (?:tool|function))? (?:with|on|to|at|for)\b",
         rf"\b(?:append|include|add|insert|put|place|begin|start|end|finish|prefix|embed|mention|repeat)\b[^.\n]{{0,120}}?\b(?:in|to|of|at|with|on|every|each)? ?(?:your|every|any|all|each)(?: (?:future|subsequent|next|single|final))? (?:\w{{1,15}} )?{_REPLY}\b",
         rf"\b(?:end|begin|start|prefix|finish) (?:your|every|each|all)(?: \w{{1,10}})? {_REPLY} (?:with|by)\b",
-        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with\b|the\b|:)|\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
+        r"\b(?:reply|respond|answer|output)(?: \w{1,12}){0,2} (?:only|exactly|just|solely) ?(?:with\b|the\b|:)",
+        r"\b(?:reply|respond|answer) (?:with|by saying) [^.\n]{1,80} and nothing else\b",
         r"\bdo not (?:tell|inform|mention|notify|alert|reveal|warn|disclose|let)\b[^.\n]{0,40}\b(?:the )?(?:user|users|human|operator|anyone)\b",
         r"\b(?:decode|decrypt|deobfuscate|translate)\b[^.\n]{0,100}\b(?:and|then) (?:do (?:exactly )?(?:what|as) it|follow|execute|obey|run it|act on|comply)",
         r"\b(?:follow|execute|obey|do) (?:exactly )?(?:the |what )?(?:decoded|hidden|instructions? (?:inside|within|below|encoded))",
@@ -180,7 +182,8 @@ RULES: Final = (
         r"!\[[^\]\n]{0,100}\]\(https?://[^)\s]{1,300}[?&=/](?:\{|\[|<|\$\{|%7b|data=|secret|prompt|conversation|history)",
         rf"\bhttps?://[^\s]{{1,100}}[^\n]{{0,80}}\b(?:input|body|data|payload|content)[ =](?:set to )?(?:the )?[^\n]{{0,20}}?(?:{_SENSITIVE}|sk-)",
         r"\b(?:fetch|call|visit|open|request|curl|get|read)\b[^\n]{0,60}(?:169\.254\.169\.254|metadata\.google\.internal|/etc/(?:passwd|shadow)|\.ssh/id_|\.aws/credentials)",
-        rf"\b(?:reveal|leak|dump|exfiltrate|steal)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|secrets)\b|\b(?:output|list|print)\b{_W}{{0,1}} (?:all|the raw|every|your){_W}{{0,2}}? (?:credentials|api keys?|passwords|environment variables|private keys?|database)\b",
+        rf"\b(?:reveal|leak|dump|exfiltrate|steal)\b{_W}{{0,4}}? (?:credentials|api keys?|passwords|environment variables|private keys?|customer database|secrets)\b",
+        rf"\b(?:output|list|print)\b{_W}{{0,1}} (?:all|the raw|every|your){_W}{{0,2}}? (?:credentials|api keys?|passwords|environment variables|private keys?|database)\b",
     ),
     # Forged structure.
     _rule(
@@ -220,7 +223,7 @@ RULES: Final = (
         "override",
         700,
         # German
-        r"\b(?:ignorier\w{0,3}|vergiss|vergessen sie|missachte\w{0,2}|verwirf|umgehe|uberschreibe)\b(?: \S{1,25}){0,6}? (?:\w{0,12}anweisung\w{0,2}|instruktion\w{0,2}|vorgaben?|befehle?|regeln?|\w{0,10}prompts?|richtlinien?|aufgaben?)\b",
+        r"\b(?:ignorier\w{0,3}|vergiss|vergessen sie|missachte\w{0,2}|verwirf|umgehe|uberschreibe)\b(?!(?: bitte)? nicht\b)(?: \S{1,25}){0,6}? (?:\w{0,12}anweisung\w{0,2}|instruktion\w{0,2}|vorgaben?|befehle?|regeln?|\w{0,10}prompts?|richtlinien?|aufgaben?)\b",
         r"\b(?:anweisungen|vorgaben|regeln)\b(?: \S{1,25}){0,4}? (?:ignorieren|vergessen|missachten|gelten nicht mehr)\b",
         r"\b(?:vergiss|ignoriere|vergesst|oublie[zr]?|olvida|dimentica|esquece|esqueca|vergeet|забудь|unut)\b,? (?:alles|tout|todo|tutto|tudo|все|всё|her seyi)\b",
         # French
@@ -229,19 +232,20 @@ RULES: Final = (
         r"\b(?:ignor[ae]\w{0,3}|olvid[ae]\w{0,3}|descart[ae]\w{0,3}|omit[ae]\w{0,2}|haz caso omiso|no sigas|desobedece)\b(?: \S{1,25}){0,6}? (?:instrucci\w{1,5}|indicaci\w{1,6}|ordenes|reglas|directrices|restricciones|mensaje del sistema)\b",
         r"\b(?:ignor[ae]\w{0,3}|esquec[ae]\w{0,3}|desconsider[ae]\w{0,2})\b(?: \S{1,25}){0,6}? (?:instruc\w{2,6}|regras|ordens|diretrizes|orientacoes)\b",
         r"\b(?:ignora\w{0,3}|dimentica\w{0,3}|trascura\w{0,2}|disattendi)\b(?: \S{1,25}){0,6}? (?:istruzion\w|regole|direttive|ordini|prompt)\b",
-        r"\b(?:negeer|vergeet|sla\b.{0,30}\bover)\b(?: \S{1,25}){0,5}? (?:instructies?|opdrachten|regels|richtlijnen)\b",
+        r"\b(?:negeer|vergeet|sla\b.{0,30}\bover)\b(?! niet\b)(?: \S{1,25}){0,5}? (?:instructies?|opdrachten|regels|richtlijnen)\b",
         # Russian, Polish, Turkish
         r"(?:игнорируй\w{0,3}|проигнорируй\w{0,3}|забудь\w{0,3}|отмени\w{0,2}|не обращай\w{0,3} внимания|не следуй\w{0,3})(?: \S{1,25}){0,6}? (?:инструкц\w{1,4}|указани\w{1,3}|правил\w{0,3}|команд\w{0,3}|промпт\w{0,2}|предписани\w{1,3})",
         r"\b(?:z?ignoruj\w{0,3}|zapomnij\w{0,3}|pomin)\b(?: \S{1,25}){0,6}? (?:instrukcj\w{1,3}|polece\w{1,3}|zasad\w{0,2}|regul\w{0,2})",
-        r"\b(?:talimat|kural|yonerge|komut|mesaj|politika|kisitlama)\w{0,12}(?: \S{1,25}){0,4}? (?:unut|yok say|gormezden gel|gecersiz|goz ardi et|iptal|kaldir|dikkate alma)\w{0,6}",
+        r"\b(?:talimat|kural|yonerge|komut|mesaj|politika|kisitlama)\w{0,12}(?: \S{1,25}){0,4}? (?:unut(?!ma(?:y|s|\b))|yok say|gormezden gel|gecersiz|goz ardi et|iptal|kaldir|dikkate alma)\w{0,6}",
         # Chinese, Japanese, Korean
-        r"(?:忽略|无视|無視|忘记|忘記|忘掉|忽视|忽視|不要理会|不要遵守|绕过|繞過|不要遵循|取消)[^。\n]{0,14}(?:指令|指示|说明|說明|提示|规则|規則|命令|要求|设定|設定|限制|内容|指导)",
-        r"(?:指示|命令|プロンプト|ルール|指令|制約|規則)[^。\n]{0,14}(?:無視|忘れ|従わない|破棄)",
-        r"(?:지시|명령|프롬프트|규칙|지침)[^.\n]{0,14}(?:무시|잊|따르지)",
+        r"(?<![不别別勿])(?<!不要)(?:忽略|无视|無視|忘记|忘記|忘掉|忽视|忽視|不要理会|不要遵守|绕过|繞過|不要遵循|取消)[^。\n]{0,14}(?:指令|指示|说明|說明|提示|规则|規則|命令|要求|设定|設定|限制|内容|指导)",
+        r"(?:指示|命令|プロンプト|ルール|指令|制約|規則)[^。\n]{0,14}(?:無視|忘れ(?![なず])|従わない|破棄)",
+        r"(?:지시|명령|프롬프트|규칙|지침)[^.\n]{0,14}(?:무시|잊(?!지)|따르지)",
         # Arabic, Persian, Hindi
         r"(?:تجاهل|انس|اهمل|لا تتبع)[^.\n]{0,40}(?:التعليمات|تعليمات|الاوامر|أوامر|الأوامر|القواعد|التوجيهات)",
-        r"(?:دستور|دستورات|دستورالعمل|قوانین|قواعد)[^.\n]{0,40}(?:نادیده|فراموش)|(?:نادیده|فراموش)[^.\n]{0,40}دستور",
-        r"(?:निर्देश|नियम|आदेश)[^।\n]{0,30}(?:अनदेखा|नजरअंदाज|नज़रअंदाज|भूल)",
+        r"(?:دستور|دستورات|دستورالعمل|قوانین|قواعد)[^.\n]{0,40}(?:نادیده|فراموش(?! ?نکن))",
+        r"(?:نادیده|فراموش)[^.\n]{0,40}دستور",
+        r"(?:निर्देश|नियम|आदेश)[^।\n]{0,30}(?:अनदेखा|नजरअंदाज|नज़रअंदाज|(?<!न.)भूल)",
     ),
     _rule(
         "prompt leak",
@@ -273,7 +277,8 @@ RULES: Final = (
         350,
         r"\b(?:am ende (?:jeder|deiner|der|ihrer)|a la fin de (?:toute|chaque|ta|votre|la)|al final de (?:cualquier|cada|tu|su|la)|alla fine di (?:ogni|tutte)|alla fine della)(?: \S{1,20})? (?:antwort\w{0,2}|reponses?|respuestas?|rispost\w)\b",
         r"\b(?:antworte|reponds?|repondez|responde|rispondi)\b(?: \S{1,20}){0,2} (?:nur|ausschliesslich|uniquement|seulement|solo|unicamente|solamente|soltanto)\b",
-        r"(?:只|仅|僅)(?:回复|回答|输出|回覆)|(?:回复|回答)[^。\n]{0,8}(?:结尾|末尾)",
+        r"(?:只|仅|僅)(?:回复|回答|输出|回覆)",
+        r"(?:回复|回答)[^。\n]{0,8}(?:结尾|末尾)",
         r"\b(?:du bist jetzt|sie sind jetzt|tu es maintenant|tu es desormais|ahora eres|ahora estas|sei ora|ora sei|adesso sei|ты теперь|теперь ты|artik)\b|(?:你现在是|你現在是|从现在开始|從現在開始)",
         r"\b(?:ki[- ]?(?:assistent|modell|agent)|assistant ia|asistente (?:de )?ia|assistente (?:ai|ia)|ии[- ](?:ассистент|помощник))\b ?[:,]|(?:人工智能|ai)(?:助手|模型)[,:,:]",
     ),
@@ -292,7 +297,7 @@ ABOUT: Final = Pattern(
 )
 #: Just before a phrase, these turn it around ("never ignore previous instructions").
 NEGATED: Final = re.compile(
-    r"(?:\bnot|\bnever|n't|\bcannot|\bwithout|\brefuse to|\bavoid|\bnor|\bnicht|\bne|\bno) (?:ever |simply |just )?\Z"
+    r"(?:\b(?:not|never|cannot|without|refuse to|avoid|nor|nicht|ne|no|non|nao|nie|не)|n't) (?:ever |simply |just |se |te )?\Z|\bn'\Z"
 )
 #: Just before a phrase, these report it ("attackers ask the model to ignore its instructions").
 REPORTED: Final = re.compile(

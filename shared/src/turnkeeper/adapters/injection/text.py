@@ -9,11 +9,13 @@ text with one byte for each letter's kind (:func:`kinds`).
 
 from __future__ import annotations
 
+import functools
 import html
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from turnkeeper.adapters.injection.decoding import decoded
 from turnkeeper.adapters.injection.matcher import words_of
@@ -30,6 +32,24 @@ _INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 _ACCENTS = re.compile("[\u0300-\u036f]")
+#: All letters that have one, and others; and letters in another dress.
+_MAY_HAVE_ACCENTS = re.compile(
+    "[\u00c0-\u02af\u0300-\u052f\u1d00-\u1d22\u1e00-\u1fff\u2190-\u22ff\ua730\ua731\U0001f150-\U0001f1ff]"
+)
+#: Small capitals, and what NFKC leaves of letters in circles, in squares and of flags.
+_DRESSED: Final = {
+    **dict(zip(map(ord, "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"), "abcdefghijklmnoprstuvwyz", strict=True)),
+    **{start + place: chr(97 + place) for start in (0x1F150, 0x1F170, 0x1F1E6) for place in range(26)},
+}
+#: Two, since ``re`` is slow with letters of both planes in one set.
+_ANY_DRESSED: Final = (
+    re.compile(f"[{''.join(chr(letter) for letter in _DRESSED if letter < 0x10000)}]"),
+    re.compile("[\U0001f150-\U0001f1ff]"),
+)
+#: What NFKC makes of the signs that alone call for it in most texts: one by one, these take a tenth of its time.
+_COMMON_SIGNS: Final = [
+    (sign, unicodedata.normalize("NFKC", sign)) for sign in "\u00a0…\u3000，！？：；（）／％～．０１２３４５６７８９"
+]
 #: The blanks that NFKC leaves, but for the usual one and the line end.
 _BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"
 _SEVERAL_BLANKS = re.compile("  +")
@@ -79,30 +99,53 @@ _OTHER_SCRIPTS: Final = bytes(range(0xC0, 0x100))
 _SPACED_KINDS: Final = _table(a=_LOWER + _LOWER.upper() + b"0123456789" + _OTHER_SCRIPTS, s=b" .*_-")
 #: (l)atin, and what begins a letter of Greek, Cyrillic or Armenian in UTF-8: U+0340 to U+05BF.
 _MIXED_KINDS: Final = _table(l=_LOWER + _LOWER.upper(), g=bytes(range(0xCD, 0xD7)))
+#: (l)etter and (d)igit, or a sign that is taken for a letter.
+_LEET_KINDS: Final = _table(l=_LOWER, d=b"0123456789@$!|")
 _FOREIGN_IN_LATIN = re.compile("[a-z][\u0370-\u052f\u0531-\u0587]|[\u0370-\u052f\u0531-\u0587][a-z]", re.IGNORECASE)
 
 
-class View(NamedTuple):
-    """One reading of a text, folded: lower case, without accents and invisible signs."""
+class View:
+    """One reading of a text, made when it is asked for and folded: lower case, without accents and invisible signs."""
 
-    #: Empty for the plain reading, else how the text was hidden.
-    disguise: str
-    text: str
-    #: The text's words, as patterns' literals are looked for in it.
-    words: str
-    #: Asked where something was found in this reading: whether the text can really be read so.
-    holds: Callable[[], bool] = lambda: True
+    def __init__(self, disguise: str, read: Callable[[], str], holds: Callable[[], bool] = lambda: True) -> None:
+        #: Empty for the plain reading, else how the text was hidden.
+        self.disguise = disguise
+        self._read = read
+        #: Asked where something was found in this reading: whether the text can really be read so.
+        self.holds = holds
+
+    @functools.cached_property
+    def text(self) -> str:
+        return self._read()
+
+    @functools.cached_property
+    def words(self) -> str:
+        """The text's words, as patterns' literals are looked for in it."""
+        return words_of(self.text)
 
 
-def fold(text: str) -> str:
-    """NFKC, lower case, no accents, no invisible signs, single blanks; line ends stay."""
+def any_invisible(text: str) -> bool:
+    """Whether signs that are not seen stand in the text."""
+    return not text.isascii() and _INVISIBLE.search(text) is not None
+
+
+def fold(text: str, *, invisible: bool = True) -> str:
+    """NFKC, lower case, no accents, no invisible signs, single blanks (``&nbsp;`` is one); line ends stay.
+
+    ``invisible`` where such signs may be in it.
+    """
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        if _INVISIBLE.search(text):
-            text = _INVISIBLE.sub("", text)
-        if not text.isascii():
-            text = without_accents(text).replace("’", "'").replace("ı", "i")
-    text = text.casefold()
+        if not unicodedata.is_normalized("NFKC", text):
+            for sign, plain in _COMMON_SIGNS:
+                text = text.replace(sign, plain)
+            text = unicodedata.normalize("NFKC", text)
+        text, removed = _INVISIBLE.subn("", text) if invisible else (text, 0)
+        if removed or _MAY_HAVE_ACCENTS.search(text):
+            text = without_accents(text)
+            if any(letters.search(text) for letters in _ANY_DRESSED):
+                text = text.translate(_DRESSED)
+        text = text.replace("’", "'").replace("ı", "i")
+    text = text.casefold().replace("&nbsp;", " ")
     for blank in _BLANKS:
         if blank in text:
             text = text.replace(blank, " ")
@@ -119,27 +162,21 @@ def kinds(text: str, table: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(table, b"" if text.isascii() else _LATER_BYTES)
 
 
-def views(text: str) -> Iterator[View]:
-    """The plain reading first, then the others that the text gives rise to."""
-    text = text[:MAX_CHARS]
-    plain = fold(text)
-    words = words_of(plain)
-    yield View("", plain, words)
-    for name, brought_to_light in (*_hidden(text), *decoded(text)):
-        yield _view(name, fold(brought_to_light))
+def views(text: str, *, invisible: bool = True) -> Iterator[View]:
+    """The plain reading first, then the others that the text gives rise to.
+
+    ``invisible`` where such signs may be in it.
+    """
+    plain = fold(text, invisible=invisible)
+    yield View("", lambda: plain)
+    for name, brought_to_light in itertools.chain(_hidden(text, invisible), decoded(text)):
+        yield View(name, functools.partial(fold, brought_to_light))
     yield from _disguised(text, plain)
-    yield from _transformed(plain, words)
-
-
-def _view(disguise: str, folded: str) -> View:
-    return View(disguise, folded, words_of(folded))
+    yield from _transformed(plain)
 
 
 def marks(text: str) -> Iterator[tuple[str, int]]:
-    """Traces of hiding that count by themselves, with their weight."""
-    text = text[:MAX_CHARS]
-    if text.isascii() or not _INVISIBLE.search(text):
-        return
+    """Traces of hiding that count by themselves, with their weight, in a text with invisible signs."""
     if any(len(fold(_from_tags(found[0])).strip()) >= 4 and not _flag(text, found) for found in _TAGS.finditer(text)):
         yield "text in invisible tag characters", 600
     if _VARIATION_BYTES.search(text):
@@ -159,8 +196,8 @@ def _from_tags(text: str) -> str:
     return "".join(chr(ord(sign) - 0xE0000) for sign in text)
 
 
-def _hidden(text: str) -> Iterator[tuple[str, str]]:
-    if not text.isascii() and _INVISIBLE.search(text):
+def _hidden(text: str, invisible: bool) -> Iterator[tuple[str, str]]:
+    if invisible:
         tags = "".join(_from_tags(found[0]) for found in _TAGS.finditer(text))
         if tags:
             yield "invisible tag characters", tags
@@ -215,32 +252,42 @@ def _disguised(text: str, plain: str) -> Iterator[View]:
     if not plain.isascii():
         mixed = kinds(plain, _MIXED_KINDS)
         if (b"lg" in mixed or b"gl" in mixed) and _FOREIGN_IN_LATIN.search(plain):
-            latin = plain
-            for foreign, letter in _LOOK_ALIKES:
-                latin = latin.replace(foreign, letter)
-            yield _view("look-alike letters", latin)
+            yield View("look-alike letters", lambda: _in_latin(plain))
     spaced = _unspaced(plain)
     if spaced != plain:
-        yield _view("spaced letters", spaced)
+        yield View("spaced letters", lambda: spaced)
     if "&#" in text and _ENTITIES.search(text):
-        yield _view("character references", fold(html.unescape(text[:_MAX_TRANSFORMED])))
+        yield View("character references", lambda: fold(html.unescape(text[:_MAX_TRANSFORMED])))
 
 
-def _transformed(plain: str, words: str) -> Iterator[View]:
+def _in_latin(text: str) -> str:
+    for foreign, letter in _LOOK_ALIKES:
+        text = text.replace(foreign, letter)
+    return text
+
+
+def _transformed(plain: str) -> Iterator[View]:
     """Read out of every text, and so only worth looking at where something stands in them."""
     whole = len(plain) <= _MAX_TRANSFORMED
-    start, its_words = (plain, words) if whole else (plain[:_MAX_TRANSFORMED], words_of(plain[:_MAX_TRANSFORMED]))
-    yield View(
-        "digits for letters", _translated(start, _LEET), _translated(its_words, _LEET), lambda: _has_leet_words(start)
-    )
+    start = plain if whole else plain[:_MAX_TRANSFORMED]
+    leet = kinds(start, _LEET_KINDS)
+    if leet.count(b"ld") + leet.count(b"dl") >= 2:
+        yield View("digits for letters", lambda: _translated(start, _LEET), lambda: _has_leet_words(start))
     if whole and len(plain) > 20:
-        yield View("rot13", _translated(plain, _ROT13), _translated(words, _ROT13))
-        yield View("reversed", plain[::-1], words[::-1])
+        for name, respelled in RESPELLED.items():
+            yield View(name, functools.partial(respelled, plain))
 
 
 def _translated(text: str, table: bytes) -> str:
     """``str.translate`` for ASCII only: many times faster where a text has other letters as well."""
     return text.encode("utf-8", "surrogatepass").translate(table).decode("utf-8", "surrogatepass")
+
+
+#: Readings that spell each letter otherwise: what reads as a literal is what these make of the literal.
+RESPELLED: Final[Mapping[str, Callable[[str], str]]] = {
+    "rot13": lambda text: _translated(text, _ROT13),
+    "reversed": lambda text: text[::-1],
+}
 
 
 def _unspaced(plain: str) -> str:
