@@ -14,3 +14,11 @@
 A new call is a row in ``routes`` and a function: in ``stages/begin`` where it begins a turn, else beside the calls like
 it. What it takes or answers anew goes into ``bodies`` or ``documents``.
 """
+
+import os
+
+from functions.starting import IN_LAMBDA
+
+if IN_LAMBDA:
+    # A front door has no plugins of pydantic's: to look for them is to read what each installed package says of itself.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -16,13 +16,12 @@ from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.contents import without_data
-from turnkeeper.core.deltas import VIEWS, View, event_seen
 from turnkeeper.core.errors import AgentNotFound, Forbidden
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
-from turnkeeper.core.untrusted import unwrap_blocks
+from turnkeeper.core.views import VIEWS, View, event_seen
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Without a word about it, a stream stays open this long.
@@ -159,6 +158,8 @@ def _event(entry: Entry) -> Event:
 
 
 def _result(block: Block, outcome: ToolOutcome) -> ToolResult:
+    from turnkeeper.core.untrusted import unwrap_blocks
+
     content = block.get("content") or []
     return ToolResult(
         tool_use_id=outcome.tool_use_id,

@@ -10,7 +10,7 @@ from functions.api.sessions import MAX_SESSIONS, STATUSES
 from functions.api.stages import begin
 from functions.api.stages.read import MAX_WAIT_SECONDS
 from functions.api.turns import turn_route
-from turnkeeper.core.deltas import VIEWS
+from turnkeeper.core.views import VIEWS
 
 _VIEW = Query(
     "view",

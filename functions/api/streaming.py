@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functions.api import events
 from functions.api.http import Request
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
-from turnkeeper.core.deltas import Delta, View, delta_seen
+from turnkeeper.core.deltas import Delta
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
+from turnkeeper.core.views import View, delta_seen
 from turnkeeper.runtime.following import Hub, Landed
 from turnkeeper.wiring.front_door import FrontDoorKit
 

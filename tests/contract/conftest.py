@@ -7,7 +7,6 @@ import pytest
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.opening import database_of
@@ -21,7 +20,7 @@ def emulated_table(emulator: str) -> Table:
     aws = Aws(region="eu-west-1", endpoint_url=emulator, max_pool_connections=16, table_timeout_seconds=30)
     name = f"contract-{uuid.uuid4().hex}"
     create_table(aws.dynamodb, name)
-    return DynamoTable(DynamoRequests(aws.dynamodb), name)
+    return DynamoTable(aws.table_requests, name)
 
 
 @pytest.fixture(scope="module")

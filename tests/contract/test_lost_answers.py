@@ -11,7 +11,6 @@ from botocore.exceptions import ReadTimeoutError
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.ports import ABSENT, Cond, Key, Put, Update
 from turnkeeper.testing.schema import create_table
 
@@ -39,7 +38,7 @@ def test_a_lost_answer_is_not_a_failed_condition_and_counts_once(emulator: str) 
     aws = Aws(region="eu-west-1", endpoint_url=emulator, table_timeout_seconds=30)
     name = f"lost-{uuid.uuid4().hex}"
     create_table(aws.dynamodb, name)
-    client: Any = LosesFirstAnswers(DynamoRequests(aws.dynamodb), 0)
+    client: Any = LosesFirstAnswers(aws.table_requests, 0)
     table = DynamoTable(client, name)
     counter, lock = Key("p", "COUNTER"), Key("p", "LOCK")
     table.write([Put(counter, {"n": 0})])

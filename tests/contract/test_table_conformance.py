@@ -9,7 +9,6 @@ from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.ports import Table
 from turnkeeper.testing.conformance import TableQueryConformance, TableRaceConformance, TableWriteConformance
 from turnkeeper.testing.memory_table import MemoryTable
@@ -38,9 +37,11 @@ class TestMemoryRaces(TableRaceConformance):
 def moto_table() -> Iterator[Table]:
     # No races on moto: its transactions are not atomic under threads, and it ignores ClientRequestToken.
     with mock_aws():
-        client = Aws(region="eu-west-1").dynamodb
-        create_table(client, "moto")
-        yield DynamoTable(DynamoRequests(client), "moto")
+        aws = Aws(region="eu-west-1")
+        create_table(aws.dynamodb, "moto")
+        # moto answers through handlers that only a session with botocore's own has.
+        vars(aws)["_session"] = aws._session_of_clients
+        yield DynamoTable(aws.table_requests, "moto")
 
 
 class TestMotoWrites(TableWriteConformance):

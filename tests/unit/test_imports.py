@@ -65,6 +65,11 @@ ONLY_OTHERS_NEED = [
         "turnkeeper.core.story.facts",
     ),
     *("turnkeeper.runtime.tracing", "turnkeeper.runtime.scoring", "turnkeeper.runtime.sweep", "functions.api.openapi"),
+    *(
+        f"turnkeeper.core.{name}"
+        for name in ("decide", "deltas", "kit_tools", "projection", "suspicion", "trajectory", "untrusted", "word")
+    ),
+    *(f"turnkeeper.runtime.{name}" for name in ("store.scores", "store.streams", "waking", "branching", "explaining")),
 ]
 
 
@@ -83,6 +88,20 @@ def test_the_front_door_loads_nothing_that_only_others_need(bundled: Path) -> No
     told = call("api", event, ONLY_OTHERS_NEED, root=bundled)
     assert told["loaded"] == []
     assert told["answer"]["statusCode"] == 200
+
+
+def test_the_front_door_begins_without_a_client_of_aws() -> None:
+    """Each reads a megabyte about services and regions. The calls that need one make it."""
+    code = (
+        "import functions.api.handler as h, sys; d = h.front_door(); made = vars(d._kit.platform.aws); "
+        "assert 'table_requests' in made; "
+        "sys.exit(', '.join({'_session_of_clients', 'dynamodb', 's3', 'sqs', 'lambda_'} & set(made)) or 0)"
+    )
+    environment = {**ENVIRONMENT, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_manifest_agents_are_asked_themselves() -> None:

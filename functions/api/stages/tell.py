@@ -20,7 +20,6 @@ from functions.api.documents import (
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.core.continuation import continuation_of, worth_a_token
-from turnkeeper.core.deltas import View, stop_for_users
 from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard, silent_since
@@ -31,13 +30,14 @@ from turnkeeper.core.stops import refusal_of
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import output_of
 from turnkeeper.core.usage import Usage
+from turnkeeper.core.views import View, stop_for_users
 from turnkeeper.runtime.intake import Identity
-from turnkeeper.runtime.store.scores import Assessment
 from turnkeeper.telemetry import fields
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 if TYPE_CHECKING:
     from turnkeeper.core.story.facts import Story
+    from turnkeeper.runtime.store.scores import Assessment
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
 TRACE_HEADER = "x-trace-id"

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.deltas import Part
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Container, Head
-from turnkeeper.core.suspicion import Finding
 from turnkeeper.core.usage import Usage
+
+if TYPE_CHECKING:
+    from turnkeeper.core.deltas import Part
+    from turnkeeper.core.suspicion import Finding
 
 # ---- the table ----
 
@@ -356,7 +358,7 @@ class ModelReply:
 
 #: Told of each event of an answer that is under way, with what makes the blocks that have come of it so far. Never
 #: raises, never waits; what it was given may be asked from any thread.
-OnEvent = Callable[[Callable[[], Sequence[Part]]], None]
+OnEvent = Callable[[Callable[[], Sequence["Part"]]], None]
 
 
 class Model(Protocol):

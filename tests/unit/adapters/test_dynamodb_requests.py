@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,20 +13,19 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import ABSENT, ConditionFailed, Key, Put
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Any:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
     for name, value in (("ACCESS_KEY_ID", "AKIDEXAMPLE"), ("SECRET_ACCESS_KEY", "secret"), ("SESSION_TOKEN", "token")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return Aws(region="eu-west-1").dynamodb
+    return Aws(region="eu-west-1")
 
 
-def answering(client: Any, status: int, body: bytes) -> list[Any]:
+def answering(aws: Aws, status: int, body: bytes) -> list[Any]:
     """Requests that were sent, each answered like this."""
     sent: list[Any] = []
 
@@ -33,16 +33,17 @@ def answering(client: Any, status: int, body: bytes) -> list[Any]:
         sent.append(request)
         return SimpleNamespace(status_code=status, content=body, headers={})
 
-    client.meta.events.register("before-send.dynamodb", answer)
+    for session in (aws._session, aws._session_of_clients):
+        session.register("before-send.dynamodb", answer)
     return sent
 
 
-def test_the_same_is_sent_as_by_a_client(client: Any) -> None:
-    sent = answering(client, 200, b"{}")
+def test_the_same_is_sent_as_by_a_client(aws: Aws) -> None:
+    sent = answering(aws, 200, b"{}")
     item = {"pk": {"S": "p"}, "sk": {"S": "\u00e9"}, "data": {"B": b"\x00\xff"}, "n": {"N": "1"}}
     arguments = {"TransactItems": [{"Put": {"TableName": "t", "Item": item}}], "ClientRequestToken": "x" * 32}
-    assert DynamoRequests(client).transact_write_items(**arguments) == {}
-    client.transact_write_items(**arguments)
+    assert aws.table_requests.transact_write_items(**arguments) == {}
+    aws.dynamodb.transact_write_items(**arguments)
     ours, theirs = sent
     assert (ours.url, ours.method, json.loads(ours.body)) == (theirs.url, theirs.method, json.loads(theirs.body))
     for name in ("X-Amz-Target", "Content-Type", "X-Amz-Security-Token"):
@@ -53,29 +54,29 @@ def test_the_same_is_sent_as_by_a_client(client: Any) -> None:
     assert "x-amz-security-token" in signed
 
 
-def test_bytes_come_back_as_they_were(client: Any) -> None:
+def test_bytes_come_back_as_they_were(aws: Aws) -> None:
     data = base64.b64encode(b"\x00\xff").decode()
-    answering(client, 200, json.dumps({"Item": {"pk": {"S": "p"}, "sk": {"S": "s"}, "data": {"B": data}}}).encode())
-    assert DynamoTable(DynamoRequests(client), "t").get(Key("p", "s")) == {"pk": "p", "sk": "s", "data": b"\x00\xff"}
+    answering(aws, 200, json.dumps({"Item": {"pk": {"S": "p"}, "sk": {"S": "s"}, "data": {"B": data}}}).encode())
+    assert DynamoTable(aws.table_requests, "t").get(Key("p", "s")) == {"pk": "p", "sk": "s", "data": b"\x00\xff"}
 
 
-def test_a_refusal_is_told_as_a_client_tells_it(client: Any) -> None:
+def test_a_refusal_is_told_as_a_client_tells_it(aws: Aws) -> None:
     reasons = [{"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "p"}, "sk": {"S": "s"}}}, {"Code": "None"}]
     told = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException", "CancellationReasons": reasons}
-    answering(client, 400, json.dumps({**told, "Message": "why"}).encode())
+    answering(aws, 400, json.dumps({**told, "Message": "why"}).encode())
     with pytest.raises(ClientError) as refused:
-        DynamoRequests(client).transact_write_items(TransactItems=[])
+        aws.table_requests.transact_write_items(TransactItems=[])
     assert refused.value.response["Error"] == {"Code": "TransactionCanceledException", "Message": "why"}
     with pytest.raises(ConditionFailed) as failed:
-        DynamoTable(DynamoRequests(client), "t").write([Put(Key("p", "s"), {}, (ABSENT,)), Put(Key("p", "t"), {})])
+        DynamoTable(aws.table_requests, "t").write([Put(Key("p", "s"), {}, (ABSENT,)), Put(Key("p", "t"), {})])
     assert failed.value.failures == {0: {"pk": "p", "sk": "s"}}
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"busy"', b"\xff", b'{"Attributes": {'])
-def test_an_answer_that_is_none(client: Any, body: bytes) -> None:
+def test_an_answer_that_is_none(aws: Aws, body: bytes) -> None:
     """Whoever stands in between may say anything: nobody knows then what became of a write."""
-    answering(client, 200, body)
-    requests = DynamoRequests(client)
+    answering(aws, 200, body)
+    requests = aws.table_requests
     for call in (requests.get_item, requests.update_item, requests.transact_write_items):
         with pytest.raises(HTTPClientError):
             call(TableName="t")
@@ -84,23 +85,73 @@ def test_an_answer_that_is_none(client: Any, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"busy"', b"\xff"])
-def test_a_refusal_in_other_words_than_dynamodbs(client: Any, body: bytes) -> None:
-    answering(client, 503, body)
+def test_a_refusal_in_other_words_than_dynamodbs(aws: Aws, body: bytes) -> None:
+    answering(aws, 503, body)
     with pytest.raises(ClientError) as refused:
-        DynamoRequests(client).get_item(TableName="t", Key={})
+        aws.table_requests.get_item(TableName="t", Key={})
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     assert refused.value.response["Error"]["Code"] == "503"
 
 
-def test_nothing_is_sent_without_credentials(monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
-    sent = answering(client, 200, b"{}")
-    monkeypatch.setattr(client._request_signer, "_credentials", None)
+def test_nothing_is_sent_without_credentials(monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+    sent = answering(aws, 200, b"{}")
+    monkeypatch.setattr(aws._session, "get_credentials", lambda: None)
     with pytest.raises(NoCredentialsError):
-        DynamoRequests(client).get_item(TableName="t", Key={})
+        aws.table_requests.get_item(TableName="t", Key={})
     assert sent == []
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object()])
-def test_what_is_no_json_is_a_defect(client: Any, value: object) -> None:
+def test_what_is_no_json_is_a_defect(aws: Aws, value: object) -> None:
     with pytest.raises(TypeError, match="a request holds no"):
-        DynamoRequests(client).get_item(TableName=value)
+        aws.table_requests.get_item(TableName=value)
+
+
+REGIONS = ["eu-west-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1", "us-east-1-fips", "fips-us-gov-west-1"]
+SAID: list[dict[str, str]] = [
+    {},
+    {"AWS_USE_FIPS_ENDPOINT": "true"},
+    {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+    {"AWS_ENDPOINT_URL": "http://localhost:4566"},
+    {"AWS_ENDPOINT_URL_DYNAMODB": "http://localhost:8000/"},
+    {"AWS_ENDPOINT_URL": "http://localhost:4566", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+    {"AWS_CONFIG_FILE": "configured"},
+    {"HTTPS_PROXY": "http://proxy:3128", "AWS_CA_BUNDLE": "/bundle.pem", "REQUESTS_CA_BUNDLE": "/other.pem"},
+    {"REQUESTS_CA_BUNDLE": "/other.pem"},
+]
+
+
+GIVEN = [(region, None) for region in REGIONS] + [("eu-west-1", "http://127.0.0.1:8123")]
+
+
+@pytest.mark.parametrize("said", SAID, ids=str)
+@pytest.mark.parametrize(("region", "given"), GIVEN)
+def test_it_goes_where_a_client_would_send_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, aws: Aws, region: str, said: dict[str, str], given: str | None
+) -> None:
+    """Whatever the environment and botocore's file say of it, and over connections of the same kind."""
+    Path(tmp_path, "configured").write_text(
+        "[default]\nservices = s\n[services s]\ndynamodb =\n  endpoint_url = http://c:1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    aws = Aws(region=region, endpoint_url=given, max_pool_connections=7)
+    client: Any = Aws(region=region, endpoint_url=given, max_pool_connections=7).dynamodb
+    theirs = client._endpoint.http_session
+    ours: Any = aws.table_requests
+    assert ours._url.rstrip("/") == client._endpoint.host.rstrip("/")
+    assert ours._region == client._request_signer.region_name
+    for name in ("_verify", "_timeout", "_max_pool_connections", "_socket_options", "_cert_file", "_key_file"):
+        assert repr(getattr(ours._connections, name)) == repr(getattr(theirs, name))
+    assert ours._connections._proxy_config._proxies == theirs._proxy_config._proxies
+
+
+def test_no_client_is_made_where_the_region_says_it_all(aws: Aws) -> None:
+    assert aws.table_requests
+    assert "dynamodb" not in vars(aws)
+
+
+def test_clients_have_the_credentials_that_the_table_has(aws: Aws) -> None:
+    """Those that are renewed are renewed once for all."""
+    assert aws.sqs._request_signer._credentials is aws.credentials

@@ -18,12 +18,11 @@ from turnkeeper.core.deltas import (
     Part,
     Told,
     ToolState,
-    delta_seen,
-    event_seen,
     pieces_of,
     settled,
 )
 from turnkeeper.core.session import Entry, ToolOutcome
+from turnkeeper.core.views import delta_seen, event_seen
 
 AT = "2026-01-01T00:00:00Z"
 

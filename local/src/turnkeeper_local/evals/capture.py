@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from turnkeeper.core.decide import END_TASK, UPDATE_PLAN
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head, Spec, Transcript
-from turnkeeper.core.tools import Outcome
+from turnkeeper.core.tools import END_TASK, UPDATE_PLAN, Outcome
 from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
 from turnkeeper.core.transcript import Block, text_block
 from turnkeeper.core.untrusted import unwrap_blocks

@@ -3,7 +3,7 @@
 The client checks arguments against the service's model, walks them twice more, reckons its endpoint and describes
 itself anew with each request, and reads the answer by the model as well. The table's arguments are in wire form
 already, and its conformance suite is what checks them. What is left is JSON, a signature and a connection. These are
-botocore's own: the signer, and the client's connections with their pool, timeouts, proxies and certificates.
+botocore's own: the signer, credentials, and connections with their pool, timeouts, proxies and certificates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from botocore.hooks import first_non_none_response
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+    from botocore.endpoint import Endpoint
+    from botocore.session import Session
 
 _TARGET = "DynamoDB_20120810"
 
@@ -26,17 +27,17 @@ _TARGET = "DynamoDB_20120810"
 class DynamoRequests:
     """The methods of a client that a table needs, with its errors. Bytes go in as bytes, and come back as base64.
 
-    Sends what it is given once, and hears no event of the client's but ``before-send``. Safe to share between threads.
+    Sends what it is given once, and hears no event of the session's but ``before-send``. Safe to share between threads.
     """
 
-    def __init__(self, client: DynamoDBClient) -> None:
-        # None of this is said in public, and all of it is the client's own: to reckon it again would be to forget some.
-        inside: Any = client
-        self._events = inside.meta.events
-        self._url = f"{inside._endpoint.host.rstrip('/')}/"
-        self._connections = inside._endpoint.http_session
-        self._signer = inside._request_signer
-        self._user_agent = str(inside.meta.config.user_agent)
+    def __init__(self, session: Session, region: str, endpoint: Endpoint) -> None:
+        events: Any = session.get_component("event_emitter")
+        self._events = events
+        self._region = region
+        self._url = f"{endpoint.host.rstrip('/')}/"
+        self._connections = endpoint.http_session
+        self._credentials = session.get_credentials()
+        self._user_agent = session.user_agent()
 
     def get_item(self, **arguments: Any) -> dict[str, Any]:
         return self._send("GetItem", arguments)
@@ -69,10 +70,9 @@ class DynamoRequests:
             "X-Amz-Target": f"{_TARGET}.{operation}",
         }
         request = AWSRequest(method="POST", url=self._url, data=body, headers=headers)
-        if (credentials := self._signer._credentials) is None:
+        if self._credentials is None:
             raise NoCredentialsError
-        frozen = credentials.get_frozen_credentials()
-        SigV4Auth(frozen, self._signer.signing_name, self._signer.region_name).add_auth(request)
+        SigV4Auth(self._credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
         prepared = request.prepare()
         heard = self._events.emit(f"before-send.dynamodb.{operation}", request=prepared)
         answer = first_non_none_response(heard) or self._connections.send(prepared)

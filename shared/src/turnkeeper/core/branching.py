@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from turnkeeper.core.projection import project
 from turnkeeper.core.session import Entry, LeftOut
 from turnkeeper.core.tools import Effect, Outcome
 from turnkeeper.core.transcript import MESSAGES, tool_uses
@@ -70,6 +69,8 @@ _OF_THE_FIRST: Mapping[str, Any] = {
 
 def _sent(entries: Sequence[Entry]) -> set[int]:
     """What the model was sent at any time and was not taken back: also what is only summarized now, and summaries."""
+    from turnkeeper.core.projection import project
+
     taken_back = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
     compactions = {entry.seq for entry in entries if entry.type == "compaction"} - taken_back
     return compactions | set(project([entry for entry in entries if entry.type != "compaction"]).seqs)

@@ -14,10 +14,8 @@ from turnkeeper.core import breakers as breaking
 from turnkeeper.core.breakers import Call, Repetition
 from turnkeeper.core.ledger import Clamp
 from turnkeeper.core.session import Breakers, Entry, Head, Stop, StopReason, ToolOutcome
+from turnkeeper.core.tools import END_TASK
 from turnkeeper.core.transcript import GO_ON, PAUSES, Block, answer, last_message, tool_uses, unanswered
-
-END_TASK = "end_task"
-UPDATE_PLAN = "update_plan"
 
 NUDGE = (
     "You ended your turn without saying that the task is done. If it is, call end_task with a status and a summary. "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from turnkeeper.core.decide import END_TASK, UPDATE_PLAN
 from turnkeeper.core.session import PlanItem, ToolDefinition
-from turnkeeper.core.tools import Tool, tool
+from turnkeeper.core.tools import END_TASK, UPDATE_PLAN, Tool, tool
 
 end_task_definition = ToolDefinition(
     name=END_TASK,

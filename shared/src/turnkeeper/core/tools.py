@@ -41,6 +41,10 @@ else:
 Effect = Literal["read", "idempotent", "once"]
 Outcome = Literal["ok", "error", "denied", "unknown"]
 
+#: Names of the kit's own tools.
+END_TASK = "end_task"
+UPDATE_PLAN = "update_plan"
+
 
 class ToolError(Exception):
     """The tool could not do it, in words that the model can act on. Becomes an error result."""

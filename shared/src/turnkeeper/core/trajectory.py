@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from turnkeeper.core.decide import END_TASK
 from turnkeeper.core.session import Entry, Flag, Head, LeftOut, Plan, Spec, Status, Stop, ToolDefinition, ToolOutcome
-from turnkeeper.core.tools import Outcome
+from turnkeeper.core.tools import END_TASK, Outcome
 from turnkeeper.core.transcript import Block, all_text_of, results_of, text_of, tool_uses
 from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.core.usage import Usage

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 from turnkeeper.core.agent import Agent, DoneSignal
 from turnkeeper.core.canonical import sorted_json
-from turnkeeper.core.decide import END_TASK
-from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.limits import Limits
 from turnkeeper.core.prompts import definition_of
 from turnkeeper.core.session import Spec, ToolDefinition
-from turnkeeper.core.tools import Tool
+from turnkeeper.core.tools import END_TASK, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,8 @@ class Deployed:
 
 def spec_of(agent: Agent) -> Spec:
     """All that the agent's sessions may be given; what one of them has is narrowed by its grant."""
+    from turnkeeper.core.kit_tools import end_task_definition
+
     definitions = tuple(map(_definition, agent.all_tools()))
     return Spec(
         model=agent.model,

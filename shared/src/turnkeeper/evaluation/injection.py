@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.scoring import Score
+from turnkeeper.core.tools import UPDATE_PLAN
 from turnkeeper.core.trajectory import Call, Trajectory
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from turnkeeper.core import branching, judging
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.companion import CompanionKind, CompanionOf
-from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.errors import AgentNotFound, SessionBusy
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import taking
@@ -26,6 +25,7 @@ from turnkeeper.core.policy import Policy, compose_grant, limits_of, narrow, tig
 from turnkeeper.core.reserved_tenants import companion_of, is_companion
 from turnkeeper.core.scoring import Judge, Score
 from turnkeeper.core.session import Handoff, Head, Spec, TurnState
+from turnkeeper.core.tools import UPDATE_PLAN
 from turnkeeper.core.transcript import text_of
 from turnkeeper.core.versions import done_in, limits_in, runs_tools_elsewhere
 from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts

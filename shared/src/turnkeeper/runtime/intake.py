@@ -14,7 +14,6 @@ from typing import Any
 from turnkeeper.core.agent import Agent, Placement
 from turnkeeper.core.contents import named
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.decide import go_on_note
 from turnkeeper.core.errors import (
     AgentNotFound,
     Forbidden,
@@ -298,6 +297,8 @@ class Intake:
             Forbidden: more iterations than the tenant's plan and the session's role allow.
             AlreadyDone: the idempotency key was used.
         """
+        from turnkeeper.core.decide import go_on_note
+
         if not head.resting:
             raise busy(head)
         if max_iterations is not None:

@@ -14,9 +14,8 @@ from typing import Any
 
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.companion import CompanionOf
-from turnkeeper.core.decide import UPDATE_PLAN
 from turnkeeper.core.errors import SessionNotFound
-from turnkeeper.core.tools import Tool, ToolBody, ToolContext, ToolDenied, ToolError
+from turnkeeper.core.tools import UPDATE_PLAN, Tool, ToolBody, ToolContext, ToolDenied, ToolError
 from turnkeeper.core.trajectory import Call, calls_of
 from turnkeeper.runtime.store.records import Records
 

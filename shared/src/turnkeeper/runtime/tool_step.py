@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from turnkeeper.core import breakers as breaking
-from turnkeeper.core import decide
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Flag
 from turnkeeper.core.suspicion import Finding, NextCall, suspicious_sequence
-from turnkeeper.core.tools import Effect
+from turnkeeper.core.tools import UPDATE_PLAN, Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.auditing import Auditor
@@ -65,7 +64,7 @@ class ToolStep:
         self.audit(calls, answers)
         sheet.answers = list(answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
-            if call["name"] == decide.UPDATE_PLAN and outcome.outcome == "ok":
+            if call["name"] == UPDATE_PLAN and outcome.outcome == "ok":
                 sheet.plan = requests.plan_of_call(call) or sheet.plan
         outcomes = [outcome for _, outcome in answers if outcome.outcome != "denied"]
         return tuple(outcome.flag for outcome in outcomes if outcome.flag is not None)

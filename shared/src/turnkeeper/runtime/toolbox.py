@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from turnkeeper.core.admission import call_problem
-from turnkeeper.core.decide import END_TASK, MAX_CALLS, TASK_ENDED
+from turnkeeper.core.decide import MAX_CALLS, TASK_ENDED
 from turnkeeper.core.denials import Denial, denial_text
 from turnkeeper.core.errors import ToolValueError, TurnkeeperError
 from turnkeeper.core.ledger import iso
@@ -20,6 +20,7 @@ from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import OUTCOME, Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import (
+    END_TASK,
     NO_PROGRESS,
     NO_VALUES,
     Effect,

@@ -46,14 +46,11 @@ from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.receivers import MayTell
 from turnkeeper.runtime.rollouts import Rollouts
 from turnkeeper.runtime.store.rollouts import RolloutStore
-from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.sessions import Sessions, Written
-from turnkeeper.runtime.store.streams import Streams
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.threads import Parallel, Threads
-from turnkeeper.runtime.waking import WakingQueue
 from turnkeeper.settings import Settings
 from turnkeeper.wiring.platform import Platform, platform_of
 
@@ -65,6 +62,8 @@ if TYPE_CHECKING:
     from turnkeeper.runtime.leases import Lease, LeaseKeeper
     from turnkeeper.runtime.relaying import Relay
     from turnkeeper.runtime.store.erasure import Erasure
+    from turnkeeper.runtime.store.scores import Scores
+    from turnkeeper.runtime.store.streams import Streams
     from turnkeeper.runtime.world import World
 
 logger = logging.getLogger(__name__)
@@ -132,6 +131,8 @@ class FrontDoorKit:
 
     @cached_property
     def streams(self) -> Streams:
+        from turnkeeper.runtime.store.streams import Streams
+
         return Streams(self.table, self.clock)
 
     @cached_property
@@ -144,14 +145,19 @@ class FrontDoorKit:
 
     @cached_property
     def scores(self) -> Scores:
+        from turnkeeper.runtime.store.scores import Scores
+
         return Scores(self.table)
 
     # ---- the world around ----
 
     @cached_property
     def queue(self) -> Queue:
-        queue = self.platform.queue
-        return WakingQueue(queue, self.wakes) if self.wakes else queue
+        if (wakes := self.wakes) is None:
+            return self.platform.queue
+        from turnkeeper.runtime.waking import WakingQueue
+
+        return WakingQueue(self.platform.queue, wakes)
 
     @cached_property
     def wakes(self) -> Wakes | None:
@@ -336,6 +342,6 @@ class FrontDoorKit:
         """Make also what only some requests wait for. It takes as long as all the rest: for a snapshot, which is taken
         once and begun from often."""
         self.warm()
-        _ = self.branching, self.explaining, self.erasure, self.cancelling
+        _ = self.streams, self.scores, self.branching, self.explaining, self.erasure, self.cancelling
         late.make_all()
         models.build_all()

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
-from turnkeeper.core.word import Delivery, TurnEnded, hold_seconds
 from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 from turnkeeper.runtime.store import keys
+
+if TYPE_CHECKING:
+    from turnkeeper.core.word import Delivery
 
 #: The log is kept this long.
 KEEP_DAYS: Final = 30
@@ -142,6 +144,8 @@ class Deliveries:
     ) -> None:
         """It did not take something. After some in a row, or where it asks for that, it is left alone for a while;
         where it is gone, for good."""
+        from turnkeeper.core.word import hold_seconds
+
         key = keys.receiver_key(tenant_id, address)
         facts = {"expires_at_epoch": int((now + timedelta(days=KEEP_DAYS)).timestamp())}
         after = self._table.update(
@@ -176,6 +180,8 @@ def _facts(delivery: Delivery) -> Item:
 
 
 def _delivery(item: Mapping[str, Any]) -> Delivery:
+    from turnkeeper.core.word import Delivery, TurnEnded
+
     facts: dict[str, Any] = {name: item.get(name) for name in _FACTS}
     return Delivery(
         event=TurnEnded.model_validate_json(item["event"]),

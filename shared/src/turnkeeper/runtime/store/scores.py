@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turnkeeper.core.companion import CompanionOf
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Head
 from turnkeeper.core.stops import STOPS
-from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 from turnkeeper.runtime.store import keys
+
+if TYPE_CHECKING:
+    from turnkeeper.core.trajectory import Trajectory
 
 #: Spreads the writes of one agent's hour.
 SHARDS = 4

@@ -1,0 +1,74 @@
+"""Where DynamoDB is, and connections to it, without a client of botocore: making one reads a megabyte of services and
+regions, and takes as long as importing botocore's signer, connections and credentials.
+
+The address comes from the rules that DynamoDB publishes with botocore. Where somebody has configured another, a client
+is made and asked.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from botocore.endpoint import Endpoint, EndpointCreator
+from botocore.endpoint_provider import EndpointProvider
+from botocore.model import ServiceModel
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_CONFIGURED = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"}
+_SOCKET = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+
+def region_and_url(session: Session, endpoint_url: str | None, client: Callable[[], DynamoDBClient]) -> tuple[str, str]:
+    """What a client of this session would sign for, and where it would send to.
+
+    Raises:
+        botocore.exceptions.NoRegionError: nobody says a region.
+    """
+    region = session.get_config_variable("region")
+    if not region or "fips" in region or _is_configured(session, endpoint_url):
+        meta = client().meta
+        return meta.region_name, meta.endpoint_url
+    if endpoint_url:
+        return region, endpoint_url
+    loader: Any = session.get_component("data_loader")
+    rules = loader.load_service_model("dynamodb", "endpoint-rule-set-1")
+    found = EndpointProvider(rules, loader.load_data("partitions")).resolve_endpoint(
+        Region=region, UseFIPS=False, UseDualStack=False
+    )
+    return region, found.url
+
+
+def _is_configured(session: Session, endpoint_url: str | None) -> bool:
+    """Whether the environment or a file says more of where it is than the region."""
+    variants = ("use_fips_endpoint", "use_dualstack_endpoint")
+    if any(session.get_config_variable(name) for name in variants):
+        return True
+    if endpoint_url:
+        return False
+    return bool({"endpoint_url", "services"} & set(session.get_scoped_config()) or _CONFIGURED & set(os.environ))
+
+
+def endpoint_of(session: Session, region: str, url: str, timeouts: tuple[float, float], connections: int) -> Endpoint:
+    """Connections as a client has them, with its proxies and certificates.
+
+    Args:
+        timeouts: seconds to connect, and to read.
+        connections: that are kept at most.
+    """
+    creator: Any = EndpointCreator(session.get_component("event_emitter"))
+    endpoint: Endpoint = creator.create_endpoint(
+        ServiceModel({"metadata": {"endpointPrefix": "dynamodb"}}, "dynamodb"),
+        region,
+        url,
+        verify=session.get_config_variable("ca_bundle"),
+        timeout=timeouts,
+        max_pool_connections=connections,
+        socket_options=_SOCKET,
+    )
+    return endpoint
