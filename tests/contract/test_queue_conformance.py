@@ -79,6 +79,9 @@ class TestMotoQueue(_OnSqs):
             self.use(Aws(region="eu-west-1"))
             yield
 
+    @pytest.mark.skip(reason="moto keeps its messages in lists without a lock: what threads take at once is seen twice")
+    def test_no_message_is_given_to_two(self) -> None: ...
+
 
 @pytest.mark.emulator
 class TestEmulatedQueue(_OnSqs):

@@ -63,6 +63,7 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
         "turnkeeper.adapters.ecs.EcsClient.describe_services": "ecs:DescribeServices@service",
         "turnkeeper.adapters.ecs.EcsClient.update_service": "ecs:UpdateService@service",
         "turnkeeper.adapters.ecs.EcsClient.describe_tasks": "ecs:DescribeTasks@tasks",
+        "turnkeeper.adapters.dynamodb_endpoint.region_and_url": "",  # asks a client where it would send to
         "turnkeeper.adapters.ecs.own_task_arn": "",  # asks the task's own metadata, which is no call of AWS
         "turnkeeper.adapters.sns.SnsAlerts.alert": "sns:Publish@Alerts",
         "turnkeeper.adapters.lambda_turns.LambdaTurns.start": "lambda:InvokeFunction@TurnLive",
