@@ -128,9 +128,7 @@ def work(signals: Signals, settings: Settings, link: Link | None) -> int:
     if link is not None:
         link.watch(signals.note)
     kit = Kit(settings)
-    if settings.database_url is not None:
-        # Not at the first handoff: there is no deployment that has made sure of it.
-        kit.platform.signing_keys()
+    kit.need_keys()
     page = Page()
     kit.written = page.see
     number, of = (link.number, settings.worker_processes or 1) if link is not None else (0, 1)

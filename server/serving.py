@@ -37,9 +37,7 @@ def run(command: str, announced: Announced | None, *, search: bool) -> int:
     settings = Settings.from_environment()
     set_up(settings.log_level)
     kit = Kit(settings)
-    if settings.database_url is not None:
-        # Not at the first turn, which would fail where /v1/health says that all is well.
-        kit.platform.signing_keys()
+    kit.need_keys()
     process = Process(kit, PARTS[command], search=search)
     process.start()
     if announced is not None:
@@ -68,6 +66,8 @@ class Announced:
         self._said: dict[str, Any] = {}
 
     def say(self, process: Process) -> None:
+        database = process.kit.settings.database_url
+        self._more["database_url"] = None if database is None else without_password(database.get_secret_value())
         self._said = self._document(process)
         self._write()
         if self._tell is not None:
@@ -92,9 +92,7 @@ class Announced:
         assert process.front_door is not None
         url = f"http://127.0.0.1:{process.front_door.port}"
         answers = {"api_url": url, "stream_url": url, "gateway_url": process.gateway_url, "worker_pid": os.getpid()}
-        database = process.kit.settings.database_url
-        where = None if database is None else without_password(database.get_secret_value())
-        return {**self._more, **answers, "database_url": where}
+        return {**self._more, **answers}
 
     def _write(self) -> None:
         """At once: a reader sees the old content or the new, never half of it."""

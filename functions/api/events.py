@@ -14,7 +14,7 @@ from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.tell import watch
 from functions.api.stages.wait import until
-from turnkeeper.core.canonical import without_surrogates
+from turnkeeper.core.canonical import json_text
 from turnkeeper.core.contents import without_data
 from turnkeeper.core.errors import AgentNotFound, Forbidden
 from turnkeeper.core.inputs import invalid
@@ -218,4 +218,4 @@ _BREAKS = str.maketrans({character: f"\\u{ord(character):04x}" for character in 
 
 def line(value: Any) -> str:
     """On one line, by whatever a client takes for a line's end."""
-    return without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).translate(_BREAKS)
+    return json_text(value).translate(_BREAKS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from turnkeeper.core.canonical import without_surrogates
+from turnkeeper.core.canonical import json_text
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.runtime.intake import Identity
 
@@ -101,7 +100,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = 200) -> Response:
         """A body of JSON. What UTF-8 cannot hold, such as half a character in an address, is replaced."""
-        return cls(status, without_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
+        return cls(status, json_text(value))
 
     def with_headers(self, headers: Mapping[str, str]) -> Response:
         return replace(self, headers={**self.headers, **headers})

@@ -109,8 +109,7 @@ def check_key(key: Key) -> None:
 
 
 def _check_length(name: str, text: str) -> None:
-    most = _KEY_BYTES[name]
-    if 4 * len(text) > most and len(text.encode()) > most:
+    if len(text.encode()) > _KEY_BYTES[name]:
         raise InvalidOperation(f"{name} is longer than {_KEY_BYTES[name]} bytes")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 #: ``{"S": "text"}`` and so on.
@@ -32,21 +33,15 @@ def to_wire(value: object, depth: int = 0) -> WireValue:
     """
     if depth > MAX_DEPTH:
         raise InvalidOperation(f"nested deeper than {MAX_DEPTH} levels")
-    # Nearly all are of these, and a match asks for one class after the other.
-    if type(value) is str:
-        return {"S": value if value.isascii() else _text(value)}
-    if type(value) is int:
-        return {"N": _digits(value)}
-    if type(value) is bytes:
-        return {"B": value}
     wire: WireValue
+    # The most frequent first: one class is asked for after the other.
     match value:
-        case None:
-            wire = {"NULL": True}
+        case str():
+            wire = {"S": value if type(value) is str and value.isascii() else _text(value)}
         case bool():
             wire = {"BOOL": value}
-        case str():
-            wire = {"S": _text(value)}
+        case None:
+            wire = {"NULL": True}
         case int():
             wire = {"N": _digits(value)}
         case bytes() | bytearray():
@@ -81,10 +76,7 @@ def from_wire(value: WireValue) -> Any:
 
 
 def item_to_wire(item: Mapping[str, Any]) -> WireItem:
-    return {
-        (name if type(name) is str and name and name.isascii() else _name(name)): to_wire(value)
-        for name, value in item.items()
-    }
+    return {_name(name): to_wire(value) for name, value in item.items()}
 
 
 def item_from_wire(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +106,7 @@ def _size(value: WireValue) -> int:
 
 def _digits(number: int) -> str:
     text = str(int(number))
-    if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
+    if len(text.lstrip("-")) > MAX_DIGITS:
         raise InvalidOperation(f"a number of more than {MAX_DIGITS} digits")
     return text
 
@@ -130,6 +122,7 @@ def _integer(text: str) -> int:
         return int(number)
 
 
+@lru_cache(maxsize=1_000)  # nearly all are of our own few
 def _name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"an attribute's name is a string, not {type(name).__name__}")

@@ -76,6 +76,11 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def json_text(value: Any) -> str:
+    """As compact JSON that UTF-8 can hold: half a character, which a model may write, is U+FFFD."""
+    return without_surrogates(_ENCODER.encode(value))
+
+
 def readable(value: Any) -> Any:
     """The same JSON in which every text can be written as UTF-8."""
     match value:

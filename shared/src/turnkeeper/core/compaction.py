@@ -7,7 +7,6 @@ The user's own words stay, as far as there is room for them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 from turnkeeper.core.agent import Context
 from turnkeeper.core.projection import Place, in_order, project
 from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.transcript import MESSAGES, Block, text_block, without_pixels
+from turnkeeper.core.transcript import MESSAGES, Block, lean_json, text_block
 
 #: About as many bytes of JSON make a token. Only decisions go by it, never money.
 TOKEN_BYTES = 3
 #: What an image is taken for, whatever its bytes are.
 _IMAGE_TOKENS = 1_600
-_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 #: A result that is smaller is not worth leaving out.
 _SMALL_TOKENS = 100
 #: What is left out has to make room for this share of the window at least: it costs the cache, or a call.
@@ -137,8 +135,7 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
 
 def tokens_of(block: Block) -> int:
     """About what a block has."""
-    size = len(_ENCODER.encode(without_pixels(block)))
-    return size // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
+    return len(lean_json(block)) // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
 
 
 def _images(value: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -140,6 +141,14 @@ def without_pixels(value: Any) -> Any:
     if value.get("type") == "image" and isinstance(source, dict) and source.get("type") == "base64":
         return {**value, "source": {**source, "data": ""}}
     return {**value, **{name: without_pixels(value[name]) for name in ("content", "source") if name in value}}
+
+
+_LEAN = json.JSONEncoder(ensure_ascii=False, default=str)
+
+
+def lean_json(value: Any) -> str:
+    """As JSON without the data of images, to tell how large it is."""
+    return _LEAN.encode(without_pixels(value))
 
 
 def all_text_of(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +14,7 @@ from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
 from turnkeeper.core.session import Entry, Head, Plan, Spec
-from turnkeeper.core.transcript import Block, Message, without_pixels
+from turnkeeper.core.transcript import Block, Message, lean_json
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
 
@@ -23,7 +22,6 @@ from turnkeeper.ports import ModelRequest
 FRAME_TOKENS = 1_500
 #: The most that one image counts: by its size in pixels, which a few bytes can hold.
 IMAGE_TOKENS = 5_000
-_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def build(
@@ -155,12 +153,7 @@ def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
 
 def bytes_of(*values: Any) -> int:
     """As JSON, in UTF-8: a token is never less than one of them."""
-    return sum(map(_bytes_of, values))
-
-
-def _bytes_of(value: Any) -> int:
-    lean = without_pixels(value)
-    return len(_ENCODER.encode(lean).encode("utf-8", "surrogatepass"))
+    return sum(len(lean_json(value).encode("utf-8", "surrogatepass")) for value in values)
 
 
 def _must_be_counted(value: Any) -> bool:

@@ -331,6 +331,12 @@ class FrontDoorKit:
 
     # ---- at the start of a process ----
 
+    def need_keys(self) -> None:
+        """On a database, where no deployment has made sure of signing keys: not at the first turn or handoff, which
+        would fail where all looks well. Raises MissingSetting, Unavailable."""
+        if self.settings.database_url is not None:
+            self.platform.signing_keys()
+
     def warm(self) -> None:
         """Make now what the first request would wait for, but for the model. Reads no secret and opens no connection:
         what is warm may be kept in a snapshot of the process."""

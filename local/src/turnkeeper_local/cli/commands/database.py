@@ -64,7 +64,6 @@ def status(url: Url, json: Json = False) -> None:
 
 @contextmanager
 def _opened(url: str) -> Iterator[Database]:
-    import logging
     import sqlite3
 
     import psycopg
@@ -74,8 +73,6 @@ def _opened(url: str) -> Iterator[Database]:
     from turnkeeper.core.errors import TurnkeeperError
     from turnkeeper_local.cli.errors import CliError, UsageError
 
-    # It tells of each attempt; here the last is told once, at the end.
-    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     try:
         database = database_of(url, 2, busy_seconds=5)
     except UnknownDatabase as error:

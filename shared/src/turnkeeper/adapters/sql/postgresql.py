@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from turnkeeper.adapters.sql.database import Busy, Database, Lost, Row, Statements, UnsuitableDatabase
 from turnkeeper.adapters.sql.postgresql_bell import PostgresBell
 from turnkeeper.ports import Clock, Ids
+
+# Where nobody has set up logs, as on a command line, it tells of no attempt: the last one is told as an error.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 #: A transaction waits so long for a lock or an answer, and is ended by the server where its client falls silent:
 #: whoever stands still must not hold others up.

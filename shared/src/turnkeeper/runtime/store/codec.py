@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from turnkeeper.core.breakers import DIGITS
-from turnkeeper.core.canonical import without_surrogates
+from turnkeeper.core.canonical import json_text, without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
@@ -34,7 +34,6 @@ from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 #: Room for the attributes beside the content, below the 64 KB that an item may have.
 INLINE_BYTES = 60_000
 _COMPRESS_FROM = 512
@@ -52,7 +51,7 @@ class Lost(TurnkeeperError):
 
 def pack(value: Any, blobs: Blobs, prefix: str) -> Item:
     """The attributes that hold a JSON value: ``data`` inline, or ``blob`` as a claim check."""
-    raw = _json_text(value).encode()
+    raw = json_text(value).encode()
     data = zlib.compress(raw, 6) if len(raw) >= _COMPRESS_FROM else raw
     if len(data) >= len(raw):
         data = raw
@@ -198,7 +197,7 @@ def plain_item(head: Head) -> Item:
     if head.turn.cancel_actor is not None:
         item["cancel_actor"] = head.turn.cancel_actor
     if head.handoff is not None:
-        item["handoff"] = _json_text(to_jsonable_python(head.handoff))
+        item["handoff"] = json_text(to_jsonable_python(head.handoff))
     item.update(_index_attributes(head))
     return item
 
@@ -221,7 +220,7 @@ def _packed(head: Head) -> bytes:
     value["limits"] = to_jsonable_python(head.limits)
     behind = _taken_apart(value["turn"].get("breakers") or {})
     deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=_WORDS)
-    return deflate.compress(_json_text(value).encode()) + deflate.flush() + behind
+    return deflate.compress(json_text(value).encode()) + deflate.flush() + behind
 
 
 def _taken_apart(breakers: dict[str, Any]) -> bytes:
@@ -295,14 +294,9 @@ def flat_item(head: Head) -> Item:
         values |= {attribute: getattr(state, name) for name, attribute in names}
     item: Item = {name: value for name, value in values.items() if value is not None}
     for name in _JSON_FIELDS & item.keys():
-        item[name] = _json_text(to_jsonable_python(item[name]))
+        item[name] = json_text(to_jsonable_python(item[name]))
     item.update(_index_attributes(head))
     return item
-
-
-def _json_text(value: Any) -> str:
-    """As JSON that UTF-8 can hold: half a character, which a model may write, is replaced."""
-    return without_surrogates(_ENCODER.encode(value))
 
 
 def _index_attributes(head: Head) -> Item:

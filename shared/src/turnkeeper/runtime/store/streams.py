@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from turnkeeper.core.canonical import without_surrogates
+from turnkeeper.core.canonical import json_text
 from turnkeeper.core.deltas import Forming
 from turnkeeper.core.ledger import millis
 from turnkeeper.core.session import Head, Looked
@@ -90,7 +90,7 @@ class Streams:
 
 def tail_of(forming: Forming) -> tuple[bytes, int]:
     """As the item has it, and how large it is before it is compressed."""
-    raw = without_surrogates(json.dumps(forming.dump(), ensure_ascii=False, separators=(",", ":"))).encode()
+    raw = json_text(forming.dump()).encode()
     return (zlib.compress(raw, 1) if len(raw) >= _COMPRESS_FROM else raw), len(raw)
 
 
