@@ -148,6 +148,9 @@ def work(signals: Signals, settings: Settings, link: Link | None) -> int:
     gateway = gateway_of(kit)
     spare_the_collector()
     health.start()
+    if signals.stop:
+        # Told so while it was made: then it takes nothing any more.
+        worker.stop()
     worker.start()
     if link is not None:
         logger.info("ready: %s slots", worker.options.concurrency)

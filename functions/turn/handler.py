@@ -16,6 +16,7 @@ from turnkeeper.adapters import logs
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.session import Head
+from turnkeeper.runtime.manifest import MANIFEST, differing
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
 from turnkeeper.telemetry import fields
@@ -92,9 +93,22 @@ def turn_runner() -> TurnRunner:
     kit = Kit(settings)
     kit.warm()
     _ = kit.engine
+    if IN_LAMBDA:
+        warn_of_differing(kit)
     if IN_SNAPSHOT:
         kit.prepare()
     return TurnRunner(kit)
+
+
+def warn_of_differing(kit: Kit) -> None:
+    """Log which agents are others in this process than the bundle's manifest tells the front door."""
+    manifest = kit.settings.root / MANIFEST
+    for name in differing(kit.catalog, manifest.read_bytes()) if manifest.exists() else ():
+        logger.error(
+            "agent %s is not what it was when it was bundled: its definition depends on the process that imports it. "
+            "New sessions begin with the bundled one, so tools that are only here are granted to nobody",
+            name,
+        )
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from functions.turn.handler import warn_of_differing
 from tests.support.repository import REPOSITORY
 from turnkeeper import Agent, Limits, SessionContext, by_tenant, tool
+from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.policy import RolePolicy, compose_grant
 from turnkeeper.core.tools import Tool
@@ -123,6 +125,28 @@ def test_only_a_bundle_has_a_manifest(tmp_path: Path) -> None:
     for text in (told, "[]", "no JSON", '{"agents": []}'):
         (tmp_path / MANIFEST).write_text(text)
         assert FrontDoorKit(settings).catalog.get("good").system == "now"
+
+
+def test_a_runner_tells_which_agents_depend_on_its_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "policy.toml").symlink_to(REPOSITORY / "policy.toml")
+    plain = "from turnkeeper import Agent, tool\n{}agent = Agent(name='{}', model='m', system='s', tools={})\n"
+    look = "import os\n@tool(effect='read')\ndef look() -> str:\n    'Look.'\n    return ''\n"
+    for name, text in {
+        "same": plain.format(look, "same", "[look]"),
+        "other": plain.format(look, "other", "[look] if 'SHOP_KEY' in os.environ else []"),
+    }.items():
+        (tmp_path / "agents" / name).mkdir(parents=True)
+        (tmp_path / "agents" / name / "agent.py").write_text(text)
+    settings = Settings.model_validate({"root": tmp_path})
+    warn_of_differing(Kit(settings))
+    write_manifest(tmp_path, [])
+    warn_of_differing(Kit(settings))
+    assert caplog.messages == []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SHOP_KEY", "1")
+        warn_of_differing(Kit(settings))
+    [message] = caplog.messages
+    assert message.startswith("agent other is not what it was when it was bundled")
 
 
 def test_of_agents_that_cannot_be_loaded_there_is_no_manifest(tmp_path: Path) -> None:

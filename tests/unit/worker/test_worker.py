@@ -96,6 +96,18 @@ def test_a_drain_hands_sessions_on_at_the_next_safe_point(bench: Bench) -> None:
         check_session(bench.kit, head)
 
 
+def test_one_that_is_told_to_stop_before_it_starts_receives_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.job("left alone")
+    monkeypatch.setattr(bench.kit.queue, "receive", lambda **_: pytest.fail("it asked for messages"))
+    worker = bench.worker(start=False)
+    worker.stop()
+    worker.start()
+    assert worker.drain()
+    assert len(bench.kit.queue.bodies()) == 1
+
+
 def test_what_does_not_end_in_time_is_not_waited_for(bench: Bench) -> None:
     session_id = bench.job("slow one", "[[sleep 900]][[say done]]")
     worker = bench.worker()

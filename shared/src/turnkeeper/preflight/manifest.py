@@ -13,10 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from turnkeeper.bootstrap import Kit
-from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.preflight.answering import answer_with
-from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.manifest import MANIFEST, catalog_in, manifest_of
+from turnkeeper.runtime.manifest import MANIFEST, differing, manifest_of
 from turnkeeper.runtime.pricing import priced_by
 from turnkeeper.settings import Settings
 
@@ -27,15 +25,10 @@ def write_manifest(root: Path, folders: list[Path]) -> Path:
     if catalog.broken:
         sys.exit(f"cannot be loaded: {', '.join(sorted(catalog.broken))}")
     told = json.dumps(manifest_of(catalog)).encode()
-    if changed := [name for name in catalog.agents if not _is_same(name, catalog, catalog_in(told))]:
+    if changed := differing(catalog, told):
         sys.exit(f"cannot be told of in JSON: {', '.join(changed)}")
     (root / MANIFEST).write_bytes(told)
     return root / MANIFEST
-
-
-def _is_same(name: str, catalog: Catalog, told: Catalog) -> bool:
-    versions = {version_of(spec_of(each.agents[name])) for each in (catalog, told)}
-    return len(versions) == 1
 
 
 def main(arguments: list[str]) -> None:

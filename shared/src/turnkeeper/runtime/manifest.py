@@ -3,6 +3,7 @@ nothing that runs one. So the front door imports no agent, and nothing that agen
 
 Only what is the same in every process can be told: an agent whose prompt's name, tools or options depend on the process
 that imports it is another one here than where it runs. A new session's version is of the one that is told here.
+Runners look for such agents (:func:`differing`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from turnkeeper.core.agent import Agent
 from turnkeeper.core.limits import Limits
 from turnkeeper.core.prompts import ToldPrompt, definition_of
 from turnkeeper.core.tools import Tool
+from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.runtime.catalog import Catalog
 
 #: Its name, in the folder that ``agents/`` is in.
@@ -73,6 +75,16 @@ def catalog_in(manifest: bytes) -> Catalog:
     told = json.loads(manifest)
     agents = {each["name"]: _agent(each) for each in told["agents"]}
     return Catalog(agents, priced=frozenset(told["priced"]))
+
+
+def differing(catalog: Catalog, manifest: bytes) -> list[str]:
+    """The names of loaded agents that would begin other sessions than they do as they are told of."""
+    told = catalog_in(manifest).agents
+    return sorted(
+        name
+        for name, agent in catalog.agents.items()
+        if name not in told or version_of(spec_of(agent)) != version_of(spec_of(told[name]))
+    )
 
 
 def _agent(told: Mapping[str, Any]) -> ToldAgent:
