@@ -15,6 +15,7 @@ import argparse
 import itertools
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ QUIET_SECONDS = 10
 TURN_SECONDS = 4
 #: What follows a turn (observer, scorer, webhooks) is over by then: on this machine it would take the next turn's time.
 REST_SECONDS = 0.5
+_one_at_a_time = threading.Lock()
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -105,6 +107,8 @@ def _answer(caller: Caller, *, wait: int) -> float:
 def _seen(stack: Stack, later_seconds: float) -> float:
     """The answer's entry, by a client that knows the input's."""
     caller = stack.caller()
+    with _one_at_a_time:  # So that no two entries are written in one moment: it is one that waits.
+        time.sleep(REST_SECONDS)
     session_id = caller.start("handy", f"[[sleep {QUIET_SECONDS}]] [[say hi]]", wait=0).json()["session_id"]
     time.sleep(later_seconds)
     events: list[Any] = []

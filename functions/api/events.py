@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from functions.api.documents import Event, EventPage, ToolResult
 from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.stages.read import MAX_WAIT_SECONDS, number
 from functions.api.stages.tell import watch
-from functions.api.stages.wait import until
+from functions.api.stages.wait import look_until
 from turnkeeper.core.canonical import json_text
 from turnkeeper.core.contents import without_data
 from turnkeeper.core.errors import AgentNotFound, Forbidden
@@ -22,6 +23,7 @@ from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
 from turnkeeper.core.views import VIEWS, View, event_seen
+from turnkeeper.runtime.news import News, news_of
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Without a word about it, a stream stays open this long.
@@ -42,10 +44,15 @@ def get(kit: FrontDoorKit, request: Request) -> Response:
     wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=_STREAM_WAIT_SECONDS if stream else 0)
     head = kit.intake.owned(request.who, request.parameters["session_id"])
     view, after = view_of(kit, request, head), min(after, head.last_seq)
-    # The head is read before the entries: so whoever is told that the session rests has been told everything.
-    head = until(kit, head, lambda now: now.last_seq > after or now.resting, request.spare_seconds(wait))
-    page = _page(kit, head, after)
-    return Response(200, _stream(page, head, view), EVENT_STREAM) if stream else Response.json(_seen(page, view))
+    news = look_until(
+        kit.clock,
+        News(head),
+        partial(news_of, kit.table, kit.blobs, head, after=after),
+        lambda now: bool(now.entries) or now.head.last_seq > after or now.head.resting,
+        request.spare_seconds(wait),
+    )
+    page = _page(kit, news, after)
+    return Response(200, _stream(page, news.head, view), EVENT_STREAM) if stream else Response.json(_seen(page, view))
 
 
 def stream(kit: FrontDoorKit, request: Request) -> Response:
@@ -104,22 +111,30 @@ def _seen(page: EventPage, view: View) -> dict[str, Any]:
     return {**document, "events": [seen for each in document["events"] if (seen := event_seen(view, each))]}
 
 
-def _page(kit: FrontDoorKit, head: Head, after: int) -> EventPage:
+def _page(kit: FrontDoorKit, news: News, after: int) -> EventPage:
+    head = news.head
     events: list[Event] = []
     size = 0
-    while (seen := events[-1].seq if events else after) < head.last_seq:
-        entries = kit.sessions.entries(head.tenant_id, head.session_id, after=seen, limit=_MAX_ENTRIES)
-        for event in map(_fitting, map(_event, entries)):
-            size += _length(event)
-            if events and size > _MAX_BYTES:
-                return EventPage(
-                    events=events, last_seq=events[-1].seq, status=head.status, more=True, **watch(kit, head)
-                )
-            events.append(event)
-        if not entries:
-            break
+    for event in map(_fitting, map(_event, _entries(kit, news, after))):
+        size += _length(event)
+        if events and size > _MAX_BYTES:
+            return EventPage(events=events, last_seq=events[-1].seq, status=head.status, more=True, **watch(kit, head))
+        events.append(event)
     last_seq = max(head.last_seq, events[-1].seq if events else 0)
     return EventPage(events=events, last_seq=last_seq, status=head.status, more=False, **watch(kit, head))
+
+
+def _entries(kit: FrontDoorKit, news: News, after: int) -> Iterator[Entry]:
+    """Those that came with the look, then all up to where its head is: so whoever is told that the session rests has
+    been told everything."""
+    head, entries = news.head, news.entries
+    while entries or after < head.last_seq:
+        if not entries:
+            entries = tuple(kit.sessions.entries(head.tenant_id, head.session_id, after=after, limit=_MAX_ENTRIES))
+            if not entries:
+                return
+        yield from entries
+        after, entries = entries[-1].seq, ()
 
 
 def _event(entry: Entry) -> Event:

@@ -1,4 +1,4 @@
-"""The fifth stage: waiting for a session to change, by a look at its head now and then.
+"""The fifth stage: waiting for a session to change, by a look at it now and then.
 
 A short turn is over in some tens of milliseconds, so the first looks come quickly. Each gap is a quarter of what was
 waited so far, up to a quarter of a second; from then on what lands is seen an eighth of a second later on average, also
@@ -8,9 +8,14 @@ after a long silence, and nobody who waits reads the table more than four times 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from turnkeeper.core.session import Head
+from turnkeeper.ports import Clock
 from turnkeeper.wiring.front_door import FrontDoorKit
+
+T = TypeVar("T")
 
 _SHORTEST_SECONDS = 0.007
 _LONGEST_SECONDS = 0.25
@@ -32,10 +37,14 @@ def _pause(waited: float) -> float:
 
 def until(kit: FrontDoorKit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:
     """The head once it is as wanted, or as it is when the time is up."""
-    clock = kit.clock
+    return look_until(kit.clock, head, partial(kit.sessions.head, head.tenant_id, head.session_id), holds, wait_seconds)
+
+
+def look_until(clock: Clock, seen: T, look: Callable[[], T], holds: Callable[[T], bool], wait_seconds: float) -> T:
+    """What a look finds once it is as wanted, or when the time is up; ``seen`` is from before the wait."""
     began = looked_at = clock.monotonic()
     is_last = wait_seconds <= 0
-    while not (is_last or holds(head)):
+    while not (is_last or holds(seen)):
         now = clock.monotonic()
         pause, left = _pause(looked_at - began), max(0.0, began + wait_seconds - now)
         # What the look before took is part of the pause; a table that is slow is left half of it all the same.
@@ -43,8 +52,8 @@ def until(kit: FrontDoorKit, head: Head, holds: Callable[[Head], bool], wait_sec
         is_last = pause >= left
         clock.sleep(min(pause, left))
         looked_at = clock.monotonic()
-        head = kit.sessions.head(head.tenant_id, head.session_id)
-    return head
+        seen = look()
+    return seen
 
 
 def worker_is_missing(kit: FrontDoorKit) -> Callable[[Head], bool]:

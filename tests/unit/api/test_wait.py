@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.api.app import FrontDoor
 from functions.api.stages.wait import until, worker_is_missing
+from tests.support.http import Caller
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.testing.clock import ManualClock
@@ -38,6 +41,38 @@ def test_looks_are_many_at_first_and_never_more_than_four_a_second_later(
     for at, gap in zip(looks, gaps, strict=False):
         assert gap <= max(min(0.25, max(at / 4, 0.007)), read_seconds + 0.125) + 1e-5
         assert gap >= 0.2499 or at < 1, "four a second"
+
+
+class Sleeper(ManualClock):
+    """Has something happen in the middle of a wait."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self.happens, self.slept = happens, 0
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.slept += 1
+        if self.slept == 20:
+            self.happens()
+
+
+def test_who_waits_for_events_reads_once_a_look_and_has_them_with_it() -> None:
+    requests: list[str] = []
+
+    def happens() -> None:
+        kit.table.on_request = None
+        kit.run(kit.head(session_id))
+        kit.table.on_request = requests.append
+
+    clock = Sleeper(happens)
+    kit = MemoryKit(clock=clock, runner="none")
+    ann = Caller(FrontDoor(kit))
+    session_id = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say hi]]"}, wait=0).ok(202)["session_id"]
+    kit.table.on_request = requests.append
+    page = ann.get(f"/v1/sessions/{session_id}/events?after=1&wait=20").ok()
+    assert ([event["seq"] for event in page["events"]], page["status"]) == ([2, 3], "idle")
+    assert requests == ["GetItem", *["Query"] * 20]
 
 
 def test_nobody_waits_for_a_worker_that_is_not_there() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.deltas import Part
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.following import Hub, Landed, Reader
+from turnkeeper.runtime.following import BUSY_SECONDS, Hub, Landed, Reader
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.testing.memory_table import MemoryTable
@@ -77,6 +78,28 @@ def test_two_hundred_readers_of_one_session_cost_the_reads_of_one(kit: MemoryKit
     asyncio.run(play())
     assert set(seen) == {1}
     assert len(seen) <= 8 * (time.monotonic() - started) + 2
+
+
+def test_what_a_look_takes_is_no_reason_for_a_longer_gap(kit: MemoryKit, monkeypatch: Any) -> None:
+    begun: list[float] = []
+    see = kit.streams.see
+
+    def slow(sessions: Sequence[tuple[str, str]]) -> Any:
+        begun.append(time.monotonic())
+        time.sleep(BUSY_SECONDS / 2)
+        return see(sessions)
+
+    monkeypatch.setattr(kit.streams, "see", slow)
+    head = claimed(kit)
+
+    async def play() -> None:
+        hub = Hub(kit.sessions, kit.streams)
+        async with hub.reader(head.tenant_id, head.session_id, after=head.last_seq) as reader:
+            await reader.take(BUSY_SECONDS * 10)
+
+    asyncio.run(play())
+    gaps = [after - before for before, after in pairwise(begun)]
+    assert BUSY_SECONDS - 0.001 <= min(gaps) < BUSY_SECONDS * 1.4
 
 
 def test_sessions_are_looked_at_together_and_each_once(kit: MemoryKit) -> None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How often a session is looked at: while something of it comes in, and else.
+#: From the beginning of one look at a session to that of the next: while something of it comes in, and else.
 BUSY_SECONDS = 0.125
 QUIET_SECONDS = 0.25
 #: How long after the latest news it counts as busy.
@@ -161,7 +161,9 @@ class Hub:
                 logger.warning("sessions could not be looked at: %s", type(error).__name__)
             after = _now()
             for watch in due:
-                watch.due = after + (BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS)
+                gap = BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS
+                # What a look takes is part of the gap; a table that is slow is left half of it all the same.
+                watch.due = max(now + gap, after + gap / 2)
 
     async def _look(self, watches: list[_Watch]) -> None:
         seen = await self.read(self._streams.see, [watch.name for watch in watches])
