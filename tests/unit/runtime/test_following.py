@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.deltas import Part
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.following import BUSY_SECONDS, Hub, Landed, Reader
+from turnkeeper.runtime.following import Hub, Landed, Reader, _due
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.testing.memory_table import MemoryTable
@@ -80,26 +79,9 @@ def test_two_hundred_readers_of_one_session_cost_the_reads_of_one(kit: MemoryKit
     assert len(seen) <= 8 * (time.monotonic() - started) + 2
 
 
-def test_what_a_look_takes_is_no_reason_for_a_longer_gap(kit: MemoryKit, monkeypatch: Any) -> None:
-    begun: list[float] = []
-    see = kit.streams.see
-
-    def slow(sessions: Sequence[tuple[str, str]]) -> Any:
-        begun.append(time.monotonic())
-        time.sleep(BUSY_SECONDS / 2)
-        return see(sessions)
-
-    monkeypatch.setattr(kit.streams, "see", slow)
-    head = claimed(kit)
-
-    async def play() -> None:
-        hub = Hub(kit.sessions, kit.streams)
-        async with hub.reader(head.tenant_id, head.session_id, after=head.last_seq) as reader:
-            await reader.take(BUSY_SECONDS * 10)
-
-    asyncio.run(play())
-    gaps = [after - before for before, after in pairwise(begun)]
-    assert BUSY_SECONDS - 0.001 <= min(gaps) < BUSY_SECONDS * 1.4
+@pytest.mark.parametrize(("took", "from_begin_to_begin"), [(0.0, 0.125), (0.0625, 0.125), (0.5, 0.5625)])
+def test_what_a_look_takes_is_part_of_the_gap_to_the_next(took: float, from_begin_to_begin: float) -> None:
+    assert _due(10.0, 10.0 + took, 0.125) == 10.0 + from_begin_to_begin
 
 
 def test_sessions_are_looked_at_together_and_each_once(kit: MemoryKit) -> None:

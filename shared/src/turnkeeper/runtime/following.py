@@ -161,9 +161,7 @@ class Hub:
                 logger.warning("sessions could not be looked at: %s", type(error).__name__)
             after = _now()
             for watch in due:
-                gap = BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS
-                # What a look takes is part of the gap; a table that is slow is left half of it all the same.
-                watch.due = max(now + gap, after + gap / 2)
+                watch.due = _due(now, after, BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS)
 
     async def _look(self, watches: list[_Watch]) -> None:
         seen = await self.read(self._streams.see, [watch.name for watch in watches])
@@ -219,6 +217,11 @@ class Hub:
         if watch.heard.lost and not was_lost:
             watch.anew, watch.look_at = True, 0.0
         return news
+
+
+def _due(began: float, ended: float, gap: float) -> float:
+    """When to look again: what a look takes is part of the gap. A slow table is left half of it all the same."""
+    return max(began + gap, ended + gap / 2)
 
 
 def _now() -> float:
