@@ -40,7 +40,7 @@ def test_of_a_growing_conversation_only_what_is_new_is_encoded(monkeypatch: pyte
         assert len(encoded) <= 4
 
 
-@pytest.mark.parametrize("at", [0, 1, 31, 32, 63, 64, 100, 199])
+@pytest.mark.parametrize("at", [0, 1, 15, 16, 63, 64, 100, 199])
 def test_another_message_in_it_is_sent(at: int) -> None:
     messages = [_message(number) for number in range(200)]
     list_json(messages)
@@ -53,7 +53,7 @@ def test_another_message_in_it_is_sent(at: int) -> None:
     assert list_json(messages) == json_bytes(messages)
 
 
-@pytest.mark.parametrize("length", [0, 1, 31, 63, 64, 65, 150])
+@pytest.mark.parametrize("length", [0, 1, 15, 31, 32, 33, 64, 150])
 def test_less_of_it_is_sent(length: int) -> None:
     messages = [_message(number) for number in range(200)]
     whole = list_json(messages)
@@ -73,4 +73,4 @@ def test_each_byte_is_kept_once() -> None:
     list_json(messages)
     joined = [message for message in messages if message._json is None]
     _, pieces = messages[0]._beginning
-    assert len(joined) == 32 * len(pieces) >= 128
+    assert len(joined) == sent._RUN * len(pieces) >= 128
