@@ -27,6 +27,7 @@ from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.shadowing import in_shadow
+from turnkeeper.runtime.tool_answers import ToolAnswers
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.tool_values import DeclaredValues
 from turnkeeper.runtime.toolbox import Toolbox
@@ -157,13 +158,12 @@ class Engine:
         granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
         if agent is not None and head.companion is not None:
             tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
+        answers = ToolAnswers(world.ids, world.redactor, world.detector)
         toolbox = Toolbox(
             tools,
             clock=world.clock,
-            ids=world.ids,
             parallel=world.parallel,
-            redactor=world.redactor,
-            detector=world.detector,
+            answers=answers,
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,

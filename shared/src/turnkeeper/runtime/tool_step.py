@@ -15,7 +15,8 @@ from turnkeeper.runtime import requests
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
-from turnkeeper.runtime.toolbox import Answer, Ran, Step, Toolbox, early_answer
+from turnkeeper.runtime.tool_answers import Answer
+from turnkeeper.runtime.toolbox import Ran, Step, Toolbox, early_answer
 from turnkeeper.runtime.worksheet import Worksheet
 
 

@@ -34,8 +34,9 @@ from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.repairing import repaired
 from turnkeeper.runtime.store.treasury import Admitted
+from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.runtime.tool_step import ToolStep
-from turnkeeper.runtime.toolbox import Answer, Toolbox
+from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance
 

@@ -17,7 +17,7 @@ from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, tool_uses
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Item
-from turnkeeper.runtime.toolbox import Answer
+from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk, End
 from turnkeeper.sdk.gate import Gate
@@ -224,7 +224,7 @@ class Hearing:
         blocks = [text_block(content)] if isinstance(content, str) else list(content or ())
         blocks = blocks if any(block.get("text") != "" for block in blocks) else [text_block("(no content)")]
         outcome_told: Outcome = gate.outcome_of_failure(call) if result.get("is_error") else "ok"
-        block, outcome = turn.toolbox.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
+        block, outcome = turn.toolbox.answers.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
         return block, gate.timed(call["id"], outcome)
 
     def _shown(self, blocks: Sequence[Block]) -> list[Block]:

@@ -23,7 +23,8 @@ from turnkeeper.core.transcript import GO_ON, UNKNOWN_OUTCOME, Block, all_text_o
 from turnkeeper.ports import AnyOf, Cond
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.sessions import held
-from turnkeeper.runtime.toolbox import Answer, early_answer
+from turnkeeper.runtime.tool_answers import Answer
+from turnkeeper.runtime.toolbox import early_answer
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.sdk.declaration import SdkAgent
 from turnkeeper.sdk.desk import Account, Desk, End, Means
