@@ -23,6 +23,7 @@ from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import moved_text, spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
+from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
@@ -195,26 +196,27 @@ class Engine:
         relay = world.relay(head, hidden)
         lease.on_look(relay.look)
         relay.look(transcript.looked)
+        tool_step = ToolStep(
+            sheet,
+            toolbox,
+            sessions=world.sessions,
+            auditor=world.auditor,
+            relay=relay,
+            blocks_once=agent is not None and agent.block_once_after_flag,
+        )
         turn = Turn(
             sheet,
             model,
             Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel),
             Compacting(sheet, model, world.ids),
-            ToolStep(
-                sheet,
-                toolbox,
-                sessions=world.sessions,
-                auditor=world.auditor,
-                relay=relay,
-                blocks_once=agent is not None and agent.block_once_after_flag,
-            ),
+            tool_step,
             toolbox,
+            Ending(sheet, tool_step, world.auditor),
             allowance=allowance,
             lease=lease,
             clock=world.clock,
             ids=world.ids,
             redactor=world.redactor,
-            auditor=world.auditor,
             relay=relay,
             agent_found=agent is not None,
         )

@@ -224,4 +224,4 @@ class Gate:
         turn = self.desk.turn
         secret = turn.toolbox.secret_arguments(call["name"], call["input"])
         outcome = self.timed(call["id"], outcome)
-        turn.sheet.audit.append(turn.auditor.tool_call(turn.sheet.head, call, outcome, secret))
+        turn.sheet.audit.append(turn.tools.auditor.tool_call(turn.sheet.head, call, outcome, secret))

@@ -134,7 +134,7 @@ class Hearing:
         self.desk.written.update(call["id"] for call in calls)
         if calls and judged.stop is not None and judged.stop.reason == "repetition":
             turn.tools.take(calls, judged.answers)
-            self.desk.stop(turn.shown(judged.stop))
+            self.desk.stop(turn.ending.shown(judged.stop))
             return
         if judged.warning is not None:
             self.desk.warnings.append(judged.warning)
@@ -203,7 +203,7 @@ class Hearing:
         if judged.warning is not None:
             self.desk.warnings.append(judged.warning)
         if judged.stop is not None:
-            self.desk.stop(turn.shown(judged.stop))
+            self.desk.stop(turn.ending.shown(judged.stop))
         elif turn.allowance.draining():
             self.desk.end = self.desk.end or End(hands_off=True)
 

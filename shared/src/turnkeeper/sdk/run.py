@@ -291,12 +291,12 @@ class SdkRun:
         self.gate.audit_what_is_open()
         calls = sheet.open_calls() if sheet.answers is None else []
         if end.hands_off:
-            return turn.hand_off(open_calls=bool(calls))
+            return turn.ending.hand_off(open_calls=bool(calls))
         answers = [self.gate.last_word(call) for call in calls]
         if end.stop is not None:
-            return turn.finish(end.stop, answers)
+            return turn.ending.finish(end.stop, answers)
         if answers:
             self.hearing.write_results(turn.tools.take(calls, answers))
         assert end.refused is not None
         # Where it is told to stop meanwhile, the kit's own loop would look again; this runner is done.
-        return turn.refused(end.refused) or turn.hand_off()
+        return turn.refused(end.refused) or turn.ending.hand_off()
