@@ -325,11 +325,8 @@ def _body(request: ModelRequest) -> dict[str, Any]:
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
-    pieces: list[bytes] = []
-    for name, value in body.items():
-        pieces += [b"," if pieces else b"{", json_bytes(name), b":"]
-        pieces += list_pieces(value) if name == "messages" else [json_bytes(value)]
-    return b"".join([*pieces, b"}"])
+    around = json_bytes({name: value for name, value in body.items() if name != "messages"})
+    return b"".join([around[:-1], b',"messages":', *list_pieces(body["messages"]), b"}"])
 
 
 def _certainty(answer: PartialMessage) -> Certainty:

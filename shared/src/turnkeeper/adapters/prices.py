@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from turnkeeper.adapters.price_options import CallOptions, ServerTool
 from turnkeeper.adapters.price_overrides import US_FACTOR, PriceOverride
@@ -18,6 +18,11 @@ from turnkeeper.ports import Rates
 
 #: A price that changes this soon may be the one that a call is settled at.
 _FORESIGHT = timedelta(days=1)
+#: What is reckoned once is kept for this many of its kind.
+_MOST_KEPT = 1_000
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class BundledPrices:
@@ -40,7 +45,10 @@ class BundledPrices:
         self._overrides = dict(overrides or {})
         self._default_geo = default_inference_geo
         self._now = now
-        self._known: dict[tuple[str, str, str, str], Tariff] = {}
+        #: Each step asks for the same again: by model, options as they are written, and days.
+        self._asked: dict[tuple[str, str], CallOptions] = {}
+        self._rates: dict[tuple[str, str, date, date], Rates] = {}
+        self._tariffs: dict[tuple[str, str, str, str, date], Tariff] = {}
         self._version: str | None = None
 
     @property
@@ -61,14 +69,19 @@ class BundledPrices:
     def rates(self, model: str, options: Mapping[str, Any]) -> Rates:
         """Server tools count where they are among ``options["tools"]``, one-hour caching where ``options`` say
         ``"ttl": "1h"`` anywhere."""
-        asked = CallOptions.read(model, options)
+        now = self._now()
+        days = now.date(), (now + _FORESIGHT).date()
+        return _kept(self._rates, (model, repr(options), *days), lambda: self._reckon(model, options, now))
+
+    def _reckon(self, model: str, options: Mapping[str, Any], now: datetime) -> Rates:
+        asked = self._read(model, options)
         row: Row | None = None
         search_nanousd: int | None = None
         window: int | None = None
         # Fast calls may fall back to standard speed; never assume that that is cheaper.
         for speed in {"standard", asked.speed}:
             for ahead in (timedelta(0), _FORESIGHT):
-                tariff = self._tariff(model, speed, "standard", self._geo(asked.inference_geo), self._now() + ahead)
+                tariff = self._tariff(model, speed, "standard", self._geo(asked.inference_geo), now + ahead)
                 row = tariff.dearest() if row is None else row.dearest(tariff.dearest())
                 if tariff.search_nanousd is not None:
                     search_nanousd = max(search_nanousd or 0, tariff.search_nanousd)
@@ -87,7 +100,7 @@ class BundledPrices:
 
     def cost_nanousd(self, model: str, usage: Mapping[str, Any], options: Mapping[str, Any]) -> int:
         """The usage's own word on speed, tier and geography counts before that of the options."""
-        asked = CallOptions.read(model, options)
+        asked = self._read(model, options)
         tariff = self._tariff(
             model,
             str(usage.get("speed") or asked.speed),
@@ -108,13 +121,11 @@ class BundledPrices:
         return str(named) if named not in (None, "", "not_available") else self._default_geo
 
     def _tariff(self, model: str, speed: str, tier: str, geo: str, at: datetime) -> Tariff:
-        key = (model, f"{speed} {tier}", geo, at.date().isoformat())
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) > 1_000:
-                self._known.clear()
-            found = self._known[key] = self._look_up(model, speed, tier, geo, at)
-        return found
+        key = (model, speed, tier, geo, at.date())
+        return _kept(self._tariffs, key, lambda: self._look_up(model, speed, tier, geo, at))
+
+    def _read(self, model: str, options: Mapping[str, Any]) -> CallOptions:
+        return _kept(self._asked, (model, repr(options)), lambda: CallOptions.read(model, options))
 
     def _look_up(self, model: str, speed: str, tier: str, geo: str, at: datetime) -> Tariff:
         if speed not in ("standard", "fast"):
@@ -135,6 +146,14 @@ class BundledPrices:
         if geo == "us":
             return tariff.times(override.us_factor if override else US_FACTOR)
         return tariff
+
+
+def _kept(known: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    if (found := known.get(key)) is None:
+        if len(known) >= _MOST_KEPT:
+            known.clear()
+        found = known[key] = make()
+    return found
 
 
 def _tokens_nanousd(tariff: Tariff, usage: Mapping[str, Any]) -> int:

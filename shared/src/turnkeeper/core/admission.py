@@ -32,11 +32,11 @@ def admit(content: Sequence[Block], taken: Collection[str]) -> list[Block]:
     Args:
         taken: ids of all calls that the session has made.
     """
-    ids = set(taken)
+    ids: set[str] = set()
     admitted: list[Block] = []
     for index, block in enumerate(content):
         if block.get("type") == "tool_use":
-            call = {**block, "id": _unique(block.get("id"), index, ids), "name": str(block.get("name") or "")}
+            call = {**block, "id": _unique(block.get("id"), index, taken, ids), "name": str(block.get("name") or "")}
             ids.add(call["id"])
             admitted.append(_with_arguments(call))
         else:
@@ -51,10 +51,10 @@ def call_problem(call: Block) -> str | None:
     return f"The arguments have to be a JSON object, nested at most {MAX_DEPTH} deep. These were: {call['raw_input']}"
 
 
-def _unique(wanted: Any, index: int, ids: Collection[str]) -> str:
+def _unique(wanted: Any, index: int, taken: Collection[str], ids: Collection[str]) -> str:
     legal = wanted if isinstance(wanted, str) and CALL_ID.fullmatch(wanted) else f"call_{index}"
     unique, number = legal, 1
-    while unique in ids:
+    while unique in taken or unique in ids:
         number += 1
         unique = f"{legal[:100]}_{number}"
     return unique

@@ -134,7 +134,7 @@ def _count(
 
 def _short(hashes: Collection[str]) -> tuple[str, ...]:
     """As they are remembered; a head may still hold them whole."""
-    return tuple(hashed[:DIGITS] for hashed in hashes)
+    return tuple([hashed[:DIGITS] for hashed in hashes])
 
 
 def see_outcomes(state: Breakers, *, failed: int, total: int) -> Breakers:

@@ -327,14 +327,21 @@ def _without_content(block: Block) -> Block:
 
 def _clean(block: Block) -> Block:
     """The block without what is the kit's own, as JSON that any parser takes."""
-    clean = {str(name): _plain(value, 1) for name, value in block.items() if name not in _OURS}
-    if block.get("type") == "tool_result" and isinstance(parts := block.get("content"), list):
-        shown = [_clean(part) for part in parts if isinstance(part, dict) and not is_blank(part)]
-        clean["content"] = shown or [text_block("(empty)")]
+    holds_blocks = block.get("type") == "tool_result" and isinstance(block.get("content"), list)
+    clean: Block = {
+        str(name): _result(value) if holds_blocks and name == "content" else _plain(value, 1)
+        for name, value in block.items()
+        if name not in _OURS
+    }
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and isinstance(source.get("content"), list):
         clean["source"]["content"] = [_clean(part) for part in source["content"] if isinstance(part, dict)]
     return clean
+
+
+def _result(parts: list[Any]) -> list[Block]:
+    shown = [_clean(part) for part in parts if isinstance(part, dict) and not is_blank(part)]
+    return shown or [text_block("(empty)")]
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,9 +67,16 @@ def caller_of(head: Head) -> SpanContext | None:
 def turn_context(head: Head) -> SpanContext:
     """The trace of a session's turn and the span that holds all of it: in the trace of whoever asked for it, where
     there is one, else in one of its own."""
-    caller = caller_of(head)
-    trace_id = caller.trace_id if caller else _digest(head, "trace")[:32]
-    return SpanContext(trace_id, span_id(head, "turn"), caller.sampled if caller else True)
+    return _turn_context(head.tenant_id, head.session_id, head.turn.number, head.turn.traceparent)
+
+
+@lru_cache(maxsize=256)
+def _turn_context(tenant_id: str, session_id: str, turn: int, traceparent: str | None) -> SpanContext:
+    """Every line of a log asks for it."""
+    caller = parse(traceparent)
+    trace_id = caller.trace_id if caller else _digest(tenant_id, session_id, turn, "trace")[:32]
+    span = _digest(tenant_id, session_id, turn, "turn")[:16]
+    return SpanContext(trace_id, span, caller.sampled if caller else True)
 
 
 def tool_context(head: Head, tool_use_id: str) -> SpanContext:
@@ -79,9 +87,9 @@ def tool_context(head: Head, tool_use_id: str) -> SpanContext:
 
 def span_id(head: Head, *parts: object) -> str:
     """The id of a span within a session's turn; the parts tell it from the others."""
-    return _digest(head, *parts)[:16]
+    return _digest(head.tenant_id, head.session_id, head.turn.number, *parts)[:16]
 
 
-def _digest(head: Head, *parts: object) -> str:
-    named = "\0".join(map(str, (head.tenant_id, head.session_id, head.turn.number, *parts)))
+def _digest(*parts: object) -> str:
+    named = "\0".join(map(str, parts))
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()

@@ -22,9 +22,8 @@ import binascii
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
-
-from pydantic import BaseModel, ConfigDict
 
 #: May be appended to the system prompt. Fixed text, never a nonce and never data, so that prompt caching holds.
 SYSTEM_NOTE: Final = (
@@ -63,10 +62,9 @@ _HOMOGLYPHS: Final = str.maketrans(
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cf", "Mn", "Me", "Cc"})
 
 
-class WrappedResult(BaseModel):
+@dataclass(frozen=True)
+class WrappedResult:
     """Content blocks that may be sent as a ``tool_result``, and what was done to them."""
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     content: tuple[dict[str, Any], ...]
     #: Bytes of text that the tool returned, and of those how many are in ``content``.

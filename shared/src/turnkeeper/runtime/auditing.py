@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.inputs import is_deeper
-from turnkeeper.core.lifecycle.change import record_of
+from turnkeeper.core.lifecycle.change import about
 from turnkeeper.core.session import Head, ToolOutcome
 from turnkeeper.core.transcript import Block
 from turnkeeper.ports import Clock, Ids, Redacts
@@ -29,8 +28,8 @@ class Auditor:
     def tool_call(
         self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str]
     ) -> AuditRecord:
-        return replace(
-            record_of(head, self._clock.now(), "tool_call"),
+        return AuditRecord(
+            **about(head, self._clock.now(), "tool_call"),
             tool=call["name"][:128],
             tool_use_id=call["id"],
             arguments_redacted=self.arguments(call["input"], secret_arguments),
@@ -44,8 +43,8 @@ class Auditor:
 
     def lost_call(self, head: Head, outcome: ToolOutcome) -> AuditRecord:
         """A call of which nothing can be said but how it ended."""
-        record = record_of(head, self._clock.now(), "tool_call")
-        return replace(record, tool_use_id=outcome.tool_use_id, outcome=outcome.outcome)
+        known = about(head, self._clock.now(), "tool_call")
+        return AuditRecord(**known, tool_use_id=outcome.tool_use_id, outcome=outcome.outcome)
 
     def arguments(self, arguments: Any, secret_arguments: Collection[str]) -> dict[str, Any]:
         """A call's arguments as they may be shown: without secrets, and not too long."""

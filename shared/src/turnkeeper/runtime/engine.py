@@ -23,10 +23,12 @@ from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import moved_text, spec_of, version_of
 from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
+from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
 from turnkeeper.runtime.shadowing import in_shadow
+from turnkeeper.runtime.tool_answers import ToolAnswers
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.tool_values import DeclaredValues
 from turnkeeper.runtime.toolbox import Toolbox
@@ -157,13 +159,12 @@ class Engine:
         granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
         if agent is not None and head.companion is not None:
             tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
+        answers = ToolAnswers(world.ids, world.redactor, world.detector)
         toolbox = Toolbox(
             tools,
             clock=world.clock,
-            ids=world.ids,
             parallel=world.parallel,
-            redactor=world.redactor,
-            detector=world.detector,
+            answers=answers,
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
@@ -195,26 +196,27 @@ class Engine:
         relay = world.relay(head, hidden)
         lease.on_look(relay.look)
         relay.look(transcript.looked)
+        tool_step = ToolStep(
+            sheet,
+            toolbox,
+            sessions=world.sessions,
+            auditor=world.auditor,
+            relay=relay,
+            blocks_once=agent is not None and agent.block_once_after_flag,
+        )
         turn = Turn(
             sheet,
             model,
             Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel),
             Compacting(sheet, model, world.ids),
-            ToolStep(
-                sheet,
-                toolbox,
-                sessions=world.sessions,
-                auditor=world.auditor,
-                relay=relay,
-                blocks_once=agent is not None and agent.block_once_after_flag,
-            ),
+            tool_step,
             toolbox,
+            Ending(sheet, tool_step, world.auditor),
             allowance=allowance,
             lease=lease,
             clock=world.clock,
             ids=world.ids,
             redactor=world.redactor,
-            auditor=world.auditor,
             relay=relay,
             agent_found=agent is not None,
         )

@@ -111,8 +111,7 @@ class Threads:
         done: Callable[[int, Done[T], int], None],
     ) -> list[Done[T] | None]:
         outcomes: list[Done[T] | None] = [None] * len(jobs)
-        changed = threading.Condition()
-        finished: list[tuple[int, Done[T]]] = []
+        ended: SimpleQueue[tuple[int, Done[T]]] = SimpleQueue()
 
         def work(index: int, job: Callable[[], T]) -> None:
             fields.hold_still()
@@ -120,9 +119,7 @@ class Threads:
                 outcome: Done[T] = Done(value=job())
             except BaseException as error:  # noqa: BLE001 - told to whoever waits
                 outcome = Done(error=error)
-            with changed:
-                finished.append((index, outcome))
-                changed.notify()
+            ended.put((index, outcome))
 
         started = time.monotonic()
         for index, job in enumerate(jobs):
@@ -132,16 +129,15 @@ class Threads:
 
         def collect(wait_seconds: float) -> float:
             """Hear of what has ended; how much time had passed when it was looked."""
-            with changed:
-                if not finished and wait_seconds > 0:
-                    changed.wait(wait_seconds)
-                elapsed = time.monotonic() - started
-                ended, finished[:] = list(finished), []
-            for index, outcome in ended:
+            heard = _next(ended, wait_seconds)
+            elapsed = time.monotonic() - started
+            while heard is not None:
+                index, outcome = heard
                 if index in waiting:
                     waiting.discard(index)
                     outcomes[index] = outcome
                     done(index, outcome, len(waiting))
+                heard = _next(ended, 0.0) if waiting else None
             return elapsed
 
         while waiting and not stop():
@@ -151,6 +147,13 @@ class Threads:
             waiting -= {index for index in waiting if elapsed >= timeouts[index]}
         collect(0.0)
         return outcomes
+
+
+def _next(ended: SimpleQueue[T], wait_seconds: float) -> T | None:
+    try:
+        return ended.get(timeout=max(0.0, wait_seconds))
+    except Empty:
+        return None
 
 
 class Sequential:

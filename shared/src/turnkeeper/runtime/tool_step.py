@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core.replacing import replace
@@ -15,7 +15,8 @@ from turnkeeper.runtime import requests
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
-from turnkeeper.runtime.toolbox import Answer, Ran, Step, Toolbox, early_answer
+from turnkeeper.runtime.tool_answers import Answer
+from turnkeeper.runtime.toolbox import Ran, Step, Toolbox, early_answer
 from turnkeeper.runtime.worksheet import Worksheet
 
 
@@ -30,6 +31,8 @@ class ToolStep:
     blocks_once: bool
     #: This runner itself received the answer whose calls are open: none of them can have begun elsewhere.
     own_calls: bool = False
+    #: The call that was asked for last, and its hash: most steps have one.
+    _hashed: tuple[Block | None, str] = field(default=(None, ""), init=False)
 
     def run(self, calls: Sequence[Block], *, left_seconds: float | None, stop: Callable[[], bool]) -> Ran:
         """An answer to each call, in order. Nothing is kept yet: see :meth:`take`."""
@@ -145,7 +148,14 @@ class ToolStep:
         )
 
     def hash_of(self, call: Block) -> str:
-        """What the repetition breaker knows the call by."""
+        """What the repetition breaker knows the call by: asked for before it runs, and with its result."""
+        known, hashed = self._hashed
+        if known is not call:
+            hashed = self._hash_of(call)
+            self._hashed = call, hashed
+        return hashed
+
+    def _hash_of(self, call: Block) -> str:
         if "raw_input" in call:  # Broken in another way, it is another attempt at it.
             return breaking.call_hash(call["name"], {"raw_input": call["raw_input"]})
         arguments = call["input"] if isinstance(call["input"], dict) else {"input": call["input"]}

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from turnkeeper.core import decide
@@ -14,20 +13,18 @@ from turnkeeper.core.admission import admit
 from turnkeeper.core.decide import CallModel, Finish, HandOff, Judgement, RunTools
 from turnkeeper.core.errors import (
     CostCapExceeded,
-    LeaseLost,
     PromptFailed,
     ProviderError,
     TenantPaused,
-    Unavailable,
     UnpricedModel,
 )
 from turnkeeper.core.fallbacks import next_model
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
-from turnkeeper.ports import Clock, Ids, ModelReply, Redacts, StoreBusy
-from turnkeeper.runtime.auditing import Auditor
+from turnkeeper.ports import Clock, Ids, ModelReply, Redacts
 from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
+from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep, Waits
 from turnkeeper.runtime.prompting import Prompting
@@ -35,7 +32,7 @@ from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.repairing import repaired
 from turnkeeper.runtime.store.treasury import Admitted
 from turnkeeper.runtime.tool_step import ToolStep
-from turnkeeper.runtime.toolbox import Answer, Toolbox
+from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance
 
@@ -65,12 +62,12 @@ class Turn:
     compacting: Compacting
     tools: ToolStep
     toolbox: Toolbox
+    ending: Ending
     allowance: Allowance
     lease: Lease
     clock: Clock
     ids: Ids
     redactor: Redacts
-    auditor: Auditor
     relay: Relay
     #: The session's agent is deployed, and sound.
     agent_found: bool
@@ -118,13 +115,13 @@ class Turn:
         )
         match action:
             case Finish():
-                return self.finish(action.stop, self.tools.honest(action.answers))
+                return self.ending.finish(action.stop, self.tools.honest(action.answers))
             case RunTools():
                 return self._run_tools(action.calls)
             case HandOff():
-                return self.hand_off()
+                return self.ending.hand_off()
             case CallModel():
-                return self.hand_off() if self.allowance.draining() else self._call_model()
+                return self.ending.hand_off() if self.allowance.draining() else self._call_model()
 
     def narrow(self, granted: tuple[str, ...]) -> None:
         """Policy has become stricter: what the session is given is less from now on, and stays so."""
@@ -135,12 +132,12 @@ class Turn:
         """End the turn after an error of our own, with everything done so far kept, as far as it can be written."""
         self._doubt("the runner failed")
         stop = Stop(reason="internal_error", detail={"error": type(error).__name__})
-        return self.finish(stop, self.tools.unknown() if self.sheet.answers is None else ())
+        return self.ending.finish(stop, self.tools.unknown() if self.sheet.answers is None else ())
 
     def give_up(self, detail: Mapping[str, Any]) -> Head:
         """The turn ends by no fault of its own. Calls that are still open may have been made: so they are answered."""
         stop = Stop(reason="internal_error", detail=dict(detail))
-        return self.finish(stop, self.tools.unknown())
+        return self.ending.finish(stop, self.tools.unknown())
 
     def _doubt(self, why: str) -> None:
         if (change := running.doubt(self.sheet.head, self.sheet.now(), why)) is not None:
@@ -156,12 +153,12 @@ class Turn:
         sheet = self.sheet
         left = self._left(self.allowance.hard_seconds)
         if self.tools.own_calls and self._better_elsewhere(calls, left):
-            return self.hand_off(open_calls=True, unbegun=True)
+            return self.ending.hand_off(open_calls=True, unbegun=True)
         ran = self.tools.run(calls, left_seconds=None if left is None else left - RESERVE_SECONDS, stop=self.given_up)
         sheet.raise_if_lost()
         if ran.given_up and self.allowance.expired() and not self.lease.cancelled:
             # Not waited for: the next runner finds what was put down and runs again what may run again.
-            return self.hand_off(open_calls=True)
+            return self.ending.hand_off(open_calls=True)
         flags = self.tools.take(calls, ran.answers)
         judged = decide.judge_results(
             sheet.head, calls, ran.answers, hash_of=self.tools.hash_of, changes=self.toolbox.changes
@@ -175,7 +172,7 @@ class Turn:
             flags=flags,
         )
         self._warn(judged)
-        return None if judged.stop is None else self.finish(judged.stop)
+        return None if judged.stop is None else self.ending.finish(judged.stop)
 
     def _better_elsewhere(self, calls: Sequence[Block], left: float | None) -> bool:
         """None of the calls has begun, and this runner may end before the longest of them does."""
@@ -199,9 +196,11 @@ class Turn:
             self.prompting.take()
             compaction = self.compacting.due()
         except PromptFailed as failed:
-            return self.finish(Stop(reason="internal_error", detail={"code": failed.code, "hint": failed.detail}))
+            return self.ending.finish(
+                Stop(reason="internal_error", detail={"code": failed.code, "hint": failed.detail})
+            )
         except TooLong:
-            return self.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
+            return self.ending.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         if compaction is not None and not compaction.summarized:
             self.compacting.clear(compaction)
             return None
@@ -215,9 +214,9 @@ class Turn:
                 self.model.begin(waits) if compaction is None else self.compacting.begin(compaction, waits)
             )
         except UnpricedModel as unpriced:
-            return self.finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
+            return self.ending.finish(Stop(reason="internal_error", detail={"code": unpriced.code}))
         except TenantPaused:
-            return self.finish(Stop(reason="paused"))
+            return self.ending.finish(Stop(reason="paused"))
         except CostCapExceeded as refused:
             return self.refused(refused)
         except ProviderError as failed:
@@ -260,7 +259,7 @@ class Turn:
             self.tools.audit(tool_uses(reply.content), judged.answers)
         duration = int((self.clock.monotonic() - self._step_started) * 1000)
         if judged.stop is not None:
-            judged = replace(judged, stop=self.shown(judged.stop))
+            judged = replace(judged, stop=self.ending.shown(judged.stop))
         self.model.settle(admitted.reservation, reply, judged, duration)
         self.tools.own_calls = True
         self._warn(judged)
@@ -285,7 +284,7 @@ class Turn:
         if failed.retryable and head.turn.attempts < head.limits.max_attempts and wait <= MAX_BACKOFF_SECONDS:
             left = self._left(self.allowance.turn_seconds)
             if left is not None and wait > left:
-                return self.hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
+                return self.ending.hand_off(delay_seconds=math.ceil(wait), waits_for=leaving.PROVIDER)
             self.relay.waits(self._next_seq, "provider")
             self._sleep(wait)
             return None
@@ -297,12 +296,12 @@ class Turn:
         }
         if failed.status_code == 400:
             detail["hint"] = WAYS_ON
-        return self.finish(Stop(reason="provider_error", detail=detail))
+        return self.ending.finish(Stop(reason="provider_error", detail=detail))
 
     def _too_long(self, failed: ProviderError) -> Head | None:
         """The API refused the request for its length: room is made, as long as there is something to leave out."""
         if self.model.context is None:
-            return self.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
+            return self.ending.finish(Stop(reason="context_window", detail={"hint": WAYS_ON}))
         self.model.learned_window = failed.data.get("window") or self.model.learned_window
         self.compacting.refused = True
         return None
@@ -328,11 +327,11 @@ class Turn:
             return None  # It waited no longer because of that, which the loop sees to.
         if refused.contended and self._may_put_back():
             self.sheet.head = running.put_back(head)
-            return self.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
+            return self.ending.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
         detail = {**refused.data, "before_first_call": head.turn.iterations == 0}
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
-        return self.finish(Stop(reason="cost_cap", detail=detail))
+        return self.ending.finish(Stop(reason="cost_cap", detail=detail))
 
     def _waits_no_longer(self) -> bool:
         """Asked whenever a call is about to wait for money in flight."""
@@ -353,65 +352,6 @@ class Turn:
         most = self.allowance.contention_seconds
         left = self._left(self.allowance.turn_seconds)
         return most if left is None else max(0.0, min(left, most))
-
-    # ---- ends ----
-
-    def finish(self, stop: Stop, answers: Sequence[Answer] = ()) -> Head:
-        """The turn rests: what waits is written, with answers to calls that will not run, and the lease released. What
-        cannot be written must not keep the session from that: then it is ended without it, at last with nothing but its
-        status."""
-        ends = (
-            partial(self._rest, stop, answers),
-            partial(self._rest_without_contents, stop),
-            partial(self._rest_without_calls, stop),
-        )
-        for end in ends:
-            try:
-                end()
-            except (LeaseLost, StoreBusy, Unavailable):
-                raise
-            except Exception:
-                logger.exception("session %s: its end cannot be written like this", self.sheet.head.session_id)
-                self.sheet.drop_waiting()
-            else:
-                return self.sheet.head
-        raise StoreBusy("the session's end cannot be written")
-
-    def _rest(self, stop: Stop, answers: Sequence[Answer]) -> None:
-        sheet = self.sheet
-        if answers:
-            flags = self.tools.take(sheet.open_calls(), answers)
-            sheet.head = running.flag(sheet.head, flags)
-        actor = sheet.cancel_actor() if stop.reason == "cancelled" else None
-        sheet.write(leaving.rest(sheet.head, sheet.now(), sheet.waiting(), self.shown(stop), actor=actor))
-
-    def _rest_without_contents(self, stop: Stop) -> None:
-        """Every open call has an answer and a record, which say that nothing is known of it."""
-        self.tools.give_up()
-        self._rest_without_calls(stop)
-
-    def _rest_without_calls(self, stop: Stop) -> None:
-        """What was asked for stays what became of it: a cancel is one, also where it cannot tell all."""
-        hint = "What was to be written could not be."
-        if stop.reason == "cancelled":
-            self._rest(Stop(reason="cancelled", detail={"hint": hint}), ())
-        else:
-            self._rest(Stop(reason="internal_error", detail={"hint": hint}), ())
-
-    def shown(self, stop: Stop) -> Stop:
-        """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""
-        if "arguments" not in stop.detail:
-            return stop
-        secret = self.toolbox.secret_arguments(stop.detail["tool"], stop.detail["arguments"])
-        arguments = self.auditor.arguments(stop.detail["arguments"], secret)
-        return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
-
-    def hand_off(self, **how: Any) -> Head:
-        """The session is on its way to another runner, as :func:`turnkeeper.core.lifecycle.leaving.hand_off` has it:
-        written first, sent after. The write alone is enough for the sweep to send it."""
-        sheet = self.sheet
-        sheet.write(leaving.hand_off(sheet.head, sheet.now(), sheet.waiting(), **how))
-        return sheet.head
 
     def _left(self, seconds: float | None) -> float | None:
         return None if seconds is None else seconds - (self.clock.monotonic() - self._started)

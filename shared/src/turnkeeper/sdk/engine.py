@@ -36,7 +36,7 @@ class SdkEngine:
         try:
             slot = self._free.get(timeout=0.01 if turn.allowance.draining() else _SLOT_SECONDS)
         except queue.Empty:
-            return turn.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for="a program")
+            return turn.ending.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for="a program")
         try:
             account = self.means.account
             user = None if account is None else (account[0] + slot, account[1] + slot)

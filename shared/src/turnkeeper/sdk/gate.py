@@ -18,7 +18,8 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import OUTCOME, Stop, ToolOutcome
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, all_text_of, answer
-from turnkeeper.runtime.toolbox import Answer, Step
+from turnkeeper.runtime.tool_answers import Answer
+from turnkeeper.runtime.toolbox import Step
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk
 from turnkeeper.sdk.hardening import deny
@@ -223,4 +224,4 @@ class Gate:
         turn = self.desk.turn
         secret = turn.toolbox.secret_arguments(call["name"], call["input"])
         outcome = self.timed(call["id"], outcome)
-        turn.sheet.audit.append(turn.auditor.tool_call(turn.sheet.head, call, outcome, secret))
+        turn.sheet.audit.append(turn.tools.auditor.tool_call(turn.sheet.head, call, outcome, secret))

@@ -17,7 +17,7 @@ from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, tool_uses
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Item
-from turnkeeper.runtime.toolbox import Answer
+from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk, End
 from turnkeeper.sdk.gate import Gate
@@ -134,7 +134,7 @@ class Hearing:
         self.desk.written.update(call["id"] for call in calls)
         if calls and judged.stop is not None and judged.stop.reason == "repetition":
             turn.tools.take(calls, judged.answers)
-            self.desk.stop(turn.shown(judged.stop))
+            self.desk.stop(turn.ending.shown(judged.stop))
             return
         if judged.warning is not None:
             self.desk.warnings.append(judged.warning)
@@ -203,7 +203,7 @@ class Hearing:
         if judged.warning is not None:
             self.desk.warnings.append(judged.warning)
         if judged.stop is not None:
-            self.desk.stop(turn.shown(judged.stop))
+            self.desk.stop(turn.ending.shown(judged.stop))
         elif turn.allowance.draining():
             self.desk.end = self.desk.end or End(hands_off=True)
 
@@ -224,7 +224,7 @@ class Hearing:
         blocks = [text_block(content)] if isinstance(content, str) else list(content or ())
         blocks = blocks if any(block.get("text") != "" for block in blocks) else [text_block("(no content)")]
         outcome_told: Outcome = gate.outcome_of_failure(call) if result.get("is_error") else "ok"
-        block, outcome = turn.toolbox.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
+        block, outcome = turn.toolbox.answers.observed(turn.sheet.head, call, self._shown(blocks), outcome_told)
         return block, gate.timed(call["id"], outcome)
 
     def _shown(self, blocks: Sequence[Block]) -> list[Block]:

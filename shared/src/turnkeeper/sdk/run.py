@@ -23,7 +23,8 @@ from turnkeeper.core.transcript import GO_ON, UNKNOWN_OUTCOME, Block, all_text_o
 from turnkeeper.ports import AnyOf, Cond
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.sessions import held
-from turnkeeper.runtime.toolbox import Answer, early_answer
+from turnkeeper.runtime.tool_answers import Answer
+from turnkeeper.runtime.toolbox import early_answer
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.sdk.declaration import SdkAgent
 from turnkeeper.sdk.desk import Account, Desk, End, Means
@@ -290,12 +291,12 @@ class SdkRun:
         self.gate.audit_what_is_open()
         calls = sheet.open_calls() if sheet.answers is None else []
         if end.hands_off:
-            return turn.hand_off(open_calls=bool(calls))
+            return turn.ending.hand_off(open_calls=bool(calls))
         answers = [self.gate.last_word(call) for call in calls]
         if end.stop is not None:
-            return turn.finish(end.stop, answers)
+            return turn.ending.finish(end.stop, answers)
         if answers:
             self.hearing.write_results(turn.tools.take(calls, answers))
         assert end.refused is not None
         # Where it is told to stop meanwhile, the kit's own loop would look again; this runner is done.
-        return turn.refused(end.refused) or turn.hand_off()
+        return turn.refused(end.refused) or turn.ending.hand_off()

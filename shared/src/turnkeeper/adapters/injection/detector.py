@@ -46,7 +46,7 @@ class RuleDetector:
             best = max(best, weight)
             reasons[name] = weight
         plain = 0
-        scan = Scan((), 0)
+        scan = Scan()
         for view in views(text, invisible=invisible):
             if view.disguise in RESPELLED and not _ANY_RULE.may_match(view.disguise, scan):
                 continue

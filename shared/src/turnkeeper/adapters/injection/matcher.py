@@ -15,7 +15,7 @@ import itertools
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -52,9 +52,10 @@ class Scan(NamedTuple):
     """The literals that stand in a text, found in one pass."""
 
     #: Number of the literal and where it begins and ends, in the text's words.
-    hits: Sequence[tuple[int, int, int]]
+    hits: Sequence[tuple[int, int, int]] = ()
+    literals: Set[int] = frozenset()
     #: The needs that they meet, as bits.
-    met: int
+    met: int = 0
 
 
 #: Where matches may begin: the first and the last place of each stretch, in order, none of which meet.
@@ -76,9 +77,10 @@ class Matcher:
     ) -> None:
         numbers: dict[Need, int] = {}
         self._group = {pattern: number for number, group in enumerate(groups) for pattern in group}
-        self._asked = [(_bits(pattern.needs.needs, numbers), pattern) for pattern in self._group]
-        self._read = {
-            name: [_bits([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
+        self._patterns = list(self._group)
+        asked = [_Asked(pattern.needs.needs, numbers) for pattern in self._patterns]
+        read = {
+            name: [_Asked([need.spelled(spell) for need in pattern.needs.needs], numbers) for pattern in patterns]
             for name, (spell, patterns) in (readings or {}).items()
         }
         words = {literal for need in numbers for literal in need.literals}
@@ -93,20 +95,29 @@ class Matcher:
                 met[literal] |= 1 << number
         #: By literal, the needs that it meets: as bits, since all patterns ask of every text.
         self._met = tuple(met[literal] for literal in range(len(literals)))
+        self._asked = self._by_literal(asked)
+        self._read = {name: self._by_literal(each) for name, each in read.items()}
         self._automaton = AhoCorasick(literals, store_patterns=False)
+
+    def _by_literal(self, asked: Sequence[_Asked]) -> _ByLiteral:
+        by_literal: _ByLiteral = defaultdict(list)
+        for number, each in enumerate(asked):
+            for literal in self._literals[each.rarest]:
+                by_literal[literal].append((number, each.bits))
+        return by_literal
 
     def scan(self, words: str) -> Scan:
         """``words`` are those of a text (:func:`words_of`)."""
         hits = self._automaton.find_matches_as_indexes(words, overlapping=True)
+        literals = set(map(itemgetter(0), hits))
         met = 0
-        for literal in set(map(itemgetter(0), hits)):
+        for literal in literals:
             met |= self._met[literal]
-        return Scan(hits, met)
+        return Scan(hits, literals, met)
 
     def may_match(self, reading: str, scan: Scan) -> bool:
         """Whether all words of some pattern stand in the text as this reading spells them."""
-        missing = ~scan.met
-        return any(not asked & missing for asked in self._read[reading])
+        return bool(_met(self._read[reading], scan))
 
     def find(self, text: str, words: str, told: Callable[[int, int, int], int], scan: Scan | None = None) -> None:
         """Tells of each group's matches in their order: which group, and from where to where. What is answered is from
@@ -118,8 +129,7 @@ class Matcher:
 
     def tries(self, text: str, words: str, scan: Scan) -> dict[Pattern, Stretches]:
         """Where each pattern is tried. Those that cannot match are left out."""
-        missing = ~scan.met
-        live = [pattern for asked, pattern in self._asked if not asked & missing]
+        live = [self._patterns[number] for number in _met(self._asked, scan)]
         if not live:
             return {}
         places = _Places(self._literals, scan.hits)
@@ -162,8 +172,24 @@ class _Places(dict[Need, list[int]]):
         self._behind = [start - by for (start, _), by in zip(gaps, self._by, strict=False)]
 
 
-def _bits(needs: Iterable[Need], numbers: dict[Need, int]) -> int:
-    return sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
+class _Asked:
+    """What of a text a pattern asks for: all of its needs, as bits, and of them the one that the fewest texts meet."""
+
+    def __init__(self, needs: Collection[Need], numbers: dict[Need, int]) -> None:
+        self.bits = sum(1 << numbers.setdefault(need, len(numbers)) for need in set(needs))
+        self.rarest = max(needs, key=lambda need: min(map(len, need.literals)))
+
+
+#: By literal, the number of each pattern whose rarest need it meets, with all that it asks for.
+_ByLiteral = dict[int, list[tuple[int, int]]]
+
+
+def _met(asked: _ByLiteral, scan: Scan) -> list[int]:
+    """The numbers of the patterns all of whose needs are met, in order: of most texts only few are looked at."""
+    missing = ~scan.met
+    return sorted(
+        {number for literal in scan.literals & asked.keys() for number, bits in asked[literal] if not bits & missing}
+    )
 
 
 def _where_all(needs: Iterable[Need], places: _Places, size: int) -> Stretches:

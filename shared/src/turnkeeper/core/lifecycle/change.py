@@ -196,14 +196,17 @@ def written(
 
 def record_of(head: Head, now: datetime, kind: AuditKind, *, actor: str | None = None, **detail: Any) -> AuditRecord:
     """``detail`` holds limits, reasons and names, never contents."""
-    return AuditRecord(
-        tenant_id=head.tenant_id,
-        session_id=head.session_id,
-        user_id=head.user_id,
-        seq=1,
-        at=now,
-        kind=kind,
-        actor=actor,
-        runner=head.runner,
-        detail=detail or None,
-    )
+    return AuditRecord(**about(head, now, kind), actor=actor, detail=detail or None)
+
+
+def about(head: Head, now: datetime, kind: AuditKind) -> dict[str, Any]:
+    """What every record of a session says."""
+    return {
+        "tenant_id": head.tenant_id,
+        "session_id": head.session_id,
+        "user_id": head.user_id,
+        "seq": 1,
+        "at": now,
+        "kind": kind,
+        "runner": head.runner,
+    }
