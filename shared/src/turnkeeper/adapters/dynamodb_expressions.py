@@ -62,7 +62,7 @@ def update_arguments(operation: Update) -> Arguments:
     to_set = item_to_wire(operation.set)
     check_index_keys(to_set)
     values = [*to_set.values(), *map(to_wire, operation.add.values())]
-    changed = tuple(to_set), tuple(operation.add), operation.remove
+    changed = tuple(to_set), tuple(operation.add), tuple(operation.remove)
     return {"Key": key_to_wire(operation.key), **_expressions(changed, operation.conditions, values)}
 
 

@@ -68,7 +68,7 @@ class Writer:
         else:
             money = money_of(payer, head.session_id, head.updated_at, reserved, resolved, known)
         operations = [
-            head_update(before, head, conditions, packs=self.packs),
+            _update_to(before, head, conditions),
             *self._documents(change, records, brought),
         ]
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
@@ -124,7 +124,11 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...], *,
     Args:
         packs: see :func:`turnkeeper.runtime.store.codec.revised`.
     """
-    after = codec.revised(before, after, packs=packs)
+    return _update_to(before, codec.revised(before, after, packs=packs), conditions)
+
+
+def _update_to(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
+    """The same to a head as it is stored."""
     if before.revision:
         old = codec.plain_item(before)
         new = codec.plain_item(after) if after.revision == before.revision else codec.head_item(after)

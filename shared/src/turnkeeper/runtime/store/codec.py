@@ -92,6 +92,7 @@ _APART = {
     "turn": {"number", "cancel_requested", "cancel_actor"},
     "lease": {"owner", "fencing_token", "expires_at"},
 }
+_NOT_DUMPED: Any = {**_APART, "limits": True}
 #: Words that every packed head has, so that a small one has few bytes. Never changed: items were written with it.
 _WORDS = (
     b'"forked_from":"companion":"engine":"unbegun":true"repairs":"left_out":"lost":"done":"end_task""flags":"attempts":'
@@ -153,7 +154,7 @@ packed_fields = attrgetter(
 
 
 def _packed(head: Head) -> bytes:
-    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_APART)  # type: ignore[arg-type]
+    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_NOT_DUMPED)
     # Whole: what a limit is where nobody says may be another one some day.
     value["limits"] = to_jsonable_python(head.limits)
     behind = _taken_apart(value["turn"].get("breakers") or {})
