@@ -117,6 +117,8 @@ SAID: list[dict[str, str]] = [
     {"AWS_ENDPOINT_URL": "http://localhost:4566", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
     {"AWS_CONFIG_FILE": "configured"},
     {"HTTPS_PROXY": "http://proxy:3128", "AWS_CA_BUNDLE": "/bundle.pem", "REQUESTS_CA_BUNDLE": "/other.pem"},
+    {"HTTPS_PROXY": "https://a%40b:c@proxy:3128", "HTTP_PROXY": "proxy:80", "NO_PROXY": "elsewhere"},
+    {"HTTPS_PROXY": "proxy", "HTTP_PROXY": "//proxy:80", "NO_PROXY": "amazonaws.com,amazonaws.com.cn,127.0.0.1"},
     {"REQUESTS_CA_BUNDLE": "/other.pem"},
 ]
 
@@ -138,13 +140,36 @@ def test_it_goes_where_a_client_would_send_it(
         monkeypatch.setenv(name, value)
     aws = Aws(region=region, endpoint_url=given, max_pool_connections=7)
     client: Any = Aws(region=region, endpoint_url=given, max_pool_connections=7).dynamodb
-    theirs = client._endpoint.http_session
     ours: Any = aws.table_requests
-    assert ours._url.rstrip("/") == client._endpoint.host.rstrip("/")
+    url = f"{client._endpoint.host.rstrip('/')}/"
+    assert ours._url == url
     assert ours._region == client._request_signer.region_name
-    for name in ("_verify", "_timeout", "_max_pool_connections", "_socket_options", "_cert_file", "_key_file"):
-        assert repr(getattr(ours._connections, name)) == repr(getattr(theirs, name))
-    assert ours._connections._proxy_config._proxies == theirs._proxy_config._proxies
+    assert facts(ours._connections._pool) == facts(pool_of(client._endpoint.http_session, url))
+    target = client._endpoint.http_session._get_request_target(url, ours._connections._proxy)
+    assert ours._connections._target == target
+
+
+def pool_of(session: Any, url: str) -> Any:
+    """What botocore's session sends to this address with."""
+    manager = session._get_connection_manager(url, session._proxy_config.proxy_url_for(url))
+    pool = manager.connection_from_url(url)
+    session._setup_ssl_cert(pool, url, session._verify)
+    return pool
+
+
+def facts(pool: Any) -> dict[str, Any]:
+    """What one pool may have otherwise than another."""
+    names = ("scheme", "host", "port", "proxy", "proxy_headers", "cert_reqs", "ca_certs", "cert_file", "key_file")
+    found = {name: getattr(pool, name, None) for name in names}
+    if pool.scheme == "http":  # No certificate is asked for.
+        found |= {"cert_reqs": None, "ca_certs": None}
+    tls = pool.conn_kw.get("ssl_context")
+    return found | {
+        "timeout": repr(pool.timeout),
+        "kept": pool.pool.maxsize,
+        "socket": pool.conn_kw["socket_options"],
+        "tls": tls and (tls.options, tls.verify_mode, tls.check_hostname, tls.post_handshake_auth),
+    }
 
 
 def test_no_client_is_made_where_the_region_says_it_all(aws: Aws) -> None:

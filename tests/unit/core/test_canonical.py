@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from turnkeeper.core.canonical import canonical_json, plain_json, sorted_json, without_surrogates
+from turnkeeper.core.canonical import (
+    canonical_json,
+    json_text,
+    plain_json,
+    sorted_json,
+    stored_json,
+    without_surrogates,
+)
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
@@ -34,6 +41,31 @@ def test_canonical_orders_by_utf16_and_refuses_what_it_cannot_write() -> None:
         canonical_json({"x": 1.5})
     with pytest.raises(ValueError, match="integer"):
         canonical_json(2**53)
+
+
+def test_half_a_character_has_no_canonical_form() -> None:
+    for value in ("\ud800", {"\ud800": 1}, ["a", "\udfff"]):
+        with pytest.raises(UnicodeEncodeError):
+            canonical_json(value)
+
+
+@settings(max_examples=300)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    )
+)
+@example([float("inf"), float("-inf"), 1e-5, 1e16, -0.0, 2**70, "\x7f\u2028\x00"])
+def test_what_is_stored_reads_back_as_what_is_written(value: Any) -> None:
+    assert repr(json.loads(stored_json(value))) == repr(json.loads(json_text(value)))
+
+
+def test_what_is_nested_deep_is_stored_as_well() -> None:
+    value: Any = []
+    for _ in range(400):
+        value = [value]
+    assert json.loads(stored_json(value)) == value
 
 
 @settings(max_examples=200)

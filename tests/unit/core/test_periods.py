@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from importlib import resources
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.periods import first_day, next_period, period_of, zone_of
 
 MINUTE = timedelta(minutes=1)
@@ -114,3 +115,14 @@ def test_what_never_ends() -> None:
 def test_only_iana_names_are_zones(name: str) -> None:
     with pytest.raises(ValueError, match="IANA"):
         zone_of(name)
+
+
+#: Of zones an hour apart or odd, and of none.
+ANY_ZONE = st.none() | st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+
+
+@given(st.datetimes(timezones=ANY_ZONE))
+def test_a_moment_is_written_to_the_millisecond(moment: datetime) -> None:
+    """In one length, so that texts are in the order of moments."""
+    seconds = f"{moment.year:04d}" + moment.strftime("-%m-%dT%H:%M:%S.")
+    assert iso(moment) == f"{seconds}{moment.microsecond // 1000:03d}Z"

@@ -22,7 +22,7 @@ from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.companions import MAX_COPIED
 from turnkeeper.runtime.shadowing import NOT_RUN
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
 
@@ -276,7 +276,7 @@ def test_an_erasure_takes_what_was_made_of_a_session_along(shop: Shop, monkeypat
     shadow = run(kit, shadow_of(kit, head))
     kit.erasure.erase(head, actor="ann")
     assert kit.sessions.head(EVALS, shadow.session_id).status == "erased"
-    left = [codec.unpack(item, kit.blobs) for item in kit.table.snapshot() if item["sk"].startswith("ENTRY#")]
+    left = [contents.unpack(item, kit.blobs) for item in kit.table.snapshot() if item["sk"].startswith("ENTRY#")]
     assert "Ann Other" not in str(left)
     score.handler(event, None)
     assert kit.sessions.head(EVALS, shadow.session_id).status == "erased", "and nothing is made of it any more"

@@ -20,7 +20,7 @@ from turnkeeper.core.transcript import all_text_of
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.ports import Key, ModelRequest, Put
 from turnkeeper.runtime.intake import Identity
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import contents, keys
 from turnkeeper.runtime.world import Allowance
 
 
@@ -135,7 +135,7 @@ def test_a_session_of_before_goes_on_and_moves_at_its_next_turn() -> None:
     kit = scripted_kit(agents=[OLD])
     head = begin(kit)
     frozen = spec_of(OLD).model_dump(mode="json")
-    spec = codec.pack(frozen, kit.blobs, keys.blob_prefix("acme", head.session_id))
+    spec = contents.pack(frozen, kit.blobs, keys.blob_prefix("acme", head.session_id))
     kit.table.write([Put(Key(keys.session_pk("acme", head.session_id), "SPEC"), spec)])
     as_once(kit.table, keys.head_key("acme", head.session_id), remove=["version"])
     deploy(kit, NEW)

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.loaders import JSONFileLoader, Loader
 
-from turnkeeper.adapters.dynamodb_endpoint import endpoint_of, region_and_url
+from turnkeeper.adapters.dynamodb_endpoint import connections_to, region_and_url
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
 
@@ -118,9 +118,8 @@ class Aws:
         region, url = region_and_url(session, self.endpoint_url, lambda: self.dynamodb)
         timeouts = self.connect_timeout_seconds, self.table_timeout_seconds
         with self._making:
-            return DynamoRequests(
-                session, region, endpoint_of(session, region, url, timeouts, self.max_pool_connections)
-            )
+            connections = connections_to(url, session, region, timeouts, self.max_pool_connections)
+            return DynamoRequests(session, region, connections)
 
     @cached_property
     def s3(self) -> S3Client:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from botocore.endpoint import Endpoint, EndpointCreator
+from botocore.endpoint import EndpointCreator
 from botocore.endpoint_provider import EndpointProvider
 from botocore.model import ServiceModel
+
+from turnkeeper.adapters.dynamodb_connections import Connections
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -54,7 +57,9 @@ def _is_configured(session: Session, endpoint_url: str | None) -> bool:
     return bool({"endpoint_url", "services"} & set(session.get_scoped_config()) or _CONFIGURED & set(os.environ))
 
 
-def endpoint_of(session: Session, region: str, url: str, timeouts: tuple[float, float], connections: int) -> Endpoint:
+def connections_to(
+    url: str, session: Session, region: str, timeouts: tuple[float, float], connections: int
+) -> Connections:
     """Connections as a client has them, with its proxies and certificates.
 
     Args:
@@ -62,13 +67,14 @@ def endpoint_of(session: Session, region: str, url: str, timeouts: tuple[float, 
         connections: that are kept at most.
     """
     creator: Any = EndpointCreator(session.get_component("event_emitter"))
-    endpoint: Endpoint = creator.create_endpoint(
+    made: Connections = creator.create_endpoint(
         ServiceModel({"metadata": {"endpointPrefix": "dynamodb"}}, "dynamodb"),
         region,
         url,
         verify=session.get_config_variable("ca_bundle"),
         timeout=timeouts,
         max_pool_connections=connections,
+        http_session_cls=partial(Connections, f"{url.rstrip('/')}/"),
         socket_options=_SOCKET,
-    )
-    return endpoint
+    ).http_session
+    return made

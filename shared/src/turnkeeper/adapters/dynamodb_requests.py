@@ -2,8 +2,8 @@
 
 The client checks arguments against the service's model, walks them twice more, reckons its endpoint and describes
 itself anew with each request, and reads the answer by the model as well. The table's arguments are in wire form
-already, and its conformance suite is what checks them. What is left is JSON, a signature and a connection. These are
-botocore's own: the signer, credentials, and connections with their pool, timeouts, proxies and certificates.
+already, and its conformance suite is what checks them. What is left is JSON, a signature, which is botocore's own, and
+a connection of urllib3's (:mod:`turnkeeper.adapters.dynamodb_connections`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from botocore.hooks import first_non_none_response
 
 if TYPE_CHECKING:
-    from botocore.endpoint import Endpoint
     from botocore.session import Session
+
+    from turnkeeper.adapters.dynamodb_connections import Connections
 
 _TARGET = "DynamoDB_20120810"
 
@@ -30,14 +31,19 @@ class DynamoRequests:
     Sends what it is given once, and hears no event of the session's but ``before-send``. Safe to share between threads.
     """
 
-    def __init__(self, session: Session, region: str, endpoint: Endpoint) -> None:
+    def __init__(self, session: Session, region: str, connections: Connections) -> None:
         events: Any = session.get_component("event_emitter")
         self._events = events
         self._region = region
-        self._url = f"{endpoint.host.rstrip('/')}/"
-        self._connections = endpoint.http_session
+        self._url = connections.url
+        self._connections = connections
         self._credentials = session.get_credentials()
-        self._user_agent = session.user_agent()
+        self._headers = {
+            "Content-Type": "application/x-amz-json-1.0",
+            "User-Agent": session.user_agent(),
+            # Else the signer reckons it twice, and who sends it once more.
+            "Host": connections.host,
+        }
 
     def get_item(self, **arguments: Any) -> dict[str, Any]:
         return self._send("GetItem", arguments)
@@ -64,18 +70,16 @@ class DynamoRequests:
             HTTPClientError: there is no answer, or none that can be read.
         """
         body = _ENCODER.encode(arguments).encode()
-        headers = {
-            "Content-Type": "application/x-amz-json-1.0",
-            "User-Agent": self._user_agent,
-            "X-Amz-Target": f"{_TARGET}.{operation}",
-        }
-        request = AWSRequest(method="POST", url=self._url, data=body, headers=headers)
         if self._credentials is None:
             raise NoCredentialsError
+        request: Any = _Request("POST", self._url, data=body)
+        # A plain dict: each name is written in one way only.
+        headers: Any = {**self._headers, "X-Amz-Target": f"{_TARGET}.{operation}"}
+        request.headers = headers
         SigV4Auth(self._credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
-        prepared = request.prepare()
+        prepared = AWSPreparedRequest("POST", self._url, headers, body, stream_output=False)
         heard = self._events.emit(f"before-send.dynamodb.{operation}", request=prepared)
-        answer = first_non_none_response(heard) or self._connections.send(prepared)
+        answer = first_non_none_response(heard) or self._connections.post(headers, body)
         try:
             told = json.loads(answer.content)
             if not isinstance(told, dict):
@@ -88,6 +92,14 @@ class DynamoRequests:
         if answer.status_code >= 300:
             raise _refusal(operation, answer.status_code, told)
         return told
+
+
+class _Request(AWSRequest):
+    """One that is sent as it is. botocore's prepares another one whenever it is asked for its body."""
+
+    @property
+    def body(self) -> Any:
+        return self.data
 
 
 def _base64(value: object) -> str:

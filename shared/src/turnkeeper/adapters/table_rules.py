@@ -13,7 +13,7 @@ from typing import Any
 
 from turnkeeper.adapters.table_values import InvalidOperation, WireItem, item_to_wire
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.ports import AnyOf, Check, Cond, Condition, Item, Key, Operation, Put, Table, Update
+from turnkeeper.ports import AnyOf, Check, Condition, Item, Key, Operation, Put, Table, Update
 
 #: Each index with its partition and sort key; they project keys only.
 INDEXES: Mapping[str, tuple[str, str]] = {
@@ -38,6 +38,10 @@ _KEY_BYTES = {"pk": 2048, "sk": 1024}
 for _partition, _sort in INDEXES.values():
     _KEY_BYTES |= {_partition: 2048, _sort: 1024}
 
+
+#: Operators of conditions.
+WITHOUT_VALUE = frozenset({"exists", "absent"})
+_ORDERED = frozenset({"<", "<=", ">", ">="})
 
 # ---- writes ----
 
@@ -109,23 +113,23 @@ def check_key(key: Key) -> None:
 
 
 def _check_length(name: str, text: str) -> None:
-    if len(text.encode()) > _KEY_BYTES[name]:
+    if len(text if text.isascii() else text.encode()) > _KEY_BYTES[name]:
         raise InvalidOperation(f"{name} is longer than {_KEY_BYTES[name]} bytes")
 
 
 def _check_condition(condition: Condition) -> None:
-    match condition:
-        case AnyOf(conditions=conditions):
-            if not conditions:
-                raise InvalidOperation("AnyOf of nothing never holds")
-            for each in conditions:
-                _check_condition(each)
-        case Cond(op="exists" | "absent"):
-            if condition.value is not None:
-                raise InvalidOperation(f"{condition.op} takes no value: {condition.attribute}")
-        case Cond(op="<" | "<=" | ">" | ">="):
-            if isinstance(condition.value, bool) or not isinstance(condition.value, str | int | bytes | float):
-                raise InvalidOperation(f"only strings, integers and bytes have an order: {condition.attribute}")
+    if isinstance(condition, AnyOf):
+        if not condition.conditions:
+            raise InvalidOperation("AnyOf of nothing never holds")
+        for each in condition.conditions:
+            _check_condition(each)
+    elif condition.op in WITHOUT_VALUE:
+        if condition.value is not None:
+            raise InvalidOperation(f"{condition.op} takes no value: {condition.attribute}")
+    elif condition.op in _ORDERED and (
+        isinstance(condition.value, bool) or not isinstance(condition.value, str | int | bytes | float)
+    ):
+        raise InvalidOperation(f"only strings, integers and bytes have an order: {condition.attribute}")
 
 
 # ---- queries ----

@@ -33,11 +33,17 @@ def to_wire(value: object, depth: int = 0) -> WireValue:
     """
     if depth > MAX_DEPTH:
         raise InvalidOperation(f"nested deeper than {MAX_DEPTH} levels")
+    # Nearly all are one of these two.
+    kind = type(value)
+    if kind is str and value.isascii():  # type: ignore[attr-defined]
+        return {"S": value}
+    if kind is int:
+        return {"N": _digits(value)}  # type: ignore[arg-type]
     wire: WireValue
     # The most frequent first: one class is asked for after the other.
     match value:
         case str():
-            wire = {"S": value if type(value) is str and value.isascii() else _text(value)}
+            wire = {"S": _text(value)}
         case bool():
             wire = {"BOOL": value}
         case None:
@@ -106,7 +112,7 @@ def _size(value: WireValue) -> int:
 
 def _digits(number: int) -> str:
     text = str(int(number))
-    if len(text.lstrip("-")) > MAX_DIGITS:
+    if len(text) > MAX_DIGITS and len(text.lstrip("-")) > MAX_DIGITS:
         raise InvalidOperation(f"a number of more than {MAX_DIGITS} digits")
     return text
 

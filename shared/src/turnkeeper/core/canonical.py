@@ -12,7 +12,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
+
+from pydantic_core import to_json
 
 #: Beyond this, JSON numbers are not exact in every language (RFC 8785 refuses them).
 MAX_INTEGER: Final = 2**53 - 1
@@ -29,7 +32,11 @@ def canonical_json(value: Any) -> bytes:
         ValueError: an integer beyond 2**53 - 1.
         UnicodeEncodeError: a lone surrogate.
     """
-    return _ENCODER.encode(_ordered(value)).encode()
+    ordered = _ordered(value)
+    try:
+        return to_json(ordered)
+    except ValueError:
+        return _ENCODER.encode(ordered).encode()
 
 
 def plain_json(value: Any, _depth: int = 0) -> Any:
@@ -66,14 +73,27 @@ def sorted_json(value: Any, *, ascii: bool = False, spaced: bool = False) -> byt
     ``ascii`` escapes everything that is not ASCII, and ``spaced`` puts blanks behind commas and colons: that is how
     some hashes have been made from the start.
     """
+    return _sorting(ascii, spaced).encode(value).encode("utf-8", "surrogatepass")
+
+
+@cache
+def _sorting(ascii: bool, spaced: bool) -> json.JSONEncoder:
     separators = (", ", ": ") if spaced else (",", ":")
-    text = json.dumps(value, sort_keys=True, separators=separators, ensure_ascii=ascii, default=str)
-    return text.encode("utf-8", "surrogatepass")
+    return json.JSONEncoder(sort_keys=True, separators=separators, ensure_ascii=ascii, default=str)
 
 
 def without_surrogates(text: str) -> str:
     """The text with lone surrogates, which no UTF-8 can hold, as U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def stored_json(value: Any) -> bytes:
+    """JSON as :func:`json_text` has it, of values that are JSON already. Read back it is the same; how it writes a
+    fraction may differ, so it is not for hashes."""
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except ValueError:  # Half a character, or nested deeper than it follows.
+        return json_text(value).encode()
 
 
 def json_text(value: Any) -> str:
@@ -102,7 +122,7 @@ def _ordered(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_ordered(item) for item in value]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         # RFC 8785 orders by UTF-16 units; Python's own order differs beyond the basic plane.
         plain = all(map(str.isascii, value))
         keys: Iterable[str] = sorted(value) if plain else sorted(value, key=lambda key: key.encode("utf-16-be"))

@@ -300,7 +300,8 @@ def relayout(shards: Sequence[Shard], cap: int | None, count: int) -> list[Shard
 
 
 def iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    """A moment in UTC, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds")[: len("2026-03-31T23:59:59.999")] + "Z"
 
 
 def millis(moment: datetime) -> int:

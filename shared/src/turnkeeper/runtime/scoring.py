@@ -15,7 +15,7 @@ from turnkeeper.core.trajectory import Trajectory, trajectory_of
 from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.catalog import Catalog
-from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.store import contents
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.scores import Scores, Sums, merged
 
@@ -63,7 +63,7 @@ class Scorer:
         entries = list(self._entries(head))
         try:
             spec = self.records.spec(head.tenant_id, head.version) if head.version else None
-        except codec.Lost:
+        except contents.Lost:
             spec = None
         plan = self.records.plan(head.tenant_id, head.session_id)
         return trajectory_of(head, entries, spec or Spec(model="", system="", tools=()), plan, turn_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.ports import ABSENT, Blobs, Check, ConditionFailed, Put, Table
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import contents, keys
 
 Line = dict[str, Any]
 _TRIES = 5
@@ -87,7 +87,7 @@ class SessionLog:
 
     def _written(self, name: str, stream: _Stream, lines: Sequence[Line]) -> bool:
         """False where an item is there already: the answer to an earlier write was lost, so it is looked at again."""
-        item = {"stream": name, **codec.pack(list(lines), self._blobs, keys.blob_prefix(*self._owner))}
+        item = {"stream": name, **contents.pack(list(lines), self._blobs, keys.blob_prefix(*self._owner))}
         put = Put(keys.elsewhere_key(*self._owner, name, stream.items + 1), item, (ABSENT,))
         try:
             self._table.write([put, *self._checks])
@@ -102,7 +102,7 @@ class SessionLog:
     def _load(self, name: str) -> list[Line] | None:
         prefix = keys.elsewhere_prefix(name)
         items = self._table.query_all(keys.session_pk(*self._owner), first=prefix, last=f"{prefix}~")
-        lines = [line for item in items for line in codec.unpack(item, self._blobs) or ()]
+        lines = [line for item in items for line in contents.unpack(item, self._blobs) or ()]
         stream = self._streams[name] = _Stream(items=len(items))
         self._see(stream, lines)
         return lines if items else None

@@ -18,8 +18,8 @@ from turnkeeper.core.agent import Limits
 from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Plan, PlanItem, Spec, Stop, ToolDefinition
 from turnkeeper.core.usage import Usage
-from turnkeeper.runtime.store import codec, keys
-from turnkeeper.runtime.store.codec import INLINE_BYTES, Damaged
+from turnkeeper.runtime.store import codec, contents, keys
+from turnkeeper.runtime.store.contents import INLINE_BYTES, Damaged
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 
 PREFIX = "claims/acme/ses_1/"
@@ -39,54 +39,54 @@ json_values = st.recursive(
 @given(json_values)
 def test_what_is_packed_is_unpacked(value: Any) -> None:
     blobs = MemoryBlobs()
-    assert codec.unpack(codec.pack(value, blobs, PREFIX), blobs) == value
+    assert contents.unpack(contents.pack(value, blobs, PREFIX), blobs) == value
     assert blobs.contents == {}
 
 
 def test_a_short_content_stays_readable_and_a_long_one_is_compressed() -> None:
     blobs = MemoryBlobs()
-    assert codec.pack({"a": "é"}, blobs, PREFIX) == {"data": '{"a":"é"}'.encode()}
+    assert contents.pack({"a": "é"}, blobs, PREFIX) == {"data": '{"a":"é"}'.encode()}
     just_below, just_long_enough = "a" * 509, "a" * 510
-    assert codec.pack(just_below, blobs, PREFIX) == {"data": f'"{just_below}"'.encode()}
-    assert codec.pack(just_long_enough, blobs, PREFIX)["data"][:1] == b"\x78"
-    assert codec.unpack(codec.pack(just_long_enough, blobs, PREFIX), blobs) == just_long_enough
+    assert contents.pack(just_below, blobs, PREFIX) == {"data": f'"{just_below}"'.encode()}
+    assert contents.pack(just_long_enough, blobs, PREFIX)["data"][:1] == b"\x78"
+    assert contents.unpack(contents.pack(just_long_enough, blobs, PREFIX), blobs) == just_long_enough
 
 
 def test_a_large_content_is_a_claim_check_under_its_own_hash() -> None:
     blobs = MemoryBlobs()
-    item = codec.pack(NOISE, blobs, PREFIX)
+    item = contents.pack(NOISE, blobs, PREFIX)
     [(key, data)] = blobs.contents.items()
     digest = hashlib.sha256(data).hexdigest()
     assert item == {"blob": f"{PREFIX}{digest}", "blob_sha256": digest, "blob_bytes": len(data)}
     assert key == item["blob"]
-    assert codec.unpack(item, blobs) == NOISE
+    assert contents.unpack(item, blobs) == NOISE
 
 
 def test_a_claim_check_that_was_changed_is_damaged() -> None:
     blobs = MemoryBlobs()
-    item = codec.pack(NOISE, blobs, PREFIX)
+    item = contents.pack(NOISE, blobs, PREFIX)
     blobs.put(item["blob"], b"something else")
     with pytest.raises(Damaged) as damaged:
-        codec.unpack(item, blobs)
+        contents.unpack(item, blobs)
     assert damaged.value.data == {"key": item["blob"]}
 
 
 def test_what_was_cut_off_is_damaged_and_what_was_erased_is_nothing() -> None:
     blobs = MemoryBlobs()
-    whole = codec.pack("a" * 5_000, blobs, PREFIX)["data"]
+    whole = contents.pack("a" * 5_000, blobs, PREFIX)["data"]
     with pytest.raises(Damaged):
-        codec.unpack({"data": whole[:-8]}, blobs)
-    assert codec.unpack({"seq": 1}, blobs) is None
+        contents.unpack({"data": whole[:-8]}, blobs)
+    assert contents.unpack({"seq": 1}, blobs) is None
 
 
 def test_what_would_fill_the_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = MemoryBlobs()
-    item = codec.pack("a" * 5_000, blobs, PREFIX)
-    monkeypatch.setattr(codec, "MAX_CONTENT_BYTES", 5_001)
+    item = contents.pack("a" * 5_000, blobs, PREFIX)
+    monkeypatch.setattr(contents, "MAX_CONTENT_BYTES", 5_001)
     with pytest.raises(Damaged):
-        codec.unpack(item, blobs)
-    monkeypatch.setattr(codec, "MAX_CONTENT_BYTES", 5_003)
-    assert codec.unpack(item, blobs) == "a" * 5_000
+        contents.unpack(item, blobs)
+    monkeypatch.setattr(contents, "MAX_CONTENT_BYTES", 5_003)
+    assert contents.unpack(item, blobs) == "a" * 5_000
 
 
 # ---- heads ----
@@ -281,7 +281,7 @@ def test_specs_and_plans_come_back_and_may_be_gone() -> None:
         model_options={"thinking": {"type": "enabled"}},
     )
     plan = Plan(goal="done", items=(PlanItem(title="one", state="done"),))
-    assert codec.spec_of(codec.pack(spec.model_dump(mode="json"), blobs, PREFIX), blobs) == spec
-    assert codec.plan_of(codec.pack(plan.model_dump(mode="json"), blobs, PREFIX), blobs) == plan
+    assert codec.spec_of(contents.pack(spec.model_dump(mode="json"), blobs, PREFIX), blobs) == spec
+    assert codec.plan_of(contents.pack(plan.model_dump(mode="json"), blobs, PREFIX), blobs) == plan
     assert codec.spec_of({}, blobs) is None
     assert codec.plan_of({}, blobs) is None

@@ -22,7 +22,7 @@ from tests.support.scripted import begin, check_session, failure, reply, say, sc
 from turnkeeper import ToolError, tool, update_plan
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Key, Put
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.faulty_table import Crash
 
@@ -61,7 +61,8 @@ def tomorrow(kit: MemoryKit) -> Iterator[None]:
         return {**item, TOMORROW: head.last_seq}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "pack", pack)
+        for module in (codec, contents):
+            patch.setattr(module, "pack", pack)
         patch.setattr(codec, "head_item", head_item)
         yield
 

@@ -15,7 +15,7 @@ from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Head
 from turnkeeper.ports import ABSENT, Blobs, Condition, Item, Operation, Put, Redacts, Update
-from turnkeeper.runtime.store import codec, counters, keys
+from turnkeeper.runtime.store import codec, contents, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
 
 
@@ -68,7 +68,7 @@ class Writer:
         else:
             money = money_of(payer, head.session_id, head.updated_at, reserved, resolved, known)
         operations = [
-            head_update(before, head, conditions, packs=self.packs),
+            _update_to(before, head, conditions),
             *self._documents(change, records, brought),
         ]
         return Transaction(head, [*operations, *money.operations], money.behind(len(operations)))
@@ -96,12 +96,13 @@ class Writer:
         for record in records:
             documents.append(Put(keys.audit_key(tenant, session, record.seq), audit_item(record), (ABSENT,)))
         if change.plan is not None:
-            plan = codec.pack(change.plan.model_dump(mode="json"), self.blobs, prefix)
+            plan = contents.pack(change.plan.model_dump(mode="json"), self.blobs, prefix)
             documents.append(Put(keys.plan_key(tenant, session), plan))
         if change.prompt is not None:
             name = change.head.prompt
             assert name is not None, "a head names the prompt that is kept with it"
-            documents.append(Put(keys.prompt_key(tenant, session, name), codec.pack(change.prompt, self.blobs, prefix)))
+            prompt = contents.pack(change.prompt, self.blobs, prefix)
+            documents.append(Put(keys.prompt_key(tenant, session, name), prompt))
         return documents
 
 
@@ -123,11 +124,14 @@ def head_update(before: Head, after: Head, conditions: tuple[Condition, ...], *,
     Args:
         packs: see :func:`turnkeeper.runtime.store.codec.revised`.
     """
-    after = codec.revised(before, after, packs=packs)
+    return _update_to(before, codec.revised(before, after, packs=packs), conditions)
+
+
+def _update_to(before: Head, after: Head, conditions: tuple[Condition, ...]) -> Update:
+    """The same to a head as it is stored."""
     if before.revision:
-        old, new = codec.plain_item(before), codec.plain_item(after)
-        if after.revision != before.revision:
-            new = codec.head_item(after)
+        old = codec.plain_item(before)
+        new = codec.plain_item(after) if after.revision == before.revision else codec.head_item(after)
     else:
         old, new = codec.flat_item(before), codec.head_item(after)
     changed = {name: value for name, value in new.items() if old.get(name) != value}

@@ -1,8 +1,7 @@
 """How heads, entries, specs and plans become items, and back.
 
-Contents are JSON, compressed where it pays. What would make an item larger than 64 KB goes to the blob store under its
-hash (a claim check), and its hash is checked when it is read. Fields of a head stay attributes of their own, so that a
-step writes those that changed and conditions can name them.
+Fields of a head stay attributes of their own, so that a step writes those that changed and conditions can name them;
+once it is packed, only those that others than its runner read or write.
 
 What a later version has added, in a field or as a kind of entry that is no message, is passed over in reading: during a
 deployment the two have one table, and a session goes to and fro between them.
@@ -10,13 +9,13 @@ deployment the two have one table, and a session goes to and fro between them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, get_args
 
@@ -24,8 +23,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from turnkeeper.core.breakers import DIGITS
-from turnkeeper.core.canonical import json_text, without_surrogates
-from turnkeeper.core.errors import TurnkeeperError
+from turnkeeper.core.canonical import json_text, stored_json
 from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.replacing import replace
@@ -33,67 +31,7 @@ from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState,
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
 from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
-
-#: Room for the attributes beside the content, below the 64 KB that an item may have.
-INLINE_BYTES = 60_000
-_COMPRESS_FROM = 512
-#: What one content may be, uncompressed. The largest input is 4 MB, and 64 results of a step bring less than this.
-MAX_CONTENT_BYTES = 512 * 1024 * 1024
-
-
-class Damaged(TurnkeeperError):
-    """A stored content does not have the hash that it was stored with."""
-
-
-class Lost(TurnkeeperError):
-    """A stored content is gone from the blob store."""
-
-
-def pack(value: Any, blobs: Blobs, prefix: str) -> Item:
-    """The attributes that hold a JSON value: ``data`` inline, or ``blob`` as a claim check."""
-    raw = json_text(value).encode()
-    data = zlib.compress(raw, 6) if len(raw) >= _COMPRESS_FROM else raw
-    if len(data) >= len(raw):
-        data = raw
-    if len(data) <= INLINE_BYTES:
-        return {"data": data}
-    digest = hashlib.sha256(data).hexdigest()
-    key = f"{prefix}{digest}"
-    blobs.put(key, data)
-    return {"blob": key, "blob_sha256": digest, "blob_bytes": len(data)}
-
-
-def unpack(item: Mapping[str, Any], blobs: Blobs) -> Any:
-    """The JSON value; ``None`` where it was erased.
-
-    Raises:
-        Damaged: the blob is not what was stored.
-        Lost: the blob is gone.
-    """
-    if "blob" in item:
-        try:
-            data = blobs.get(item["blob"])
-        except KeyError as missing:
-            raise Lost("a stored content is gone", key=item["blob"]) from missing
-        if hashlib.sha256(data).hexdigest() != item["blob_sha256"]:
-            raise Damaged("a stored content does not have its hash", key=item["blob"])
-    elif "data" in item:
-        data = item["data"]
-    else:
-        return None
-    # A compressed stream begins with 0x78; JSON never does.
-    raw = _inflated(data) if data[:1] == b"\x78" else data
-    return json.loads(without_surrogates(raw.decode("utf-8", "surrogatepass")))
-
-
-def _inflated(data: bytes) -> bytes:
-    """Raises Damaged for more than anything that was stored can become: a few kilobytes must not fill the memory."""
-    stream = zlib.decompressobj()
-    raw = stream.decompress(data, MAX_CONTENT_BYTES)
-    if not stream.eof:
-        raise Damaged("a stored content is too large, or cut off")
-    return raw
-
+from turnkeeper.runtime.store.contents import MAX_CONTENT_BYTES, Lost, pack, unpack
 
 # ---- heads ----
 
@@ -154,6 +92,7 @@ _APART = {
     "turn": {"number", "cancel_requested", "cancel_actor"},
     "lease": {"owner", "fencing_token", "expires_at"},
 }
+_NOT_DUMPED: Any = {**_APART, "limits": True}
 #: Words that every packed head has, so that a small one has few bytes. Never changed: items were written with it.
 _WORDS = (
     b'"forked_from":"companion":"engine":"unbegun":true"repairs":"left_out":"lost":"done":"end_task""flags":"attempts":'
@@ -215,12 +154,13 @@ packed_fields = attrgetter(
 
 
 def _packed(head: Head) -> bytes:
-    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_APART)  # type: ignore[arg-type]
+    value: dict[str, Any] = _HEAD.dump_python(head, mode="json", exclude_defaults=True, exclude=_NOT_DUMPED)
     # Whole: what a limit is where nobody says may be another one some day.
     value["limits"] = to_jsonable_python(head.limits)
     behind = _taken_apart(value["turn"].get("breakers") or {})
-    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=_WORDS)
-    return deflate.compress(json_text(value).encode()) + deflate.flush() + behind
+    # Less memory than usual: most of the time went into clearing it. So few bytes become no more by it.
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 6, zdict=_WORDS)
+    return deflate.compress(stored_json(value)) + deflate.flush() + behind
 
 
 def _taken_apart(breakers: dict[str, Any]) -> bytes:
@@ -349,6 +289,7 @@ def kept_until(head: Head) -> str | None:
     return iso(datetime.fromisoformat(head.updated_at) + timedelta(days=head.retention_days))
 
 
+@lru_cache(maxsize=1_000)  # of each lease that a runner has, and it is asked for with each write
 def lease_due(expires_at_millis: int) -> str:
     return iso(datetime.fromtimestamp(expires_at_millis / 1000, UTC))
 

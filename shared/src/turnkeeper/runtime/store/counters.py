@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 
 from turnkeeper.core.caps import Caps
@@ -136,6 +137,7 @@ def _admits(movement: Movement, cap: int | None, fingerprint: str) -> tuple[Cond
     return conditions
 
 
+@lru_cache(maxsize=100)
 def expires_at_epoch(period: str) -> int:
     """When the counter of a day or month may go."""
     began = datetime.combine(first_day(period), time(), UTC)

@@ -35,7 +35,7 @@ from turnkeeper.ports import (
     Update,
 )
 from turnkeeper.runtime.auditing import Auditor
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.changes import Writer
 
 #: What holds contents, by the beginning of the sort key.
@@ -153,8 +153,8 @@ class Erasure:
         records = []
         for call in unanswered(entries)[:MAX_KEPT_CALLS]:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
-            with contextlib.suppress(codec.Lost):
-                if (item := early.get(call["id"])) is not None and (put_down := codec.unpack(item, self._blobs)):
+            with contextlib.suppress(contents.Lost):
+                if (item := early.get(call["id"])) is not None and (put_down := contents.unpack(item, self._blobs)):
                     outcome = OUTCOME.validate_python(put_down["outcome"], extra="ignore")
             # Arguments would be taken away at once.
             records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))

@@ -13,7 +13,7 @@ from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Entry, Head, Looked, Plan, Spec, Transcript
 from turnkeeper.core.transcript import unanswered
 from turnkeeper.ports import Blobs, Item, Key, Table
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.lists import Lists
 
 T = TypeVar("T")
@@ -83,12 +83,12 @@ class Records:
         def kept(item: Item, read: Callable[[Item, Blobs], T]) -> T | None:
             try:
                 return read(item, self._blobs)
-            except codec.Lost:
+            except contents.Lost:
                 lost.append(item["sk"])
                 return None
 
         spec, plan = by_key.get("SPEC"), by_key.get("PLAN")
-        early = {item["tool_use_id"]: kept(item, codec.unpack) for item in items if item["sk"].startswith("RESULT#")}
+        early = {item["tool_use_id"]: kept(item, contents.unpack) for item in items if item["sk"].startswith("RESULT#")}
         entries = [codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")]
         lost.extend(keys.entry_key(tenant_id, session_id, entry.seq).sk for entry in entries if entry.lost)
         return Transcript(
@@ -110,7 +110,7 @@ class Records:
         item = self._table.get(keys.version_key(tenant_id, version))
         spec = codec.spec_of(item, self._blobs) if item is not None else None
         if spec is None:
-            raise codec.Lost("a version that a session names is gone", version=version)
+            raise contents.Lost("a version that a session names is gone", version=version)
         return spec
 
     def spec_of(self, transcript: Transcript) -> Spec:
@@ -128,8 +128,8 @@ class Records:
         """A system prompt that was made for the session; ``None`` where it is gone, or was erased."""
         item = self._table.get(keys.prompt_key(tenant_id, session_id, name))
         try:
-            text = codec.unpack(item, self._blobs) if item is not None else None
-        except codec.Lost:
+            text = contents.unpack(item, self._blobs) if item is not None else None
+        except contents.Lost:
             return None
         return text if isinstance(text, str) else None
 
@@ -177,7 +177,7 @@ class Records:
         item = self._table.get(keys.plan_key(tenant_id, session_id))
         try:
             return codec.plan_of(item, self._blobs) if item is not None else None
-        except codec.Lost:
+        except contents.Lost:
             return None
 
     def calls(self, tenant_id: str, session_id: str, *, since: int = 0, after: int = 0) -> list[Item]:

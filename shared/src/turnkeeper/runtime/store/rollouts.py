@@ -12,7 +12,7 @@ from turnkeeper.core.rollout import Rollout
 from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import version_of
 from turnkeeper.ports import ABSENT, Blobs, Cond, ConditionFailed, Put, Table, Update
-from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store import codec, contents, keys
 
 
 class RolloutStore:
@@ -37,7 +37,7 @@ class RolloutStore:
     def keep(self, agent: str, spec: Spec, now: datetime, *, deployed: bool) -> str:
         """Have a version where rollouts find it, with when it was last found to be deployed; its name."""
         version = version_of(spec)
-        item = codec.pack(spec.model_dump(mode="json"), self._blobs, keys.rollout_blob_prefix(agent))
+        item = contents.pack(spec.model_dump(mode="json"), self._blobs, keys.rollout_blob_prefix(agent))
         key = keys.rollout_version_key(agent, version)
         since = {"deployed_at": iso(now)} if deployed else {}
         try:
@@ -52,7 +52,7 @@ class RolloutStore:
         found = self._table.batch_get([keys.rollout_version_key(agent, version)])
         try:
             return codec.spec_of(found[0], self._blobs) if found else None
-        except codec.Lost:
+        except contents.Lost:
             return None
 
     def deployed(self, agent: str) -> Iterator[tuple[str, str]]:

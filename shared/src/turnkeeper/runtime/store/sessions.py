@@ -31,7 +31,7 @@ from turnkeeper.ports import (
     Redacts,
     Table,
 )
-from turnkeeper.runtime.store import codec, idempotency, keys
+from turnkeeper.runtime.store import codec, contents, idempotency, keys
 from turnkeeper.runtime.store.changes import Writer, head_update
 from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
 from turnkeeper.runtime.store.records import Records
@@ -77,7 +77,7 @@ class Sessions(Records):
         once by a process."""
         version = version_of(spec)
         if (tenant_id, version) not in self._kept_versions:
-            item = codec.pack(spec.model_dump(mode="json"), self._blobs, keys.version_blob_prefix(tenant_id))
+            item = contents.pack(spec.model_dump(mode="json"), self._blobs, keys.version_blob_prefix(tenant_id))
             with suppress(ConditionFailed):
                 self._table.write([Put(keys.version_key(tenant_id, version), item, (ABSENT,))])
             if len(self._kept_versions) >= _KEPT_VERSIONS:
@@ -240,7 +240,7 @@ class Sessions(Records):
         not_erased = Check(keys.head_key(head.tenant_id, head.session_id), (Cond("status", "<>", "erased"),))
         key = keys.result_key(head.tenant_id, head.session_id, tool_use_id)
         prefix = keys.blob_prefix(head.tenant_id, head.session_id)
-        item = {"tool_use_id": tool_use_id, **codec.pack(result, self._blobs, prefix)}
+        item = {"tool_use_id": tool_use_id, **contents.pack(result, self._blobs, prefix)}
         try:
             self._table.write([Put(key, item, (ABSENT,)), not_erased])
         except ConditionFailed:
