@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.cli.looking import further_folders
 from turnkeeper_local.kit.environments import ensure_cdk
 from turnkeeper_project import Project, kit_version
 
@@ -63,7 +64,7 @@ def further_agents(project: Project) -> list[Path]:
     Raises:
         UsageError: there is no such folder.
     """
-    folders = [Path(part).resolve() for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part]
+    folders = further_folders()
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"TURNKEEPER_AGENTS: there is no folder {folder}", code="no_agents")
