@@ -21,6 +21,7 @@ from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables
 from turnkeeper_infra.state import StateStack
+from turnkeeper_project.place import shown
 from turnkeeper_project.target import LAMBDA_PYTHON
 
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -281,11 +282,8 @@ def sources_of(config: Config) -> bundle.Sources:
 def _from_project(config: Config) -> list[str]:
     """Further agents, and the tree of the kit, as the bundler is told; nothing where both are the usual ones. Paths
     hold wherever the project is; what is outside of it keeps its whole path."""
-
-    def told(path: Path) -> str:
-        return str(path.relative_to(config.project)) if path.is_relative_to(config.project) else str(path)
-
-    words = [":".join(map(told, config.agent_folders[1:])), told(config.source_root) if config.source_root else ""]
+    more = ":".join(shown(folder, config.project) for folder in config.agent_folders[1:])
+    words = [more, shown(config.source_root, config.project) if config.source_root else ""]
     return words if words[1] else words[:1] if words[0] else []
 
 
