@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from functions.deliver.handler import handler as deliver
 from functions.observe.handler import handler as observe
@@ -32,7 +31,9 @@ def followers_of(kit: Kit) -> Sequence[Follower]:
     if not isinstance(platform, SqlPlatform):
         return []
     followers = [Follower(name, platform.follower(name), function) for name, function in FUNCTIONS.items()]
-    followers.append(Follower("expire", _Expired(platform, kit.clock), _nothing))
+    followers.append(
+        Follower("expire", _Expired(platform, kit.clock), lambda _event, _context: {"batchItemFailures": []})
+    )
     followers.append(Follower("deliver", _Queued(platform.words, apart=True), deliver))
     if kit.settings.otlp_endpoint is not None:
         followers.append(Follower("trace", _Queued(platform.trace_queue), trace))
@@ -56,10 +57,6 @@ class _Expired:
         if not taken:
             self._next_at = self._clock.monotonic() + _EXPIRE_SECONDS
         return taken
-
-
-def _nothing(_event: dict[str, Any], _context: Any) -> Mapping[str, Any]:
-    return {"batchItemFailures": []}
 
 
 class _Queued:

@@ -17,7 +17,7 @@ from functions.api.stages.tell import watch
 from functions.api.stages.wait import look_until
 from turnkeeper.core.canonical import json_text
 from turnkeeper.core.contents import without_data
-from turnkeeper.core.errors import AgentNotFound, Forbidden
+from turnkeeper.core.errors import Forbidden
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.session import Entry, Head, ToolOutcome
@@ -82,17 +82,11 @@ def view_of(kit: FrontDoorKit, request: Request, head: Head) -> View:
     wished = request.query.get("view")
     if wished is not None and wished not in VIEWS:
         raise invalid(f"view is one of {', '.join(VIEWS)}.", "query view", "not a view")
-    most = "full" if kit.policy.role(request.who.role).admin else _agents_view(kit, head)
+    agent = kit.catalog.find(head.agent)
+    most = "full" if kit.policy.role(request.who.role).admin else agent.view if agent is not None else "user"
     if wished == "full" and most == "user":
         raise Forbidden(f"Agent {head.agent} shows this role the user view only.")
     return most if wished is None else VIEWS[wished]
-
-
-def _agents_view(kit: FrontDoorKit, head: Head) -> View:
-    try:
-        return kit.catalog.get(head.agent).view
-    except AgentNotFound:
-        return "user"
 
 
 def frame_of(entry: Entry, view: View) -> str:

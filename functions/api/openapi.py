@@ -160,11 +160,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=_title(model))}
-
-
-def _title(model: type[BaseModel]) -> str:
-    return model.model_config.get("title") or model.__name__
+    return {"$ref": _REF.format(model=model.model_config.get("title") or model.__name__)}
 
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:

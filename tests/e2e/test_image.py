@@ -41,7 +41,6 @@ from tests.support.image_build import Builder, BuildError, Image, files_of, pyth
 from tests.support.image_inputs import NoRegistry, build_context, wheels_for
 from tests.support.repository import REPOSITORY
 from tests.support.running_kit import running_kit
-from turnkeeper_infra import setting_keys
 from turnkeeper_infra.worker import _HEALTH_PROBE, HEALTH_PORT, STOP_SECONDS
 from turnkeeper_local.kit import Home
 from turnkeeper_local.kit.record import Record
@@ -228,7 +227,7 @@ def test_the_task_asks_and_listens_as_the_image_says(image: Image) -> None:
     """ECS takes the task's health check and not the image's; so what was tried above has to be the same."""
     assert image.healthcheck == ["python", "-c", _HEALTH_PROBE]
     assert image.ports == [str(HEALTH_PORT)]
-    assert image.environment[setting_keys.HEALTH_PORT] == str(HEALTH_PORT)
+    assert image.environment["TURNKEEPER_HEALTH_PORT"] == str(HEALTH_PORT)
 
 
 def test_a_module_that_is_not_copied_is_found(

@@ -12,7 +12,7 @@ from tests.infra import runbook
 from tests.infra.aws_metrics import AWS_METRICS, Dimensions
 from tests.infra.reading import Deployment, Resource, as_list
 from turnkeeper.telemetry.metrics import METRICS
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 
 ALARM, COMPOSITE = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
 BOARD = "AWS::CloudWatch::Dashboard"
@@ -123,7 +123,7 @@ def wakers_whose_failures_are_not_counted(deployment: Deployment) -> list[str]:
     functions = {
         str(one): deployment.text(one.stack, one.properties["LoggingConfig"]["LogGroup"])
         for one in deployment.all("AWS::Lambda::Function")
-        if setting_keys.WORKER_SERVICE in one.properties.get("Environment", {}).get("Variables", {})
+        if "TURNKEEPER_WORKER_SERVICE" in one.properties.get("Environment", {}).get("Variables", {})
     }
     tasks = {
         str(task): deployment.text(task.stack, one["LogConfiguration"]["Options"]["awslogs-group"])
@@ -284,7 +284,7 @@ def _takes_alarms(deployment: Deployment, topic: Resource) -> bool:
 def _published(deployment: Deployment) -> Mapping[str, Mapping[str, frozenset[Dimensions]]]:
     """By namespace: what AWS does, and what the observer is told to."""
     environments = [one.properties.get("Environment", {}) for one in deployment.all("AWS::Lambda::Function")]
-    told = [one.get("Variables", {}).get(setting_keys.METRICS_NAMESPACE) for one in environments]
+    told = [one.get("Variables", {}).get("POWERTOOLS_METRICS_NAMESPACE") for one in environments]
     return {**AWS_METRICS, **{namespace: KIT_METRICS for namespace in told if namespace}}
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from turnkeeper_infra import setting_keys
-
 Template = dict[str, Any]
 #: Of a metric: its namespace, its name and the statistic.
 Series = tuple[str, str, str]
@@ -111,10 +109,10 @@ class Scaling:
             healthy_percent=deployment["MinimumHealthyPercent"],
             most_percent=deployment["MaximumPercent"],
             stop_timeout=container["StopTimeout"],
-            slots=int(environment[setting_keys.WORKER_CONCURRENCY]),
+            slots=int(environment["TURNKEEPER_WORKER_CONCURRENCY"]),
             is_proven=bool(awake & set(depends_on(service))),
-            service=environment.get(setting_keys.WORKER_SERVICE),
-            most_to_wake=int(environment[setting_keys.WORKER_MAX_TASKS]),
+            service=environment.get("TURNKEEPER_WORKER_SERVICE"),
+            most_to_wake=int(environment["TURNKEEPER_WORKER_MAX_TASKS"]),
             observer_may_wake=any(
                 "ecs:UpdateService" in statement["Action"]
                 for id, policy in of_type(templates["Api"], "AWS::IAM::Policy")

@@ -14,7 +14,7 @@ from benchmarks.cost import templates_of
 from tests.infra.variants import IAM, Synthesize
 from turnkeeper.core.session import RESTING
 from turnkeeper.runtime.store import keys
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 from turnkeeper_infra.config import Config, ConfigError
 from turnkeeper_infra.config.tables import Memory
 
@@ -171,9 +171,9 @@ def test_functions(templates: Templates) -> None:
     assert functions[names.TURN_HANDLER]["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     assert {alias["Name"] for alias in resources(api, "AWS::Lambda::Alias").values()} == {"live"}
     front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
-    assert front_door[setting_keys.IDENTITY] == "iam"
-    assert setting_keys.MODEL_SECRET_ID not in front_door
-    assert setting_keys.MODEL_SECRET_ID in functions[names.TURN_HANDLER]["Environment"]["Variables"]
+    assert front_door["TURNKEEPER_IDENTITY"] == "iam"
+    assert "TURNKEEPER_MODEL_SECRET_ID" not in front_door
+    assert "TURNKEEPER_MODEL_SECRET_ID" in functions[names.TURN_HANDLER]["Environment"]["Variables"]
 
 
 def test_what_is_chosen_of_price_and_latency_arrives() -> None:
@@ -187,7 +187,7 @@ def test_what_is_chosen_of_price_and_latency_arrives() -> None:
     assert sorted(one["MemorySize"] for one in functions.values()) == sorted(memory.values())
     assert functions[names.TURN_HANDLER]["MemorySize"] == memory["turn"]
     front_door = functions[names.API_HANDLER]["Environment"]["Variables"]
-    assert (front_door[setting_keys.AUTO_PLACEMENT], front_door[setting_keys.DEFAULT_WAIT_SECONDS]) == ("economy", "0")
+    assert (front_door["TURNKEEPER_AUTO_PLACEMENT"], front_door["TURNKEEPER_DEFAULT_WAIT_SECONDS"]) == ("economy", "0")
     [scaled] = [one for one in found if one["Type"] == "AWS::ApplicationAutoScaling::ScalableTarget"]
     assert scaled["Properties"]["MinCapacity"] == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from functions.api import asgi
 from tests.infra.variants import ACCOUNT, REGION, Variant, Variants
-from turnkeeper_infra import api, setting_keys
+from turnkeeper_infra import api
 
 STREAMING = {
     "prod-iam": "AWS_IAM",
@@ -62,18 +62,18 @@ def test_its_address_streams_and_asks_for_what_the_stage_says(variants: Variants
 def test_streams_end_before_the_function_does(variants: Variants, name: str) -> None:
     function = stream(variants[name])
     told = function["Environment"]["Variables"]
-    assert float(told[setting_keys.STREAM_SECONDS]) + 20 < function["Timeout"] < 900
+    assert float(told["TURNKEEPER_STREAM_SECONDS"]) + 20 < function["Timeout"] < 900
     assert told["AWS_LWA_INVOKE_MODE"] == "response_stream"
-    assert told["AWS_LWA_PORT"] == told[setting_keys.API_PORT]
-    assert told[setting_keys.WEB_ADAPTER] == "true"
+    assert told["AWS_LWA_PORT"] == told["TURNKEEPER_API_PORT"]
+    assert told["TURNKEEPER_WEB_ADAPTER"] == "true"
 
 
 def test_it_is_told_whose_tokens_and_which_pages(variants: Variants) -> None:
     told = stream(variants["prod-browser"])["Environment"]["Variables"]
-    assert told[setting_keys.JWT_ISSUER] == "https://issuer.example"
-    assert told[setting_keys.JWT_AUDIENCE] == "turnkeeper"
-    assert told[setting_keys.CORS_ORIGINS] == "https://app.example.com,http://localhost:3000"
-    assert setting_keys.TRUSTED_PRINCIPALS in stream(variants["prod-iam"])["Environment"]["Variables"]
+    assert told["TURNKEEPER_JWT_ISSUER"] == "https://issuer.example"
+    assert told["TURNKEEPER_JWT_AUDIENCE"] == "turnkeeper"
+    assert told["TURNKEEPER_CORS_ORIGINS"] == "https://app.example.com,http://localhost:3000"
+    assert "TURNKEEPER_TRUSTED_PRINCIPALS" in stream(variants["prod-iam"])["Environment"]["Variables"]
 
 
 def test_the_adapter_is_the_one_that_is_named_or_that_aws_publishes(variants: Variants) -> None:

@@ -13,7 +13,7 @@ from tests.infra.scaling_template import Alarm, Scaling, Template, depends_on, o
 from tests.infra.variants import Variants
 from tests.support.repository import REPOSITORY
 from turnkeeper.settings import Settings
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 from turnkeeper_infra.scaling import MOST_STEPS, _steps
 
 Templates = Mapping[str, Template]
@@ -121,7 +121,7 @@ def those_who_wake_name_the_service_and_may(templates: Templates) -> Iterator[st
     ((_, service),) = of_type(worker, "AWS::ECS::Service")
     named = f"{cluster['Properties'].get('ClusterName')}/{service['Properties'].get('ServiceName')}"
     told = {
-        id: function["Properties"]["Environment"]["Variables"].get(setting_keys.WORKER_SERVICE)
+        id: function["Properties"]["Environment"]["Variables"].get("TURNKEEPER_WORKER_SERVICE")
         for id, function in of_type(templates["Api"], "AWS::Lambda::Function")
         if "Environment" in function["Properties"]
     }
@@ -145,7 +145,7 @@ def those_who_scale_agree_on_the_numbers(templates: Templates) -> Iterator[str]:
     for id, function in of_type(templates["Api"], "AWS::Lambda::Function"):
         if function["Properties"].get("Handler") == names.SWEEP_HANDLER:
             variables = function["Properties"]["Environment"]["Variables"]
-            numbers = [int(variables[key]) for key in (setting_keys.WORKER_CONCURRENCY, setting_keys.WORKER_MAX_TASKS)]
+            numbers = [int(variables[key]) for key in ("TURNKEEPER_WORKER_CONCURRENCY", "TURNKEEPER_WORKER_MAX_TASKS")]
             if numbers != [scaling.slots, scaling.most]:
                 yield f"{id} thinks of {numbers}, the service of {[scaling.slots, scaling.most]}"
 
@@ -221,7 +221,7 @@ def _without(templates: Templates, word: str) -> None:
 def _another_number(templates: Templates) -> None:
     for _, function in of_type(templates["Api"], "AWS::Lambda::Function"):
         if function["Properties"].get("Handler") == names.SWEEP_HANDLER:
-            function["Properties"]["Environment"]["Variables"][setting_keys.WORKER_CONCURRENCY] = "4"
+            function["Properties"]["Environment"]["Variables"]["TURNKEEPER_WORKER_CONCURRENCY"] = "4"
 
 
 def _may_not_wake(templates: Templates) -> None:

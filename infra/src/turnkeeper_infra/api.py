@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigw
@@ -16,7 +17,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
@@ -24,7 +25,7 @@ from turnkeeper_infra.edge import Edge
 from turnkeeper_infra.functions import KitFunction, Packaging, identity_settings, model_settings
 from turnkeeper_infra.grants import Grants
 from turnkeeper_infra.hooks import Hooks
-from turnkeeper_infra.keys import key_of
+from turnkeeper_infra.keys import encrypted_queue, key_of
 from turnkeeper_infra.logs import log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.releases import publish
@@ -142,8 +143,8 @@ class ApiStack(cdk.Stack):
         """What answers callers, by whichever door they come."""
         function.tell(
             {
-                setting_keys.TURN_FUNCTION: turn.function_arn,
-                setting_keys.DEFAULT_WAIT_SECONDS: str(self._config.default_wait_seconds),
+                "TURNKEEPER_TURN_FUNCTION": turn.function_arn,
+                "TURNKEEPER_DEFAULT_WAIT_SECONDS": str(self._config.default_wait_seconds),
                 **identity_settings(self._config),
             }
         )
@@ -160,7 +161,7 @@ class ApiStack(cdk.Stack):
             description="Derives metrics and alerts from the table's stream",
             timeout_seconds=60,
             memory_mb=self._config.memory_mb.observer,
-            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
+            settings={"POWERTOOLS_METRICS_NAMESPACE": names.metric_namespace(self._config.name)},
         )
         self.observer_failures = self._follow_stream(function, "Observer")
         grants = Grants(self._state, function.kit_role)
@@ -176,7 +177,7 @@ class ApiStack(cdk.Stack):
             description="Scores turns that have ended, from the table's stream",
             timeout_seconds=60,
             memory_mb=self._config.memory_mb.scorer,
-            settings={setting_keys.METRICS_NAMESPACE: names.metric_namespace(self._config.name)},
+            settings={"POWERTOOLS_METRICS_NAMESPACE": names.metric_namespace(self._config.name)},
         )
         at_rest = lambda_.FilterCriteria.filter(
             {
@@ -202,14 +203,7 @@ class ApiStack(cdk.Stack):
         but_tails = {"sk": {"S": lambda_.FilterRule.not_equals(names.STREAM_KEY)}}
         kept = lambda_.FilterCriteria.filter({"dynamodb": {"Keys": but_tails}})
         key = key_of(self, f"{id}Key" if only else "Key", self._config.kms_key_arn)
-        undeliverable = sqs.Queue(
-            self,
-            f"{id}Failures",
-            retention_period=cdk.Duration.days(14),
-            encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
-            encryption_master_key=key,
-            enforce_ssl=True,
-        )
+        undeliverable = encrypted_queue(self, f"{id}Failures", key, days=14)
         acknowledge(undeliverable, "AwsSolutions-SQS3", "This is a dead-letter queue: of the stream, not of a queue.")
         lambda_.CfnEventSourceMapping(
             self,
@@ -242,7 +236,7 @@ class ApiStack(cdk.Stack):
             description="Finds dead leases, lost handoffs, stale reservations",
             timeout_seconds=55,  # done before the next one starts
             memory_mb=self._config.memory_mb.sweep,
-            settings={setting_keys.TURN_FUNCTION: turn.function_arn},
+            settings={"TURNKEEPER_TURN_FUNCTION": turn.function_arn},
         )
         grants = Grants(self._state, function.kit_role)
         grants.read_sessions("due").write_sessions().read_claims().erase_claims()
@@ -341,20 +335,7 @@ class ApiStack(cdk.Stack):
             return authorizers.HttpIamAuthorizer()
         return apigw.HttpNoneAuthorizer()
 
-    def _function(
-        self,
-        id: str,
-        *,
-        handler: str,
-        service: str,
-        description: str,
-        timeout_seconds: int,
-        memory_mb: int,
-        settings: dict[str, str] | None = None,
-        snap_start: bool = False,
-        runs_tools: bool = False,
-        most_at_once: int | None = None,
-    ) -> KitFunction:
+    def _function(self, id: str, *, runs_tools: bool = False, **how: Any) -> KitFunction:
         where = self._config.vpc_functions
         return KitFunction(
             self,
@@ -362,13 +343,6 @@ class ApiStack(cdk.Stack):
             config=self._config,
             state=self._state,
             packaging=self._packaging,
-            handler=handler,
-            service=service,
-            description=description,
-            timeout_seconds=timeout_seconds,
-            memory_mb=memory_mb,
-            settings=settings or {},
-            snap_start=snap_start,
-            most_at_once=most_at_once,
             network=self._network if where == "all" or (where == "runners" and runs_tools) else None,
+            **how,
         )

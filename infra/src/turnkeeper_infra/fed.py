@@ -14,7 +14,7 @@ from constructs import Construct
 from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
-from turnkeeper_infra.keys import key_of
+from turnkeeper_infra.keys import encrypted_queue, key_of
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,14 @@ class Troubles:
 def queue_of(scope: Construct, config: Config, *, timeout_seconds: int, receives: int) -> tuple[sqs.Queue, sqs.Queue]:
     """The queue, and the one for messages that were received so often in vain."""
     key = key_of(scope, "Key", config.kms_key_arn)
-    encryption = sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED
-    dead_letters = sqs.Queue(
-        scope,
-        "DeadLetters",
-        retention_period=cdk.Duration.days(14),
-        encryption=encryption,
-        encryption_master_key=key,
-        enforce_ssl=True,
-    )
-    queue = sqs.Queue(
+    dead_letters = encrypted_queue(scope, "DeadLetters", key, days=14)
+    queue = encrypted_queue(
         scope,
         "Queue",
-        retention_period=cdk.Duration.days(4),
+        key,
+        days=4,
         # As AWS advises for a queue that a function is called from.
         visibility_timeout=cdk.Duration.seconds(6 * timeout_seconds),
-        encryption=encryption,
-        encryption_master_key=key,
-        enforce_ssl=True,
         dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=receives),
     )
     return queue, dead_letters

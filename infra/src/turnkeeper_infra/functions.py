@@ -10,11 +10,10 @@ from pathlib import Path
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from turnkeeper_infra import bundle, names, setting_keys
+from turnkeeper_infra import bundle, names
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.config.tables import ReplyQueue
@@ -22,6 +21,7 @@ from turnkeeper_infra.logs import count_failed_wakes, log_group
 from turnkeeper_infra.network import Network
 from turnkeeper_infra.runners import runner_variables
 from turnkeeper_infra.state import StateStack
+from turnkeeper_project.place import shown
 from turnkeeper_project.target import LAMBDA_PYTHON
 
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -35,7 +35,8 @@ class Packaging:
     def __init__(self, stack: cdk.Stack, config: Config) -> None:
         self._stack = stack
         self._interpreter = _interpreter(config)
-        version = _host_version() if config.local else LAMBDA_PYTHON
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        version = here if config.local else LAMBDA_PYTHON
         self.code = self._built_code(
             "Code",
             bundle.code_hash(sources_of(config), version),
@@ -50,15 +51,15 @@ class Packaging:
             if config.local_dependencies is not None:
                 self.environment["PYTHONPATH"] = str(config.local_dependencies)
             self.parameters = {
-                setting_keys.MODEL_URL: parameter(stack, "ModelUrl", config.model_url or ANTHROPIC_URL),
-                setting_keys.TURN_SECONDS: parameter(stack, "TurnSeconds", str(config.turn_seconds)),
-                setting_keys.LEASE_SECONDS: parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
-                setting_keys.AUTO_PLACEMENT: parameter(stack, "AutoPlacement", config.auto_placement),
-                setting_keys.TOOL_SECRETS: parameter(stack, "ToolSecrets", "{}"),
-                setting_keys.TOOL_SETTINGS: parameter(stack, "ToolSettings", "{}"),
-                setting_keys.OTLP_ENDPOINT: parameter(stack, "OtlpEndpoint", ""),
-                setting_keys.REPLY_QUEUES: parameter(stack, "ReplyQueues", "{}"),
-                setting_keys.TRACE_CONTENTS: parameter(stack, "TraceContents", ""),
+                "TURNKEEPER_MODEL_URL": parameter(stack, "ModelUrl", config.model_url or ANTHROPIC_URL),
+                "TURNKEEPER_TURN_SECONDS": parameter(stack, "TurnSeconds", str(config.turn_seconds)),
+                "TURNKEEPER_LEASE_SECONDS": parameter(stack, "LeaseSeconds", str(config.lease_seconds)),
+                "TURNKEEPER_AUTO_PLACEMENT": parameter(stack, "AutoPlacement", config.auto_placement),
+                "TURNKEEPER_TOOL_SECRETS": parameter(stack, "ToolSecrets", "{}"),
+                "TURNKEEPER_TOOL_SETTINGS": parameter(stack, "ToolSettings", "{}"),
+                "TURNKEEPER_OTLP_ENDPOINT": parameter(stack, "OtlpEndpoint", ""),
+                "TURNKEEPER_REPLY_QUEUES": parameter(stack, "ReplyQueues", "{}"),
+                "TURNKEEPER_TRACE_CONTENTS": parameter(stack, "TraceContents", ""),
             }
         else:
             layer = lambda_.LayerVersion(
@@ -101,7 +102,7 @@ class KitFunction(lambda_.Function):
         description: str,
         timeout_seconds: int,
         memory_mb: int,
-        settings: Mapping[str, str],
+        settings: Mapping[str, str] | None = None,
         snap_start: bool = False,
         most_at_once: int | None = None,
         network: Network | None = None,
@@ -115,11 +116,18 @@ class KitFunction(lambda_.Function):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"What {service} may do",
         )
-        _write_own_log(role, log)
+        role.add_to_principal_policy(
+            iam.PolicyStatement(
+                sid="WriteOwnLog",
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                # The group's own ARN ends in ":*", which is how IAM names the streams of one group.
+                resources=[log.log_group_arn],
+            )
+        )
         environment = {
             **common_settings(config, state),
-            setting_keys.SERVICE_NAME: service,
-            **settings,
+            "POWERTOOLS_SERVICE_NAME": service,
+            **(settings or {}),
             **packaging.environment,
         }
         super().__init__(
@@ -166,25 +174,25 @@ class KitFunction(lambda_.Function):
 def common_settings(config: Config, state: StateStack) -> dict[str, str]:
     """What every runtime process is told, in Lambda and in the worker alike."""
     settings = {
-        setting_keys.TABLE: state.table.table_name,
-        setting_keys.BUCKET: state.bucket.bucket_name,
-        setting_keys.QUEUE_URL: state.queue.queue_url,
-        setting_keys.DLQ_URL: state.dead_letters.queue_url,
-        setting_keys.SIGNING_SECRET_ID: state.signing_secret.secret_arn,
-        setting_keys.MODEL_PROVIDER: config.model_provider,
-        setting_keys.TURN_SECONDS: str(config.turn_seconds),
-        setting_keys.LEASE_SECONDS: str(config.lease_seconds),
-        setting_keys.AUTO_PLACEMENT: config.auto_placement,
-        setting_keys.COMPACT_WRITES: str(config.compact_writes).lower(),
-        setting_keys.IDENTITY: config.identity,
-        setting_keys.ALERT_TOPIC_ARN: state.alerts.topic_arn,
-        setting_keys.LOG_LEVEL: config.log_level,
-        setting_keys.FETCH_CONTENTS: str(config.fetch_contents).lower(),
+        "TURNKEEPER_TABLE": state.table.table_name,
+        "TURNKEEPER_BUCKET": state.bucket.bucket_name,
+        "TURNKEEPER_QUEUE_URL": state.queue.queue_url,
+        "TURNKEEPER_DLQ_URL": state.dead_letters.queue_url,
+        "TURNKEEPER_SIGNING_SECRET_ID": state.signing_secret.secret_arn,
+        "TURNKEEPER_MODEL_PROVIDER": config.model_provider,
+        "TURNKEEPER_TURN_SECONDS": str(config.turn_seconds),
+        "TURNKEEPER_LEASE_SECONDS": str(config.lease_seconds),
+        "TURNKEEPER_AUTO_PLACEMENT": config.auto_placement,
+        "TURNKEEPER_COMPACT_WRITES": str(config.compact_writes).lower(),
+        "TURNKEEPER_IDENTITY": config.identity,
+        "TURNKEEPER_ALERT_TOPIC_ARN": state.alerts.topic_arn,
+        "TURNKEEPER_LOG_LEVEL": config.log_level,
+        "TURNKEEPER_FETCH_CONTENTS": str(config.fetch_contents).lower(),
     }
     if config.local:
-        settings[setting_keys.WEBHOOK_NETWORKS] = LOCAL_NETWORKS
+        settings["TURNKEEPER_WEBHOOK_NETWORKS"] = LOCAL_NETWORKS
     if names_of_more := bundle.further_names(len(config.agent_folders) - 1):
-        settings[setting_keys.AGENTS] = ":".join(names_of_more)
+        settings["TURNKEEPER_AGENTS"] = ":".join(names_of_more)
     return settings | worker_settings(config) | reply_settings(config)
 
 
@@ -193,16 +201,16 @@ def worker_settings(config: Config) -> dict[str, str]:
     if config.local:
         return {}
     return {
-        setting_keys.WORKER_SERVICE: names.worker_service(config.name),
-        setting_keys.WORKER_CONCURRENCY: str(config.worker_concurrency),
-        setting_keys.WORKER_MAX_TASKS: str(config.worker_max_tasks),
+        "TURNKEEPER_WORKER_SERVICE": names.worker_service(config.name),
+        "TURNKEEPER_WORKER_CONCURRENCY": str(config.worker_concurrency),
+        "TURNKEEPER_WORKER_MAX_TASKS": str(config.worker_max_tasks),
     }
 
 
 def reply_settings(config: Config) -> dict[str, str]:
     """Queues that jobs may have their results sent to, for whoever takes a job in and whoever sends a result."""
     urls = {name: _url(queue) for name, queue in config.reply_queues.items()}
-    return {setting_keys.REPLY_QUEUES: json.dumps(urls, sort_keys=True)} if urls or config.local else {}
+    return {"TURNKEEPER_REPLY_QUEUES": json.dumps(urls, sort_keys=True)} if urls or config.local else {}
 
 
 def _url(queue: ReplyQueue) -> str:
@@ -215,9 +223,9 @@ def model_settings(config: Config, state: StateStack) -> dict[str, str]:
     settings = runner_variables(config)
     if config.model_provider == "bedrock":
         return settings
-    settings[setting_keys.MODEL_SECRET_ID] = state.model_secret.secret_arn
+    settings["TURNKEEPER_MODEL_SECRET_ID"] = state.model_secret.secret_arn
     if config.model_url or config.local:
-        settings[setting_keys.MODEL_URL] = config.model_url or ANTHROPIC_URL
+        settings["TURNKEEPER_MODEL_URL"] = config.model_url or ANTHROPIC_URL
     return settings
 
 
@@ -225,30 +233,19 @@ def identity_settings(config: Config) -> dict[str, str]:
     """For the front door: how the authorizer's word becomes tenant, user and role."""
     if config.identity == "jwt":
         return {
-            setting_keys.JWT_TENANT_CLAIM: config.jwt_tenant_claim,
-            setting_keys.JWT_USER_CLAIM: config.jwt_user_claim,
-            setting_keys.JWT_ROLE_CLAIM: config.jwt_role_claim,
+            "TURNKEEPER_JWT_TENANT_CLAIM": config.jwt_tenant_claim,
+            "TURNKEEPER_JWT_USER_CLAIM": config.jwt_user_claim,
+            "TURNKEEPER_JWT_ROLE_CLAIM": config.jwt_role_claim,
         }
     if config.identity == "iam" and config.trusted_principals:
         named = ",".join(config.trusted_principals)
-        return {setting_keys.TRUSTED_PRINCIPALS: cdk.Fn.sub(named) if "${" in named else named}
+        return {"TURNKEEPER_TRUSTED_PRINCIPALS": cdk.Fn.sub(named) if "${" in named else named}
     return {}
 
 
 def parameter(stack: cdk.Stack, name: str, default: str) -> str:
     """A stack parameter that is text."""
     return cdk.CfnParameter(stack, name, default=default).value_as_string
-
-
-def _write_own_log(role: iam.Role, log: logs.LogGroup) -> None:
-    role.add_to_principal_policy(
-        iam.PolicyStatement(
-            sid="WriteOwnLog",
-            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-            # The group's own ARN ends in ":*", which is how IAM names the streams of one group.
-            resources=[log.log_group_arn],
-        )
-    )
 
 
 def _stand_in_network(scope: Construct, id: str, role: iam.Role) -> iam.Policy:
@@ -285,16 +282,9 @@ def sources_of(config: Config) -> bundle.Sources:
 def _from_project(config: Config) -> list[str]:
     """Further agents, and the tree of the kit, as the bundler is told; nothing where both are the usual ones. Paths
     hold wherever the project is; what is outside of it keeps its whole path."""
-
-    def told(path: Path) -> str:
-        return str(path.relative_to(config.project)) if path.is_relative_to(config.project) else str(path)
-
-    words = [":".join(map(told, config.agent_folders[1:])), told(config.source_root) if config.source_root else ""]
+    more = ":".join(shown(folder, config.project) for folder in config.agent_folders[1:])
+    words = [more, shown(config.source_root, config.project) if config.source_root else ""]
     return words if words[1] else words[:1] if words[0] else []
-
-
-def _host_version() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 _RUNTIME = lambda_.Runtime.PYTHON_3_13

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aws_cdk import aws_events as events
 from constructs import Construct
 
-from turnkeeper_infra import fed, names, setting_keys
+from turnkeeper_infra import fed, names
 from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
@@ -59,10 +59,10 @@ class Hooks(Construct):
             timeout_seconds=_TIMEOUT_SECONDS,
             memory_mb=config.memory_mb.deliver,
             settings={
-                setting_keys.WORDS_QUEUE_URL: self.queue.queue_url,
-                setting_keys.EVENT_BUS: self.bus.event_bus_name,
-                setting_keys.HOOK_SECRET_ID: state.hook_secret.secret_arn,
-                setting_keys.METRICS_NAMESPACE: names.metric_namespace(config.name),
+                "TURNKEEPER_WORDS_QUEUE_URL": self.queue.queue_url,
+                "TURNKEEPER_EVENT_BUS": self.bus.event_bus_name,
+                "TURNKEEPER_HOOK_SECRET_ID": state.hook_secret.secret_arn,
+                "POWERTOOLS_METRICS_NAMESPACE": names.metric_namespace(config.name),
             },
         )
         self._grant(Grants(state, self.function.kit_role), config)
@@ -73,7 +73,7 @@ class Hooks(Construct):
 
     def ask(self, asker: KitFunction) -> None:
         """Let a function have a turn's end told."""
-        asker.tell({setting_keys.WORDS_QUEUE_URL: self.queue.queue_url})
+        asker.tell({"TURNKEEPER_WORDS_QUEUE_URL": self.queue.queue_url})
         Grants(self._state, asker.kit_role).send_words(self.queue)
 
     def _grant(self, grants: Grants, config: Config) -> None:

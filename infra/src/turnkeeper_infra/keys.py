@@ -7,9 +7,12 @@ stack that only knows its ARN cannot change it. Roles are given the key through 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 READ = ("kms:Decrypt",)
@@ -30,6 +33,19 @@ WRITE_ITEMS = (
 def key_of(scope: Construct, id: str, key_arn: str | None) -> kms.IKey | None:
     """The key as a construct, where there is one."""
     return kms.Key.from_key_arn(scope, id, key_arn) if key_arn else None
+
+
+def encrypted_queue(scope: Construct, id: str, key: kms.IKey | None, *, days: int, **more: Any) -> sqs.Queue:
+    """A queue that keeps messages so many days, with this key or with that of SQS, and is reached by TLS only."""
+    return sqs.Queue(
+        scope,
+        id,
+        retention_period=cdk.Duration.days(days),
+        encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+        encryption_master_key=key,
+        enforce_ssl=True,
+        **more,
+    )
 
 
 def use_key(role: iam.IRole, service: str, actions: Sequence[str], *key_arns: str | None) -> None:

@@ -35,7 +35,9 @@ class Kit:
 
     def __init__(self, scope: Construct, config: Config) -> None:
         name = config.name
-        _check_lock(config)
+        # What is deployed is what is locked.
+        if problems := lock_problems(Project(config.project), config.agent_folders[1:]):
+            raise ConfigError("\n".join(problems))
         warnings = check_project(config)
         self.state = self.state_stack(scope, f"{name}State", config=config)
         for number, warning in enumerate(warnings):
@@ -60,13 +62,3 @@ class Kit:
         """What is there, state first."""
         made = (self.state, self.api, self.worker, self.observe)
         return [stack for stack in made if stack is not None]
-
-
-def _check_lock(config: Config) -> None:
-    """What is deployed is what is locked.
-
-    Raises:
-        ConfigError: the lock is not of what the agents ask for, not of this kit, or too large for a layer.
-    """
-    if problems := lock_problems(Project(config.project), config.agent_folders[1:]):
-        raise ConfigError("\n".join(problems))

@@ -6,7 +6,7 @@ import json
 
 from aws_cdk import aws_iam as iam
 
-from turnkeeper_infra import keys, setting_keys
+from turnkeeper_infra import keys
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.config.tables import RunnerSecret, ToolSecret
@@ -23,7 +23,7 @@ def tool_values(config: Config) -> dict[str, str]:
     """What `ctx.secret` and `ctx.setting` find, one variable each. Locally both are there whatever they hold, since
     they are said when the stacks are deployed."""
     arns = {name: secret.arn for name, secret in config.secrets.items()}
-    told = {setting_keys.TOOL_SECRETS: arns, setting_keys.TOOL_SETTINGS: config.settings}
+    told = {"TURNKEEPER_TOOL_SECRETS": arns, "TURNKEEPER_TOOL_SETTINGS": config.settings}
     return {key: json.dumps(values, sort_keys=True) for key, values in told.items() if values or config.local}
 
 

@@ -15,7 +15,7 @@ from constructs import Construct
 from turnkeeper_infra import names
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
-from turnkeeper_infra.keys import key_of
+from turnkeeper_infra.keys import encrypted_queue, key_of
 
 MAX_RECEIVE_COUNT = 3
 """How often a message is tried before it goes to the dead-letter queue."""
@@ -41,11 +41,22 @@ class StateStack(cdk.Stack):
         own_table, own_model_secret = self._table(config, keep), self._model_secret(keep)
         self.table = self._adopted_table(config) or own_table
         self.bucket = self._bucket(config, keep)
-        self.dead_letters = self._dead_letter_queue()
+        self.dead_letters = encrypted_queue(self, "DeadLetters", self._key, days=DEAD_LETTER_DAYS)
         self.queue = self._queue(config)
-        self.signing_secret = self._signing_secret(keep)
+        self.signing_secret = self._rotating(
+            "SigningKeys",
+            "Keys of continuation tokens: the current one, and the previous one for a while",
+            "Rotated by writing {current, previous}; tokens live a day, so a schedule is the operator's choice.",
+            keep,
+        )
         self.model_secret = self._given_model_secret(config) or own_model_secret
-        self.hook_secret = self._hook_secret(keep)
+        # Apart from the others: what signs webhooks must not be able to make continuation tokens.
+        self.hook_secret = self._rotating(
+            "HookKeys",
+            "Keys that secrets of webhooks are made of: the current one, and the previous one for a while",
+            "Rotated by writing {current, previous}, once receivers can be given what follows from the new one.",
+            keep,
+        )
         self.alerts = self._alert_topic(config)
         self._keep_exports(own_table, own_model_secret)
 
@@ -79,7 +90,11 @@ class StateStack(cdk.Stack):
             self.bucket.bucket_name,
             self.bucket.bucket_arn,
             self.alerts.topic_arn,
-            *(text for queue in (self.queue, self.dead_letters) for text in _told(queue)),
+            *(
+                text
+                for queue in (self.queue, self.dead_letters)
+                for text in (queue.queue_url, queue.queue_arn, queue.queue_name)
+            ),
         ):
             self.export_value(value)
 
@@ -167,51 +182,22 @@ class StateStack(cdk.Stack):
         role.add_property_deletion_override("ManagedPolicyArns")
         acknowledge(function, "AwsSolutions-L1", "The CDK's own function; its runtime moves with the CDK's version.")
 
-    def _dead_letter_queue(self) -> sqs.Queue:
-        return sqs.Queue(
-            self,
-            "DeadLetters",
-            retention_period=cdk.Duration.days(DEAD_LETTER_DAYS),
-            encryption=sqs.QueueEncryption.KMS if self._key else sqs.QueueEncryption.SQS_MANAGED,
-            encryption_master_key=self._key,
-            enforce_ssl=True,
-        )
-
     def _queue(self, config: Config) -> sqs.Queue:
         visibility: float = config.lease_seconds
         if config.local:  # given at deploy time, like the other settings of a local kit
             visibility = cdk.CfnParameter(
                 self, "LeaseSeconds", type="Number", default=config.lease_seconds
             ).value_as_number
-        return sqs.Queue(
+        return encrypted_queue(
             self,
             "Queue",
+            self._key,
+            days=QUEUE_DAYS,
             # Short, because the worker's heartbeat extends it: a crashed worker's messages come back soon.
             visibility_timeout=cdk.Duration.seconds(visibility),
             receive_message_wait_time=cdk.Duration.seconds(20),
-            retention_period=cdk.Duration.days(QUEUE_DAYS),
-            encryption=sqs.QueueEncryption.KMS if self._key else sqs.QueueEncryption.SQS_MANAGED,
-            encryption_master_key=self._key,
-            enforce_ssl=True,
             max_message_size_bytes=1_048_576,
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
-        )
-
-    def _signing_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
-        return self._rotating(
-            "SigningKeys",
-            "Keys of continuation tokens: the current one, and the previous one for a while",
-            "Rotated by writing {current, previous}; tokens live a day, so a schedule is the operator's choice.",
-            keep,
-        )
-
-    def _hook_secret(self, keep: cdk.RemovalPolicy) -> secretsmanager.ISecret:
-        """Apart from the others: what signs webhooks must not be able to make continuation tokens."""
-        return self._rotating(
-            "HookKeys",
-            "Keys that secrets of webhooks are made of: the current one, and the previous one for a while",
-            "Rotated by writing {current, previous}, once receivers can be given what follows from the new one.",
-            keep,
         )
 
     def _rotating(self, id: str, description: str, why: str, keep: cdk.RemovalPolicy) -> secretsmanager.Secret:
@@ -270,10 +256,6 @@ class StateStack(cdk.Stack):
             "Carries alarm names, session ids and amounts, never contents; the AWS managed key would keep alarms out.",
         )
         return topic
-
-
-def _told(queue: sqs.Queue) -> tuple[str, str, str]:
-    return queue.queue_url, queue.queue_arn, queue.queue_name
 
 
 def _string(name: str) -> dynamodb.Attribute:

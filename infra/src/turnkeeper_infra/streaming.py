@@ -10,7 +10,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 from turnkeeper_infra.alarms import Heard, alarm
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
@@ -42,9 +42,9 @@ class StreamDoor(Construct):
             # Each stream holds one, and nothing stands in front that counts requests.
             most_at_once=config.stream_concurrency or None,
         )
-        self.function.add_layers(
-            lambda_.LayerVersion.from_layer_version_arn(self, "WebAdapter", config.stream_adapter_arn or _adapter())
-        )
+        published = ADAPTER.replace("<partition>", cdk.Aws.PARTITION).replace("<region>", cdk.Aws.REGION)
+        adapter = config.stream_adapter_arn or published
+        self.function.add_layers(lambda_.LayerVersion.from_layer_version_arn(self, "WebAdapter", adapter))
         alias = publish(self.function, config=config, heard=heard).alias
         signed = config.identity == "iam" and not config.stream_public
         url = alias.add_function_url(
@@ -67,17 +67,13 @@ def _settings(config: Config) -> dict[str, str]:
         "AWS_LWA_INVOKE_MODE": "response_stream",
         "AWS_LWA_PORT": str(_PORT),
         "AWS_LWA_READINESS_CHECK_PATH": "/v1/health",
-        setting_keys.API_PORT: str(_PORT),
-        setting_keys.WEB_ADAPTER: "true",
-        setting_keys.STREAM_SECONDS: str(config.stream_seconds),
+        "TURNKEEPER_API_PORT": str(_PORT),
+        "TURNKEEPER_WEB_ADAPTER": "true",
+        "TURNKEEPER_STREAM_SECONDS": str(config.stream_seconds),
     }
     if config.cors_origins:
-        settings[setting_keys.CORS_ORIGINS] = ",".join(config.cors_origins)
+        settings["TURNKEEPER_CORS_ORIGINS"] = ",".join(config.cors_origins)
     if config.jwt_issuer:
-        settings[setting_keys.JWT_ISSUER] = config.jwt_issuer
-        settings[setting_keys.JWT_AUDIENCE] = ",".join(config.jwt_audience)
+        settings["TURNKEEPER_JWT_ISSUER"] = config.jwt_issuer
+        settings["TURNKEEPER_JWT_AUDIENCE"] = ",".join(config.jwt_audience)
     return settings
-
-
-def _adapter() -> str:
-    return ADAPTER.replace("<partition>", cdk.Aws.PARTITION).replace("<region>", cdk.Aws.REGION)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import aws_cdk as cdk
 from constructs import Construct
 
-from turnkeeper_infra import fed, names, setting_keys
+from turnkeeper_infra import fed, names
 from turnkeeper_infra.alarms import Heard
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import KitFunction
@@ -56,7 +56,7 @@ class Traces(Construct):
             description="Makes traces of turns that came to rest, and sends them",
             timeout_seconds=_TIMEOUT_SECONDS,
             memory_mb=config.memory_mb.traces,
-            settings={**self._settings(), setting_keys.METRICS_NAMESPACE: names.metric_namespace(config.name)},
+            settings={**self._settings(), "POWERTOOLS_METRICS_NAMESPACE": names.metric_namespace(config.name)},
         )
         self._grant(Grants(state, self.function.kit_role))
         fed.feed(self, self.function, self.queue, batch=_BATCH, at_once=_AT_ONCE)
@@ -66,20 +66,20 @@ class Traces(Construct):
     def ask(self, asker: KitFunction) -> None:
         """Let a function ask for traces."""
         asker.tell(
-            {setting_keys.TRACES_QUEUE_URL: self.queue.queue_url, setting_keys.OTLP_ENDPOINT: endpoint(self._config)}
+            {"TURNKEEPER_TRACES_QUEUE_URL": self.queue.queue_url, "TURNKEEPER_OTLP_ENDPOINT": endpoint(self._config)}
         )
         Grants(self._state, asker.kit_role).ask_for_traces(self.queue)
 
     def _settings(self) -> dict[str, str]:
         config = self._config
         settings = {
-            setting_keys.TRACES_QUEUE_URL: self.queue.queue_url,
-            setting_keys.OTLP_ENDPOINT: endpoint(config),
-            setting_keys.TRACE_CONTENTS: ",".join(config.trace_contents),
-            setting_keys.DEPLOYMENT: config.name,
+            "TURNKEEPER_TRACES_QUEUE_URL": self.queue.queue_url,
+            "TURNKEEPER_OTLP_ENDPOINT": endpoint(config),
+            "TURNKEEPER_TRACE_CONTENTS": ",".join(config.trace_contents),
+            "TURNKEEPER_DEPLOYMENT": config.name,
         }
         if config.traces_secret_arn:
-            settings[setting_keys.OTLP_SECRET_ID] = config.traces_secret_arn
+            settings["TURNKEEPER_OTLP_SECRET_ID"] = config.traces_secret_arn
         return settings
 
     def _grant(self, grants: Grants) -> None:

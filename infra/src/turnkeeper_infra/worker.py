@@ -7,7 +7,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from turnkeeper_infra import names, setting_keys
+from turnkeeper_infra import names
 from turnkeeper_infra.acknowledge import acknowledge
 from turnkeeper_infra.config import Config
 from turnkeeper_infra.functions import common_settings, model_settings
@@ -112,9 +112,9 @@ class WorkerStack(cdk.Stack):
             environment={
                 **common_settings(self._config, self._state),
                 **model_settings(self._config, self._state),
-                setting_keys.HEALTH_PORT: str(HEALTH_PORT),
-                setting_keys.WORKER_PROCESSES: str(self._config.worker_vcpus),
-                setting_keys.SERVICE_NAME: "worker",
+                "TURNKEEPER_HEALTH_PORT": str(HEALTH_PORT),
+                "TURNKEEPER_WORKER_PROCESSES": str(self._config.worker_vcpus),
+                "POWERTOOLS_SERVICE_NAME": "worker",
                 **self._gateway_settings(),
             },
             port_mappings=[ecs.PortMapping(container_port=PORT)] if self._gateway_settings() else None,
@@ -145,7 +145,7 @@ class WorkerStack(cdk.Stack):
     def _gateway_settings(self) -> dict[str, str]:
         if self._config.gateway_certificate_arn is None:
             return {}
-        return {setting_keys.GATEWAY_PORT: str(PORT), setting_keys.GATEWAY_HOST: "0.0.0.0"}  # noqa: S104
+        return {"TURNKEEPER_GATEWAY_PORT": str(PORT), "TURNKEEPER_GATEWAY_HOST": "0.0.0.0"}  # noqa: S104
 
     def _service(self, network: Network, cluster: ecs.Cluster, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
         service = ecs.FargateService(
@@ -175,5 +175,5 @@ class WorkerStack(cdk.Stack):
 
 _HEALTH_PROBE = (
     "import os, urllib.request as u; "
-    f"u.urlopen('http://127.0.0.1:' + os.environ['{setting_keys.HEALTH_PORT}'] + '/healthz', timeout=4)"
+    "u.urlopen('http://127.0.0.1:' + os.environ['TURNKEEPER_HEALTH_PORT'] + '/healthz', timeout=4)"
 )

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from turnkeeper_project.kit import KitSource, kit_source
 from turnkeeper_project.measuring import Layer, layer_of, measure, too_large
-from turnkeeper_project.place import Project
+from turnkeeper_project.place import Project, shown
 from turnkeeper_project.requirements import (
     Pin,
     RequirementError,
@@ -194,9 +194,7 @@ def _compile(project: Project, kit: KitSource, files: Sequence[Path], draft: Pat
     said = done.stderr.strip()
     alone = Path(f"{draft}.alone")
     guilty = [file for file in files if len(files) > 1 and _resolve(project.root, kit, [file], alone, []).returncode]
-    names = ", ".join(
-        str(file.relative_to(project.root) if file.is_relative_to(project.root) else file) for file in guilty or files
-    )
+    names = ", ".join(shown(file, project.root) for file in guilty or files)
     who = (
         f"{names} cannot be resolved with what the kit runs with"
         if guilty or len(files) == 1

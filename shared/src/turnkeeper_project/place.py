@@ -17,6 +17,11 @@ class NoProject(Exception):
     """There is no repository of agents here."""
 
 
+def shown(path: Path, root: Path) -> str:
+    """A file's name as it is told: from the project on, or whole where it is elsewhere."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A repository: agents, policy, stages, and what they are locked to."""

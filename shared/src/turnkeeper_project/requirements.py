@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from turnkeeper_project.place import Project
+from turnkeeper_project.place import Project, shown
 from turnkeeper_project.target import LAMBDA_PYTHON
 
 _PIN = re.compile(
@@ -85,9 +85,8 @@ def read_wanted(file: Path, root: Path) -> Iterator[Wanted]:
     Raises:
         RequirementError: a line is none, names an address instead of a version, or names the kit itself.
     """
-    shown = file.relative_to(root) if file.is_relative_to(root) else file
     for number, text in _lines(file):
-        where = f"{shown}:{number}"
+        where = f"{shown(file, root)}:{number}"
         if followed := _FOLLOWED.fullmatch(text):
             yield from read_wanted(file.parent / followed["file"], root)
         elif not _BOUND.fullmatch(text):

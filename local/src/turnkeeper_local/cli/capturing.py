@@ -11,6 +11,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper_local.cli.errors import CliError, UsageError
 from turnkeeper_local.cli.operator import Operator
+from turnkeeper_local.cli.reached import operating
 from turnkeeper_local.evals.capture import capture, file_name
 from turnkeeper_local.evals.case import Inputs
 from turnkeeper_local.evals.cases import read
@@ -68,11 +69,8 @@ class Told:
 
 
 def connect_for_capture(stack: str | None, tenant: str | None) -> CapturePlace:
-    from turnkeeper_local.cli.operator import connect
-    from turnkeeper_local.cli.place import find
-
-    place = find(stack)
-    return CapturePlace(connect(place), place.tenant(tenant), find_project())
+    place, operator = operating(stack)
+    return CapturePlace(operator, place.tenant(tenant), find_project())
 
 
 def capture_session(

@@ -17,6 +17,7 @@ from turnkeeper_local.kit import Home, KitError, KitSettings, LocalKit, down, up
 from turnkeeper_local.kit.edits import Broken, Edits, make_edits_live
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import still_meant
+from turnkeeper_project.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ def follow_edits(out: Output, *, reset_settings: bool, down_after: bool) -> None
 def make_live(out: Output, settings: KitSettings, changed: Sequence[Path], home: Home) -> None:
     """One round of edits; tells what became of it, and goes on whatever that is."""
     began = time.monotonic()
-    names = [_name(file, settings.project) for file in changed]
+    names = [shown(file, settings.project) for file in changed]
     files = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     try:
         make_edits_live(settings, changed, home=home, progress=lambda step: out.note(f"{step} ..."))
@@ -110,7 +111,3 @@ def _tell(out: Output, text: str, style: str) -> None:
         from turnkeeper_local.cli.text import plain
 
         out.console.print(Text(plain(text), style=style))
-
-
-def _name(file: Path, project: Path) -> str:
-    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from turnkeeper_local.cli.operator import Operator
 
 _TOOL_SECONDS = 20
-_DEFAULT_FIRST_PORT = 8700
 
 
 def examine(stack: str | None) -> list[Check]:
@@ -89,13 +87,15 @@ def _cdk() -> Check:
 
 
 def _ports(*, up: bool) -> Check:
-    first = os.environ.get("TURNKEEPER_PORT", "").strip() or str(_DEFAULT_FIRST_PORT)
+    from turnkeeper_local.kit.ports import DEFAULT_FIRST_PORT, is_free
+
+    first = os.environ.get("TURNKEEPER_PORT", "").strip() or str(DEFAULT_FIRST_PORT)
     if not first.isdecimal() or not 0 <= int(first) <= 65_000:
         return Check("ports", False, f"TURNKEEPER_PORT is {first!r}", "a whole number from 0 to 65000")
     if up or first == "0":
         return Check("ports", True, "in use by the kit" if up else "any free ones")
     # The kit takes free ports from the first on, so a port that is taken is no trouble; a whole range that is, is.
-    free = sum(_is_free(port) for port in range(int(first), int(first) + 20))
+    free = sum(is_free(port) for port in range(int(first), int(first) + 20))
     hint = None if free >= 4 else "set TURNKEEPER_PORT to look elsewhere"
     return Check("ports", free >= 4, f"{free} of 20 from {first} on are free", hint)
 
@@ -238,13 +238,3 @@ def _version(*command: str) -> str | None:
         return None
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     return found[0] if found else None
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

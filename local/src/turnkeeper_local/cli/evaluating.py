@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from turnkeeper.core.money import parse_usd
 from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.cli.looking import further_folders
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.evals.results import Regression, Results, regressions
 from turnkeeper_project import find_project
@@ -46,7 +46,7 @@ def play_all(
     from turnkeeper_local.evals.run import chosen, run
 
     project = find_project()
-    more = tuple(Path(part).resolve() for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part)
+    more = tuple(further_folders())
     folders = (project.agents, *more)
     if agent is not None and not any((folder / agent / "agent.py").exists() for folder in folders):
         raise UsageError(f"there is no agent {agent}", code="agent_not_found")

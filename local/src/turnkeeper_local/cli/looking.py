@@ -20,9 +20,9 @@ STRANGER = "anyone else"
 """A role that policy.toml does not describe."""
 
 
-def further_folders(environment: Mapping[str, str] = os.environ) -> list[Path]:
+def further_folders() -> list[Path]:
     """Folders of agents besides the project's own, as the local kit takes them."""
-    return [Path(part).resolve() for part in environment.get("TURNKEEPER_AGENTS", "").split(":") if part]
+    return [Path(part).resolve() for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part]
 
 
 def look(project: Project, provider: str) -> Answer:

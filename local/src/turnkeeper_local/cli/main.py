@@ -59,49 +59,15 @@ def begin(
     called.begin(context.command)
 
 
-for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, top, dead, spending):
-    module.register(app)
-app.add_typer(
-    tenants.app, name="tenant", rich_help_panel="Operating", help="What a tenant may spend, and its kill switch."
-)
-app.add_typer(spending.app, name="spend", rich_help_panel="Operating")
-app.add_typer(dead.app, name="dead", rich_help_panel="Operating", help="Jobs that did not work: the dead-letter queue.")
-app.add_typer(
-    database.app,
-    name="database",
-    rich_help_panel="Operating",
-    help="The tables of a kit that keeps its state in PostgreSQL or SQLite.",
-)
-app.add_typer(
-    audits.app,
-    name="audit",
-    rich_help_panel="Operating",
-    help="The audit trail: who did what, and whether anybody touched it.",
-)
-app.add_typer(
-    gateway.app,
-    name="gateway",
-    rich_help_panel="Operating",
-    help="Tokens for any client of the Messages API, under the same caps.",
-)
-app.add_typer(
-    hooks.app,
-    name="hooks",
-    rich_help_panel="Operating",
-    help="Word that turns have ended: what was delivered to webhooks and reply queues.",
-)
-app.add_typer(
-    versions.app, name="versions", rich_help_panel="Operating", help="What deployments of functions left behind."
-)
-app.add_typer(
-    evals.app, name="eval", rich_help_panel="Agents", help="Whether agents do what they should, offline and in use."
-)
-app.add_typer(
-    secrets.app, name="secrets", rich_help_panel="The kit", help="Secrets of tools on this machine, and who wants them."
-)
-app.add_typer(
-    rollouts.app, name="rollout", rich_help_panel="Agents", help="A new version of an agent for some users first."
-)
+for module in (kits, dev, projects, agents, talk, sessions, branches, jobs, top):
+    app.add_typer(module.app)
+app.add_typer(dead.beside)
+app.add_typer(spending.beside)
+for group in (tenants, spending, dead, database, audits, gateway, hooks, versions):
+    app.add_typer(group.app, rich_help_panel="Operating")
+app.add_typer(evals.app, rich_help_panel="Agents")
+app.add_typer(secrets.app, rich_help_panel="The kit")
+app.add_typer(rollouts.app, rich_help_panel="Agents")
 
 
 def main() -> None:

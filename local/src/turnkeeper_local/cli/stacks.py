@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnkeeper_local.cli.errors import CliError, UsageError
+from turnkeeper_local.cli.looking import further_folders
 from turnkeeper_local.kit.environments import ensure_cdk
 from turnkeeper_project import Project, kit_version
+from turnkeeper_project.place import shown
 
 _APP = "python -m turnkeeper_infra.app"
 
@@ -44,7 +46,7 @@ def call_cdk(
         raise UsageError(f"there is no stage {stage}: {file} is missing; there are: {there}", code="no_stage")
     context = ["--context", f"stage_file=stages/{stage}.toml"]
     if more := further_agents(project):
-        context += ["--context", f"agents={':'.join(_told(path, project) for path in more)}"]
+        context += ["--context", f"agents={':'.join(shown(path, project.root) for path in more)}"]
     app = [] if (project.root / "cdk.json").is_file() else ["--app", _APP]
     arguments = [command, *app, *words, *context, *options]
     done = subprocess.run(
@@ -63,15 +65,11 @@ def further_agents(project: Project) -> list[Path]:
     Raises:
         UsageError: there is no such folder.
     """
-    folders = [Path(part).resolve() for part in os.environ.get("TURNKEEPER_AGENTS", "").split(":") if part]
+    folders = further_folders()
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"TURNKEEPER_AGENTS: there is no folder {folder}", code="no_agents")
     return [folder for folder in folders if folder != project.agents]
-
-
-def _told(path: Path, project: Project) -> str:
-    return str(path.relative_to(project.root)) if path.is_relative_to(project.root) else str(path)
 
 
 def _environment(project: Project) -> dict[str, str]:

@@ -22,8 +22,6 @@ from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.evaluation import BUILT_IN, evaluate
 from turnkeeper_local.evals.case import About, CaseSet, Inputs, reasons
 
-#: Beside the files of cases, for editors: ``# yaml-language-server: $schema=cases.schema.json`` in their first line.
-SCHEMA_FILE = "cases.schema.json"
 #: Evaluators of a project's own, in a module of this name beside the cases.
 OWN_EVALUATORS = "evaluators.py"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,9 +90,8 @@ def check(settings: KitSettings, changed: Sequence[Path]) -> None:
         Broken: each with its place, what to do, and the traceback of an agent that cannot be loaded.
     """
     package = kit_source(settings.source_root).package
-    folders = [Path(part) for part in settings.agents.split(os.pathsep) if part]
     try:
-        answer = ask(settings.project, folders=folders, package=package if package.is_dir() else None)
+        answer = ask(settings.project, folders=settings.more_agents, package=package if package.is_dir() else None)
     except NotAsked as error:
         raise Broken(str(error)) from None
     whole = set(answer.errors(allow_broken=True))

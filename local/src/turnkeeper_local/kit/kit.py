@@ -178,7 +178,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
 
     progress("starting worker and front door")
     record.end(*PROCESSES)
-    if "standin_next" in record.names:
+    if "standin_next" in record.processes:
         record.end("standin")
         record.rename("standin_next", "standin")
     elif not settings.uses_standin:

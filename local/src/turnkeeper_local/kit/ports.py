@@ -26,12 +26,19 @@ def free_port(first: int) -> int:
             probe.bind((HOST, 0))
             return int(probe.getsockname()[1])
     for port in range(first, min(first + _LOOK_AT, 65_536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
+        if is_free(port):
+            return port
     raise KitError(f"no free port from {first} on; set TURNKEEPER_PORT to look elsewhere")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def picking() -> contextlib.AbstractContextManager[None]:

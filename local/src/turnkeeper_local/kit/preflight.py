@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.settings import KitSettings
@@ -21,14 +19,12 @@ def look_at_project(settings: KitSettings, progress: Callable[[str], None]) -> N
         KitError: something must not be deployed. It holds everything that is wrong, each with its file.
     """
     progress("checking agents and policy")
-    allow_broken = settings.allow_broken
-    folders = [Path(part) for part in settings.agents.split(os.pathsep) if part]
     package = kit_source(settings.source_root).package
     try:
-        answer = ask(settings.project, folders=folders, package=package if package.is_dir() else None)
+        answer = ask(settings.project, folders=settings.more_agents, package=package if package.is_dir() else None)
     except NotAsked as error:
         raise KitError(str(error)) from None
-    if refused := answer.refused(allow_broken=allow_broken, how=_HOW):
+    if refused := answer.refused(allow_broken=settings.allow_broken, how=_HOW):
         raise KitError(f"nothing was deployed, and what is up stays as it was:\n{refused}")
-    for finding in answer.warnings(allow_broken=allow_broken):
+    for finding in answer.warnings(allow_broken=settings.allow_broken):
         progress(str(finding))

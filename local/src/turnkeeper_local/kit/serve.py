@@ -59,7 +59,7 @@ class Serving:
         """
         home = Home.from_environment(environment)
         home.make()
-        if Record.read(home).names:
+        if Record.read(home).processes:
             raise KitError("the local kit is up here, which answers to the same commands: `turnkeeper down` ends it")
         url = database_url or environment.get(VARIABLE) or sqlite_url(home.path / _FILE)
         return cls(home, KitSettings.from_environment(environment), url)

@@ -89,7 +89,7 @@ class KitSettings:
         scenario = environment.get("TURNKEEPER_SCENARIO")
         if scenario and not Path(scenario).is_file():
             raise KitError(f"TURNKEEPER_SCENARIO: there is no file {scenario}")
-        agents = [str(Path(part).resolve()) for part in _words(environment.get("TURNKEEPER_AGENTS"))]
+        agents = [str(Path(part).resolve()) for part in environment.get("TURNKEEPER_AGENTS", "").split(":") if part]
         for folder in agents:
             if not Path(folder).is_dir():
                 raise KitError(f"TURNKEEPER_AGENTS: there is no folder {folder}")
@@ -142,10 +142,6 @@ def still_meant(remembered: Mapping[str, str], environment: Mapping[str, str]) -
     if "ANTHROPIC_BASE_URL" in environment:
         chosen.add("TURNKEEPER_MODEL_URL")
     return {name: value for name, value in remembered.items() if name not in chosen}
-
-
-def _words(value: str | None) -> list[str]:
-    return [part for part in (value or "").split(":") if part]
 
 
 def _placement(environment: Mapping[str, str]) -> str:

@@ -47,14 +47,13 @@ def stamps(settings: KitSettings) -> dict[Path, tuple[int, int]]:
 def code_roots(settings: KitSettings) -> list[Path]:
     """What functions and worker run: with the code of the kit, agents and policy."""
     kit = kit_source(settings.source_root)
-    more = [Path(part) for part in settings.agents.split(os.pathsep) if part]
     return [
         kit.package,
         kit.functions,
         kit.worker,
         settings.project / "agents",
         settings.project / "policy.toml",
-        *more,
+        *settings.more_agents,
     ]
 
 

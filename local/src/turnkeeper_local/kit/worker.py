@@ -73,7 +73,7 @@ def start_processes(
             "front_door": _supervised(home, "front_door", front_door, noting),
             "worker": _supervised(home, "worker", worker, noting),
         }
-        health = {"front_door": _front_door_health(api_port), "worker": _worker_health(health_port)}
+        health = {"front_door": f"http://{HOST}:{api_port}/v1/health", "worker": _worker_health(health_port)}
         for name, (_, popen) in started.items():
             if not wait_until(
                 partial(_is_up, home, health[name]),
@@ -146,10 +146,6 @@ def _specification(home: Home, name: str) -> Path:
 
 def _worker_health(port: int) -> str:
     return f"http://{HOST}:{port}/healthz"
-
-
-def _front_door_health(port: int) -> str:
-    return f"http://{HOST}:{port}/v1/health"
 
 
 def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings, dependencies: Path) -> dict[str, str]:

@@ -27,12 +27,6 @@ MOST_CHARS = 400_000
 #: Of what a tool tells of its progress.
 PROGRESS_CHARS = 200
 
-#: Blocks that are streamed, and the field that grows in them.
-_GROWS: Mapping[Kind, tuple[str, str]] = {
-    "text": ("text", "text"),
-    "thinking": ("thinking", "thinking"),
-    "tool_input": ("tool_use", "input"),
-}
 #: How a call's arguments may have been written by whoever streamed them.
 _WRITTEN = [
     {"separators": separators, "ensure_ascii": ascii}

@@ -186,7 +186,7 @@ def parse_json(text: str) -> Any:
     """Raises ValueError for what is no JSON or cannot be written as such again: NaN, infinities, and numbers so large
     that they would become one, as ``1e999``."""
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_no_constant)
+        return json.loads(text, parse_float=_finite, parse_constant=no_constant)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -232,7 +232,7 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _no_constant(name: str) -> Any:
+def no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 

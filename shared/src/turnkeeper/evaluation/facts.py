@@ -88,10 +88,6 @@ def _time(match: re.Match[str]) -> list[Reading]:
     return [f"{hour:02d}:{match['m']}"] if hour < 24 else []
 
 
-def _phone(match: re.Match[str]) -> list[Reading]:
-    return ["+" + re.sub(r"\D", "", match.group())]
-
-
 def _dotted(match: re.Match[str]) -> list[Reading]:
     """A version or an address; or a number, with dots between its thousands."""
     text = match.group().lower().removeprefix("v")
@@ -103,14 +99,6 @@ def _dotted(match: re.Match[str]) -> list[Reading]:
 def _comma(match: re.Match[str]) -> list[Reading]:
     whole, _, part = match.group().partition(",")
     return [_decimal(f"{whole.replace('.', '')}.{part}"), *map(_decimal, (whole.replace(".", ""), part))]
-
-
-def _identifier(match: re.Match[str]) -> list[Reading]:
-    return [match.group().casefold()]
-
-
-def _exponent(match: re.Match[str]) -> list[Reading]:
-    return [_decimal(match.group()), match.group().casefold()]
 
 
 def _number(match: re.Match[str]) -> list[Reading]:
@@ -140,11 +128,12 @@ _KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], list[Reading]]], 
     (re.compile(rf"\b(?P<n>{_CAPITAL})\.? (?P<d>\d{{1,2}}){_TH}\b"), _without_year),
     (re.compile(r"(?<![\d:.])(?P<h>\d{1,2}):(?P<m>[0-5]\d)(?::\d{2}(?:\.\d+)?)?(?:\s?(?P<half>[ap]m)\b)?(?![\d:])",
                 re.IGNORECASE), _time),
-    (re.compile(r"(?<![\w.-])\+\d[\d ()/-]{6,18}\d\b"), _phone),
+    (re.compile(r"(?<![\w.-])\+\d[\d ()/-]{6,18}\d\b"), lambda match: ["+" + re.sub(r"\D", "", match.group())]),
     (re.compile(r"\b(?:24/7|50/50)\b"), lambda _: []),
     (re.compile(r"(?<![\w.])[vV]?\d+(?:\.\d+){2,}(?![\w.]*\w|,\d)"), _dotted),
     (re.compile(rf"{_SIGN}\d{{1,3}}(?:\.\d{{3}})*,\d{{1,2}}(?![\w,])"), _comma),
-    (re.compile(rf"{_SIGN}\d+(?:\.\d+)?[eE][+-]?\d+(?!\w)"), _exponent),
+    (re.compile(rf"{_SIGN}\d+(?:\.\d+)?[eE][+-]?\d+(?!\w)"),
+     lambda match: [_decimal(match.group()), match.group().casefold()]),
     # Letters and digits in one word, with hyphens, underscores and slashes inside: INV-1001, a3f9c2, order_77. None are
     # 5kg, USD49 and 1.25bn. Looked for within bounds: a page of hyphens must not keep a scorer busy.
     (
@@ -153,7 +142,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], list[Reading]]], 
             r"(?=[\w/-]{0,120}\d)(?=[\w/-]{0,120}[A-Za-z])[A-Za-z0-9](?:[\w/-]*[A-Za-z0-9])?\b",
             re.IGNORECASE,
         ),
-        _identifier,
+        lambda match: [match.group().casefold()],
     ),
     (
         re.compile(

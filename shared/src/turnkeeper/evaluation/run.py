@@ -24,7 +24,7 @@ def evaluate(evaluators: Iterable[Evaluator], trajectory: Trajectory) -> list[Sc
     """
     scores: dict[str, Score] = {}
     for evaluator in evaluators:
-        name = _snake(type(evaluator).__name__)
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(evaluator).__name__).lower()[:40]
         try:
             found = _scores(evaluator, trajectory)
         except (Exception, SystemExit) as error:
@@ -42,10 +42,6 @@ def _scores(evaluator: Evaluator, trajectory: Trajectory) -> list[Score]:
     if strange := [one for one in found if not isinstance(one, Score)]:
         raise TypeError(f"a {type(strange[0]).__name__} is no Score")
     return found
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()[:40]
 
 
 def _free(name: str, taken: Iterable[str]) -> str:

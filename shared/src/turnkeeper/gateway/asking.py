@@ -14,7 +14,7 @@ from typing import Any
 
 from turnkeeper.adapters.price_options import PRICED_OPTIONS, CallOptions, ServerTool
 from turnkeeper.core.errors import InputTooLarge, InvalidRequest
-from turnkeeper.core.inputs import invalid, is_deeper
+from turnkeeper.core.inputs import invalid, is_deeper, no_constant
 from turnkeeper.runtime.requests import fitting
 
 #: What the API takes at most.
@@ -158,9 +158,7 @@ def _hint(text: str) -> str:
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
         # Decoded here: json would also take UTF-16, and the provider something else.
-        body = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
-        )
+        body = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=no_constant, parse_float=_finite)
         if is_deeper(body, _MAX_DEPTH):
             raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     except RecursionError as error:
@@ -179,10 +177,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice in one object")
     return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

@@ -61,17 +61,20 @@ class Catalog:
         Raises:
             AgentNotFound: for a broken one it says so, without the details.
         """
-        if name in self.agents:
-            return self.agents[name]
-        for agent in self.agents.values():
-            if name in agent.formerly:
-                return agent
+        if (agent := self.find(name)) is not None:
+            return agent
         if name in self.broken:
             raise AgentNotFound(
                 f"agent {name!r} is deployed but broken; its operator sees why in `turnkeeper check` and the logs",
                 agent=name,
             )
         raise AgentNotFound(f"there is no agent {name!r}", agent=name)
+
+    def find(self, name: str) -> Agent | None:
+        """As :meth:`get`, for those who can do without."""
+        if name in self.agents:
+            return self.agents[name]
+        return next((agent for agent in self.agents.values() if name in agent.formerly), None)
 
 
 def load_agents(folders: Iterable[Path]) -> Catalog:

@@ -129,11 +129,8 @@ class Companions:
         return [score] if self.scorer.scores.keep_verdict(about, score, self.clock.now()) else []
 
     def _at_least(self, agent: str) -> float:
-        try:
-            judge = self.catalog.get(agent).scoring.judge
-        except AgentNotFound:
-            judge = None
-        return judge.at_least if judge is not None else 0.0
+        found = self.catalog.find(agent)
+        return found.scoring.judge.at_least if found is not None and found.scoring.judge is not None else 0.0
 
     # ---- both ----
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from standardwebhooks import Webhook
 
-from turnkeeper.core.errors import AgentNotFound, InputTooLarge, InvalidRequest, NotPosted, TurnkeeperError
+from turnkeeper.core.errors import InputTooLarge, InvalidRequest, NotPosted, TurnkeeperError
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.retry_after import seconds_asked
 from turnkeeper.core.transcript import answer_of_turn, output_of
@@ -134,16 +134,11 @@ class Deliverer:
         if data.status == "erased":
             return
         named = self.deliveries.named_by(data.tenant_id, data.session_id)
-        if webhook := named.webhook or self._webhook_of(data.agent):
+        agent = self.catalog.find(data.agent)
+        if webhook := named.webhook or (agent.webhook if agent is not None else None):
             yield "webhook", webhook
         if named.reply_to is not None:
             yield "reply", named.reply_to
-
-    def _webhook_of(self, agent: str) -> str | None:
-        try:
-            return self.catalog.get(agent).webhook
-        except AgentNotFound:
-            return None
 
     # ---- a delivery ----
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from turnkeeper.core import judging
 from turnkeeper.core.agent import Agent, secret_arguments
 from turnkeeper.core.denials import Denial
-from turnkeeper.core.errors import AgentNotFound, LeaseLost, Unavailable
+from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.lost_runners import owner_of
 from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, narrow
@@ -228,10 +228,7 @@ class Engine:
     def _agent(self, head: Head) -> Agent | None:
         if head.companion is not None and head.companion.kind == "judge":
             return JUDGE
-        try:
-            return self.world.catalog.get(head.agent)
-        except AgentNotFound:
-            return None
+        return self.world.catalog.find(head.agent)
 
     def _granted(self, head: Head, agent: Agent, terms: Terms) -> tuple[tuple[str, ...], Mapping[str, Tool]]:
         """The session's grant, narrowed by the policy of now for good, and the tools of this turn: those that whoever

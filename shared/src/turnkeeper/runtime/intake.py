@@ -251,9 +251,7 @@ class Intake:
     def _deployed(self, head: Head) -> Deployed | None:
         """The agent as it is deployed now, with its version in the table; ``None`` where the session stays with the
         version that it has."""
-        try:
-            agent = self.catalog.get(head.agent)
-        except AgentNotFound:
+        if (agent := self.catalog.find(head.agent)) is None:
             return None
         if agent.engine != head.engine:
             raise InvalidRequest(moved_text(agent, head.engine), session_id=head.session_id)
@@ -264,10 +262,8 @@ class Intake:
 
     def _tools(self, head: Head) -> frozenset[str] | None:
         """Names of the tools that the session's agent has now; ``None`` where it is not there or cannot be loaded."""
-        try:
-            return frozenset(tool.name for tool in self.catalog.get(head.agent).all_tools())
-        except AgentNotFound:
-            return None
+        agent = self.catalog.find(head.agent)
+        return None if agent is None else frozenset(tool.name for tool in agent.all_tools())
 
     def resume(
         self,

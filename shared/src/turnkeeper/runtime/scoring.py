@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.core.scoring import Score, Scoring
 from turnkeeper.core.session import Entry, Head, Spec
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
@@ -48,7 +47,8 @@ class Scorer:
         Raises:
             Unavailable, StoreBusy: later it may be read, or written.
         """
-        scoring = self._scoring(head.agent)
+        agent = self.catalog.find(head.agent)
+        scoring = agent.scoring if agent is not None else Scoring()
         if head.companion is not None and head.companion.kind == "judge":
             return None
         if not scoring.takes(head.session_id, head.turn.number):
@@ -76,12 +76,6 @@ class Scorer:
                 return
             yield from (entry for entry in page if entry.seq <= head.last_seq)
             after = page[-1].seq
-
-    def _scoring(self, agent: str) -> Scoring:
-        try:
-            return self.catalog.get(agent).scoring
-        except AgentNotFound:
-            return Scoring()
 
 
 @dataclass(frozen=True)

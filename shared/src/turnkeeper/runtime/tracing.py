@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
 
-from turnkeeper.core.agent import Agent, secret_arguments
-from turnkeeper.core.errors import AgentNotFound, SessionNotFound, TurnkeeperError
+from turnkeeper.core.agent import secret_arguments
+from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
 from turnkeeper.core.spans import Trace
@@ -120,6 +120,7 @@ class Tracer:
 
     def _rested(self, head: Head, now: Head) -> Rested:
         tenant, session = head.tenant_id, head.session_id
+        secret = partial(secret_arguments, self.catalog.find(head.agent))
         assessed = [made for made in self.scores.of_session(tenant, session) if made.turn == head.turn.number]
         return Rested(
             head=head,
@@ -128,7 +129,7 @@ class Tracer:
             scores=[score for made in assessed for score in made.scores],
             caps=self._caps(now),
             provider="aws.bedrock" if self.provider == "bedrock" else self.provider,
-            shows=Shown(self.redactor, partial(secret_arguments, self._agent(head))) if self._may_show(head) else None,
+            shows=Shown(self.redactor, secret) if self._may_show(head) else None,
         )
 
     def _entries(self, head: Head) -> Iterator[Entry]:
@@ -145,9 +146,3 @@ class Tracer:
         """A judge and a shadow hold what was said to another agent."""
         about = {head.agent, head.companion.agent if head.companion is not None else head.agent}
         return ALL_AGENTS in self.contents or about <= set(self.contents)
-
-    def _agent(self, head: Head) -> Agent | None:
-        try:
-            return self.catalog.get(head.agent)
-        except AgentNotFound:
-            return None

@@ -38,8 +38,6 @@ class Passed:
     call: Block
     began_at: str
     since: float
-    #: Made by a subagent: it stands in no entry of the session.
-    by_subagent: bool
 
 
 @dataclass
@@ -93,7 +91,7 @@ class Gate:
             return self._refused(call, answer(call, why, "denied"), below)
         if not await self._is_written(call_id, below):
             return "The run ends before this call is made."
-        passed = Passed(call, iso(turn.clock.now()), turn.clock.monotonic(), below)
+        passed = Passed(call, iso(turn.clock.now()), turn.clock.monotonic())
         self.passed[call_id] = passed
         if below:
             self.open_below[call_id] = passed

@@ -46,10 +46,6 @@ class Leash:
             os.close(fd)
             self.path.unlink(missing_ok=True)
 
-    @property
-    def is_cut(self) -> bool:
-        return self._fd is None
-
 
 @dataclass(frozen=True)
 class Workspace:

@@ -12,12 +12,10 @@ from turnkeeper_local.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="The kit")(check)
-    app.command(rich_help_panel="The kit")(agents)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="The kit")
 def check(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too, save what imports cost.")] = False,
     json: Json = False,
@@ -52,6 +50,7 @@ def check(
             out.fail()
 
 
+@app.command(rich_help_panel="The kit")
 def agents(
     name: Annotated[
         str | None, typer.Argument(metavar="[AGENT]", help="One agent, in full.", show_default=False)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from turnkeeper_local.cli.options import Json, Stack, Tenant
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operating
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="audit", help="The audit trail: who did what, and whether anybody touched it.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -32,18 +32,12 @@ def show(
     Without SESSION: what was done to the tenant. Rollouts are on the chain of the tenant `!deployment`.
     """
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
+        from turnkeeper_local.cli.tables import audit_table
 
-        place = find(stack)
-        records = connect(place).audit_office().records(place.tenant(tenant), session)
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import audit_table
-
-            console.print(audit_table(records))
-
-        out.answer({"session_id": session, "records": records}, for_people)
+        place, operator = operating(stack)
+        records = operator.audit_office().records(place.tenant(tenant), session)
+        document = {"session_id": session, "records": records}
+        out.answer(document, lambda console: console.print(audit_table(records)))
 
 
 @app.command()
@@ -63,6 +57,7 @@ def verify(
     with Output(json) as out:
         from turnkeeper_local.cli.operator import connect
         from turnkeeper_local.cli.place import find
+        from turnkeeper_local.cli.tables import chains_report
 
         place = find(stack)
         tenant_id = place.tenant(tenant)
@@ -70,12 +65,6 @@ def verify(
         chains = [audits.verify(tenant_id, session)] if session else list(audits.verify_all(tenant_id))
         broken = [chain for chain in chains if chain.problems]
         document = {"ok": not broken, "tenant_id": tenant_id, "chains": [chain.document() for chain in chains]}
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import chains_report
-
-            console.print(chains_report(chains, tenant_id))
-
-        out.answer(document, for_people)
+        out.answer(document, lambda console: console.print(chains_report(chains, tenant_id)))
         if broken:
             out.fail()

@@ -13,12 +13,10 @@ from turnkeeper_local.cli.reached import api_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Sessions")(rewind)
-    app.command(rich_help_panel="Sessions")(fork)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="Sessions")
 def rewind(
     session: SessionId,
     turns: Annotated[
@@ -51,6 +49,7 @@ def rewind(
         out.answer(document, for_people)
 
 
+@app.command(rich_help_panel="Sessions")
 def fork(
     session: SessionId,
     text: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="What to say in the copy.")] = None,

@@ -14,7 +14,9 @@ from turnkeeper_local.cli.output import Output
 if TYPE_CHECKING:
     from turnkeeper.adapters.sql.database import Database
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="database", help="The tables of a kit that keeps its state in PostgreSQL or SQLite.", no_args_is_help=True
+)
 
 Url = Annotated[
     str,
@@ -27,11 +29,6 @@ Url = Annotated[
         show_envvar=True,
     ),
 ]
-
-
-@app.callback()
-def group() -> None:
-    """The database of a kit without AWS."""
 
 
 @app.command()

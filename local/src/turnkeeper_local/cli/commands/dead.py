@@ -8,22 +8,21 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Stack
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operating
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from turnkeeper_local.cli.dead_letters import DeadLetterOffice, Found
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="dead", help="Jobs that did not work: the dead-letter queue.", no_args_is_help=True)
+#: What is no command of the group.
+beside = typer.Typer()
 
 _SHOWN = 100
 Code = Annotated[
     str | None, typer.Option("--code", metavar="C", help="Only those with this error_code, as `dead list` shows it.")
 ]
-
-
-def register(root: typer.Typer) -> None:
-    root.command(rich_help_panel="Operating")(redrive)
 
 
 @app.command("list")
@@ -35,15 +34,12 @@ def list_letters(
 ) -> None:
     """List the dead letters: why, of which agent and tenant, since when, and whether that still is so."""
     with Output(json) as out:
+        from turnkeeper_local.cli.tables import dead_letters_table
+
         found = _office(stack).find(code=code, most=None if all_ else _SHOWN)
-        document = {"dead_letters": [one.document() for one in found]}
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import dead_letters_table
-
-            console.print(dead_letters_table(document["dead_letters"]) if found else "no dead letters")
-
-        out.answer(document, for_people)
+        letters = [one.document() for one in found]
+        shown = dead_letters_table(letters) if found else "no dead letters"
+        out.answer({"dead_letters": letters}, lambda console: console.print(shown))
         if found:
             out.note("`turnkeeper dead show ID` tells more of one, and what to do")
         if not all_ and len(found) == _SHOWN:
@@ -58,15 +54,11 @@ def show(
 ) -> None:
     """Show one dead letter: why it is there, what it holds, and what to do."""
     with Output(json) as out:
+        from turnkeeper_local.cli.tables import dead_letter_table
+
         found = _one(_office(stack), id)
         document = {**found.document(), "body": found.letter.body}
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import dead_letter_table
-
-            console.print(dead_letter_table(document))
-
-        out.answer(document, for_people)
+        out.answer(document, lambda console: console.print(dead_letter_table(document)))
 
 
 @app.command()
@@ -96,6 +88,7 @@ def discard(
         out.answer(document, lambda console: console.print(f"{_count(len(done))} deleted"))
 
 
+@beside.command(rich_help_panel="Operating")
 def redrive(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Only these; all by default.", show_default=False)
@@ -144,8 +137,5 @@ def _one(office: DeadLetterOffice, name: str) -> Found:
 
 
 def _office(stack: str | None) -> DeadLetterOffice:
-    from turnkeeper_local.cli.operator import connect
-    from turnkeeper_local.cli.place import find
-
-    place = find(stack)
-    return connect(place).dead_letter_office(place)
+    place, operator = operating(stack)
+    return operator.dead_letter_office(place)

@@ -9,12 +9,10 @@ import typer
 from turnkeeper_local.cli.options import Json, ResetSettings, Stack
 from turnkeeper_local.cli.output import Output
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="The kit")(dev)
-    app.command(rich_help_panel="The kit")(logs)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="The kit")
 def dev(
     down: Annotated[bool, typer.Option("--down", help="End the kit on Ctrl-C; without, it stays up.")] = False,
     reset_settings: ResetSettings = False,
@@ -27,6 +25,7 @@ def dev(
         follow_edits(out, reset_settings=reset_settings, down_after=down)
 
 
+@app.command(rich_help_panel="The kit")
 def logs(
     parts: Annotated[
         list[str] | None,

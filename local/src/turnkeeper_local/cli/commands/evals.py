@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from turnkeeper_local.evals.results import Regression, Results
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="eval", help="Whether agents do what they should, offline and in use.", no_args_is_help=True)
 
 STANDARD_OUTPUT = Path("-")
 
@@ -29,11 +29,6 @@ class _JsonAlone(TyperCommand):
             if place + 1 == len(args) or args[place + 1].startswith("--"):
                 args = [*args[: place + 1], str(STANDARD_OUTPUT), *args[place + 1 :]]
         return super().parse_args(ctx, args)
-
-
-@app.callback()
-def group() -> None:
-    """Cases beside each agent, scored by the evaluators that score every turn in production."""
 
 
 @app.command(cls=_JsonAlone)

@@ -8,12 +8,14 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
-from turnkeeper_local.cli.reached import operator_of
+from turnkeeper_local.cli.reached import operating, operator_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="gateway", help="Tokens for any client of the Messages API, under the same caps.", no_args_is_help=True
+)
 
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="A token's id: gwt_...", show_default=False)]
 
@@ -39,8 +41,7 @@ def token(
     with Output(json) as out:
         from turnkeeper.core.money import parse_usd
         from turnkeeper_local.cli.errors import UsageError
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
+        from turnkeeper_local.cli.tables import token_facts
         from turnkeeper_local.cli.tokens import parse_valid
 
         try:
@@ -48,17 +49,13 @@ def token(
             valid = parse_valid(expires)
         except ValueError as error:
             raise UsageError(str(error), code="usage") from error
-        place = find(stack)
-        document = (
-            connect(place)
-            .token_office()
-            .mint(place.tenant(tenant), place.user(user), task_nanousd=task_nanousd, valid=valid, label=label)
+        place, operator = operating(stack)
+        document = operator.token_office().mint(
+            place.tenant(tenant), place.user(user), task_nanousd=task_nanousd, valid=valid, label=label
         )
         document["gateway_url"] = place.document.get("gateway_url")
 
         def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import token_facts
-
             console.print(document["token"], soft_wrap=True, markup=False)
             console.print(token_facts(document))
 
@@ -73,14 +70,10 @@ def tokens(
 ) -> None:
     """List tokens, newest first, with what each has spent."""
     with Output(json) as out:
+        from turnkeeper_local.cli.tables import tokens_table
+
         documents = operator_of(stack).token_office().all(tenant)
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import tokens_table
-
-            console.print(tokens_table(documents))
-
-        out.answer({"tokens": documents}, for_people)
+        out.answer({"tokens": documents}, lambda console: console.print(tokens_table(documents)))
 
 
 @app.command()

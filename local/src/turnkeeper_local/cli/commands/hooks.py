@@ -8,11 +8,16 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Stack, Tenant
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operating
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="hooks",
+    help="Word that turns have ended: what was delivered to webhooks and reply queues.",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")
@@ -31,22 +36,15 @@ def list_(
     """List a tenant's deliveries, newest first: where to, how often it was tried, and what was answered."""
     with Output(json) as out:
         from turnkeeper_local.cli.errors import UsageError
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
+        from turnkeeper_local.cli.tables import deliveries_table
 
         if state not in (None, "pending", "delivered", "dead"):
             raise UsageError("--state is pending, delivered or dead", code="usage")
-        place = find(stack)
-        documents = (
-            connect(place).hook_office().deliveries(place.tenant(tenant), session_id=session, state=state, limit=limit)
+        place, operator = operating(stack)
+        documents = operator.hook_office().deliveries(
+            place.tenant(tenant), session_id=session, state=state, limit=limit
         )
-
-        def for_people(console: Console) -> None:
-            from turnkeeper_local.cli.tables import deliveries_table
-
-            console.print(deliveries_table(documents))
-
-        out.answer({"deliveries": documents}, for_people)
+        out.answer({"deliveries": documents}, lambda console: console.print(deliveries_table(documents)))
 
 
 @app.command()
@@ -58,11 +56,8 @@ def replay(
 ) -> None:
     """Deliver once more, now, by the same `webhook-id`; also to a receiver that said that it is gone."""
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
-
-        place = find(stack)
-        document = connect(place).hook_office().replay(place.tenant(tenant), delivery)
+        place, operator = operating(stack)
+        document = operator.hook_office().replay(place.tenant(tenant), delivery)
         summary = f"{document['id']} is on its way to {document['to']}."
         out.answer(document, lambda console: console.print(summary, markup=False, soft_wrap=True))
 
@@ -72,11 +67,8 @@ def secret(stack: Stack = None, tenant: Tenant = None, json: Json = False) -> No
     """Show what a tenant's receivers verify signatures by, for them alone. While keys are rotated there are two, and
     each webhook is signed by both."""
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
-
-        place = find(stack)
-        document = connect(place).hook_office().secrets(place.tenant(tenant))
+        place, operator = operating(stack)
+        document = operator.hook_office().secrets(place.tenant(tenant))
 
         def for_people(console: Console) -> None:
             console.print(document["secret"], soft_wrap=True, markup=False)

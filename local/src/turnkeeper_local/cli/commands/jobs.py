@@ -13,11 +13,10 @@ from turnkeeper_local.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Agents")(submit)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="Agents")
 def submit(
     agent: Annotated[str | None, typer.Argument(metavar="[AGENT]", show_default=False)] = None,
     text: Annotated[str | None, typer.Argument(metavar="[INPUT]", show_default=False)] = None,

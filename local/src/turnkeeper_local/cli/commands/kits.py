@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,19 +10,10 @@ from turnkeeper_local.cli.errors import UsageError
 from turnkeeper_local.cli.options import Json, ResetSettings, Stack
 from turnkeeper_local.cli.output import Output
 
-if TYPE_CHECKING:
-    from rich.console import Console
+app = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="The kit")(demo)
-    app.command(rich_help_panel="The kit")(up)
-    app.command(rich_help_panel="The kit")(down)
-    app.command(rich_help_panel="The kit")(serve)
-    app.command(rich_help_panel="The kit")(status)
-    app.command(rich_help_panel="The kit")(doctor)
-
-
+@app.command(rich_help_panel="The kit")
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the kit up afterwards, to look around.")] = False,
     json: Json = False,
@@ -34,6 +25,7 @@ def demo(
         run(out, keep=keep)
 
 
+@app.command(rich_help_panel="The kit")
 def up(
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and make edits live: `turnkeeper dev`.")] = False,
     reset_settings: ResetSettings = False,
@@ -56,30 +48,7 @@ def up(
         out.answer(dataclasses.asdict(kit), lambda console: console.print(kit.api_url, markup=False))
 
 
-def serve(
-    database: Annotated[
-        str | None,
-        typer.Option(
-            "--database",
-            metavar="URL",
-            help="sqlite:///FILE or postgresql://...; by default .turnkeeper/serve.db, or TURNKEEPER_DATABASE_URL.",
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """The whole kit in one process, with its state in a database: no emulator, no AWS. Prints where it answers, and
-    runs until Ctrl-C or SIGTERM; sessions go on at the next start."""
-    with Output(json) as out:
-        import os
-
-        from turnkeeper.adapters.sql.opening import without_password
-        from turnkeeper_local.kit.serve import Serving
-
-        serving = Serving.of(database)
-        out.note(f"{without_password(serving.database_url)}; logs in {serving.log}; Ctrl-C ends it")
-        serving.become(tell=os.dup(1), as_json=json)
-
-
+@app.command(rich_help_panel="The kit")
 def down(
     forget: Annotated[
         bool, typer.Option("--forget", help="Drop sessions, spend and everything else that the kit has stored.")
@@ -109,6 +78,32 @@ def down(
         out.answer(document, lambda console: console.print(said, markup=False))
 
 
+@app.command(rich_help_panel="The kit")
+def serve(
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="sqlite:///FILE or postgresql://...; by default .turnkeeper/serve.db, or TURNKEEPER_DATABASE_URL.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The whole kit in one process, with its state in a database: no emulator, no AWS. Prints where it answers, and
+    runs until Ctrl-C or SIGTERM; sessions go on at the next start."""
+    with Output(json) as out:
+        import os
+
+        from turnkeeper.adapters.sql.opening import without_password
+        from turnkeeper_local.kit.serve import Serving
+
+        serving = Serving.of(database)
+        out.note(f"{without_password(serving.database_url)}; logs in {serving.log}; Ctrl-C ends it")
+        serving.become(tell=os.dup(1), as_json=json)
+
+
+@app.command(rich_help_panel="The kit")
 def status(stack: Stack = None, json: Json = False) -> None:
     """Where the kit is, and whether it works. Exit code 1 where it does not."""
     with Output(json) as out:
@@ -120,20 +115,15 @@ def status(stack: Stack = None, json: Json = False) -> None:
             out.fail()
 
 
+@app.command(rich_help_panel="The kit")
 def doctor(stack: Stack = None, json: Json = False) -> None:
     """Check everything that a kit needs, and say what to do about what is missing."""
     with Output(json) as out:
-        from turnkeeper_local.cli.doctor import examine
+        from turnkeeper_local.cli.doctor import examine, table
 
         checks = examine(stack)
         well = all(check.ok for check in checks)
         document = {"ok": well, "checks": [check.document() for check in checks]}
-
-        def show(console: Console) -> None:
-            from turnkeeper_local.cli.doctor import table
-
-            console.print(table(checks))
-
-        out.answer(document, show)
+        out.answer(document, lambda console: console.print(table(checks)))
         if not well:
             out.fail()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from turnkeeper_project import Project
     from turnkeeper_project.upgrading import Upgrade
 
+app = typer.Typer()
+
 _PANEL = "A repository"
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -28,13 +30,7 @@ Cdk = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    for command in (init, lock, image, upgrade):
-        app.command(rich_help_panel=_PANEL)(command)
-    for calling in (synth, diff, deploy):
-        app.command(rich_help_panel=_PANEL, context_settings=_PASSED_ON)(calling)
-
-
+@app.command(rich_help_panel=_PANEL)
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new folder.", show_default=False)],
     agent: Annotated[str, typer.Option("--agent", metavar="AGENT", help="Name of its first agent.")] = "assistant",
@@ -58,6 +54,7 @@ def init(
         out.answer(document, show)
 
 
+@app.command(rich_help_panel=_PANEL)
 def lock(
     packages: Annotated[
         list[str] | None,
@@ -115,6 +112,7 @@ def lock(
         out.answer(document, show)
 
 
+@app.command(rich_help_panel=_PANEL)
 def image(json: Json = False) -> None:
     """Lay out what the worker's image is built from, and print the folder."""
     with Output(json) as out, _told():
@@ -139,29 +137,7 @@ def image(json: Json = False) -> None:
         out.answer({"context": folder}, lambda console: console.print(folder, markup=False, soft_wrap=True))
 
 
-def synth(options: Cdk = None, stage: StageOption = "dev", json: Json = False) -> None:
-    """Synthesize all stacks of a stage, checked by cdk-nag; needs no account."""
-    _cdk("synth", stage, options, ["--quiet", "--context", "nag=true"], json)
-
-
-def diff(options: Cdk = None, stage: StageOption = "prod", json: Json = False) -> None:
-    """What a deploy of a stage would change in the account of the AWS credentials."""
-    _cdk("diff", stage, options, ["--method", "template"], json)
-
-
-def deploy(options: Cdk = None, stage: StageOption = "prod", json: Json = False) -> None:
-    """Deploy the stacks of a stage (all, or those named first) into the account of the AWS credentials."""
-    import os
-
-    words = ["--outputs-file", "cdk.out/outputs.json"]
-    if not options or options[0].startswith("-"):
-        words.insert(0, "--all")
-    # Without a terminal nobody can be asked; what a deploy widens is then approved where its diff is read.
-    if os.environ.get("CI"):
-        words += ["--require-approval", "never"]
-    _cdk("deploy", stage, options, words, json)
-
-
+@app.command(rich_help_panel=_PANEL)
 def upgrade(
     check: Annotated[bool, typer.Option("--check", help="Only say what would change.")] = False, json: Json = False
 ) -> None:
@@ -179,6 +155,32 @@ def upgrade(
         else:
             found = upgrade_project(project, more, progress=lambda step: out.note(f"{step} ..."))
         out.answer(dataclasses.asdict(found) | {"done": not check}, lambda console: _show(console, found, check))
+
+
+@app.command(rich_help_panel=_PANEL, context_settings=_PASSED_ON)
+def synth(options: Cdk = None, stage: StageOption = "dev", json: Json = False) -> None:
+    """Synthesize all stacks of a stage, checked by cdk-nag; needs no account."""
+    _cdk("synth", stage, options, ["--quiet", "--context", "nag=true"], json)
+
+
+@app.command(rich_help_panel=_PANEL, context_settings=_PASSED_ON)
+def diff(options: Cdk = None, stage: StageOption = "prod", json: Json = False) -> None:
+    """What a deploy of a stage would change in the account of the AWS credentials."""
+    _cdk("diff", stage, options, ["--method", "template"], json)
+
+
+@app.command(rich_help_panel=_PANEL, context_settings=_PASSED_ON)
+def deploy(options: Cdk = None, stage: StageOption = "prod", json: Json = False) -> None:
+    """Deploy the stacks of a stage (all, or those named first) into the account of the AWS credentials."""
+    import os
+
+    words = ["--outputs-file", "cdk.out/outputs.json"]
+    if not options or options[0].startswith("-"):
+        words.insert(0, "--all")
+    # Without a terminal nobody can be asked; what a deploy widens is then approved where its diff is read.
+    if os.environ.get("CI"):
+        words += ["--require-approval", "never"]
+    _cdk("deploy", stage, options, words, json)
 
 
 def _show(console: Console, found: Upgrade, check: bool) -> None:

@@ -13,7 +13,7 @@ from turnkeeper_local.cli.reached import operator_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="rollout", help="A new version of an agent for some users first.", no_args_is_help=True)
 
 
 @app.command("set")

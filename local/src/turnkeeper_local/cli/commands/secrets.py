@@ -12,7 +12,7 @@ from turnkeeper_local.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="secrets", help="Secrets of tools on this machine, and who wants them.", no_args_is_help=True)
 
 
 @app.command("set")

@@ -13,16 +13,10 @@ from turnkeeper_local.cli.reached import api_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Sessions")(watch)
-    app.command(rich_help_panel="Sessions", name="sessions")(list_sessions)
-    app.command(rich_help_panel="Sessions")(show)
-    app.command(rich_help_panel="Sessions")(explain)
-    app.command(rich_help_panel="Sessions")(cancel)
-    app.command(rich_help_panel="Sessions")(erase)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="Sessions")
 def watch(
     session: SessionId,
     after: Annotated[int, typer.Option("--after", metavar="SEQ", min=0, help="Only events behind this one.")] = 0,
@@ -39,6 +33,7 @@ def watch(
         follow(out, api_of(stack, tenant, user, role), session, after=after)
 
 
+@app.command("sessions", rich_help_panel="Sessions")
 def list_sessions(
     status: Annotated[str | None, typer.Option("--status", metavar="S", help="Only those of this status.")] = None,
     scored_below: Annotated[
@@ -70,6 +65,7 @@ def list_sessions(
         out.answer(page, for_people)
 
 
+@app.command(rich_help_panel="Sessions")
 def show(
     session: SessionId,
     stack: Stack = None,
@@ -100,6 +96,7 @@ def show(
         out.answer({"session": head, "events": events}, for_people)
 
 
+@app.command(rich_help_panel="Sessions")
 def explain(
     session: SessionId,
     turn: Annotated[int | None, typer.Option("--turn", metavar="N", min=1, help="Only this turn.")] = None,
@@ -121,6 +118,7 @@ def explain(
         out.answer(document, for_people)
 
 
+@app.command(rich_help_panel="Sessions")
 def cancel(
     session: SessionId,
     stack: Stack = None,
@@ -136,6 +134,7 @@ def cancel(
         out.answer(document, lambda console: console.print(f"{session} {what}", markup=False))
 
 
+@app.command(rich_help_panel="Sessions")
 def erase(
     session: SessionId,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

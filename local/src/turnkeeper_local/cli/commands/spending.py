@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from turnkeeper.core.reconciling import Report
 
-app = typer.Typer()
+app = typer.Typer(name="spend")
+#: What is no command of the group.
+beside = typer.Typer()
 
 From = Annotated[
     str | None, typer.Option("--from", metavar="DATE", help="The first day, such as 2026-11-01; it is included.")
@@ -29,10 +31,6 @@ _EAST = timedelta(hours=14)
 #: No ledger is older or from later than these years.
 _YEARS = range(2020, 3000)
 ADMIN_URL = "https://api.anthropic.com"
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Operating")(reconcile)
 
 
 @app.callback(invoke_without_command=True)
@@ -96,6 +94,7 @@ def report(
             out.fail()
 
 
+@beside.command(rich_help_panel="Operating")
 def reconcile(
     file: Annotated[
         list[Path] | None,

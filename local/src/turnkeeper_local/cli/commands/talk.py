@@ -11,13 +11,10 @@ from turnkeeper_local.cli.options import AgentName, Json, Role, SessionId, Stack
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Agents")(chat)
-    app.command(rich_help_panel="Agents")(run)
-    app.command(rich_help_panel="Sessions")(resume)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="Agents")
 def chat(
     agent: AgentName,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Go on with this session.")] = None,
@@ -43,6 +40,7 @@ def chat(
         Conversation(out, api, agent, session, told).run()
 
 
+@app.command(rich_help_panel="Agents")
 def run(
     agent: AgentName,
     text: Annotated[str, typer.Argument(metavar="INPUT", help="What to say; - reads standard input.")],
@@ -81,6 +79,7 @@ def run(
         )
 
 
+@app.command(rich_help_panel="Sessions")
 def resume(
     session: SessionId,
     wait: Wait = 120,

@@ -10,7 +10,7 @@ from turnkeeper_local.cli.options import Json, Stack, TenantId
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import operator_of
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="tenant", help="What a tenant may spend, and its kill switch.", no_args_is_help=True)
 
 
 @app.command("set")

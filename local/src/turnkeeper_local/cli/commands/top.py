@@ -8,17 +8,17 @@ import typer
 
 from turnkeeper_local.cli.options import Json, Stack, Tenant
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.reached import operating
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from turnkeeper_local.cli.top.looking import Overview
 
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Operating")(top)
+app = typer.Typer()
 
 
+@app.command(rich_help_panel="Operating")
 def top(
     once: Annotated[bool, typer.Option("--once", help="Print one frame; also where no terminal shows it.")] = False,
     interval: Annotated[float, typer.Option("--interval", metavar="S", min=0.2, help="Seconds between frames.")] = 2.0,
@@ -31,12 +31,10 @@ def top(
     Reads the kit's table, queues and logs, with an operator's credentials. Ctrl-C ends it. With --json, one frame.
     """
     with Output(json) as out:
-        from turnkeeper_local.cli.operator import connect
-        from turnkeeper_local.cli.place import find
         from turnkeeper_local.cli.top.frame import frame
 
-        place = find(stack)
-        overview = connect(place).overview(place, tenant)
+        place, operator = operating(stack)
+        overview = operator.overview(place, tenant)
         if json or once or not out.console.is_terminal:
             snapshot = overview.look()
             out.answer(snapshot.document(), lambda console: console.print(frame(snapshot)))

@@ -9,12 +9,7 @@ import typer
 from turnkeeper_local.cli.options import Json, Stack
 from turnkeeper_local.cli.output import Output
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    """Published versions of the kit's functions."""
+app = typer.Typer(name="versions", help="What deployments of functions left behind.", no_args_is_help=True)
 
 
 @app.command()

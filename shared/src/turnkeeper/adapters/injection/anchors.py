@@ -56,7 +56,7 @@ def needs_of(pattern: str) -> Needs:
     """What every match of the pattern holds."""
     tree = _parser.parse(pattern)
     width = tree.getwidth()[1]
-    found = sorted(_walk(tree, 0, 0), key=_worth, reverse=True)
+    found = sorted(_walk(tree, 0, 0), key=lambda need: _rarity(need) - (need.high - need.low) // _WIDE, reverse=True)
     first = next((need for need in found if _rarity(need) >= _MIN_BYTES_FIRST), None)
     others = [need for need in found if need is not first and _rarity(need) >= _least(need)]
     needs = () if first is None else (first, *others[: _MAX_NEEDS - 1])
@@ -71,10 +71,6 @@ def _least(need: Need) -> int:
     """Two letters are worth looking for where they say to the place where a match begins."""
     exact = need.low == need.high and all(literal[0].isalpha() for literal in need.literals)
     return _MIN_BYTES_FIRST if exact else _MIN_BYTES
-
-
-def _worth(need: Need) -> int:
-    return _rarity(need) - (need.high - need.low) // _WIDE
 
 
 def _tightness(need: Need) -> tuple[bool, bool, int]:

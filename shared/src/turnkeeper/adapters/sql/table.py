@@ -188,7 +188,7 @@ def _items(statements: Statements, keys: Sequence[Key]) -> dict[Key, WireItem]:
         "SELECT item FROM wanted JOIN turnkeeper_items USING (pk, sk)",
         *values,
     )
-    return {_key(item): item for item in (read(row[0]) for row in found)}
+    return {Key(item["pk"]["S"], item["sk"]["S"]): item for item in (read(row[0]) for row in found)}
 
 
 def _locked(statements: Statements, operations: Sequence[Operation]) -> list[WireItem | None]:
@@ -241,10 +241,6 @@ def _expires_at(item: WireItem) -> int | None:
     number = item.get(TTL_ATTRIBUTE, {}).get("N")
     # More than a column holds is never.
     return int(number) if number is not None and 0 <= int(number) < 1 << 62 else None
-
-
-def _key(item: WireItem) -> Key:
-    return Key(item["pk"]["S"], item["sk"]["S"])
 
 
 def _place(partition: str) -> bytes:
