@@ -11,8 +11,6 @@ A reservation lives so::
            └── in_doubt   nobody knows: its full amount counts as spent
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

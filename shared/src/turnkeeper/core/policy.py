@@ -4,8 +4,6 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 ``"unlimited"``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -138,7 +136,7 @@ class Policy(BaseModel):
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _plans_exist(self) -> Policy:
+    def _plans_exist(self) -> Self:
         named = [(("default_plan",), self.default_plan), *((("tenants", t), p) for t, p in self.tenants.items())]
         if self.evals_plan is not None:
             named.append((("evals_plan",), self.evals_plan))

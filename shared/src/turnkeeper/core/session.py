@@ -4,12 +4,10 @@ The transcript is the truth. The head holds what a runner needs to go on without
 the lease, the money in flight, the breakers' window. Both change only in one transaction together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -342,7 +340,7 @@ class Looked:
     readers: int = 0
 
     @classmethod
-    def of(cls, item: Mapping[str, Any] | None) -> Looked:
+    def of(cls, item: Mapping[str, Any] | None) -> Self:
         """As a session's stream item says it."""
         item = item or {}
         return cls(item.get("looked_until", 0), item.get("readers", 0))
