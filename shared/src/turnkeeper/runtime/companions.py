@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 MAX_COPIED = 60
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Companions:
     sessions: Sessions
     scorer: Scorer

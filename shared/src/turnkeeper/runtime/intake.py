@@ -66,7 +66,7 @@ class NewSession:
     deliver_to: DeliverTo = TO_NOBODY
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Intake:
     sessions: Sessions
     tenants: Tenants

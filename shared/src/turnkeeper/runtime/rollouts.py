@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SECONDS = 5.0
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Rollouts:
     store: RolloutStore
     tenants: Tenants

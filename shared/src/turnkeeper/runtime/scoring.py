@@ -34,7 +34,7 @@ STANDARD_ERRORS = 3.0
 TELL_AGAIN = timedelta(hours=6)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Scorer:
     records: Records
     scores: Scores
@@ -84,7 +84,7 @@ class Scorer:
             return Scoring()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ScoreWatch:
     """Tells people when fewer turns of an agent pass a check than did."""
 
