@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -31,8 +31,7 @@ class MethodNotAllowed(TurnkeeperError):
     status = 405
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     name: str
     schema: Mapping[str, Any]
     about: str

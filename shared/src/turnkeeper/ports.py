@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     pk: str
     sk: str
 
@@ -34,8 +33,7 @@ class Key:
 Operator = Literal["=", "<>", "<", "<=", ">", ">=", "exists", "absent"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cond:
+class Cond(NamedTuple):
     """A condition on one top-level attribute of the item that an operation names. A comparison with an attribute
     that is not there is false."""
 
@@ -44,8 +42,7 @@ class Cond:
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(NamedTuple):
     """Holds where at least one of the conditions holds."""
 
     conditions: tuple[Cond, ...]
@@ -88,8 +85,7 @@ class Check:
 Operation = Put | Update | Check
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     items: list[Item]
     #: Hand it back to read on; ``None`` at the end.
     cursor: str | None = None

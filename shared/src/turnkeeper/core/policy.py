@@ -7,7 +7,7 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self, overload
+from typing import Annotated, Any, NamedTuple, Self, overload
 
 import pydantic
 from pydantic import (
@@ -230,8 +230,7 @@ class TenantChange:
 # ---- what follows for a tenant ----
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """Under what terms a tenant's sessions run: what an operator has set, the plan, and the caps that follow."""
 
     tenant: TenantRecord
