@@ -1,5 +1,7 @@
 """What an author of an agent writes: system prompt, model, tools, limits, placement."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
