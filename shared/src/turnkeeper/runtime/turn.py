@@ -25,7 +25,7 @@ from turnkeeper.core.fallbacks import next_model
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
 from turnkeeper.core.transcript import Block, tool_uses
-from turnkeeper.ports import Clock, Ids, ModelReply, Redacts, StoreBusy
+from turnkeeper.ports import Clock, Ids, ModelReply, Redacts
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.compacting import Compacting, TooLong, is_refused
 from turnkeeper.runtime.leases import Lease
@@ -38,6 +38,7 @@ from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.toolbox import Answer, Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import StoreBusy
 
 logger = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
-from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Blobs, Item
 
 #: Room for the attributes beside the content, below the 64 KB that an item may have.
 INLINE_BYTES = 60_000
