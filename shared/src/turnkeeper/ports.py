@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import Continuation
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 # ---- the queue and the other Lambda ----
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     message_id: str
     receipt: str
     body: str
@@ -111,8 +110,7 @@ class Bus(Protocol):
         """At least once, in any order. Raises Unavailable where it was not taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """What was answered to a post."""
 
     status: int
@@ -213,8 +211,7 @@ class Model(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """Upper bounds of a model's prices for one call, in nano-dollars a million tokens: the dearest tier, the dearest
     way to write the cache that we use, multipliers included."""
 

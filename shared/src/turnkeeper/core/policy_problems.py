@@ -5,7 +5,6 @@ pydantic checks the values. Its words are for programmers, so each kind of compl
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +36,8 @@ class Problem(NamedTuple):
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """What to write instead of a name that is none."""
+    import difflib
+
     if near := difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     return f"there are: {', '.join(sorted(known)) or 'none'}"
