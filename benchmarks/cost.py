@@ -23,9 +23,10 @@ from benchmarks._results import Results
 from benchmarks.gate import Bench
 from fargate_worker.announcing import LOOK_SECONDS, SPARE_SHARE
 from functions.api.stages.wait import looks
-from turnkeeper.ports import Item, ModelReply, ModelRequest
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.leases import CANCEL_POLL_SECONDS
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Item
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper_infra import names
 from turnkeeper_infra.config import Config

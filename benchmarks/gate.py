@@ -28,7 +28,7 @@ from turnkeeper.adapters.table_values import item_size, item_to_wire
 from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Clock, Ids, Item, ModelReply, ModelRequest, Rates
+from turnkeeper.ports import Clock, Ids, ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -41,6 +41,7 @@ from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance, World
+from turnkeeper.table import Item
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 from turnkeeper.testing.memory_table import MemoryTable

@@ -25,7 +25,7 @@ from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.table import SqlTable
-from turnkeeper.ports import ABSENT, Cond, ConditionFailed, Key, Put, Table, Update
+from turnkeeper.table import ABSENT, Cond, ConditionFailed, Key, Put, Table, Update
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.schema import create_table
 

@@ -13,9 +13,9 @@ from fargate_worker.holding import MAX_RECEIVES, Held, Holding
 from fargate_worker.reading import Reader, Rejected, Work
 from fargate_worker.stopping import Stopping
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound, Unavailable
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import StoreBusy
 from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)

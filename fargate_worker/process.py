@@ -18,9 +18,10 @@ from fargate_worker.signals import Signals
 from fargate_worker.worker import Options, Worker
 from turnkeeper.adapters.ecs import EcsTask, own_task_arn
 from turnkeeper.bootstrap import Kit
-from turnkeeper.ports import Clock, Key
+from turnkeeper.ports import Clock
 from turnkeeper.sdk.leash import hide_this_process
 from turnkeeper.settings import Settings
+from turnkeeper.table import Key
 
 if TYPE_CHECKING:
     from turnkeeper.gateway.server import GatewayServer

@@ -6,7 +6,8 @@ import logging
 from datetime import timedelta
 
 from turnkeeper.core.ledger import iso
-from turnkeeper.ports import ABSENT, AnyOf, Clock, Cond, ConditionFailed, Key, Table, Update
+from turnkeeper.ports import Clock
+from turnkeeper.table import ABSENT, AnyOf, Cond, ConditionFailed, Key, Table, Update
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from server.chores import Chores
 from server.feeds import followers_of
 from server.turns import InProcessTurns
 from turnkeeper.bootstrap import Kit
-from turnkeeper.ports import Key
+from turnkeeper.table import Key
 
 if TYPE_CHECKING:
     from turnkeeper.gateway.server import GatewayServer

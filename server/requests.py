@@ -114,7 +114,7 @@ def _allowance(head: Head, call: _Call) -> Allowance:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class RequestDispatch(Dispatch):
     """``workers``: whether there are any, on the same database: then what belongs in the background goes to them."""
 
@@ -122,7 +122,7 @@ class RequestDispatch(Dispatch):
 
     def send(self, head: Head) -> Head | None:
         if head.handoff is None or self.turns is None or (self.workers and head.handoff.to == "queue"):
-            return super(RequestDispatch, self).send(head)
+            return super().send(head)
         return self.turns.start(head.tenant_id, head.session_id)
 
 

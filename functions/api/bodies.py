@@ -1,6 +1,6 @@
 """What callers send: every body as a model. The OpenAPI document is made from the same models."""
 
-from __future__ import annotations
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,7 @@ class Rewind(Body):
     to_seq: int | None = Field(default=None, ge=0, description="Take back everything behind this entry.")
 
     @model_validator(mode="after")
-    def _is_one(self) -> Rewind:
+    def _is_one(self) -> Self:
         if self.turns is not None and self.to_seq is not None:
             raise ValueError("say either turns or to_seq")
         return self

@@ -1,8 +1,6 @@
 """What callers get: every document as a model. The OpenAPI document is made of the same models, and calls each by its
 title."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

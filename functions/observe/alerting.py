@@ -9,8 +9,9 @@ from typing import Any
 from functions.observe.records import Changed
 from turnkeeper.core.session import Entry
 from turnkeeper.core.stops import STOPS, told_detail
-from turnkeeper.ports import Alerts, Blobs
+from turnkeeper.ports import Alerts
 from turnkeeper.runtime.store import codec
+from turnkeeper.table import Blobs
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.table import Item
 from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)

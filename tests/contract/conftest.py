@@ -10,7 +10,7 @@ from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.opening import database_of
-from turnkeeper.ports import Table
+from turnkeeper.table import Table
 from turnkeeper.testing.schema import create_table
 
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.ports import ABSENT, Cond, Key, Put, Update
+from turnkeeper.table import ABSENT, Cond, Key, Put, Update
 from turnkeeper.testing.schema import create_table
 
 

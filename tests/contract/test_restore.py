@@ -8,7 +8,7 @@ import pytest
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.ports import Key, Put, Table
+from turnkeeper.table import Key, Put, Table
 from turnkeeper.testing.conformance import TableQueryConformance, TableWriteConformance
 from turnkeeper.testing.schema import create_table
 

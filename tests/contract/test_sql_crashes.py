@@ -32,7 +32,7 @@ from turnkeeper.adapters.sql.table import SqlTable, _locked
 from turnkeeper.adapters.sql.texts import read
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
+from turnkeeper.table import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -34,8 +34,8 @@ from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import item_from_wire
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import Check, Cond, ConditionFailed, Key, Put, StoreBusy, Update
 from turnkeeper.settings import Settings
+from turnkeeper.table import Check, Cond, ConditionFailed, Key, Put, StoreBusy, Update
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.wiring.sql import SqlPlatform
 

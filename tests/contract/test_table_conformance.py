@@ -9,7 +9,7 @@ from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
-from turnkeeper.ports import Table
+from turnkeeper.table import Table
 from turnkeeper.testing.conformance import TableQueryConformance, TableRaceConformance, TableWriteConformance
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.schema import create_table

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import InvalidOperation
-from turnkeeper.ports import AnyOf, Check, Cond, ConditionFailed, Key, Operation, Put, Table, Update
+from turnkeeper.table import AnyOf, Check, Cond, ConditionFailed, Key, Operation, Put, Table, Update
 from turnkeeper.testing.memory_table import MemoryTable
 
 names = st.sampled_from(["a", "b", "size"])

@@ -28,7 +28,7 @@ from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost, SessionBusy, SessionEnded, TenantPaused, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, ModelReply, ModelRequest, Rates, StoreBusy, Table
+from turnkeeper.ports import ModelReply, ModelRequest, Rates
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.dispatch import Dispatch
@@ -38,6 +38,7 @@ from turnkeeper.runtime.leases import LeaseKeeper
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.threads import Threads
 from turnkeeper.runtime.world import Allowance, World
+from turnkeeper.table import Item, StoreBusy, Table
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue
 

@@ -75,9 +75,9 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
 
 #: Operations of a transaction, by what is made to ask for one.
 IN_TRANSACTIONS: Final = {
-    "turnkeeper.ports.Put": "dynamodb:PutItem@Table",
-    "turnkeeper.ports.Update": "dynamodb:UpdateItem@Table",
-    "turnkeeper.ports.Check": "dynamodb:ConditionCheckItem@Table",
+    "turnkeeper.table.Put": "dynamodb:PutItem@Table",
+    "turnkeeper.table.Update": "dynamodb:UpdateItem@Table",
+    "turnkeeper.table.Check": "dynamodb:ConditionCheckItem@Table",
 }
 
 #: Which way the model is called is a setting.

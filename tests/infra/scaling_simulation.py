@@ -25,12 +25,13 @@ from tests.support.kit import POLICY, WHO, MemoryKit
 from tests.support.scheduler import Process, ScheduledClock, ScheduledJobs, ScheduledLease, Scheduler
 from tests.unit.worker.conftest import send_job, worker_of
 from turnkeeper.adapters.ecs import EcsTask, EcsWakes
-from turnkeeper.ports import Item, Message
+from turnkeeper.ports import Message
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.waking import Capacity, WakingQueue
+from turnkeeper.table import Item
 from turnkeeper.testing.memory_queue import MemoryQueue
 
 ACTIVE_SECONDS = 6 * 3600

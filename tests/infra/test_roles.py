@@ -98,6 +98,6 @@ def test_the_graph_follows_ports_tables_of_functions_and_properties(graph: CallG
     """What would be missed without a sound: a route's function, what a port is, what a kit makes when asked."""
     front_door = graph.reached_from(ENTRIES["FrontDoorRole"])
     assert "functions.api.sessions.erase" in front_door
-    assert {"turnkeeper.ports.Blobs.put", "turnkeeper.adapters.s3.S3Blobs.put"} <= front_door
+    assert {"turnkeeper.table.Blobs.put", "turnkeeper.adapters.s3.S3Blobs.put"} <= front_door
     assert {f"turnkeeper.wiring.front_door.FrontDoorKit.{part}" for part in ("erasure", "dispatch")} <= front_door
     assert not {name for name in front_door if name.startswith(("fargate_worker.", "turnkeeper.testing."))}

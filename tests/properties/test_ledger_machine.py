@@ -34,8 +34,8 @@ from turnkeeper.core.ledger import (
 )
 from turnkeeper.core.periods import period_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
-from turnkeeper.ports import Key
 from turnkeeper.runtime.store.keys import counter_key, shard_key
+from turnkeeper.table import Key
 
 pytestmark = pytest.mark.examples
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.support.heads import head
 from turnkeeper.core.session import Head, Status
-from turnkeeper.ports import EXISTS, Put, Update
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.changes import head_update
 from turnkeeper.runtime.store.lists import Lists
+from turnkeeper.table import EXISTS, Put, Update
 from turnkeeper.testing.memory_table import MemoryTable
 
 STATUSES: tuple[Status, ...] = typing.get_args(Status)

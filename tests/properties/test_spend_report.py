@@ -14,9 +14,9 @@ from tests.support.money import Books, Till, exactly, policy
 from turnkeeper.core.ledger import Counter, Payer
 from turnkeeper.core.session import Head
 from turnkeeper.core.spending import By, Tally
-from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.reports import TOKENS, Reports, Spending
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Key, Update
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable

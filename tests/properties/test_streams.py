@@ -29,12 +29,13 @@ from turnkeeper.core.agent import Agent, Limits
 from turnkeeper.core.errors import ProviderError, SessionBusy
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import ToolContext, tool
-from turnkeeper.ports import Item, ModelReply, ModelRequest, OnEvent
+from turnkeeper.ports import ModelReply, ModelRequest, OnEvent
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.relaying import EVERY_SECONDS
 from turnkeeper.runtime.store.streams import MOST_BYTES
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Item
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.faulty_table import Crash
 from turnkeeper.testing.memory_table import MemoryTable

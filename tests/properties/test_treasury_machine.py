@@ -25,12 +25,13 @@ from turnkeeper.core.periods import next_period
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, Key, Rates, StoreBusy
+from turnkeeper.ports import Rates
 from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import Item, Key, StoreBusy
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs

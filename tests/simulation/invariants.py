@@ -17,10 +17,10 @@ from turnkeeper.core.projection import project
 from turnkeeper.core.scopes import SCOPES, SHARDED
 from turnkeeper.core.session import Entry, Head, Transcript
 from turnkeeper.core.transcript import text_block
-from turnkeeper.ports import Item, Key
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.table import Item, Key
 from turnkeeper_local.standin.validate import validate_message
 
 #: Attributes that hold what was said, or what a tool was called with.

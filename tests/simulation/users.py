@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from turnkeeper.core.continuation import Continuation, continuation_of
 from turnkeeper.core.errors import SessionEnded, SessionNotFound, TurnkeeperError, Unavailable
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Cond, Update
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.jobs import SCHEMA, continue_body, session_id_of_job
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
+from turnkeeper.table import Cond, Update
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation

@@ -22,7 +22,6 @@ from turnkeeper.adapters.tokens import SignedTokens
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import RESTING, Head
-from turnkeeper.ports import Operation, Put, StoreBusy, Update
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.cancelling import Cancelling, Nobody
 from turnkeeper.runtime.catalog import Catalog
@@ -41,6 +40,7 @@ from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.store.workers import Workers as ToldWorkers
 from turnkeeper.runtime.sweep import Sweep
 from turnkeeper.runtime.world import World
+from turnkeeper.table import Operation, Put, StoreBusy, Update
 from turnkeeper.testing.clock import SeededIds
 from turnkeeper.testing.faulty_table import Call, FaultyTable
 from turnkeeper.testing.memory_blobs import MemoryBlobs

@@ -20,8 +20,8 @@ from mcp import Client
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.core.usage import Usage
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store.purses import Spent
+from turnkeeper.table import Item
 
 MODEL = "claude-sonnet-5-5"
 #: What a call costs here, in nano-dollars.

@@ -21,7 +21,8 @@ from turnkeeper.gateway.callers import Callers
 from turnkeeper.gateway.money import Till as GatewayTill
 from turnkeeper.gateway.provider import AnthropicProvider, Provider
 from turnkeeper.gateway.server import GatewayServer
-from turnkeeper.ports import Clock, Item, Table
+from turnkeeper.ports import Clock
+from turnkeeper.table import Item, Table
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper_local.standin.model import StandIn

@@ -11,8 +11,8 @@ from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.lifecycle.change import Reserved
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Account, Head, LeaseState, TurnState
-from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.store import codec
+from turnkeeper.table import Key, Put
 from turnkeeper.testing.memory_table import MemoryTable
 
 NOW = "2026-03-02T09:30:00.000Z"

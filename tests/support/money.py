@@ -18,7 +18,7 @@ from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Policy, Terms, policy_of
 from turnkeeper.core.scopes import SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head, LeaseState, TurnState
-from turnkeeper.ports import ABSENT, Blobs, Clock, Ids, Key, Put, Rates, Table, Update
+from turnkeeper.ports import Clock, Ids, Rates
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
@@ -28,6 +28,7 @@ from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.treasury import Admitted, Treasury
+from turnkeeper.table import ABSENT, Blobs, Key, Put, Table, Update
 
 TENANT = "acme"
 #: A token in or out costs one nano-dollar.

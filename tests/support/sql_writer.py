@@ -13,7 +13,7 @@ from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import ABSENT, Key, Put, StoreBusy, Update
+from turnkeeper.table import ABSENT, Key, Put, StoreBusy, Update
 
 COUNTER = Key("counter", "COUNTER")
 LOG = "log"

@@ -10,7 +10,7 @@ from tests.support.wiring import Process
 from turnkeeper.adapters.sql.database import UnsuitableDatabase
 from turnkeeper.adapters.sql.postgresql import PostgresDatabase
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
-from turnkeeper.ports import Key
+from turnkeeper.table import Key
 from turnkeeper.wiring.sql import SqlPlatform
 
 SQLITE = {"database_url": "sqlite:///{root}/kit.db"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from functions.api.bodies import ContinueSession, CreateSession, Fork, PostTurn
 from functions.api.http import Request
@@ -20,8 +20,7 @@ from turnkeeper.wiring.front_door import FrontDoorKit
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A turn of a session, and the session as it was then."""
 
     head: Head

@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING
 from turnkeeper.adapters.hook_secrets import DerivedHookSecrets
 from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.core.errors import UnpricedModel
-from turnkeeper.ports import (
-    Alerts,
-    Bus,
-    HookSecrets,
-    InjectionDetector,
-    Model,
-    Words,
-)
+from turnkeeper.ports import Alerts, Bus, HookSecrets, InjectionDetector, Model, Words
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.companions import Companions
 from turnkeeper.runtime.engine import Drives, Engine

@@ -8,8 +8,8 @@ from typing import Any
 from tests.support.api import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import ProviderError
-from turnkeeper.ports import Update
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Update
 
 
 def create(ann: Caller, text: str = "[[say done]]", agent: str = "helper", **more: Any) -> Any:

@@ -10,9 +10,9 @@ from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.money import parse_usd
-from turnkeeper.ports import Update
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Update
 
 SESSION = {
     "session_id",

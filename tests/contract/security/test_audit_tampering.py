@@ -20,10 +20,10 @@ from turnkeeper.adapters.table_values import item_to_wire
 from turnkeeper.core.audit import as_stored, verify
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, Key, Put
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Item, Key, Put
 from turnkeeper.testing.recorders import RecordedAlerts
 from turnkeeper.testing.schema import create_table
 from turnkeeper_local.cli.audits import AuditOffice

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import ABSENT, ConditionFailed, Key, Put
+from turnkeeper.table import ABSENT, ConditionFailed, Key, Put
 
 
 @pytest.fixture

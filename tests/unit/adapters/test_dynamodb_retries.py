@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.table_values import InvalidOperation
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import ABSENT, ConditionFailed, Key, Put, StoreBusy, Update
+from turnkeeper.table import ABSENT, ConditionFailed, Key, Put, StoreBusy, Update
 from turnkeeper.testing.clock import ManualClock, SeededIds
 
 KEY = Key("p", "s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -376,7 +377,7 @@ ANYTHING = st.one_of(
     ),
     st.sampled_from(LIBRARY).flatmap(lambda pattern: st.from_regex(pattern, fullmatch=True)),
     st.sampled_from([shapes._TOKEN, shapes._CLI_LOGIN, shapes._DATABASE_LOGIN, names._OPTION, names._SQL]).flatmap(
-        lambda pattern: st.from_regex(pattern, fullmatch=True)
+        lambda pattern: st.from_regex(re.compile(pattern.pattern, pattern.flags), fullmatch=True)
     ),
     st.sampled_from(
         ["4111 1111 1111 1111", "4111111111111111", "paſsword: hunter22", "to\u212aen=hunter22", "APİ-KEY=hunter22"]

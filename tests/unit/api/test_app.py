@@ -15,7 +15,7 @@ from tests.support.http import Caller, answered, event
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.tracing import turn_context
-from turnkeeper.ports import StoreBusy
+from turnkeeper.table import StoreBusy
 
 
 def test_a_line_for_each_call_and_nothing_of_what_was_said(ann: Caller, caplog: pytest.LogCaptureFixture) -> None:

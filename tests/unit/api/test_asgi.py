@@ -22,7 +22,7 @@ from functions.api.stages.read import MAX_BODY_BYTES
 from tests.support.asgi import called, scope_of, served
 from tests.support.http import Caller, Response
 from tests.support.kit import MemoryKit
-from turnkeeper.ports import StoreBusy
+from turnkeeper.table import StoreBusy
 
 PAGE = "https://app.example.com"
 ASKS = {"origin": PAGE, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}

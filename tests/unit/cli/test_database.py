@@ -12,7 +12,7 @@ from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
 from turnkeeper.adapters.sql.table import SqlTable
-from turnkeeper.ports import Key, Put
+from turnkeeper.table import Key, Put
 
 
 def test_tables_are_made_once_and_told_of(cli: Cli, tmp_path: Path) -> None:

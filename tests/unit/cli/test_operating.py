@@ -18,9 +18,9 @@ from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.session import Stop
-from turnkeeper.ports import Key, Put, Update
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.table import Key, Put, Update
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.cli.jobs import one_job
 from turnkeeper_local.cli.text import plain, short, usd

@@ -19,9 +19,9 @@ from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.money import amend
 from tests.unit.cli.conftest import Cli
 from turnkeeper.core.money import format_usd
-from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store.records import ledger_of
+from turnkeeper.table import Key, Update
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_local.cli import operator as operating
 from turnkeeper_local.cli import place

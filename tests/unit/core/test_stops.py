@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -95,7 +94,7 @@ def test_a_stop_without_a_reason_goes_on() -> None:
 
 
 def test_what_only_an_operator_may_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STOPS, "refusal", replace(STOPS["refusal"], goes_on_by="operator"))
+    monkeypatch.setitem(STOPS, "refusal", STOPS["refusal"]._replace(goes_on_by="operator"))
     assert not resumable(stopped("refusal"))
     assert resumable(stopped("refusal"), "operator")
 

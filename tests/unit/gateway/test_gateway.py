@@ -25,8 +25,8 @@ from tests.support.scripted_api import amazon_event, answer, scripted, stream
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import CostCapExceeded, LeaseLost
 from turnkeeper.gateway.provider import BedrockProvider
-from turnkeeper.ports import Key, Update
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Key, Update
 from turnkeeper_local.standin.serving import serving
 
 #: A dollar, in nano-dollars.

@@ -28,7 +28,7 @@ from turnkeeper.gateway.asking import FIELDS, MAX_BODY_BYTES, read
 from turnkeeper.gateway.bounds import Contexts, beginnings_of
 from turnkeeper.gateway.reading import Meter
 from turnkeeper.gateway.refusing import refusal_of
-from turnkeeper.ports import StoreBusy
+from turnkeeper.table import StoreBusy
 from turnkeeper_local.standin import tokens
 
 BODY: dict[str, Any] = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}

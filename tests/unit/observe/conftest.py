@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.kit import MemoryKit
 from turnkeeper.adapters.table_values import item_to_wire
-from turnkeeper.ports import Item
+from turnkeeper.table import Item
 
 
 def image(item: Item) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from functions.observe.records import Changed
 from functions.observe.spending import Spending
 from tests.support.gateway import MODEL, served, standin
 from tests.support.money import TENANT
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Item
 from turnkeeper.telemetry.measuring import GATEWAY
 from turnkeeper.testing.memory_table import MemoryTable
 

@@ -28,11 +28,12 @@ from turnkeeper import Agent, Context, Limits, tool
 from turnkeeper.adapters.emf import NAMESPACE, Emf
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Item, ModelReply, ModelRequest
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.records import ledger_of
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Item
 from turnkeeper.telemetry.metrics import METRICS, Sample, sample
 from turnkeeper.testing.faulty_table import Crash
 

@@ -15,10 +15,10 @@ from tests.unit.observe.conftest import Stream, image
 from turnkeeper.adapters.sns import SnsAlerts
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.session import Entry, Stop
-from turnkeeper.ports import Item
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Item
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from tests.support.scripted import ScriptedModel, begin, check_session, failure,
 from turnkeeper import Agent, tool
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.leases import HeldLease, Lease
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import StoreBusy
 from turnkeeper.testing.clock import ManualClock
 
 LEASE_SECONDS = 60.0

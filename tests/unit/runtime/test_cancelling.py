@@ -13,12 +13,13 @@ from tests.support.scripted import begin, check_session, reply, results, say, sc
 from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, StoreBusy, Update
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.turn import MAX_CLAIMS
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import StoreBusy, Update
 from turnkeeper.testing.faulty_table import Crash
 
 

@@ -28,13 +28,13 @@ from turnkeeper.core.stops import STOPS, resumable, status_of
 from turnkeeper.core.story import telling
 from turnkeeper.core.story.facts import Facts, Story
 from turnkeeper.core.story.telling import MOST_LINES, tell
-from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.explaining import Explaining
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Key, Put
 from turnkeeper.testing.clock import ManualClock, SeededIds
 from turnkeeper.testing.faulty_table import Crash
 from turnkeeper.testing.script import say

@@ -16,11 +16,12 @@ from tests.support.scripted import begin, check_session, reply, say, scripted_ki
 from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
 from turnkeeper.core.session import Head, Looked
-from turnkeeper.ports import Item, Key, ModelReply, ModelRequest, StoreBusy, Update
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.leases import HeldLease, LeaseKeeper
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.threads import Sequential, Threads
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Item, Key, StoreBusy, Update
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_table import MemoryTable
 

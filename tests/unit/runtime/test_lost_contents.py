@@ -16,8 +16,8 @@ from tests.support.scripted import check_session, play, reply, say, scripted_kit
 from turnkeeper import Agent, tool
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import CONTENT_LOST
-from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Key, Put
 
 #: Does not compress to what an item may hold.
 LARGE = base64.b85encode(random.Random(1).randbytes(64_000)).decode()

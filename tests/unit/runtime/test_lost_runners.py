@@ -133,7 +133,7 @@ def test_a_runner_whose_lease_was_let_go_of_was_not_lost() -> None:
 
 
 def test_words_of_its_latest_entries_that_cannot_be_read_hold_nobody_up() -> None:
-    from turnkeeper.ports import Update
+    from turnkeeper.table import Update
 
     kit = scripted_kit(in_the_call)
     before = dies(kit, begin(kit, "plain"))

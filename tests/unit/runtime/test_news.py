@@ -11,9 +11,9 @@ from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, scripted_kit
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Page
 from turnkeeper.runtime.news import News, news_of
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Page
 
 
 @pytest.fixture

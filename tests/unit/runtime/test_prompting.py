@@ -17,10 +17,11 @@ from turnkeeper import Agent, Limits, SessionContext, by_tenant, tool
 from turnkeeper.core.errors import ProviderError
 from turnkeeper.core.prompts import MAX_PROMPT_BYTES
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ModelReply, ModelRequest, Update
+from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Update
 from turnkeeper.testing.clock import ManualClock
 
 

@@ -15,13 +15,13 @@ from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import tool
-from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import CALL_SECONDS
 from turnkeeper.runtime.store.tenants import Tenants, audit_records
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Put, Update
 from turnkeeper.testing.clock import ManualClock
 
 

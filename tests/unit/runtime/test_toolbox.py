@@ -18,9 +18,9 @@ from turnkeeper.adapters.injection import RuleDetector
 from turnkeeper.core.decide import MAX_CALLS
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.tool_answers import MAX_ERROR_CHARS, MAX_RESULT_BYTES
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import StoreBusy
 from turnkeeper.testing.faulty_table import Crash
 
 

@@ -18,10 +18,11 @@ from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import all_text_of
 from turnkeeper.core.versions import spec_of, version_of
-from turnkeeper.ports import Key, ModelRequest, Put
+from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import contents, keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Key, Put
 
 
 @tool(name="look", untrusted=False)

@@ -12,8 +12,8 @@ from tests.support.scripted import begin, check_session, play, reply, say, scrip
 from turnkeeper import Agent, Limits, tool
 from turnkeeper.adapters.table_values import item_size, item_to_wire
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Put, Update
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Put, Update
 from turnkeeper.testing.faulty_table import Crash
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Check, Cond
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import keys
 from turnkeeper.sdk.log import SessionLog
+from turnkeeper.table import Check, Cond
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_table import MemoryTable
 

@@ -250,8 +250,8 @@ def test_a_runner_that_was_lost_in_the_middle_of_a_call_is_followed_and_nothing_
 
 
 def _expired(head: Head) -> Any:
-    from turnkeeper.ports import Update
     from turnkeeper.runtime.store import keys
+    from turnkeeper.table import Update
 
     return Update(keys.head_key(head.tenant_id, head.session_id), set={"lease_expires_at": 1})
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.leading import KEEP_SECONDS, LEASE_SECONDS, Leadership
-from turnkeeper.ports import Table, Update
+from turnkeeper.table import Table, Update
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_table import MemoryTable
 

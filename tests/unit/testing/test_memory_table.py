@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
+from turnkeeper.table import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_table import MemoryTable
 

@@ -10,8 +10,8 @@ from functions.turn.handler import TurnRunner
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import Head
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.intake import NewSession
+from turnkeeper.table import StoreBusy
 
 
 def created(kit: MemoryKit, agent: str = "plain") -> tuple[Head, dict[str, Any]]:

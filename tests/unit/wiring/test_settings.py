@@ -48,7 +48,7 @@ from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
 from turnkeeper.core.errors import ContentUnusable, InvalidRequest, MissingValue, SessionNotFound, Unauthenticated
 from turnkeeper.core.worker_size import WorkerSize
-from turnkeeper.ports import Item, Key, Message
+from turnkeeper.ports import Message
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.following import Hub
 from turnkeeper.runtime.intake import Identity, NewSession
@@ -57,6 +57,7 @@ from turnkeeper.runtime.store.counters import payer_of
 from turnkeeper.sdk import ENGINE, SdkAgent
 from turnkeeper.sdk.engine import SdkEngine
 from turnkeeper.settings import PREFIX, Settings
+from turnkeeper.table import Item, Key
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.wiring.aws import SIGNING_KEY_SECONDS

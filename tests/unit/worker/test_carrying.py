@@ -16,10 +16,11 @@ from turnkeeper.core.contents import Download
 from turnkeeper.core.continuation import continuation_of
 from turnkeeper.core.errors import NotFetched
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Message, StoreBusy, Update
+from turnkeeper.ports import Message
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import StoreBusy, Update
 
 
 def queued(bench: Bench) -> Head:

@@ -9,9 +9,9 @@ from typing import Any
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.audit import Problem, verify
 from turnkeeper.core.errors import SessionNotFound
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
+from turnkeeper.table import Item
 from turnkeeper_local.cli.tokens import TOKEN_ID, call_record
 
 Document = dict[str, Any]

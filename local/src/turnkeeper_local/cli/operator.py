@@ -22,11 +22,11 @@ from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.spending import By
 from turnkeeper.core.stops import resumable
 from turnkeeper.core.versions import spec_of, version_of
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.reports import Reports, Spending, priced
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.scores import Assessment, Sums
 from turnkeeper.settings import Settings
+from turnkeeper.table import StoreBusy
 from turnkeeper_local.cli.audits import AuditOffice
 from turnkeeper_local.cli.dead_letters import DeadLetterOffice
 from turnkeeper_local.cli.deployed import Deployed

@@ -12,9 +12,9 @@ from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.reserved_tenants import is_reserved
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store.gateway_tokens import ID_PREFIX as TOKEN_ID
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken
+from turnkeeper.table import Item
 
 Document = dict[str, Any]
 

@@ -50,7 +50,7 @@ _THROTTLES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Aws:
     """Makes clients; each is made once, and may be shared by threads. ``max_pool_connections`` is the number of
     threads that use a client at a time."""
@@ -63,7 +63,7 @@ class Aws:
     other_timeout_seconds: float = 30.0
     attempts: int = 4
     #: A session is not made for threads; its clients are.
-    _making: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+    _making: Lock = field(default_factory=Lock, init=False)
 
     @cached_property
     def _session(self) -> botocore.session.Session:

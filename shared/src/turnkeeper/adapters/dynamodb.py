@@ -21,7 +21,8 @@ from turnkeeper.adapters.table_rules import (
 )
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import Clock, Ids, Item, Key, Operation, Page, StoreBusy, Update
+from turnkeeper.ports import Clock, Ids
+from turnkeeper.table import Item, Key, Operation, Page, StoreBusy, Update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,7 +38,7 @@ _KEYS_A_BATCH = 100
 
 
 class DynamoTable:
-    """A :class:`turnkeeper.ports.Table` on DynamoDB. Safe to share between threads.
+    """A :class:`turnkeeper.table.Table` on DynamoDB. Safe to share between threads.
 
     Retries what can be retried for ``busy_seconds``, with full jitter, then raises StoreBusy; Unavailable where an
     answer was lost and nobody can tell whether the write was applied. ``on_request`` hears the name of every request
@@ -137,7 +138,7 @@ class DynamoTable:
             start = {"ExclusiveStartKey": place}
 
     def write(self, operations: Sequence[Operation]) -> None:
-        """See :meth:`turnkeeper.ports.Table.write`.
+        """See :meth:`turnkeeper.table.Table.write`.
 
         Raises:
             Unavailable: answers were lost until time ran out; the write may have been applied.
@@ -157,7 +158,7 @@ class DynamoTable:
         )
 
     def update(self, operation: Update) -> Item:
-        """See :meth:`turnkeeper.ports.Table.update`.
+        """See :meth:`turnkeeper.table.Table.update`.
 
         Raises:
             Unavailable: an answer was lost; the update may have been applied. One that only sets and removes is tried

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnec
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from turnkeeper.adapters.table_values import InvalidOperation, item_from_wire
-from turnkeeper.ports import ConditionFailed, Item
+from turnkeeper.table import ConditionFailed, Item
 
 #: Nothing was done and later it may be; or it may have been done and the answer is lost.
 Trouble = Literal["busy", "unknown"]

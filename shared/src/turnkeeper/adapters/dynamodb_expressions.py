@@ -12,7 +12,7 @@ from typing import Any
 
 from turnkeeper.adapters.table_rules import WITHOUT_VALUE, Range, check_index_keys, put_to_wire
 from turnkeeper.adapters.table_values import WireItem, WireValue, item_to_wire, to_wire
-from turnkeeper.ports import AnyOf, Check, Condition, Key, Operation, Put, Update
+from turnkeeper.table import AnyOf, Check, Condition, Key, Operation, Put, Update
 
 Arguments = dict[str, Any]
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from turnkeeper.core.late import late
+
 #: Below this many characters the pattern alone is faster.
 _SHORT: Final = 32
 _UPPER: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -19,6 +21,11 @@ _OTHER_CASES: Final = (("İ", "i"), ("ı", "i"), ("ſ", "s"), ("\u212a", "k"))
 _SIGNS: Final = (
     bytes(ord("x") if chr(sign).isalnum() or sign in b"_-+/" else ord(" ") for sign in range(128)) + b" " * 128
 )
+
+
+def late_pattern(regex: str, flags: int = 0) -> re.Pattern[str]:
+    """A pattern behind a look for its words, which most processes meet no text for: compiled when one does."""
+    return late(lambda: re.compile(regex, flags))
 
 
 def lowered(text: str) -> str:

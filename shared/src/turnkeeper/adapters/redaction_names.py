@@ -43,14 +43,14 @@ _VALUE: Final = (
     r"|(?P<bare>(?:[^\s\"'<>,;&)\]}\\]|[,)\]}](?=[^\s\"'<>,;&)\]}\\])){1,512}))"
 )
 _ASSIGNMENT = re.compile(f"(?i)(?P<name>{_WORDS})(?P<separator>{_SEPARATOR}){_VALUE}")
-_OPTION = re.compile(
+_OPTION = near.late_pattern(
     r"(?i)(--[a-z-]{0,20}(?:password|passphrase|secret|token|api-key)[ \t]{1,4})([^\s\"'-][^\s\"']{3,511})"
 )
-_ELEMENT = re.compile(
+_ELEMENT = near.late_pattern(
     r"(?i)(<[\w:.-]{0,40}(?:password|passphrase|secret|token|api_?key)(?:\s[^<>]{0,80})?>)([^<>]{1,512})(?=</)"
 )
-_SQL = re.compile(r"(?i)(\b(?:identified\s{1,4}by|with\s{1,4}password|password)\s{1,4})'([^'\r\n]{1,256})'")
-_SENTENCE = re.compile(
+_SQL = near.late_pattern(r"(?i)(\b(?:identified\s{1,4}by|with\s{1,4}password|password)\s{1,4})'([^'\r\n]{1,256})'")
+_SENTENCE = near.late_pattern(
     r"(?i)\b(password|passphrase|secret|api[ _-]?key|token)(\s{1,4}(?:is|was)\s{1,4})"
     r"(\"[^\"\r\n]{3,256}\"|'[^'\r\n]{3,256}'|[^\s\"',;]{4,256})"
 )
@@ -62,7 +62,7 @@ _NAMES: Final = (
 )
 _SAID: Final = ("password", "passphrase", "secret", "api", "token", "identified")
 
-_PLACEHOLDER = re.compile(
+_PLACEHOLDER = near.late_pattern(
     r"\[redacted:|\$\{|\$\(|(?-i:\$[A-Z_]{2,}\b)|\{\{|%\(|<[^<>]*>?\Z|\*{3}|x{3,}\Z|\.{3}|os\.environ|process\.env|getenv|env\.",
     re.IGNORECASE,
 )

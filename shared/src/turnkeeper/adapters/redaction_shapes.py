@@ -87,8 +87,8 @@ _TOKEN_WORDS: Final = (
     *("shpca_", "shppa_", "shpss_", "eyj"),
 )
 
-_ACCESS_KEY_ID = re.compile(r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}")
-_FORTY = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
+_ACCESS_KEY_ID = near.late_pattern(r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}")
+_FORTY = near.late_pattern(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 
 _BEARER = re.compile(r"(?i)\b(bearer[ \t]{1,4})([A-Za-z0-9._~+/=-]{8,})")
 _BASIC = re.compile(r"(?i)\b(basic[ \t]{1,4})([A-Za-z0-9+/_-]{6,}={0,2})")
@@ -99,9 +99,9 @@ _AUTHORIZATION = re.compile(
 )
 _COOKIE = re.compile(r"(?i)(\bcookie[\"'\\]{0,4}[ \t]{0,4}:[ \t]{0,4}[\"'\\]{0,4})([\w.-]{1,64}=[^\"'\\\r\n]{1,4096})")
 
-_URL_LOGIN = re.compile(r"://([^\s/@:\"'<>\\]{0,128}):([^\s/\"'<>\\]{1,256})@")
+_URL_LOGIN = near.late_pattern(r"://([^\s/@:\"'<>\\]{0,128}):([^\s/\"'<>\\]{1,256})@")
 #: Passwords of databases are often not escaped, so a slash does not end them; in web addresses it does.
-_DATABASE_LOGIN = re.compile(
+_DATABASE_LOGIN = near.late_pattern(
     r"(?i)((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?|mssql|oracle|clickhouse|snowflake|cockroachdb|ldaps?)"
     r"(?:\+[a-z0-9]{1,20})?://)([^\s@:\"'<>\\/]{0,128}):([^\s\"'<>\\]{1,256})@"
 )
@@ -109,28 +109,28 @@ _DATABASES: Final = (
     *("postgres", "mysql", "mariadb", "mongodb", "redis", "amqp", "mssql", "oracle", "clickhouse", "snowflake"),
     *("cockroachdb", "ldap"),
 )
-_URL_TOKEN = re.compile(r"://(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,256}@")
+_URL_TOKEN = near.late_pattern(r"://(?=[A-Za-z_-]{0,60}\d)[A-Za-z0-9_-]{20,256}@")
 _CLI_LOGIN = re.compile(r"(?<!\S)((?:-u|--user)[ =][\"']?[^\s:\"']{1,64}:)([^\s\"']{1,256})")
 
-_CARD = re.compile(
+_CARD = near.late_pattern(
     r"(?<![\w.+-])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|\.\d)"
 )
-_CARD_BRANDS = re.compile(
+_CARD_BRANDS = near.late_pattern(
     r"4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}"
     r"|(?:6011|65\d\d|64[4-9]\d)\d{12}|35\d{14}|62\d{14,17}|(?:50|5[6-9])\d{14}"
 )
 
-_PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_LINES = re.compile(
+_PEM_BEGIN = near.late_pattern(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = near.late_pattern(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_LINES = near.late_pattern(
     r"(?:(?:\\+[nr]|\s){1,8}[A-Za-z0-9+/=]{16,}|(?:\\+[nr]|\s){1,8}[A-Z][A-Za-z0-9-]{1,30}: [^\r\n\\]{0,200})*"
 )
 #: What is left of a line that was cut; a plain word is the text that goes on after the key.
-_PEM_REST = re.compile(r"(?:\\+[nr]|\s){0,8}(?=[A-Za-z]{0,80}[0-9+/=]|[A-Za-z]{16})[A-Za-z0-9+/=]+")
+_PEM_REST = near.late_pattern(r"(?:\\+[nr]|\s){0,8}(?=[A-Za-z]{0,80}[0-9+/=]|[A-Za-z]{16})[A-Za-z0-9+/=]+")
 _BASE64_SIGNS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
-_PUTTY = re.compile(r"PuTTY-User-Key-File-\d: (?:[^\r\n]{0,400}(?:\r?\n|\Z)){1,80}")
+_PUTTY = near.late_pattern(r"PuTTY-User-Key-File-\d: (?:[^\r\n]{0,400}(?:\r?\n|\Z)){1,80}")
 
-_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,8192}={0,2}")
+_BASE64 = near.late_pattern(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,8192}={0,2}")
 _MAX_BASE64: Final = 200
 
 

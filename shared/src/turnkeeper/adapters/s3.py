@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class S3Blobs:
-    """A :class:`turnkeeper.ports.Blobs` in one bucket, which must not be versioned: what is deleted has to be gone.
+    """A :class:`turnkeeper.table.Blobs` in one bucket, which must not be versioned: what is deleted has to be gone.
 
     Encryption is the bucket's default. All methods raise Unavailable where S3 is busy or out of reach.
     """

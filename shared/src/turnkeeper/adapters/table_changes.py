@@ -25,7 +25,7 @@ from turnkeeper.adapters.table_values import (
     item_to_wire,
     to_wire,
 )
-from turnkeeper.ports import AnyOf, Check, Cond, Condition, ConditionFailed, Operation, Page, Put, Update
+from turnkeeper.table import AnyOf, Check, Cond, Condition, ConditionFailed, Operation, Page, Put, Update
 
 #: What one operation makes of the item that it names.
 _Change = Callable[[WireItem | None], WireItem | None]

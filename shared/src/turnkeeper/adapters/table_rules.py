@@ -13,7 +13,7 @@ from typing import Any
 
 from turnkeeper.adapters.table_values import InvalidOperation, WireItem, item_to_wire
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.ports import AnyOf, Check, Condition, Item, Key, Operation, Put, Table, Update
+from turnkeeper.table import AnyOf, Check, Condition, Item, Key, Operation, Put, Table, Update
 
 #: Each index with its partition and sort key; they project keys only.
 INDEXES: Mapping[str, tuple[str, str]] = {

@@ -13,8 +13,6 @@ the arguments, not the arguments: with the salt gone, the digest says nothing. :
 only in a chain that says itself that it was erased.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -16,8 +16,7 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.replacing import replace
@@ -68,8 +67,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(sorted_json(value)).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A tool call as the repetition breaker sees it."""
 
     tool: str
@@ -77,8 +75,7 @@ class Call:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Repetition:
+class Repetition(NamedTuple):
     """What was repeated, how often; ``final`` where it is the last strike."""
 
     call: Call

@@ -9,9 +9,8 @@ stay as they are. The kit marks what is left.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnkeeper.core.sent import Sent
 
@@ -38,8 +37,7 @@ def options_problem(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(NamedTuple):
     tools: list[Block]
     system: list[Block]
     messages: list[Message]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from turnkeeper.core.transcript import Block
 
@@ -38,8 +37,7 @@ class Unusable(ValueError):
     """A content that the model API would not take, or that is larger than what is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(NamedTuple):
     """What stood behind an address."""
 
     #: In lower case, as the server says; empty where it does not.
@@ -49,8 +47,7 @@ class Download:
     codec: str = "utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """A block that names a content by its address, and where in the input it stands."""
 
     kind: Kind

@@ -1,7 +1,5 @@
 """What a continuation token says: its holder may go on with one session, of one user, from one position."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from turnkeeper.core.session import Frozen, Head, Transcript

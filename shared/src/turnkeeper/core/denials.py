@@ -1,7 +1,5 @@
 """Why a call did not reach its tool."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict

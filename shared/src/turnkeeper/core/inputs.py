@@ -5,8 +5,6 @@ of tools, thoughts of the model, file ids (files of all tenants are in one place
 its own; it is dropped).
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -11,12 +11,10 @@ A reservation lives so::
            └── in_doubt   nobody knows: its full amount counts as spent
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -28,8 +26,7 @@ Resolution = Literal["settled", "voided", "in_doubt"]
 MTOK = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(NamedTuple):
     """Whose money a call spends: the tenant, user and agent of its session, which never change. ``agent`` is ``None``
     where no agent's counter is asked for, and for who is no agent."""
 
@@ -202,8 +199,7 @@ def refusing_scope(states: Sequence[ScopeState], needed: int) -> tuple[ScopeStat
     return min(blocking, key=lambda state: state.available or 0), True
 
 
-@dataclass(frozen=True, slots=True)
-class Clamp:
+class Clamp(NamedTuple):
     """A cap made a call smaller than it wants to be. ``refusal`` is what the larger call would have met."""
 
     refusal: CostCapExceeded
@@ -235,8 +231,7 @@ class Shard:
         return None if self.share is None else self.share - self.spent - self.reserved
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Budget from one shard to another. Only what is neither spent nor reserved can move."""
 
     source: int

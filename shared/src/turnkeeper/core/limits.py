@@ -1,7 +1,5 @@
 """What ends a runaway turn, and how an agent's turns run and end: shared by definitions and sessions."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import pydantic.dataclasses

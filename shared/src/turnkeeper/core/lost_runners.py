@@ -1,7 +1,5 @@
 """Runners that are gone without a word: what is known of one, and the names that they are known by."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict

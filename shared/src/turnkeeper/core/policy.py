@@ -4,12 +4,10 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 ``"unlimited"``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self, overload
+from typing import Annotated, Any, NamedTuple, Self, overload
 
 import pydantic
 from pydantic import (
@@ -138,7 +136,7 @@ class Policy(BaseModel):
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _plans_exist(self) -> Policy:
+    def _plans_exist(self) -> Self:
         named = [(("default_plan",), self.default_plan), *((("tenants", t), p) for t, p in self.tenants.items())]
         if self.evals_plan is not None:
             named.append((("evals_plan",), self.evals_plan))
@@ -232,8 +230,7 @@ class TenantChange:
 # ---- what follows for a tenant ----
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """Under what terms a tenant's sessions run: what an operator has set, the plan, and the caps that follow."""
 
     tenant: TenantRecord

@@ -5,10 +5,8 @@ pydantic checks the values. Its words are for programmers, so each kind of compl
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -17,8 +15,7 @@ T = TypeVar("T")
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with a policy."""
 
     #: The keys that lead to it from the top of the file, as far as there are such: what is missing has none of its own.
@@ -39,6 +36,8 @@ class Problem:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """What to write instead of a name that is none."""
+    import difflib
+
     if near := difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     return f"there are: {', '.join(sorted(known)) or 'none'}"

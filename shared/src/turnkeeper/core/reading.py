@@ -1,7 +1,5 @@
 """What a stream token says: its holder may read one session, as the user whom it was given to, and nothing else."""
 
-from __future__ import annotations
-
 from turnkeeper.core.session import Frozen
 
 

@@ -8,8 +8,7 @@ docs/money.md with ``make docs``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from turnkeeper.core.periods import Period
 
@@ -19,8 +18,7 @@ Scope = Literal["task", "user_daily", "user_monthly", "tenant_monthly", "agent_d
 Holder = Literal["task", "user", "agent", "tenant"]
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeRow:
+class ScopeRow(NamedTuple):
     """What there is to know about one scope."""
 
     name: Scope

@@ -7,8 +7,7 @@ without a row passes neither the type check nor the import. ``docs/concepts.md``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, assert_never, get_args
 
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, UnpricedModel
 from turnkeeper.core.session import Head, Status, Stop, StopReason
@@ -22,8 +21,7 @@ AlertKind = Literal["breaker_trip", "cap_trip", "provider_error", "internal_erro
 GoesOnBy = Literal["user", "operator", "nobody"]
 
 
-@dataclass(frozen=True, slots=True)
-class StopRow:
+class StopRow(NamedTuple):
     """What follows from one reason."""
 
     #: How the session rests. Where the model itself says how its task went, the second is for one that failed.

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from turnkeeper.core.session import Head
@@ -17,8 +16,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 _SAMPLED = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The request that asked for a turn."""
 
     #: As W3C Trace Context has it; ``None`` where the request said none that can be read.
@@ -30,8 +28,7 @@ class Origin:
 NOWHERE = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class SpanContext:
+class SpanContext(NamedTuple):
     """A place in a trace: lower-case hex of 16 and of 8 bytes."""
 
     trace_id: str

@@ -1,8 +1,6 @@
 """Tokens, as the model API counts them."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +15,7 @@ class Usage(BaseModel):
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
@@ -31,7 +29,7 @@ class Usage(BaseModel):
         return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
     @classmethod
-    def of(cls, raw: dict[str, Any] | None) -> Usage:
+    def of(cls, raw: dict[str, Any] | None) -> Self:
         """From the API's ``usage`` object; what is missing or null counts as 0."""
         raw = raw or {}
         return cls(**{name: int(raw.get(name) or 0) for name in _NAMES})

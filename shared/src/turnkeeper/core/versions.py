@@ -7,7 +7,7 @@ to what they were made with; a turn that has begun ends on the version that it b
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from turnkeeper.core.agent import Agent, DoneSignal
 from turnkeeper.core.canonical import sorted_json
@@ -17,8 +17,7 @@ from turnkeeper.core.session import Spec, ToolDefinition
 from turnkeeper.core.tools import END_TASK, Tool
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
+class Deployed(NamedTuple):
     """What a session takes over from its agent as it is deployed now: a name, a version, and how a turn ends in it."""
 
     agent: str

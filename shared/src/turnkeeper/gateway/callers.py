@@ -14,10 +14,11 @@ from turnkeeper.core.errors import CostCapExceeded, Forbidden, TenantPaused, Tur
 from turnkeeper.core.ledger import Payer
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.session import Head
-from turnkeeper.ports import AnyOf, Clock, Cond
+from turnkeeper.ports import Clock
 from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
 from turnkeeper.runtime.store.purses import Purse
 from turnkeeper.runtime.store.sessions import held
+from turnkeeper.table import AnyOf, Cond
 
 #: A token is read again after this long; that it was revoked holds at once, by the condition of each reservation.
 _REMEMBERED_SECONDS = 30.0

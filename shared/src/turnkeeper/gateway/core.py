@@ -14,8 +14,8 @@ from turnkeeper.gateway.callers import Caller, Callers
 from turnkeeper.gateway.money import Call, Failure, Till
 from turnkeeper.gateway.provider import Answer, Provider
 from turnkeeper.gateway.reading import Meter
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store.purses import CALL_SECONDS, Spent
+from turnkeeper.table import Item
 
 logger = logging.getLogger(__name__)
 

@@ -31,12 +31,13 @@ from turnkeeper.gateway.asking import Asked
 from turnkeeper.gateway.bounds import Contexts, beginnings_of
 from turnkeeper.gateway.callers import Caller
 from turnkeeper.gateway.reading import Meter
-from turnkeeper.ports import Clock, Model, ModelRequest, Prices, Rates, Redacts, StoreBusy
+from turnkeeper.ports import Clock, Model, ModelRequest, Prices, Rates, Redacts
 from turnkeeper.runtime.model_step import MAX_INPUT_TOKENS
 from turnkeeper.runtime.requests import with_room
 from turnkeeper.runtime.store.holders import Want
 from turnkeeper.runtime.store.purses import PurseCall, Purses
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import StoreBusy
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

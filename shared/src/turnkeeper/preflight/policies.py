@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def _price_problems(models: Any) -> list[Problem]:
             PriceOverride.model_validate(entry)
         except ValidationError as error:
             for problem in problems_of(error, _price_keys):
-                found.append(replace(problem, path=("models", name, *problem.path)))
+                found.append(problem._replace(path=("models", name, *problem.path)))
     return found
 
 

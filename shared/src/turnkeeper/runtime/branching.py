@@ -23,7 +23,7 @@ class Rewound:
     once_calls: tuple[OnceCall, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Branching:
     intake: Intake
 

@@ -19,7 +19,7 @@ from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.store.sessions import Sessions
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Cancelling:
     sessions: Sessions
     engine: Engine

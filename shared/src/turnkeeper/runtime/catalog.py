@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound
@@ -27,8 +28,7 @@ _FOLDER = re.compile(rf"{_ROOT}\.folder_\d+")
 _numbers = itertools.count(1)
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """Why an agent could not be loaded, for its operator: a caller is told none of it."""
 
     #: Its own folder.

@@ -28,13 +28,14 @@ from turnkeeper.core.session import Handoff, Head, Spec, TurnState
 from turnkeeper.core.tools import UPDATE_PLAN
 from turnkeeper.core.transcript import text_of
 from turnkeeper.core.versions import done_in, limits_in, runs_tools_elsewhere
-from turnkeeper.ports import Check, Clock, Cond, Ids, Put, Redacts
+from turnkeeper.ports import Clock, Ids, Redacts
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.rollouts import Rollouts
 from turnkeeper.runtime.scoring import Scorer
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import Check, Cond, Put
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 MAX_COPIED = 60
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Companions:
     sessions: Sessions
     scorer: Scorer

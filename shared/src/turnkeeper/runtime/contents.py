@@ -36,7 +36,7 @@ _LANES = 8
 _Address = tuple[Kind, str]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Contents:
     web: Web
     parallel: Parallel

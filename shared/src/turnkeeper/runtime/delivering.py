@@ -56,7 +56,7 @@ def delivery_message(delivery: Delivery) -> str:
     return json.dumps({"schema": DELIVERY, **place, "channel": delivery.channel}, separators=(",", ":"))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Deliverer:
     records: Records
     deliveries: Deliveries

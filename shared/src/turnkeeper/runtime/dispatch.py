@@ -11,7 +11,7 @@ from turnkeeper.ports import Queue, Tokens, Turns
 from turnkeeper.runtime.jobs import continue_body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Dispatch:
     """``turns`` is ``None`` in a process that cannot start the turn Lambda: it asks on the queue instead, so that a
     session waits for neither the sweep nor a missing permission."""

@@ -11,11 +11,11 @@ from typing import Any
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.worksheet import Worksheet
+from turnkeeper.table import StoreBusy
 
 logger = logging.getLogger(__name__)
 

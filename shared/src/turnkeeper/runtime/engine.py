@@ -21,7 +21,6 @@ from turnkeeper.core.policy import Terms, compose_grant, denial_of, may_use, nar
 from turnkeeper.core.session import Head, Spec, Transcript
 from turnkeeper.core.tools import NO_VALUES, Tool
 from turnkeeper.core.versions import moved_text, spec_of, version_of
-from turnkeeper.ports import StoreBusy
 from turnkeeper.runtime.compacting import Compacting
 from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
@@ -35,6 +34,7 @@ from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance, World
+from turnkeeper.table import StoreBusy
 from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)

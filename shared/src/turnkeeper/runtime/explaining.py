@@ -20,7 +20,7 @@ from turnkeeper.runtime.store.treasury import Treasury
 _NEEDED = frozenset({"kind", "seq", "at"})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Explaining:
     sessions: Sessions
     scores: Scores

@@ -18,10 +18,10 @@ from weakref import WeakValueDictionary
 
 from turnkeeper.core.deltas import Delta, Heard, Told
 from turnkeeper.core.session import Entry, Head
-from turnkeeper.ports import Item
 from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.streams import LOOK_SECONDS, Seen, Streams, forming_of
+from turnkeeper.table import Item
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnkeeper.core.agent import Agent, Placement
 from turnkeeper.core.contents import named
@@ -56,8 +56,7 @@ class Identity:
     origin: Origin = field(default=NOWHERE, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class NewSession:
+class NewSession(NamedTuple):
     agent: str
     input: str | list[Block]
     metadata: Mapping[str, Any]
@@ -66,7 +65,7 @@ class NewSession:
     deliver_to: DeliverTo = TO_NOBODY
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Intake:
     sessions: Sessions
     tenants: Tenants

@@ -1,7 +1,5 @@
 """Messages on the queue: a new job, or a session that goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Annotated, Literal

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from turnkeeper.core.agent import Agent
@@ -27,11 +27,10 @@ _SAID = ("name", "model", "placement", "done", "model_options", "pin", "view", "
 _LISTED = ("fallback_models", "formerly", "secrets", "settings")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ToldAgent(Agent):
     """An agent as a manifest tells it. It was checked when the manifest was made."""
 
-    told_program: dict[str, Any] | None = field(default=None, repr=False)
+    told_program: dict[str, Any] | None
 
     def __post_init__(self) -> None:
         pass
@@ -93,11 +92,11 @@ def _agent(told: Mapping[str, Any]) -> ToldAgent:
         system=ToldPrompt(told["prompt"]) if told["system"] is None else told["system"],
         limits=Limits(**told["limits"]),
         tools=tuple(map(_tool, told["tools"])),
-        told_program=told["program"],
         context=None,
     )
     # Of a class, everywhere else: an agent's own class is not here.
     object.__setattr__(agent, "engine", told["engine"])
+    object.__setattr__(agent, "told_program", told["program"])
     return agent
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Entry, Head
-from turnkeeper.ports import Blobs, Table
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.table import Blobs, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Fleet:
             self._free = sum(told.free for told in known or ())
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Placing:
     """Asks for the runner that a turn begins on."""
 

@@ -12,7 +12,7 @@ from turnkeeper.ports import Replies, Webhooks
 from turnkeeper.runtime.store.deliveries import DeliverTo
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class MayTell:
     webhooks: Webhooks
     replies: Replies

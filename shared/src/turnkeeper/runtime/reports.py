@@ -21,12 +21,13 @@ from turnkeeper.core.policy import Terms
 from turnkeeper.core.reconciling import Used
 from turnkeeper.core.scopes import SHARDED
 from turnkeeper.core.spending import By, Difference, LedgerCall, LedgerSums, Tally, call_of, differences
-from turnkeeper.ports import Clock, Key, Prices, Table
+from turnkeeper.ports import Clock, Prices
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.counters import KEEP_DAYS, held
 from turnkeeper.runtime.store.lists import Lists
 from turnkeeper.runtime.store.records import open_calls, stored_ledger
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import Key, Table
 
 #: Where the index by status has all tokens of the gateway. Each holds calls of its own, as a session does.
 TOKENS = "TOKENS"

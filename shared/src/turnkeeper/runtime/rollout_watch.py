@@ -13,7 +13,7 @@ from turnkeeper.runtime.scoring import beyond_chance, enough_turns, falls
 from turnkeeper.runtime.store.scores import Scores, Sums
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class RolloutWatch:
     """Takes a candidate back that does worse than the stable version by more than chance explains."""
 

@@ -13,10 +13,11 @@ from turnkeeper.core.reserved_tenants import DEPLOYMENT
 from turnkeeper.core.rollout import BASIS_POINTS, Rollout
 from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import can_play, runs_tools_elsewhere, spec_of, version_of
-from turnkeeper.ports import Clock, ConditionFailed, Prices
+from turnkeeper.ports import Clock, Prices
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.store.rollouts import RolloutStore
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import ConditionFailed
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 SECONDS = 5.0
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Rollouts:
     store: RolloutStore
     tenants: Tenants

@@ -33,7 +33,7 @@ STANDARD_ERRORS = 3.0
 TELL_AGAIN = timedelta(hours=6)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Scorer:
     records: Records
     scores: Scores
@@ -78,7 +78,7 @@ class Scorer:
             after = page[-1].seq
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class ScoreWatch:
     """Tells people when fewer turns of an agent pass a check than did."""
 

@@ -64,7 +64,7 @@ _MAX_NAMED = 50
 _MAX_EXPIRED = 25
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Sweep:
     sessions: Sessions
     dispatch: Dispatch

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 SOON_SECONDS = 60
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class WakingQueue:
     """A queue that wakes its worker with each message that is sent. Everything that sends takes this one, so that no
     sender can forget to."""
@@ -47,7 +47,7 @@ class WakingQueue:
         return self.queue.backlog()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Capacity:
     """Tasks for the backlog, one for each ``slots`` messages begun."""
 

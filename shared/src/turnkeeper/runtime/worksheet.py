@@ -14,10 +14,11 @@ from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Entry, Head, Plan, Spec, ToolOutcome, Transcript
 from turnkeeper.core.transcript import Block, text_block, unanswered
-from turnkeeper.ports import Clock, Ids, StoreBusy
+from turnkeeper.ports import Clock, Ids
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.table import StoreBusy
 from turnkeeper.telemetry import fields
 
 

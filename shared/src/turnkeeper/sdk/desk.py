@@ -9,12 +9,12 @@ from typing import Protocol
 from turnkeeper.core.errors import CostCapExceeded, TurnkeeperError
 from turnkeeper.core.lifecycle import elsewhere
 from turnkeeper.core.session import Head, Stop
-from turnkeeper.ports import Blobs, Item, Table
 from turnkeeper.runtime.store.purses import Spent
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.sdk.log import SessionLog
+from turnkeeper.table import Blobs, Item, Table
 
 
 class Calls(Protocol):

@@ -16,11 +16,11 @@ from turnkeeper.core.session import Entry, Flag, Stop
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, tool_uses
 from turnkeeper.core.usage import Usage
-from turnkeeper.ports import Item
 from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk, End
 from turnkeeper.sdk.gate import Gate
+from turnkeeper.table import Item
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, Unavailable
-from turnkeeper.ports import ABSENT, Blobs, Check, ConditionFailed, Put, Table
 from turnkeeper.runtime.store import contents, keys
+from turnkeeper.table import ABSENT, Blobs, Check, ConditionFailed, Put, Table
 
 Line = dict[str, Any]
 _TRIES = 5

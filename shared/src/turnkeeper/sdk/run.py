@@ -20,7 +20,6 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import elsewhere
 from turnkeeper.core.session import Entry, Head, Stop
 from turnkeeper.core.transcript import GO_ON, UNKNOWN_OUTCOME, Block, all_text_of, answer, last_message, text_block
-from turnkeeper.ports import AnyOf, Cond
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.sessions import held
 from turnkeeper.runtime.tool_answers import Answer
@@ -34,6 +33,7 @@ from turnkeeper.sdk.hearing import Hearing
 from turnkeeper.sdk.leash import Leash, Workspace, launcher_in
 from turnkeeper.sdk.log import Line, SessionLog, blocks_of
 from turnkeeper.sdk.tools import server_of
+from turnkeeper.table import AnyOf, Cond
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from turnkeeper.ports import Item, Key, Operation, Page, Table, Update
+from turnkeeper.table import Item, Key, Operation, Page, Table, Update
 
 T = TypeVar("T")
 

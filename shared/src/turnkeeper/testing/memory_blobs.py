@@ -6,7 +6,7 @@ import threading
 
 
 class MemoryBlobs:
-    """A :class:`turnkeeper.ports.Blobs` in memory; ``contents`` is there for tests to look at."""
+    """A :class:`turnkeeper.table.Blobs` in memory; ``contents`` is there for tests to look at."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -17,11 +17,12 @@ from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, Session
 from turnkeeper.core.policy import Policy
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
-from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices, Table
+from turnkeeper.ports import Clock, Ids, InjectionDetector, Model, Prices
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.jobs import Continue, parse
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.settings import Settings
+from turnkeeper.table import Table
 from turnkeeper.testing.memory_blobs import MemoryBlobs
 from turnkeeper.testing.memory_queue import MemoryQueue, MemoryWords
 from turnkeeper.testing.memory_table import MemoryTable

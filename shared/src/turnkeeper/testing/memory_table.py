@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from turnkeeper.adapters.table_changes import Changes, page_of
 from turnkeeper.adapters.table_rules import INDEXES, Range, all_pages, check_key, check_operation, check_operations
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
-from turnkeeper.ports import Check, Item, Key, Operation, Page, Update
+from turnkeeper.table import Check, Item, Key, Operation, Page, Update
 
 #: Hears every change, in order, as the item was and as it is.
 OnChange = Callable[[Item | None, Item | None], None]
@@ -21,7 +21,7 @@ _BASE = ("pk", "sk")
 
 
 class MemoryTable:
-    """A :class:`turnkeeper.ports.Table` in memory. Items are kept in wire form, so that no caller shares state with it.
+    """A :class:`turnkeeper.table.Table` in memory. Items are kept in wire form, so that no caller shares state with it.
 
     ``on_change`` is the table's stream: called after the write, under the lock, so that the changes of an item come in
     their order; it should only take note. ``on_request`` hears the same names as that of the DynamoDB table.

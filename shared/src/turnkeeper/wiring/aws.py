@@ -22,8 +22,9 @@ from turnkeeper.adapters.sqs import SqsQueue
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.late import late
 from turnkeeper.core.tools import ToolValues
-from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
+from turnkeeper.ports import Alerts, Bus, Clock, Queue, Replies, Turns, Wakes, Words
 from turnkeeper.settings import Settings
+from turnkeeper.table import Blobs, Table
 from turnkeeper.wiring.needs import needed
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.core.tools import ToolValues
 from turnkeeper.ports import (
-    Blobs,
     Clock,
     Ids,
     InjectionDetector,
@@ -30,7 +29,6 @@ from turnkeeper.ports import (
     Queue,
     Redacts,
     Replies,
-    Table,
     Tokens,
     Turns,
     Wakes,
@@ -52,6 +50,7 @@ from turnkeeper.runtime.store.treasury import Treasury
 from turnkeeper.runtime.store.workers import Workers
 from turnkeeper.runtime.threads import Parallel, Threads
 from turnkeeper.settings import Settings
+from turnkeeper.table import Blobs, Table
 from turnkeeper.wiring.platform import Platform, platform_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from turnkeeper.adapters.secrets import KeySource
 from turnkeeper.core.tools import ToolValues
-from turnkeeper.ports import Alerts, Blobs, Bus, Clock, Queue, Replies, Table, Turns, Wakes, Words
+from turnkeeper.ports import Alerts, Bus, Clock, Queue, Replies, Turns, Wakes, Words
 from turnkeeper.settings import Settings
+from turnkeeper.table import Blobs, Table
 
 if TYPE_CHECKING:
     from turnkeeper.adapters.aws import Aws

@@ -15,9 +15,9 @@ from tests.support.heads import as_once
 from tests.support.money import TENANT, exactly, policy
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.ledger import Counter, Reservation
-from turnkeeper.ports import Put
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import Put
 
 # ---- an agent's day ----
 

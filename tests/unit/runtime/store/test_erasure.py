@@ -16,11 +16,11 @@ from turnkeeper import tool
 from turnkeeper.core import audit
 from turnkeeper.core.errors import LeaseLost
 from turnkeeper.core.session import OUTCOME, Head, ToolOutcome
-from turnkeeper.ports import ConditionFailed, StoreBusy, Update
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import ConditionFailed, StoreBusy, Update
 from turnkeeper.testing.faulty_table import Crash
 
 SECRET = "xyzzy-plugh"

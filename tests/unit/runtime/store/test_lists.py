@@ -13,9 +13,9 @@ from tests.support.kit import WHO, MemoryKit
 from tests.support.scripted import begin, scripted_kit
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Update
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Update
 from turnkeeper.testing.clock import SeededIds
 
 BOB = Identity("acme", "bob", "user")

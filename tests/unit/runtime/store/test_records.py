@@ -12,9 +12,9 @@ from tests.support.scripted import begin, play, reply, say, scripted_kit, use
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.kit_tools import update_plan
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Update
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Update
 from turnkeeper.testing.clock import ManualClock, SeededIds
 
 

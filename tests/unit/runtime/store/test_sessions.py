@@ -12,11 +12,11 @@ from tests.support.scripted import begin, play, scripted_kit
 from turnkeeper.core.errors import IdempotencyMismatch, LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.lifecycle import leaving, running, taking
 from turnkeeper.core.session import Head, Stop
-from turnkeeper.ports import Operation, Update
 from turnkeeper.runtime.intake import Identity, NewSession
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import IDEMPOTENCY_SECONDS, AlreadyDone, Earlier, IdempotencyKey
 from turnkeeper.runtime.store.sessions import SKEW_MILLIS
+from turnkeeper.table import Operation, Update
 
 
 @pytest.fixture

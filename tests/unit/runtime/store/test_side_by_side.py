@@ -21,9 +21,9 @@ from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, check_session, failure, reply, say, scripted_kit, use
 from turnkeeper import ToolError, tool, update_plan
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Key, Put
 from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Key, Put
 from turnkeeper.testing.faulty_table import Crash
 
 TOMORROW = "from_tomorrow"

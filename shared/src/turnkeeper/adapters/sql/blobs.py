@@ -11,7 +11,7 @@ from typing import Protocol
 
 from turnkeeper.adapters.sql.database import Database, outages
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.ports import Blobs
+from turnkeeper.table import Blobs
 
 _KEYS_A_DELETE = 500
 
@@ -29,7 +29,7 @@ class Outside(Protocol):
 
 
 class SqlBlobs:
-    """A :class:`turnkeeper.ports.Blobs`. What is larger than ``most_bytes`` is kept ``outside``, where there is such a
+    """A :class:`turnkeeper.table.Blobs`. What is larger than ``most_bytes`` is kept ``outside``, where there is such a
     place; which keys there are, only the database knows."""
 
     def __init__(self, database: Database, outside: Outside | None = None, most_bytes: int = 1024 * 1024) -> None:

@@ -10,7 +10,8 @@ from turnkeeper.adapters.retries import Pauses
 from turnkeeper.adapters.sql.bell import Bell
 from turnkeeper.adapters.system import SystemClock, SystemIds
 from turnkeeper.core.errors import TurnkeeperError, Unavailable
-from turnkeeper.ports import Clock, Ids, StoreBusy
+from turnkeeper.ports import Clock, Ids
+from turnkeeper.table import StoreBusy
 
 T = TypeVar("T")
 Row = tuple[Any, ...]

@@ -20,7 +20,7 @@ from turnkeeper.adapters.table_rules import (
     check_operations,
 )
 from turnkeeper.adapters.table_values import WireItem, item_from_wire
-from turnkeeper.ports import Check, Item, Key, Operation, Page, Update
+from turnkeeper.table import Check, Item, Key, Operation, Page, Update
 
 #: Columns that are the key of an index.
 _INDEXED: Final = tuple(dict.fromkeys(name for names in INDEXES.values() for name in names))
@@ -39,7 +39,7 @@ _FIRST_ROWS, _MOST_ROWS = 64, 1024
 
 
 class SqlTable:
-    """A :class:`turnkeeper.ports.Table`. Safe to share between threads.
+    """A :class:`turnkeeper.table.Table`. Safe to share between threads.
 
     A write locks all its items before it reads them, so that its conditions hold when it is committed; writes that only
     check an item do not wait for each other. Each write that changes something leaves its changes, and a token by which

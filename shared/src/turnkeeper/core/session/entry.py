@@ -1,7 +1,5 @@
 """The entries of a session's transcript, and what became of the calls that they answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

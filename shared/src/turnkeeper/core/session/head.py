@@ -1,7 +1,5 @@
 """The head of a session: what a runner needs to go on without reading the transcript."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

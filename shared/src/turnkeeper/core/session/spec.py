@@ -1,7 +1,5 @@
 """What the model is sent around a session's transcript, and the plan that it keeps."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

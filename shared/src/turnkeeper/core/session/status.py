@@ -1,7 +1,5 @@
 """How a session stands, and what ended its latest turn."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,11 +1,9 @@
 """A session as it is read: all of it, and who looks on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from turnkeeper.core.session.entry import Entry
 from turnkeeper.core.session.head import Head
@@ -20,7 +18,7 @@ class Looked:
     readers: int = 0
 
     @classmethod
-    def of(cls, item: Mapping[str, Any] | None) -> Looked:
+    def of(cls, item: Mapping[str, Any] | None) -> Self:
         """As a session's stream item says it."""
         item = item or {}
         return cls(item.get("looked_until", 0), item.get("readers", 0))

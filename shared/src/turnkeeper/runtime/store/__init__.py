@@ -1,4 +1,4 @@
-"""Sessions and money in one table, over the :class:`~turnkeeper.ports.Table` port: the same logic for DynamoDB and for
+"""Sessions and money in one table, over the :class:`~turnkeeper.table.Table` port: the same logic for DynamoDB and for
 the in-memory fake.
 
 ==============  ====================================================================================================

@@ -14,9 +14,10 @@ from turnkeeper.core.ledger import Counter, Movement, Payer, reserve, resolve
 from turnkeeper.core.lifecycle.change import Change, Reserved, Resolved, chain
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Head
-from turnkeeper.ports import ABSENT, Blobs, Condition, Item, Operation, Put, Redacts, Update
+from turnkeeper.ports import Redacts
 from turnkeeper.runtime.store import codec, contents, counters, keys
 from turnkeeper.runtime.store.tenants import audit_item
+from turnkeeper.table import ABSENT, Blobs, Condition, Item, Operation, Put, Update
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, EntryType, Head, LeaseState, Plan, Spec, TurnState
 from turnkeeper.core.transcript import CONTENT_LOST, text_block
-from turnkeeper.ports import Blobs, Item
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.contents import MAX_CONTENT_BYTES, Lost, pack, unpack
+from turnkeeper.table import Blobs, Item
 
 # ---- heads ----
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from turnkeeper.core.canonical import stored_json, without_surrogates
 from turnkeeper.core.errors import TurnkeeperError
-from turnkeeper.ports import Blobs, Item
+from turnkeeper.table import Blobs, Item
 
 #: Room for the attributes beside the content, below the 64 KB that an item may have.
 INLINE_BYTES = 60_000

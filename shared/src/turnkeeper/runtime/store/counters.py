@@ -24,8 +24,8 @@ from turnkeeper.core.ledger import Amounts, Counter, Movement, Payer, Reservatio
 from turnkeeper.core.periods import first_day
 from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
-from turnkeeper.ports import EXISTS, AnyOf, Cond, Condition, Item, Key, Update
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import EXISTS, AnyOf, Cond, Condition, Item, Key, Update
 
 #: A purse that was not closed for good.
 _OPEN = AnyOf((Cond("closed", "absent"), Cond("closed", "=", False)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.ledger import iso
-from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from turnkeeper.core.word import Delivery

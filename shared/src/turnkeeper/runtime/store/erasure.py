@@ -20,23 +20,11 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving
 from turnkeeper.core.session import OUTCOME, Head
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, answer, unanswered
-from turnkeeper.ports import (
-    Blobs,
-    Clock,
-    Cond,
-    Condition,
-    ConditionFailed,
-    Item,
-    Key,
-    Operation,
-    Redacts,
-    StoreBusy,
-    Table,
-    Update,
-)
+from turnkeeper.ports import Clock, Redacts
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.changes import Writer
+from turnkeeper.table import Blobs, Cond, Condition, ConditionFailed, Item, Key, Operation, StoreBusy, Table, Update
 
 #: What holds contents, by the beginning of the sort key.
 _CONTENT: Mapping[str, tuple[str, ...]] = {

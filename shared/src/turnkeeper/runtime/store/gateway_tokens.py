@@ -17,10 +17,11 @@ from typing import Any
 
 from turnkeeper.core.errors import Forbidden, SessionNotFound, Unauthenticated
 from turnkeeper.core.ledger import Payer, iso
-from turnkeeper.ports import ABSENT, Clock, Cond, ConditionFailed, Ids, Item, Key, Put, Table, Update
+from turnkeeper.ports import Clock, Ids
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.purses import Purse, Spent
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import ABSENT, Cond, ConditionFailed, Item, Key, Put, Table, Update
 
 #: What every token begins with, so that people and scanners of secrets know one.
 PREFIX = "tkgw"

@@ -13,8 +13,8 @@ from typing import Any
 
 from turnkeeper.core.errors import IdempotencyMismatch
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ABSENT, ConditionFailed, Operation, Put, Table
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import ABSENT, ConditionFailed, Operation, Put, Table
 
 #: How long a key is remembered.
 IDEMPOTENCY_SECONDS = 86_400

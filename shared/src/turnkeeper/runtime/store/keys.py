@@ -54,7 +54,7 @@ from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter, Payer
 from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Holder, Scope
-from turnkeeper.ports import Key
+from turnkeeper.table import Key
 
 RESUME_FROM = "ENTRY#"
 #: The sweep reads each of these partitions of the ``due`` index.

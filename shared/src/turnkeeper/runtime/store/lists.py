@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Cond, ConditionFailed, Item, Key, Table, Update
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.table import Cond, ConditionFailed, Item, Key, Table, Update
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,12 @@ from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.usage import Usage
-from turnkeeper.ports import Check, Clock, Cond, ConditionFailed, Item, Key, Operation, Table, Update
+from turnkeeper.ports import Clock
 from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.changes import money_of
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.treasury import Admitted, CountersRefused, Treasury
+from turnkeeper.table import Check, Cond, ConditionFailed, Item, Key, Operation, Table, Update
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Entry, Head, Looked, Plan, Spec, Transcript
 from turnkeeper.core.transcript import unanswered
-from turnkeeper.ports import Blobs, Item, Key, Table
 from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.lists import Lists
+from turnkeeper.table import Blobs, Item, Key, Table
 
 T = TypeVar("T")
 

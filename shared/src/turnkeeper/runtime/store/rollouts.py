@@ -11,8 +11,8 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.rollout import Rollout
 from turnkeeper.core.session import Spec
 from turnkeeper.core.versions import version_of
-from turnkeeper.ports import ABSENT, Blobs, Cond, ConditionFailed, Put, Table, Update
 from turnkeeper.runtime.store import codec, contents, keys
+from turnkeeper.table import ABSENT, Blobs, Cond, ConditionFailed, Put, Table, Update
 
 
 class RolloutStore:

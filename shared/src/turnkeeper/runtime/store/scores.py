@@ -19,8 +19,8 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Head
 from turnkeeper.core.stops import STOPS
-from turnkeeper.ports import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import ABSENT, Check, Cond, ConditionFailed, Item, Key, Put, Table, Update
 
 if TYPE_CHECKING:
     from turnkeeper.core.trajectory import Trajectory

@@ -15,27 +15,26 @@ from turnkeeper.core.lifecycle import leaving, losing, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
-from turnkeeper.ports import (
+from turnkeeper.ports import Clock, Redacts
+from turnkeeper.runtime.store import codec, contents, idempotency, keys
+from turnkeeper.runtime.store.changes import Writer, head_update
+from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
+from turnkeeper.runtime.store.records import Records
+from turnkeeper.runtime.store.treasury import CountersRefused
+from turnkeeper.table import (
     ABSENT,
     EXISTS,
     AnyOf,
     Blobs,
     Check,
-    Clock,
     Cond,
     Condition,
     ConditionFailed,
     Key,
     Operation,
     Put,
-    Redacts,
     Table,
 )
-from turnkeeper.runtime.store import codec, contents, idempotency, keys
-from turnkeeper.runtime.store.changes import Writer, head_update
-from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
-from turnkeeper.runtime.store.records import Records
-from turnkeeper.runtime.store.treasury import CountersRefused
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000

@@ -17,8 +17,9 @@ from turnkeeper.core.canonical import json_text
 from turnkeeper.core.deltas import Forming
 from turnkeeper.core.ledger import millis
 from turnkeeper.core.session import Head, Looked
-from turnkeeper.ports import AnyOf, Clock, Cond, ConditionFailed, Item, Table, Update
+from turnkeeper.ports import Clock
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import AnyOf, Cond, ConditionFailed, Item, Table, Update
 
 #: A look is good for so long; whoever looks on looks again in time.
 LOOK_SECONDS = 30

@@ -15,21 +15,9 @@ from turnkeeper.core.ledger import Shard, relayout
 from turnkeeper.core.periods import UTC_NAME, period_of
 from turnkeeper.core.policy import Policy, TenantChange, TenantRecord, Terms, terms_of
 from turnkeeper.core.scopes import SHARDED, Scope
-from turnkeeper.ports import (
-    ABSENT,
-    EXISTS,
-    Check,
-    Clock,
-    Cond,
-    ConditionFailed,
-    Item,
-    Key,
-    Operation,
-    Put,
-    Table,
-    Update,
-)
+from turnkeeper.ports import Clock
 from turnkeeper.runtime.store import counters, keys
+from turnkeeper.table import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Operation, Put, Table, Update
 
 _MAX_TRIES = 50
 #: How far before and after now, in UTC, a runner's local time may be: it goes by the time zone that it knows for the

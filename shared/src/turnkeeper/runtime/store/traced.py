@@ -6,8 +6,8 @@ from datetime import datetime
 
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Head
-from turnkeeper.ports import ABSENT, ConditionFailed, Put, Table
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import ABSENT, ConditionFailed, Put, Table
 
 
 class Traced:

@@ -32,11 +32,12 @@ from turnkeeper.core.ledger import (
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Scope
 from turnkeeper.core.session import Head
-from turnkeeper.ports import Clock, Cond, ConditionFailed, Ids, Item, Key, StoreBusy, Table, Update
+from turnkeeper.ports import Clock, Ids
 from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store import counters, keys
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.tenants import Tenants
+from turnkeeper.table import Cond, ConditionFailed, Item, Key, StoreBusy, Table, Update
 
 T = TypeVar("T")
 

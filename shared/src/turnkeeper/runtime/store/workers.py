@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from turnkeeper.core.ledger import millis
-from turnkeeper.ports import Clock, Table, Update
+from turnkeeper.ports import Clock
 from turnkeeper.runtime.store import keys
+from turnkeeper.table import Table, Update
 
 #: A worker that said nothing for longer is gone; some seconds of that are for clocks that differ.
 SILENT_SECONDS = 10.0

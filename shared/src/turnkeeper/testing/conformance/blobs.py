@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from turnkeeper.ports import Blobs
+from turnkeeper.table import Blobs
 from turnkeeper.testing.conformance._help import fails, unique
 
 

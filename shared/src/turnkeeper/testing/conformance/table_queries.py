@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnkeeper.core.errors import InvalidRequest
-from turnkeeper.ports import Item, Key, Put, Table, Update
+from turnkeeper.table import Item, Key, Put, Table, Update
 from turnkeeper.testing.conformance._help import eventually, fails, unique
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
-from turnkeeper.ports import ABSENT, EXISTS, Check, Cond, ConditionFailed, Key, Operation, Put, StoreBusy, Table, Update
+from turnkeeper.table import ABSENT, EXISTS, Check, Cond, ConditionFailed, Key, Operation, Put, StoreBusy, Table, Update
 from turnkeeper.testing.conformance._help import unique
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnkeeper.adapters.table_values import InvalidOperation
-from turnkeeper.ports import (
+from turnkeeper.table import (
     ABSENT,
     EXISTS,
     AnyOf,

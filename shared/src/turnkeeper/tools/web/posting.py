@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from turnkeeper.core.errors import NotPosted
 from turnkeeper.core.inputs import invalid
@@ -50,7 +49,7 @@ class GuardedPosts:
             with answered(guard, Outgoing("POST", self._target(url), headers, body)) as answer:
                 posted = Posted(answer.status, "", answer.headers.get("retry-after"))
                 data, _ = answer.read(HEAD_BYTES) if answer.has_body else (b"", False)
-                return replace(posted, head=plain(bodies.text_of(data, answer.content_type[1])))
+                return posted._replace(head=plain(bodies.text_of(data, answer.content_type[1])))
         except ToolError as error:
             if posted is not None:  # It has said whether it took it, whatever comes of the rest.
                 return posted
