@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError, HTTPClientError, InvalidRegionError, NoCredentialsError
+from botocore.httpsession import URLLib3Session
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
@@ -175,6 +178,44 @@ def facts(pool: Any) -> dict[str, Any]:
 def test_no_client_is_made_where_the_region_says_it_all(aws: Aws) -> None:
     assert aws.table_requests
     assert "dynamodb" not in vars(aws)
+
+
+@pytest.mark.parametrize("region", ["eu west", " eu-west-1", "eu-west-1/x", "evil.example/x", "-"])
+def test_what_is_no_region_is_refused_as_by_a_client(aws: Aws, region: str) -> None:
+    with pytest.raises(InvalidRegionError):
+        assert Aws(region=region).table_requests
+
+
+def test_a_code_with_an_address_behind_it(aws: Aws) -> None:
+    answering(aws, 400, b'{"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException:http://internal/"}')
+    with pytest.raises(ClientError) as refused:
+        aws.table_requests.get_item()
+    assert refused.value.response["Error"]["Code"] == "ThrottlingException"
+
+
+def test_credentials_of_a_signed_in_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As people have them who work on a deployed kit: asked of SSO, by a client that the credentials make."""
+
+    def answer(_: object, request: Any) -> Any:
+        assert request.headers["x-amz-sso_bearer_token"] == b"token"
+        keys = {"accessKeyId": "AKIDSSO", "secretAccessKey": "s", "sessionToken": "t", "expiration": 4_070_908_800_000}
+        body = json.dumps({"roleCredentials": keys}).encode()
+        return AWSResponse(request.url, 200, {}, SimpleNamespace(stream=lambda: [body]))
+
+    monkeypatch.setattr(URLLib3Session, "send", answer)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    sso = "sso_start_url = https://sso\nsso_region = eu-west-1\nsso_account_id = 123456789012\nsso_role_name = r\n"
+    Path(tmp_path, "config").write_text(f"[default]\n{sso}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache = Path(tmp_path, ".aws", "sso", "cache")
+    cache.mkdir(parents=True)
+    signed_in = {"accessToken": "token", "expiresAt": "2099-01-01T00:00:00Z"}
+    (cache / f"{hashlib.sha1(b'https://sso').hexdigest()}.json").write_text(json.dumps(signed_in))
+    monkeypatch.setattr("botocore.credentials.SSOProvider._SSO_TOKEN_CACHE_DIR", str(cache))
+    aws = Aws(region="eu-west-1")
+    assert aws.credentials.get_frozen_credentials().access_key == "AKIDSSO"
+    assert aws.sqs._request_signer._credentials is aws.credentials
 
 
 def test_clients_have_the_credentials_that_the_table_has(aws: Aws) -> None:

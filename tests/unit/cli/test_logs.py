@@ -81,6 +81,7 @@ class Pages:
         return self
 
     def paginate(self, *, logGroupName: str, startTime: int) -> list[dict[str, object]]:
+        assert startTime >= 0, "CloudWatch takes no other"
         return [{"events": [event for event in self.events if int(str(event["timestamp"])) >= startTime]}]
 
 
@@ -105,6 +106,10 @@ def test_events_of_a_group_are_told_once_and_alike_ones_each(with_ids: bool) -> 
     log("last", 60)
     assert read() == ["last"]
     assert read() == []
+
+
+def test_what_is_asked_for_since_before_there_was_time() -> None:
+    assert list(GroupSource("turn", Pages(), "group", -1e12).read()) == []
 
 
 def test_a_line_that_is_only_text_names_a_session_in_it() -> None:

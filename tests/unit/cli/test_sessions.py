@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi, Request, assistant, problem, results, status, user
 
@@ -28,6 +29,14 @@ def test_a_kit_that_is_down_is_said_to_be_down(cli: Cli, state_folder: Path) -> 
     assert "no local kit is up" in result.stderr
     assert "turnkeeper up" in result.stderr
     assert "make" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("run", "support", "h\udcfc"), ("show", "ses_\udcfc"), ("submit", "support", "\udcfc")]
+)
+def test_an_argument_that_is_not_utf8_is_wrong_usage(cli: Cli, kit: MemoryKit, command: tuple[str, ...]) -> None:
+    result = cli(*command, "--json")
+    assert (result.exit_code, result.document["error"]["code"]) == (2, "usage")
 
 
 def test_as_json_an_error_is_a_document(cli: Cli, state_folder: Path) -> None:

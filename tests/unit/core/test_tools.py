@@ -77,6 +77,65 @@ def test_a_tool_needs_words_and_types() -> None:
             tool(function)
 
 
+def test_what_could_not_be_called_as_declared_is_refused() -> None:
+    """Each of them would fail in every turn; of one that is async, the model would be told that it ran."""
+
+    async def later(a: int) -> int:
+        """Do."""
+        return a
+
+    async def pieces(a: int) -> Any:
+        """Do."""
+        yield a
+
+    def many(*items: str) -> None:
+        """Do."""
+
+    def named(**items: str) -> None:
+        """Do."""
+
+    def by_place(a: int, /) -> None:
+        """Do."""
+
+    def context_last(a: int, ctx: ToolContext) -> None:
+        """Do."""
+
+    def context_by_name(*, ctx: ToolContext, a: int) -> None:
+        """Do."""
+
+    def private(_a: int) -> None:
+        """Do."""
+
+    for function in (later, pieces, many, named, by_place, context_last, context_by_name, private):
+        with pytest.raises(TypeError, match=function.__name__):
+            tool(function)
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        # Neither read nor once: a call that was made would be made again.
+        {"effect": "write"},
+        {"effect": "Once"},
+        {"timeout_seconds": 0},
+        {"timeout_seconds": float("nan")},
+        {"timeout_seconds": float("inf")},
+        {"timeout_seconds": "5"},
+        # The letters of a name: nothing would be kept secret, and the tool granted to nobody.
+        {"secret_arguments": "password"},
+        {"volatile": "at"},
+        {"scopes": "billing:read"},
+    ],
+    ids=str,
+)
+def test_slips_of_a_declaration_show_where_it_is_made(slip: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(slip))):
+
+        @tool(**slip)
+        def pay(password: str, at: str = "") -> None:
+            """Pay."""
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

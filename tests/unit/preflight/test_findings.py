@@ -119,6 +119,8 @@ class Broken:
 
 P, D, T, L = "policy.toml", "agents/desk/agent.py", "agents/desk/tools.py", "agents/lab/agent.py"
 _TASK = '[plans.two]\ntask_usd = "1.00"\n'
+_LOOK = '"shop:read"})\ndef look('
+_LOOK_SECRETLY = '"shop:read"}, secret_arguments=["password"])\ndef look(password: str'
 TABLE = [
     Broken(P, "[tenants]", "[tenants", "policy_syntax", 24, "is no TOML"),
     Broken(P, 'acme = "two"', 'acme = "two"\nacme = "one"', "policy_syntax", 26, "is no TOML"),
@@ -152,6 +154,9 @@ TABLE = [
     Broken(P, ', "shop:write"]', ', "shop:wirte"]', "scope_of_nobody", 11, "needs shop:write|wirte", "warning", T),
     Broken(P, ', "shop:write"]', ', "shop:wirte"]', "scope_of_no_tool", 31, "'shop:wirte'|'shop:write'", "warning"),
     Broken(T, '{"shop:write"}', '{"shop:write", "shop:admin"}', "scope_of_nobody", 11, "shop:admin, which", "warning"),
+    Broken(T, _LOOK, _LOOK_SECRETLY, "none", None, ""),
+    Broken(T, _LOOK, _LOOK_SECRETLY.replace("ssw", "sw", 1), "secret_of_no_argument", 5,
+           "keeps 'pasword' secret|did you mean 'password'", "warning"),
     Broken(P, '"look", "change"', '"look", "chnage"', "tool_of_nobody", 11, "admitted by no plan", "warning", T),
     Broken(P, '"look", "change"', '"look", "change", "chnage"', "policy_tool", 12, "'chnage'|'change'", "warning"),
     Broken(D, "from .tools", "import nowhere_to_be_found\nfrom .tools", "agent_broken", 3, "requirements.txt"),

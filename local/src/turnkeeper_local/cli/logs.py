@@ -204,7 +204,7 @@ class GroupSource:
 
     def __init__(self, part: str, client: Any, group: str, since: float) -> None:
         self._part, self._client, self._group = part, client, group
-        self._from_ms = int(since * 1000)
+        self._from_ms = max(0, int(since * 1000))
         self._seen: set[object] = set()
 
     def read(self) -> Iterator[Entry]:

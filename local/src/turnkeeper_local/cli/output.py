@@ -151,6 +151,9 @@ def explain(error: BaseException) -> CliError | None:
     from turnkeeper_local.kit.errors import KitError
     from turnkeeper_project import NoProject
 
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
+        # Bytes of an argument that are no UTF-8; what a terminal cannot show has its encoding.
+        return UsageError("an argument holds characters that are none: it is not UTF-8", code="usage")
     if isinstance(error, NoProject):
         return UsageError(str(error), code="no_project")
     if isinstance(error, KitError):

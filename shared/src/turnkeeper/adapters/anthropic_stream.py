@@ -192,7 +192,7 @@ def _apply(block: _Block, delta: Mapping[str, Any]) -> None:
         name = _TEXT_DELTAS[kind]
         block.raw[name] = (block.raw.get(name) or "") + delta[name]
     elif kind == "input_json_delta":
-        block.partial_json.append(delta["partial_json"])
+        block.partial_json.append("" + delta["partial_json"])  # what is no text does not fit: see `feed`
     elif kind == "citations_delta":
         block.raw["citations"] = [*(block.raw.get("citations") or []), delta["citation"]]
     else:

@@ -67,9 +67,11 @@ class Aws:
 
     @cached_property
     def _session(self) -> botocore.session.Session:
-        """For all but making clients: without the handlers that these need."""
-        session = botocore.session.Session(include_builtin_handlers=False)
-        if os.environ.get("AWS_ACCESS_KEY_ID"):
+        """For all but making clients."""
+        named = bool(os.environ.get("AWS_ACCESS_KEY_ID"))
+        # Only sources of credentials behind the environment (SSO, roles) make clients, which need botocore's handlers.
+        session = botocore.session.Session(include_builtin_handlers=not named)
+        if named:
             # What the environment names comes first anyway; those behind it would prepare connections, TLS and all.
             session.register_component("credential_provider", CredentialResolver([EnvProvider()]))
         return self._set_up(session)

@@ -8,6 +8,7 @@ is made and asked.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
 
+_REGION = re.compile(r"(?!.*fips)[a-z]+(-[a-z0-9]+)+")
 _CONFIGURED = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"}
 _SOCKET = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 
@@ -32,9 +34,10 @@ def region_and_url(session: Session, endpoint_url: str | None, client: Callable[
 
     Raises:
         botocore.exceptions.NoRegionError: nobody says a region.
+        botocore.exceptions.InvalidRegionError: what is said is none.
     """
     region = session.get_config_variable("region")
-    if not region or "fips" in region or _is_configured(session, endpoint_url):
+    if not _REGION.fullmatch(region or "") or _is_configured(session, endpoint_url):
         meta = client().meta
         return meta.region_name, meta.endpoint_url
     if endpoint_url:

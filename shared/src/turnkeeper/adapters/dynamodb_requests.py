@@ -113,7 +113,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), default=_base64)
 
 def _refusal(operation: str, status: int, told: dict[str, Any]) -> ClientError:
     """As a client of botocore tells it."""
-    code = str(told.get("__type", status)).rsplit("#", 1)[-1]
+    code = str(told.get("__type", status)).rsplit("#", 1)[-1].split(":", 1)[0]
     error = {"Code": code, "Message": told.get("message", told.get("Message", ""))}
     reasons, item = told.get("CancellationReasons"), told.get("Item")
     response: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 NANO = 1_000_000_000
+#: No sum of such amounts has more digits than a table's number holds.
+MOST_USD = 10**12
 
 
 def parse_usd(text: str) -> int:
     """Nano-dollars of a decimal string such as ``"1.00"``; a fraction of a nano-dollar is rounded up.
 
     Raises:
-        ValueError: not a decimal number, not finite, or negative.
+        ValueError: not a decimal number, not finite, negative, or more than a table could keep.
     """
     try:
         amount = Decimal(text)
@@ -19,6 +21,8 @@ def parse_usd(text: str) -> int:
         raise ValueError(f"{text!r} is not an amount in dollars such as '1.00'") from error
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"{text!r} is not an amount in dollars such as '1.00'")
+    if amount > MOST_USD:
+        raise ValueError(f"{text!r} is more than the {MOST_USD} dollars that can be counted")
     return nano_of(amount)
 
 

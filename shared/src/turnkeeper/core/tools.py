@@ -15,16 +15,16 @@ import inspect
 import json
 import logging
 import math
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, cast, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from turnkeeper.core.errors import MissingValue
 from turnkeeper.core.late import late
+from turnkeeper.core.tool_declarations import arguments_of, check_declaration, names_of
 
 if TYPE_CHECKING:
     # With defaults, so that ``Tool`` alone stays a type: of what its arguments and its result are, nothing is said.
@@ -188,6 +188,9 @@ class Tool(Generic[P, R]):
     #: What the model sent, as that function takes it. Raises pydantic.ValidationError.
     parse: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        check_declaration(self.name, self.effect, self.timeout_seconds)
+
     def schema(self) -> Mapping[str, Any]:
         return self.input_schema() if callable(self.input_schema) else self.input_schema
 
@@ -297,14 +300,15 @@ def tool(
     The first parameter may be ``ctx: ToolContext``; it is not shown to the model.
 
     Raises:
-        TypeError: the function has no docstring, or a parameter without a type.
+        TypeError: the function has no docstring, a parameter without a type or that is not given by name, or is async.
+        ValueError: another effect, no time to run in, or a text where a list of names is meant.
     """
 
     def build(f: Callable[..., Any]) -> Tool:
         description = inspect.getdoc(f)
         if not description:
             raise TypeError(f"tool {f.__name__!r} needs a docstring: it is what the model reads")
-        takes_context, arguments = _arguments_model(f)
+        takes_context, arguments = arguments_of(f, ToolContext)
 
         def parse(raw: Mapping[str, Any]) -> dict[str, Any]:
             parsed = arguments.model_validate(dict(raw))
@@ -324,11 +328,11 @@ def tool(
             effect=effect,
             input_schema=schema_of(arguments),
             body=body,
-            scopes=frozenset(scopes),
+            scopes=names_of("scopes", scopes),
             timeout_seconds=timeout_seconds,
-            volatile=frozenset(volatile),
+            volatile=names_of("volatile", volatile),
             polls=polls,
-            secret_arguments=frozenset(secret_arguments),
+            secret_arguments=names_of("secret_arguments", secret_arguments),
             untrusted=untrusted,
             function=f,
             takes_context=takes_context,
@@ -344,20 +348,6 @@ def schema_of(arguments: type[BaseModel]) -> dict[str, Any]:
     schema.pop("title", None)
     schema.setdefault("properties", {})
     return schema
-
-
-def _arguments_model(f: Callable[..., Any]) -> tuple[bool, type[BaseModel]]:
-    hints = typing.get_type_hints(f, include_extras=True)
-    parameters = list(inspect.signature(f).parameters.values())
-    takes_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is ToolContext)
-    fields: dict[str, Any] = {}
-    for parameter in parameters[1:] if takes_context else parameters:
-        if parameter.name not in hints:
-            raise TypeError(f"tool {f.__name__!r}: parameter {parameter.name!r} needs a type")
-        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], default)
-    model = create_model(f"{f.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
-    return takes_context, model
 
 
 _JSON: TypeAdapter[Any] = late(lambda: TypeAdapter(Any))

@@ -28,6 +28,7 @@ CHECKS: Sequence[Check] = (
     models.models_without_name,
     evals.unreadable_evals,
     values.values_not_given,
+    values.secret_arguments_of_nothing,
 )
 
 
