@@ -120,7 +120,8 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(route.body)}}}
+        needed = any(field.is_required() for field in route.body.model_fields.values())
+        operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": _ref(route.body)}}}
     operation["responses"] = {str(status): _answer(route, status) for status in route.answers}
     problems = (500,) if route.public else sorted({*route.problems, *_OF_EVERY_CALL})
     operation["responses"] |= {str(status): _problem(status) for status in problems}

@@ -20,7 +20,8 @@ _WAIT = re.compile(r'wait\s*=\s*(?:"([0-9]{1,9})"|([0-9]{1,9}))', re.IGNORECASE)
 
 
 def body_of(request: Request, model: type[B]) -> tuple[B, Any]:
-    """The body as its model, and as the JSON that it is, whatever its content type says.
+    """The body as its model, and as the JSON that it is, whatever its content type says. No body is one that says
+    nothing.
 
     Raises:
         InputTooLarge: more than is taken.
@@ -30,7 +31,7 @@ def body_of(request: Request, model: type[B]) -> tuple[B, Any]:
     if len(sent) > MAX_BODY_BYTES:
         raise InputTooLarge(f"The body is at most {MAX_BODY_BYTES} bytes.", limit_bytes=MAX_BODY_BYTES)
     try:
-        value = parse_json(sent.decode())
+        value = parse_json(sent.decode()) if sent.strip() else {}
     except ValueError as error:
         raise invalid("The body is not JSON.", "body", f"not JSON: {error}") from error
     body = read(model, value)

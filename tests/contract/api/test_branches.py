@@ -38,5 +38,6 @@ def test_a_copy_is_a_session_of_its_own(ann: Caller) -> None:
     copy = ann.get(f"/v1/sessions/{turn['session_id']}").json()
     assert copy["forked_from"] == {"session_id": session["session_id"], "seq": session["last_seq"]}
     assert ann.post(f"{path}/fork", {}).json()["status"] == "idle"
+    assert ann.post(f"{path}/fork").json()["status"] == "idle", "no body says nothing, as all of it may be left out"
     assert bob.post(f"{path}/fork", {}).status == 404
     assert bob.post(f"{path}/rewind", {}).status == 404
