@@ -22,9 +22,9 @@ values: st.SearchStrategy[Any] = st.sampled_from(
 )
 sks = st.sampled_from(["1", "2", "3"])
 conditions = st.one_of(
-    st.builds(Cond, names, st.sampled_from(["exists", "absent"])),
+    st.builds(Cond, names, st.sampled_from(["exists", "absent"]), st.none()),
     st.builds(Cond, names, st.sampled_from(["=", "<>", "<", "<=", ">", ">="]), values),
-    st.builds(Cond, st.just("pk"), st.sampled_from(["exists", "absent"])),
+    st.builds(Cond, st.just("pk"), st.sampled_from(["exists", "absent"]), st.none()),
 )
 some_conditions = st.lists(
     conditions | st.builds(AnyOf, st.lists(conditions, min_size=1, max_size=2).map(tuple)), max_size=2

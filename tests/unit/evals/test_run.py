@@ -14,7 +14,7 @@ from tests.support.repository import REPOSITORY
 from tests.unit.evals.conftest import Evaluate
 from turnkeeper.core.tools import Tool
 from turnkeeper.core.transcript import Block, answer
-from turnkeeper.runtime import toolbox
+from turnkeeper.runtime import tool_answers, toolbox
 from turnkeeper_local.cli.main import app
 from turnkeeper_local.evals.cases import schema
 
@@ -87,7 +87,7 @@ def test_a_role_that_is_given_too_much(evaluate: Evaluate, project: Path) -> Non
 
 
 def test_an_injection_check_that_is_blind(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolbox.Toolbox, "_flag", lambda *_, **__: None)
+    monkeypatch.setattr(tool_answers.ToolAnswers, "_flag", lambda *_, **__: None)
     code, document = evaluate()
     assert code == 1
     assert problems(document) == {"an order in a result is not followed": ["flagged"]}
@@ -123,9 +123,9 @@ def test_choosing_by_name_and_tag(evaluate: Evaluate) -> None:
 
 def test_flaky_is_told_from_wrong(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(100))
-    real = toolbox.Toolbox._flag
+    real = tool_answers.ToolAnswers._flag
     monkeypatch.setattr(
-        toolbox.Toolbox, "_flag", lambda self, *a, **k: None if next(calls) % 2 else real(self, *a, **k)
+        tool_answers.ToolAnswers, "_flag", lambda self, *a, **k: None if next(calls) % 2 else real(self, *a, **k)
     )
     code, document = evaluate("--repeat", "4", "--filter", "not followed")
     assert code == 1
