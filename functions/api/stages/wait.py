@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock
+from turnkeeper.runtime.news import next_look
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 T = TypeVar("T")
@@ -46,9 +47,8 @@ def look_until(clock: Clock, seen: T, look: Callable[[], T], holds: Callable[[T]
     is_last = wait_seconds <= 0
     while not (is_last or holds(seen)):
         now = clock.monotonic()
-        pause, left = _pause(looked_at - began), max(0.0, began + wait_seconds - now)
-        # What the look before took is part of the pause; a table that is slow is left half of it all the same.
-        pause = max(looked_at + pause - now, pause / 2)
+        left = max(0.0, began + wait_seconds - now)
+        pause = next_look(looked_at, now, _pause(looked_at - began)) - now
         is_last = pause >= left
         clock.sleep(min(pause, left))
         looked_at = clock.monotonic()

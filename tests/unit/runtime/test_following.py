@@ -13,7 +13,7 @@ import pytest
 from tests.support.kit import WHO, MemoryKit
 from turnkeeper.core.deltas import Part
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.following import Hub, Landed, Reader, _due
+from turnkeeper.runtime.following import Hub, Landed, Reader
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.testing.memory_table import MemoryTable
@@ -77,11 +77,6 @@ def test_two_hundred_readers_of_one_session_cost_the_reads_of_one(kit: MemoryKit
     asyncio.run(play())
     assert set(seen) == {1}
     assert len(seen) <= 8 * (time.monotonic() - started) + 2
-
-
-@pytest.mark.parametrize(("took", "from_begin_to_begin"), [(0.0, 0.125), (0.0625, 0.125), (0.5, 0.5625)])
-def test_what_a_look_takes_is_part_of_the_gap_to_the_next(took: float, from_begin_to_begin: float) -> None:
-    assert _due(10.0, 10.0 + took, 0.125) == 10.0 + from_begin_to_begin
 
 
 def test_sessions_are_looked_at_together_and_each_once(kit: MemoryKit) -> None:

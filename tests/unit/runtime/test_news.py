@@ -11,7 +11,7 @@ from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, scripted_kit
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.news import News, news_of
+from turnkeeper.runtime.news import News, news_of, next_look
 from turnkeeper.runtime.store import keys
 from turnkeeper.table import Page
 
@@ -66,3 +66,8 @@ def test_writes_that_came_into_a_read_leave_no_gap(
     news = seen(kit, before, 0)
     assert [entry.seq for entry in news.entries] == seqs
     assert news.head == (head if rests else before)
+
+
+@pytest.mark.parametrize(("took", "from_begin_to_begin"), [(0.0, 0.125), (0.0625, 0.125), (0.5, 0.5625)])
+def test_what_a_look_takes_is_part_of_the_gap_to_the_next(took: float, from_begin_to_begin: float) -> None:
+    assert next_look(10.0, 10.0 + took, 0.125) == 10.0 + from_begin_to_begin

@@ -6,19 +6,18 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-_EFFECTS = ("read", "idempotent", "once")
 _NOT_BY_NAME = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def check_declaration(name: str, effect: str, timeout_seconds: float) -> None:
+def check_declaration(name: str, effect: str, effects: Sequence[str], timeout_seconds: float) -> None:
     """Raises ValueError: an effect that there is not, or no time to run in."""
-    if effect not in _EFFECTS:
-        raise ValueError(f"tool {name!r}: effect is one of {', '.join(_EFFECTS)}, not {effect!r}")
+    if effect not in effects:
+        raise ValueError(f"tool {name!r}: effect is one of {', '.join(effects)}, not {effect!r}")
     if not (isinstance(timeout_seconds, int | float) and math.isfinite(timeout_seconds) and timeout_seconds > 0):
         raise ValueError(f"tool {name!r}: timeout_seconds is a number above 0, not {timeout_seconds!r}")
 

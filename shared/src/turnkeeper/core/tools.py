@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, cast, get_args, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -189,7 +189,7 @@ class Tool(Generic[P, R]):
     parse: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_declaration(self.name, self.effect, self.timeout_seconds)
+        check_declaration(self.name, self.effect, get_args(Effect), self.timeout_seconds)
 
     def schema(self) -> Mapping[str, Any]:
         return self.input_schema() if callable(self.input_schema) else self.input_schema

@@ -63,10 +63,9 @@ class Ending:
     def _rest_without_calls(self, stop: Stop) -> None:
         """What was asked for stays what became of it: a cancel is one, also where it cannot tell all."""
         hint = "What was to be written could not be."
-        if stop.reason == "cancelled":
-            self._rest(Stop(reason="cancelled", detail={"hint": hint}), ())
-        else:
-            self._rest(Stop(reason="internal_error", detail={"hint": hint}), ())
+        self._rest(
+            Stop(reason="cancelled" if stop.reason == "cancelled" else "internal_error", detail={"hint": hint}), ()
+        )
 
     def shown(self, stop: Stop) -> Stop:
         """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""

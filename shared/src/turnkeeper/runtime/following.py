@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from turnkeeper.core.deltas import Delta, Heard, Told
 from turnkeeper.core.session import Entry, Head
+from turnkeeper.runtime.news import next_look
 from turnkeeper.runtime.store import codec
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.streams import LOOK_SECONDS, Seen, Streams, forming_of
@@ -161,7 +162,7 @@ class Hub:
                 logger.warning("sessions could not be looked at: %s", type(error).__name__)
             after = _now()
             for watch in due:
-                watch.due = _due(now, after, BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS)
+                watch.due = next_look(now, after, BUSY_SECONDS if after < watch.busy_until else QUIET_SECONDS)
 
     async def _look(self, watches: list[_Watch]) -> None:
         seen = await self.read(self._streams.see, [watch.name for watch in watches])
@@ -217,11 +218,6 @@ class Hub:
         if watch.heard.lost and not was_lost:
             watch.anew, watch.look_at = True, 0.0
         return news
-
-
-def _due(began: float, ended: float, gap: float) -> float:
-    """When to look again: what a look takes is part of the gap. A slow table is left half of it all the same."""
-    return max(began + gap, ended + gap / 2)
 
 
 def _now() -> float:

@@ -19,6 +19,11 @@ class News:
     entries: tuple[Entry, ...] = ()
 
 
+def next_look(began: float, ended: float, gap: float) -> float:
+    """When to look again: what a look takes is part of the gap. A slow table is left half of it all the same."""
+    return max(began + gap, ended + gap / 2)
+
+
 def news_of(table: Table, blobs: Blobs, head: Head, *, after: int) -> News:
     """The entries behind a seq, none of them left out, and the head; as it was given where so many entries came that
     it is on another page.
