@@ -26,6 +26,7 @@ from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.shadowing import in_shadow
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.tool_answers import ToolAnswers
@@ -163,20 +164,8 @@ class Engine:
     def _turn(self, transcript: Transcript, spec: Spec, terms: Terms, allowance: Allowance, lease: Lease) -> Turn:
         world, head = self.world, transcript.head
         agent = self._agent(head)
-        granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
-        if agent is not None and head.companion is not None:
-            tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
-        answers = ToolAnswers(world.ids, world.redactor, world.detector)
-        toolbox = Toolbox(
-            tools,
-            clock=world.clock,
-            parallel=world.parallel,
-            answers=answers,
-            done=head.done,
-            denial=lambda name: self._denial(name, head, agent, terms),
-            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
-            secret_arguments=partial(secret_arguments, agent),
-        )
+        granted, tools = self._granted(head, agent, terms) if agent is not None else (head.granted_tools, {})
+        toolbox = self._toolbox(head, agent, tools, terms)
         began = world.clock.monotonic()
         sheet = Worksheet(
             world.sessions,
@@ -199,17 +188,10 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
-        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
-        relay = world.relay(head, hidden)
-        lease.on_look(relay.look)
-        relay.look(transcript.looked)
+        relay = self._relay(transcript, agent, lease)
+        blocks_once = agent is not None and agent.block_once_after_flag
         tool_step = ToolStep(
-            sheet,
-            toolbox,
-            sessions=world.sessions,
-            auditor=world.auditor,
-            relay=relay,
-            blocks_once=agent is not None and agent.block_once_after_flag,
+            sheet, toolbox, sessions=world.sessions, auditor=world.auditor, relay=relay, blocks_once=blocks_once
         )
         turn = Turn(
             sheet,
@@ -231,6 +213,29 @@ class Engine:
         if len(transcript.lost) > head.lost:
             sheet.keep(running.lose_contents(sheet.head, world.clock.now(), transcript.lost))
         return turn
+
+    def _toolbox(self, head: Head, agent: Agent | None, tools: Mapping[str, Tool], terms: Terms) -> Toolbox:
+        world = self.world
+        if agent is not None and head.companion is not None:
+            tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
+        return Toolbox(
+            tools,
+            clock=world.clock,
+            parallel=world.parallel,
+            answers=ToolAnswers(world.ids, world.redactor, world.detector),
+            done=head.done,
+            denial=lambda name: self._denial(name, head, agent, terms),
+            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
+            secret_arguments=partial(secret_arguments, agent),
+        )
+
+    def _relay(self, transcript: Transcript, agent: Agent | None, lease: Lease) -> Relay:
+        """What tells of the turn while somebody looks on; the lease is where it hears that somebody does."""
+        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
+        relay = self.world.relay(transcript.head, hidden)
+        lease.on_look(relay.look)
+        relay.look(transcript.looked)
+        return relay
 
     def _agent(self, head: Head) -> Agent | None:
         if head.companion is not None and head.companion.kind == "judge":
