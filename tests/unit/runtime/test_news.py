@@ -108,6 +108,19 @@ def test_an_answer_that_a_look_has_missed_is_read(
     assert awaited.answer() == kit.sessions.latest_answer("acme", head.session_id, since=1)
 
 
+def test_what_was_said_before_the_wait_began_is_told() -> None:
+    """And nothing else of a turn that may be long is read for it."""
+    kit = scripted_kit(reply(say("One moment."), use("nothing")), reply(say("Here it is.")))
+    head = kit.run(begin(kit, "plain"))
+    awaited = Awaited(kit.table, kit.blobs, head)
+    asked: list[str] = []
+    query = kit.table.query
+    kit.table.query = lambda *of, **more: (asked.append(more["first"]), query(*of, **more))[1]  # type: ignore[method-assign]
+    assert awaited.look() == head
+    assert asked == [f"ENTRY#{head.last_seq + 1:09d}"]
+    assert answer_of(awaited) == "Here it is."
+
+
 def test_what_is_erased_is_not_told_from_memory(kit: MemoryKit) -> None:
     awaited = Awaited(kit.table, kit.blobs, begin(kit, "plain"))
     kit.run(awaited.head)

@@ -37,13 +37,13 @@ def news_of(table: Table, blobs: Blobs, head: Head, *, after: int) -> News:
 
 
 class Awaited:
-    """A turn, as whoever waits for its end sees it: each look reads the head and the entries that are new, so that the
-    answer has come with the head that tells of it."""
+    """A turn, as whoever waits for its end sees it: each look reads the head and the entries that came since the wait
+    began, each of them once, so that the answer has come with the head that tells of it."""
 
     def __init__(self, table: Table, blobs: Blobs, head: Head) -> None:
         self._table = table
         self._blobs = blobs
-        self._after = head.turn.seq
+        self._began = self._after = head.last_seq
         self._answer: Item | None = None
         self.head = head
 
@@ -57,12 +57,15 @@ class Awaited:
         return self.head
 
     def answer(self) -> Entry | None:
-        """The last thing that the model said in the turn, up to where the head is."""
+        """The last thing that the model said in the turn, up to where the head is. It is read where no look has found
+        it: a query is no snapshot, of what was written while it was made it may have found the head alone."""
         head = self.head
-        if self._after < head.last_seq or head.status == "erased":
-            # A query is no snapshot: of what was written while it was made, it may have found the head alone.
-            return Records(self._table, self._blobs).latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
-        return codec.entry_of(self._answer, self._blobs) if self._answer is not None else None
+        if self._after >= head.last_seq and head.status != "erased":
+            if self._answer is not None:
+                return codec.entry_of(self._answer, self._blobs)
+            if self._began <= head.turn.seq:
+                return None
+        return Records(self._table, self._blobs).latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
 
 
 def _look(table: Table, head: Head, after: int) -> tuple[Head, list[Item]]:
