@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import typer
-
+from tests.support.command_line import tree
 from tests.support.reference import NOT_OF_A_STAGE, openapi
 from tests.support.snippets import PROGRAMS, ROOT, Block, Command, command_lines, json_values
 
@@ -39,7 +38,7 @@ def _turnkeeper(command: Command) -> Iterator[str]:
 
     if re.fullmatch(r"[A-Z.]+|", " ".join(command.words)) or command.words[:1] == ("...",):
         return
-    current, words = typer.main.get_command(app), list(command.words)
+    current, words = tree(app), list(command.words)
     while hasattr(current, "commands"):
         if not words or words[0].startswith("-"):
             yield from _parsed(current, words)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from typer.main import get_command
-
+from tests.support.command_line import tree
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.core.story.facts import Story
@@ -105,7 +104,7 @@ def _check_turns(explaining: Explaining, head: Head, story: Story) -> None:
 
 def check_commands(story: Story) -> None:
     """Each command is one that the command line takes, with these options."""
-    root = get_command(app)
+    root = tree(app)
     for line in _COMMAND.findall(story.what_now):
         command, words = root, line.split()
         while words and words[0] in getattr(command, "commands", {}):

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.main import get_command
 
+from tests.support.command_line import tree
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi, problem, user
 from turnkeeper_local.cli import called
 from turnkeeper_local.cli.main import app
 
-_COMMANDS: Any = get_command(app)
+_COMMANDS: Any = tree(app)
 
 
 @pytest.fixture
