@@ -86,12 +86,13 @@ def is_plain(value: Any) -> bool:
     Python's own types, and without a fraction."""
     kind = type(value)
     if kind is dict:
-        named, members = {*map(type, value)} <= {str}, value.values()
-    elif kind is list or kind is tuple:
-        named, members = True, value
-    else:
-        return kind in _PLAIN
-    return named and all(map(is_plain, [each for each in members if type(each) not in _PLAIN]))
+        for name, each in value.items():
+            if type(name) is not str or not (type(each) in _PLAIN or is_plain(each)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(each) in _PLAIN or is_plain(each) for each in value)
+    return kind in _PLAIN
 
 
 def _by_name(value: Any) -> Any:
