@@ -74,11 +74,13 @@ def test_what_is_stored_reads_back_as_what_is_written(value: Any) -> None:
     assert repr(json.loads(stored_json(value))) == repr(json.loads(json_text(value)))
 
 
-def test_what_is_nested_deep_is_stored_as_well() -> None:
+@pytest.mark.parametrize("depth", [200, 300, 400, 600])
+def test_what_is_nested_deep_is_written_as_well(depth: int) -> None:
     value: Any = []
-    for _ in range(400):
+    for _ in range(depth):
         value = [value]
     assert json.loads(stored_json(value)) == value
+    assert sorted_json(value) == b"[" * depth + b"[]" + b"]" * depth
 
 
 @settings(max_examples=200)

@@ -37,11 +37,12 @@ def test_a_message_has_the_bytes_that_clients_of_the_api_write(value: Any) -> No
         assert json_bytes(value) == written
 
 
-def test_what_is_nested_deep_has_its_bytes_too() -> None:
+@pytest.mark.parametrize("depth", [200, 300, 400, 600])
+def test_what_is_nested_deep_has_its_bytes_too(depth: int) -> None:
     value: Any = []
-    for _ in range(400):
+    for _ in range(depth):
         value = [value]
-    assert json_bytes(value) == b"[" * 401 + b"]" * 401
+    assert json_bytes(value) == b"[" * depth + b"[]" + b"]" * depth
 
 
 def test_a_growing_conversation_has_the_bytes_that_it_would_have_anew() -> None:

@@ -75,8 +75,8 @@ def sorted_json(value: Any, *, ascii: bool = False, spaced: bool = False) -> byt
     ``ascii`` escapes everything that is not ASCII, and ``spaced`` puts blanks behind commas and colons: that is how
     some hashes have been made from the start.
     """
-    if not ascii and not spaced and is_plain(value):
-        with suppress(ValueError):  # as in `stored_json`
+    with suppress(ValueError, RecursionError):  # as in `stored_json`
+        if not ascii and not spaced and is_plain(value):
             return to_json(value if type(value) in _PLAIN else _by_name(value))
     return _sorting(ascii, spaced).encode(value).encode("utf-8", "surrogatepass")
 

@@ -77,8 +77,8 @@ def json_bytes(value: Any) -> bytes:
     Raises:
         ValueError: a number that JSON has no word for, or half a character.
     """
-    if is_plain(value):
-        with suppress(ValueError):  # which `json` tells in its own way
+    with suppress(ValueError, RecursionError):  # half a character, or nested deep: `json` knows what to do
+        if is_plain(value):
             return to_json(value)
     return _ENCODER.encode(value).encode()
 
