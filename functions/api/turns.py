@@ -13,8 +13,9 @@ from functions.api.stages import tell
 from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
 from functions.api.stages.read import body_of, preferred_wait
-from functions.api.stages.wait import until, worker_is_missing
+from functions.api.stages.wait import look_until, worker_is_missing
 from turnkeeper.core.inputs import B
+from turnkeeper.runtime.news import Awaited
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.wiring.front_door import FrontDoorKit
 
@@ -36,8 +37,15 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
         begun = once(kit, request.who, key, partial(begin, kit, request, body))
         seconds = kit.settings.default_wait_seconds if wished is None else wished
         in_vain = worker_is_missing(kit)
-        head = until(kit, begun.head, lambda now: begun.is_over(now) or in_vain(now), request.spare_seconds(seconds))
-        response = tell.turn(kit, head, begun.turn, view_of(kit, request, head))
+        awaited = Awaited(kit.table, kit.blobs, begun.head)
+        head = look_until(
+            kit.clock,
+            begun.head,
+            awaited.look,
+            lambda now: begun.is_over(now) or in_vain(now),
+            request.spare_seconds(seconds),
+        )
+        response = tell.turn(kit, head, begun.turn, view_of(kit, request, head), awaited.answer)
         if in_vain(head):
             response = response.with_headers({"retry-after": _RETRY_SECONDS})
         return response if wished is None else response.with_headers({"preference-applied": f"wait={wished}"})

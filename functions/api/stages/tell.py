@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,17 +51,21 @@ def seen(view: View, document: dict[str, Any]) -> dict[str, Any]:
     return {**told, "stop": told["stop"] and stop_for_users(told["stop"])}
 
 
-def turn(kit: FrontDoorKit, head: Head, number: int, view: View) -> Response:
-    """A turn of a session as it is now, or as it ended where others have followed."""
+def turn(kit: FrontDoorKit, head: Head, number: int, view: View, answer: Callable[[], Entry | None]) -> Response:
+    """A turn of a session as it is now, or as it ended where others have followed.
+
+    Args:
+        answer: the last thing that the model said in the turn that the head is in.
+    """
     fields.note(**fields.of_head(head))
     if head.turn.number != number:
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
         return Response.json(seen(view, _earlier_turn(head, entries, number).dump()))
     token = _token(kit, head)
-    answer = _refusal(head, token) or Response.json(
-        seen(view, TurnDocument(**_turn(kit, head, token)).dump()), 200 if head.resting else 202
+    response = _refusal(head, token) or Response.json(
+        seen(view, TurnDocument(**_turn(head, token, answer())).dump()), 200 if head.resting else 202
     )
-    return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
+    return response.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
 def session(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
@@ -82,8 +86,9 @@ def rewound(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Respons
 
 def _session(kit: FrontDoorKit, who: Identity, head: Head) -> dict[str, Any]:
     token = _token(kit, head) if head.user_id == who.user_id else None
+    answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
     return {
-        **_turn(kit, head, token),
+        **_turn(head, token, answer),
         **_facts(head),
         **watch(kit, head),
         "role": head.role,
@@ -169,8 +174,7 @@ def _token(kit: FrontDoorKit, head: Head) -> str | None:
 # ---- the current turn ----
 
 
-def _turn(kit: FrontDoorKit, head: Head, token: str | None) -> dict[str, Any]:
-    answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
+def _turn(head: Head, token: str | None, answer: Entry | None) -> dict[str, Any]:
     return {**_progress(head), **output_of(head.stop, answer), "continuation_token": token}
 
 

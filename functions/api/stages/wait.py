@@ -1,8 +1,9 @@
 """The fifth stage: waiting for a session to change, by a look at it now and then.
 
-A short turn is over in some tens of milliseconds, so the first looks come quickly. Each gap is a quarter of what was
-waited so far, up to a quarter of a second; from then on what lands is seen an eighth of a second later on average, also
-after a long silence, and nobody who waits reads the table more than four times a second.
+No turn is over before its runner made six requests, so the first look comes after the time of these; a short one is
+over soon after. Each gap is a quarter of what was waited so far, up to a quarter of a second; from then on what lands
+is seen an eighth of a second later on average, also after a long silence, and nobody who waits reads the table more
+than four times a second.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from turnkeeper.wiring.front_door import FrontDoorKit
 
 T = TypeVar("T")
 
+_FIRST_SECONDS = 0.02
 _SHORTEST_SECONDS = 0.007
 _LONGEST_SECONDS = 0.25
 #: Nobody is sent away earlier because no worker is there: many come back at once, and may do so every other second.
@@ -33,7 +35,7 @@ def looks() -> Iterator[float]:
 
 
 def _pause(waited: float) -> float:
-    return min(max(waited / 4, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+    return min(max(waited / 4, _SHORTEST_SECONDS), _LONGEST_SECONDS) if waited else _FIRST_SECONDS
 
 
 def until(kit: FrontDoorKit, head: Head, holds: Callable[[Head], bool], wait_seconds: float) -> Head:

@@ -12,6 +12,7 @@ from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, check_session, reply, results, say, scripted_kit, states, use
 from turnkeeper import tool
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded
+from turnkeeper.core.policy import Terms
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.store import keys
@@ -19,7 +20,7 @@ from turnkeeper.runtime.store.sessions import SKEW_MILLIS
 from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.turn import MAX_CLAIMS
 from turnkeeper.runtime.world import Allowance
-from turnkeeper.table import StoreBusy, Update
+from turnkeeper.table import Item, StoreBusy, Update
 from turnkeeper.testing.faulty_table import Crash
 
 
@@ -278,8 +279,8 @@ def test_an_erasure_meanwhile_wins() -> None:
     kit, head = dead(dies_in_the_call)
     claim = kit.sessions.claim
 
-    def claims(*of: Any) -> Head:
-        claimed = claim(*of)
+    def claims(*of: Any, **more: Any) -> Head:
+        claimed = claim(*of, **more)
         kit.erasure.erase(kit.head(head.session_id), actor="eve")
         return claimed
 
@@ -292,14 +293,14 @@ def test_an_erasure_meanwhile_wins() -> None:
 def test_a_turn_that_began_meanwhile_ends_as_well() -> None:
     """Between the word and the claim the turn that it was meant for ended, and another one began."""
     kit, head = dead(dies_in_the_call, reply(say("ok")))
-    claim = kit.sessions.claim
+    read = kit.tenants.terms_beside
 
-    def claims(*of: Any) -> Head:
-        kit.sessions.claim = claim  # type: ignore[method-assign]
+    def reads(*of: Any) -> tuple[Terms, Item | None]:
+        kit.tenants.terms_beside = read  # type: ignore[method-assign]
         flags = {"cancel_requested": False}
         kit.table.update(Update(keys.head_key("acme", head.session_id), set=flags, remove=("cancel_actor",)))
-        return claim(*of)
+        return read(*of)
 
-    kit.sessions.claim = claims  # type: ignore[method-assign]
+    kit.tenants.terms_beside = reads  # type: ignore[method-assign]
     cancel(kit, head)
     is_cancelled(kit, head)

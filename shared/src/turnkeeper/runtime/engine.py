@@ -26,7 +26,9 @@ from turnkeeper.runtime.ending import Ending
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.model_step import ModelStep
 from turnkeeper.runtime.prompting import Prompting
+from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.shadowing import in_shadow
+from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.tool_answers import ToolAnswers
 from turnkeeper.runtime.tool_step import ToolStep
 from turnkeeper.runtime.tool_values import DeclaredValues
@@ -86,12 +88,10 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head = world.sessions.claim(
-            tenant_id, session_id, owner_of(allowance.name, world.ids.token()), allowance.runner
-        )
+        head, terms = self._claim(tenant_id, session_id, allowance)
         with fields.scope(**fields.of_head(head)):
             with world.keep_lease(head, held_since, on_beat) as lease:
-                left = self._drive(head, allowance, lease)
+                left = self._drive(head, terms, allowance, lease)
             self.send(left)
         return left
 
@@ -105,20 +105,29 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head = world.sessions.claim(tenant_id, session_id, owner_of(TO_END.name, world.ids.token()), TO_END.runner)
+        head, terms = self._claim(tenant_id, session_id, TO_END)
         if not head.turn.cancel_requested:
             head = world.sessions.request_cancel(head, actor)
         with fields.scope(**fields.of_head(head)), world.keep_lease(head, held_since, lambda: None) as lease:
-            return self._drive(head, TO_END, lease)
+            return self._drive(head, terms, TO_END, lease)
 
-    def _drive(self, head: Head, allowance: Allowance, lease: Lease) -> Head:
+    def _claim(self, tenant_id: str, session_id: str, allowance: Allowance) -> tuple[Head, Terms]:
+        """The session, taken for this runner, and what its tenant may. What is read of both is one read: a new turn
+        waits for each of them."""
+        world, key = self.world, keys.head_key(tenant_id, session_id)
+        terms, item = world.tenants.terms_beside(tenant_id, key)
+        before = codec.head_of(item) if item is not None else None
+        owner = owner_of(allowance.name, world.ids.token())
+        return world.sessions.claim(tenant_id, session_id, owner, allowance.runner, before=before), terms
+
+    def _drive(self, head: Head, terms: Terms, allowance: Allowance, lease: Lease) -> Head:
         """Drive the turn. One that cannot be driven is ended, or every runner to come would fail at it alike."""
         turn: Turn | None = None
         try:
             transcript = self.world.sessions.load(head.tenant_id, head.session_id)
             if transcript.head.lease.fencing_token != head.lease.fencing_token:
                 raise LeaseLost("another runner took the session", session_id=head.session_id)
-            turn = self._turn(transcript, self._spec(transcript), allowance, lease)
+            turn = self._turn(transcript, self._spec(transcript), terms, allowance, lease)
             return turn.drive(self._other_engine(transcript.head, turn))
         except (LeaseLost, StoreBusy, Unavailable):
             raise
@@ -126,7 +135,7 @@ class Engine:
             logger.exception("session %s: the turn failed", head.session_id)
             if turn is None:
                 # It cannot even be read. What was claimed is enough to end it.
-                turn = self._turn(Transcript(head=head, entries=()), _UNREAD, allowance, lease)
+                turn = self._turn(Transcript(head=head, entries=()), _UNREAD, terms, allowance, lease)
             return turn.fail(error)
         finally:
             if turn is not None:
@@ -152,24 +161,11 @@ class Engine:
             return spec
         return self.world.sessions.spec_of(transcript)
 
-    def _turn(self, transcript: Transcript, spec: Spec, allowance: Allowance, lease: Lease) -> Turn:
+    def _turn(self, transcript: Transcript, spec: Spec, terms: Terms, allowance: Allowance, lease: Lease) -> Turn:
         world, head = self.world, transcript.head
-        terms = world.tenants.terms(head.tenant_id)
         agent = self._agent(head)
-        granted, tools = self._granted(head, agent, terms) if agent else (head.granted_tools, {})
-        if agent is not None and head.companion is not None:
-            tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
-        answers = ToolAnswers(world.ids, world.redactor, world.detector)
-        toolbox = Toolbox(
-            tools,
-            clock=world.clock,
-            parallel=world.parallel,
-            answers=answers,
-            done=head.done,
-            denial=lambda name: self._denial(name, head, agent, terms),
-            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
-            secret_arguments=partial(secret_arguments, agent),
-        )
+        granted, tools = self._granted(head, agent, terms) if agent is not None else (head.granted_tools, {})
+        toolbox = self._toolbox(head, agent, tools, terms)
         began = world.clock.monotonic()
         sheet = Worksheet(
             world.sessions,
@@ -192,17 +188,10 @@ class Engine:
             warn=world.warn,
             context=agent.context if agent is not None else None,
         )
-        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
-        relay = world.relay(head, hidden)
-        lease.on_look(relay.look)
-        relay.look(transcript.looked)
+        relay = self._relay(transcript, agent, lease)
+        blocks_once = agent is not None and agent.block_once_after_flag
         tool_step = ToolStep(
-            sheet,
-            toolbox,
-            sessions=world.sessions,
-            auditor=world.auditor,
-            relay=relay,
-            blocks_once=agent is not None and agent.block_once_after_flag,
+            sheet, toolbox, sessions=world.sessions, auditor=world.auditor, relay=relay, blocks_once=blocks_once
         )
         turn = Turn(
             sheet,
@@ -224,6 +213,29 @@ class Engine:
         if len(transcript.lost) > head.lost:
             sheet.keep(running.lose_contents(sheet.head, world.clock.now(), transcript.lost))
         return turn
+
+    def _toolbox(self, head: Head, agent: Agent | None, tools: Mapping[str, Tool], terms: Terms) -> Toolbox:
+        world = self.world
+        if agent is not None and head.companion is not None:
+            tools = in_shadow(head.companion, tools, {tool.name: tool for tool in agent.all_tools()}, world.sessions)
+        return Toolbox(
+            tools,
+            clock=world.clock,
+            parallel=world.parallel,
+            answers=ToolAnswers(world.ids, world.redactor, world.detector),
+            done=head.done,
+            denial=lambda name: self._denial(name, head, agent, terms),
+            values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
+            secret_arguments=partial(secret_arguments, agent),
+        )
+
+    def _relay(self, transcript: Transcript, agent: Agent | None, lease: Lease) -> Relay:
+        """What tells of the turn while somebody looks on; the lease is where it hears that somebody does."""
+        hidden = {tool.name for tool in agent.all_tools() if tool.secret_arguments} if agent is not None else ()
+        relay = self.world.relay(transcript.head, hidden)
+        lease.on_look(relay.look)
+        relay.look(transcript.looked)
+        return relay
 
     def _agent(self, head: Head) -> Agent | None:
         if head.companion is not None and head.companion.kind == "judge":

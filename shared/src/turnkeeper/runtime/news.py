@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Entry, Head
 from turnkeeper.runtime.store import codec, keys
-from turnkeeper.table import Blobs, Table
+from turnkeeper.runtime.store.records import Records
+from turnkeeper.table import Blobs, Item, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,43 @@ def news_of(table: Table, blobs: Blobs, head: Head, *, after: int) -> News:
     Raises:
         SessionNotFound: the session is gone.
     """
+    head, items = _look(table, head, after)
+    return News(head, tuple(codec.entry_of(item, blobs) for item in items))
+
+
+class Awaited:
+    """A turn, as whoever waits for its end sees it: each look reads the head and the entries that came since the wait
+    began, each of them once, so that the answer has come with the head that tells of it."""
+
+    def __init__(self, table: Table, blobs: Blobs, head: Head) -> None:
+        self._table = table
+        self._blobs = blobs
+        self._began = self._after = head.last_seq
+        self._answer: Item | None = None
+        self.head = head
+
+    def look(self) -> Head:
+        """Raises SessionNotFound: the session is gone."""
+        self.head, items = _look(self._table, self.head, self._after)
+        for item in items:
+            self._after = item["seq"]
+            if item["type"] == "assistant":
+                self._answer = item
+        return self.head
+
+    def answer(self) -> Entry | None:
+        """The last thing that the model said in the turn, up to where the head is. It is read where no look has found
+        it: a query is no snapshot, of what was written while it was made it may have found the head alone."""
+        head = self.head
+        if self._after >= head.last_seq and head.status != "erased":
+            if self._answer is not None:
+                return codec.entry_of(self._answer, self._blobs)
+            if self._began <= head.turn.seq:
+                return None
+        return Records(self._table, self._blobs).latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
+
+
+def _look(table: Table, head: Head, after: int) -> tuple[Head, list[Item]]:
     key = keys.head_key(head.tenant_id, head.session_id)
     # Nothing lies between the entries and the head. Without an entry this is as many read units as the head alone.
     first = keys.entry_key(head.tenant_id, head.session_id, after + 1)
@@ -39,6 +77,5 @@ def news_of(table: Table, blobs: Blobs, head: Head, *, after: int) -> News:
         raise SessionNotFound(f"there is no session {head.session_id}", session_id=head.session_id)
     if items[-1]["sk"] == key.sk:
         head = codec.head_of(items.pop())
-    read = [codec.entry_of(item, blobs) for item in items]
     # A page is no snapshot: what was read behind a gap is for the next look.
-    return News(head, tuple(entry for seq, entry in enumerate(read, after + 1) if entry.seq == seq))
+    return head, [item for seq, item in enumerate(items, after + 1) if item["seq"] == seq]

@@ -143,15 +143,20 @@ class Sessions(Records):
 
     # ---- leases ----
 
-    def claim(self, tenant_id: str, session_id: str, owner: str, runner: RunnerKind) -> Head:
+    def claim(
+        self, tenant_id: str, session_id: str, owner: str, runner: RunnerKind, *, before: Head | None = None
+    ) -> Head:
         """Take the session for one runner: a new fencing token, so that whoever had it before writes nothing more.
+
+        Args:
+            before: the head as it was read just now. Without it, it is read here.
 
         Raises:
             SessionNotFound: no such session.
             SessionBusy: another runner's lease holds.
             SessionEnded: there is nothing to run; ``status`` says how it rests.
         """
-        before = self.head(tenant_id, session_id)
+        before = before or self.head(tenant_id, session_id)
         if before.lease.owner == owner:  # The answer to this very claim was lost.
             return before
         try:

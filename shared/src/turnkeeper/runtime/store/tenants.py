@@ -40,6 +40,12 @@ class Tenants:
     def terms(self, tenant_id: str) -> Terms:
         return terms_of(self._policy, self._record(tenant_id))
 
+    def terms_beside(self, tenant_id: str, key: Key) -> tuple[Terms, Item | None]:
+        """The terms, and another item that is wanted with them, in one read."""
+        tenant_key = keys.tenant_key(tenant_id)
+        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get([tenant_key, key])}
+        return terms_of(self._policy, _record_of(tenant_id, found.get(tenant_key))), found.get(key)
+
     def shard_items(self, terms: Terms, period: str) -> list[Item]:
         """The shards of a month that exist."""
         tenant = terms.tenant
@@ -118,10 +124,7 @@ class Tenants:
         raise Unavailable("the tenant's record is too busy to be changed; try again")
 
     def _record(self, tenant_id: str) -> TenantRecord:
-        item = self._table.get(keys.tenant_key(tenant_id))
-        if item is None:
-            return TenantRecord(tenant_id=tenant_id)
-        return TenantRecord(**{field.name: item[field.name] for field in fields(TenantRecord) if field.name in item})
+        return _record_of(tenant_id, self._table.get(keys.tenant_key(tenant_id)))
 
     def _record_put(self, before: TenantRecord, after: TenantRecord) -> Put:
         unchanged = Cond("version", "=", before.version) if before.version else ABSENT
@@ -191,6 +194,12 @@ class Tenants:
                 for shard in wanted
             ),
         )
+
+
+def _record_of(tenant_id: str, item: Item | None) -> TenantRecord:
+    if item is None:
+        return TenantRecord(tenant_id=tenant_id)
+    return TenantRecord(**{field.name: item[field.name] for field in fields(TenantRecord) if field.name in item})
 
 
 @dataclass(frozen=True, slots=True)
