@@ -10,7 +10,6 @@ import json
 import socket
 import sys
 import threading
-from base64 import b64decode
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -53,14 +52,14 @@ class Table:
         [(verb, what)] = entry.items()
         key = _key(what["Item"] if verb == "Put" else what["Key"])
         item: WireItem = {} if verb == "Put" else dict(self.items.get(key, what["Key"]))
-        before = size_of(item)
+        before = item_size(item)
         if verb == "Put":
             item = dict(what["Item"])
         elif verb == "Update":
             _update(item, what)
         if verb != "ConditionCheck":
             self.items[key] = item
-        units = -(-max(before, size_of(item)) // 1024) * (2 if transactional else 1)
+        units = -(-max(before, item_size(item)) // 1024) * (2 if transactional else 1)
         self.count("units", units)
         self.count(f"units of {_kind(key)}", units)
         return item
@@ -73,11 +72,6 @@ class Table:
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str]:
     return item["pk"]["S"], item["sk"]["S"]
-
-
-def size_of(item: WireItem) -> int:
-    """Bytes as DynamoDB counts them; over the wire they come as base64."""
-    return item_size({name: {"B": b64decode(value["B"])} if "B" in value else value for name, value in item.items()})
 
 
 def _kind(key: tuple[str, str]) -> str:

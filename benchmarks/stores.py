@@ -68,7 +68,7 @@ def _dynamodb() -> Iterator[Table]:
     with ministack() as url:
         aws = Aws(region="eu-west-1", endpoint_url=url, max_pool_connections=THREADS, table_timeout_seconds=30)
         create_table(aws.dynamodb, "bench")
-        yield DynamoTable(aws.dynamodb, "bench", busy_seconds=30)
+        yield DynamoTable(aws.table_requests, "bench", busy_seconds=30)
 
 
 def step(table: Table, session: str, number: int, counter: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import tempfile
 import threading
@@ -28,6 +29,7 @@ from typing import Any
 from benchmarks._results import Results
 from functions.api.stages.wait import looks
 from tests.e2e.outside import AGENTS, Caller, Stack, call, tools
+from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.session import Entry, Run
 from turnkeeper.runtime.store.records import Records
@@ -143,7 +145,9 @@ def _asked_to_claimed(run: Run) -> float:
 
 
 def _entries(stack: Stack, caller: Caller, session_id: str) -> tuple[Entry, ...]:
-    table = DynamoTable(stack.client("dynamodb"), stack.kit.table_name)
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    requests = Aws(region=stack.kit.region, endpoint_url=stack.kit.aws_endpoint_url).table_requests
+    table = DynamoTable(requests, stack.kit.table_name)
     return Records(table, MemoryBlobs()).load(caller.tenant, session_id).entries
 
 

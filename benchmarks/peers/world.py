@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from benchmarks.step_world import Body, Handler, Table, serve, size_of
-from turnkeeper.adapters.table_values import WireItem
+from benchmarks.step_world import Body, Handler, Table, serve
+from turnkeeper.adapters.table_values import WireItem, item_size
 
 
 class PeerTable(Table):
@@ -31,9 +31,9 @@ class PeerTable(Table):
 
     def _put(self, item: WireItem) -> None:
         key = _key(item)
-        before = size_of(self.items.get(key, {}))
+        before = item_size(self.items.get(key, {}))
         self.items[key] = item
-        self.count("units", -(-max(before, size_of(item)) // 1024))
+        self.count("units", -(-max(before, item_size(item)) // 1024))
 
 
 def _key(item: WireItem) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,11 +79,4 @@ def changed(record: Mapping[str, Any]) -> Changed | None:
 
 
 def _item(image: Mapping[str, Any]) -> Item:
-    return item_from_wire({name: _decoded(value) for name, value in image.items()})
-
-
-def _decoded(value: Mapping[str, Any]) -> Any:
-    """As a client would have it: Lambda's events are JSON, where bytes are base64."""
-    if isinstance(value.get("B"), str):
-        return {"B": base64.b64decode(value["B"])}
-    return value
+    return item_from_wire(image)

@@ -29,10 +29,11 @@ def restored(aws: Aws) -> str:
     client.update_continuous_backups(
         TableName=before, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
     )
-    DynamoTable(client, before).write([Put(Key("tenant", "ITEM"), {"n": 1, "due_shard": "due#0", "due_at": "0"})])
+    table = DynamoTable(aws.table_requests, before)
+    table.write([Put(Key("tenant", "ITEM"), {"n": 1, "due_shard": "due#0", "due_at": "0"})])
     client.restore_table_to_point_in_time(SourceTableName=before, TargetTableName=after, UseLatestRestorableTime=True)
     client.get_waiter("table_exists").wait(TableName=after, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    DynamoTable(client, before).write([Put(Key("tenant", "LATER"), {"n": 2})])
+    table.write([Put(Key("tenant", "LATER"), {"n": 2})])
     client.update_table(
         TableName=after, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     )
@@ -47,7 +48,7 @@ def restored(aws: Aws) -> str:
 
 @pytest.fixture
 def table(aws: Aws, restored: str) -> Table:
-    return DynamoTable(aws.dynamodb, restored)
+    return DynamoTable(aws.table_requests, restored)
 
 
 def test_what_was_there_then_is_there_and_what_came_later_is_not(table: Table) -> None:

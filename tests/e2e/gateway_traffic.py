@@ -49,7 +49,7 @@ def hold_many(place: Place, purse: Purse, calls: int, amount: int) -> int:
 
 def serve(place: Place, model_url: str, url: Any) -> None:
     """A gateway, until this process is killed; tells where it is."""
-    table = DynamoTable(aws(place.url).dynamodb, place.table, busy_seconds=60)
+    table = DynamoTable(aws(place.url).table_requests, place.table, busy_seconds=60)
     with served(model_url, table=table, lease_seconds=place.lease_seconds, **dict(place.caps)) as rig:
         url.put(rig.url)
         threading.Event().wait()

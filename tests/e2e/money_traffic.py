@@ -101,7 +101,7 @@ _OPENED: list[Database] = []
 
 def table_of(place: Place) -> Table:
     if place.url.startswith("http"):
-        return DynamoTable(aws(place.url).dynamodb, place.table, busy_seconds=60)
+        return DynamoTable(aws(place.url).table_requests, place.table, busy_seconds=60)
     return SqlTable(database(place.url))
 
 

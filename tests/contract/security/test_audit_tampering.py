@@ -179,11 +179,11 @@ def tampered(request: pytest.FixtureRequest) -> Iterator[tuple[MemoryKit, Raw]]:
         yield kit, Raw(kit)
         return
     endpoint = request.getfixturevalue("emulator")
-    client = Aws(endpoint_url=endpoint, region="us-east-1").dynamodb
+    aws = Aws(endpoint_url=endpoint, region="us-east-1")
     name = f"audit-{uuid.uuid4().hex[:8]}"
-    create_table(client, name)
-    kit.__dict__["table"] = DynamoTable(client, name)
-    yield kit, Raw(kit, client, name)
+    create_table(aws.dynamodb, name)
+    kit.__dict__["table"] = DynamoTable(aws.table_requests, name)
+    yield kit, Raw(kit, aws.dynamodb, name)
 
 
 Attack = Callable[[MemoryKit, Raw, Head, Head], None]

@@ -16,6 +16,7 @@ from botocore.httpsession import URLLib3Session
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.table_values import to_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.table import ABSENT, ConditionFailed, Key, Put
 
@@ -43,10 +44,13 @@ def answering(aws: Aws, status: int, body: bytes) -> list[Any]:
 
 def test_the_same_is_sent_as_by_a_client(aws: Aws) -> None:
     sent = answering(aws, 200, b"{}")
-    item = {"pk": {"S": "p"}, "sk": {"S": "\u00e9"}, "data": {"B": b"\x00\xff"}, "n": {"N": "1"}}
-    arguments = {"TransactItems": [{"Put": {"TableName": "t", "Item": item}}], "ClientRequestToken": "x" * 32}
-    assert aws.table_requests.transact_write_items(**arguments) == {}
-    aws.dynamodb.transact_write_items(**arguments)
+
+    def arguments(data: Any) -> dict[str, Any]:
+        item = {"pk": {"S": "p"}, "sk": {"S": "\u00e9"}, "data": {"B": data}, "n": {"N": "1"}}
+        return {"TransactItems": [{"Put": {"TableName": "t", "Item": item}}], "ClientRequestToken": "x" * 32}
+
+    assert aws.table_requests.transact_write_items(**arguments(to_wire(b"\x00\xff\xfe>?")["B"])) == {}
+    aws.dynamodb.transact_write_items(**arguments(b"\x00\xff\xfe>?"))
     ours, theirs = sent
     assert (ours.url, ours.method, json.loads(ours.body)) == (theirs.url, theirs.method, json.loads(theirs.body))
     for name in ("X-Amz-Target", "Content-Type", "X-Amz-Security-Token"):

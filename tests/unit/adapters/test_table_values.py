@@ -35,6 +35,11 @@ def test_what_is_never_written_is_not_read(wire: dict[str, Any]) -> None:
         from_wire(wire)
 
 
+@given(st.binary(max_size=20))
+def test_bytes_count_as_bytes(value: bytes) -> None:
+    assert item_size(item_to_wire({"b": value, "l": [value]})) == 1 + len(value) + 1 + 3 + 1 + len(value)
+
+
 def test_sizes_count_names_and_values() -> None:
     assert item_size(item_to_wire({"ab": "ü", "c": None, "d": b"123"})) == 2 + 2 + 1 + 1 + 1 + 3
     assert item_size(item_to_wire({"l": ["x"]})) == 1 + 3 + 1 + 1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from datetime import date
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -19,6 +23,15 @@ from turnkeeper.core.canonical import (
     stored_json,
     without_surrogates,
 )
+
+
+class Word(StrEnum):
+    ONE = "one"
+
+
+class Number(IntEnum):
+    ONE = 1
+
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
@@ -61,11 +74,13 @@ def test_what_is_stored_reads_back_as_what_is_written(value: Any) -> None:
     assert repr(json.loads(stored_json(value))) == repr(json.loads(json_text(value)))
 
 
-def test_what_is_nested_deep_is_stored_as_well() -> None:
+@pytest.mark.parametrize("depth", [200, 300, 400, 600])
+def test_what_is_nested_deep_is_written_as_well(depth: int) -> None:
     value: Any = []
-    for _ in range(400):
+    for _ in range(depth):
         value = [value]
     assert json.loads(stored_json(value)) == value
+    assert sorted_json(value) == b"[" * depth + b"[]" + b"]" * depth
 
 
 @settings(max_examples=200)
@@ -88,6 +103,37 @@ def test_sorted_json_is_json_whatever_the_order_of_keys(
     written = sorted_json(value, ascii=ascii, spaced=spaced)
     assert json.loads(written) == value
     assert sorted_json(_shuffled(value, chance), ascii=ascii, spaced=spaced) == written
+
+
+#: JSON of any kind, and what `json` takes for such.
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.sampled_from([Word.ONE, Number.ONE, 2**70, 1e-5, 1e-7, 1e16, -0.0, b"raw", Decimal("1.0"), date(2026, 1, 1)]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(st.characters(exclude_categories=())), inner, max_size=4)
+        | st.dictionaries(st.integers() | st.booleans() | st.none() | st.sampled_from(Word), inner, max_size=2)
+    ),
+)
+
+
+@settings(max_examples=500)
+@given(ANY_JSON)
+def test_sorted_json_has_the_bytes_of_json(value: Any) -> None:
+    """Hashes of them are stored."""
+    encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    try:
+        written = encoder.encode(value).encode("utf-8", "surrogatepass")
+    except TypeError as error:  # names of several kinds have no order
+        with pytest.raises(TypeError, match=re.escape(str(error))):
+            sorted_json(value)
+    else:
+        assert sorted_json(value) == written
 
 
 def _shuffled(value: Any, chance: random.Random) -> Any:

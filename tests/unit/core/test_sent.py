@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
+from tests.unit.core.test_canonical import ANY_JSON
 from turnkeeper.core import sent
 from turnkeeper.core.cache_markers import marked
 from turnkeeper.core.sent import Sent, json_bytes, list_json
@@ -18,6 +22,27 @@ def _message(number: int) -> Sent:
 
 def _as_sent(messages: list[Sent]) -> list[Any]:
     return marked([], [], messages, {}).messages
+
+
+@settings(max_examples=500)
+@given(ANY_JSON)
+def test_a_message_has_the_bytes_that_clients_of_the_api_write(value: Any) -> None:
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        written = encoder.encode(value).encode()
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            json_bytes(value)
+    else:
+        assert json_bytes(value) == written
+
+
+@pytest.mark.parametrize("depth", [200, 300, 400, 600])
+def test_what_is_nested_deep_has_its_bytes_too(depth: int) -> None:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    assert json_bytes(value) == b"[" * depth + b"[]" + b"]" * depth
 
 
 def test_a_growing_conversation_has_the_bytes_that_it_would_have_anew() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -12,19 +11,8 @@ from turnkeeper.table import Item
 
 
 def image(item: Item) -> dict[str, Any]:
-    """As Lambda hands it over: bytes are base64."""
-
-    def plain(value: Any) -> Any:
-        match value:
-            case {"B": bytes() as raw}:
-                return {"B": base64.b64encode(raw).decode()}
-            case dict():
-                return {name: plain(inner) for name, inner in value.items()}
-            case list():
-                return [plain(inner) for inner in value]
-        return value
-
-    return {name: plain(value) for name, value in item_to_wire(item).items()}
+    """As Lambda hands it over."""
+    return item_to_wire(item)
 
 
 class Stream:

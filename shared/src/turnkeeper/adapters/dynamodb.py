@@ -25,8 +25,6 @@ from turnkeeper.ports import Clock, Ids
 from turnkeeper.table import Item, Key, Operation, Page, StoreBusy, Update
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
     from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 
 T = TypeVar("T")
@@ -41,14 +39,13 @@ class DynamoTable:
     """A :class:`turnkeeper.table.Table` on DynamoDB. Safe to share between threads.
 
     Retries what can be retried for ``busy_seconds``, with full jitter, then raises StoreBusy; Unavailable where an
-    answer was lost and nobody can tell whether the write was applied. ``on_request`` hears the name of every request
-    that is sent. Give it a client that does not retry by itself (:meth:`turnkeeper.adapters.aws.Aws.dynamodb`): only
-    who sees each attempt can tell a refusal from a lost answer.
+    answer was lost and nobody can tell whether the write was applied: its client repeats nothing by itself.
+    ``on_request`` hears the name of every request that is sent.
     """
 
     def __init__(
         self,
-        client: DynamoDBClient | DynamoRequests,
+        client: DynamoRequests,
         name: str,
         *,
         busy_seconds: float = 5.0,

@@ -8,7 +8,6 @@ a connection of urllib3's (:mod:`turnkeeper.adapters.dynamodb_connections`).
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from botocore.hooks import first_non_none_response
+from pydantic_core import to_json
+
+from turnkeeper.core.canonical import is_plain
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -26,7 +28,7 @@ _TARGET = "DynamoDB_20120810"
 
 
 class DynamoRequests:
-    """The methods of a client that a table needs, with its errors. Bytes go in as bytes, and come back as base64.
+    """The methods of a client that a table needs, with its errors. Bytes are base64, as they go over the wire.
 
     Sends what it is given once, and hears no event of the session's but ``before-send``. Safe to share between threads.
     """
@@ -69,7 +71,10 @@ class DynamoRequests:
             ClientError: DynamoDB refused it.
             HTTPClientError: there is no answer, or none that can be read.
         """
-        body = _ENCODER.encode(arguments).encode()
+        # Else bytes, say, would go out as if they were text.
+        if not is_plain(arguments):
+            raise TypeError(f"a request holds nothing but JSON: {operation}")
+        body = to_json(arguments)
         if self._credentials is None:
             raise NoCredentialsError
         request: Any = _Request("POST", self._url, data=body)
@@ -100,15 +105,6 @@ class _Request(AWSRequest):
     @property
     def body(self) -> Any:
         return self.data
-
-
-def _base64(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    raise TypeError(f"a request holds no {type(value).__name__}")
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_base64)
 
 
 def _refusal(operation: str, status: int, told: dict[str, Any]) -> ClientError:

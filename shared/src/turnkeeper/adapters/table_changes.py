@@ -3,6 +3,7 @@ conditions and apply changes by itself. Pure; in wire form."""
 
 from __future__ import annotations
 
+import base64
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -103,7 +104,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 def _ordered(value: WireValue) -> Any:
     ((kind, content),) = value.items()
-    return int(content) if kind == "N" else content
+    return int(content) if kind == "N" else base64.b64decode(content) if kind == "B" else content
 
 
 def _change(operation: Operation) -> _Change:

@@ -1,6 +1,6 @@
-"""Values of a table in DynamoDB's wire form, and back.
+"""Values of a table in DynamoDB's wire form, in which bytes are base64, and back.
 
-Both tables use it: the memory table keeps its items in wire form, so that a value which DynamoDB would refuse, tell
+All tables use it: the memory table keeps its items in wire form, so that a value which DynamoDB would refuse, tell
 apart (``True`` and ``1``) or hand back changed (a tuple) is treated the same in every test.
 """
 
@@ -51,7 +51,7 @@ def to_wire(value: object, depth: int = 0) -> WireValue:
         case int():
             wire = {"N": _digits(value)}
         case bytes() | bytearray():
-            wire = {"B": bytes(value)}
+            wire = {"B": base64.b64encode(value).decode()}
         case list() | tuple():
             wire = {"L": [to_wire(member, depth + 1) for member in value]}
         case Mapping():
@@ -68,7 +68,7 @@ def from_wire(value: WireValue) -> Any:
         case "S" | "BOOL":
             return content
         case "B":
-            # A client of botocore's brings bytes, the table's own requests what went over the wire.
+            # Whoever has decoded an image of the table's stream already brings bytes.
             return base64.b64decode(content) if isinstance(content, str) else bytes(content)
         case "N":
             return _integer(content)
@@ -100,7 +100,7 @@ def _size(value: WireValue) -> int:
         case "S":
             return len(content.encode())
         case "B":
-            return len(content)
+            return 3 * len(content) // 4 - str(content).count("=", -2)
         case "N":
             return (len(content) + 1) // 2 + 2
         case "L":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
@@ -22,6 +23,7 @@ MAX_INTEGER: Final = 2**53 - 1
 _MAX_DEPTH: Final = 64
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def canonical_json(value: Any) -> bytes:
@@ -73,7 +75,30 @@ def sorted_json(value: Any, *, ascii: bool = False, spaced: bool = False) -> byt
     ``ascii`` escapes everything that is not ASCII, and ``spaced`` puts blanks behind commas and colons: that is how
     some hashes have been made from the start.
     """
+    with suppress(ValueError, RecursionError):  # as in `stored_json`
+        if not ascii and not spaced and is_plain(value):
+            return to_json(value if type(value) in _PLAIN else _by_name(value))
     return _sorting(ascii, spaced).encode(value).encode("utf-8", "surrogatepass")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is JSON that pydantic's encoder, which takes a tenth of the time, writes in the words of `json`: of
+    Python's own types, and without a fraction."""
+    kind = type(value)
+    if kind is dict:
+        for name, each in value.items():
+            if type(name) is not str or not (type(each) in _PLAIN or is_plain(each)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(each) in _PLAIN or is_plain(each) for each in value)
+    return kind in _PLAIN
+
+
+def _by_name(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: each if type(each := value[name]) in _PLAIN else _by_name(each) for name in sorted(value)}
+    return [each if type(each) in _PLAIN else _by_name(each) for each in value]
 
 
 @cache

@@ -135,7 +135,7 @@ def next_compaction(entries: Sequence[Entry], room: Room, *, tokens: int, refuse
 
 def tokens_of(block: Block) -> int:
     """About what a block has."""
-    return len(lean_json(block)) // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
+    return len(lean_json(block).decode()) // TOKEN_BYTES + _IMAGE_TOKENS * _images(block)
 
 
 def _images(value: Any) -> int:

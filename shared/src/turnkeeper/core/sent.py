@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from operator import is_
 from typing import Any
+
+from pydantic_core import to_json
+
+from turnkeeper.core.canonical import is_plain
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 #: So many messages of a conversation's beginning have their JSON in one piece.
@@ -72,6 +77,9 @@ def json_bytes(value: Any) -> bytes:
     Raises:
         ValueError: a number that JSON has no word for, or half a character.
     """
+    with suppress(ValueError, RecursionError):  # half a character, or nested deep: `json` knows what to do
+        if is_plain(value):
+            return to_json(value)
     return _ENCODER.encode(value).encode()
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from turnkeeper.core.canonical import sorted_json
+from turnkeeper.core.canonical import sorted_json, stored_json
 from turnkeeper.core.session import Entry, Flag, Stop, ToolOutcome
 from turnkeeper.core.tools import Outcome
 
@@ -143,12 +142,9 @@ def without_pixels(value: Any) -> Any:
     return {**value, **{name: without_pixels(value[name]) for name in ("content", "source") if name in value}}
 
 
-_LEAN = json.JSONEncoder(ensure_ascii=False, default=str)
-
-
-def lean_json(value: Any) -> str:
+def lean_json(value: Any) -> bytes:
     """As JSON without the data of images, to tell how large it is."""
-    return _LEAN.encode(without_pixels(value))
+    return stored_json(without_pixels(value))
 
 
 def all_text_of(value: Any) -> str:

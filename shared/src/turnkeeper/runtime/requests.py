@@ -153,7 +153,7 @@ def _since_last_answer(entries: Sequence[Entry]) -> list[Message] | None:
 
 def bytes_of(*values: Any) -> int:
     """As JSON, in UTF-8: a token is never less than one of them."""
-    return sum(len(lean_json(value).encode("utf-8", "surrogatepass")) for value in values)
+    return sum(len(lean_json(value)) for value in values)
 
 
 def _must_be_counted(value: Any) -> bool:
