@@ -69,6 +69,8 @@ ONLY_OTHERS_NEED = [
         "turnkeeper.core.story.facts",
     ),
     *("turnkeeper.runtime.tracing", "turnkeeper.runtime.scoring", "turnkeeper.runtime.sweep", "functions.api.openapi"),
+    *(f"functions.api.{name}" for name in ("agents", "events", "past", "spend")),
+    *(f"functions.api.documents.{name}" for name in ("deployed", "events", "money", "past", "problems")),
     *(
         f"turnkeeper.core.{name}"
         for name in ("decide", "deltas", "kit_tools", "projection", "suspicion", "trajectory", "untrusted", "word")

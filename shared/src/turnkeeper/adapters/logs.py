@@ -17,8 +17,8 @@ _OWN = {*vars(logging.makeLogRecord({})), "level", "asctime", "location", "times
 
 
 class JsonLines(logging.Formatter):
-    """As Powertools' formatter writes them, to the letter. Importing that one brings metrics and tracers along, and every
-    process would wait for them."""
+    """As Powertools' formatter writes them, to the letter. Importing that one brings metrics and tracers along, which
+    every process would wait for."""
 
     def __init__(self, service: str | None) -> None:
         super().__init__()
