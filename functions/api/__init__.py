@@ -8,6 +8,7 @@
     app                routes, identifies, calls, and makes a problem document of an error
     stages/            identify, read, once, begin, wait, tell: the line calls each, and none calls back
     turns              the line of all calls that begin a turn; sessions, events, spend: shorter ones
+    past               those that look back
     bodies, documents  what is sent and answered
     routes             the table of all calls, which OpenAPI is made of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.api.documents import AgentDocument, AgentList
+from functions.api.documents.deployed import AgentDocument, AgentList
 from functions.api.http import Request, Response
 from turnkeeper.core.policy import may_use
 from turnkeeper.wiring.front_door import FrontDoorKit

@@ -7,22 +7,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from functions.api.documents import Event, EventPage, ToolResult
+from functions.api.documents.events import Event, EventPage, StreamTokenDocument, ToolResult
 from functions.api.http import EVENT_STREAM, Request, Response
-from functions.api.stages.read import MAX_WAIT_SECONDS, number
+from functions.api.stages.read import MAX_WAIT_SECONDS, number, view_of
 from functions.api.stages.tell import watch
 from functions.api.stages.wait import look_until
 from turnkeeper.core.canonical import json_text
 from turnkeeper.core.contents import without_data
-from turnkeeper.core.errors import Forbidden
-from turnkeeper.core.inputs import invalid
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.money import format_usd
+from turnkeeper.core.reading import Reading
 from turnkeeper.core.session import Entry, Head, ToolOutcome
 from turnkeeper.core.transcript import Block, text_block, text_of
-from turnkeeper.core.views import VIEWS, View, event_seen
+from turnkeeper.core.views import View, event_seen
 from turnkeeper.runtime.news import News, news_of
 from turnkeeper.wiring.front_door import FrontDoorKit
 
@@ -60,6 +61,15 @@ def stream(kit: FrontDoorKit, request: Request) -> Response:
     return get(kit, replace(request, headers={**request.headers, "accept": EVENT_STREAM}))
 
 
+def stream_token(kit: FrontDoorKit, request: Request) -> Response:
+    """For a browser's EventSource, which can send no header: it reads this session as its asker would, for a while."""
+    who, head = request.who, kit.intake.owned(request.who, request.parameters["session_id"])
+    reading = Reading(tenant_id=who.tenant_id, user_id=who.user_id, role=who.role, session_id=head.session_id)
+    token = kit.stream_tokens.sign(reading)
+    ends = kit.clock.now() + timedelta(seconds=kit.stream_tokens.valid_seconds)
+    return Response.json(StreamTokenDocument(token=token, expires_at=iso(ends)).dump())
+
+
 def after_of(request: Request) -> int:
     """Where a stream goes on. A client that connects again asks with the address of the first time, and says in a
     header how far it came."""
@@ -70,23 +80,6 @@ def after_of(request: Request) -> int:
 
 def _after(request: Request) -> int:
     return number(request, "after", least=0, most=_MAX_SEQ, default=0)
-
-
-def view_of(kit: FrontDoorKit, request: Request, head: Head) -> View:
-    """What a caller sees of a session's events.
-
-    Raises:
-        InvalidRequest: it asks for none that there is.
-        Forbidden: for more than it may see.
-    """
-    wished = request.query.get("view")
-    if wished is not None and wished not in VIEWS:
-        raise invalid(f"view is one of {', '.join(VIEWS)}.", "query view", "not a view")
-    agent = kit.catalog.find(head.agent)
-    most = "full" if kit.policy.role(request.who.role).admin else agent.view if agent is not None else "user"
-    if wished == "full" and most == "user":
-        raise Forbidden(f"Agent {head.agent} shows this role the user view only.")
-    return most if wished is None else VIEWS[wished]
 
 
 def frame_of(entry: Entry, view: View) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from turnkeeper.core.canonical import json_text
 from turnkeeper.core.errors import SessionNotFound
+from turnkeeper.core.values import dataclass
 from turnkeeper.runtime.intake import Identity
 
 EVENT_STREAM = "text/event-stream"

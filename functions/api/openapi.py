@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from functions.api import documents
+from functions.api.documents import problems
+from functions.api.documents.sessions import SessionForUsers, TurnDocument
 from functions.api.problems import CONTENT_TYPE
 from functions.api.routing import Route
 from functions.api.stages.read import MAX_WAIT_SECONDS
@@ -21,18 +23,18 @@ _REF = "#/components/schemas/{model}"
 
 #: Codes of the problems by status, and the model that describes them.
 _PROBLEMS: dict[int, tuple[str, type[BaseModel]]] = {
-    400: ("invalid_request", documents.InvalidRequestProblem),
-    401: ("unauthenticated", documents.Problem),
-    402: ("cost_cap_exceeded", documents.CostCapProblem),
-    403: ("forbidden", documents.Problem),
-    404: ("session_not_found, agent_not_found", documents.Problem),
-    409: ("session_busy, session_ended", documents.ConflictProblem),
-    410: ("continuation_expired", documents.Problem),
-    413: ("input_too_large", documents.InputTooLargeProblem),
-    422: ("idempotency_mismatch, unpriced_model, content_unusable", documents.Problem),
-    423: ("tenant_paused", documents.Problem),
-    500: ("internal_error", documents.Problem),
-    503: ("unavailable", documents.Problem),
+    400: ("invalid_request", problems.InvalidRequestProblem),
+    401: ("unauthenticated", problems.Problem),
+    402: ("cost_cap_exceeded", problems.CostCapProblem),
+    403: ("forbidden", problems.Problem),
+    404: ("session_not_found, agent_not_found", problems.Problem),
+    409: ("session_busy, session_ended", problems.ConflictProblem),
+    410: ("continuation_expired", problems.Problem),
+    413: ("input_too_large", problems.InputTooLargeProblem),
+    422: ("idempotency_mismatch, unpriced_model, content_unusable", problems.Problem),
+    423: ("tenant_paused", problems.Problem),
+    500: ("internal_error", problems.Problem),
+    503: ("unavailable", problems.Problem),
 }
 _OF_EVERY_CALL = (400, 401, 403, 500, 503)
 
@@ -142,13 +144,13 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _answer(route: Route, status: int) -> dict[str, Any]:
-    model = route.answers[status]
+    model = _model(route.answers[status])
     descriptions = {200: "Done", 202: "Still running or queued: go on with its continuation token", 204: "Done"}
     if status == 204:
         return {"description": descriptions[status]}
     schema: dict[str, Any] = _ref(model) if model is not None else {"type": "object"}
-    if model is not None and issubclass(model, documents.TurnDocument):
-        schema = {"anyOf": [schema, _ref(documents.SessionForUsers)]}
+    if model is not None and issubclass(model, TurnDocument):
+        schema = {"anyOf": [schema, _ref(SessionForUsers)]}
     content: dict[str, Any] = {} if route.streams else {"application/json": {"schema": schema}}
     if status == 200:
         content |= {also: {"schema": {"type": "string"}} for also in route.also}
@@ -160,13 +162,22 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": codes, "content": {CONTENT_TYPE: {"schema": _ref(model)}}}
 
 
+def _model(name: str | None) -> type[BaseModel] | None:
+    """The model that a route answers with."""
+    if name is None:
+        return None
+    room, _, document = name.partition(".")
+    model: type[BaseModel] = getattr(import_module(f"functions.api.documents.{room}"), document)
+    return model
+
+
 def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.model_config.get("title") or model.__name__)}
 
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
     bodies = {route.body for route in routes if route.body is not None}
-    answers = {model for route in routes for model in route.answers.values() if model is not None}
+    answers = {model for route in routes for name in route.answers.values() if (model := _model(name)) is not None}
     others: set[type[BaseModel]] = {TurnEnded, *(model for _, model in _PROBLEMS.values())}
     modes: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from functions.api.http import Request, Response
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.inputs import Body
@@ -41,8 +39,8 @@ class Route(NamedTuple):
     call: Handler
     name: str
     summary: str
-    #: Answers by status: a model, or ``None`` for no body.
-    answers: Mapping[int, type[BaseModel] | None]
+    #: Answers by status: a model, by its place in :mod:`functions.api.documents`, or ``None`` for no body.
+    answers: Mapping[int, str | None]
     #: With one, the call takes an Idempotency-Key.
     body: type[Body] | None = None
     query: Sequence[Query] = ()

@@ -1,27 +1,19 @@
-"""Calls that look at sessions, end them, or erase them."""
+"""Calls that look at sessions as they are, end them, or erase them."""
 
 from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
-from datetime import timedelta
 
-from functions.api.bodies import Rewind
-from functions.api.documents import SessionList, SessionSummary, StreamTokenDocument
-from functions.api.events import view_of
+from functions.api.documents.sessions import SessionList, SessionSummary
 from functions.api.http import Request, Response
 from functions.api.stages import tell
-from functions.api.stages.begin import Begun
-from functions.api.stages.once import key_of, once
-from functions.api.stages.read import body_of, number
+from functions.api.stages.read import number, view_of
 from functions.api.stages.wait import until
-from turnkeeper.core.errors import Forbidden, SessionEnded
+from turnkeeper.core.errors import SessionEnded
 from turnkeeper.core.inputs import invalid
-from turnkeeper.core.ledger import iso
-from turnkeeper.core.reading import Reading
 from turnkeeper.core.session import Head, Status
 from turnkeeper.runtime.store import keys
-from turnkeeper.runtime.store.idempotency import IdempotencyKey
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 STATUSES: tuple[str, ...] = typing.get_args(Status)
@@ -34,16 +26,6 @@ _CANCEL_SECONDS = 10.0
 def get(kit: FrontDoorKit, request: Request) -> Response:
     head = owned(kit, request)
     return tell.session(kit, request.who, head, view_of(kit, request, head))
-
-
-def explain(kit: FrontDoorKit, request: Request) -> Response:
-    """Its story in plain sentences, for whoever sees all of it. What the tenant has spent as a whole is for admins."""
-    head = owned(kit, request)
-    if view_of(kit, request, head) == "user":
-        raise Forbidden(f"Agent {head.agent} shows this role the user view only, which has no explanation.")
-    turn = number(request, "turn", least=1, most=head.turn.number, default=0) or None
-    story = kit.explaining.explain(head, turn, admin=kit.policy.role(request.who.role).admin)
-    return tell.story(head, turn, story)
 
 
 def find(kit: FrontDoorKit, request: Request) -> Response:
@@ -119,27 +101,6 @@ def cancel(kit: FrontDoorKit, request: Request) -> Response:
 def erase(kit: FrontDoorKit, request: Request) -> Response:
     kit.erasure.erase(owned(kit, request), actor=request.who.user_id)
     return Response(204)
-
-
-def stream_token(kit: FrontDoorKit, request: Request) -> Response:
-    """For a browser's EventSource, which can send no header: it reads this session as its asker would, for a while."""
-    who, head = request.who, owned(kit, request)
-    reading = Reading(tenant_id=who.tenant_id, user_id=who.user_id, role=who.role, session_id=head.session_id)
-    token = kit.stream_tokens.sign(reading)
-    ends = kit.clock.now() + timedelta(seconds=kit.stream_tokens.valid_seconds)
-    return Response.json(StreamTokenDocument(token=token, expires_at=iso(ends)).dump())
-
-
-def rewind(kit: FrontDoorKit, request: Request) -> Response:
-    body, sent = body_of(request, Rewind)
-
-    def begin(key: IdempotencyKey | None) -> Begun:
-        head = owned(kit, request)
-        after = kit.branching.rewind(request.who, head, turns=body.turns, to_seq=body.to_seq, key=key)
-        return Begun(after, after.turn.number)
-
-    begun = once(kit, request.who, key_of(request, sent), begin)
-    return tell.rewound(kit, request.who, begun.head, view_of(kit, request, begun.head))
 
 
 def owned(kit: FrontDoorKit, request: Request) -> Head:

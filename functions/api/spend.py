@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.api.documents import Spend, scope_of
+from functions.api.documents.money import Spend, scope_of
 from functions.api.http import Request, Response, check_session_id
 from turnkeeper.core.policy import may_use
 from turnkeeper.wiring.front_door import FrontDoorKit

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from functions.api import events
 from functions.api.http import Request
-from functions.api.stages.read import MAX_WAIT_SECONDS, number
+from functions.api.stages.read import MAX_WAIT_SECONDS, number, view_of
 from turnkeeper.core.deltas import Delta
 from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
@@ -50,7 +50,7 @@ async def stream(kit: FrontDoorKit, hub: Hub, request: Request) -> AsyncIterator
         after = events.after_of(request)
         wait = number(request, "wait", least=0, most=MAX_WAIT_SECONDS, default=0)
         head = kit.intake.owned(request.who, request.parameters["session_id"])
-        return _Place(head, after, events.view_of(kit, request, head), wait)
+        return _Place(head, after, view_of(kit, request, head), wait)
 
     return _frames(hub, request, await hub.read(place))
 
@@ -69,7 +69,7 @@ async def stream_turn(
 
     def place() -> _Place:
         head = kit.intake.owned(request.who, session_id)
-        return _Place(head, after, events.view_of(kit, request, head))
+        return _Place(head, after, view_of(kit, request, head))
 
     return _frames(hub, request, await hub.read(place))
 

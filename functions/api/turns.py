@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from functions.api.documents import TurnDocument
-from functions.api.events import view_of
 from functions.api.http import EVENT_STREAM, Request, Response
 from functions.api.routing import Route
 from functions.api.stages import tell
 from functions.api.stages.begin import Begun
 from functions.api.stages.once import key_of, once
-from functions.api.stages.read import body_of, preferred_wait
+from functions.api.stages.read import body_of, preferred_wait, view_of
 from functions.api.stages.wait import look_until, worker_is_missing
 from turnkeeper.core.inputs import B
 from turnkeeper.runtime.news import Awaited
@@ -50,6 +48,6 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
             response = response.with_headers({"retry-after": _RETRY_SECONDS})
         return response if wished is None else response.with_headers({"preference-applied": f"wait={wished}"})
 
-    answers = {200: TurnDocument, 202: TurnDocument}
+    answers = {200: "sessions.TurnDocument", 202: "sessions.TurnDocument"}
     also = (EVENT_STREAM,)
     return Route("POST", path, call, name, summary, answers, body=model, problems=problems, turn=True, also=also)

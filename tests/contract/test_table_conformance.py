@@ -9,6 +9,7 @@ from moto import mock_aws
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.dynamodb_endpoint import of_session
 from turnkeeper.table import Table
 from turnkeeper.testing.conformance import TableQueryConformance, TableRaceConformance, TableWriteConformance
 from turnkeeper.testing.memory_table import MemoryTable
@@ -39,8 +40,8 @@ def moto_table() -> Iterator[Table]:
     with mock_aws():
         aws = Aws(region="eu-west-1")
         create_table(aws.dynamodb, "moto")
-        # moto answers through handlers that only a session with botocore's own has.
-        vars(aws)["_session"] = aws._session_of_clients
+        # moto answers through handlers that only a session has.
+        vars(aws)["_surroundings"] = of_session(aws._session)
         yield DynamoTable(aws.table_requests, "moto")
 
 

@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from tests.infra.reading import Deployment
 from tests.infra.variants import SETTINGS, Synthesize, Variant, Variants
 from turnkeeper.adapters.ecs import EcsWakes
+from turnkeeper.adapters.logs import JsonLines
 from turnkeeper.core.late import late
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper_infra import names
@@ -48,7 +48,7 @@ def test_a_failed_wake_leaves_the_line_that_is_counted(caplog: pytest.LogCapture
 
     EcsWakes(late(client), "Turnkeeper/worker", 10, ManualClock()).at_least(1)
     (record,) = caplog.records
-    assert json.loads(LambdaPowertoolsFormatter().format(record))["code"] == names.WAKE_FAILED
+    assert json.loads(JsonLines(None).format(record))["code"] == names.WAKE_FAILED
 
 
 def test_the_command_line_shows_what_every_function_logs(templates: dict[str, dict[str, Any]]) -> None:

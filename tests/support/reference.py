@@ -349,7 +349,7 @@ def _default(value: Any) -> str:
 
 
 def event_members() -> str:
-    from functions.api.documents import Event, ToolResult
+    from functions.api.documents.events import Event, ToolResult
 
     schema = openapi()["components"]["schemas"]
     parts = []

@@ -1,4 +1,4 @@
-"""The second stage: what a caller sends, as models, numbers and seconds."""
+"""The second stage: what a caller sends, as models, numbers and seconds, and what it may see."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 from functions.api.http import Request
 from turnkeeper.core.canonical import without_surrogates
-from turnkeeper.core.errors import InputTooLarge
+from turnkeeper.core.errors import Forbidden, InputTooLarge
 from turnkeeper.core.inputs import B, invalid, parse_json, read
+from turnkeeper.core.session import Head
+from turnkeeper.core.views import VIEWS, View
+from turnkeeper.wiring.front_door import FrontDoorKit
 
 #: Lambda takes 6 MB for a whole event, in which a body may be base64.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -67,3 +70,20 @@ def number(request: Request, name: str, *, least: int, most: int, default: int) 
     if not re.fullmatch(r"[0-9]{1,15}", text) or not least <= int(text) <= most:
         raise invalid(f"{name} is a whole number from {least} to {most}.", f"query {name}", "out of range")
     return int(text)
+
+
+def view_of(kit: FrontDoorKit, request: Request, head: Head) -> View:
+    """What a caller sees of a session's events.
+
+    Raises:
+        InvalidRequest: it asks for none that there is.
+        Forbidden: for more than it may see.
+    """
+    wished = request.query.get("view")
+    if wished is not None and wished not in VIEWS:
+        raise invalid(f"view is one of {', '.join(VIEWS)}.", "query view", "not a view")
+    agent = kit.catalog.find(head.agent)
+    most = "full" if kit.policy.role(request.who.role).admin else agent.view if agent is not None else "user"
+    if wished == "full" and most == "user":
+        raise Forbidden(f"Agent {head.agent} shows this role the user view only.")
+    return most if wished is None else VIEWS[wished]

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from functions.api.documents import (
+from functions.api.documents.sessions import (
     ContextDocument,
-    Explanation,
-    RewoundDocument,
     ScoreDocument,
     SessionDocument,
     SessionForUsers,
     SessionSummary,
-    StoryLine,
     TurnDocument,
 )
 from functions.api.http import Response
@@ -36,7 +33,6 @@ from turnkeeper.telemetry import fields
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 if TYPE_CHECKING:
-    from turnkeeper.core.story.facts import Story
     from turnkeeper.runtime.store.scores import Assessment
 
 #: By which the latest turn of the session that an answer tells of is found among the traces.
@@ -71,20 +67,12 @@ def turn(kit: FrontDoorKit, head: Head, number: int, view: View, answer: Callabl
 def session(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
     """A session. A token is of use to the session's own user only, so nobody else is given one."""
     fields.note(**fields.of_head(head))
-    answer = Response.json(seen(view, SessionDocument(**_session(kit, who, head)).dump()))
+    answer = Response.json(seen(view, SessionDocument(**members(kit, who, head)).dump()))
     return answer.with_headers({TRACE_HEADER: turn_context(head).trace_id})
 
 
-def rewound(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
-    """A session behind a rewind, with what the rewind took back."""
-    rewind = kit.branching.rewound(head)
-    document = RewoundDocument(
-        **_session(kit, who, head), left_out=list(rewind.left_out), once_calls=list(rewind.once_calls)
-    )
-    return Response.json(seen(view, document.dump()))
-
-
-def _session(kit: FrontDoorKit, who: Identity, head: Head) -> dict[str, Any]:
+def members(kit: FrontDoorKit, who: Identity, head: Head) -> dict[str, Any]:
+    """Those of a session's document."""
     token = _token(kit, head) if head.user_id == who.user_id else None
     answer = kit.sessions.latest_answer(head.tenant_id, head.session_id, since=head.turn.seq)
     return {
@@ -135,22 +123,6 @@ def watch(kit: FrontDoorKit, head: Head) -> dict[str, str | None]:
         "lease_expires_at": iso(heard + timedelta(seconds=kit.settings.lease_seconds)),
         "runner_silent_since": iso(silent) if silent else None,
     }
-
-
-def story(head: Head, number: int | None, told: Story) -> Response:
-    lines = [
-        StoryLine(
-            at=line.at,
-            text=line.text,
-            refs=dict(line.refs),
-            cost_usd=None if line.cost_nanousd is None else format_usd(line.cost_nanousd),
-        )
-        for line in told.lines
-    ]
-    document = Explanation(
-        session_id=head.session_id, turn=number, story=lines, why_ended=told.why_ended, what_now=told.what_now
-    )
-    return Response.json(document.dump())
 
 
 def summary(head: Head) -> SessionSummary:

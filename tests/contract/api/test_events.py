@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.api.documents import SessionForUsers
+from functions.api.documents.sessions import SessionForUsers
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.runtime.catalog import Catalog

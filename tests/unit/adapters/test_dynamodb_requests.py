@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +17,23 @@ from botocore.httpsession import URLLib3Session
 
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.dynamodb_endpoint import of_environment
 from turnkeeper.adapters.table_values import to_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.table import ABSENT, ConditionFailed, Key, Put
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
+@pytest.fixture(params=["environment", "session"])
+def aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
+    """By what it is told of AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     for name, value in (("ACCESS_KEY_ID", "AKIDEXAMPLE"), ("SECRET_ACCESS_KEY", "secret"), ("SESSION_TOKEN", "token")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if request.param == "session":
+        monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     return Aws(region="eu-west-1")
 
 
@@ -37,8 +45,8 @@ def answering(aws: Aws, status: int, body: bytes) -> list[Any]:
         sent.append(request)
         return SimpleNamespace(status_code=status, content=body, headers={})
 
-    for session in (aws._session, aws._session_of_clients):
-        session.register("before-send.dynamodb", answer)
+    for events in {aws._surroundings.events, aws._session.get_component("event_emitter")}:
+        events.register("before-send.dynamodb", answer)
     return sent
 
 
@@ -102,7 +110,7 @@ def test_a_refusal_in_other_words_than_dynamodbs(aws: Aws, body: bytes) -> None:
 
 def test_nothing_is_sent_without_credentials(monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
     sent = answering(aws, 200, b"{}")
-    monkeypatch.setattr(aws._session, "get_credentials", lambda: None)
+    monkeypatch.setitem(vars(aws), "_surroundings", aws._surroundings._replace(credentials=None))
     with pytest.raises(NoCredentialsError):
         aws.table_requests.get_item(TableName="t", Key={})
     assert sent == []
@@ -188,6 +196,37 @@ def test_no_client_is_made_where_the_region_says_it_all(aws: Aws) -> None:
 def test_what_is_no_region_is_refused_as_by_a_client(aws: Aws, region: str) -> None:
     with pytest.raises(InvalidRegionError):
         assert Aws(region=region).table_requests
+
+
+FILES = [".aws/config", ".aws/credentials", ".boto"]
+SAID_OTHERWISE = ["AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"]
+
+
+@pytest.mark.parametrize("aws", ["environment"], indirect=True)
+def test_where_the_environment_says_it_all_no_session_is_made(monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    assert aws.table_requests
+    assert aws.credentials.get_frozen_credentials().token == "token"
+    assert (aws.own_region, Aws().own_region) == ("eu-west-1", "eu-north-1")
+    assert "_session" not in vars(aws)
+
+
+@pytest.mark.parametrize("aws", ["environment"], indirect=True)
+@pytest.mark.parametrize("said", SAID_OTHERWISE)
+def test_what_the_environment_says_otherwise_is_for_a_session(
+    monkeypatch: pytest.MonkeyPatch, aws: Aws, said: str
+) -> None:
+    monkeypatch.setenv(said, "x")
+    assert of_environment("eu-west-1", aws._named, aws._loader) is None
+
+
+@pytest.mark.parametrize("aws", ["environment"], indirect=True)
+@pytest.mark.parametrize("name", FILES)
+def test_what_files_say_is_for_a_session(tmp_path: Path, aws: Aws, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("[default]\nregion = eu-north-1\n")
+    assert of_environment("eu-west-1", aws._named, aws._loader) is None
 
 
 def test_a_code_with_an_address_behind_it(aws: Aws) -> None:

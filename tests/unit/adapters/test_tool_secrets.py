@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_lines_of_a_key_are_known_one_by_one() -> None:
     known.add("tls", "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEAAoIB\n-----END KEY-----\n")
     assert known.hide("> AQEFAASCBKcwggSjAgEAAoIB <") == "> [redacted:secret tls] <"
     assert known.hide("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+def test_one_is_known_as_markup_has_it() -> None:
+    known = KnownSecrets()
+    secret = """a<b>&"c"'d'&amp;"""
+    known.add("crm", secret)
+    for form in (secret, html.escape(secret), html.escape(secret, quote=False)):
+        assert known.hide(f"<p>{form}</p>") == "<p>[redacted:secret crm]</p>"
 
 
 def test_a_number_is_no_way_out() -> None:

@@ -18,19 +18,25 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
 from botocore.config import Config
-from botocore.credentials import CredentialResolver, EnvProvider
+from botocore.credentials import EnvProvider
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.loaders import JSONFileLoader, Loader
 
-from turnkeeper.adapters.dynamodb_endpoint import connections_to, region_and_url
+from turnkeeper.adapters.dynamodb_endpoint import (
+    Surroundings,
+    connections_to,
+    of_environment,
+    of_session,
+    region_and_url,
+)
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
+    from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
@@ -66,24 +72,25 @@ class Aws:
     _making: Lock = field(default_factory=Lock, init=False)
 
     @cached_property
-    def _session(self) -> botocore.session.Session:
-        """For all but making clients."""
-        named = bool(os.environ.get("AWS_ACCESS_KEY_ID"))
-        # Only sources of credentials behind the environment (SSO, roles) make clients, which need botocore's handlers.
-        session = botocore.session.Session(include_builtin_handlers=not named)
-        if named:
-            # What the environment names comes first anyway; those behind it would prepare connections, TLS and all.
-            session.register_component("credential_provider", CredentialResolver([EnvProvider()]))
-        return self._set_up(session)
+    def _surroundings(self) -> Surroundings:
+        said = of_environment(self.region, self._named, self._loader)
+        return of_session(self._session) if said is None else said
 
     @cached_property
-    def _session_of_clients(self) -> botocore.session.Session:
-        session = botocore.session.Session()
-        same: Any = SimpleNamespace(load_credentials=self._session.get_credentials)
-        session.register_component("credential_provider", same)
-        return self._set_up(session)
+    def _named(self) -> Credentials | None:
+        """Credentials that the environment names, as a Lambda's does: they come before all others."""
+        return EnvProvider().load()
 
-    def _set_up(self, session: botocore.session.Session) -> botocore.session.Session:
+    @cached_property
+    def _session(self) -> Session:
+        """What makes clients, and reads what is configured in files. Only who needs either imports it."""
+        import botocore.session
+
+        session = botocore.session.Session()
+        if self._named is not None:
+            # The providers that come behind it would prepare connections, TLS and all.
+            named: Any = SimpleNamespace(load_credentials=lambda: self._named)
+            session.register_component("credential_provider", named)
         session.register_component("data_loader", self._loader)
         if self.region is not None:
             session.set_config_variable("region", self.region)
@@ -96,14 +103,12 @@ class Aws:
     @property
     def own_region(self) -> str | None:
         """Where it is, as far as anybody says."""
-        region: str | None = self._session.get_config_variable("region")
-        return region
+        return self._surroundings.region
 
     @property
     def credentials(self) -> Credentials:
         """What to sign requests with that no client makes. They are renewed by themselves."""
-        found = self._session.get_credentials()
-        if found is None:
+        if (found := self._surroundings.credentials) is None:
             raise Unavailable("there are no AWS credentials")
         return found
 
@@ -116,12 +121,12 @@ class Aws:
     @cached_property
     def table_requests(self) -> DynamoRequests:
         """What the table sends its requests with."""
-        session = self._session
-        region, url = region_and_url(session, self.endpoint_url, lambda: self.dynamodb)
+        around = self._surroundings
+        region, url = region_and_url(around, self.endpoint_url, lambda: self.dynamodb)
         timeouts = self.connect_timeout_seconds, self.table_timeout_seconds
         with self._making:
-            connections = connections_to(url, session, region, timeouts, self.max_pool_connections)
-            return DynamoRequests(session, region, connections)
+            connections = connections_to(url, around, region, timeouts, self.max_pool_connections)
+            return DynamoRequests(around, region, connections)
 
     @cached_property
     def s3(self) -> S3Client:
@@ -173,7 +178,7 @@ class Aws:
             **more,
         )
         with self._making:
-            make: Any = self._session_of_clients.create_client
+            make: Any = self._session.create_client
             return make(service, endpoint_url=self.endpoint_url, config=config)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import botocore
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
@@ -20,9 +21,8 @@ from pydantic_core import to_json
 from turnkeeper.core.canonical import is_plain
 
 if TYPE_CHECKING:
-    from botocore.session import Session
-
     from turnkeeper.adapters.dynamodb_connections import Connections
+    from turnkeeper.adapters.dynamodb_endpoint import Surroundings
 
 _TARGET = "DynamoDB_20120810"
 
@@ -30,19 +30,18 @@ _TARGET = "DynamoDB_20120810"
 class DynamoRequests:
     """The methods of a client that a table needs, with its errors. Bytes are base64, as they go over the wire.
 
-    Sends what it is given once, and hears no event of the session's but ``before-send``. Safe to share between threads.
+    Sends what it is given once, and hears no event but ``before-send``. Safe to share between threads.
     """
 
-    def __init__(self, session: Session, region: str, connections: Connections) -> None:
-        events: Any = session.get_component("event_emitter")
-        self._events = events
+    def __init__(self, around: Surroundings, region: str, connections: Connections) -> None:
+        self._events: Any = around.events
         self._region = region
         self._url = connections.url
         self._connections = connections
-        self._credentials = session.get_credentials()
+        self._credentials = around.credentials
         self._headers = {
             "Content-Type": "application/x-amz-json-1.0",
-            "User-Agent": session.user_agent(),
+            "User-Agent": f"Botocore/{botocore.__version__}",
             # Else the signer reckons it twice, and who sends it once more.
             "Host": connections.host,
         }

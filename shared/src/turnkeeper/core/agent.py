@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 import pydantic.dataclasses
@@ -16,6 +16,7 @@ from turnkeeper.core.prompts import Prompt
 from turnkeeper.core.schemas import EMPTY_SCHEMA, json_problem, tool_problem
 from turnkeeper.core.scoring import Scoring
 from turnkeeper.core.tools import Tool, ToolSet
+from turnkeeper.core.values import dataclass
 
 __all__ = ["AGENT_NAME", "TOOL_NAME", "Agent", "Context", "DoneSignal", "Limits", "Pin", "Placement"]
 

@@ -6,7 +6,7 @@ Limits of agent, plan and role combine to the tightest. What is not named is not
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, Self, overload
 
 import pydantic
@@ -30,6 +30,7 @@ from turnkeeper.core.policy_problems import InvalidPolicy, Problem, all_of, prob
 from turnkeeper.core.reserved_tenants import is_companion
 from turnkeeper.core.scopes import SCOPES, Scope
 from turnkeeper.core.tools import Tool
+from turnkeeper.core.values import dataclass
 
 #: Instead of a cap or a time zone of a tenant: what its plan says counts again.
 FROM_PLAN = "plan"

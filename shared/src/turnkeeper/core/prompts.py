@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import PromptFailed
 from turnkeeper.core.schemas import json_problem
+from turnkeeper.core.values import dataclass
 
 #: What a prompt may have, in UTF-8.
 MAX_PROMPT_BYTES = 200_000

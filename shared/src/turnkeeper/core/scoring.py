@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from turnkeeper.core.values import dataclass
 
 if TYPE_CHECKING:
     from turnkeeper.core.trajectory import Trajectory

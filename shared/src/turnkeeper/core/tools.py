@@ -16,7 +16,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, cast, get_args, overload
 
@@ -25,6 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from turnkeeper.core.errors import MissingValue
 from turnkeeper.core.late import late
 from turnkeeper.core.tool_declarations import arguments_of, check_declaration, names_of
+from turnkeeper.core.values import dataclass
 
 if TYPE_CHECKING:
     # With defaults, so that ``Tool`` alone stays a type: of what its arguments and its result are, nothing is said.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from turnkeeper.core.errors import SessionBusy, SessionEnded
 from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Entry, Handoff, Head, Plan, RunnerKind, ToolOutcome
+from turnkeeper.core.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The entries of a session's transcript, and what became of the calls that they answer."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -11,6 +10,7 @@ from turnkeeper.core.lost_runners import LostRunner
 from turnkeeper.core.session.head import Flag, Run
 from turnkeeper.core.session.status import RunnerKind, Status, Stop
 from turnkeeper.core.tools import Outcome
+from turnkeeper.core.values import dataclass
 
 #: ``other``: of a kind that a later version writes, and no message.
 EntryType = Literal[

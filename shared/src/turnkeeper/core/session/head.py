@@ -1,6 +1,6 @@
 """The head of a session: what a runner needs to go on without reading the transcript."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from turnkeeper.core.companion import CompanionOf
@@ -8,6 +8,7 @@ from turnkeeper.core.ledger import Reservation
 from turnkeeper.core.limits import DoneSignal, Limits, Placement
 from turnkeeper.core.session.status import ENDED, RESTING, Frozen, RunnerKind, Status, Stop
 from turnkeeper.core.usage import Usage
+from turnkeeper.core.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """A session as it is read: all of it, and who looks on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Self
 
 from turnkeeper.core.session.entry import Entry
 from turnkeeper.core.session.head import Head
 from turnkeeper.core.session.spec import Plan, Spec
+from turnkeeper.core.values import dataclass
 
 
 @dataclass(frozen=True)
