@@ -8,6 +8,7 @@ spells otherwise is not.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import threading
@@ -23,9 +24,6 @@ _MIN_LINE_CHARS: Final = 16
 #: Python writes no larger number as text, and no secret is one.
 _MAX_BITS: Final = 10_000
 _MIN_CORE_CHARS: Final = 7
-#: As :func:`html.escape` does it, whose module also brings the names of two thousand characters.
-_IN_MARKUP: Final = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
-_IN_ATTRIBUTES: Final = {**_IN_MARKUP, ord('"'): "&quot;", ord("'"): "&#x27;"}
 
 
 class KnownSecrets:
@@ -101,7 +99,7 @@ def _forms(value: str) -> set[str]:
     forms: set[str] = set()
     for part in _parts(value):
         raw = part.encode("utf-8", "surrogatepass")
-        forms |= {part, part.translate(_IN_ATTRIBUTES), part.translate(_IN_MARKUP), raw.hex(), raw.hex().upper()}
+        forms |= {part, html.escape(part), html.escape(part, quote=False), raw.hex(), raw.hex().upper()}
         forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
         forms |= set(_base64_cores(raw))
     return {form for form in forms if len(form) >= MIN_SECRET_CHARS}
