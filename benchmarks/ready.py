@@ -74,10 +74,12 @@ def main() -> int:
         for _ in range(options.rounds + 1):
             for (_, _, script, root, more), millis in zip(kinds, taken, strict=True):
                 millis.append(_cpu_millis(script, root, more))
-        floor = statistics.median(taken[0][1:])
-        for (what, of, *_), (_, *millis) in zip(kinds, taken, strict=True):  # the first of each met cold disks
+        _, *floors = taken[0]  # the first of each met cold disks
+        for (what, of, *_), (_, *millis) in zip(kinds, taken, strict=True):
             results.cpu(what, millis, of=of)
-            results.count(what, "times the floor", round(statistics.median(millis) / floor, 2), of=of)
+            # In each round beside its own floor: a machine that others share is not as fast in one as in another.
+            times = statistics.median(mine / floor for mine, floor in zip(millis, floors, strict=True))
+            results.count(what, "times the floor", round(times, 2), of=of)
     return 0
 
 

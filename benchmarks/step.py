@@ -260,10 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A conversation of four megabytes is more than any model reads.
             ats = [at for at in map(int, options.steps.split(",")) if at * kilobytes <= 4_000]
             with world() as address:
-                floors = [floor(address, kilobytes) for _ in range(options.rounds)]
-                plain = [floor(address, kilobytes, validated=False) for _ in range(options.rounds)]
-                rounds, asking = [], []
+                floors, plain, rounds, asking = [], [], [], []
                 for _ in range(options.rounds):
+                    floors.append(floor(address, kilobytes))
+                    plain.append(floor(address, kilobytes, validated=False))
                     rounds.append(run(address, kilobytes, ats, **how))
                     asking.append(asking_floor(address, kilobytes, ats))
             results.cpu("a step", floors, of="floor", kilobytes=kilobytes)
@@ -273,9 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.cpu("a step", asked, of="floor with the model's call", kilobytes=kilobytes, step=at)
             tell(results, rounds, "turnkeeper", kilobytes)
             for at in ats:
-                ours = median(each["cpu_ms"][at] for each in rounds)
                 for floored, least in (("floor", floors), ("floor with the model's call", [e[at] for e in asking])):
-                    times = ours / median(least)
+                    # Each round beside its own: a machine that others share is not as fast in one as in another.
+                    times = median(each["cpu_ms"][at] / beside for each, beside in zip(rounds, least, strict=True))
                     results.cpu(
                         f"a step beside the {floored}", times, "times", of="turnkeeper", kilobytes=kilobytes, step=at
                     )
