@@ -252,7 +252,7 @@ def test_a_runner_that_knows_no_shadows_has_none_of_the_tools(shop: Shop, monkey
     assert old.companion is None
     monkeypatch.setattr(kit.engine.world.sessions, "load", _forgetful(kit.sessions.load))
     monkeypatch.setattr(
-        kit.engine.world.sessions, "claim", lambda *a, c=kit.sessions.claim: replace(c(*a), companion=None)
+        kit.engine.world.sessions, "claim", lambda *a, c=kit.sessions.claim, **k: replace(c(*a, **k), companion=None)
     )
     left = run(kit, shadow)
     assert [outcome for _, outcome, _ in results(kit, left)] == ["denied", "denied"]

@@ -130,7 +130,7 @@ def readable(value: Any) -> Any:
     """The same JSON in which every text can be written as UTF-8."""
     match value:
         case str():
-            return without_surrogates(value)
+            return value if value.isascii() else without_surrogates(value)
         case dict():
             return {readable(name): readable(item) for name, item in value.items()}
         case list() | tuple():

@@ -37,7 +37,8 @@ class _Late:
         return self._late[0]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._late_made(), name)
+        made = self._late
+        return getattr(made[0] if made else self._late_made(), name)
 
 
 _all: WeakSet[_Late] = WeakSet()
