@@ -70,13 +70,9 @@ def changed(record: Mapping[str, Any]) -> Changed | None:
     images = record["dynamodb"]
     if record.get("eventName") not in {"INSERT", "MODIFY"} or "NewImage" not in images:
         return None
-    new = _item(images["NewImage"])
+    new = item_from_wire(images["NewImage"])
     if (session := keys.session_of_pk(new["pk"])) is None:
         return None
     fields.note(tenant_id=session[0], session_id=session[1])
-    old = _item(images["OldImage"]) if images.get("OldImage") else None
+    old = item_from_wire(images["OldImage"]) if images.get("OldImage") else None
     return Changed(*session, new["sk"], old, new)
-
-
-def _item(image: Mapping[str, Any]) -> Item:
-    return item_from_wire(image)

@@ -68,8 +68,7 @@ def from_wire(value: WireValue) -> Any:
         case "S" | "BOOL":
             return content
         case "B":
-            # Whoever has decoded an image of the table's stream already brings bytes.
-            return base64.b64decode(content) if isinstance(content, str) else bytes(content)
+            return base64.b64decode(content)
         case "N":
             return _integer(content)
         case "NULL":
