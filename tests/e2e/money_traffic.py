@@ -108,8 +108,11 @@ def table_of(place: Place) -> Table:
 def items_of(place: Place) -> Iterator[Item]:
     """Everything that is in the table."""
     if place.url.startswith("http"):
-        pages = aws(place.url).dynamodb.get_paginator("scan").paginate(TableName=place.table, ConsistentRead=True)
-        yield from (item_from_wire(item) for page in pages for item in page["Items"])
+        page: dict[str, Any] = {}
+        while page.get("LastEvaluatedKey") or not page:
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]} if page else {}
+            page = aws(place.url).table_requests.scan(TableName=place.table, ConsistentRead=True, **start)
+            yield from map(item_from_wire, page["Items"])
         return
     rows = database(place.url).read(lambda statements: statements.rows("SELECT item FROM turnkeeper_items"))
     yield from (item_from_wire(read(row[0])) for row in rows)
