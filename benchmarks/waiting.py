@@ -65,9 +65,10 @@ def main(arguments: Sequence[str] = ()) -> int:
                 continue
             _tell(results, "accepted, nobody waits", [_answer(caller, wait=0) for _ in range(rounds)][2:])
             with ThreadPoolExecutor(few) as threads:
-                # Spread over the gap between two looks, neighbours in different batches of threads.
-                places = range(4 * few)
-                later = [0.25 * place / len(places) for first in range(4) for place in places[first::4]]
+                # Spread over the gap between two looks, neighbours in different batches of threads. As many as this,
+                # for of twenty the median itself varies by a fifth.
+                places = range(12 * few)
+                later = [0.25 * place / len(places) for first in range(12) for place in places[first::12]]
                 seen = list(threads.map(partial(_seen, stack), later))
             _tell(results, "seen", seen, quiet_seconds=QUIET_SECONDS)
             _tell(results, "handoff", [_handoff(stack, caller) for _ in range(few)])

@@ -28,7 +28,7 @@ def test_a_story_adds_up_and_what_it_says_to_type_works(stack: Stack, caller: Ca
 
 
 def test_a_session_that_runs_is_in_the_live_view(stack: Stack, caller: Caller) -> None:
-    turn = caller.start("handy", "[[sleep 15]] [[say late]]", wait=0).json()
+    turn = caller.start("handy", "[[sleep 30]] [[say late]]", wait=0).json()
 
     def frame() -> Document | None:
         found: Document = stack.cli("top", "--once")
