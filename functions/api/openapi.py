@@ -37,6 +37,7 @@ _PROBLEMS: dict[int, tuple[str, type[BaseModel]]] = {
     503: ("unavailable", problems.Problem),
 }
 _OF_EVERY_CALL = (400, 401, 403, 500, 503)
+_OF_EVERY_BODY = (413, 422)
 
 _SECURITY: list[dict[str, list[str]]] = [{"jwt": []}, {"iam": []}]
 _BY_STREAM_TOKEN = "Of createStreamToken, where the front door is reached as a server: at `stream_url`."  # noqa: S105 - about one
@@ -125,7 +126,8 @@ def _operation(route: Route) -> dict[str, Any]:
         needed = any(field.is_required() for field in route.body.model_fields.values())
         operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": _ref(route.body)}}}
     operation["responses"] = {str(status): _answer(route, status) for status in route.answers}
-    problems = (500,) if route.public else sorted({*route.problems, *_OF_EVERY_CALL})
+    of_body = _OF_EVERY_BODY if route.body is not None else ()
+    problems = (500,) if route.public else sorted({*route.problems, *of_body, *_OF_EVERY_CALL})
     operation["responses"] |= {str(status): _problem(status) for status in problems}
     return operation
 

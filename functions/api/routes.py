@@ -55,7 +55,7 @@ ROUTES: tuple[Route, ...] = (
         "Begin a session with its first input",
         CreateSession,
         begin.create,
-        (402, 404, 413, 422, 423),
+        (402, 404, 423),
     ),
     Route(
         "GET",
@@ -111,7 +111,7 @@ ROUTES: tuple[Route, ...] = (
         "The next input of a session at rest",
         PostTurn,
         begin.post,
-        (402, 404, 409, 413, 422, 423),
+        (402, 404, 409, 423),
     ),
     Route(
         "POST",
@@ -130,7 +130,7 @@ ROUTES: tuple[Route, ...] = (
         "Take the latest turns out of later requests; nothing is deleted",
         {200: "past.RewoundDocument"},
         body=Rewind,
-        problems=(404, 409, 413, 422),
+        problems=(404, 409),
     ),
     turn_route(
         "/v1/sessions/{session_id}/fork",
@@ -138,7 +138,7 @@ ROUTES: tuple[Route, ...] = (
         "Begin a session with a copy of this one's conversation",
         Fork,
         begin.fork,
-        (402, 404, 409, 413, 422, 423),
+        (402, 404, 409, 423),
     ),
     Route(
         "GET",
@@ -180,7 +180,7 @@ ROUTES: tuple[Route, ...] = (
         "Wait for a running turn, or go on with a stopped one",
         ContinueSession,
         begin.go_on,
-        (402, 404, 409, 410, 422, 423),
+        (402, 404, 409, 410, 423),
     ),
     Route(
         "GET",

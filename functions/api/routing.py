@@ -44,7 +44,7 @@ class Route(NamedTuple):
     #: With one, the call takes an Idempotency-Key.
     body: type[Body] | None = None
     query: Sequence[Query] = ()
-    #: Statuses of the problems that are its own; those that every call may have come on top.
+    #: Statuses of the problems that are its own; those that every call, or every body, may have come on top.
     problems: Sequence[int] = ()
     #: Answered without an identity.
     public: bool = False

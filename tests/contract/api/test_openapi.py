@@ -53,6 +53,13 @@ def test_every_call_of_the_contract_is_described(document: Any) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_every_body_may_be_too_large_and_its_key_another_ones(ann: Caller, document: Any) -> None:
+    bodies = [each for calls in document["paths"].values() for each in calls.values() if "requestBody" in each]
+    assert len(bodies) == 5
+    assert all(each["responses"].keys() >= {"413", "422"} for each in bodies)
+    ann.post("/v1/continue", {"continuation_token": "x" * 5_000_000}).problem(413, "input_too_large")
+
+
 def test_every_reference_leads_somewhere(document: Any) -> None:
     references = _references(document)
     assert references

@@ -16,6 +16,7 @@ from tests.support.scripted import begin, check_session, play, reply, say, scrip
 from turnkeeper import Agent, Limits, ToolDenied, tool
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
+from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.adapters.table_values import item_to_wire
 from turnkeeper.core.audit import as_stored, verify
 from turnkeeper.core.policy import policy_of
@@ -151,19 +152,20 @@ def test_a_record_rewritten_with_its_own_hash_and_those_behind_it(sessions: tupl
 class Raw:
     """The table as somebody with its credentials has it."""
 
-    def __init__(self, kit: MemoryKit, client: Any = None, name: str = "") -> None:
-        self._kit, self._client, self._name = kit, client, name
+    def __init__(self, kit: MemoryKit, requests: DynamoRequests | None = None, name: str = "") -> None:
+        self._kit, self._requests, self._name = kit, requests, name
 
     def put(self, item: Item) -> None:
-        if self._client is not None:
-            self._client.put_item(TableName=self._name, Item=item_to_wire(item))
+        if self._requests is not None:
+            put = {"Put": {"TableName": self._name, "Item": item_to_wire(item)}}
+            self._requests.transact_write_items(TransactItems=[put])
             return
         self._kit.table.write([Put(Key(item["pk"], item["sk"]), item)])
 
     def delete(self, item: Item) -> None:
-        if self._client is not None:
+        if self._requests is not None:
             key = {name: {"S": item[name]} for name in ("pk", "sk")}
-            self._client.delete_item(TableName=self._name, Key=key)
+            self._requests.transact_write_items(TransactItems=[{"Delete": {"TableName": self._name, "Key": key}}])
             return
         # Tables of the kit cannot delete: so one without the item takes this one's place.
         left = [one for one in self._kit.table.snapshot() if (one["pk"], one["sk"]) != (item["pk"], item["sk"])]
@@ -183,7 +185,7 @@ def tampered(request: pytest.FixtureRequest) -> Iterator[tuple[MemoryKit, Raw]]:
     name = f"audit-{uuid.uuid4().hex[:8]}"
     create_table(aws.dynamodb, name)
     kit.__dict__["table"] = DynamoTable(aws.table_requests, name)
-    yield kit, Raw(kit, aws.dynamodb, name)
+    yield kit, Raw(kit, aws.table_requests, name)
 
 
 Attack = Callable[[MemoryKit, Raw, Head, Head], None]

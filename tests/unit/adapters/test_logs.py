@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import sys
 from typing import Any
@@ -63,3 +65,18 @@ def test_a_line_is_powertools_line(
         monkeypatch.setenv("_X_AMZN_TRACE_ID", trace)
     theirs = LambdaPowertoolsFormatter(service=service, serialize_stacktrace=False)
     assert JsonLines(service).format(record) == theirs.format(record)
+
+
+@pytest.mark.parametrize("told", ["half a \ud800 character", '{"half": "\\udfff"}', "[" * 100_000], ids=range(3))
+def test_no_line_is_lost_for_what_it_says(told: str) -> None:
+    """Powertools' formatter fails with these, or what it writes cannot be encoded."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines(None))
+    logger = logging.Logger("turnkeeper.x")
+    logger.addHandler(handler)
+    logger.info(told, extra={"odd": "\udc80"})
+    stream.seek(0)
+    line = json.loads(stream.read())
+    assert line["odd"] == "\ufffd"
+    assert line["message"] in (told, "half a \ufffd character", {"half": "\ufffd"})

@@ -255,6 +255,18 @@ def test_values_under_secret_keys_go_whatever_they_are(name: str) -> None:
     assert REDACTOR.redact({name: True}) == {name: True}
 
 
+def test_a_text_that_is_json_is_read_as_who_prints_it_reads_it() -> None:
+    """Powertools' formatter, and ours, print what a line's JSON holds: of a string as of an object."""
+    for text in (
+        r'"\u0070assword=hunter2hunter2"',
+        r'{"\u0070assword": "hunter2hunter2"}',
+        r'["\u0070assword=hunter2hunter2"]',
+    ):
+        assert "hunter2" not in str(json.loads(REDACTOR.redact_text(text)))
+    assert REDACTOR.redact_text('"so" it said') == '"so" it said'
+    assert REDACTOR.redact_text(r'"caf\u00e9"') == r'"caf\u00e9"'
+
+
 def test_json_keeps_its_shape() -> None:
     value: dict[str, Any] = {"a": [1, 2.5, None, True, "text", {"b": "c"}], "max_token": 5, "n": 10**5000}
     assert REDACTOR.redact(value) == value

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.heads import head
 from tests.support.kit import MODEL, POLICY, MemoryKit
 from tests.support.scripted import ScriptedModel, play
+from tests.unit.core.test_canonical import ANY_JSON
 from turnkeeper import Agent
 from turnkeeper.core.errors import Uncountable
 from turnkeeper.core.ledger import affordable_tokens, bound_nanousd
+from turnkeeper.core.sent import json_bytes
 from turnkeeper.core.session import Entry, Spec, ToolDefinition
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime import requests
@@ -99,6 +101,17 @@ def test_the_cheap_bound_is_an_upper_bound(system: str, description: str, first:
     after = requests.build(later, frozen, entries, {}, 100)
     bound = requests.input_bound(later, after, entries)
     assert bound is not None and bound >= counted(after)
+
+
+@settings(max_examples=300)
+@example([1e-07, -2.5e-06])
+@given(ANY_JSON)
+def test_no_fewer_bytes_are_counted_than_are_sent(value: Any) -> None:
+    try:
+        sent = json_bytes(value)
+    except (TypeError, ValueError):  # and such a request never is
+        return
+    assert requests.bytes_of(value) >= len(sent)
 
 
 def test_a_tool_that_was_left_out_of_the_last_call_is_in_the_bound() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.kit import MemoryKit
+from tests.support.kit import WHO, MemoryKit
 from tests.support.scripted import begin, reply, say, scripted_kit, use
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.session import Head
@@ -135,3 +135,14 @@ def test_what_is_erased_is_not_told_from_memory(kit: MemoryKit) -> None:
 @pytest.mark.parametrize(("took", "from_begin_to_begin"), [(0.0, 0.125), (0.0625, 0.125), (0.5, 0.5625)])
 def test_what_a_look_takes_is_part_of_the_gap_to_the_next(took: float, from_begin_to_begin: float) -> None:
     assert next_look(10.0, 10.0 + took, 0.125) == 10.0 + from_begin_to_begin
+
+
+def test_what_was_taken_back_meanwhile_is_not_told(kit: MemoryKit) -> None:
+    awaited = Awaited(kit.table, kit.blobs, begin(kit, "plain"))
+    kit.run(awaited.head)
+    assert answer_of(Awaited(kit.table, kit.blobs, awaited.look()))
+    kit.branching.rewind(WHO, awaited.head)
+    awaited.look()
+    assert (awaited.head.status, awaited.head.turn.number) == ("idle", 1)
+    assert awaited.answer() is None
+    assert kit.sessions.latest_answer("acme", awaited.head.session_id, since=awaited.head.turn.seq) is None

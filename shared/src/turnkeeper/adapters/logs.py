@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from turnkeeper.adapters.redaction import RedactingFilter
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.telemetry import fields
 
 #: Attributes of a record that are no fields of its line, or fields under another name.
@@ -42,7 +43,8 @@ class JsonLines(logging.Formatter):
         trace = os.environ.get("_X_AMZN_TRACE_ID")
         line["xray_trace_id"] = trace.split(";")[0].replace("Root=", "") if trace else None
         told = {name: value for name, value in line.items() if value is not None}
-        return json.dumps(told, default=str, separators=(",", ":"), ensure_ascii=False)
+        # Half a character would be refused by whatever the line is written to.
+        return without_surrogates(json.dumps(told, default=str, separators=(",", ":"), ensure_ascii=False))
 
 
 def _message(record: logging.LogRecord) -> Any:
@@ -53,7 +55,7 @@ def _message(record: logging.LogRecord) -> Any:
         return record.getMessage()
     try:
         return json.loads(record.msg) if isinstance(record.msg, str) else record.msg
-    except ValueError:
+    except (ValueError, RecursionError):
         return record.msg
 
 

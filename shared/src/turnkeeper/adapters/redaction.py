@@ -61,7 +61,7 @@ class Redactor:
         text = self._secrets.hide(text)
         cut = self._cut(text)
         clean = shapes.known(cut, known)
-        if len(clean) <= _MAX_JSON and clean.lstrip()[:1] in {"{", "["}:
+        if len(clean) <= _MAX_JSON and clean.lstrip()[:1] in {"{", "[", '"'}:
             clean = self._json(clean)
         clean = self._plain(clean)
         clean = shapes.base64_wrapped(clean, lambda inside: self._plain(inside) != inside)
@@ -110,7 +110,7 @@ class Redactor:
         return shapes.cards(text)
 
     def _json(self, text: str) -> str:
-        """JSON inside a string: read, redacted and written again, where that changes anything."""
+        """JSON inside a string, a string too: read, redacted and written again, where that changes anything."""
         try:
             value = json.loads(text)
             clean = self._walk(value, (), 1, [_MAX_NODES])

@@ -61,7 +61,8 @@ class Awaited:
         it: a query is no snapshot, of what was written while it was made it may have found the head alone."""
         head = self.head
         if self._after >= head.last_seq and head.status != "erased":
-            if self._answer is not None:
+            # Behind a rewind, what it took back is not the turn's any more.
+            if self._answer is not None and self._answer["seq"] > head.turn.seq:
                 return codec.entry_of(self._answer, self._blobs)
             if self._began <= head.turn.seq:
                 return None
