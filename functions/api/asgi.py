@@ -42,7 +42,7 @@ from functions.api.routes import ROUTES
 from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
-from functions.api.streaming import stream, stream_turn
+from functions.api.streaming import OpenStreams, stream, stream_turn
 from turnkeeper.core.errors import Forbidden, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
@@ -112,6 +112,7 @@ class _Door:
         self._kit = kit
         self._door = FrontDoor(kit, _identify(kit))
         self.hub = Hub(kit.sessions, kit.streams)
+        self._opened = OpenStreams(kit.settings.stream_readers)
         self._calls = anyio.CapacityLimiter(_THREADS)
         self._public = anyio.CapacityLimiter(2)
         #: Calls that are carried out or wait for it.
@@ -156,9 +157,10 @@ class _Door:
         """In a thread: carry a call out, in one piece or as a stream."""
         if not (route.streams or (request.wants_stream and EVENT_STREAM in route.also)):
             return route.call(kit, request)
+        self._opened.admit(request.who)
         request = replace(request, ends_at=time.monotonic() + kit.settings.stream_seconds)
         if not route.turn:
-            return _streamed(from_thread.run(stream, kit, self.hub, request))
+            return _streamed(from_thread.run(stream, kit, self.hub, self._opened, request))
         # The stream does the waiting.
         headers = {**request.headers, "prefer": "wait=0"}
         begun = route.call(kit, replace(request, streams=True, headers=headers))
@@ -168,7 +170,8 @@ class _Door:
         head = kit.intake.owned(request.who, turn["session_id"])
         if head.turn.number != turn["turn"]:
             return begun  # An idempotency key of a turn that is long over.
-        frames = from_thread.run(partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1))
+        told = partial(stream_turn, kit, self.hub, self._opened, request, head.session_id, after=head.turn.seq - 1)
+        frames = from_thread.run(told)
         first = {name: turn[name] for name in ("session_id", "agent", "turn", "status", "continuation_token")}
         return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
 

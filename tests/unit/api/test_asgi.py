@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from functions.api.stages.read import MAX_BODY_BYTES
 from tests.support.asgi import called, scope_of, served
 from tests.support.http import Caller, Response
 from tests.support.kit import MemoryKit
+from turnkeeper.core.errors import Unavailable
+from turnkeeper.runtime.intake import Identity
 from turnkeeper.table import StoreBusy
 
 PAGE = "https://app.example.com"
@@ -427,6 +429,48 @@ def test_who_is_gone_or_takes_nothing_leaves_nothing_behind(
             assert not hub_of(app)._watches
 
     asyncio.run(run())
+
+
+def test_a_user_holds_a_tenth_of_the_streams_and_begins_no_turn_that_none_would_tell_of(kit: MemoryKit) -> None:
+    kit.settings = kit.settings.model_copy(update={"stream_readers": 20})
+
+    async def run() -> None:
+        app = application(kit)
+        session_id = kit_session(kit, "[[sleep 5]]")
+
+        async def asked(method: str, path: str, user: str, body: object = None) -> tuple[int, str]:
+            who = {"x-tenant-id": "acme", "x-user-id": user, "x-role": "admin", "accept": EVENT_STREAM}
+            status, headers, answer = await called(app, method, path, who, json.dumps(body).encode() if body else b"")
+            assert status == 200 or (headers["retry-after"], json.loads(answer)["code"]) == ("5", "unavailable")
+            return status, answer
+
+        async with reading(app, f"{session_id}/stream") as (first, left), reading(app, f"{session_id}/stream") as both:
+            await first.until("id: 1\n")
+            await both[0].until("id: 1\n")
+            for path in (f"{session_id}/stream", f"{session_id}/events"):
+                status, answer = await asked("GET", f"/v1/sessions/{path}", "ann")
+                assert (status, "one user" in answer) == (503, True)
+            assert (await asked("POST", "/v1/sessions", "ann", {"agent": "plain", "input": "hi"}))[0] == 503
+            assert len(Caller(FrontDoor(kit)).get("/v1/sessions").ok()["sessions"]) == 1
+            assert (await asked("POST", "/v1/sessions", "bob", {"agent": "plain", "input": "hi"}))[0] == 200
+            first.gone.set()
+            await asyncio.wait_for(asyncio.wait([left]), 10)
+            assert (await asked("POST", "/v1/sessions", "ann", {"agent": "plain", "input": "hi"}))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_nobody_is_let_in_where_all_streams_are_taken() -> None:
+    opened = streaming.OpenStreams(20)
+    users = [Identity("acme", f"u{n // 2}", "user") for n in range(20)]
+    with ExitStack() as held:
+        for user in users:
+            opened.admit(user)
+            held.enter_context(opened.one_of(user))
+        with pytest.raises(Unavailable, match="This server"):
+            opened.admit(Identity("globex", "u0", "user"))
+    opened.admit(users[0])
+    assert not opened._of, "nothing is kept of who is gone"
 
 
 @pytest.mark.parametrize(

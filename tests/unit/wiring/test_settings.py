@@ -32,6 +32,7 @@ from functions.api.app import FrontDoor
 from functions.api.asgi import application
 from functions.api.http import Request
 from functions.api.serve import FrontDoorServer
+from functions.api.streaming import OpenStreams
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
@@ -512,7 +513,7 @@ def stream_ends_in(process: Process) -> object:
     process.in_memory()
     asked: list[Request] = []
 
-    async def stream(_kit: Kit, _hub: Hub, request: Request) -> None:
+    async def stream(_kit: Kit, _hub: Hub, _opened: OpenStreams, request: Request) -> None:
         asked.append(request)
         raise SessionNotFound("there is none")
 
@@ -521,6 +522,13 @@ def stream_ends_in(process: Process) -> object:
             404, "session_not_found"
         )
     return round(asked[0].ends_at - time.monotonic(), -1)
+
+
+def streams_at_once(process: Process) -> object:
+    process.in_memory()
+    with mock.patch("functions.api.asgi.OpenStreams") as opened:
+        application(process.kit)
+    return opened.call_args.args[0]
 
 
 def signed_through_adapter(process: Process) -> object:
@@ -690,6 +698,7 @@ ROWS: Mapping[str, Row] = {
         {"10.0.0.1, 10.0.0.2": (True, ["10.0.0.1", "10.0.0.2"]), "": (False, [])},
     ),
     "stream_seconds": Row(stream_ends_in, {"200": 200, "": 840}, {"identity": "local"}),
+    "stream_readers": Row(streams_at_once, {"7": 7, "": 1_000}, {"identity": "local"}),
     "web_adapter": Row(
         signed_through_adapter, {"true": 200, "": 401}, {"identity": "iam", "trusted_principals": f"{PRINCIPALS}/A"}
     ),
