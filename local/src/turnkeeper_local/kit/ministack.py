@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -24,6 +26,15 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 _START_SECONDS = 30
 _BOOTSTRAP_VERSION = "30"
+
+#: A session makes one client at a time.
+_making = Lock()
+
+
+@cache
+def _session() -> boto3.Session:
+    """One for all clients: what each reads of botocore's data takes longer than making it."""
+    return boto3.Session("test", "test", region_name=REGION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +61,11 @@ class Ministack:
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         }
 
-    def session(self) -> boto3.Session:
-        keys = self.environment()
-        return boto3.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name=REGION)
-
     def client(self, service: str) -> Any:
         """A client of one of its services."""
-        make: Any = self.session().client
-        return make(service, endpoint_url=self.endpoint_url)
+        make: Any = _session().client
+        with _making:
+            return make(service, endpoint_url=self.endpoint_url)
 
     def bootstrap(self) -> None:
         """What `cdk bootstrap` would leave and `cdk deploy` looks for: an asset bucket and a version number.
