@@ -12,6 +12,9 @@ export PYTHONDONTWRITEBYTECODE :=
 # More than a small machine has processors, for most tests wait (tests/support/side_by_side.py).
 SIDE_BY_SIDE := -n 5 --dist loadscope --no-loadscope-reorder
 
+# The files that say `mark.long` or `mark.examples`: collecting all takes each worker as long as a test of theirs.
+LONG = $(shell grep -rlE --include='test_*.py' 'mark\.(long|examples)' tests)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup sdk demo test long nightly soak mutants up down check docs site bench synth diff deploy lock clean
 
@@ -25,7 +28,7 @@ test: setup  ## the tests that need no account and no key
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and not long"
 
 long: setup  ## the tests that `make test` leaves out or runs short
-	TURNKEEPER_EXAMPLES=all $(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and (long or examples)"
+	TURNKEEPER_EXAMPLES=all $(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and (long or examples)" $(LONG)
 
 nightly: setup sdk long  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
 	$(BIN)/pytest -n 2 --dist loadscope -m nightly
