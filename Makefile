@@ -16,7 +16,7 @@ SIDE_BY_SIDE := -n 5 --dist loadscope --no-loadscope-reorder
 LONG = $(shell grep -rlE --include='test_*.py' 'mark\.(long|examples)' tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sdk demo test long nightly soak mutants up down check docs site bench synth diff deploy lock clean
+.PHONY: help setup sdk demo test long nightly soak mutants up down check types lint docs site bench synth diff deploy lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,9 +51,14 @@ down: setup  ## end the local kit
 	$(BIN)/turnkeeper down
 
 check: setup  ## lint, types, layers, what must not be deployed, and whether every test can be imported
+	$(MAKE) --no-print-directory --jobs 2 types lint
+
+types:  # takes as long as all else together
+	$(BIN)/mypy
+
+lint:
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/turnkeeper check --strict
 	$(BIN)/pytest --collect-only -qq >/dev/null
