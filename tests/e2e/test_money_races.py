@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -328,19 +328,22 @@ def test_caps_of_agents_and_time_zones_under_traffic(
     before: dict[tuple[str, str], int] = {}
     until = time.monotonic() + 11.0
     rounds = 0
-    for zone, setting in ROUNDS:
-        time.sleep(0.3)
-        caps = till.tenants.set(TENANT, actor="ops", paused=True).caps
-        today = caps.period("agent_daily", till.clock.now())
-        for (agent, day), held in _held(place, agents).items():
-            cap = caps.cap("agent_daily", agent)
-            assert day != today or cap is None or held <= max(cap, before.get((agent, day), 0)), (agent, day)
-        time.sleep(0.1)
-        before = _held(place, agents)
-        till.tenants.set(TENANT, actor="ops", timezone=zone, paused=False, **setting)
-        rounds += 1
-        if time.monotonic() > until:
-            break
+    try:
+        for zone, setting in ROUNDS:
+            time.sleep(0.3)
+            caps = till.tenants.set(TENANT, actor="ops", paused=True).caps
+            today = caps.period("agent_daily", till.clock.now())
+            for (agent, day), held in _held(place, agents).items():
+                cap = caps.cap("agent_daily", agent)
+                assert day != today or cap is None or held <= max(cap, before.get((agent, day), 0)), (agent, day)
+            time.sleep(0.1)
+            before = _held(place, agents)
+            till.tenants.set(TENANT, actor="ops", timezone=zone, paused=False, **setting)
+            rounds += 1
+            if time.monotonic() > until:
+                break
+    finally:
+        wait(futures)  # Else they would call on into the next test.
     assert rounds > 1
     assert sum(future.result() for future in futures)
     books = books_of(place)
