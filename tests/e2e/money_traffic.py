@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tests.support.money import TENANT, Till, exactly, policy
@@ -198,8 +199,11 @@ def call_often(
     return sum(made for made, _ in done), [data for _, refusals in done for data in refusals]
 
 
-def keep_calling(place: Place, heads: list[Head], most: int, seconds: float, seed: int) -> int:
-    """Calls of all sizes by whatever terms were in force at the start, until time is up; how many were admitted."""
+def keep_calling(
+    place: Place, heads: list[Head], most: int, seconds: float, seed: int, enough: Path | None = None
+) -> int:
+    """Calls of all sizes by whatever terms were in force at the start, until there is this file, or time is up; how
+    many were admitted."""
     till = till_of(place)
     terms = till.tenants.terms(TENANT)
     until = time.monotonic() + seconds
@@ -207,7 +211,7 @@ def keep_calling(place: Place, heads: list[Head], most: int, seconds: float, see
     def work(head: Head) -> int:
         chance = random.Random(f"{seed}{head.session_id}")
         admitted = 0
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (enough and enough.exists()):
             try:
                 head = till.admit(head, exactly(chance.randint(1, most)), terms=terms)
             except (CostCapExceeded, TenantPaused, Unavailable):

@@ -308,7 +308,7 @@ ROUNDS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @on("postgresql")
 def test_caps_of_agents_and_time_zones_under_traffic(
-    processes: ProcessPoolExecutor, new_place: Callable[..., Place]
+    processes: ProcessPoolExecutor, new_place: Callable[..., Place], tmp_path: Path
 ) -> None:
     """Caps of agents come, change and go, for all and for each, while it is the last day of a month here and the first
     of the next one elsewhere. After each pause nothing is admitted, so what the counters hold then tells whether a cap
@@ -322,27 +322,32 @@ def test_caps_of_agents_and_time_zones_under_traffic(
     ]
     till.open(*heads)
     parts = [heads[number::PROCESSES] for number in range(PROCESSES)]
+    enough = tmp_path / "enough"
     futures = [
-        processes.submit(traffic.keep_calling, place, part, 60, 12.0, number) for number, part in enumerate(parts)
+        processes.submit(traffic.keep_calling, place, part, 60, 60.0, number, enough)
+        for number, part in enumerate(parts)
     ]
     before: dict[tuple[str, str], int] = {}
-    until = time.monotonic() + 11.0
-    rounds = 0
+    until = time.monotonic() + 40.0
+    rounds = called = 0
     try:
         for zone, setting in ROUNDS:
             time.sleep(0.3)
+            while len(books_of(place).calls) <= called and time.monotonic() < until:
+                time.sleep(0.1)  # On a busy machine nobody has called yet by the terms of now.
             caps = till.tenants.set(TENANT, actor="ops", paused=True).caps
             today = caps.period("agent_daily", till.clock.now())
             for (agent, day), held in _held(place, agents).items():
                 cap = caps.cap("agent_daily", agent)
                 assert day != today or cap is None or held <= max(cap, before.get((agent, day), 0)), (agent, day)
             time.sleep(0.1)
-            before = _held(place, agents)
+            before, called = _held(place, agents), len(books_of(place).calls)
             till.tenants.set(TENANT, actor="ops", timezone=zone, paused=False, **setting)
             rounds += 1
             if time.monotonic() > until:
                 break
     finally:
+        enough.touch()
         wait(futures)  # Else they would call on into the next test.
     assert rounds > 1
     assert sum(future.result() for future in futures)
