@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,13 @@ def test_a_name_that_no_header_holds_is_wrong_usage(cli: Cli, api: FakeApi, opti
 def test_a_name_that_is_too_long_to_be_stored_is_wrong_usage(cli: Cli, kit: MemoryKit) -> None:
     assert cli("tenant", "pause", "a" * 5_000).exit_code == 2
     assert kit.sessions.audit("a" * 100, None) == []
+
+
+@pytest.mark.parametrize("written", [b"", b"{", b"[]", b"5", b"{}", b'{"region": "r"}', b"\xff\xfe"])
+def test_a_state_file_that_no_kit_has_written_is_a_kit_that_is_down(
+    cli: Cli, state_folder: Path, written: bytes
+) -> None:
+    (state_folder / "local.json").write_bytes(written)
+    refused = cli("sessions")
+    assert refused.exit_code == 1
+    assert "local.json" in refused.stderr and "turnkeeper up" in refused.stderr
