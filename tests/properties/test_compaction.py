@@ -13,6 +13,7 @@ from turnkeeper.core.compaction import Compaction, Room, next_compaction
 from turnkeeper.core.projection import Place, project
 from turnkeeper.core.session import Entry
 from turnkeeper.core.summary import content, render
+from turnkeeper.core.transcript import CONTENT_LOST, text_block
 
 #: Summaries come about as the test goes on.
 TRANSCRIPTS = transcripts(kinds=[kind for kind in KINDS if kind != "compaction"])
@@ -51,6 +52,24 @@ def test_it_gets_shorter_until_nothing_can_be_left_out(entries: list[Entry], win
         assert old < before or less, "something is left out each time"
     else:
         raise AssertionError("it never ends")
+
+
+def test_first_words_that_the_store_has_lost_meanwhile_are_in_nobody_s_way() -> None:
+    """Of what is lost, words that say so are left: fewer blocks than were marked as shortened."""
+    said = (text_block("Do this:"), text_block("one thing after the other " * 500))
+    entries = [Entry(seq=1, type="user", at=NOW, content=said)]
+    for seq in (2, 3, 4):
+        spoken = Entry(seq=seq, type="user" if seq % 2 else "assistant", at=NOW, content=(text_block("yes"),))
+        entries.append(spoken)
+    compaction = next_compaction(entries, room(2_000), tokens=10**6, refused=True)
+    assert compaction is not None
+    assert [mark.index for mark in compaction.left_out if mark.seq == 1] == [1]
+    entries = with_compaction(entries, compaction)
+    entries[0] = Entry(seq=1, type="user", at=NOW, content=(text_block(CONTENT_LOST),), lost=True)
+    entries.append(Entry(seq=6, type="user", at=NOW, content=(text_block("Go on."),)))
+    while (compaction := next_compaction(entries, room(100), tokens=10**6, refused=True)) is not None:
+        entries = with_compaction(entries, compaction)
+        check(entries)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from random import Random
 from typing import Any
 
@@ -8,6 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from turnkeeper.adapters.dead_letters import SqsDeadLetters
 from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, SqsQueue
+from turnkeeper.adapters.words import SqsReplies
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.ports import Message
 from turnkeeper.testing.clock import ManualClock
@@ -156,3 +159,15 @@ def test_an_old_receipt_does_not_delete() -> None:
     assert queue.bodies() == ["a"]
     queue.delete(second)
     assert queue.bodies() == []
+
+
+def test_a_result_says_what_sqs_takes_no_character_of() -> None:
+    """Characters that JSON may hold and SQS refuses go as escapes; all others as they are, which is shorter."""
+    client = RecordingSqs()
+    document = {"text": "Z\u00fcrich \U0001f600 \x7f \ufffe \uffff \ud83d"}
+    body = json.dumps(document, ensure_ascii=False)
+    SqsReplies(client, {"results": "queue"}).send("results", body, group="acme", message_id="evt_1")  # type: ignore[arg-type]
+    [(_, sent)] = client.requests
+    assert re.fullmatch("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", sent["MessageBody"])
+    assert json.loads(sent["MessageBody"]) == document
+    assert "Z\u00fcrich \U0001f600" in sent["MessageBody"]

@@ -128,6 +128,14 @@ def test_a_rollout_is_set_shown_ended_and_audited(cli: Cli, kit: MemoryKit) -> N
     assert cli("audit", "verify", "--tenant", "!deployment").exit_code == 0
 
 
+@pytest.mark.parametrize("tenants", ["", " , "])
+def test_a_rollout_for_tenants_without_a_name_is_not_one_for_all(cli: Cli, kit: MemoryKit, tenants: str) -> None:
+    new_session(kit)
+    kit.__dict__["catalog"].agents["plain"] = replace(kit.catalog.agents["plain"], system="You talk more.")
+    assert cli("rollout", "set", "plain", "--share", "100", "--tenants", tenants).exit_code == 2
+    assert kit.rollouts.store.get("plain") is None
+
+
 def test_a_shadow_needs_a_plan_of_its_own(cli: Cli, kit: MemoryKit) -> None:
     new_session(kit)
     kit.__dict__["catalog"].agents["plain"] = replace(kit.catalog.agents["plain"], system="You talk more.")

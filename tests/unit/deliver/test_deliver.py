@@ -19,11 +19,13 @@ from tests.support.kit import POLICY, WHO, MemoryKit
 from tests.unit.observe.conftest import Stream
 from turnkeeper import Agent
 from turnkeeper.core.errors import InvalidRequest, NotPosted, Unavailable
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Head
 from turnkeeper.core.word import GIVE_UP_AFTER, Delivery
 from turnkeeper.ports import Posted
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.jobs import Job
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.deliveries import DeliverTo
 from turnkeeper.testing.clock import ManualClock
 
@@ -286,6 +288,28 @@ def test_a_receiver_that_is_gone_is_left_alone_until_somebody_replays(play: Play
     }
 
 
+@pytest.mark.parametrize("fails_later", [False, True])
+def test_that_a_receiver_is_gone_is_not_forgotten_by_itself(play: Play, fails_later: bool) -> None:
+    """Nor by an attempt that was on its way at the same time and failed otherwise."""
+    play.kit.webhooks.answer = lambda _url: Posted(410, "moved away")
+    play.turn()
+    play.tell()
+    if fails_later:
+        play.kit.deliveries.note_failure("acme", HOOK, play.kit.clock.now())
+    key = keys.receiver_key("acme", HOOK)
+    assert {"gone_at", "expires_at_epoch"} & set(play.kit.table.get(key) or {}) == {"gone_at"}
+    play.kit.deliverer.replay(next(play.kit.deliveries.of_tenant("acme")))
+    assert {"gone_at", "expires_at_epoch"} & set(play.kit.table.get(key) or {}) == {"expires_at_epoch"}
+
+
+def test_of_attempts_at_the_same_time_the_longest_wait_that_was_asked_for_counts(play: Play) -> None:
+    deliveries, now = play.kit.deliveries, play.kit.clock.now()
+    deliveries.note_failure("acme", HOOK, now, asked_seconds=600)
+    for _ in range(5):
+        deliveries.note_failure("acme", HOOK, now)
+    assert deliveries.receiver("acme", HOOK).held_until == iso(now + timedelta(seconds=600))
+
+
 def test_an_address_that_hangs_is_left_alone_for_a_while_and_holds_up_no_other(play: Play) -> None:
     slow = "https://slow.example.com/turns"
     play.kit.webhooks.answer = lambda url: NotPosted("took too long") if url == slow else Posted(200, "")
@@ -437,6 +461,30 @@ def test_erasure_takes_addresses_and_answers_out_of_the_log_and_ends_what_is_on_
     play.wait(hours=25)
     assert len(play.kit.webhooks.posts) == posts
     assert play.delivery(head).state == "dead"
+
+
+def test_an_attempt_that_is_on_its_way_while_its_session_is_erased_leaves_nothing_pending(play: Play) -> None:
+    head = play.turn()
+
+    def answer(_url: str) -> Posted:
+        play.kit.erasure.erase(play.kit.head(head.session_id), actor="ann")
+        return Posted(503, "Dear Ann")
+
+    play.kit.webhooks.answer = answer
+    play.tell()
+    assert (play.delivery(head).state, play.delivery(head).last_answer) == ("dead", None)
+    assert play.kit.words.bodies() == []
+
+
+def test_an_erasure_is_no_delivery_that_failed(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever erases a session rings no alarm by it."""
+    head = play.turn()
+    play.observe()
+    assert play.work(most=1) == 1
+    play.kit.erasure.erase(play.kit.head(head.session_id), actor="ann")
+    play.work()
+    assert play.kit.webhooks.posts == []
+    assert '"deliveries"' not in capsys.readouterr().out
 
 
 def test_nothing_is_written_for_a_session_that_was_erased_before_its_word_was_told(play: Play) -> None:

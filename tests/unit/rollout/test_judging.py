@@ -88,7 +88,14 @@ def test_it_is_shown_data_without_secrets_and_no_tools(monkeypatch: pytest.Monke
     assert shown.index("<untrusted") < shown.index("Ignore the rubric")
 
 
-@pytest.mark.parametrize("said", ["Fine, I think.", '{"score": 2, "reason": "!"}', '{"score": true}', "{", "[1]"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("Fine, I think.", '{"score": 2, "reason": "!"}', '{"score": true}', "{", "[1]", '{"score": NaN}'),
+        '{"score": 1, "reason": ' + "[" * 20_000 + "}",  # as what it judges may have told it
+        '{"score": ' + "1" * 5_000 + "}",
+    ],
+)
 def test_what_makes_no_sense_is_a_score_that_says_so(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     kit, stream, head = judged(monkeypatch, reply(say(said)))
     ask(kit, stream, head)

@@ -343,3 +343,22 @@ def test_nobody_is_answered_by_a_candidate_that_is_a_shadow(shop: Shop, monkeypa
     assert {begin(kit, who=replace(WHO, user_id=str(user))).version for user in range(50)} == {
         version_of(spec_of(shop.agent()))
     }
+
+
+@pytest.mark.parametrize("denied", ["cost_cap", "paused"])
+def test_what_the_plan_of_shadows_does_not_pay_for_says_nothing_of_the_candidate(
+    denied: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the candidate would be taken back because the money for trying it is spent, or held back."""
+    little = {**PLANS, "plans": {**PLANS["plans"], "evals": {**PLANS["plans"]["evals"], "user_daily_usd": "0.000001"}}}
+    kit = kit_of(shop, monkeypatch, *ORIGINAL, policy=little if denied == "cost_cap" else PLANS)
+    stream = Stream(kit)
+    head = kit.run(begin(kit))
+    scored(kit, stream)
+    kit.tenants.set(EVALS, actor="me", paused=denied == "paused")
+    left = run(kit, shadow_of(kit, head))
+    assert left.stop is not None and left.stop.reason == denied
+    scored(kit, stream)
+    assert kit.scores.of_session(EVALS, left.session_id) == []
+    now = kit.clock.now()
+    assert set(kit.scores.sums("scripted", now, now + timedelta(hours=1))) == {head.version}

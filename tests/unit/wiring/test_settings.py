@@ -47,7 +47,14 @@ from tests.support.http import Response, answered, event
 from tests.support.wiring import POLICY, Client, Folder, Process
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.continuation import Continuation
-from turnkeeper.core.errors import ContentUnusable, InvalidRequest, MissingValue, SessionNotFound, Unauthenticated
+from turnkeeper.core.errors import (
+    ContentUnusable,
+    InvalidRequest,
+    MissingValue,
+    SessionNotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from turnkeeper.core.worker_size import WorkerSize
 from turnkeeper.ports import Message
 from turnkeeper.runtime.catalog import Catalog
@@ -785,3 +792,37 @@ def test_signing_keys_rotate(folder: Folder) -> None:
     assert process.kit.tokens.verify(second) == CONTINUATION
     with pytest.raises(Unauthenticated):
         process.kit.tokens.verify(first)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "abc",
+        "[]",
+        "{}",
+        '"a"',
+        '{"previous": "a"}',
+        '{"current": ""}',
+        '{"current": 7}',
+        '{"current": "a", "previous": 1}',
+    ],
+)
+def test_keys_that_are_written_wrongly_are_not_taken(written: str, folder: Folder) -> None:
+    """Nothing is signed by no key, and those at hand stay in use; a process that has none says what is wrong."""
+    process = folder.process(hook_secret_id="hooks")
+    process.kit.clock = ManualClock()
+
+    def write(text: str) -> None:
+        process.secrets.answer = lambda _: {"SecretString": text}
+        process.kit.clock.advance(max(SIGNING_KEY_SECONDS, 300) + 1)
+
+    write(written)
+    for read in (lambda: process.kit.tokens.sign(CONTINUATION), lambda: process.kit.hook_secrets.of("acme")):
+        with pytest.raises(Unavailable, match="current"):
+            read()
+    write('{"current": "a", "previous": null}')
+    token, secrets = process.kit.tokens.sign(CONTINUATION), process.kit.hook_secrets.of("acme")
+    write(written)
+    assert process.kit.tokens.verify(token) == CONTINUATION
+    assert process.kit.hook_secrets.of("acme") == secrets

@@ -9,11 +9,14 @@ is such a document too: ``{"error": {"code", "detail", ...}}``. Progress and hin
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,8 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 _PIPED_WIDTH = 240
+#: No room, no right, no place to write in: nothing that the program could have done better.
+_OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE})
 
 
 class Output:
@@ -38,9 +43,13 @@ class Output:
         """Standard output, for people."""
         from rich.console import Console
 
+        class Piped(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # which is no failure: see __exit__
+
         # Into a file or a pipe nothing is cut, unless somebody says how wide that is.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-        return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
+        return Piped(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
     @cached_property
     def notes(self) -> Console:
@@ -98,11 +107,13 @@ class Output:
             sys.exit(INTERRUPTED)
         if isinstance(error, BrokenPipeError):
             # Whoever read our output has gone, as `| head` does: nothing is wrong, and nobody is there to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _write_no_more()
             sys.exit(0)
         explained = explain(error)
         if explained is None:
             return
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            _write_no_more()
         self.tell(explained)
         sys.exit(USAGE if isinstance(explained, UsageError) else FAILED)
 
@@ -134,9 +145,29 @@ def _reasons(error: CliError) -> list[str]:
     return [f"{each.get('where')}: {each.get('why')}" for each in found]
 
 
+def _write_no_more() -> None:
+    """What is left in the buffer of standard output goes nowhere, instead of failing once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_streams_fit() -> None:
+    """For streams that were closed (``>&-``), and for those that cannot hold each character, as of a terminal in ISO
+    8859-1: they show a ``?`` in place of one."""
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - open until the end
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_utf8(sys.stdout):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _is_utf8(stream: object) -> bool:
+    return str(getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
 def write_line(document: Any, *, indent: int | None = None) -> None:
-    # A program reads any character; a terminal may act on some.
-    text = json.dumps(document, indent=indent, ensure_ascii=sys.stdout.isatty(), default=str)
+    # A program reads any character that the encoding has; a terminal may act on some.
+    escaped = sys.stdout.isatty() or not _is_utf8(sys.stdout)
+    text = json.dumps(document, indent=indent, ensure_ascii=escaped, default=str)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -147,6 +178,7 @@ def explain(error: BaseException) -> CliError | None:
         return error
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from turnkeeper.adapters.table_values import InvalidOperation
     from turnkeeper.core.errors import TurnkeeperError
     from turnkeeper_local.kit.errors import KitError
     from turnkeeper_project import NoProject
@@ -154,6 +186,12 @@ def explain(error: BaseException) -> CliError | None:
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         # Bytes of an argument that are no UTF-8; what a terminal cannot show has its encoding.
         return UsageError("an argument holds characters that are none: it is not UTF-8", code="usage")
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return CliError(f"{named}{error.strerror}", code="os_error")
+    if isinstance(error, InvalidOperation):
+        # A name of thousands of letters, as of a file that was pasted.
+        return UsageError(f"an argument is none that can be stored: {error}", code="usage")
     if isinstance(error, NoProject):
         return UsageError(str(error), code="no_project")
     if isinstance(error, KitError):

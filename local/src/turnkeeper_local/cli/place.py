@@ -173,15 +173,18 @@ def local_place() -> Place | None:
     """The local kit that is up, or None."""
     try:
         document = json.loads(local_json().read_text())
+        region, endpoint_url = document["region"], document["aws_endpoint_url"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise CliError(f"{local_json()} cannot be read: {error}", code="kit_down", hint=_DOWN) from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CliError(
+            f"{local_json()} cannot be read: {type(error).__name__}: {error}", code="kit_down", hint=_DOWN
+        ) from error
     return Place(
         stacks=DEFAULT_STACKS,
         local=True,
-        region=document["region"],
-        endpoint_url=document["aws_endpoint_url"],
+        region=region,
+        endpoint_url=endpoint_url,
         document=document,
         database_url=_with_password(document.get("database_url")),
     )

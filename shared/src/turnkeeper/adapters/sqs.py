@@ -137,6 +137,11 @@ def group_id(group: str) -> str:
     return group if _GROUP.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
 
 
+def json_taken(text: str) -> str:
+    """JSON without characters that SQS refuses: written as escapes, they say the same."""
+    return _NOT_TAKEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _reasons(message: Message, error_code: str, detail: str) -> dict[str, MessageAttributeValueTypeDef] | None:
     """The attributes that tell why, as far as there is room beside the body; ``None`` where there is none."""
     short = detail.encode()[:_DETAIL_BYTES].decode(errors="ignore")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from turnkeeper.adapters.aws import code_of, outages
-from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, group_id
+from turnkeeper.adapters.sqs import MAX_MESSAGE_BYTES, group_id, json_taken
 from turnkeeper.core.errors import InputTooLarge, NotPosted, Unavailable
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class SqsReplies:
         url = self._urls.get(name)
         if url is None:
             raise NotPosted(f"this deployment names no queue {name!r} any more")
+        body = json_taken(body)
         if len(body.encode()) > MAX_MESSAGE_BYTES:
             raise InputTooLarge("a message is at most 1 MiB", limit_bytes=MAX_MESSAGE_BYTES)
         once: Any = {"MessageDeduplicationId": message_id} if url.endswith(".fifo") else {}

@@ -206,7 +206,9 @@ def _first_words(entries: Sequence[Entry], passages: Sequence[Passage]) -> tuple
     marks = {mark.index: mark for entry in entries for mark in entry.left_out if mark.seq == first.seq}
     if None in marks:
         return (), []
-    return first.content, [mark for index, mark in marks.items() if Place(first.seq, index or 0) not in whole]
+    # Of words that the store has lost, fewer blocks are there than were marked.
+    there = [Place(first.seq, index) for index in range(len(first.content))]
+    return first.content, [marks[place.index] for place in there if place.index in marks and place not in whole]
 
 
 def _shortened_before(entries: Sequence[Entry], sent: set[int]) -> list[int]:

@@ -64,7 +64,7 @@ def verdict(answer: str, at_least: float) -> Score:
     begin, end = answer.find("{"), answer.rfind("}")
     try:
         value = json.loads(answer[begin : end + 1]) if 0 <= begin < end else None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     score = value.get("score") if isinstance(value, dict) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:

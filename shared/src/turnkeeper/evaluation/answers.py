@@ -105,7 +105,7 @@ class JsonAnswer:
             text = fenced["inside"]
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield Score.check("json_answer", False, "the answer is no JSON", trajectory.last_seq)
             return
         wrong = misfit(self.schema, value, whole="it")

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -104,9 +104,10 @@ class Deliverer:
         """
         if delivery.to is None:
             return None
-        again = delivery.replayed(self.clock.now())
+        now = self.clock.now()
+        again = delivery.replayed(now)
         if delivery.channel == "webhook":
-            self.deliveries.note_success(delivery.event.data.tenant_id, delivery.to)
+            self.deliveries.note_success(delivery.event.data.tenant_id, delivery.to, now)
         if not self.deliveries.record(delivery, again):
             return None
         self.words.tell(delivery_message(again), group=delivery.event.data.tenant_id)
@@ -144,13 +145,10 @@ class Deliverer:
 
     def _deliver(self, tenant_id: str, session_id: str, seq: int, channel: Channel) -> Outcome:
         delivery = self.deliveries.get(tenant_id, session_id, seq, channel)
-        if delivery is None or delivery.state != "pending":
+        if delivery is None or delivery.to is None or delivery.state != "pending":
             return "nothing"
         _note(delivery.event)
         now = self.clock.now()
-        if delivery.to is None:
-            # Its session was erased meanwhile.
-            return self._record(delivery, replace(delivery, state="dead"))
         if delivery.is_too_old(now):
             return self._record(delivery, delivery.given_up("not taken for a day"))
         receiver = self._receiver(delivery)
@@ -198,7 +196,7 @@ class Deliverer:
             asked, gone = answer.asked_seconds, answer.final
             self.deliveries.note_failure(tenant_id, to, self.clock.now(), asked_seconds=asked, gone=gone)
         elif receiver.failures:
-            self.deliveries.note_success(tenant_id, to)
+            self.deliveries.note_success(tenant_id, to, self.clock.now())
         return answer
 
     def _post(self, delivery: Delivery, to: str) -> Attempted:

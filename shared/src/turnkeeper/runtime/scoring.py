@@ -51,7 +51,7 @@ class Scorer:
         scoring = agent.scoring if agent is not None else Scoring()
         if head.companion is not None and head.companion.kind == "judge":
             return None
-        if not scoring.takes(head.session_id, head.turn.number):
+        if not scoring.takes(head.session_id, head.turn.number) or _was_denied(head):
             return None
         trajectory = self.trajectory(head)
         evaluators = EVERY_TURN if scoring.evaluators is None else scoring.evaluators
@@ -76,6 +76,11 @@ class Scorer:
                 return
             yield from (entry for entry in page if entry.seq <= head.last_seq)
             after = page[-1].seq
+
+
+def _was_denied(head: Head) -> bool:
+    """A shadow that its own plan's money or kill switch ended: that says nothing of the version."""
+    return head.companion is not None and head.stop is not None and head.stop.reason in ("cost_cap", "paused")
 
 
 @dataclass(eq=False, repr=False)

@@ -167,6 +167,18 @@ class AwsPlatform:
 
 
 def _keys(text: str) -> list[str]:
-    """What a secret of rotating keys holds: the current one, then the previous one, where there is one."""
-    secret = json.loads(text)
-    return [key for key in (secret.get("current"), secret.get("previous")) if key]
+    """What a secret of rotating keys holds: the current one, then the previous one, where there is one.
+
+    Raises:
+        Unavailable: it was written wrongly; the keys at hand stay in use until it is put right.
+    """
+    try:
+        secret = json.loads(text)
+    except ValueError:
+        secret = None
+    match secret:
+        case {"current": str(current), "previous": str(previous)} if current and previous:
+            return [current, previous]
+        case {"current": str(current)} if current and not secret.get("previous"):
+            return [current]
+    raise Unavailable('a secret of keys is not as it is to be: {"current": "...", "previous": null}')

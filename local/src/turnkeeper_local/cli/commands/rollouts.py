@@ -41,6 +41,9 @@ def set_(
     """Let a version take a share of users; in force within seconds, at the next turn of each session."""
     with Output(json) as out:
         chosen = tuple(part.strip() for part in (tenants or "").split(",") if part.strip())
+        if tenants is not None and not chosen:
+            # Of nobody's name it would make everybody's.
+            raise typer.BadParameter("name at least one tenant, or leave it out for all", param_hint="'--tenants'")
         document = operator_of(stack).set_rollout(
             agent, share_percent=share, candidate=version, stable=stable, tenants=chosen, shadow=shadow
         )

@@ -74,14 +74,13 @@ class Deliveries:
         from then on nothing is told of it."""
         data = delivery.event.data
         key = _key(delivery)
-        expires = datetime.fromisoformat(delivery.created_at) + timedelta(days=KEEP_DAYS)
         item: Item = {
             "event": delivery.event.model_dump_json(),
             "channel": delivery.channel,
             "to": delivery.to,
             "created_at": delivery.created_at,
             **_facts(delivery),
-            "expires_at_epoch": int(expires.timestamp()),
+            "expires_at_epoch": _expires(datetime.fromisoformat(delivery.created_at)),
             "status_key": keys.by_delivery(data.tenant_id),
             "created_key": f"{delivery.created_at}#{delivery.id}",
         }
@@ -147,21 +146,24 @@ class Deliveries:
         from turnkeeper.core.word import hold_seconds
 
         key = keys.receiver_key(tenant_id, address)
-        facts = {"expires_at_epoch": int((now + timedelta(days=KEEP_DAYS)).timestamp())}
-        after = self._table.update(
-            Update(key, set={**facts, **({"gone_at": iso(now)} if gone else {})}, add={"failures": 1})
-        )
-        if held := hold_seconds(int(after["failures"]), asked_seconds):
-            self._table.update(Update(key, set={"held_until": iso(now + timedelta(seconds=held))}))
+        facts = {"expires_at_epoch": _expires(now), **({"gone_at": iso(now)} if gone else {})}
+        after = self._table.update(Update(key, set=facts, add={"failures": 1}))
+        if "gone_at" in after:
+            # Which is not forgotten by itself.
+            self._table.update(Update(key, remove=("expires_at_epoch",)))
+        elif held := hold_seconds(int(after["failures"]), asked_seconds):
+            # Of attempts at the same time one may have asked for longer.
+            until = max(iso(now + timedelta(seconds=held)), after.get("held_until", ""))
+            self._table.update(Update(key, set={"held_until": until}))
 
-    def note_success(self, tenant_id: str, address: str) -> None:
+    def note_success(self, tenant_id: str, address: str, now: datetime) -> None:
         """It takes what it is sent: what was against it is forgotten."""
         forgotten = ("held_until", "gone_at")
         with suppress(ConditionFailed):  # There was nothing.
             self._table.update(
                 Update(
                     keys.receiver_key(tenant_id, address),
-                    set={"failures": 0},
+                    set={"failures": 0, "expires_at_epoch": _expires(now)},
                     remove=forgotten,
                     conditions=(EXISTS,),
                 )
@@ -171,6 +173,10 @@ class Deliveries:
 def _key(delivery: Delivery) -> Key:
     data = delivery.event.data
     return keys.delivery_key(data.tenant_id, data.session_id, data.last_seq, delivery.channel)
+
+
+def _expires(since: datetime) -> int:
+    return int((since + timedelta(days=KEEP_DAYS)).timestamp())
 
 
 def _facts(delivery: Delivery) -> Item:
@@ -183,6 +189,8 @@ def _delivery(item: Mapping[str, Any]) -> Delivery:
     from turnkeeper.core.word import Delivery, TurnEnded
 
     facts: dict[str, Any] = {name: item.get(name) for name in _FACTS}
+    if "to" not in item and facts["state"] == "pending":
+        facts["state"] = "dead"  # Its session was erased: whoever is trying it finds nothing to write it down in.
     return Delivery(
         event=TurnEnded.model_validate_json(item["event"]),
         channel=item["channel"],

@@ -1,0 +1,77 @@
+"""Standard streams and arguments as the world has them: closed, full, of another encoding, read by nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.kit import MemoryKit
+from tests.unit.cli.conftest import Cli
+from tests.unit.cli.fake_api import FakeApi
+
+#: What the command writes has characters that few encodings hold.
+_PROGRAM = """
+import sys
+from turnkeeper_local.cli import main, output
+def answer():
+    with output.Output("--json" in sys.argv) as out:
+        out.answer({"text": "\\u2713 Z\\u00fcrich"}, lambda console: [console.print("\\u2713 Z\\u00fcrich")] * 2)
+main.app = answer
+main.main()
+"""
+
+
+def ran(*options: str, to: str = "", encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    """The command line's own entry, in a process of its own, whose output goes where a shell would have it."""
+    command = ["bash", "-o", "pipefail", "-c", f'"$@" {to}', "sh", sys.executable, "-c", _PROGRAM, *options]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("to", [">&-", "<&-", "| (exec <&-; sleep 0.1)"])
+def test_a_stream_that_is_closed_is_no_failure(to: str, options: tuple[str, ...]) -> None:
+    done = ran(*options, to=to)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_disk_that_is_full_is_told(options: tuple[str, ...]) -> None:
+    done = ran(*options, to="> /dev/full")
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
+
+
+def test_what_an_encoding_cannot_hold_is_shown_otherwise_and_escaped_for_programs() -> None:
+    assert ran(encoding="iso-8859-1").stdout.decode("iso-8859-1") == "? Z\u00fcrich\n"
+    assert ran(encoding="ascii").stdout == b"? Z?rich\n"
+    assert json.loads(ran("--json", encoding="ascii").stdout) == {"text": "\u2713 Z\u00fcrich"}
+
+
+@pytest.mark.parametrize("option", ["--tenant", "--user", "--role"])
+@pytest.mark.parametrize("name", ["j\u00fcrgen", "a\nb", "\U0001f600"])
+def test_a_name_that_no_header_holds_is_wrong_usage(cli: Cli, api: FakeApi, option: str, name: str) -> None:
+    refused = cli("sessions", option, name)
+    assert refused.exit_code == 2
+    assert option in refused.stderr
+    assert api.requests == []
+
+
+def test_a_name_that_is_too_long_to_be_stored_is_wrong_usage(cli: Cli, kit: MemoryKit) -> None:
+    assert cli("tenant", "pause", "a" * 5_000).exit_code == 2
+    assert kit.sessions.audit("a" * 100, None) == []
+
+
+@pytest.mark.parametrize("written", [b"", b"{", b"[]", b"5", b"{}", b'{"region": "r"}', b"\xff\xfe"])
+def test_a_state_file_that_no_kit_has_written_is_a_kit_that_is_down(
+    cli: Cli, state_folder: Path, written: bytes
+) -> None:
+    (state_folder / "local.json").write_bytes(written)
+    refused = cli("sessions")
+    assert refused.exit_code == 1
+    assert "local.json" in refused.stderr and "turnkeeper up" in refused.stderr
