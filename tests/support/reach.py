@@ -74,6 +74,7 @@ class CallGraph:
         self.infos: dict[str, TypeInfo] = {}
         self.methods: set[str] = set()
         self._reached: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
+        self._fitting: dict[str, list[TypeInfo]] = {}
         for file in files:
             _Reader(self, types).read(file)
         self._classes = [info for name, info in self.infos.items() if not name.startswith(_FAKES)]
@@ -103,8 +104,11 @@ class CallGraph:
         info = self.infos.get(owner)
         if info is None:
             return
-        for other in self._classes:
-            found = None if other is info or other.is_protocol or not _fits(other, info) else other.get(method)
+        if owner not in self._fitting:
+            others = [other for other in self._classes if other is not info and not other.is_protocol]
+            self._fitting[owner] = [other for other in others if _fits(other, info)]
+        for other in self._fitting[owner]:
+            found = other.get(method)
             if found is not None and found.node is not None:
                 yield _full_name(found.node, other, method)
 
@@ -170,11 +174,19 @@ _MEANINGS = frozenset(
 
 
 def _children(node: Node) -> Iterator[Node]:
+    for name in _parts(type(node)):
+        yield from _nodes(getattr(node, name, None))
+
+
+@cache
+def _parts(kind: type[Node]) -> list[str]:
     # mypy's own visitors are compiled, and not to be derived from.
-    for kind in type(node).__mro__:
-        for name in getattr(kind, "__mypyc_attrs__", ()):
-            if name not in _MEANINGS and name in vars(kind):
-                yield from _nodes(getattr(node, name, None))
+    return [
+        name
+        for base in kind.__mro__
+        for name in getattr(base, "__mypyc_attrs__", ())
+        if name not in _MEANINGS and name in vars(base)
+    ]
 
 
 def _nodes(value: object) -> Iterator[Node]:
