@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from mypy.build import BuildSource, build
 from mypy.find_sources import create_source_list
@@ -179,7 +180,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 @cache
-def _parts(kind: type[Node]) -> list[str]:
+def _parts(kind: Any) -> list[str]:
     # mypy's own visitors are compiled, and not to be derived from.
     return [
         name
