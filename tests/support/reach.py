@@ -175,12 +175,13 @@ _MEANINGS = frozenset(
 
 
 def _children(node: Node) -> Iterator[Node]:
-    for name in _parts(type(node)):
+    kind: Any = type(node)  # mypy takes classes of its nodes for nothing that has a hash.
+    for name in _parts(kind):
         yield from _nodes(getattr(node, name, None))
 
 
 @cache
-def _parts(kind: Any) -> list[str]:
+def _parts(kind: type[Node]) -> list[str]:
     # mypy's own visitors are compiled, and not to be derived from.
     return [
         name
