@@ -42,6 +42,9 @@ ECS_METRIC_SECONDS = 60
 STREAM_SECONDS = 3
 """From a change of the table to the observer's look at it: a second of batching, and two for what is around it."""
 
+BEAT_SECONDS = 5
+"""Of a lease, of a minute here. Every other second in production, to hear of a cancel, which nobody asks for here."""
+
 NO_CAPS = dict.fromkeys(("task_usd", "user_daily_usd", "user_monthly_usd", "tenant_monthly_usd"), "unlimited")
 
 
@@ -113,7 +116,9 @@ class ScaledKit(MemoryKit):
         self._scheduler = scheduler
 
     def keep_lease(self, head: Any, held_since: float, on_beat: Any) -> Lease:
-        return ScheduledLease(self._scheduler, self.sessions, self.clock, head, held_since, on_beat)
+        return ScheduledLease(
+            self._scheduler, self.sessions, self.clock, head, held_since, on_beat, beat_seconds=BEAT_SECONDS
+        )
 
 
 class Protection(TaskProtection):
@@ -234,7 +239,7 @@ class Simulation:
         def spawn(name: str, body: Any) -> None:
             self.scheduler.spawn(name, body, process)
 
-        worker = worker_of(self.kit, Options(concurrency=self.scaling.slots), spawn)
+        worker = worker_of(self.kit, Options(name=task.arn, concurrency=self.scaling.slots), spawn)
         self.workers[task.arn] = worker
         signals = SimpleNamespace(stop=False)
         task.stops = lambda: setattr(signals, "stop", True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -115,6 +116,7 @@ def test_an_identity_in_the_file_is_said_there(file: Callable[[str], str]) -> No
 
 
 @pytest.mark.parametrize("setting", sorted(Config.model_fields))
+@hypothesis.settings(max_examples=10)  # Of each setting: some hundreds in all.
 @given(place=st.integers(0, 40), letter=st.sampled_from("abcxyz"))
 def test_a_setting_that_does_not_exist_is_refused_with_the_nearest(setting: str, place: int, letter: str) -> None:
     at = place % (len(setting) + 1)

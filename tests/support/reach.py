@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from mypy.build import BuildSource, build
 from mypy.find_sources import create_source_list
@@ -74,6 +75,7 @@ class CallGraph:
         self.infos: dict[str, TypeInfo] = {}
         self.methods: set[str] = set()
         self._reached: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
+        self._fitting: dict[str, list[TypeInfo]] = {}
         for file in files:
             _Reader(self, types).read(file)
         self._classes = [info for name, info in self.infos.items() if not name.startswith(_FAKES)]
@@ -103,8 +105,11 @@ class CallGraph:
         info = self.infos.get(owner)
         if info is None:
             return
-        for other in self._classes:
-            found = None if other is info or other.is_protocol or not _fits(other, info) else other.get(method)
+        if owner not in self._fitting:
+            others = [other for other in self._classes if other is not info and not other.is_protocol]
+            self._fitting[owner] = [other for other in others if _fits(other, info)]
+        for other in self._fitting[owner]:
+            found = other.get(method)
             if found is not None and found.node is not None:
                 yield _full_name(found.node, other, method)
 
@@ -170,11 +175,20 @@ _MEANINGS = frozenset(
 
 
 def _children(node: Node) -> Iterator[Node]:
+    kind: Any = type(node)  # mypy takes classes of its nodes for nothing that has a hash.
+    for name in _parts(kind):
+        yield from _nodes(getattr(node, name, None))
+
+
+@cache
+def _parts(kind: type[Node]) -> list[str]:
     # mypy's own visitors are compiled, and not to be derived from.
-    for kind in type(node).__mro__:
-        for name in getattr(kind, "__mypyc_attrs__", ()):
-            if name not in _MEANINGS and name in vars(kind):
-                yield from _nodes(getattr(node, name, None))
+    return [
+        name
+        for base in kind.__mro__
+        for name in getattr(base, "__mypyc_attrs__", ())
+        if name not in _MEANINGS and name in vars(base)
+    ]
 
 
 def _nodes(value: object) -> Iterator[Node]:

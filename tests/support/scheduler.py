@@ -202,7 +202,9 @@ class Scheduler:
 
     def step(self) -> bool:
         """Let one task go on to its next effect; False when none is ready now."""
-        ready = [task for task in self.tasks if task.ready_at <= self.now]
+        now = self.now
+        # `ready_at`, written out: what a simulation does most is to look here who is next.
+        ready = [task for task in self.tasks if task.wake_at <= now and task.process.stalled_until <= now]
         if not ready:
             return False
         task = self.random.choice(ready)

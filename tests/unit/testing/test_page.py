@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import REPOSITORY
+from tests.support.repository import CACHE, REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "testing.md").read_text()
 SNIPPET = re.compile(r"^```(python|toml)\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -68,7 +68,7 @@ def test_the_tests_of_the_page_pass(project: Path) -> None:
 
 def test_a_type_checker_reads_them(project: Path) -> None:
     names = [str(file.relative_to(project)) for file in sorted(project.rglob("*.py"))]
-    cache = project / ".mypy"
+    cache = CACHE / "mypy-of-the-page"  # What it found out about the kit and its libraries holds for the next run.
     run(project, "mypy", "--strict", "--explicit-package-bases", f"--cache-dir={cache}", *names)
 
 
