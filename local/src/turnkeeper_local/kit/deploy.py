@@ -27,7 +27,8 @@ from turnkeeper_project import Project
 STATE_STACK = "TurnkeeperState"
 API_STACK = "TurnkeeperApi"
 _DEPLOY_SECONDS = 300
-_KEPT_ASSEMBLIES = 10
+#: Some 300 kB each. As many as projects of one machine ask for in turn: what is thrown out takes seconds to make again.
+_KEPT_ASSEMBLIES = 40
 
 
 @dataclass(frozen=True, slots=True)
