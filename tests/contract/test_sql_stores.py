@@ -29,7 +29,7 @@ from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
-from turnkeeper.adapters.sql.queue import KEPT_SECONDS, SqlDeadLetters, SqlQueue
+from turnkeeper.adapters.sql.queue import KEPT_SECONDS, PATIENCE_SECONDS, SqlDeadLetters, SqlQueue
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import item_from_wire
@@ -292,6 +292,25 @@ def test_no_group_waits_for_more_than_one_message_of_each_other_group(
         order.append(found[0].group)
     assert order.index("d") <= 3
     assert len(order) == max(len(sends) - taken, 0) + 1
+
+
+def test_no_group_waits_for_ever_for_those_who_send_whenever_they_were_served(fresh: Database) -> None:
+    """They are new each time, and somebody of the earlier turn is always there."""
+    queue = SqlQueue(fresh)
+    for group in "aaabcd":
+        queue.send("", group=group)
+    served = ""
+    for _ in range(20):
+        # As if each took half of what one has patience for.
+        sql = "UPDATE turnkeeper_messages SET visible_at = visible_at - ?"
+        fresh.write(lambda statements, _, sql=sql: statements.many(sql, [(PATIENCE_SECONDS / 2,)]))  # type: ignore[misc]
+        [message] = queue.receive(most=1, wait_seconds=0, visibility_seconds=600)
+        served += message.group
+        queue.delete(message)
+        if message.group != "a":
+            queue.send("", group=message.group)
+    assert served.count("a") == 3, served
+    assert len(served[: served.rindex("a")]) <= 12
 
 
 def test_only_the_latest_receipt_counts(fresh: Database) -> None:
