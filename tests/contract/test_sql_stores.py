@@ -187,6 +187,23 @@ def test_a_change_is_not_passed_over_while_an_earlier_one_is_under_way(
     assert names(shown(follower)) == ["slow", "quick"]
 
 
+def test_who_stood_still_and_wakes_takes_nobody_back(fresh: Database) -> None:
+    """It lost its lease within a batch, and another one has gone on."""
+    table = SqlTable(fresh)
+    for n in range(150):
+        table.write([Put(Key("p", f"{n:03}"), {})])
+    by_another: list[Record] = []
+
+    def frozen(_event: Record, _context: Any) -> None:
+        by_another.extend(shown(Follower(fresh, "observe")))
+
+    assert Follower(fresh, "observe").round(frozen) == 100
+    assert len(by_another) == 150
+    assert shown(Follower(fresh, "observe")) == []
+    table.write([Put(Key("p", "new"), {})])
+    assert names(shown(Follower(fresh, "observe"))) == ["new"]
+
+
 def test_what_was_read_by_all_is_pruned_and_what_nobody_reads_in_a_day(fresh: Database) -> None:
     table = SqlTable(fresh)
     for n in range(3):
