@@ -153,6 +153,20 @@ def _leaves(value: Any) -> Any:
         yield value
 
 
+def test_an_address_that_only_the_answer_names_is_no_fact_in_the_replay(odd: Path) -> None:
+    """None of it was one, and a placeholder with a digit would be."""
+    said = "There are 17. Write to help@example.com or to Ann Smith."
+    transcript = session(
+        odd,
+        ["How many nails?"],
+        [Answer(call="count", arguments={"item": "nails"}), Answer(say=said)],
+        count=Faked(result={"count": 17, "full_name": "Ann Smith"}),
+    )
+    made = capture(*transcript, Privacy({"full_name": "full_name"}), name="address")
+    assert "example.com" not in written(odd, made)
+    assert {score.name: score.value for score in made.scores}["grounded"] == 1
+
+
 ODD_TEXT = "one\x85two\r\nthree\rfour\u2028\x00\ufeff\nfive \U0001f600"
 
 

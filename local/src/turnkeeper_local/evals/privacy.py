@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.evaluation.facts import facts_in
 
 #: Shapes of personal data, by what they are called in the placeholder. A project's ``evals.toml`` adds its own.
 SHAPES: Mapping[str, str] = {
@@ -120,9 +121,16 @@ class Privacy:
 
     def _placeholder(self, kind: str, value: str) -> str:
         if value not in self._placeholders:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._placeholders[value] = f"[{kind}-{self._counts[kind]}]"
+            self._counts[kind] = number = self._counts.get(kind, 0) + 1
+            # With a digit it is a fact that an answer states, which has to be grounded: only where the value was one.
+            self._placeholders[value] = f"[{kind}-{number if any(facts_in(value)) else _letters(number)}]"
         return self._placeholders[value]
+
+
+def _letters(number: int) -> str:
+    """1 is a, 26 is z, 27 is aa."""
+    rest, place = divmod(number - 1, 26)
+    return (_letters(rest) if rest else "") + chr(ord("a") + place)
 
 
 def _is_placeholder(value: Any) -> bool:
