@@ -195,3 +195,18 @@ def test_a_result_file_that_is_no_text_is_said_to_be_none(odd: Path) -> None:
     (folder / "odd.yaml").write_text(json.dumps({"cases": [case]}))
     with pytest.raises(CaseError, match=r"picture\.txt: 'utf-8'"):
         read(folder / "odd.yaml", "clerk")
+
+
+def test_no_two_people_have_one_placeholder() -> None:
+    people = [f"{chr(97 + n % 26)}{'x' * (n // 26)}@example.com" for n in range(60)]
+    cleaned = Privacy().clean(people)
+    assert len(set(cleaned)) == 60
+    assert (cleaned[0], cleaned[25], cleaned[26], cleaned[52]) == ("[email-a]", "[email-z]", "[email-aa]", "[email-ba]")
+
+
+def test_who_is_called_like_the_end_of_another_is_somebody_else() -> None:
+    privacy = Privacy({"full_name": "name"})
+    privacy.learn({"full_name": "bob@example.com of sales"})
+    cleaned = privacy.clean(["ann@example.com", "joann@example.com, +41 44 668 18 00, v+41 44 668 18 00"])
+    assert cleaned == ["[email-a]", "[email-b], [phone-1], v[phone-1]"]
+    assert privacy.clean("bob@example.com of sales, bob@example.com") == "[name-a], [email-c]"

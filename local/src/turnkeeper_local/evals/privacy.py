@@ -43,6 +43,8 @@ class Privacy:
         self._redactor = Redactor(self._declared)
         self._placeholders: dict[str, str] = {}
         self._counts: dict[str, int] = {}
+        #: Those that were found by their shape.
+        self._shaped: set[str] = set()
 
     @classmethod
     def of(cls, project: Path, secret_names: Iterable[str] = ()) -> Privacy:
@@ -104,9 +106,9 @@ class Privacy:
                 return self._placeholders.get(str(value), value) if len(str(value)) >= _LEAST_CHARS else value
         return value
 
-    def _known(self, text: str) -> str:
+    def _known(self, text: str, *, shaped: bool = False) -> str:
         for known in sorted(self._placeholders, key=len, reverse=True):
-            if len(known) >= _LEAST_CHARS:
+            if len(known) >= _LEAST_CHARS and (known in self._shaped) is shaped:
                 text = text.replace(known, self._placeholders[known])
         return text
 
@@ -114,9 +116,12 @@ class Privacy:
         text = self._known(text)
         for kind, pattern in self._shapes.items():
             text = pattern.sub(partial(self._replaced, kind), text)
-        return text
+        # Behind the shapes, which take all of joann@example.com where ann@example.com is known.
+        return self._known(text, shaped=True)
 
     def _replaced(self, kind: str, found: re.Match[str]) -> str:
+        if found.group() not in self._placeholders:
+            self._shaped.add(found.group())
         return self._placeholder(kind, found.group())
 
     def _placeholder(self, kind: str, value: str) -> str:
