@@ -234,7 +234,7 @@ def _send(
     waiting = f"FROM turnkeeper_messages WHERE queue = ? AND visible_at <= {now}"
     # A group is forgotten with its last message: one that sends whenever it was served is new each time. The turn that
     # it gets would never be over, and who waits for the next one would starve.
-    longest = f"SELECT turn {waiting} - {PATIENCE_SECONDS} ORDER BY visible_at, id LIMIT 1"
+    longest = f"SELECT turn {waiting} - {PATIENCE_SECONDS} ORDER BY visible_at LIMIT 1"
     # Two that are sent at once may get the same turn: which is first then is chance, as it is on SQS.
     statements.many(
         "INSERT INTO turnkeeper_messages (queue, group_id, body, turn, sent_at, visible_at) "
