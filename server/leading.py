@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0
 #: ``keep`` has to be called this often.
 KEEP_SECONDS = LEASE_SECONDS / 5
+#: No clock that is right writes a lease that ends later than this.
+_LONGEST_SECONDS = 3600.0
 
 
 class Leadership:
@@ -34,7 +36,9 @@ class Leadership:
     def keep(self) -> bool:
         """Take the lease where nobody has it, extend one that is held; whether it is held. Never raises."""
         began, now = self._clock.monotonic(), self._clock.now()
-        free = (ABSENT, Cond("owner", "=", self._owner), Cond("expires_at", "<", iso(now)))
+        # Or its clock was wrong by hours when it was written: if its holder is gone, nobody would lead for as long.
+        strange = Cond("expires_at", ">", iso(now + timedelta(seconds=_LONGEST_SECONDS)))
+        free = (ABSENT, Cond("owner", "=", self._owner), Cond("expires_at", "<", iso(now)), strange)
         ends = iso(now + timedelta(seconds=LEASE_SECONDS))
         change = Update(self._key, set={"owner": self._owner, "expires_at": ends}, conditions=(AnyOf(free),))
         before = self.held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -171,6 +172,36 @@ def test_a_lost_answer_is_not_a_failed_condition_and_counts_once(own: Database) 
             table.update(Update(counter, add={"n": 1}))
     assert [item["sk"] for item in table.query_all("p")] == ["ALONE", "COUNTER", "LOCK"]
     assert table.get(counter) == {"pk": "p", "sk": "COUNTER", "n": 2, "x": 1}
+
+
+def test_a_disk_that_fails_at_the_commit_and_behind_it_does_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the rollback says must not hide that the commit may stand in the log."""
+    failing = ["ROLLBACK", "COMMIT"]
+
+    class FailingDisk(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            answer = super().execute(sql, *values)
+            if failing and sql == failing[-1]:
+                if failing.pop() == "COMMIT":
+                    super().execute("BEGIN")
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+            return answer
+
+    made = database_of(f"sqlite:///{tmp_path / 'store.db'}")
+    schema.migrate(made)
+    SqlTable(made).write([Put(Key("p", "COUNTER"), {"n": 0})])
+    made.close()
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=FailingDisk))
+    table = SqlTable(made)
+    table.write([Update(Key("p", "COUNTER"), add={"n": 1}), Put(Key("p", "LOCK"), {}, (ABSENT,))])
+    assert failing == []
+    assert [item.get("n") for item in table.query_all("p")] == [1, None]
+    made.close()
 
 
 def test_what_was_received_before_an_answer_was_lost_is_not_received_twice(own: Database) -> None:

@@ -29,7 +29,7 @@ from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
-from turnkeeper.adapters.sql.queue import KEPT_SECONDS, SqlDeadLetters, SqlQueue
+from turnkeeper.adapters.sql.queue import KEPT_SECONDS, PATIENCE_SECONDS, SqlDeadLetters, SqlQueue
 from turnkeeper.adapters.sql.sqlite import SqliteDatabase
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import item_from_wire
@@ -187,6 +187,23 @@ def test_a_change_is_not_passed_over_while_an_earlier_one_is_under_way(
     assert names(shown(follower)) == ["slow", "quick"]
 
 
+def test_who_stood_still_and_wakes_takes_nobody_back(fresh: Database) -> None:
+    """It lost its lease within a batch, and another one has gone on."""
+    table = SqlTable(fresh)
+    for n in range(150):
+        table.write([Put(Key("p", f"{n:03}"), {})])
+    by_another: list[Record] = []
+
+    def frozen(_event: Record, _context: Any) -> None:
+        by_another.extend(shown(Follower(fresh, "observe")))
+
+    assert Follower(fresh, "observe").round(frozen) == 100
+    assert len(by_another) == 150
+    assert shown(Follower(fresh, "observe")) == []
+    table.write([Put(Key("p", "new"), {})])
+    assert names(shown(Follower(fresh, "observe"))) == ["new"]
+
+
 def test_what_was_read_by_all_is_pruned_and_what_nobody_reads_in_a_day(fresh: Database) -> None:
     table = SqlTable(fresh)
     for n in range(3):
@@ -292,6 +309,25 @@ def test_no_group_waits_for_more_than_one_message_of_each_other_group(
         order.append(found[0].group)
     assert order.index("d") <= 3
     assert len(order) == max(len(sends) - taken, 0) + 1
+
+
+def test_no_group_waits_for_ever_for_those_who_send_whenever_they_were_served(fresh: Database) -> None:
+    """They are new each time, and somebody of the earlier turn is always there."""
+    queue = SqlQueue(fresh)
+    for group in "aaabcd":
+        queue.send("", group=group)
+    served = ""
+    for _ in range(20):
+        # As if each took half of what one has patience for.
+        sql = "UPDATE turnkeeper_messages SET visible_at = visible_at - ?"
+        fresh.write(lambda statements, _, sql=sql: statements.many(sql, [(PATIENCE_SECONDS / 2,)]))  # type: ignore[misc]
+        [message] = queue.receive(most=1, wait_seconds=0, visibility_seconds=600)
+        served += message.group
+        queue.delete(message)
+        if message.group != "a":
+            queue.send("", group=message.group)
+    assert served.count("a") == 3, served
+    assert len(served[: served.rindex("a")]) <= 12
 
 
 def test_only_the_latest_receipt_counts(fresh: Database) -> None:

@@ -130,6 +130,14 @@ def test_stored_mappings_verify_and_unreadable_ones_are_named() -> None:
     assert problems([*stored[:2], {**stored[2], "note": "x"}, *stored[3:]]) == ["altered 3-3"]
 
 
+@pytest.mark.parametrize("at", [Decimal(int(T0.timestamp()) + 3), int(T0.timestamp()) + 3, b"2026-11-22T09:00:03Z"])
+def test_a_moment_of_another_type_is_found_and_hides_nothing(at: object) -> None:
+    """It reads as the same moment, but records are stored with texts."""
+    stored: list[dict[str, Any]] = [as_stored(item) for item in GOOD]
+    for changed in ({"at": at}, {"at": at, "duration_ms": "3"}):
+        assert problems([*stored[:2], {**stored[2], **changed}, *stored[3:]]) == ["altered 3-3"]
+
+
 def test_decimals_of_the_table_change_nothing() -> None:
     def decimals(value: Any) -> Any:
         if isinstance(value, dict):

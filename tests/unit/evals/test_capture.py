@@ -74,7 +74,7 @@ def test_it_replays_to_the_same_scores_and_holds_no_secret(project: Path) -> Non
     written = "\n".join(file.read_text() for file in folder.rglob("*") if file.is_file())
     for secret in (KEY, PASSWORD, "joe@example.com"):
         assert secret not in written
-    assert "[email-1]" in written
+    assert "[email-a]" in written
     assert list(folder.glob("recorded/the-odd-day-*")), "a large result stands in a file of its own"
 
 
@@ -145,7 +145,7 @@ def test_names_and_shapes_of_a_project(tmp_path: Path) -> None:
     privacy = Privacy.of(tmp_path)
     privacy.learn({"customer": {"full_name": "Ada Lovelace"}})
     assert privacy.clean("Ada Lovelace has B-1234, not B-9999; B-1234 is hers.") == (
-        "[full_name-1] has [badge-1], not [badge-2]; [badge-1] is hers."
+        "[full_name-a] has [badge-1], not [badge-2]; [badge-1] is hers."
     )
     (tmp_path / "evals.toml").write_text("[personal.shapes]\nbroken = '('\n")
     with pytest.raises(ValueError, match=r"evals\.toml"):

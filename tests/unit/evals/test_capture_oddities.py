@@ -4,6 +4,7 @@ pictures, names in any script, turns that ended another way than the last one.""
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from tests.unit.evals.conftest import AGENT
 from tests.unit.evals.test_capture import replayed, session
+from turnkeeper.core.trajectory import calls_of
 from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper_local.cli.capturing import _secret_names
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.evals.capture import Captured, capture, file_name
+from turnkeeper_local.evals.cases import CaseError, read
 from turnkeeper_local.evals.play import Stage
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_local.evals.script import Answer, Faked
@@ -148,3 +151,62 @@ def _leaves(value: Any) -> Any:
             yield from _leaves(item)
     else:
         yield value
+
+
+def test_an_address_that_only_the_answer_names_is_no_fact_in_the_replay(odd: Path) -> None:
+    """None of it was one, and a placeholder with a digit would be."""
+    said = "There are 17. Write to help@example.com or to Ann Smith."
+    transcript = session(
+        odd,
+        ["How many nails?"],
+        [Answer(call="count", arguments={"item": "nails"}), Answer(say=said)],
+        count=Faked(result={"count": 17, "full_name": "Ann Smith"}),
+    )
+    made = capture(*transcript, Privacy({"full_name": "full_name"}), name="address")
+    assert "example.com" not in written(odd, made)
+    assert {score.name: score.value for score in made.scores}["grounded"] == 1
+
+
+ODD_TEXT = "one\x85two\r\nthree\rfour\u2028\x00\ufeff\nfive \U0001f600"
+
+
+@pytest.mark.parametrize("times", [1, 300])
+def test_a_result_is_read_as_the_tool_gave_it(odd: Path, times: int) -> None:
+    """Whatever it holds, in the case's file or in one beside it."""
+    transcript = session(
+        odd,
+        [ODD_TEXT, "See\x85"],
+        [Answer(call="count", arguments={"item": ODD_TEXT}), Answer(say="Seen."), Answer(say="Seen\x85")],
+        count=Faked(result=ODD_TEXT * times),
+    )
+    told = transcript[0].entries
+    played = replayed(odd, capture(*transcript, Privacy(), name="odd"))
+    assert list(played.inputs) == [ODD_TEXT, "See\x85"]
+    [given] = played.calls
+    [was] = calls_of(told)
+    assert (given.arguments, given.result, given.outcome) == (was.arguments, was.result, "ok")
+    assert ODD_TEXT.count("\x85") * times == given.result.count("\x85") > 0
+
+
+def test_a_result_file_that_is_no_text_is_said_to_be_none(odd: Path) -> None:
+    folder = odd / "agents" / "clerk" / "evals"
+    (folder / "picture.txt").write_bytes(b"\xff\xfe")
+    case = {"name": "a", "inputs": {"turns": ["x"], "tools": {"count": {"result_file": "picture.txt"}}}}
+    (folder / "odd.yaml").write_text(json.dumps({"cases": [case]}))
+    with pytest.raises(CaseError, match=r"picture\.txt: 'utf-8'"):
+        read(folder / "odd.yaml", "clerk")
+
+
+def test_no_two_people_have_one_placeholder() -> None:
+    people = [f"{chr(97 + n % 26)}{'x' * (n // 26)}@example.com" for n in range(60)]
+    cleaned = Privacy().clean(people)
+    assert len(set(cleaned)) == 60
+    assert (cleaned[0], cleaned[25], cleaned[26], cleaned[52]) == ("[email-a]", "[email-z]", "[email-aa]", "[email-ba]")
+
+
+def test_who_is_called_like_the_end_of_another_is_somebody_else() -> None:
+    privacy = Privacy({"full_name": "name"})
+    privacy.learn({"full_name": "bob@example.com of sales"})
+    cleaned = privacy.clean(["ann@example.com", "joann@example.com, +41 44 668 18 00, v+41 44 668 18 00"])
+    assert cleaned == ["[email-a]", "[email-b], [phone-1], v[phone-1]"]
+    assert privacy.clean("bob@example.com of sales, bob@example.com") == "[name-a], [email-c]"

@@ -17,6 +17,7 @@ from turnkeeper.core.transcript import Block, answer
 from turnkeeper.runtime import tool_answers, toolbox
 from turnkeeper_local.cli.main import app
 from turnkeeper_local.evals.cases import schema
+from turnkeeper_local.evals.results import CaseResult, Results, Run, Verdict, regressions
 
 
 def outcomes(document: Any) -> dict[str, str]:
@@ -165,6 +166,19 @@ def test_a_case_that_is_gone_is_one_unless_it_was_not_asked_for(
     edit(cases, "name: counts", "name: counts them")
     code, document = evaluate("--baseline", str(baseline))
     assert code == 1 and document["regressions"][0]["case"] == "clerk/counts"
+
+
+@pytest.mark.parametrize(("before", "now", "worse"), [(0, 1, True), (1, 4, True), (4, 4, False), (4, 1, False)])
+def test_more_runs_that_cannot_be_played_are_worse(before: int, now: int, worse: bool) -> None:
+    """Those that can be judged may be well as ever."""
+
+    def results(broken: int) -> Results:
+        well = Verdict(name="ended", value=1, passed=True)
+        runs = [Run(error="the script is over") if n < broken else Run(verdicts=[well]) for n in range(5)]
+        return Results(turnkeeper="1", at="-", cases=[CaseResult(agent="clerk", case="a", file="f", runs=runs)])
+
+    found = [one.what for one in regressions(results(before), results(now))]
+    assert found == (["the case"] if worse else [])
 
 
 def test_a_baseline_that_is_none(evaluate: Evaluate, tmp_path: Path) -> None:

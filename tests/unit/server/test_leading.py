@@ -38,6 +38,15 @@ def test_one_that_is_gone_is_followed_once_its_lease_has_ended() -> None:
     assert second.keep()
 
 
+def test_one_that_is_gone_and_whose_clock_was_a_day_ahead_is_followed_at_once() -> None:
+    table, clock, wrong = MemoryTable(), ManualClock(), ManualClock()
+    wrong.sleep(24 * 3600)
+    assert leadership(table, wrong, "gone").keep()
+    second, third = leadership(table, clock, "second"), leadership(table, clock, "third")
+    assert second.keep()
+    assert not third.keep()
+
+
 def test_while_the_table_is_out_of_reach_what_is_held_ends_by_itself() -> None:
     clock = ManualClock()
 

@@ -52,10 +52,10 @@ class Captured:
         for name, text in self.files.items():
             beside = path.parent / name
             beside.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(text)
+            beside.write_bytes(text.encode())
             written.append(beside)
         text = yaml.dump(self.document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-        path.write_text(_HEADER + text)
+        path.write_text(_HEADER + text, encoding="utf-8")
         return written
 
 
@@ -257,7 +257,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    # As a line break, which NEL is to YAML, it would be read as another one.
+    style = '"' if "\x85" in text else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

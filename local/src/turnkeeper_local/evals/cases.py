@@ -126,9 +126,10 @@ def _with_files(inputs: Inputs, path: Path) -> Inputs:
         if answer.result_file is None:
             return answer
         try:
-            text = (path.parent / answer.result_file).read_text()
-        except OSError as error:
-            raise CaseError(f"{path}: result_file: {error}") from error
+            # As it is, line breaks included: it is what the tool answered.
+            text = (path.parent / answer.result_file).read_bytes().decode()
+        except (OSError, ValueError) as error:
+            raise CaseError(f"{path}: result_file {answer.result_file}: {error}") from error
         try:
             result = json.loads(text) if answer.result_file.endswith(".json") else text
         except ValueError as error:

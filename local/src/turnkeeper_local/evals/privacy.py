@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turnkeeper.adapters.redaction import Redactor
+from turnkeeper.evaluation.facts import facts_in
 
 #: Shapes of personal data, by what they are called in the placeholder. A project's ``evals.toml`` adds its own.
 SHAPES: Mapping[str, str] = {
@@ -42,6 +43,8 @@ class Privacy:
         self._redactor = Redactor(self._declared)
         self._placeholders: dict[str, str] = {}
         self._counts: dict[str, int] = {}
+        #: Those that were found by their shape.
+        self._shaped: set[str] = set()
 
     @classmethod
     def of(cls, project: Path, secret_names: Iterable[str] = ()) -> Privacy:
@@ -103,9 +106,9 @@ class Privacy:
                 return self._placeholders.get(str(value), value) if len(str(value)) >= _LEAST_CHARS else value
         return value
 
-    def _known(self, text: str) -> str:
+    def _known(self, text: str, *, shaped: bool = False) -> str:
         for known in sorted(self._placeholders, key=len, reverse=True):
-            if len(known) >= _LEAST_CHARS:
+            if len(known) >= _LEAST_CHARS and (known in self._shaped) is shaped:
                 text = text.replace(known, self._placeholders[known])
         return text
 
@@ -113,16 +116,26 @@ class Privacy:
         text = self._known(text)
         for kind, pattern in self._shapes.items():
             text = pattern.sub(partial(self._replaced, kind), text)
-        return text
+        # Behind the shapes, which take all of joann@example.com where ann@example.com is known.
+        return self._known(text, shaped=True)
 
     def _replaced(self, kind: str, found: re.Match[str]) -> str:
+        if found.group() not in self._placeholders:
+            self._shaped.add(found.group())
         return self._placeholder(kind, found.group())
 
     def _placeholder(self, kind: str, value: str) -> str:
         if value not in self._placeholders:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._placeholders[value] = f"[{kind}-{self._counts[kind]}]"
+            self._counts[kind] = number = self._counts.get(kind, 0) + 1
+            # With a digit it is a fact that an answer states, which has to be grounded: only where the value was one.
+            self._placeholders[value] = f"[{kind}-{number if any(facts_in(value)) else _letters(number)}]"
         return self._placeholders[value]
+
+
+def _letters(number: int) -> str:
+    """1 is a, 26 is z, 27 is aa."""
+    rest, place = divmod(number - 1, 26)
+    return (_letters(rest) if rest else "") + chr(ord("a") + place)
 
 
 def _is_placeholder(value: Any) -> bool:

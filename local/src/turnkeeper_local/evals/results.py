@@ -137,7 +137,7 @@ def regressions(before: Results, now: Results, *, only: Iterable[str] | None = N
 
 def _worse(before: CaseResult, now: CaseResult) -> Iterator[Regression]:
     errors = [run.error for run in now.runs if run.error]
-    if errors and not any(run.error for run in before.runs):
+    if errors and _broken(now) > _broken(before) + TOLERANCE:
         yield Regression(now.name, "the case", errors[0])
         return
     was, current = _shares(before), _shares(now)
@@ -149,6 +149,11 @@ def _worse(before: CaseResult, now: CaseResult) -> Iterator[Regression]:
             yield Regression(now.name, name, reasons.get(name) or f"fell from {share:.2f} to {current[name]:.2f}")
     for name in sorted(reasons.keys() - was.keys()):
         yield Regression(now.name, name, f"is new, and fails: {reasons[name]}")
+
+
+def _broken(case: CaseResult) -> float:
+    """The share of runs that could not be played or judged."""
+    return sum(run.error is not None for run in case.runs) / len(case.runs) if case.runs else 0.0
 
 
 def _shares(case: CaseResult) -> dict[str, float]:

@@ -294,7 +294,7 @@ class _Verification:
 def _as_stored(record: AuditRecord, raw: Mapping[str, Any]) -> bool:
     """Whether a stored mapping is what this record is stored as: a value of another type can read as the same record,
     but nobody of ours wrote it."""
-    if not isinstance(raw.get("at"), str):
+    if isinstance(raw.get("at"), datetime):
         return True  # A mapping of Python's own values, that comes from no table.
     try:
         written = canonical_json(plain_json({name: value for name, value in raw.items() if value is not None}))

@@ -27,7 +27,8 @@ class Follower:
     records of the shape of DynamoDB's, each at least once, the changes of one item in their order. What a handler gives
     back (``batchItemFailures``) is shown again, with all behind it.
 
-    A name that is new begins with the oldest change that is kept. One process at a time may follow by a name.
+    A name that is new begins with the oldest change that is kept. One process at a time may follow by a name; one that
+    stood still and wakes shows its batch a second time, and takes nobody back.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -84,7 +85,9 @@ class Follower:
         sql = (
             "INSERT INTO turnkeeper_followers (name, transaction_number, position, at) "
             f"VALUES (?, ?, ?, {self._database.now}) ON CONFLICT (name) DO UPDATE SET "
-            "transaction_number = excluded.transaction_number, position = excluded.position, at = excluded.at"
+            "transaction_number = excluded.transaction_number, position = excluded.position, at = excluded.at "
+            "WHERE (excluded.transaction_number, excluded.position) > (turnkeeper_followers.transaction_number, "
+            "turnkeeper_followers.position)"
         )
         with outages():
             self._database.write(lambda statements, _: statements.many(sql, [(self._name, row[0], row[1])]))

@@ -23,6 +23,8 @@ _LOOK_SECONDS = 0.5
 _DETAIL_CHARACTERS = 1024
 #: As long as on SQS a message waits at most, from when it was sent or set aside.
 KEPT_SECONDS = 14 * 86_400
+#: Where something has waited for so long, what comes new stands behind it.
+PATIENCE_SECONDS = 60
 _ROWS_A_DELETE = 100
 _TAKEN = "id, body, receives, group_id, turn"
 _FIRST_SECONDS, _LONGEST_SECONDS = 30, 3_600
@@ -33,7 +35,8 @@ class SqlQueue:
     times goes to its dead letters instead of being received once more.
 
     Fair among groups: each message gets a turn when it is sent, the one after its group's last, but never one that is
-    over. So a group with a long backlog stands behind itself, and one that comes new does not wait for it.
+    over. So a group with a long backlog stands behind itself, and one that comes new does not wait for it. Nor does it
+    wait for ever, where others come new all the time: nobody gets a turn before what has waited longest, and a minute.
     """
 
     def __init__(self, database: Database, name: str = "jobs", *, receives: int = 3) -> None:
@@ -228,15 +231,18 @@ def _send(
     statements: Statements, database: Database, queue: str, group: bytes, body: bytes, delay_seconds: int
 ) -> None:
     now = database.now
+    waiting = f"FROM turnkeeper_messages WHERE queue = ? AND visible_at <= {now}"
+    # A group is forgotten with its last message: one that sends whenever it was served is new each time. The turn that
+    # it gets would never be over, and who waits for the next one would starve.
+    longest = f"SELECT turn {waiting} - {PATIENCE_SECONDS} ORDER BY visible_at LIMIT 1"
     # Two that are sent at once may get the same turn: which is first then is chance, as it is on SQS.
     statements.many(
         "INSERT INTO turnkeeper_messages (queue, group_id, body, turn, sent_at, visible_at) "
         "SELECT ?, ?, ?, CASE WHEN own > waiting THEN own ELSE waiting END, "
         f"{now}, {now} + ? FROM (SELECT "
         "coalesce((SELECT max(turn) + 1 FROM turnkeeper_messages WHERE queue = ? AND group_id = ?), 0) AS own, "
-        f"coalesce((SELECT min(turn) FROM turnkeeper_messages WHERE queue = ? AND visible_at <= {now}), 0) AS waiting"
-        ") AS turns",
-        [(queue, group, body, delay_seconds, queue, group, queue)],
+        f"coalesce(({longest}), (SELECT min(turn) {waiting}), 0) AS waiting) AS turns",
+        [(queue, group, body, delay_seconds, queue, group, queue, queue)],
     )
 
 

@@ -74,8 +74,10 @@ class SqliteDatabase(Database):
                     yield _Statements(connection)
                     self._commit(connection)
                 finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
+                    # Where it fails, too, what led to it is what counts; the connection is closed, which ends it.
+                    with suppress(sqlite3.Error):
+                        if connection.in_transaction:
+                            connection.execute("ROLLBACK")
         finally:
             self._writing.release()
 
