@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,36 @@ def test_one_is_known_as_markup_has_it() -> None:
     known.add("crm", secret)
     for form in (secret, html.escape(secret), html.escape(secret, quote=False)):
         assert known.hide(f"<p>{form}</p>") == "<p>[redacted:secret crm]</p>"
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        # Markup: of Jinja and Go, and of XML.
+        """q&amp;s&lt;&#34;&#39;é /+w""",
+        """q&amp;s&lt;&quot;&apos;é /+w""",
+        # URLs: in small digits, of a path, of JavaScript's encodeURIComponent.
+        """q%26s%3c%22%27%c3%a9%20%2f%2bw""",
+        """q&s%3C%22'%C3%A9%20/+w""",
+        """q%26s%3C%22'%C3%A9%20%2F%2Bw""",
+        # JSON: of PHP, of Go, and in large digits.
+        r"""q&s<\"'\u00e9 \/+w""",
+        r"""q\u0026s\u003c\"'é /+w""",
+        r"""q&s<\"'\u00E9 /+w""",
+    ],
+)
+def test_programs_do_not_agree_on_what_they_escape(escaped: str) -> None:
+    known = KnownSecrets()
+    known.add("crm", """q&s<"'é /+w""")
+    assert known.hide(f"({escaped})") == "([redacted:secret crm])"
+
+
+def test_a_run_of_backslashes_is_looked_at_once() -> None:
+    known = KnownSecrets()
+    known.add("crm", r"""\"quoted\"""")
+    began = time.process_time()
+    assert known.hide("\\" * 200_000 + '"q') == "\\" * 200_000 + '"q'
+    assert time.process_time() - began < 2, "each of them was looked at from each of them"
 
 
 def test_a_number_is_no_way_out() -> None:
