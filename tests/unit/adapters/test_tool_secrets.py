@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,36 @@ def test_a_secret_that_is_an_object() -> None:
         plain.secret("crm", "password")
     assert "first-key" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        '{"db": {"password": "pass-word"}}',
+        '{"accounts": [{"user": "postgres", "password": "pass-word"}]}',
+        '{"password": ["pass-word", "other-word"]}',
+    ],
+)
+def test_what_stands_deep_in_a_secret_is_known(held: str) -> None:
+    values, known = values_of(Manager(held))
+    values.secret("crm")
+    assert known.hide("postgres pass-word") == "postgres [redacted:secret crm]"
+
+
+def test_a_number_under_the_name_of_a_secret_is_known() -> None:
+    values, known = values_of(Manager('{"port": 5432000, "password": 9876543}'))
+    values.secret("crm")
+    assert known.hide_in([5432000, 9876543]) == [5432000, "[redacted:secret crm]"]
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_all_that_one_secret_holds_stays_known_however_much_that_is(by_key: bool) -> None:
+    held = {f"{number}_password": f"pass-word-{number}" for number in range(20)}
+    values, known = values_of(Manager(json.dumps(held)))
+    for key in held if by_key else (None,):
+        values.secret("crm", key)
+    for value in held.values():
+        assert known.hide(f"({value})") == "([redacted:secret crm])"
 
 
 def test_lines_of_a_key_are_known_one_by_one() -> None:

@@ -39,20 +39,28 @@ class KnownSecrets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: dict[tuple[str, str], None] = {}
+        #: By name and text: the text and what was taken out of it.
+        self._values: dict[str, dict[str, tuple[str, ...]]] = {}
         #: What is looked for, longest first, so that none leaves a rest, and what stands in its place.
         self._forms: tuple[tuple[str, str], ...] = ()
         self._escaped: tuple[tuple[re.Pattern[str], str], ...] = ()
 
-    def add(self, name: str, value: str) -> None:
-        """From now on this value is not shown."""
+    def add(self, name: str, text: str, *members: str) -> None:
+        """From now on this text of a secret is not shown, nor what was taken out of it."""
         with self._lock:
-            if (name, value) in self._values:
+            texts = self._values.setdefault(name, {})
+            before = texts.get(text, ())
+            if (values := tuple(dict.fromkeys((text, *before, *members)))) == before:
                 return
-            self._values[name, value] = None
-            for old in [each for each in self._values if each[0] == name][:-_KEPT_VALUES]:
-                del self._values[old]
-            marked = [(each, f"[redacted:secret {owner}]") for owner, each in self._values]
+            texts[text] = values
+            for old in list(texts)[:-_KEPT_VALUES]:
+                del texts[old]
+            marked = [
+                (each, f"[redacted:secret {owner}]")
+                for owner, texts in self._values.items()
+                for values in texts.values()
+                for each in values
+            ]
             forms = {form: mark for each, mark in marked for form in _forms(each)}
             self._forms = tuple(sorted(forms.items(), key=lambda item: -len(item[0])))
             self._escaped = tuple((pattern, mark) for each, mark in marked for pattern in _escaped_forms(each))
