@@ -185,6 +185,16 @@ def test_a_run_of_backslashes_is_looked_at_once() -> None:
     assert time.process_time() - began < 2, "each of them was looked at from each of them"
 
 
+@pytest.mark.parametrize("names", [("long", "short", "odd"), ("odd", "short", "long")])
+def test_a_secret_within_another_leaves_no_rest_of_it(names: tuple[str, ...]) -> None:
+    secrets = {"long": 'abcdef"gh"rest', "odd": 'abcdef"gh', "short": "abcdef"}
+    known = KnownSecrets()
+    for name in names:
+        known.add(name, secrets[name])
+    for spelled in (str, json.dumps, lambda text: json.dumps(json.dumps(text)), html.escape):
+        assert known.hide(f"({spelled(secrets['long'])})").strip('()\\"') == "[redacted:secret long]"
+
+
 def test_a_number_is_no_way_out() -> None:
     known = KnownSecrets()
     known.add("pin", "12345678")

@@ -63,16 +63,17 @@ class KnownSecrets:
             ]
             forms = {form: mark for each, mark in marked for form in _forms(each)}
             self._forms = tuple(sorted(forms.items(), key=lambda item: -len(item[0])))
-            self._escaped = tuple((pattern, mark) for each, mark in marked for pattern in _escaped_forms(each))
+            escaped = {pattern: mark for each, mark in marked for pattern in _escaped_forms(each)}
+            self._escaped = tuple(sorted(escaped.items(), key=lambda item: -len(item[0].pattern)))
 
     def hide(self, text: str) -> str:
         """The text without them."""
+        if "\\" in text:  # First: what stands between two escapes of one may be all of another.
+            for pattern, mark in self._escaped:
+                text = pattern.sub(mark, text)
         for form, mark in self._forms:
             if form in text:
                 text = text.replace(form, mark)
-        if "\\" in text:
-            for pattern, mark in self._escaped:
-                text = pattern.sub(mark, text)
         return text
 
     def hide_in(self, value: Any) -> Any:
