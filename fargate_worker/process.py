@@ -69,7 +69,8 @@ def name_of_this(number: int = 0) -> str:
         task = own_task_arn(os.environ["ECS_CONTAINER_METADATA_URI_V4"]).rsplit("/", 1)[-1]
         return f"{task}-{number}" if number else task
     except (OSError, ValueError, KeyError):
-        return f"{platform.node()[:40] or 'worker'}-{os.getpid()}"
+        # Whole: what tells one pod's host from another's stands at its end, and each of them has the same process id.
+        return f"{platform.node() or 'worker'}-{os.getpid()}"
 
 
 def retiring_of(kit: Kit) -> Retiring | None:

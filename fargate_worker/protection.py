@@ -78,5 +78,5 @@ class TaskProtection:
         )
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             outcome = json.loads(answer.read() or b"{}")
-        if isinstance(outcome, dict) and outcome.get("failure"):
-            raise ValueError(f"refused: {outcome['failure'].get('Reason')}")
+        if isinstance(outcome, dict) and (refused := outcome.get("failure") or outcome.get("error")):
+            raise ValueError(f"refused: {refused}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,36 @@ def test_a_secret_that_is_an_object() -> None:
     assert refused.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        '{"db": {"password": "pass-word"}}',
+        '{"accounts": [{"user": "postgres", "password": "pass-word"}]}',
+        '{"password": ["pass-word", "other-word"]}',
+    ],
+)
+def test_what_stands_deep_in_a_secret_is_known(held: str) -> None:
+    values, known = values_of(Manager(held))
+    values.secret("crm")
+    assert known.hide("postgres pass-word") == "postgres [redacted:secret crm]"
+
+
+def test_a_number_under_the_name_of_a_secret_is_known() -> None:
+    values, known = values_of(Manager('{"port": 5432000, "password": 9876543}'))
+    values.secret("crm")
+    assert known.hide_in([5432000, 9876543]) == [5432000, "[redacted:secret crm]"]
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_all_that_one_secret_holds_stays_known_however_much_that_is(by_key: bool) -> None:
+    held = {f"{number}_password": f"pass-word-{number}" for number in range(20)}
+    values, known = values_of(Manager(json.dumps(held)))
+    for key in held if by_key else (None,):
+        values.secret("crm", key)
+    for value in held.values():
+        assert known.hide(f"({value})") == "([redacted:secret crm])"
+
+
 def test_lines_of_a_key_are_known_one_by_one() -> None:
     known = KnownSecrets()
     known.add("tls", "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEAAoIB\n-----END KEY-----\n")
@@ -121,6 +153,46 @@ def test_one_is_known_as_markup_has_it() -> None:
     known.add("crm", secret)
     for form in (secret, html.escape(secret), html.escape(secret, quote=False)):
         assert known.hide(f"<p>{form}</p>") == "<p>[redacted:secret crm]</p>"
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        # Markup: of Jinja and Go, and of XML.
+        """q&amp;s&lt;&#34;&#39;é /+w""",
+        """q&amp;s&lt;&quot;&apos;é /+w""",
+        # URLs: in small digits, of a path, of JavaScript's encodeURIComponent.
+        """q%26s%3c%22%27%c3%a9%20%2f%2bw""",
+        """q&s%3C%22'%C3%A9%20/+w""",
+        """q%26s%3C%22'%C3%A9%20%2F%2Bw""",
+        # JSON: of PHP, of Go, and in large digits.
+        r"""q&s<\"'\u00e9 \/+w""",
+        r"""q\u0026s\u003c\"'é /+w""",
+        r"""q&s<\"'\u00E9 /+w""",
+    ],
+)
+def test_programs_do_not_agree_on_what_they_escape(escaped: str) -> None:
+    known = KnownSecrets()
+    known.add("crm", """q&s<"'é /+w""")
+    assert known.hide(f"({escaped})") == "([redacted:secret crm])"
+
+
+def test_a_run_of_backslashes_is_looked_at_once() -> None:
+    known = KnownSecrets()
+    known.add("crm", r"""\"quoted\"""")
+    began = time.process_time()
+    assert known.hide("\\" * 200_000 + '"q') == "\\" * 200_000 + '"q'
+    assert time.process_time() - began < 2, "each of them was looked at from each of them"
+
+
+@pytest.mark.parametrize("names", [("long", "short", "odd"), ("odd", "short", "long")])
+def test_a_secret_within_another_leaves_no_rest_of_it(names: tuple[str, ...]) -> None:
+    secrets = {"long": 'abcdef"gh"rest', "odd": 'abcdef"gh', "short": "abcdef"}
+    known = KnownSecrets()
+    for name in names:
+        known.add(name, secrets[name])
+    for spelled in (str, json.dumps, lambda text: json.dumps(json.dumps(text)), html.escape):
+        assert known.hide(f"({spelled(secrets['long'])})").strip('()\\"') == "[redacted:secret long]"
 
 
 def test_a_number_is_no_way_out() -> None:

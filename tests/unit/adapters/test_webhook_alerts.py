@@ -57,6 +57,9 @@ def test_one_that_nobody_took_is_sent_again_by_whoever_can(
     assert "alert kind: subject" in caplog.text, "it is in the log all the same"
 
 
-def test_an_address_that_is_none_is_no_answer() -> None:
+@pytest.mark.parametrize(
+    "url", ["nonsense", "", "https://[::1", "https://hooks..example/a", f"https://{'a' * 64}.example/a"]
+)
+def test_an_address_that_is_none_is_no_answer(url: str) -> None:
     with pytest.raises(Unavailable):
-        WebhookAlerts("nonsense").alert("kind", "subject", {})
+        WebhookAlerts(url).alert("kind", "subject", {})

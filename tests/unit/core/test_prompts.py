@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from turnkeeper import Agent, SessionContext, by_tenant, prompts
 from turnkeeper.core.errors import PromptFailed
-from turnkeeper.core.prompts import definition_of
+from turnkeeper.core.prompts import definition_of, read_only
 from turnkeeper.core.versions import spec_of, version_of
 from turnkeeper.runtime.catalog import load_agents
 
@@ -29,6 +30,12 @@ def context(tenant_id: str = "acme", **metadata: Any) -> SessionContext:
 def test_placeholders_are_filled() -> None:
     prompt = by_tenant({}, default="{tenant_id} {user_id} {role} {agent} {session_id} {date} {now} {metadata.n}")
     assert prompt(context(n=[1])) == "acme ann user desk ses_1 2026-11-25 2026-11-25T22:00:00+00:00 [1]"
+
+
+@pytest.mark.parametrize("value", [{"a": [1, {"b": None}]}, [{"a": 1}], {}, [], None, True, 1.5, "x"])
+def test_whatever_json_a_caller_brought_is_filled_in(value: Any) -> None:
+    text = by_tenant({}, default="{metadata.n}")(context(**read_only({"n": value})))
+    assert text == (value if isinstance(value, str) else json.dumps(value))
 
 
 def test_a_value_is_not_looked_into() -> None:

@@ -11,7 +11,7 @@ from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.placing import CLAIM_SECONDS
-from turnkeeper.runtime.store.workers import SILENT_SECONDS
+from turnkeeper.runtime.store.workers import SILENT_SECONDS, Workers
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.memory_queue import MemoryQueue
 
@@ -83,6 +83,18 @@ def test_no_more_is_offered_than_is_free_and_old_words_do_not_count() -> None:
     assert front.fleet.is_gone()
     front.placing.send(heads[3])
     assert front.asked() == (2, 4)
+
+
+@pytest.mark.parametrize("ahead", [-3_600, 3_600])
+def test_a_worker_whose_clock_is_off_is_offered_nothing_and_no_ghost_of_it_is(ahead: float) -> None:
+    front = Front()
+    off = ManualClock()
+    off.advance(3_600 + ahead)
+    front.time.advance(3_600)
+    Workers(front.table, off).tell("a worker", 8)
+    assert front.fleet.is_gone()
+    front.placing.send(front.begin())
+    assert front.asked() == (0, 1)
 
 
 class Away:

@@ -125,6 +125,20 @@ def test_what_is_written_is_bounded(kit: MemoryKit, head: Head, texts: list[str]
     assert forming.start + sum(len(piece.part.text) for piece in forming.pieces) == len("".join(texts))
 
 
+@pytest.mark.parametrize("of_a_name", ["tool", "tool_use_id"])
+def test_a_name_that_is_too_much_by_itself_is_not_told_and_the_next_entry_is(
+    kit: MemoryKit, head: Head, of_a_name: str
+) -> None:
+    look(kit, head)
+    relay = RelayThread(kit.streams, head, kit.clock)
+    relay.look(kit.sessions.asked(head)[1])
+    relay.answer(5)(lambda: [Part("text", "so "), Part("tool_input", "{}", **{of_a_name: "x" * MOST_BYTES})])
+    assert told(kit, head, lambda now: now.seq == 5).pieces == ()
+    relay.answer(6)(lambda: [Part("text", "done")])
+    assert told(kit, head, lambda now: now.seq == 6 and bool(now.pieces)).pieces[0].part.text == "done"
+    relay.close()
+
+
 def test_progress_is_told_without_secrets_and_never_harms_a_tool() -> None:
     seen: list[Forming | None] = []
 

@@ -163,6 +163,18 @@ def test_an_agent_that_refuses_is_asked_again_later(agent: Agent) -> None:
     assert protection._protected
 
 
+@pytest.mark.parametrize("refusal", [{"failure": "blocked"}, {"failure": ["blocked"]}, {"error": {"Code": "busy"}}])
+def test_a_refusal_in_whatever_words_is_one(agent: Agent, refusal: dict[str, Any]) -> None:
+    agent.script = [(200, refusal)]
+    clock = ManualClock()
+    protection = TaskProtection(agent.uri, lambda: True, clock)
+    protection.look()
+    assert not protection._protected
+    clock.advance(11)
+    protection.look()
+    assert protection._protected
+
+
 def test_an_agent_that_is_not_there_disturbs_nobody() -> None:
     protection = TaskProtection("http://127.0.0.1:9", lambda: True, ManualClock())
     protection.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 from fargate_worker import supervising
 from fargate_worker.link import Link
 from fargate_worker.machine import size_of_this, sized
+from fargate_worker.process import name_of_this
 from fargate_worker.supervising import FIRST_PAUSE_SECONDS, MOST_FAILURES, SOON_SECONDS, Supervisor
 from fargate_worker.together import Together, merged
 from turnkeeper.core.worker_size import worker_size
@@ -210,6 +212,15 @@ def test_whatever_stands_in_the_place_of_an_answer_is_none(run: Run, answer: byt
         server.shutdown(socket.SHUT_RDWR)
     run.supervisor.stop()
     run.until(lambda: run.supervisor.over)
+
+
+def test_pods_of_a_long_name_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ECS_CONTAINER_METADATA_URI_V4", raising=False)
+    deployment, names = f"{'of-the-north-' * 3}turnkeeper-worker-7d9f8b6c5d", set()
+    for pod in (f"{deployment}-abcde"[-63:], f"{deployment}-fghij"[-63:]):
+        monkeypatch.setattr(platform, "node", lambda pod=pod: pod)
+        names.add(name_of_this())
+    assert len(names) == 2
 
 
 def test_metrics_of_all_stand_on_one_page() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class KeptValues:
             _tell_known(self._known, name, text)
             return text
         value = _member(name, text, key)
-        self._known.add(name, value)
+        self._known.add(name, text, value)
         return value
 
     def _text(self, name: str) -> str:
@@ -163,12 +163,22 @@ def _member(name: str, text: str, key: str) -> str:
 
 
 def _tell_known(known: KnownSecrets, name: str, text: str) -> None:
-    """The text, and of a JSON object what stands under names of secrets: a tool takes them out of it."""
-    known.add(name, text)
+    """The text, and of JSON what stands under names of secrets, however deep: a tool takes them out of it."""
     try:
-        members = json.loads(text)
+        members = list(_secret_members(json.loads(text)))
     except ValueError:
-        return
-    for member, value in members.items() if isinstance(members, dict) else ():
-        if isinstance(value, str) and is_secret_name(member) and len(value.strip()) >= MIN_SECRET_CHARS:
-            known.add(name, value)
+        members = []
+    known.add(name, text, *(value for value in members if len(value.strip()) >= MIN_SECRET_CHARS))
+
+
+def _secret_members(value: Any, *, named: bool = False) -> Iterator[str]:
+    """Texts and numbers under names of secrets, also in lists."""
+    match value:
+        case dict():
+            for name, item in value.items():
+                yield from _secret_members(item, named=is_secret_name(name))
+        case list():
+            for item in value:
+                yield from _secret_members(item, named=named)
+        case str() | int() if named:
+            yield str(value)

@@ -29,7 +29,7 @@ class WebhookAlerts:
             answer = httpx2.post(
                 self._url, content=body, headers={"content-type": "application/json"}, timeout=_TIMEOUT_SECONDS
             )
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:  # The last of a host that no name can be.
             raise Unavailable(
                 f"the alert {kind} was not sent: {type(error).__name__}", retry_after_seconds=60
             ) from None

@@ -109,7 +109,7 @@ class Templates:
         if key not in ctx.metadata:
             raise PromptFailed(f"{self.place}: the session's metadata has no {key!r}, which its prompt names")
         value = ctx.metadata[key]
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,11 +226,12 @@ def _state_of(running: _Running) -> ToolState:
 
 
 def _bounded(forming: Forming) -> bytes:
-    """As bytes, with less of it where that is too much: the latest of the text, and of the calls."""
+    """As bytes, with less of it where that is too much: the latest of the text, and of the calls; none where a name
+    alone is too much."""
     tail, size = tail_of(forming)
     while size > MOST_BYTES:
         text = sum(len(piece.part.text) for piece in forming.pieces)
-        forming = replace(_latter(forming, text // 2), calls=forming.calls[(len(forming.calls) + 1) // 2 :])
+        forming = replace(_latter(forming, (text + 1) // 2), calls=forming.calls[(len(forming.calls) + 1) // 2 :])
         tail, size = tail_of(forming)
     return tail
 

@@ -11,7 +11,7 @@ from turnkeeper.ports import Clock
 from turnkeeper.runtime.store import keys
 from turnkeeper.table import Table, Update
 
-#: A worker that said nothing for longer is gone; some seconds of that are for clocks that differ.
+#: A worker that said nothing for longer is gone; some seconds of that are for clocks that differ, either way.
 SILENT_SECONDS = 10.0
 #: Its item is for the table to take away after this long.
 _KEPT = timedelta(hours=1)
@@ -38,6 +38,7 @@ class Workers:
 
     def told(self) -> list[Told]:
         """The workers that live, as far as anybody knows. Raises StoreBusy."""
-        since = millis(self.clock.now()) - int(SILENT_SECONDS * 1000)
+        now, silent = millis(self.clock.now()), int(SILENT_SECONDS * 1000)
         found = self.table.query_all(keys.WORKERS)
-        return [Told(item["sk"], item["free"]) for item in found if item["told_at"] >= since]
+        # Of a clock that is ahead by more, nobody could tell for as long that its worker is gone.
+        return [Told(item["sk"], item["free"]) for item in found if abs(now - item["told_at"]) <= silent]
