@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Of silence, before a comment tells proxies and clients that the stream lives.
 KEEP_ALIVE_SECONDS = 15.0
-#: One user's share of the streams that a process holds, so that nobody keeps all others out.
-_SHARE = 10
+#: One user's share of the streams that a process holds is a quarter, so that nobody keeps all others out.
+_SHARE = 4
 _RETRY_SECONDS = 5
 
 
@@ -45,7 +45,7 @@ class OpenStreams:
         """Asked before anything is begun that only a stream would tell of.
 
         Raises:
-            Unavailable: there are as many as there may be, or the user has a tenth of that.
+            Unavailable: there are as many as there may be, or the user has a quarter of that.
         """
         if self._of.total() >= self._most:
             full = "This server holds as many streams as it may"

@@ -160,8 +160,8 @@ class Settings(BaseModel):
     forwarded_allow_ips: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
     #: How long a stream stays open; who reads on connects again.
     stream_seconds: float = Field(default=840, ge=1, le=870)
-    #: How many streams a process of the front door holds open at most, of one user a tenth of them.
-    stream_readers: int = Field(default=1_000, ge=1)
+    #: How many streams a process of the front door holds open at most, of one user a quarter of them.
+    stream_readers: int = Field(default=2_000, ge=1)
     #: Whether requests come through the Lambda Web Adapter: then its word is taken for who signed them.
     web_adapter: bool = False
 

@@ -161,14 +161,14 @@ def test_a_poll_ends_without_one(ann: Caller, kit: MemoryKit) -> None:
 def test_whoever_is_told_that_it_rests_was_told_everything(ann: Caller) -> None:
     script = " ".join(f'[[tool add {{"a": {n}, "b": 1}}]]' for n in range(8)) + " [[say end]]"
     session_id = create(ann, script, wait=0).json()["session_id"]
-    seen: list[int] = []
+    told: list[Any] = []
     while True:
-        page = events(ann, session_id, f"?after={seen[-1] if seen else 0}&wait=5")
-        seen += [event["seq"] for event in page["events"]]
+        page = events(ann, session_id, f"?after={told[-1]['seq'] if told else 0}&wait=5")
+        told += page["events"]
         if page["status"] == "idle":
             break
-    assert seen == list(range(1, 20))
-    assert page["events"][-1]["type"] == "status"
+    assert [event["seq"] for event in told] == list(range(1, 20))
+    assert told[-1]["type"] == "status"
 
 
 # ---- as a stream ----

@@ -431,8 +431,8 @@ def test_who_is_gone_or_takes_nothing_leaves_nothing_behind(
     asyncio.run(run())
 
 
-def test_a_user_holds_a_tenth_of_the_streams_and_begins_no_turn_that_none_would_tell_of(kit: MemoryKit) -> None:
-    kit.settings = kit.settings.model_copy(update={"stream_readers": 20})
+def test_a_user_holds_a_quarter_of_the_streams_and_begins_no_turn_that_none_would_tell_of(kit: MemoryKit) -> None:
+    kit.settings = kit.settings.model_copy(update={"stream_readers": 8})
 
     async def run() -> None:
         app = application(kit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,9 +40,11 @@ def problems(document: Any) -> dict[str, list[str]]:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text, written = path.read_text(), path.stat().st_mtime
     assert old in text
     path.write_text(text.replace(old, new))
+    # Of the same second and the same length it would be what was compiled already.
+    os.utime(path, (written + 2, written + 2))
 
 
 def test_what_is_well_passes_twice_and_the_same(evaluate: Evaluate) -> None:

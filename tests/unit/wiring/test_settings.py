@@ -705,7 +705,7 @@ ROWS: Mapping[str, Row] = {
         {"10.0.0.1, 10.0.0.2": (True, ["10.0.0.1", "10.0.0.2"]), "": (False, [])},
     ),
     "stream_seconds": Row(stream_ends_in, {"200": 200, "": 840}, {"identity": "local"}),
-    "stream_readers": Row(streams_at_once, {"7": 7, "": 1_000}, {"identity": "local"}),
+    "stream_readers": Row(streams_at_once, {"7": 7, "": 2_000}, {"identity": "local"}),
     "web_adapter": Row(
         signed_through_adapter, {"true": 200, "": 401}, {"identity": "iam", "trusted_principals": f"{PRINCIPALS}/A"}
     ),
