@@ -37,12 +37,13 @@ from functions.api.app import FrontDoor
 from functions.api.events import line
 from functions.api.http import EVENT_STREAM, OWN_HEADERS, Request, Response
 from functions.api.issuer import Issuer
+from functions.api.open_streams import OpenStreams
 from functions.api.problems import internal_error, problem, problem_of
 from functions.api.routes import ROUTES
 from functions.api.routing import Route
 from functions.api.stages.identify import identify
 from functions.api.stages.read import MAX_BODY_BYTES
-from functions.api.streaming import OpenStreams, stream, stream_turn
+from functions.api.streaming import stream, stream_turn
 from turnkeeper.core.errors import Forbidden, Unavailable
 from turnkeeper.core.policy import Policy
 from turnkeeper.runtime.following import Hub
@@ -160,7 +161,7 @@ class _Door:
         self._opened.admit(request.who)
         request = replace(request, ends_at=time.monotonic() + kit.settings.stream_seconds)
         if not route.turn:
-            return _streamed(from_thread.run(stream, kit, self.hub, self._opened, request))
+            return self._streamed(request, from_thread.run(stream, kit, self.hub, request))
         # The stream does the waiting.
         headers = {**request.headers, "prefer": "wait=0"}
         begun = route.call(kit, replace(request, streams=True, headers=headers))
@@ -170,10 +171,22 @@ class _Door:
         head = kit.intake.owned(request.who, turn["session_id"])
         if head.turn.number != turn["turn"]:
             return begun  # An idempotency key of a turn that is long over.
-        told = partial(stream_turn, kit, self.hub, self._opened, request, head.session_id, after=head.turn.seq - 1)
-        frames = from_thread.run(told)
+        frames = from_thread.run(partial(stream_turn, kit, self.hub, request, head.session_id, after=head.turn.seq - 1))
         first = {name: turn[name] for name in ("session_id", "agent", "turn", "status", "continuation_token")}
-        return _streamed(_behind(f"event: turn\ndata: {line(first)}\n\n", frames))
+        return self._streamed(request, frames, first=f"event: turn\ndata: {line(first)}\n\n")
+
+    def _streamed(self, request: Request, frames: AsyncIterator[str], *, first: str = "") -> Streamed:
+        assert isinstance(frames, AsyncGenerator)
+        return Streamed(200, content_type=EVENT_STREAM, frames=self._held(request.who, frames, first))
+
+    async def _held(self, who: Identity, frames: AsyncGenerator[str], first: str) -> AsyncGenerator[str]:
+        """Frames behind a first one, where there is one, and counted while they come."""
+        with self._opened.one_of(who):
+            async with aclosing(frames):
+                if first:
+                    yield first
+                async for frame in frames:
+                    yield frame
 
 
 def _identify(kit: FrontDoorKit) -> Callable[[Request, Settings, Policy], Identity]:
@@ -256,19 +269,6 @@ def _request(http: HttpRequest, body: bytes, settings: Settings) -> Request:
 
 
 # ---- answers ----
-
-
-def _streamed(frames: AsyncIterator[str]) -> Streamed:
-    assert isinstance(frames, AsyncGenerator)
-    return Streamed(200, content_type=EVENT_STREAM, frames=frames)
-
-
-async def _behind(first: str, frames: AsyncIterator[str]) -> AsyncGenerator[str]:
-    assert isinstance(frames, AsyncGenerator)
-    async with aclosing(frames):
-        yield first
-        async for frame in frames:
-            yield frame
 
 
 def _told(response: Response) -> HttpResponse:

@@ -5,65 +5,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from functions.api import events
 from functions.api.http import Request
 from functions.api.stages.read import MAX_WAIT_SECONDS, number, view_of
 from turnkeeper.core.deltas import Delta
-from turnkeeper.core.errors import TurnkeeperError, Unavailable
+from turnkeeper.core.errors import TurnkeeperError
 from turnkeeper.core.session import Head
 from turnkeeper.core.views import View, delta_seen
 from turnkeeper.runtime.following import Hub, Landed
-from turnkeeper.runtime.intake import Identity
 from turnkeeper.wiring.front_door import FrontDoorKit
 
 logger = logging.getLogger(__name__)
 
 #: Of silence, before a comment tells proxies and clients that the stream lives.
 KEEP_ALIVE_SECONDS = 15.0
-#: One user's share of the streams that a process holds is a quarter, so that nobody keeps all others out.
-_SHARE = 4
-_RETRY_SECONDS = 5
-
-
-class OpenStreams:
-    """The streams that a process holds open, and whose they are. Used from its event loop; asked from any thread.
-
-    Args:
-        most: how many there may be. Those who ask at the very moment when the last is taken may be a few more.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._of: Counter[tuple[str, str]] = Counter()
-
-    def admit(self, who: Identity) -> None:
-        """Asked before anything is begun that only a stream would tell of.
-
-        Raises:
-            Unavailable: there are as many as there may be, or the user has a quarter of that.
-        """
-        if self._of.total() >= self._most:
-            full = "This server holds as many streams as it may"
-        elif self._of[who.tenant_id, who.user_id] >= max(1, self._most // _SHARE):
-            full = "You have as many streams open as one user may"
-        else:
-            return
-        raise Unavailable(f"{full}. Ask again, or for events without a stream.", retry_after_seconds=_RETRY_SECONDS)
-
-    @contextmanager
-    def one_of(self, who: Identity) -> Iterator[None]:
-        name = who.tenant_id, who.user_id
-        self._of[name] += 1
-        try:
-            yield
-        finally:
-            self._of[name] -= 1
-            self._of += Counter()  # Without those who have none any more.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +35,7 @@ class _Place:
     wait_seconds: float = 0.0
 
 
-async def stream(kit: FrontDoorKit, hub: Hub, opened: OpenStreams, request: Request) -> AsyncIterator[str]:
+async def stream(kit: FrontDoorKit, hub: Hub, request: Request) -> AsyncIterator[str]:
     """The frames of ``GET .../stream``: the session's events behind ``after`` (or ``Last-Event-ID``), deltas between
     them, comments where nothing happens, and ``end`` where the session rests, the request's time is up or the process
     stops. The request is one whose identity and path parameters are known (``Request.identity``, ``.parameters``).
@@ -94,11 +52,11 @@ async def stream(kit: FrontDoorKit, hub: Hub, opened: OpenStreams, request: Requ
         head = kit.intake.owned(request.who, request.parameters["session_id"])
         return _Place(head, after, view_of(kit, request, head), wait)
 
-    return _frames(hub, opened, request, await hub.read(place))
+    return _frames(hub, request, await hub.read(place))
 
 
 async def stream_turn(
-    kit: FrontDoorKit, hub: Hub, opened: OpenStreams, request: Request, session_id: str, *, after: int
+    kit: FrontDoorKit, hub: Hub, request: Request, session_id: str, *, after: int
 ) -> AsyncIterator[str]:
     """The same for a call that began a turn (a POST with ``Accept: text/event-stream``), from its first entry on.
 
@@ -113,36 +71,34 @@ async def stream_turn(
         head = kit.intake.owned(request.who, session_id)
         return _Place(head, after, view_of(kit, request, head))
 
-    return _frames(hub, opened, request, await hub.read(place))
+    return _frames(hub, request, await hub.read(place))
 
 
-async def _frames(hub: Hub, opened: OpenStreams, request: Request, place: _Place) -> AsyncIterator[str]:
+async def _frames(hub: Hub, request: Request, place: _Place) -> AsyncIterator[str]:
     head = place.head
+    yield events.begin_frame(head)
+    told_at = time.monotonic()
+    stay_until = told_at + place.wait_seconds
     # Behind the end there is nothing: whoever asks for that is told what comes next.
-    after = min(place.after, head.last_seq)
-    with opened.one_of(request.who):
-        yield events.begin_frame(head)
-        told_at = time.monotonic()
-        stay_until = told_at + place.wait_seconds
-        async with hub.reader(head.tenant_id, head.session_id, after=after) as reader:
-            while (left := request.spare_seconds(KEEP_ALIVE_SECONDS)) > 0 and not hub.stopping:
-                if reader.is_done and (left := min(left, stay_until - time.monotonic())) <= 0:
-                    break
-                silent = time.monotonic() - told_at
-                try:
-                    news = await reader.take(min(left, KEEP_ALIVE_SECONDS - silent), stay=reader.is_done)
-                except TurnkeeperError as error:  # Where it cannot be read now, its client goes on later.
-                    logger.warning("a stream of session %s is cut short: %s", head.session_id, error)
-                    break
-                for frame in filter(None, (_frame(place.view, each) for each in news)):
-                    yield frame
-                    told_at = time.monotonic()
-                # Also where there is news, and none of it is for this reader.
-                if time.monotonic() >= told_at + KEEP_ALIVE_SECONDS:
-                    yield ": still here\n\n"
-                    told_at = time.monotonic()
-            now = reader.head or head
-            yield events.end_frame(now.status, reader.seq, more=reader.seq < now.last_seq)
+    async with hub.reader(head.tenant_id, head.session_id, after=min(place.after, head.last_seq)) as reader:
+        while (left := request.spare_seconds(KEEP_ALIVE_SECONDS)) > 0 and not hub.stopping:
+            if reader.is_done and (left := min(left, stay_until - time.monotonic())) <= 0:
+                break
+            silent = time.monotonic() - told_at
+            try:
+                news = await reader.take(min(left, KEEP_ALIVE_SECONDS - silent), stay=reader.is_done)
+            except TurnkeeperError as error:  # Where it cannot be read now, its client goes on later.
+                logger.warning("a stream of session %s is cut short: %s", head.session_id, error)
+                break
+            for frame in filter(None, (_frame(place.view, each) for each in news)):
+                yield frame
+                told_at = time.monotonic()
+            # Also where there is news, and none of it is for this reader.
+            if time.monotonic() >= told_at + KEEP_ALIVE_SECONDS:
+                yield ": still here\n\n"
+                told_at = time.monotonic()
+        now = reader.head or head
+        yield events.end_frame(now.status, reader.seq, more=reader.seq < now.last_seq)
 
 
 def _frame(view: View, news: Landed | Delta) -> str | None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from functions.api.app import FrontDoor
 from functions.api.http import Request
-from functions.api.streaming import OpenStreams, stream
+from functions.api.streaming import stream
 from tests.support.http import Caller
 from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.streaming import Client, VirtualLoop, frames_of
@@ -296,7 +296,7 @@ class World:
         while client.end is None or client.end["status"] == "running":
             frames, pause = next(cuts, (10**9, 0.0))
             client.cut_off()
-            reading = await stream(self.kit, self.hub, OpenStreams(100), self.request(client))
+            reading = await stream(self.kit, self.hub, self.request(client))
             async for text in reading:
                 for frame in frames_of(text):
                     client.take(frame)

@@ -16,6 +16,7 @@ from functions.api import asgi, streaming
 from functions.api.app import FrontDoor
 from functions.api.asgi import application
 from functions.api.http import Response as Answer
+from functions.api.open_streams import OpenStreams
 from functions.api.routes import ROUTES
 from functions.api.serve import FrontDoorServer
 from functions.api.stages.read import MAX_BODY_BYTES
@@ -461,7 +462,7 @@ def test_a_user_holds_a_quarter_of_the_streams_and_begins_no_turn_that_none_woul
 
 
 def test_nobody_is_let_in_where_all_streams_are_taken() -> None:
-    opened = streaming.OpenStreams(20)
+    opened = OpenStreams(20)
     users = [Identity("acme", f"u{n // 2}", "user") for n in range(20)]
     with ExitStack() as held:
         for user in users:

@@ -32,7 +32,6 @@ from functions.api.app import FrontDoor
 from functions.api.asgi import application
 from functions.api.http import Request
 from functions.api.serve import FrontDoorServer
-from functions.api.streaming import OpenStreams
 from functions.observe import handler as observe
 from functions.sweep import handler as sweep
 from functions.turn import handler as turn
@@ -520,7 +519,7 @@ def stream_ends_in(process: Process) -> object:
     process.in_memory()
     asked: list[Request] = []
 
-    async def stream(_kit: Kit, _hub: Hub, _opened: OpenStreams, request: Request) -> None:
+    async def stream(_kit: Kit, _hub: Hub, request: Request) -> None:
         asked.append(request)
         raise SessionNotFound("there is none")
 
