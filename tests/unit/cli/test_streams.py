@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.kit import MemoryKit
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi
+from turnkeeper_local.cli.api import connect
+from turnkeeper_local.cli.errors import UsageError
 
 #: What the command writes has characters that few encodings hold.
 _PROGRAM = """
@@ -60,6 +64,14 @@ def test_a_name_that_no_header_holds_is_wrong_usage(cli: Cli, api: FakeApi, opti
     assert refused.exit_code == 2
     assert option in refused.stderr
     assert api.requests == []
+
+
+def test_a_token_that_no_header_holds_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNKEEPER_TOKEN", "a-secret-tok\u00ebn")
+    place: Any = SimpleNamespace(local=False, api_url="https://api.example", stream_url=None)
+    with pytest.raises(UsageError, match="TURNKEEPER_TOKEN") as refused:
+        connect(place, tenant=None, user=None, role=None)
+    assert "a-secret-tok" not in str(refused.value)
 
 
 def test_a_name_that_is_too_long_to_be_stored_is_wrong_usage(cli: Cli, kit: MemoryKit) -> None:

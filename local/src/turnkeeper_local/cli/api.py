@@ -253,12 +253,13 @@ def connect(place: Place, *, tenant: str | None, user: str | None, role: str | N
     """The API of a kit, as this user of this tenant."""
     token = os.environ.get("TURNKEEPER_TOKEN")
     if not place.local and token:
-        _must_be_sendable(TURNKEEPER_TOKEN=token)
+        _must_be_sendable("TURNKEEPER_TOKEN", token)
         return Api(place.api_url, {"authorization": f"Bearer {token}"}, stream_url=place.stream_url)
     headers = {"x-tenant-id": place.tenant(tenant), "x-user-id": place.user(user)}
     if role:
         headers["x-user-role"] = role
-    _must_be_sendable(**dict(zip(("--tenant", "--user", "--role"), headers.values(), strict=False)))
+    for option, value in zip(("--tenant", "--user", "--role"), headers.values(), strict=False):
+        _must_be_sendable(option, value)
     if place.local or place.database_url is not None:
         return Api(place.api_url, headers, stream_url=place.stream_url)
     credentials = place.session.get_credentials()
@@ -269,11 +270,10 @@ def connect(place: Place, *, tenant: str | None, user: str | None, role: str | N
     return Api(place.api_url, headers, signed, stream_url=place.stream_url, stream_auth=streamed)
 
 
-def _must_be_sendable(**said: str) -> None:
-    """Raises UsageError for what no header can hold, by where it was said."""
-    for where, value in said.items():
-        if not (value.isascii() and value.isprintable()):
-            raise UsageError(f"{where} holds characters that no name may: not {value!a}", code="usage")
+def _must_be_sendable(where: str, value: str) -> None:
+    """Raises UsageError for what no header can hold, by where it was said: one of the values is a secret."""
+    if not (value.isascii() and value.isprintable()):
+        raise UsageError(f"{where} holds characters that no header can", code="usage")
 
 
 class SigV4(httpx2.Auth):
