@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import base64
 from typing import Any, Literal
 
 import pytest
 
+from turnkeeper.core.errors import InvalidRequest
 from turnkeeper.table import ABSENT, EXISTS, Check, Cond, ConditionFailed, Item, Key, Put, StoreBusy, Update
 from turnkeeper.testing.faulty_table import Call, Crash, FaultyTable
 from turnkeeper.testing.memory_table import MemoryTable
@@ -33,6 +35,11 @@ def test_requests_are_counted_as_on_dynamodb() -> None:
     table.query_all("p")
     table.batch_get([KEY])
     assert names == ["TransactWriteItems", "UpdateItem", "GetItem", "Query", "BatchGetItem"]
+
+
+def test_a_cursor_that_is_nested_too_deep_is_refused_as_any_other_that_was_altered() -> None:
+    with pytest.raises(InvalidRequest, match="not one of this list"):
+        MemoryTable().query("p", cursor=base64.urlsafe_b64encode(b"[" * 3_000).decode())
 
 
 def test_a_write_has_a_limit_in_bytes() -> None:

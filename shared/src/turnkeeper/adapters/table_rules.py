@@ -193,7 +193,7 @@ class Range:
         # A cursor comes back from outside: what was altered is the caller's fault, and must not become ours.
         try:
             start = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        except ValueError:
+        except (ValueError, RecursionError):
             start = None
         if (
             not isinstance(start, dict)
