@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from functions.api.app import FrontDoor
 from functions.api.http import Request
 from functions.api.streaming import stream
+from tests.support.examples import examples
 from tests.support.http import Caller
 from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.streaming import Client, VirtualLoop, frames_of
@@ -324,9 +325,10 @@ class World:
 
 # ---- what holds ----
 
-_SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SLOW = settings(max_examples=examples(20, all=60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.examples
 @_SLOW
 @given(st.lists(_STEPS, min_size=1, max_size=5), _VISITS)
 def test_what_a_client_assembles_is_the_transcript(steps: list[Step], visits: list[Visit]) -> None:
@@ -347,6 +349,7 @@ def test_what_a_client_assembles_is_the_transcript(steps: list[Step], visits: li
         assert later_fence > fence or after - before >= EVERY_SECONDS - 1e-6
 
 
+@pytest.mark.examples
 @_SLOW
 @given(st.lists(_STEPS, max_size=6))
 def test_nothing_is_written_where_nobody_looks(steps: list[Step]) -> None:
