@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from turnkeeper.adapters.sql.database import Database
 from turnkeeper.adapters.sql.table import SqlTable
 from turnkeeper.adapters.table_values import InvalidOperation
@@ -70,7 +71,8 @@ def real(request: pytest.FixtureRequest, new_database: Callable[[str], Database]
     return SqlTable(new_database(request.param))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.examples
+@settings(max_examples=examples(70, all=200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(st.tuples(writes(), st.booleans()), min_size=1, max_size=8))
 def test_the_tables_agree(real: Table, history: list[tuple[Any, bool]]) -> None:
     memory = MemoryTable()

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.outside import TURNKEEPER, Document, eventually, lines
 from turnkeeper_local.kit import Home, LocalKit, down
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 AGENT = '''
 from turnkeeper import Agent, tool

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.outside import Stack, eventually, good, running_stack
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 SLOTS = 2
 
 

@@ -51,10 +51,15 @@ def everywhere(processes: ProcessPoolExecutor, work: Callable[..., Any], *rest: 
     return [future.result() for future in futures]
 
 
+def long(value: Any) -> Any:
+    """A parameter that `make test` leaves out."""
+    return pytest.param(value, marks=pytest.mark.long)
+
+
 # ---- a thousand at once ----
 
 
-@pytest.mark.parametrize("scope", ["task", "user_daily", "tenant_monthly", "its own"])
+@pytest.mark.parametrize("scope", ["task", *(long(scope) for scope in ("user_daily", "tenant_monthly", "its own"))])
 def test_a_thousand_calls_of_one_token(scope: str, processes: ProcessPoolExecutor, emulator: str) -> None:
     """Exactly as many are in flight as fit, from four processes."""
     place = new_place(emulator, **({scope: CAP} if scope != "its own" else {}))
@@ -212,7 +217,7 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("client", [with_anthropic, with_langchain, with_pydantic_ai])
+@pytest.mark.parametrize("client", [with_anthropic, long(with_langchain), long(with_pydantic_ai)])
 def test_other_makers_clients_stop_at_the_cap(client: Callable[..., Any], stack: Stack, loop: asyncio.Runner) -> None:
     """64 in flight: never over, one clean stop each, and the ledger says what the clients were told."""
     tenant, cap = f"t-{uuid.uuid4().hex[:8]}", "0.02"

@@ -306,7 +306,7 @@ ROUNDS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-@on("postgresql")
+@on("sqlite")
 def test_caps_of_agents_and_time_zones_under_traffic(
     processes: ProcessPoolExecutor, new_place: Callable[..., Place], tmp_path: Path
 ) -> None:
@@ -379,7 +379,7 @@ def _committed(place: Place) -> int:
 # ---- processes that die ----
 
 
-@on("dynamodb", "postgresql")
+@on("dynamodb")
 def test_killed_runners_leave_doubt_but_no_debt(new_place: Callable[..., Place]) -> None:
     """kill -9 at random moments of whole turns; whoever takes over books what was in flight at its full amount."""
     lease_seconds = 1.0

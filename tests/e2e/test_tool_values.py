@@ -15,7 +15,7 @@ import pytest
 from turnkeeper_local.kit import Home, KitSettings, LocalKit, down, up
 from turnkeeper_local.kit.values import SECRETS_FILE, SETTINGS_FILE, set_secret
 
-pytestmark = pytest.mark.emulator
+pytestmark = [pytest.mark.emulator, pytest.mark.long]
 
 SECRET = "k-of-the-crm-2026"
 AGENT = """

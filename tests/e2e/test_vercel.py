@@ -21,7 +21,7 @@ from turnkeeper_infra.bundle import Sources, vercel_folder
 from turnkeeper_local.kit.ports import free_port
 from turnkeeper_project import kit_source
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 #: Of which a turn may take a few, and the rest is kept for its end.
 MAX_SECONDS = 18

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks import injection as lists
 from tests.support import injection_reference as reference
+from tests.support.examples import examples
 from tests.support.pattern_texts import all_found, texts_of
 from tests.support.repository import REPOSITORY
 from tests.unit.adapters.test_injection import ATTACKS, HARMLESS, UNITS, tags
@@ -138,9 +139,10 @@ EDGES = [
 ]
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("how", ENCODED)
 def test_what_is_just_long_enough_to_hide_something_is_read_as_defined(how: str) -> None:
-    for length, (times, between) in EDGES:
+    for length, (times, between) in EDGES[:: examples(5, all=1)]:
         text = between.join([ENCODED[how](length)] * times)
         assert readings(text) == set(reference._views(text)), (length, times, between)
 

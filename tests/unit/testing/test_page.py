@@ -66,6 +66,7 @@ def test_the_tests_of_the_page_pass(project: Path) -> None:
     assert f"{tests} passed" in told
 
 
+@pytest.mark.long
 def test_a_type_checker_reads_them(project: Path) -> None:
     names = [str(file.relative_to(project)) for file in sorted(project.rglob("*.py"))]
     cache = CACHE / "mypy-of-the-page"  # What it found out about the kit and its libraries holds for the next run.
