@@ -12,14 +12,17 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import botocore.auth
 import httpx2
 import pytest
+from botocore.exceptions import MetadataRetrievalError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.support.gateway import MODEL, Rig, served
+from tests.support.gateway import MODEL, Key, Rig, served
+from tests.support.scripted_api import scripted
 from tests.unit.gateway.test_gateway import ANSWER, HELLO, asking, post, seen_by
 from tests.unit.gateway.test_pure import BODY, asked, values
 from turnkeeper.adapters.prices import BundledPrices
@@ -28,6 +31,7 @@ from turnkeeper.core.ledger import bound_nanousd
 from turnkeeper.gateway.asking import FIELDS
 from turnkeeper.gateway.bounds import Contexts, beginnings_of
 from turnkeeper.gateway.money import _sampled
+from turnkeeper.gateway.provider import AnthropicProvider, BedrockProvider, Provider
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper_local.standin.serving import serving
 
@@ -396,6 +400,58 @@ def test_what_an_odd_answer_costs(answer: Callable[[], Response], state: str) ->
         assert (call["state"], len(call["request_id"] or "")) <= (state, 200)
         assert call["state"] == state
         rig.books().check_at_rest()
+
+
+class OtherKey(Key):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self) -> str:
+        return self.text
+
+
+def broken_refusal(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 529 Busy\r\ncontent-length: 100\r\n\r\n{")
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        lambda: AnthropicProvider(Key(), "api.example.com"),
+        lambda: AnthropicProvider(Key(), "ftp://127.0.0.1"),
+        lambda: AnthropicProvider(Key(), "http://a:b"),
+        lambda: AnthropicProvider(OtherKey("sk-\u4e2d"), "http://127.0.0.1:1"),
+        lambda: BedrockProvider("http://127.0.0.1:1"),
+        lambda: BedrockProvider("http://a:b"),
+        lambda: BedrockProvider("ftp://127.0.0.1"),
+    ],
+)
+def test_what_was_certainly_not_sent_costs_nothing(provider: Callable[[], Provider], aws_credentials: None) -> None:
+    """However long the operator does not see that the address is wrong, no cap is used up by it."""
+    with served("http://127.0.0.1:1", provider=provider) as rig:
+        assert post(rig, HELLO).status_code == 502
+        assert post(rig, {**HELLO, "stream": True}).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING, NOTHING]
+        assert "\u4e2d" not in str(rig.calls())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no credentials"), MetadataRetrievalError(error_msg="away")])
+def test_what_cannot_be_signed_costs_nothing(
+    error: Exception, aws_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(botocore.auth.SigV4Auth, "add_auth", away)
+    with served("http://127.0.0.1:1", provider=lambda: BedrockProvider("http://127.0.0.1:1")) as rig:
+        assert post(rig, HELLO).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING]
+
+
+def test_a_refusal_of_bedrocks_that_breaks_off_costs_nothing(aws_credentials: None) -> None:
+    with scripted(broken_refusal) as api, served(api.url, provider=lambda: BedrockProvider(api.url)) as rig:
+        assert post(rig, {**HELLO, "stream": True}).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING]
 
 
 def test_a_process_that_waits_long_for_an_answer_says_that_it_lives() -> None:
