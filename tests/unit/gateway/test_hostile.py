@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -117,6 +118,24 @@ def test_what_a_fetch_brings_is_read_again_after_each_use() -> None:
     found = asked({**BODY, "tools": [tool]})
     most = sum(1_000 + use * 100_000 for use in range(4))
     assert _sampled(1_000, found.server_tools) >= most
+
+
+def test_tools_of_any_size_are_priced_and_forgotten() -> None:
+    prices = BundledPrices()
+
+    def call(number: int) -> None:
+        tools = [{"name": f"t{number}_{each}", "description": "d" * 1_000, "input_schema": {}} for each in range(100)]
+        found = asked({**BODY, "tools": tools})
+        prices.rates(found.model, found.options)
+        prices.cost_nanousd(found.model, {"input_tokens": 1, "output_tokens": 1}, found.options)
+
+    call(0)
+    tracemalloc.start()
+    for number in range(20):
+        call(number)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000
 
 
 # ---- what bounds a call ----
