@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import threading
@@ -279,6 +280,21 @@ def test_no_beta_or_hint_of_a_client_breaks_its_call() -> None:
     assert "anthropic-beta" not in seen[0]["headers"]
 
 
+def test_betas_may_come_in_several_headers_and_two_tokens_are_none() -> None:
+    seen, app = seen_by(lambda: JSONResponse(ANSWER))
+    body = json.dumps(HELLO)
+    with serving(app) as url, served(url) as rig:
+        for status, more in ((200, ""), (401, f"x-api-key: {rig.token()}\r\n"), (400, "content-encoding: gzip\r\n")):
+            head = (
+                f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nX-API-Key: {rig.token()}\r\nconnection: close\r\n{more}"
+                f"content-encoding: identity\r\nanthropic-beta: effort-2025-11-24\r\n"
+                f"Anthropic-Beta: context-1m-2025-08-07\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            assert f" {status} ".encode() in raw_request(rig, head, body.encode).split(b"\r\n")[0]
+    [sent] = seen
+    assert sent["headers"]["anthropic-beta"] == "effort-2025-11-24,context-1m-2025-08-07"
+
+
 def test_a_token_that_expires_while_its_body_comes_admits_nothing(rig: Rig) -> None:
     body = json.dumps(HELLO).encode()
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
@@ -419,6 +435,26 @@ def test_what_an_odd_answer_costs(answer: Callable[[], Response], state: str) ->
         assert (call["state"], len(call["request_id"] or "")) <= (state, 200)
         assert call["state"] == state
         rig.books().check_at_rest()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_answer_that_comes_compressed_is_read_and_told_plainly(status: int, streams: bool) -> None:
+    """As some proxies do, whatever was asked of them."""
+    events = (
+        b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+        b'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":3}}\n\n'
+    )
+    plain, kind = (events, "text/event-stream") if streams else (json.dumps(ANSWER).encode(), "application/json")
+
+    def answer() -> Response:
+        return Response(gzip.compress(plain), status, {"content-encoding": "gzip"}, media_type=kind)
+
+    _, app = seen_by(answer)
+    with serving(app) as url, served(url) as rig:
+        assert post(rig, asking("hello", stream=streams)).content == plain
+        rig.wait_for(lambda: not rig.calls("pending"))
+        assert [call["state"] for call in rig.calls()] == ["settled" if status == 200 else NOTHING]
 
 
 class OtherKey(Key):

@@ -82,7 +82,6 @@ class AnthropicProvider:
 
         client = self._connected()
         url = f"{self._base_url}{path}" + (f"?{asked.query}" if asked.query else "")
-        # Compressed, the usage could not be read while it passes.
         headers = {**asked.headers, "x-api-key": key, "accept-encoding": "identity"}
         try:
             request = client.build_request("POST", url, content=body, headers=headers)
@@ -121,7 +120,8 @@ class AnthropicProvider:
 
 @dataclass
 class _Raw:
-    """Bytes as they come."""
+    """Bytes as they come, but for those of who compresses them though it was asked not to: the usage could not be read
+    while it passes, and the client would not know."""
 
     response: httpx2.Response
 
@@ -137,7 +137,7 @@ class _Raw:
         import httpx2
 
         try:
-            async for chunk in self.response.aiter_raw():
+            async for chunk in self.response.aiter_bytes():
                 yield chunk
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise _failed("the model's answer broke off", error, "unknown") from error
