@@ -181,9 +181,10 @@ def test_names_that_do_not_resolve_are_unbilled() -> None:
     assert (caught.value.retryable, caught.value.certainty) == (True, "unbilled")
 
 
-def test_an_address_that_is_none_is_not_tried_again() -> None:
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1", "api.example.com", "http://a:b"])
+def test_an_address_that_is_none_is_not_tried_again(address: str) -> None:
     with pytest.raises(ProviderError) as caught:
-        AnthropicModel(Keys(), "ftp://127.0.0.1").call(request(), timeout_seconds=5)
+        AnthropicModel(Keys(), address).call(request(), timeout_seconds=5)
     assert (caught.value.retryable, caught.value.certainty) == (False, "unbilled")
 
 

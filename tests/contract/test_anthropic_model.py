@@ -7,7 +7,9 @@ import threading
 import time
 from typing import Any
 
+import botocore.auth
 import pytest
+from botocore.exceptions import MetadataRetrievalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -521,6 +523,19 @@ def test_bedrock_refuses_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> No
         AnthropicModel(None, api.url, "bedrock").call(request(), timeout_seconds=10)
     assert (caught.value.retryable, caught.value.certainty, caught.value.status_code) == (True, "unbilled", 429)
     assert "Too many tokens" in caught.value.detail
+
+
+def test_bedrock_whose_credentials_cannot_be_asked_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise MetadataRetrievalError(error_msg="away")
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setattr(botocore.auth.SigV4Auth, "add_auth", away)
+    with pytest.raises(ProviderError) as caught:
+        AnthropicModel(None, "http://127.0.0.1:1", "bedrock").call(request(), timeout_seconds=10)
+    assert (caught.value.retryable, caught.value.certainty) == (True, "unbilled")
 
 
 def test_bedrock_without_credentials_or_region(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,9 @@ class Answer:
 
     text: str = ""
     calls: Sequence[tuple[str, dict[str, Any]]] = ()
+    #: What its first event and its last tell otherwise than usual.
+    begins: Mapping[str, Any] = field(default_factory=dict)
+    ends: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -175,12 +178,13 @@ class Program:
         self.calls.pay()
         blocks: list[Any] = [TextBlock(step.text)] if step.text else []
         blocks += [ToolUseBlock(f"toolu_{uuid.uuid4().hex}", name, arguments) for name, arguments in step.calls]
-        start = {"id": message_id, "model": MODEL, "usage": dict(USAGE)}
+        start = {"id": message_id, "model": MODEL, "usage": dict(USAGE), **step.begins}
         yield StreamEvent({"type": "message_start", "message": start})
         for block in blocks:
             yield AssistantMessage([block], message_id)
         reason = "tool_use" if step.calls else "end_turn"
-        yield StreamEvent({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": dict(USAGE)})
+        delta = {"delta": {"stop_reason": reason}, "usage": dict(USAGE), **step.ends}
+        yield StreamEvent({"type": "message_delta", **delta})
         yield StreamEvent({"type": "message_stop"})
         asked = [block for block in blocks if isinstance(block, ToolUseBlock)]
         content = [{"type": "tool_use", "id": each.id, "name": each.name, "input": each.input} for each in asked]

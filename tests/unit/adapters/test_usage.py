@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from turnkeeper.adapters.anthropic_stream import PartialMessage, counted
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.errors import UnpricedModel
 from turnkeeper.core.usage import Usage
+from turnkeeper.gateway.reading import Meter
 
 NAMES = ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
 COUNTS = st.one_of(
@@ -43,15 +45,47 @@ def test_true_counts_are_told_as_they_came() -> None:
     assert counted(usage) == usage
 
 
-def test_an_answer_without_counts_costs_what_was_reserved_for_it() -> None:
-    answer = PartialMessage()
-    block = {"type": "text", "text": "hello"}
-    for event in (
-        {"type": "message_start", "message": {"id": "m", "model": "claude-sonnet-5-5", "usage": {"input_tokens": -7}}},
-        {"type": "content_block_start", "index": 0, "content_block": block},
+def deep(levels: int) -> dict[str, Any]:
+    return {"deeper": deep(levels - 1)} if levels else {}
+
+
+#: What an answer says of its tokens where it begins and where it ends, and nobody can say what it costs.
+UNCOUNTED = [
+    ({"input_tokens": -7, "output_tokens": 1}, {"output_tokens": 1}),
+    # What was written by then is next to nothing.
+    ({"input_tokens": 7, "output_tokens": 1}, None),
+    ({"input_tokens": 7, "output_tokens": 1}, {}),
+    ({"input_tokens": 7, "output_tokens": 1}, {"output_tokens": None}),
+    ({"input_tokens": 7, "output_tokens": 1}, {"input_tokens": 7}),
+    # What was read is missing.
+    (None, {"output_tokens": 5}),
+    ({"output_tokens": 1}, {"output_tokens": 5}),
+    ({"input_tokens": 7, "output_tokens": 1, "new": deep(900)}, {"output_tokens": 5}),
+]
+
+
+def stream_of(begins: dict[str, Any] | None, ends: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [
+        {"type": "message_start", "message": {"id": "m", "model": "claude-sonnet-5-5", "usage": begins}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hello"}},
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
-    ):
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": ends},
+        {"type": "message_stop"},
+    ]
+
+
+@pytest.mark.parametrize(("begins", "ends"), UNCOUNTED)
+def test_what_passes_the_gateway_without_counts_has_no_price(begins: Any, ends: Any) -> None:
+    meter = Meter()
+    for event in stream_of(begins, ends):
+        meter.feed(f"data: {json.dumps(event)}\n\n".encode())
+    assert meter.stopped and meter.billed == {}
+
+
+@pytest.mark.parametrize(("begins", "ends"), UNCOUNTED)
+def test_an_answer_without_counts_costs_what_was_reserved_for_it(begins: Any, ends: Any) -> None:
+    answer = PartialMessage()
+    for event in stream_of(begins, ends):
         answer.feed(event)
     uncounted = answer.reply(None)
     kit = scripted_kit(uncounted, reply(say("ok")), tools=[])

@@ -359,15 +359,8 @@ def want_of(rig: Rig) -> Any:
 # ---- Bedrock ----
 
 
-def test_bedrock_answers_in_the_apis_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bedrock_answers_in_the_apis_words(aws_credentials: None) -> None:
     """Its streams have the same events; its refusals are errors as the API has them; its usage is settled."""
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_REGION", "eu-west-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
     usage = {"input_tokens": 25, "output_tokens": 42}
     script = (
         stream([b"".join(amazon_event(event) for event in EVENTS)]),

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import botocore.auth
 import httpx2
 import pytest
+from botocore.exceptions import MetadataRetrievalError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.support.gateway import MODEL, Rig, served
+from tests.support.gateway import MODEL, Key, Rig, served
+from tests.support.scripted_api import scripted
 from tests.unit.gateway.test_gateway import ANSWER, HELLO, asking, post, seen_by
 from tests.unit.gateway.test_pure import BODY, asked, values
 from turnkeeper.adapters.prices import BundledPrices
@@ -28,6 +33,7 @@ from turnkeeper.core.ledger import bound_nanousd
 from turnkeeper.gateway.asking import FIELDS
 from turnkeeper.gateway.bounds import Contexts, beginnings_of
 from turnkeeper.gateway.money import _sampled
+from turnkeeper.gateway.provider import AnthropicProvider, BedrockProvider, Provider
 from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper_local.standin.serving import serving
 
@@ -113,6 +119,24 @@ def test_what_a_fetch_brings_is_read_again_after_each_use() -> None:
     found = asked({**BODY, "tools": [tool]})
     most = sum(1_000 + use * 100_000 for use in range(4))
     assert _sampled(1_000, found.server_tools) >= most
+
+
+def test_tools_of_any_size_are_priced_and_forgotten() -> None:
+    prices = BundledPrices()
+
+    def call(number: int) -> None:
+        tools = [{"name": f"t{number}_{each}", "description": "d" * 1_000, "input_schema": {}} for each in range(100)]
+        found = asked({**BODY, "tools": tools})
+        prices.rates(found.model, found.options)
+        prices.cost_nanousd(found.model, {"input_tokens": 1, "output_tokens": 1}, found.options)
+
+    call(0)
+    tracemalloc.start()
+    for number in range(20):
+        call(number)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 500_000
 
 
 # ---- what bounds a call ----
@@ -256,6 +280,21 @@ def test_no_beta_or_hint_of_a_client_breaks_its_call() -> None:
     assert "anthropic-beta" not in seen[0]["headers"]
 
 
+def test_betas_may_come_in_several_headers_and_two_tokens_are_none() -> None:
+    seen, app = seen_by(lambda: JSONResponse(ANSWER))
+    body = json.dumps(HELLO)
+    with serving(app) as url, served(url) as rig:
+        for status, more in ((200, ""), (401, f"x-api-key: {rig.token()}\r\n"), (400, "content-encoding: gzip\r\n")):
+            head = (
+                f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nX-API-Key: {rig.token()}\r\nconnection: close\r\n{more}"
+                f"content-encoding: identity\r\nanthropic-beta: effort-2025-11-24\r\n"
+                f"Anthropic-Beta: context-1m-2025-08-07\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            assert f" {status} ".encode() in raw_request(rig, head, body.encode).split(b"\r\n")[0]
+    [sent] = seen
+    assert sent["headers"]["anthropic-beta"] == "effort-2025-11-24,context-1m-2025-08-07"
+
+
 def test_a_token_that_expires_while_its_body_comes_admits_nothing(rig: Rig) -> None:
     body = json.dumps(HELLO).encode()
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
@@ -396,6 +435,78 @@ def test_what_an_odd_answer_costs(answer: Callable[[], Response], state: str) ->
         assert (call["state"], len(call["request_id"] or "")) <= (state, 200)
         assert call["state"] == state
         rig.books().check_at_rest()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_answer_that_comes_compressed_is_read_and_told_plainly(status: int, streams: bool) -> None:
+    """As some proxies do, whatever was asked of them."""
+    events = (
+        b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+        b'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":3}}\n\n'
+    )
+    plain, kind = (events, "text/event-stream") if streams else (json.dumps(ANSWER).encode(), "application/json")
+
+    def answer() -> Response:
+        return Response(gzip.compress(plain), status, {"content-encoding": "gzip"}, media_type=kind)
+
+    _, app = seen_by(answer)
+    with serving(app) as url, served(url) as rig:
+        assert post(rig, asking("hello", stream=streams)).content == plain
+        rig.wait_for(lambda: not rig.calls("pending"))
+        assert [call["state"] for call in rig.calls()] == ["settled" if status == 200 else NOTHING]
+
+
+class OtherKey(Key):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self) -> str:
+        return self.text
+
+
+def broken_refusal(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 529 Busy\r\ncontent-length: 100\r\n\r\n{")
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        lambda: AnthropicProvider(Key(), "api.example.com"),
+        lambda: AnthropicProvider(Key(), "ftp://127.0.0.1"),
+        lambda: AnthropicProvider(Key(), "http://a:b"),
+        lambda: AnthropicProvider(OtherKey("sk-\u4e2d"), "http://127.0.0.1:1"),
+        lambda: BedrockProvider("http://127.0.0.1:1"),
+        lambda: BedrockProvider("http://a:b"),
+        lambda: BedrockProvider("ftp://127.0.0.1"),
+    ],
+)
+def test_what_was_certainly_not_sent_costs_nothing(provider: Callable[[], Provider], aws_credentials: None) -> None:
+    """However long the operator does not see that the address is wrong, no cap is used up by it."""
+    with served("http://127.0.0.1:1", provider=provider) as rig:
+        assert post(rig, HELLO).status_code == 502
+        assert post(rig, {**HELLO, "stream": True}).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING, NOTHING]
+        assert "\u4e2d" not in str(rig.calls())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no credentials"), MetadataRetrievalError(error_msg="away")])
+def test_what_cannot_be_signed_costs_nothing(
+    error: Exception, aws_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(botocore.auth.SigV4Auth, "add_auth", away)
+    with served("http://127.0.0.1:1", provider=lambda: BedrockProvider("http://127.0.0.1:1")) as rig:
+        assert post(rig, HELLO).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING]
+
+
+def test_a_refusal_of_bedrocks_that_breaks_off_costs_nothing(aws_credentials: None) -> None:
+    with scripted(broken_refusal) as api, served(api.url, provider=lambda: BedrockProvider(api.url)) as rig:
+        assert post(rig, {**HELLO, "stream": True}).status_code == 502
+        assert [call["state"] for call in rig.calls()] == [NOTHING]
 
 
 def test_a_process_that_waits_long_for_an_answer_says_that_it_lives() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.kit import MemoryKit
 from tests.support.scripted import begin, check_audit, check_session, play, reply, say, scripted_kit, use
-from turnkeeper import ToolContext, tool
+from turnkeeper import ToolContext, tool, update_plan
 from turnkeeper.core.branching import copied
 from turnkeeper.core.errors import InvalidRequest, SessionBusy, SessionEnded
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import unanswered
+from turnkeeper.ports import ModelReply
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
 
@@ -130,6 +131,45 @@ def test_calls_without_results_are_not_copied() -> None:
     entries = kit.entries(head.session_id)
     for at_seq in range(head.last_seq + 1):
         assert unanswered(copied(entries, at_seq)) == []
+
+
+def planned() -> tuple[MemoryKit, Head]:
+    """Three turns; the first two each made a plan, and so did one that was refused."""
+
+    def plan(goal: str) -> ModelReply:
+        return reply(use("update_plan", goal=goal, items=[{"title": goal}]))
+
+    refused = reply(use("update_plan", goal="refused", items=7))
+    answers = plan("one"), reply(say("1")), plan("two"), reply(say("2")), refused, reply(say("3"))
+    kit = scripted_kit(*answers, tools=[update_plan])
+    head = play(kit, text="first")
+    for words in ("second", "third"):
+        head = kit.run(kit.intake.post(head, words))
+    return kit, head
+
+
+@pytest.mark.parametrize(("turns", "goal"), [(1, "two"), (2, "one"), (3, None)])
+def test_a_plan_is_taken_back_with_the_turn_that_made_it(turns: int, goal: str | None) -> None:
+    """It would stand in the next summary otherwise."""
+    kit, head = planned()
+    for _ in range(turns):
+        head = kit.branching.rewind(WHO, head)
+    for plan in (kit.sessions.plan("acme", head.session_id), kit.sessions.load("acme", head.session_id).plan):
+        assert (plan and plan.goal) == goal
+    assert kit.branching.rewind(WHO, head, to_seq=0).left_out >= head.left_out
+    assert kit.sessions.plan("acme", head.session_id) is None
+
+
+def test_a_copy_has_the_plan_that_stood_there() -> None:
+    kit, head = planned()
+    firsts = [entry.seq for entry in kit.entries(head.session_id) if entry.by_user]
+    for at_seq, goal in ((firsts[0], None), (firsts[1], "one"), (firsts[2], "two"), (None, "two")):
+        plan = kit.sessions.plan("acme", kit.branching.fork(WHO, head, at_seq=at_seq).session_id)
+        assert (plan and plan.goal) == goal
+    head = kit.branching.rewind(WHO, head, turns=2)
+    twice = kit.branching.fork(WHO, kit.branching.fork(WHO, head))
+    plan = kit.sessions.plan("acme", twice.session_id)
+    assert plan is not None and plan.goal == "one"
 
 
 def test_a_copy_of_a_long_conversation_is_written_in_parts() -> None:

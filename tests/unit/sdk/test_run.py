@@ -117,6 +117,30 @@ def test_answers_and_results_are_entries_and_their_money_is_the_sessions(folder:
     assert [seen.tools for seen in program.options] == [["Bash", "Read"]]
 
 
+@pytest.mark.parametrize(
+    ("begins", "ends", "status"),
+    [
+        ({"model": 7}, {}, "idle"),
+        ({"model": None}, {}, "idle"),
+        ({}, {"delta": {"stop_reason": {"odd": 1}}}, "idle"),
+        ({}, {"delta": {"stop_reason": 7}}, "idle"),
+        ({"usage": {"input_tokens": "many"}}, {"usage": {"output_tokens": [7]}}, "idle"),
+        ({"usage": {"input_tokens": -7}}, {"usage": None}, "idle"),
+        ({}, {"delta": "odd"}, "stopped"),
+        ({"usage": "odd"}, {}, "stopped"),
+    ],
+)
+def test_whatever_an_answer_tells_of_itself_its_session_can_be_read(
+    folder: Path, begins: dict[str, Any], ends: dict[str, Any], status: str
+) -> None:
+    kit, head = played(Program([[Answer("Done.", begins=begins, ends=ends)]]), folder)
+    assert (head.status, head.account.cost_nanousd) == (status, PRICE)
+    assert head.account.context_tokens >= 0
+    told = sum(entry.cost_nanousd for entry in kit.entries(head.session_id))
+    assert told + head.account.untold_nanousd == PRICE
+    kit.trajectory("acme", head.session_id)
+
+
 def test_what_a_role_or_a_plan_leaves_out_is_refused_and_told(folder: Path) -> None:
     policy = {**POLICY, "roles": {"writer": {"scopes": [], "denied_tools": ["Bash"]}}}
     program = Program(

@@ -102,6 +102,29 @@ def status_error(
     return error
 
 
+def never_sent(error: BaseException | None) -> bool:
+    """Whether a request certainly reached nobody, by what its transport says: then nothing is billed."""
+    import httpx2
+
+    ways = httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError
+    return isinstance(error, ways) or is_no_address(error)
+
+
+def is_no_address(error: BaseException | None) -> bool:
+    """Whether a request cannot be made at all, as it is written."""
+    import httpx2
+
+    return isinstance(error, (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL))
+
+
+def cannot_sign(error: Exception) -> bool:
+    """Whether the SDK could not sign a request to Bedrock, which comes before anything is sent: there are no
+    credentials, or whoever has them cannot be asked just now."""
+    from botocore.exceptions import BotoCoreError
+
+    return isinstance(error, (RuntimeError, BotoCoreError))
+
+
 def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
     """From ``retry-after-ms``, or ``retry-after`` in seconds or as an HTTP date; ``None`` where neither can be read."""
     milliseconds = number_of(headers.get("retry-after-ms"))

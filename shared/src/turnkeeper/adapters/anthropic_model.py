@@ -15,7 +15,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from turnkeeper.adapters.anthropic_errors import request_id, status_error
+from turnkeeper.adapters.anthropic_errors import (
+    cannot_sign,
+    is_no_address,
+    never_sent,
+    request_id,
+    status_error,
+)
 from turnkeeper.adapters.anthropic_stream import MalformedAnswer, PartialMessage, counted
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
@@ -162,6 +168,7 @@ class AnthropicModel:
 
     def _connected(self) -> tuple[anthropic.Anthropic | anthropic.AnthropicBedrock, str]:
         import anthropic
+        import httpx2
 
         try:
             key = self._api_key() if self._api_key else ""
@@ -184,7 +191,7 @@ class AnthropicModel:
                         if self._provider == "anthropic"
                         else anthropic.AnthropicBedrock(**settings)
                     )
-                except (ValueError, anthropic.AnthropicError) as error:
+                except (ValueError, httpx2.InvalidURL, anthropic.AnthropicError) as error:
                     raise ProviderError(
                         f"The model API is not configured: {error}", retryable=False, certainty="unbilled"
                     ) from error
@@ -217,10 +224,10 @@ class AnthropicModel:
             raise ProviderError(
                 f"The model API refused and broke off ({type(error).__name__}).", retryable=True, certainty="unbilled"
             ) from error
-        except RuntimeError as error:
-            if self._provider != "bedrock":
+        except Exception as error:
+            if self._provider != "bedrock" or not cannot_sign(error):
                 raise
-            # Signing happens before anything is sent; the role's credentials may come back.
+            # The role's credentials may come back.
             raise ProviderError(
                 f"The request to Bedrock cannot be signed: {error}", retryable=True, certainty="unbilled"
             ) from error
@@ -245,7 +252,6 @@ class AnthropicModel:
     def _refused(self, error: anthropic.APIError, key: str) -> ProviderError:
         """Before a stream began."""
         import anthropic
-        import httpx2
 
         if isinstance(error, anthropic.APIStatusError):
             refused = status_error(
@@ -257,13 +263,11 @@ class AnthropicModel:
                 refused.args = (refused.detail,)
             return refused
         cause = error.__cause__
-        if isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
+        if is_no_address(cause):
             return ProviderError(
                 f"The address of the model API is wrong: {cause}", retryable=False, certainty="unbilled"
             )
-        not_sent = isinstance(
-            cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-        )
+        not_sent = never_sent(cause)
         certainty: Certainty = "unbilled" if not_sent else "unknown"
         what = "cannot be reached" if not_sent else "did not answer"
         return ProviderError(

@@ -26,8 +26,22 @@ _TEXT_DELTAS = {"text_delta": "text", "thinking_delta": "thinking"}
 
 
 def counted(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The usage where it can be one: counts are whole numbers from 0 on. Empty where it cannot: then nobody knows."""
-    return dict(usage) if usage and _is_count(usage) else {}
+    """The usage where it can be one: it says what was read and what was written, and counts are whole numbers from 0
+    on. Empty where it cannot: then nobody knows."""
+    try:
+        return dict(usage) if usage and _is_whole(usage) and _is_count(usage) else {}
+    except RecursionError:
+        return {}
+
+
+def tells_the_end(usage: Any) -> bool:
+    """Whether this usage of a ``message_delta`` is what will be billed. One that does not say what was written leaves
+    the count that stood at the beginning of the answer, which is next to nothing."""
+    return isinstance(usage, Mapping) and type(usage.get("output_tokens")) is int
+
+
+def _is_whole(usage: Mapping[str, Any]) -> bool:
+    return type(usage.get("input_tokens")) is int and type(usage.get("output_tokens")) is int
 
 
 def _is_count(value: Any) -> bool:
@@ -111,7 +125,7 @@ class PartialMessage:
             model=str(self.message.get("model") or ""),
             content=self.content(),
             stop_reason=str(self.stop_reason),
-            usage=counted(self.usage),
+            usage=counted(self.usage) if self.usage_is_final else {},
             request_id=request_id,
             container=container_told(self._container),
         )
@@ -158,7 +172,7 @@ class PartialMessage:
             # Counts are totals so far; what is left out or null keeps its value from message_start.
             known = {name: value for name, value in event["usage"].items() if value is not None}
             self.usage = {**(self.usage or {}), **known}
-            self.usage_is_final = True
+            self.usage_is_final = self.usage_is_final or tells_the_end(known)
 
 
 def _part_of(block: _Block) -> Part:

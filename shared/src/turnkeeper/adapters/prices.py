@@ -18,10 +18,12 @@ from turnkeeper.ports import Rates
 
 #: A price that changes this soon may be the one that a call is settled at.
 _FORESIGHT = timedelta(days=1)
-#: What is reckoned once is kept for this many of its kind.
+#: What is reckoned once is kept for this many of its kind, and by no longer names: clients of the gateway send tools of
+#: megabytes, no two alike.
 _MOST_KEPT = 1_000
+_LONGEST_KEPT = 10_000
 
-K = TypeVar("K")
+K = TypeVar("K", bound=tuple[object, ...])
 V = TypeVar("V")
 
 
@@ -150,9 +152,11 @@ class BundledPrices:
 
 def _kept(known: dict[K, V], key: K, make: Callable[[], V]) -> V:
     if (found := known.get(key)) is None:
-        if len(known) >= _MOST_KEPT:
-            known.clear()
-        found = known[key] = make()
+        found = make()
+        if all(len(part) <= _LONGEST_KEPT for part in key if isinstance(part, str)):
+            if len(known) >= _MOST_KEPT:
+                known.clear()
+            known[key] = found
     return found
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from turnkeeper.core.session import Entry, LeftOut
-from turnkeeper.core.tools import Effect, Outcome
+from turnkeeper.core.session import Entry, LeftOut, Plan
+from turnkeeper.core.tools import UPDATE_PLAN, Effect, Outcome
 from turnkeeper.core.transcript import MESSAGES, tool_uses
 
 
@@ -48,6 +48,16 @@ def once_calls(entries: Sequence[Entry], left_out: Sequence[LeftOut], effects: M
     ]
 
 
+def plan_of(entries: Sequence[Entry]) -> Plan | None:
+    """The plan that the latest call kept which was not taken back."""
+    gone = _taken_back(entries)
+    left = [entry for entry in entries if entry.seq not in gone]
+    told = [outcome for entry in left for outcome in entry.outcomes if outcome.tool == UPDATE_PLAN]
+    kept = {outcome.tool_use_id for outcome in told if outcome.outcome == "ok"}
+    calls = [call for entry in left for call in tool_uses(entry.content) if call.get("id") in kept]
+    return next((plan for call in reversed(calls) if (plan := Plan.of_call(call)) is not None), None)
+
+
 def copied(entries: Sequence[Entry], at_seq: int) -> tuple[Entry, ...]:
     """The entries of a copy: as they were said, without what they cost, which the first session has paid and its ledger
     tells, without its runners, without the prompt, which was made for it, and without its container, where two sessions
@@ -71,6 +81,9 @@ def _sent(entries: Sequence[Entry]) -> set[int]:
     """What the model was sent at any time and was not taken back: also what is only summarized now, and summaries."""
     from turnkeeper.core.projection import project
 
-    taken_back = {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}
-    compactions = {entry.seq for entry in entries if entry.type == "compaction"} - taken_back
+    compactions = {entry.seq for entry in entries if entry.type == "compaction"} - _taken_back(entries)
     return compactions | set(project([entry for entry in entries if entry.type != "compaction"]).seqs)
+
+
+def _taken_back(entries: Sequence[Entry]) -> set[int]:
+    return {mark.seq for entry in entries if entry.type == "rewind" for mark in entry.left_out}

@@ -39,7 +39,7 @@ class App:
             if request.method != "POST" or path not in (MESSAGES, COUNT_TOKENS):
                 await _refused(NOT_FOUND)(scope, receive, send)
                 return
-            headers = {name.lower(): value for name, value in request.headers.items()}
+            headers = {name: ",".join(request.headers.getlist(name)) for name in request.headers}
             counts = path == COUNT_TOKENS
             known = await self._gateway.caller(headers)
             # Of a lease it is remembered why its latest call was not made; a count is none.

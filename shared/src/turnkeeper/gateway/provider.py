@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from turnkeeper.adapters.anthropic_errors import cannot_sign, never_sent
 from turnkeeper.adapters.bedrock_names import bedrock_name
 from turnkeeper.adapters.secrets import KeySource, MissingKey
 from turnkeeper.core.errors import Certainty, InvalidRequest, ProviderError, Uncountable
@@ -81,14 +82,16 @@ class AnthropicProvider:
 
         client = self._connected()
         url = f"{self._base_url}{path}" + (f"?{asked.query}" if asked.query else "")
-        # Compressed, the usage could not be read while it passes.
         headers = {**asked.headers, "x-api-key": key, "accept-encoding": "identity"}
         try:
-            return await client.send(client.build_request("POST", url, content=body, headers=headers), stream=True)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise _failed("the model API cannot be reached", error, "unbilled") from error
+            request = client.build_request("POST", url, content=body, headers=headers)
+        except (httpx2.InvalidURL, ValueError) as error:
+            # Without the cause: it may quote the key.
+            raise _failed("no such request can be made", error, "unbilled") from None
+        try:
+            return await client.send(request, stream=True)
         except httpx2.HTTPError as error:
-            raise _failed("the model API did not answer", error, "unknown") from error
+            raise _unanswered("the model API", error, error) from error
 
     def _connected(self) -> httpx2.AsyncClient:
         if self._client is None:
@@ -117,7 +120,8 @@ class AnthropicProvider:
 
 @dataclass
 class _Raw:
-    """Bytes as they come."""
+    """Bytes as they come, but for those of who compresses them though it was asked not to: the usage could not be read
+    while it passes, and the client would not know."""
 
     response: httpx2.Response
 
@@ -133,7 +137,7 @@ class _Raw:
         import httpx2
 
         try:
-            async for chunk in self.response.aiter_raw():
+            async for chunk in self.response.aiter_bytes():
                 yield chunk
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise _failed("the model's answer broke off", error, "unknown") from error
@@ -154,6 +158,7 @@ class BedrockProvider:
         if path.endswith("/count_tokens"):
             raise Uncountable("Bedrock counts no tokens for its inference profiles")
         import anthropic
+        import httpx2
 
         try:
             request = {**json.loads(body), "model": bedrock_name(asked.model)}
@@ -183,9 +188,13 @@ class BedrockProvider:
             headers |= {name: error.response.headers[name] for name in _TOLD[2:] if name in error.response.headers}
             return _Told(error.status_code, headers, json.dumps(answer).encode())
         except anthropic.APIError as error:
-            raise _failed("Bedrock did not answer", error, "unknown") from error
-        except RuntimeError as error:
-            # Signing happens before anything is sent.
+            raise _unanswered("Bedrock", error, error.__cause__) from error
+        except httpx2.HTTPError as error:
+            # Only the body of an error answer is read outside of the SDK's own care.
+            raise _failed("Bedrock refused and broke off", error, "unbilled") from error
+        except Exception as error:
+            if not cannot_sign(error):
+                raise
             raise _failed("the request to Bedrock cannot be signed", error, "unbilled") from error
 
     async def close(self) -> None:
@@ -195,8 +204,12 @@ class BedrockProvider:
     def _connected(self) -> anthropic.AsyncAnthropicBedrock:
         if self._client is None:
             import anthropic
+            import httpx2
 
-            self._client = anthropic.AsyncAnthropicBedrock(base_url=self._base_url, max_retries=0)
+            try:
+                self._client = anthropic.AsyncAnthropicBedrock(base_url=self._base_url, max_retries=0)
+            except (ValueError, httpx2.InvalidURL, anthropic.AnthropicError) as error:
+                raise _failed("Bedrock is not configured", error, "unbilled") from error
         return self._client
 
 
@@ -227,7 +240,7 @@ class _Events:
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             async for event in self._events:
-                yield f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+                yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
         except Exception as error:
             raise _failed("the model's answer broke off", error, "unknown") from error
 
@@ -239,6 +252,12 @@ def _as_error(error: anthropic.APIStatusError) -> dict[str, Any]:
     kinds = {400: "invalid_request_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(error.status_code, "api_error")
     return {"type": "error", "error": {"type": kind, "message": str(error.message)[:1000]}}
+
+
+def _unanswered(who: str, error: Exception, cause: BaseException | None) -> ProviderError:
+    if never_sent(cause):
+        return _failed(f"{who} cannot be reached", error, "unbilled")
+    return _failed(f"{who} did not answer", error, "unknown")
 
 
 def _failed(what: str, error: Exception, certainty: Certainty) -> ProviderError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from turnkeeper.adapters.anthropic_stream import counted
+from turnkeeper.adapters.anthropic_stream import counted, tells_the_end
 
 #: What may be read of one event; more than any that holds a usage.
 _MAX_LINE = 4 * 1024 * 1024
@@ -48,10 +48,8 @@ class Meter:
 
     @property
     def billed(self) -> dict[str, Any]:
-        """The usage where it is certain, whole and can be true; empty where nobody knows. One without a count of what
-        was read, or written, would cost too little."""
-        whole = all(type(self.usage.get(name)) is int for name in ("input_tokens", "output_tokens"))
-        return counted(self.usage) if self.final and whole else {}
+        """The usage where it is certain, whole and can be true; empty where nobody knows."""
+        return counted(self.usage) if self.final else {}
 
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:") or not any(mark in line for mark in _LOOKED_AT):
@@ -65,7 +63,7 @@ class Meter:
                 self.model = _words(message.get("model"))
             case "message_delta":
                 self._see(event.get("usage"))
-                self.final = self.final or isinstance(event.get("usage"), Mapping)
+                self.final = self.final or tells_the_end(event.get("usage"))
                 delta = event.get("delta")
                 self.stop_reason = _words(delta.get("stop_reason")) if isinstance(delta, Mapping) else None
             case "message_stop":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from turnkeeper.core import branching
 from turnkeeper.core.branching import OnceCall
@@ -45,13 +45,17 @@ class Branching:
         """
         _must_be_of_the_kit(head.engine, "taken back in")
         sessions = self.intake.sessions
-        entries = sessions.load(head.tenant_id, head.session_id).entries
+        transcript = sessions.load(head.tenant_id, head.session_id)
+        entries = transcript.entries
         if to_seq is None:
             to_seq = branching.before_turns(entries, turns or 1)
         if to_seq > head.last_seq:
             raise InvalidRequest(f"the session has no entry {to_seq}; its last is {head.last_seq}")
         left_out = branching.withdrawal(entries, to_seq)
         change = taking.rewind(head, self.intake.clock.now(), left_out, who.user_id)
+        if transcript.plan is not None:
+            plan = branching.plan_of([*entries, *change.entries])
+            change = replace(change, plan=plan, unplanned=plan is None)
         return sessions.write_at_rest(head, change, key)
 
     def rewound(self, head: Head) -> Rewound:
@@ -98,6 +102,7 @@ class Branching:
         entries = intake.sessions.load(source.tenant_id, source.session_id).entries
         copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
         change = taking.fork(head, intake.clock.now(), source, copies, content)
+        change = replace(change, plan=branching.plan_of(copies))
         return intake.sessions.create(change if content is None else intake.held_back(change, terms), key)
 
 

@@ -13,7 +13,7 @@ from turnkeeper.core.containers import container_of
 from turnkeeper.core.conversation import Conversation
 from turnkeeper.core.fallbacks import answered_by, may_think, model_of
 from turnkeeper.core.kit_tools import end_task_definition
-from turnkeeper.core.session import Entry, Head, Plan, Spec
+from turnkeeper.core.session import Entry, Head, Spec
 from turnkeeper.core.transcript import Block, Message, lean_json
 from turnkeeper.core.untrusted import SYSTEM_NOTE
 from turnkeeper.ports import ModelRequest
@@ -170,11 +170,3 @@ def _images(value: Any) -> int:
     if isinstance(value, dict):
         return (value.get("type") == "image") + sum(map(_images, value.values()))
     return sum(map(_images, value)) if isinstance(value, list | tuple) else 0
-
-
-def plan_of_call(call: Block) -> Plan | None:
-    """The plan that a call of ``update_plan`` keeps; ``None`` where its arguments are not one."""
-    try:
-        return Plan.model_validate({"goal": call["input"]["goal"], "items": call["input"]["items"]})
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from turnkeeper.core import breakers as breaking
 from turnkeeper.core.replacing import replace
-from turnkeeper.core.session import Flag
+from turnkeeper.core.session import Flag, Plan
 from turnkeeper.core.suspicion import Finding, NextCall, suspicious_sequence
 from turnkeeper.core.tools import UPDATE_PLAN, Effect
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, answer, unanswered
-from turnkeeper.runtime import requests
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.relaying import Relay
 from turnkeeper.runtime.store.sessions import Sessions
@@ -68,7 +67,7 @@ class ToolStep:
         sheet.answers = list(answers)
         for call, (_, outcome) in zip(calls, answers, strict=True):
             if call["name"] == UPDATE_PLAN and outcome.outcome == "ok":
-                sheet.plan = requests.plan_of_call(call) or sheet.plan
+                sheet.plan = Plan.of_call(call) or sheet.plan
         outcomes = [outcome for _, outcome in answers if outcome.outcome != "denied"]
         return tuple(outcome.flag for outcome in outcomes if outcome.flag is not None)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from turnkeeper.adapters.anthropic_stream import PartialMessage
 from turnkeeper.core import decide
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.ledger import iso
@@ -16,6 +17,7 @@ from turnkeeper.core.session import Entry, Flag, Stop
 from turnkeeper.core.tools import Outcome
 from turnkeeper.core.transcript import Block, text_block, tool_uses
 from turnkeeper.core.usage import Usage
+from turnkeeper.ports import ModelReply
 from turnkeeper.runtime.tool_answers import Answer
 from turnkeeper.sdk.declaration import kit_name
 from turnkeeper.sdk.desk import Desk, End
@@ -32,11 +34,9 @@ _SETTLED_SECONDS = 1.0
 class _Answer:
     """An answer of the model that is coming in."""
 
-    id: str
-    model: str
-    usage: dict[str, Any]
     since: float
-    stop_reason: str | None = None
+    #: What its events tell, read as the kit's own model reads them; its blocks come as messages.
+    told: PartialMessage = field(default_factory=PartialMessage)
     blocks: list[Block] = field(default_factory=list)
 
 
@@ -76,44 +76,44 @@ class Hearing:
     # ---- answers ----
 
     def _event(self, event: dict[str, Any]) -> None:
-        match event.get("type"):
-            case "message_start":
-                message = event["message"]
-                usage = dict(message.get("usage") or {})
-                self._answer = _Answer(message["id"], message["model"], usage, self.desk.turn.clock.monotonic())
-                self._limit()
-            case "message_delta" if self._answer is not None:
-                self._answer.stop_reason = event["delta"].get("stop_reason")
-                told = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
-                self._answer.usage.update(told)
-            case "message_stop" if self._answer is not None:
-                whole, self._answer = self._answer, None
-                self._write(whole)
+        """Raises MalformedAnswer."""
+        kind = event.get("type")
+        if kind == "message_start":
+            self._answer = _Answer(self.desk.turn.clock.monotonic())
+            self._limit()
+        if self._answer is None or kind not in ("message_start", "message_delta", "message_stop"):
+            return
+        self._answer.told.feed(event)
+        if kind == "message_stop":
+            whole, self._answer = self._answer, None
+            self._write(whole, whole.told.reply(None))
 
     def _part(self, message: Any) -> None:
         """Blocks come one by one, each as a message. What the program says itself of an error is no answer."""
-        if self._answer is not None and message.message_id == self._answer.id and message.error is None:
+        if self._answer is None or message.error is not None:
+            return
+        if message.message_id == self._answer.told.message.get("id"):
             self._answer.blocks.extend(raw(block) for block in message.content)
 
-    def _write(self, whole: _Answer) -> None:
+    def _write(self, whole: _Answer, told: ModelReply) -> None:
         turn = self.desk.turn
         sheet, now = turn.sheet, turn.sheet.now()
         judged = decide.judge_reply(
             sheet.head,
             whole.blocks,
-            whole.stop_reason or "",
+            whole.told.stop_reason or "",
             hash_of=turn.tools.hash_of,
             polls=turn.toolbox.polls,
         )
-        record, used = self._record(whole)
+        record, used = self._record(told.tokens)
         took = int((turn.clock.monotonic() - whole.since) * 1000)
         entry = Entry(
             type="assistant",
             at=iso(now),
             content=tuple(whole.blocks),
-            model=whole.model,
-            requested_model=sheet.spec.model if sheet.spec.model != whole.model else None,
-            stop_reason=whole.stop_reason,
+            model=told.model,
+            requested_model=sheet.spec.model if sheet.spec.model != told.model else None,
+            stop_reason=whole.told.stop_reason,
             duration_ms=took,
             request_id=record.get("request_id"),
             call=record.get("call"),
@@ -124,7 +124,7 @@ class Hearing:
                 now,
                 entry,
                 used=used,
-                read_tokens=Usage.of(whole.usage).read_tokens,
+                read_tokens=told.tokens.read_tokens,
                 breakers=judged.breakers,
                 took_millis=took,
             )
@@ -140,7 +140,7 @@ class Hearing:
             self.desk.warnings.append(judged.warning)
         self._see_results()
 
-    def _record(self, whole: _Answer) -> tuple[Item, Usage]:
+    def _record(self, told: Usage) -> tuple[Item, Usage]:
         """The call's record in the ledger, and with it what the session has spent by now. Calls of subagents may be in
         flight beside it: what is not settled yet the next entry tells."""
         desk, calls = self.desk, self.desk.means.calls
@@ -154,8 +154,8 @@ class Hearing:
         desk.catch_up(spent)
         records = calls.calls_since(desk.sheet.head, self._latest_call)
         self._latest_call = max((int(record["call"]) for record in records), default=self._latest_call)
-        output = int(whole.usage.get("output_tokens") or 0)
-        fits = [each for each in records if int((each.get("usage") or {}).get("output_tokens", -1)) == output]
+        wrote = told.output_tokens
+        fits = [each for each in records if int((each.get("usage") or {}).get("output_tokens", -1)) == wrote]
         return (fits[-1] if fits else {}), spent.usage
 
     def _limit(self) -> None:

@@ -87,9 +87,10 @@ class SdkRun:
         self._look_after(driving)
         lost = isinstance(desk.fatal, LeaseLost) or desk.turn.lease.lost
         spent = self._calls.close_lease(desk.token, wait_seconds=0.0 if lost else _SETTLE_SECONDS)
+        # Also where it failed: whoever ends the turn writes what it cost.
+        desk.catch_up(spent)
         if desk.fatal is not None:
             raise desk.fatal
-        desk.catch_up(spent)
         return self._finished(desk.end or End(_SILENT))
 
     def _drive_or_fail(self) -> None:

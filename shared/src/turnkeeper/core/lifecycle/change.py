@@ -53,6 +53,8 @@ class Change:
     entries: tuple[Entry, ...] = ()
     audit: tuple[AuditRecord, ...] = ()
     plan: Plan | None = None
+    #: The plan that was kept is none any more.
+    unplanned: bool = False
     #: A system prompt that the session has not kept yet; the head names it.
     prompt: str | None = None
     reserved: Reserved | None = None

@@ -1,5 +1,6 @@
 """What the model is sent around a session's transcript, and the plan that it keeps."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -46,3 +47,11 @@ class Plan(Frozen):
 
     goal: str
     items: tuple[PlanItem, ...]
+
+    @classmethod
+    def of_call(cls, call: Mapping[str, Any]) -> "Plan | None":
+        """What a call of ``update_plan`` keeps; ``None`` where its arguments are not a plan."""
+        try:
+            return cls.model_validate({"goal": call["input"]["goal"], "items": call["input"]["items"]})
+        except (KeyError, TypeError, ValueError):
+            return None

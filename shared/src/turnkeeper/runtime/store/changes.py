@@ -96,8 +96,9 @@ class Writer:
             documents.append(Put(keys.entry_key(tenant, session, entry.seq), item, (ABSENT,)))
         for record in records:
             documents.append(Put(keys.audit_key(tenant, session, record.seq), audit_item(record), (ABSENT,)))
-        if change.plan is not None:
-            plan = contents.pack(change.plan.model_dump(mode="json"), self.blobs, prefix)
+        if change.plan is not None or change.unplanned:
+            said = change.plan.model_dump(mode="json") if change.plan is not None else None
+            plan = contents.pack(said, self.blobs, prefix)
             documents.append(Put(keys.plan_key(tenant, session), plan))
         if change.prompt is not None:
             name = change.head.prompt
