@@ -280,9 +280,13 @@ def test_a_transcript_that_cannot_be_read_ends_the_turn(kit: MemoryKit) -> None:
 
 
 def test_a_head_that_cannot_be_read_does_not_hide_the_others(kit: MemoryKit) -> None:
-    for _ in range(3):
-        broken = new(kit)
-        kit.table.write([Update(keys.head_key("acme", broken.session_id), set={"status": "from a later version"})])
+    for damage in (
+        {"set": {"status": "from a later version"}},
+        {"set": {"packed": "a text"}},
+        {"set": {"handoff": 7}},
+        {"remove": ("updated_at",)},
+    ):
+        kit.table.write([Update(keys.head_key("acme", new(kit).session_id), **damage)])
     for _ in range(3):
         new(kit)
     kit.clock.advance(61)  # type: ignore[attr-defined]
