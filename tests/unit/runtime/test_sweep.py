@@ -136,6 +136,36 @@ def test_what_could_not_be_sent_is_sent_the_next_time(kit: MemoryKit, monkeypatc
     assert len(kit.queue.bodies()) == 1
 
 
+def whose_clock_is_ahead(kit: MemoryKit, by: float) -> MemoryKit:
+    """Another process on the same table."""
+    clock = ManualClock()
+    clock.advance(by)
+    other = MemoryKit(clock=clock, runner="none", lease_seconds=60)
+    other.table, other.blobs = kit.table, kit.blobs
+    return other
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["a runner's", "on its way"])
+def test_a_clock_that_was_hours_ahead_keeps_no_session_from_others(kit: MemoryKit, held: bool) -> None:
+    """Whoever wrote it is gone, and would have been waited for until its clock is right."""
+    gone = whose_clock_is_ahead(kit, 2 * 3_600)
+    head = new(gone)
+    if held:
+        gone.sessions.claim("acme", head.session_id, "gone", "fargate")
+    assert sweep(kit) == {"resumed" if held else "resent": 1}
+    assert sweep(kit) == {}
+    assert kit.work() == 1
+    assert (kit.head(head.session_id).status, kit.head(head.session_id).steps) == ("idle", 1)
+
+
+def test_a_clock_that_is_minutes_ahead_is_believed(kit: MemoryKit) -> None:
+    ahead = whose_clock_is_ahead(kit, 50 * 60)
+    ahead.sessions.claim("acme", new(ahead).session_id, "ahead", "fargate")
+    assert sweep(kit) == {}
+    kit.clock.advance(51 * 60 + 4)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+
+
 def test_an_erasure_is_finished(kit: MemoryKit) -> None:
     head = new(kit, agent="plain")
     kit.run(head)
@@ -424,6 +454,17 @@ def test_calls_of_a_gateway_that_is_gone_are_doubted(kit: MemoryKit) -> None:
     spent = kit.purses.spent("acme", token.id)
     amount = call.reservation.amount_nanousd
     assert (spent.spent_nanousd, spent.in_doubt_nanousd, spent.reserved_nanousd) == (amount, amount, 0)
+
+
+def test_calls_of_a_gateway_that_is_gone_are_doubted_though_its_clock_was_hours_ahead(kit: MemoryKit) -> None:
+    gone = whose_clock_is_ahead(kit, 2 * 3_600)
+    _, token = gone.gateway_tokens.mint("acme", "ann", actor="ops")
+    gone.purses.beat()
+    gone.purses.reserve(
+        token.purse, gone.tenants.terms("acme"), Want(gone.prices.rates("claude-sonnet-5-5", {}), 100, 100)
+    )
+    assert sweep(kit) == {"doubted": 1}
+    assert sweep(kit) == {}
 
 
 def test_a_call_that_its_own_process_forgot_is_doubted_in_the_end(kit: MemoryKit) -> None:

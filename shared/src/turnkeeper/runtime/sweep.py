@@ -147,7 +147,7 @@ class Sweep:
             return True
         if head.resting:
             return self._settle(head, report)
-        if self.sessions.is_held(head) or (due := codec.due_at(head)) is None or due > iso(self.clock.now()):
+        if not self.sessions.is_due(head):
             return False
         dead = head.lease.owner is not None
         # Written first: sent first, a failed write would send it anew each minute.
