@@ -436,6 +436,18 @@ def test_one_sweep_erases_a_few(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch)
     assert {kit.head(head.session_id).status for head in heads} == {"erased"}
 
 
+def test_those_that_cannot_be_erased_hold_up_no_others(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnkeeper.runtime.sweep._MAX_EXPIRED", 3)
+    stuck = [rested(kit) for _ in range(5)]
+    for head in stuck:  # A record that its head knows nothing of, after a restore or by hand.
+        kit.table.write([Put(keys.audit_key("acme", head.session_id, head.audit_seq + 1), {"kind": "erase"})])
+    days(kit, 1)
+    head = rested(kit)
+    days(kit, 31)
+    assert sweep(kit)["expired"] == 1
+    assert kit.head(head.session_id).status == "erased"
+
+
 # ---- calls of the gateway ----
 
 

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
@@ -83,8 +82,9 @@ class Sweep:
             self._look_after(head, report, self._act)
         self._doubt_calls(report, seconds_left)
         # Last, and a few: nobody waits for it, and the next sweep is a minute away.
-        for head in islice(self._each(self.sessions.kept_long_enough), _MAX_EXPIRED):
-            if seconds_left() <= 0:
+        # Those that fail are there again, before all others, each time: they count as time, and not among the few.
+        for head in self._each(self.sessions.kept_long_enough):
+            if seconds_left() <= 0 or report.expired >= _MAX_EXPIRED:
                 break
             self._look_after(head, report, self._expire)
         return report
