@@ -179,6 +179,23 @@ def test_an_erasure_is_finished(kit: MemoryKit) -> None:
     assert sweep(kit) == {}
 
 
+def test_an_erasure_is_not_finished_because_its_session_was_due_before(
+    kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index lags: it names a session whose runner was silent. The runner may still leave something behind."""
+    head = new(kit)
+    kit.sessions.claim("acme", head.session_id, "silent", "fargate")
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    kit.erasure.erase(kit.head(head.session_id), actor="ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(kit.sessions, "due", lambda _now, shard: [kit.head(head.session_id)] if shard == 0 else [])
+        assert sweep(kit) == {}
+    kit.blobs.put(f"{keys.blob_prefix('acme', head.session_id)}late", b"what was said")
+    kit.clock.advance(181)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"erased": 1}
+    assert kit.blobs.contents == {}
+
+
 def test_what_another_sweep_has_sent_meanwhile_is_not_sent_again(
     kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

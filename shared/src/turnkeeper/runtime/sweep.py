@@ -142,6 +142,8 @@ class Sweep:
     def _act(self, head: Head, report: Report) -> bool:
         """False where there was nothing to do: the index lags behind, and somebody has looked after it meanwhile."""
         if head.status == "erased":
+            if not self.erasure.is_due(head):
+                return False
             self.erasure.finish(head)
             report.erased += 1
             return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from turnkeeper.core.audit import AuditRecord
@@ -18,6 +18,7 @@ from turnkeeper.core.decide import MAX_KEPT_CALLS
 from turnkeeper.core.errors import SessionBusy, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving
+from turnkeeper.core.lifecycle.running import OFF_SECONDS
 from turnkeeper.core.session import OUTCOME, Head, ToolOutcome
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, answer, unanswered
 from turnkeeper.ports import Clock, Redacts
@@ -121,14 +122,23 @@ class Erasure:
         )
         self._table.update(gone)
 
+    def is_due(self, head: Head) -> bool:
+        """Whether it was erased long enough ago for the runner that was cut off to have found out, by any clock that is
+        right."""
+        now, erased_at = self._clock.now(), datetime.fromisoformat(head.updated_at)
+        return erased_at + self._look_again <= now or erased_at > now + timedelta(seconds=OFF_SECONDS)
+
+    @property
+    def _look_again(self) -> timedelta:
+        return timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
+
     def _take_away(self, head: Head, actor: str) -> Head:
         """The transaction after which the session is erased for everybody who reads or writes it."""
         now = self._clock.now()
         change = leaving.erase(head, now, actor, self._open_calls(head))
         made = self._writer.transaction(head, change, _unchanged(head))
-        look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
         head_update, *others = made.operations
-        self._table.write([_due(head_update, head, iso(look_again)), *others])
+        self._table.write([_due(head_update, head, iso(now + self._look_again)), *others])
         return made.head
 
     def _open_calls(self, head: Head) -> list[AuditRecord]:
