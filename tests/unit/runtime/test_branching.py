@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +16,9 @@ from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import unanswered
 from turnkeeper.ports import ModelReply
 from turnkeeper.runtime.intake import Identity
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
+from turnkeeper.table import Operation
 
 WHO = Identity("acme", "ann", "user")
 
@@ -181,3 +184,27 @@ def test_a_copy_of_a_long_conversation_is_written_in_parts() -> None:
     forked = kit.branching.fork(WHO, head)
     assert [entry.seq for entry in kit.entries(forked.session_id)] == list(range(1, head.last_seq + 1))
     assert kit.run(kit.intake.post(forked, "on")).status == "idle"
+
+
+@pytest.mark.parametrize("when", ["before it is read", "before it is written"])
+def test_what_is_erased_meanwhile_is_not_copied(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = scripted_kit(reply(say("secret")))
+    head = play(kit, "plain", "secret")
+    write = kit.table.write
+
+    def erased_first(operations: Sequence[Operation]) -> None:
+        monkeypatch.setattr(kit.table, "write", write)
+        kit.erasure.erase(head, actor="ann")
+        write(operations)
+
+    if when == "before it is read":
+        kit.erasure.erase(head, actor="ann")
+    else:
+        monkeypatch.setattr(kit.table, "write", erased_first)
+    with pytest.raises((SessionEnded, SessionBusy)):
+        kit.branching.fork(WHO, head)
+    assert {item["pk"] for item in kit.table.snapshot() if item["sk"] == "HEAD"} == {
+        keys.session_pk("acme", head.session_id)
+    }
+    with pytest.raises(SessionEnded):
+        kit.branching.fork(WHO, kit.head(head.session_id))

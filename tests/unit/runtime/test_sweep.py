@@ -136,6 +136,36 @@ def test_what_could_not_be_sent_is_sent_the_next_time(kit: MemoryKit, monkeypatc
     assert len(kit.queue.bodies()) == 1
 
 
+def whose_clock_is_ahead(kit: MemoryKit, by: float) -> MemoryKit:
+    """Another process on the same table."""
+    clock = ManualClock()
+    clock.advance(by)
+    other = MemoryKit(clock=clock, runner="none", lease_seconds=60)
+    other.table, other.blobs = kit.table, kit.blobs
+    return other
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["a runner's", "on its way"])
+def test_a_clock_that_was_hours_ahead_keeps_no_session_from_others(kit: MemoryKit, held: bool) -> None:
+    """Whoever wrote it is gone, and would have been waited for until its clock is right."""
+    gone = whose_clock_is_ahead(kit, 2 * 3_600)
+    head = new(gone)
+    if held:
+        gone.sessions.claim("acme", head.session_id, "gone", "fargate")
+    assert sweep(kit) == {"resumed" if held else "resent": 1}
+    assert sweep(kit) == {}
+    assert kit.work() == 1
+    assert (kit.head(head.session_id).status, kit.head(head.session_id).steps) == ("idle", 1)
+
+
+def test_a_clock_that_is_minutes_ahead_is_believed(kit: MemoryKit) -> None:
+    ahead = whose_clock_is_ahead(kit, 50 * 60)
+    ahead.sessions.claim("acme", new(ahead).session_id, "ahead", "fargate")
+    assert sweep(kit) == {}
+    kit.clock.advance(51 * 60 + 4)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"resumed": 1}
+
+
 def test_an_erasure_is_finished(kit: MemoryKit) -> None:
     head = new(kit, agent="plain")
     kit.run(head)
@@ -147,6 +177,23 @@ def test_an_erasure_is_finished(kit: MemoryKit) -> None:
     assert sweep(kit) == {"erased": 1}
     assert "data" not in (kit.table.get(keys.entry_key("acme", head.session_id, 2)) or {})
     assert sweep(kit) == {}
+
+
+def test_an_erasure_is_not_finished_because_its_session_was_due_before(
+    kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index lags: it names a session whose runner was silent. The runner may still leave something behind."""
+    head = new(kit)
+    kit.sessions.claim("acme", head.session_id, "silent", "fargate")
+    kit.clock.advance(64)  # type: ignore[attr-defined]
+    kit.erasure.erase(kit.head(head.session_id), actor="ann")
+    with monkeypatch.context() as patched:
+        patched.setattr(kit.sessions, "due", lambda _now, shard: [kit.head(head.session_id)] if shard == 0 else [])
+        assert sweep(kit) == {}
+    kit.blobs.put(f"{keys.blob_prefix('acme', head.session_id)}late", b"what was said")
+    kit.clock.advance(181)  # type: ignore[attr-defined]
+    assert sweep(kit) == {"erased": 1}
+    assert kit.blobs.contents == {}
 
 
 def test_what_another_sweep_has_sent_meanwhile_is_not_sent_again(
@@ -280,9 +327,13 @@ def test_a_transcript_that_cannot_be_read_ends_the_turn(kit: MemoryKit) -> None:
 
 
 def test_a_head_that_cannot_be_read_does_not_hide_the_others(kit: MemoryKit) -> None:
-    for _ in range(3):
-        broken = new(kit)
-        kit.table.write([Update(keys.head_key("acme", broken.session_id), set={"status": "from a later version"})])
+    for damage in (
+        {"set": {"status": "from a later version"}},
+        {"set": {"packed": "a text"}},
+        {"set": {"handoff": 7}},
+        {"remove": ("updated_at",)},
+    ):
+        kit.table.write([Update(keys.head_key("acme", new(kit).session_id), **damage)])
     for _ in range(3):
         new(kit)
     kit.clock.advance(61)  # type: ignore[attr-defined]
@@ -402,6 +453,18 @@ def test_one_sweep_erases_a_few(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch)
     assert {kit.head(head.session_id).status for head in heads} == {"erased"}
 
 
+def test_those_that_cannot_be_erased_hold_up_no_others(kit: MemoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnkeeper.runtime.sweep._MAX_EXPIRED", 3)
+    stuck = [rested(kit) for _ in range(5)]
+    for head in stuck:  # A record that its head knows nothing of, after a restore or by hand.
+        kit.table.write([Put(keys.audit_key("acme", head.session_id, head.audit_seq + 1), {"kind": "erase"})])
+    days(kit, 1)
+    head = rested(kit)
+    days(kit, 31)
+    assert sweep(kit)["expired"] == 1
+    assert kit.head(head.session_id).status == "erased"
+
+
 # ---- calls of the gateway ----
 
 
@@ -420,6 +483,17 @@ def test_calls_of_a_gateway_that_is_gone_are_doubted(kit: MemoryKit) -> None:
     spent = kit.purses.spent("acme", token.id)
     amount = call.reservation.amount_nanousd
     assert (spent.spent_nanousd, spent.in_doubt_nanousd, spent.reserved_nanousd) == (amount, amount, 0)
+
+
+def test_calls_of_a_gateway_that_is_gone_are_doubted_though_its_clock_was_hours_ahead(kit: MemoryKit) -> None:
+    gone = whose_clock_is_ahead(kit, 2 * 3_600)
+    _, token = gone.gateway_tokens.mint("acme", "ann", actor="ops")
+    gone.purses.beat()
+    gone.purses.reserve(
+        token.purse, gone.tenants.terms("acme"), Want(gone.prices.rates("claude-sonnet-5-5", {}), 100, 100)
+    )
+    assert sweep(kit) == {"doubted": 1}
+    assert sweep(kit) == {}
 
 
 def test_a_call_that_its_own_process_forgot_is_doubted_in_the_end(kit: MemoryKit) -> None:

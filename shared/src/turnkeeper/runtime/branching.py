@@ -12,7 +12,9 @@ from turnkeeper.core.lifecycle.change import ended
 from turnkeeper.core.session import Head
 from turnkeeper.core.transcript import Block
 from turnkeeper.runtime.intake import Identity, Intake, NewSession
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.idempotency import IdempotencyKey
+from turnkeeper.table import Check, Cond
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Branching:
         Raises:
             InvalidRequest: the session has no such entry.
             SessionEnded: its contents were erased.
+            SessionBusy: they were while it was copied.
             AgentNotFound, UnpricedModel, ContentUnusable, AlreadyDone: as for a new session.
         """
         if source.status == "erased":
@@ -99,11 +102,16 @@ class Branching:
         content = None if value is None else intake.content_of(value)
         request = NewSession(definition.name, value or "", source.metadata)
         head = intake.compose(who, definition, terms, request, intake.ids.session_id())
-        entries = intake.sessions.load(source.tenant_id, source.session_id).entries
-        copies = branching.copied(entries, source.last_seq if at_seq is None else at_seq)
+        loaded = intake.sessions.load(source.tenant_id, source.session_id)
+        if loaded.head.status == "erased":  # Since its head was read.
+            raise ended(loaded.head)
+        copies = branching.copied(loaded.entries, source.last_seq if at_seq is None else at_seq)
         change = taking.fork(head, intake.clock.now(), source, copies, content)
         change = replace(change, plan=branching.plan_of(copies))
-        return intake.sessions.create(change if content is None else intake.held_back(change, terms), key)
+        change = change if content is None else intake.held_back(change, terms)
+        # What was erased must not come back in a copy that was begun before.
+        not_erased = Check(keys.head_key(source.tenant_id, source.session_id), (Cond("status", "<>", "erased"),))
+        return intake.sessions.create(change, key, beside=[not_erased])
 
 
 def _must_be_of_the_kit(engine: str | None, what: str) -> None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
@@ -83,8 +82,9 @@ class Sweep:
             self._look_after(head, report, self._act)
         self._doubt_calls(report, seconds_left)
         # Last, and a few: nobody waits for it, and the next sweep is a minute away.
-        for head in islice(self._each(self.sessions.kept_long_enough), _MAX_EXPIRED):
-            if seconds_left() <= 0:
+        # Those that fail are there again, before all others, each time: they count as time, and not among the few.
+        for head in self._each(self.sessions.kept_long_enough):
+            if seconds_left() <= 0 or report.expired >= _MAX_EXPIRED:
                 break
             self._look_after(head, report, self._expire)
         return report
@@ -142,12 +142,14 @@ class Sweep:
     def _act(self, head: Head, report: Report) -> bool:
         """False where there was nothing to do: the index lags behind, and somebody has looked after it meanwhile."""
         if head.status == "erased":
+            if not self.erasure.is_due(head):
+                return False
             self.erasure.finish(head)
             report.erased += 1
             return True
         if head.resting:
             return self._settle(head, report)
-        if self.sessions.is_held(head) or (due := codec.due_at(head)) is None or due > iso(self.clock.now()):
+        if not self.sessions.is_due(head):
             return False
         dead = head.lease.owner is not None
         # Written first: sent first, a failed write would send it anew each minute.

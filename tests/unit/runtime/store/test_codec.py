@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.heads import NOW, head, reservation
 from turnkeeper.core.agent import Limits
 from turnkeeper.core.canonical import without_surrogates
-from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Plan, PlanItem, Spec, Stop, ToolDefinition
+from turnkeeper.core.session import Breakers, Entry, Flag, Handoff, Head, Plan, PlanItem, Spec, Stop, ToolDefinition
 from turnkeeper.core.usage import Usage
 from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.contents import INLINE_BYTES, Damaged
@@ -285,3 +288,17 @@ def test_specs_and_plans_come_back_and_may_be_gone() -> None:
     assert codec.plan_of(contents.pack(plan.model_dump(mode="json"), blobs, PREFIX), blobs) == plan
     assert codec.spec_of({}, blobs) is None
     assert codec.plan_of({}, blobs) is None
+
+
+ODD: Sequence[Any] = (None, "", "x", "[]", "{}", "null", "[" * 100_000, 0, -1, True, b"", b"\x78x", [1], {"a": 1})
+
+
+@pytest.mark.parametrize("stored", [FULL, replace(FULL, revision=3)], ids=["flat", "packed"])
+def test_whatever_a_head_was_made_into_it_can_be_read_or_is_refused_as_one_that_cannot(stored: Head) -> None:
+    """Readers of many heads, the sweep among them, pass over one that cannot be read: any other error would take the
+    others from them, too."""
+    item = codec.head_item(stored)
+    for name, odd in product(item, ODD):
+        changed = {key: value for key, value in item.items() if key != name or odd is not None}
+        with suppress(ValueError):
+            codec.head_of({**changed, name: odd} if odd is not None else changed)

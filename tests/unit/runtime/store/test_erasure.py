@@ -20,7 +20,7 @@ from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.store import codec, keys
 from turnkeeper.runtime.store.tenants import audit_records
 from turnkeeper.runtime.world import Allowance
-from turnkeeper.table import ConditionFailed, StoreBusy, Update
+from turnkeeper.table import ConditionFailed, Key, Put, StoreBusy, Update
 from turnkeeper.testing.faulty_table import Crash
 
 SECRET = "xyzzy-plugh"
@@ -244,3 +244,44 @@ def test_calls_that_its_runner_may_be_making_leave_a_trace() -> None:
     assert records[0]["duration_ms"] == 7
     assert SECRET not in everything(kit)
     assert chain_problems(kit, after) == []
+
+
+@pytest.mark.parametrize("sk", ["ENTRY#000000001", "ENTRY#000000002", "RESULT#"], ids=["input", "calls", "result"])
+@pytest.mark.parametrize("damage", [b"\x78damaged", b"{}", b"[7]", 7, b'{"content": 7}'])
+def test_what_cannot_be_read_is_no_reason_to_keep_it(sk: str, damage: Any) -> None:
+    @tool(effect="once", name="act")
+    def act(secret: str) -> str:
+        """Act, while an operator damages the session by hand and its user erases it."""
+        key = keys.result_key("acme", head.session_id, call["id"]) if sk == "RESULT#" else Key(pk, sk)
+        kit.table.write([Update(key, set={"tool_use_id": call["id"], "data": damage})])
+        kit.erasure.erase(kit.head(head.session_id), actor="ann")
+        return "acted"
+
+    call = use("act", secret=SECRET)
+    kit = scripted_kit(reply(call), tools=[act])
+    head = begin(kit)
+    pk = keys.session_pk("acme", head.session_id)
+    with pytest.raises(LeaseLost):
+        kit.run(head)
+    assert kit.head(head.session_id).status == "erased"
+    assert SECRET not in everything(kit)
+    assert chain_problems(kit, kit.head(head.session_id)) == []
+    known = [item["tool_use_id"] for item in kit.sessions.audit("acme", head.session_id) if item["kind"] == "tool_call"]
+    assert known == ([] if sk == "ENTRY#000000002" else [call["id"]])
+
+
+def test_a_companion_that_cannot_be_erased_keeps_nothing_of_the_session() -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit)
+    named = {"companion_tenant": "acme", "companion_session": "ses_damaged"}
+    kit.table.write(
+        [
+            Put(keys.companion_key("acme", head.session_id, "ses_damaged"), named),
+            Put(keys.head_key("acme", "ses_damaged"), {"status": "from a later version"}),
+        ]
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match="status"):
+            kit.erasure.erase(kit.head(head.session_id), actor="ann")
+        assert SECRET not in everything(kit)
+    assert "due_at" in (kit.table.get(keys.head_key("acme", head.session_id)) or {}), "the sweep comes again"

@@ -29,6 +29,9 @@ from turnkeeper.core.usage import Usage
 #: Flags and step times that a head remembers: it is written with every step.
 MAX_FLAGS = 20
 MAX_STEP_TIMES = 8
+#: A clock that is off by more than this is not believed: no clock that is right gives a lease that ends so much later
+#: than its length says.
+OFF_SECONDS = 3_600.0
 
 
 def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_seconds: float, skew_millis: int) -> Head:
@@ -40,7 +43,7 @@ def claim(head: Head, now: datetime, owner: str, runner: RunnerKind, *, lease_se
     """
     if head.resting:
         raise ended(head)
-    if is_held(head, now, skew_millis=skew_millis):
+    if is_held(head, now, lease_seconds=lease_seconds, skew_millis=skew_millis):
         raise SessionBusy("another runner has it", session_id=head.session_id, status=head.status)
     lease = LeaseState(
         owner=owner,
@@ -67,9 +70,11 @@ def _waited(head: Head, now: datetime) -> Head:
     return tallied(head, queue_ms=waited - money, money_ms=money)
 
 
-def is_held(head: Head, now: datetime, *, skew_millis: int) -> bool:
-    """A runner has it, or may believe so by its own clock."""
-    return head.lease.owner is not None and head.lease.expires_at >= millis(now) - skew_millis
+def is_held(head: Head, now: datetime, *, lease_seconds: float, skew_millis: int) -> bool:
+    """A runner has it, or may believe so by its own clock. One whose clock is hours ahead may lose it: if it is gone,
+    it would be waited for as long."""
+    left_millis = head.lease.expires_at - millis(now)
+    return head.lease.owner is not None and -skew_millis <= left_millis <= (lease_seconds + OFF_SECONDS) * 1000
 
 
 def extend(head: Head, now: datetime, *, lease_seconds: float) -> Head:

@@ -8,23 +8,28 @@ finds out, and an erasure may die half way: the session stays due, and the sweep
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.decide import MAX_KEPT_CALLS
-from turnkeeper.core.errors import SessionBusy
+from turnkeeper.core.errors import SessionBusy, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving
-from turnkeeper.core.session import OUTCOME, Head
+from turnkeeper.core.lifecycle.running import OFF_SECONDS
+from turnkeeper.core.session import OUTCOME, Head, ToolOutcome
 from turnkeeper.core.transcript import UNKNOWN_OUTCOME, answer, unanswered
 from turnkeeper.ports import Clock, Redacts
 from turnkeeper.runtime.auditing import Auditor
 from turnkeeper.runtime.store import codec, contents, keys
 from turnkeeper.runtime.store.changes import Writer
 from turnkeeper.table import Blobs, Cond, Condition, ConditionFailed, Item, Key, Operation, StoreBusy, Table, Update
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 #: What holds contents, by the beginning of the sort key.
 _CONTENT: Mapping[str, tuple[str, ...]] = {
@@ -117,14 +122,23 @@ class Erasure:
         )
         self._table.update(gone)
 
+    def is_due(self, head: Head) -> bool:
+        """Whether it was erased long enough ago for the runner that was cut off to have found out, by any clock that is
+        right."""
+        now, erased_at = self._clock.now(), datetime.fromisoformat(head.updated_at)
+        return erased_at + self._look_again <= now or erased_at > now + timedelta(seconds=OFF_SECONDS)
+
+    @property
+    def _look_again(self) -> timedelta:
+        return timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
+
     def _take_away(self, head: Head, actor: str) -> Head:
         """The transaction after which the session is erased for everybody who reads or writes it."""
         now = self._clock.now()
         change = leaving.erase(head, now, actor, self._open_calls(head))
         made = self._writer.transaction(head, change, _unchanged(head))
-        look_again = now + timedelta(seconds=2 * self._lease_seconds + _LOOK_AGAIN_SECONDS)
         head_update, *others = made.operations
-        self._table.write([_due(head_update, head, iso(look_again)), *others])
+        self._table.write([_due(head_update, head, iso(now + self._look_again)), *others])
         return made.head
 
     def _open_calls(self, head: Head) -> list[AuditRecord]:
@@ -136,22 +150,30 @@ class Erasure:
         items = self._table.query_all(
             beginning, first=keys.entry_key(head.tenant_id, head.session_id, head.turn.seq).sk
         )
-        entries = [codec.entry_of(item, self._blobs) for item in items if item["sk"].startswith("ENTRY#")]
-        early = {item["tool_use_id"]: item for item in items if item["sk"].startswith("RESULT#")}
+        read = [self._readable(item, codec.entry_of) for item in items if item["sk"].startswith("ENTRY#")]
+        early = {item.get("tool_use_id"): item for item in items if item["sk"].startswith("RESULT#")}
         records = []
-        for call in unanswered(entries)[:MAX_KEPT_CALLS]:
+        for call in unanswered([entry for entry in read if entry is not None])[:MAX_KEPT_CALLS]:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
-            with contextlib.suppress(contents.Lost):
-                if (item := early.get(call["id"])) is not None and (put_down := contents.unpack(item, self._blobs)):
-                    outcome = OUTCOME.validate_python(put_down["outcome"], extra="ignore")
+            if (item := early.get(call["id"])) is not None:
+                outcome = self._readable(item, _outcome_of) or outcome
             # Arguments would be taken away at once.
             records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
         return records
 
+    def _readable(self, item: Item, read: Callable[[Item, Blobs], T]) -> T | None:
+        """What an item holds; ``None`` where that is gone or damaged, which is no reason to keep it."""
+        try:
+            return read(item, self._blobs)
+        except (StoreBusy, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever somebody made of it
+            logger.warning("%s of %s cannot be read: %s", item["sk"], item["pk"], type(error).__name__)
+            return None
+
     def _empty(self, head: Head) -> None:
         """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone. What was made
-        of the session goes before that: while it is there, the session is not done with."""
-        self._erase_companions(head)
+        of the session goes last: if one of those cannot be erased, the session is not done with, but it is empty."""
         batch: list[Operation] = []
         for operation in self._removals(head):
             batch.append(operation)
@@ -161,6 +183,7 @@ class Erasure:
         if batch:
             self._table.write(batch)
         self._blobs.delete_prefix(keys.blob_prefix(head.tenant_id, head.session_id))
+        self._erase_companions(head)
 
     def _erase_companions(self, head: Head) -> None:
         """Sessions that hold what was said in this one. After it is erased, none is made any more."""
@@ -176,6 +199,10 @@ class Erasure:
         for item in self._table.query_all(says_so.pk):
             if item["sk"] != says_so.sk and (left := _contents(item)):
                 yield Update(Key(item["pk"], item["sk"]), remove=left)
+
+
+def _outcome_of(item: Item, blobs: Blobs) -> ToolOutcome:
+    return OUTCOME.validate_python(contents.unpack(item, blobs)["outcome"], extra="ignore")
 
 
 def _contents(item: Item) -> tuple[str, ...]:

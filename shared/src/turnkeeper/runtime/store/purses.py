@@ -20,6 +20,7 @@ from typing import Any
 from turnkeeper.core.errors import LeaseLost, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import Payer, Reservation, iso
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
+from turnkeeper.core.lifecycle.running import OFF_SECONDS
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.usage import Usage
@@ -243,11 +244,18 @@ class Purses:
                 self._give_back(self._owed.popleft())
 
     def due(self, now: datetime, shard: int) -> Iterator[Item]:
-        """Records of calls that were to be resolved by now, longest due first."""
+        """Records of calls that were to be resolved by now, longest due first; behind them those that are to be later
+        than any clock says that is right."""
+        yield from self._by_time(f"CALLS#{shard}", until=iso(now))
+        yield from self._by_time(f"CALLS#{shard}", since=iso(self._far(now)))
+
+    def _far(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._lease_seconds + OFF_SECONDS)
+
+    def _by_time(self, place: str, *, since: str = "", until: str = "~") -> Iterator[Item]:
         cursor: str | None = None
-        place = f"CALLS#{shard}"
         while True:
-            page = self._table.query(place, index="due", last=iso(now), limit=100, cursor=cursor)
+            page = self._table.query(place, index="due", first=since, last=until, limit=100, cursor=cursor)
             found = self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
             yield from (item for item in found if item.get("state") == "pending")
             if (cursor := page.cursor) is None:
@@ -261,7 +269,8 @@ class Purses:
         beat = self._table.get(keys.beat_key(item.get("owner", "nobody")))
         if beat is None:
             return True
-        return datetime.fromisoformat(beat["alive_until"]) + timedelta(seconds=_SKEW_SECONDS) < now
+        alive_until = datetime.fromisoformat(beat["alive_until"])
+        return not now - timedelta(seconds=_SKEW_SECONDS) <= alive_until <= self._far(now)
 
     def doubt(self, item: Item) -> bool:
         """Nobody knows what became of the call: its full amount counts. False where it was resolved meanwhile."""

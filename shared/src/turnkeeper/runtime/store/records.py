@@ -193,25 +193,22 @@ class Records:
         pk = keys.tenant_pk(tenant_id) if session_id is None else keys.session_pk(tenant_id, session_id)
         return self._table.query_all(pk, first="AUDIT#", last="AUDIT#~")
 
-    def due(self, now: datetime, shard: int) -> Iterator[Head]:
-        """Heads that nobody looked after in time, longest due first. Read page by page, as they are asked for; the
-        index may lag, so some of them may be looked after by now."""
-        return self._by_time(f"DUE#{shard}", iso(now))
-
     def under_way(self) -> Iterator[Head]:
         """All that will be due some time: every session of any tenant that a runner has, or that is on its way to one.
         Four queries, and a read of these heads only, however many rest."""
         for shard in range(keys.DUE_SHARDS):
-            yield from self._by_time(f"DUE#{shard}", _EVER)
+            yield from self.by_time(f"DUE#{shard}")
 
     def kept_long_enough(self, now: datetime, shard: int) -> Iterator[Head]:
-        """Heads of sessions whose contents have rested for as long as they are kept, longest first; as :meth:`due`."""
-        return self._by_time(f"KEPT#{shard}", iso(now))
+        """Heads of sessions whose contents have rested for as long as they are kept, longest first."""
+        return self.by_time(f"KEPT#{shard}", until=iso(now))
 
-    def _by_time(self, place: str, until: str) -> Iterator[Head]:
+    def by_time(self, place: str, *, since: str = "", until: str = _EVER) -> Iterator[Head]:
+        """Heads in a partition of the index, by the time that they are there for. Read page by page, as they are asked
+        for; the index may lag, so somebody may have looked after some of them by now."""
         cursor: str | None = None
         while True:
-            page = self._table.query(place, index="due", last=until, limit=100, cursor=cursor)
+            page = self._table.query(place, index="due", first=since, last=until, limit=100, cursor=cursor)
             for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
                 try:
                     head = codec.head_of(item)

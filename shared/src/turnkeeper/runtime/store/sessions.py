@@ -6,11 +6,13 @@ session writes nothing. Everybody else writes only to a session at rest, or leav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
+from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, losing, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
@@ -199,7 +201,8 @@ class Sessions(Records):
 
     def is_held(self, head: Head) -> bool:
         """A runner has it, or may believe so: nobody else can claim it."""
-        return running.is_held(head, self._clock.now(), skew_millis=SKEW_MILLIS)
+        now = self._clock.now()
+        return running.is_held(head, now, lease_seconds=self.lease_seconds, skew_millis=SKEW_MILLIS)
 
     def extend(self, head: Head) -> None:
         """The lease runs on from now.
@@ -251,6 +254,21 @@ class Sessions(Records):
             return
 
     # ---- sessions that a runner has, or should have ----
+
+    def due(self, now: datetime, shard: int) -> Iterator[Head]:
+        """Heads that nobody looked after in time, longest due first; behind them those that are due later than any
+        clock puts it off that is right: whoever wrote them may be gone as well."""
+        yield from self.by_time(f"DUE#{shard}", until=iso(now))
+        yield from self.by_time(f"DUE#{shard}", since=self._far(now))
+
+    def is_due(self, head: Head) -> bool:
+        """Whether :meth:`due` has it for what its head says, and nobody has the session."""
+        now = self._clock.now()
+        due = codec.due_at(head)
+        return due is not None and not iso(now) < due < self._far(now) and not self.is_held(head)
+
+    def _far(self, now: datetime) -> str:
+        return iso(now + timedelta(seconds=self.lease_seconds + running.OFF_SECONDS))
 
     def request_cancel(self, head: Head, actor: str | None = None) -> Head:
         """Ask the runner to stop at the next safe point, and say who asks.
