@@ -186,9 +186,14 @@ def explain(error: BaseException) -> CliError | None:
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         # Bytes of an argument that are no UTF-8; what a terminal cannot show has its encoding.
         return UsageError("an argument holds characters that are none: it is not UTF-8", code="usage")
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _OF_THE_MACHINE):
+        # Of a file that is named: whichever way it is not as it should be.
         named = f"{error.filename}: " if error.filename is not None else ""
         return CliError(f"{named}{error.strerror}", code="os_error")
+    if isinstance(error, FileNotFoundError):
+        return CliError("the working directory is gone: change to one that is there", code="os_error")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Path.resolve, before Python 3.13
+        return CliError(f"{error}: the link leads to itself", code="os_error")
     if isinstance(error, InvalidOperation):
         # A name of thousands of letters, as of a file that was pasted.
         return UsageError(f"an argument is none that can be stored: {error}", code="usage")
