@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.conftest import Cli
+from turnkeeper_local.kit import KitError
+from turnkeeper_local.kit.environments import ensure_lambda_dependencies
+from turnkeeper_project import Project
 
 COMMANDS = [("up",), ("down",), ("status",), ("doctor",), ("sessions",), ("logs",), ("agents",), ("check",)]
 
@@ -40,3 +43,10 @@ def test_a_state_folder_that_can_be_none(
     assert told.exit_code == 1
     assert command == ("sessions",) or home.name in told.stderr.replace("\n", "")
     assert file.read_text() == "mine"
+
+
+def test_a_folder_that_nothing_can_be_imported_from_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front door did not answer, since it found no module."""
+    monkeypatch.delenv("TURNKEEPER_CACHE", raising=False)
+    with pytest.raises(KitError, match="TURNKEEPER_CACHE"):
+        ensure_lambda_dependencies(Project(tmp_path / "a:b"), tmp_path)
