@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -133,3 +134,20 @@ def test_what_only_tests_and_evals_read_stays_here() -> None:
     }
     assert {"turnkeeper/bootstrap.py", "agents/support/data/invoices.csv", "functions/score/handler.py"} <= names
     assert not [name for name in names if name.startswith("turnkeeper/testing/") or "/evals/" in name]
+
+
+@pytest.mark.timeout(60)  # a pipe is read for ever
+def test_an_agent_behind_a_link_is_deployed_like_the_others(tmp_path: Path) -> None:
+    agents, elsewhere = tmp_path / "project" / "agents", tmp_path / "elsewhere"
+    for folder in (agents, elsewhere):
+        folder.mkdir(parents=True)
+    (elsewhere / "agent.py").write_text("pass\n")
+    sources = bundle.Sources(agents.parent, kit_source(REPOSITORY))
+    before = bundle.code_hash(sources, HOST)
+    (agents / "linked").symlink_to(elsewhere)
+    (agents / "gone").symlink_to("nowhere")
+    os.mkfifo(agents / "pipe")
+    assert bundle.code_hash(sources, HOST) != before
+    names = zipfile.ZipFile(bundle.build_code(sources, HOST)).namelist()
+    assert "agents/linked/agent.py" in names
+    assert not {"agents/gone", "agents/pipe"}.intersection(names)

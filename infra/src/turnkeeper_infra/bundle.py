@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import compileall
 import hashlib
-import os
 import py_compile
 import shutil
 import subprocess
@@ -39,6 +38,7 @@ from pathlib import Path
 
 from turnkeeper_project import KitSource, Project, find_project, kit_source
 from turnkeeper_project.asking import LOOKING_SECONDS, NotAsked, run_module
+from turnkeeper_project.files import files_below
 from turnkeeper_project.locking import locked_requirements
 from turnkeeper_project.measuring import Layer, too_large, weigh
 from turnkeeper_project.target import LAMBDA_PLATFORM, LAMBDA_PYTHON, find_uv, for_lambda
@@ -91,7 +91,7 @@ class Sources:
     def files(self, *entries: Path) -> Iterator[tuple[Path, Path]]:
         """Every file of the parts, with its place where it is deployed. What only tests and evals read stays here."""
         for source, part in self.parts(*entries):
-            for file in sorted(_files(source)):
+            for file in sorted(files_below(source)):
                 inside = file.relative_to(source)
                 if not _stays(part, inside.parts):
                     yield file, Path(part, inside)
@@ -159,7 +159,7 @@ def vercel_folder(sources: Sources) -> Path:
         shutil.copy(locked, folder / "requirements.txt")
 
     locked = locked_requirements(Project(sources.project))
-    contents = [file.read_text() for file in sorted(_files(own))]
+    contents = [file.read_text() for file in sorted(files_below(own))]
     return _once(cache_folder() / f"vercel-{sources.digest(entries, locked.read_text(), *contents)[:16]}", build)
 
 
@@ -276,17 +276,6 @@ def _once(folder: Path, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """The files that travel, of a folder or of a single file."""
-    if path.is_file():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
-        skip = _JUNK(folder, names)
-        yield from (Path(folder) / name for name in names if name not in skip)
 
 
 def _sources(more: list[str]) -> Sources:

@@ -235,3 +235,14 @@ def test_only_a_stack_that_is_not_there_is_said_not_to_be(
     monkeypatch.setattr(Place, "session", Refusing())
     result = cli("sessions", "--stack", "Prod", "--tenant", "acme", "--user", "u1", "--json")
     assert result.document["error"]["code"] == told
+
+
+def test_an_interrupt_ends_a_chat_from_a_pipe(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on with the next line, of which there may be no end."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("turnkeeper_local.cli.conversation.Conversation._show", interrupted)
+    result = cli("chat", "support", input="one\ntwo\n")
+    assert (result.exit_code, inputs(api)) == (130, ["one"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from turnkeeper_local.cli.errors import UsageError
 #: What the command writes has characters that few encodings hold.
 _PROGRAM = """
 import sys
+import time
 from turnkeeper_local.cli import main, output
 def answer():
     with output.Output("--json" in sys.argv) as out:
@@ -49,6 +52,12 @@ def test_a_disk_that_is_full_is_told(options: tuple[str, ...]) -> None:
     done = ran(*options, to="> /dev/full")
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "", "-5", "wide"])
+def test_a_width_that_is_none_hides_nothing(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert ran().stdout.decode() == "\u2713 Z\u00fcrich\n"
 
 
 def test_what_an_encoding_cannot_hold_is_shown_otherwise_and_escaped_for_programs() -> None:
@@ -87,3 +96,48 @@ def test_a_state_file_that_no_kit_has_written_is_a_kit_that_is_down(
     refused = cli("sessions")
     assert refused.exit_code == 1
     assert "local.json" in refused.stderr and "turnkeeper up" in refused.stderr
+
+
+_WORKING = """
+import signal, sys, time
+from turnkeeper_local.cli import main, output
+def work():
+    with output.Output(False) as out:
+        try:
+            print("working", flush=True)
+            time.sleep(60)
+        finally:
+            time.sleep(0.5)
+            out.note("cleaning")
+            print("cleaned", flush=True)
+main.app = work
+if "nohup" in sys.argv:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_leaves_nothing_half_done(number: signal.Signals) -> None:
+    """Twice, as where a terminal is closed; and with nobody there any more to be told of it."""
+    command = [sys.executable, "-c", _WORKING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stderr.close()
+        process.send_signal(number)
+        time.sleep(0.2)
+        process.send_signal(number)
+        assert process.stdout.read() == b"cleaned\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    with subprocess.Popen([sys.executable, "-c", _WORKING, "nohup"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == b"cleaned\n"

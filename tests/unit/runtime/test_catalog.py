@@ -205,3 +205,24 @@ def test_folders_that_are_not_there_or_hold_something_else(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     catalog = load_agents([tmp_path, tmp_path / "nowhere"])
     assert (dict(catalog.agents), dict(catalog.broken)) == ({}, {})
+
+
+UNEXPECTED = {
+    "half a character": "ValueError('half \\ud800')",
+    "no words": "type('E', (Exception,), {'__str__': lambda s: 1 / 0})()",
+    "no exception": "GeneratorExit",
+    "an exit": "SystemExit",
+}
+
+
+@pytest.mark.parametrize("raised", UNEXPECTED.values(), ids=UNEXPECTED)
+def test_an_agent_that_raises_what_nobody_expects_breaks_no_other(tmp_path: Path, raised: str) -> None:
+    good = "from turnkeeper import Agent\nagent = Agent(name='good', model='m', system='s')\n"
+    for name, text in (("bad", f"raise {raised}\n"), ("good", good)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "agent.py").write_text(text)
+    catalog = load_agents([tmp_path])
+    assert set(catalog.agents) == {"good"}
+    broken = catalog.broken["bad"]
+    (broken.why + broken.traceback).encode()
+    assert broken.line == 1

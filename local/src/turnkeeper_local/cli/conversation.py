@@ -197,6 +197,8 @@ class Conversation:
                 if not self._turn(text):
                     break
             except KeyboardInterrupt:
+                if not self._interactive:
+                    raise  # nobody is there for the next line, and what is in the pipe may have no end
                 follows = f"`turnkeeper watch {self._session_id}` follows it" if self._session_id else ""
                 self._out.note(f"left running; /exit ends the chat. {follows}")
             except Problem as problem:

@@ -29,7 +29,7 @@ from turnkeeper_local.cli.commands import (
     top,
     versions,
 )
-from turnkeeper_local.cli.output import make_streams_fit
+from turnkeeper_local.cli.output import end_by_exception, make_streams_fit
 
 app = typer.Typer(
     name="turnkeeper",
@@ -74,6 +74,7 @@ app.add_typer(rollouts.app, rich_help_panel="Agents")
 def main() -> None:
     """Entry point of the console script."""
     make_streams_fit()
+    end_by_exception()
     app()
 
 

@@ -9,15 +9,17 @@ is such a document too: ``{"error": {"code", "detail", ...}}``. Progress and hin
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from turnkeeper_local.cli.errors import CliError, UsageError
@@ -41,22 +43,14 @@ class Output:
     @cached_property
     def console(self) -> Console:
         """Standard output, for people."""
-        from rich.console import Console
-
-        class Piped(Console):
-            def on_broken_pipe(self) -> None:
-                raise BrokenPipeError  # which is no failure: see __exit__
-
         # Into a file or a pipe nothing is cut, unless somebody says how wide that is.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-        return Piped(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
+        return _console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
     @cached_property
     def notes(self) -> Console:
         """Standard error: progress, hints, errors."""
-        from rich.console import Console
-
-        return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        return _console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
     @property
     def asks(self) -> bool:
@@ -80,13 +74,15 @@ class Output:
             write_line(document)
 
     def note(self, text: str) -> None:
-        """Something on the side, for people."""
+        """Something on the side, for people. Where it cannot be written, as to a terminal that was closed, the command
+        goes on."""
         if not self.as_json:
             from rich.text import Text
 
             from turnkeeper_local.cli.called import as_called
 
-            self.notes.print(Text(as_called(text), style="dim"))
+            with contextlib.suppress(OSError):
+                self.notes.print(Text(as_called(text), style="dim"))
 
     def fail(self) -> None:
         """End with exit code 1, after an answer that says why."""
@@ -138,6 +134,17 @@ class Output:
             self.notes.print(Text(f"       {plain(as_called(error.hint))}", style="dim"))
 
 
+def _console(**options: Any) -> Console:
+    """A console that says so where nobody reads it any more: by itself it would end the program, as failed."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # which is no failure: see __exit__
+
+    return Piped(**options)
+
+
 def _reasons(error: CliError) -> list[str]:
     """Where and why, one a line, of an error that says so (`errors` of a problem document)."""
     errors = error.data.get("errors")
@@ -152,12 +159,30 @@ def _write_no_more() -> None:
 
 def make_streams_fit() -> None:
     """For streams that were closed (``>&-``), and for those that cannot hold each character, as of a terminal in ISO
-    8859-1: they show a ``?`` in place of one."""
+    8859-1: they show a ``?`` in place of one. A width that is none (``COLUMNS=0``), in which nothing is shown, counts
+    as not said."""
+    if not (os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"])):
+        os.environ.pop("COLUMNS", None)
     sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - open until the end
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and not _is_utf8(sys.stdout):
         sys.stdout.reconfigure(errors="replace")
+
+
+def end_by_exception() -> None:
+    """Let SIGTERM, and a terminal that is closed, end this program as Ctrl-C does: by an exception, so that nothing
+    half done is left running. A second one does not keep it from that."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    # One that is ignored, as by nohup, stays so.
+    signals = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in signals:
+        signal.signal(each, end)
 
 
 def _is_utf8(stream: object) -> bool:
@@ -186,9 +211,14 @@ def explain(error: BaseException) -> CliError | None:
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         # Bytes of an argument that are no UTF-8; what a terminal cannot show has its encoding.
         return UsageError("an argument holds characters that are none: it is not UTF-8", code="usage")
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _OF_THE_MACHINE):
+        # Of a file that is named: whichever way it is not as it should be.
         named = f"{error.filename}: " if error.filename is not None else ""
         return CliError(f"{named}{error.strerror}", code="os_error")
+    if isinstance(error, FileNotFoundError):
+        return CliError("the working directory is gone: change to one that is there", code="os_error")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Path.resolve, before Python 3.13
+        return CliError(f"{error}: the link leads to itself", code="os_error")
     if isinstance(error, InvalidOperation):
         # A name of thousands of letters, as of a file that was pasted.
         return UsageError(f"an argument is none that can be stored: {error}", code="usage")

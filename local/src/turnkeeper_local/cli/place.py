@@ -171,14 +171,15 @@ def find_if_up(stack: str | None) -> Place | None:
 
 def local_place() -> Place | None:
     """The local kit that is up, or None."""
+    file = local_json()
     try:
-        document = json.loads(local_json().read_text())
+        document = json.loads(file.read_text(encoding="utf-8"))
         region, endpoint_url = document["region"], document["aws_endpoint_url"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CliError(
-            f"{local_json()} cannot be read: {type(error).__name__}: {error}", code="kit_down", hint=_DOWN
+            f"{file} cannot be read: {type(error).__name__}: {error}", code="kit_down", hint=_DOWN
         ) from error
     return Place(
         stacks=DEFAULT_STACKS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def _synthesize(home: Home, settings: KitSettings, context: Mapping[str, str], k
     try:
         options = [part for name, value in context.items() for part in ("-c", f"{name}={value}")]
         # Not cdk.json's own path of the interpreter: the kit may run from another environment.
-        app = f"{sys.executable} -m turnkeeper_infra.app"
+        app = f"{shlex.quote(sys.executable)} -m turnkeeper_infra.app"
         # What CloudFormation would find is for what goes to an account: `turnkeeper synth` and every deploy look for
         # that. Here it would take three quarters of the time.
         command = ["synth", "--quiet", "--no-validation", "--app", app, "--output", str(draft)]

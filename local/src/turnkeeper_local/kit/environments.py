@@ -64,6 +64,11 @@ def ensure_ministack(project: Project) -> Path:
 
 def ensure_lambda_dependencies(project: Project, emulator: Path) -> Path:
     """What the Lambdas import, installed for the emulator's Python, which is what runs them."""
+    if os.pathsep in str(project.cache):
+        raise KitError(
+            f"{project.cache}: Python imports nothing from a folder with {os.pathsep!r} in its name. "
+            "Move the project, or name another folder in TURNKEEPER_CACHE"
+        )
     done = _run([sys.executable, "-m", "turnkeeper_infra.bundle", "host", str(emulator / "bin" / "python")], project)
     return Path(done.stdout.strip())
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from turnkeeper_local.kit import state
-from turnkeeper_local.kit.deploy import Deployed, deploy, synthesize
+from turnkeeper_local.kit.deploy import deploy, synthesize
 from turnkeeper_local.kit.environments import ensure_lambda_dependencies, ensure_ministack
 from turnkeeper_local.kit.errors import KitError, with_log_tail
 from turnkeeper_local.kit.home import Home, read_json
@@ -70,10 +70,11 @@ class LocalKit:
         """The kit that is up, or None. Read anew after a worker died: its `worker_pid` is another one then."""
         document = read_json((home or Home.from_environment()).local_json)
         if document is None:
-            return None
+            return None  # also where something else stands there: the next `up` writes it anew
         # of a kit of an earlier version
         document = {"gateway_url": None, "stream_url": None, "reply_queues": {}, **document}
-        return cls(**{each.name: document[each.name] for each in dataclasses.fields(cls)})
+        names = [each.name for each in dataclasses.fields(cls)]
+        return cls(**{name: document[name] for name in names}) if document.keys() >= set(names) else None
 
 
 def up(
@@ -97,9 +98,10 @@ def up(
         record = Record.read(home)
         settings = settings or KitSettings.from_environment(remembered=record.settings)
         wanted = wanted_by(settings)
-        if (pid := serving(home)) is not None:
+        if (process := serving(home)) is not None:
             raise KitError(
-                f"`turnkeeper serve` runs here, as process {pid}: end it first, with Ctrl-C or `turnkeeper down`"
+                f"`turnkeeper serve` runs here, as process {process.pid}: "
+                "end it first, with Ctrl-C or `turnkeeper down`"
             )
         running = _running(home, wanted)
         if running is not None:
@@ -107,7 +109,7 @@ def up(
         if problems := lock_problems(Project(settings.project), settings.more_agents):
             raise KitError("\n".join(problems))
         look_at_project(settings, progress)
-        before, holds = record.process("ministack"), record.deployed is not None
+        before, holds = record.process("ministack"), record.deployed is not None or state.kept(home)
         try:
             return _up(settings, home, wanted, progress)
         except BaseException:
@@ -117,18 +119,26 @@ def up(
 
 def down(home: Home | None = None, *, forget: bool = False) -> bool:
     """End everything that `up` started, also one that crashed half-way; whether there was anything to end. Its state
-    is kept for the next `up`, but with `forget`. Its settings are not, nor is the key for Claude."""
+    is kept for the next `up`, but with `forget`. Its settings are not, nor is the key for Claude.
+
+    Raises:
+        KitError: the state cannot be kept. Where that is known before, nothing was ended.
+    """
     home = home or Home.from_environment()
     if not home.path.exists():
         return False
     with home.lock():
+        emulator = Record.read(home).process("ministack")
         if not forget:
+            _look_for_room(home)
             _put_key_away(home)
         ended = end_serving(home) or _down(home, forget=forget)
         if forget:
             forget_served(home)
         if home.kit_json.exists():
             Record.read(home).note(settings={})
+        if not forget and (lost := state.lost_since(home, emulator)):
+            raise KitError(f"{lost}; {home.log('ministack')} may say why. All else has ended")
         return ended
 
 
@@ -169,7 +179,7 @@ def _up(settings: KitSettings, home: Home, wanted: str, progress: Progress) -> L
     make_live(ministack, deployed.turn_function, code)
     record.note(swapped=False)
     if not settings.key_kept:
-        _put_key(ministack, deployed, settings.anthropic_api_key or _NO_KEY)
+        _put_key(ministack, deployed.model_secret_id, settings.anthropic_api_key or _NO_KEY)
 
     progress("waiting for the API")
     api_url = ministack.api_url(deployed.api_id)
@@ -214,10 +224,11 @@ def _running(home: Home, wanted: str) -> LocalKit | None:
 
 def _start_emulator(home: Home, record: Record, settings: KitSettings, progress: Progress) -> Ministack:
     """With the state of the last one, where there was one. One that runs elsewhere is ended for it, and saves it."""
-    lost = state.lost_since(home, record.process("ministack"))
+    _look_for_room(home)
+    before = record.process("ministack")
     record.end()
     progress("starting the AWS emulator")
-    if lost is not None:
+    if (lost := state.lost_since(home, before)) is not None:
         progress(lost)
     kept = state.kept(home)
     if not kept and settings.key_kept:
@@ -238,6 +249,8 @@ def _start_emulator(home: Home, record: Record, settings: KitSettings, progress:
             "started_at": round(time.time(), 3),
         }
     )
+    if kept and record.deployed is not None:
+        state.look_whether_taken(home, ministack, record.deployed["table_name"])
     ministack.bootstrap()
     return ministack
 
@@ -275,8 +288,10 @@ def _give_up(home: Home, before: Started | None, *, holds: bool) -> None:
 
 def _down(home: Home, *, forget: bool) -> bool:
     record = Record.read(home)
-    forget = forget or record.deployed is None  # stacks that were never whole are no state
+    forget = forget or (record.deployed is None and not state.kept(home))  # stacks that were never whole are no state
     home.local_json.unlink(missing_ok=True)
+    if forget:
+        state.forget(home)  # at first, for it makes room
     ended = record.end(at_once=forget)
     home.local_json.unlink(missing_ok=True)  # the supervisor may have written it once more
     shutil.rmtree(home.temporary, ignore_errors=True)
@@ -296,10 +311,17 @@ def _reply_queue(ministack: Ministack) -> str:
     return client.create_queue(QueueName=f"turnkeeper-{REPLIES}")["QueueUrl"]
 
 
-def _put_key(ministack: Ministack, deployed: Deployed, key: str) -> None:
+def _look_for_room(home: Home) -> None:
+    """Where there is an emulator that is to save."""
+    record = Record.read(home)
+    if (process := record.process("ministack")) and process.alive() and record.deployed is not None:
+        state.look_for_room(home)
+
+
+def _put_key(ministack: Ministack, secret_id: str, key: str) -> None:
     """As an operator does after the first deploy."""
     client: SecretsManagerClient = ministack.client("secretsmanager")
-    client.put_secret_value(SecretId=deployed.model_secret_id, SecretString=key)
+    client.put_secret_value(SecretId=secret_id, SecretString=key)
 
 
 def _put_key_away(home: Home) -> None:
@@ -311,7 +333,7 @@ def _put_key_away(home: Home) -> None:
     ministack = Ministack(str(emulator["endpoint_url"]), process)
     if ministack.healthy():
         for _ in range(2):  # a secret keeps its previous value, too
-            _put_key(ministack, Deployed(**deployed), _NO_KEY)
+            _put_key(ministack, deployed["model_secret_id"], _NO_KEY)
         put_secrets_away(ministack)
 
 

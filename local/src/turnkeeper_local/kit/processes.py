@@ -37,6 +37,11 @@ class Started:
     pid: int
     started: str
 
+    @classmethod
+    def of(cls, pid: int) -> Started:
+        """The process that has this id now."""
+        return cls(pid, _start_time(pid) or "gone")
+
     def alive(self) -> bool:
         return _start_time(self.pid) == self.started
 
@@ -45,7 +50,8 @@ class Started:
         if not self.alive():
             self._signal_group(signal.SIGKILL)  # its children may be left
             return
-        self._signal_group(signal.SIGTERM)
+        if grace_seconds > 0:
+            self._signal_group(signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -95,8 +101,12 @@ def spawn(
             cwd=folder,
             start_new_session=True,
         )
-    started = Started(process.pid, _start_time(process.pid) or "gone")
-    on_start(started)
+    started = Started.of(process.pid)
+    try:
+        on_start(started)
+    except BaseException:  # as where there is no room to write it down: nobody would ever find it
+        started.end(0)
+        raise
     return started, process
 
 

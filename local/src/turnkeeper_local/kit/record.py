@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.home import Home, read_json, write_json
 from turnkeeper_local.kit.processes import OnStart, Started
 
 _GRACE_SECONDS = {"worker": 10.0, "front_door": 3.0, "ministack": 60.0}
 """What the worker gets to bring its sessions to a safe point, the front door to end its streams, and the emulator to
 write down its state. The others have nothing to save."""
+_USED: dict[str, dict[str, Any]] = {
+    "deployed": {"table_name": str, "model_secret_id": str},
+    "emulator": {"endpoint_url": str, "first_port": int, "started_at": int | float},
+    "standin": {"url": str},
+    "serving": {"pid": int, "started": str},
+}
+"""What is asked of parts of a record, whichever version of the kit has written it."""
 
 
 @dataclass
@@ -30,13 +38,29 @@ class Record:
     """Where the emulator listens, or listened, and the first port that was asked for."""
     standin: dict[str, Any] | None = None
     """The stand-in's address, and what it was started with."""
+    serving: dict[str, Any] | None = None
+    """The process of `turnkeeper serve` here, as one of `processes`: it runs, or did."""
     processes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, home: Home) -> Record:
-        """The record of what is there; an empty one where nothing is."""
+        """The record of what is there; an empty one where nothing is.
+
+        Raises:
+            KitError: the file is none that a kit has written. Taken for an empty one, it would leave processes behind,
+                and lose what is kept.
+        """
+        content = read_json(home.kit_json)
+        if content is None and not home.kit_json.exists():
+            return cls(home)
+        if content is None or not _is_whole(content):
+            raise KitError(
+                f"{home.kit_json} is not as a kit writes it, so what was started here is not known. "
+                f"End what `ps` shows of {home.path}, and remove the file: "
+                f"what is kept in {home.state} stays, and is there at the next up"
+            )
         known = {each.name for each in fields(cls)}
-        return cls(home, **{name: value for name, value in (read_json(home.kit_json) or {}).items() if name in known})
+        return cls(home, **{name: value for name, value in content.items() if name in known})
 
     def note(self, **values: object) -> None:
         for name, value in values.items():
@@ -79,3 +103,18 @@ class Record:
         if ended:
             self.note()
         return ended
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    settings, processes = content.get("settings", {}), content.get("processes", {})
+    if not isinstance(settings, dict) or not isinstance(processes, dict):
+        return False
+    return (
+        all(isinstance(value, str) for value in settings.values())
+        and all(_has(each, {"pid": int, "started": str}) for each in processes.values())
+        and all(_has(content[part], kinds) for part, kinds in _USED.items() if content.get(part) is not None)
+    )
+
+
+def _has(part: object, kinds: dict[str, Any]) -> bool:
+    return isinstance(part, dict) and all(isinstance(part.get(name), kind) for name, kind in kinds.items())

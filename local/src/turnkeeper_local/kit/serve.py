@@ -21,9 +21,9 @@ from pathlib import Path
 
 from turnkeeper_local.databases import VARIABLE, sqlite_url
 from turnkeeper_local.kit.errors import KitError
-from turnkeeper_local.kit.home import Home, read_json
+from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.ports import HOST, free_port
-from turnkeeper_local.kit.processes import clean_environment, spawn
+from turnkeeper_local.kit.processes import Started, clean_environment, spawn
 from turnkeeper_local.kit.record import Record
 from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
 from turnkeeper_local.kit.values import LocalValues
@@ -85,6 +85,8 @@ class Serving:
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
         os.chdir(self.settings.project)
+        with self.home.lock():
+            Record.read(self.home).note(serving=Started.of(os.getpid()).to_json())
         os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
 
     def _start_standin(self) -> str:
@@ -172,11 +174,11 @@ class Serving:
 
 def end_serving(home: Home) -> bool:
     """End the process that serves here, once it has brought its sessions to a safe point; whether there was one."""
-    if (pid := serving(home)) is None:
+    if (process := serving(home)) is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)
     until = time.monotonic() + _STOP_SECONDS + 5
-    while _alive(pid) and time.monotonic() < until:
+    while process.alive() and time.monotonic() < until:
         time.sleep(0.05)
     return True
 
@@ -187,18 +189,8 @@ def forget_served(home: Home) -> None:
         file.unlink()
 
 
-def serving(home: Home) -> int | None:
-    """The id of the process that serves here, if one does."""
-    document = read_json(home.local_json)
-    if document is None or not document.get("database_url"):
-        return None
-    pid = int(document["worker_pid"])
-    return pid if _alive(pid) else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
+def serving(home: Home) -> Started | None:
+    """The process that serves here, if one does."""
+    noted = Record.read(home).serving
+    process = Started.from_json(noted) if noted else None
+    return process if process is not None and process.alive() else None

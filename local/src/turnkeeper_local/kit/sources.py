@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import turnkeeper_local
 from turnkeeper_local.kit.settings import KitSettings
 from turnkeeper_local.kit.values import value_files
 from turnkeeper_project import kit_source
+from turnkeeper_project.files import files_below
 
 
 def fingerprint(settings: KitSettings, values: Mapping[str, object]) -> str:
@@ -22,7 +22,7 @@ def fingerprint(settings: KitSettings, values: Mapping[str, object]) -> str:
 def _digest(roots: Iterable[Path], values: Mapping[str, object]) -> str:
     digest = hashlib.sha256(repr(sorted(values.items())).encode())
     for root in roots:
-        for file in sorted(_files(root)):
+        for file in sorted(files_below(root)):
             digest.update(f"\0{root.name}\0{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -37,7 +37,7 @@ def standin_fingerprint(settings: KitSettings) -> str:
 def stamps(settings: KitSettings) -> dict[Path, tuple[int, int]]:
     """Every file of a deployment with its time and size: differs from what it was once something was edited."""
     found = {}
-    for file in (file for root in [*_roots(settings), *value_files(settings.project)] for file in _files(root)):
+    for file in (file for root in [*_roots(settings), *value_files(settings.project)] for file in files_below(root)):
         with contextlib.suppress(FileNotFoundError):  # an editor may be replacing it
             stat = file.stat()
             found[file] = (stat.st_mtime_ns, stat.st_size)
@@ -71,15 +71,3 @@ def infra_package(beside: Path) -> Path:
     """The CDK app's own code: beside the other packages where they were installed, in a clone in one of its own."""
     there = beside / "turnkeeper_infra"
     return there if there.exists() else beside.parents[1] / "infra" / "src" / "turnkeeper_infra"
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    for folder, folders, names in os.walk(path):
-        folders[:] = _visible(name for name in folders if name != "__pycache__")
-        yield from (Path(folder) / name for name in _visible(names) if not name.endswith(".pyc"))
-
-
-def _visible(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not name.startswith(".")]

@@ -13,16 +13,19 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from turnkeeper_local.kit.home import Home
+from turnkeeper_local.kit.errors import KitError
+from turnkeeper_local.kit.home import Home, read_json, write_text
 from turnkeeper_local.kit.ministack import Ministack
 from turnkeeper_local.kit.processes import Started
 from turnkeeper_local.kit.record import Record
 
 _NANO = 1_000_000_000
 _TABLES = "dynamodb.json"
+_LEAST_ROOM = 16_000_000
 _WRITTEN_BY_USERS = frozenset({_TABLES, "cloudwatch_logs.json"})
 """Files of the emulator that hold what was said in sessions: an address in them is not the emulator's own."""
 
@@ -50,16 +53,60 @@ def prepare(home: Home, old_url: str | None, url: str) -> None:
     anew."""
     home.state.mkdir(parents=True, exist_ok=True)
     home.state.chmod(0o700)  # secrets are in it
+    for file in home.state.glob("*.json"):
+        _read(file)
     if old_url and old_url != url:
         old = re.compile(re.escape(urlsplit(old_url).netloc) + r"(?!\d)")
         for file in home.state.glob("*.json"):
             if file.name not in _WRITTEN_BY_USERS:
-                file.write_text(old.sub(urlsplit(url).netloc, file.read_text()))
+                write_text(file, old.sub(urlsplit(url).netloc, file.read_text(encoding="utf-8")))
     functions = home.state / "lambda.json"
     if functions.exists():
-        content = json.loads(functions.read_text())
+        content = _read(functions)
         content.get("payload", content).pop("dynamodb_stream_positions", None)
-        functions.write_text(json.dumps(content))
+        write_text(functions, json.dumps(content))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """One of the emulator's files. It passes over what it cannot read, and writes over it when it ends."""
+    if (content := read_json(file)) is None:
+        raise KitError(
+            f"{file} cannot be read: it was cut, or is not the emulator's. Put back a copy of it that is whole; "
+            "`turnkeeper down --forget` drops all that is kept"
+        )
+    return content
+
+
+def look_for_room(home: Home) -> None:
+    """Before an emulator is ended that is to write its state: each file anew beside the old one.
+
+    Raises:
+        KitError: there is no room for that, and all since it started would be lost.
+    """
+    files = [file.stat().st_size for file in home.state.glob("*.json")]
+    wanted = _LEAST_ROOM + 2 * max(files, default=0)
+    free = shutil.disk_usage(home.state).free if home.state.exists() else wanted
+    if free < wanted:
+        raise KitError(
+            f"there is no room to keep what the kit has stored: {free / 1e6:.1f} MB are free where {home.state} is, "
+            f"and {wanted / 1e6:.1f} MB are needed. The kit is still up: make room, or drop it all with "
+            "`turnkeeper down --forget`"
+        )
+
+
+def look_whether_taken(home: Home, ministack: Ministack, table: str) -> None:
+    """Once an emulator has started with a state. One that passes over it, as that of an earlier version of the kit may,
+    is ended before it writes over it.
+
+    Raises:
+        KitError: it has not taken it.
+    """
+    if table not in ministack.client("dynamodb").list_tables()["TableNames"]:
+        ministack.process.end(0)
+        raise KitError(
+            f"the AWS emulator does not read what is kept in {home.state}: it may be of a later version of the kit. "
+            "It is as it was; `turnkeeper down --forget` drops it"
+        )
 
 
 def lost_since(home: Home, emulator: Started | None) -> str | None:
@@ -72,7 +119,7 @@ def lost_since(home: Home, emulator: Started | None) -> str | None:
     if saved is not None and saved >= started:
         return None
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))
-    return f"the AWS emulator was killed before it could save: what happened since {since} is lost"
+    return f"the AWS emulator ended before it could save: what happened since {since} is lost"
 
 
 def forget(home: Home) -> None:
@@ -80,15 +127,18 @@ def forget(home: Home) -> None:
 
 
 def holdings(home: Home) -> Holdings | None:
-    """What `forget` would lose; None where there is nothing."""
+    """What `forget` would lose; None where there is nothing, or where that cannot be told."""
     record = Record.read(home)
     process = record.process("ministack")
     if record.deployed is None or record.emulator is None:
         return None
     if process is not None and process.alive():
-        items = _of_running(Ministack(str(record.emulator["endpoint_url"]), process), record.deployed["table_name"])
+        ministack = Ministack(str(record.emulator["endpoint_url"]), process)
+        if not ministack.healthy():
+            return None
+        items = _of_running(ministack, record.deployed["table_name"])
     elif kept(home):
-        items = _items(json.loads((home.state / _TABLES).read_text()))
+        items = _items(read_json(home.state / _TABLES))
     else:
         return None
     sessions, spent = 0, 0

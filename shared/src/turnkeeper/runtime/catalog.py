@@ -100,7 +100,9 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
                 places[agent.name] = file.parent
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # also SystemExit, or asyncio's CancelledError: the others load
                 broken[name] = _broken(file, error)
                 logger.error("agent %s could not be loaded: %s", name, broken[name], exc_info=error)
     return Catalog(agents, broken, places)
@@ -122,9 +124,14 @@ def _broken(file: Path, error: BaseException) -> Broken:
         where, line = Path(error.filename), error.lineno
 
     def named(text: str) -> str:
-        return _FOLDER.sub(parent.name, text)
+        """Characters that are none could be shown nowhere."""
+        return _FOLDER.sub(parent.name, text).encode(errors="replace").decode()
 
-    return Broken(file.parent, named(f"{type(error).__name__}: {error}"), where, line, named("".join(trace.format())))
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - an error of an agent's own, which is broken in this as well
+        words = "an error that cannot be told"
+    return Broken(file.parent, named(f"{type(error).__name__}: {words}"), where, line, named("".join(trace.format())))
 
 
 def _package_of(folder: Path) -> str:

@@ -64,8 +64,8 @@ def down(
 
         home = Home.from_environment()
         holding = holdings(home)
-        if forget and holding is not None:
-            out.note(f"this drops {holding}")
+        if forget and (holding is not None or kept(home)):
+            out.note(f"this drops {holding or 'what is kept'}")
             if not yes and out.asks and not typer.confirm("Drop it?"):
                 raise UsageError("nothing was done", code="not_confirmed")
         ended = take_down(home, forget=forget)

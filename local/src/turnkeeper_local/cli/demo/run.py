@@ -6,13 +6,10 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from turnkeeper_local.cli.api import Api, connect
@@ -69,23 +66,15 @@ def _who(script: Script) -> str:
 
 @contextlib.contextmanager
 def _home() -> Iterator[Home]:
-    """A state folder of the demo's own, so that it leaves a kit that is up alone. A signal to end is an exception, so
-    that nothing is left running."""
+    """A state folder of the demo's own, so that it leaves a kit that is up alone."""
     caches = Path(local_json().parent)
     caches.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=caches))
     before = os.environ.get("TURNKEEPER_HOME")
     os.environ["TURNKEEPER_HOME"] = str(folder)
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    handlers = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield Home(folder)
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         if before is None:
             del os.environ["TURNKEEPER_HOME"]
         else:
