@@ -102,7 +102,7 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
                 places[agent.name] = file.parent
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - as SystemExit, or asyncio's CancelledError: the others load
+            except BaseException as error:  # also SystemExit, or asyncio's CancelledError: the others load
                 broken[name] = _broken(file, error)
                 logger.error("agent %s could not be loaded: %s", name, broken[name], exc_info=error)
     return Catalog(agents, broken, places)
