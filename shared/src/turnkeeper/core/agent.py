@@ -109,9 +109,7 @@ class Agent:
             raise ValueError(f"agent {self.name!r}: placement is auto, interactive or background")
         if self.done not in ("end_turn", "end_task"):
             raise ValueError(f"agent {self.name!r}: done is end_turn or end_task")
-        models = (self.model, *self.fallback_models)
-        if isinstance(self.fallback_models, str) or len(set(models)) < len(models):
-            raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
+        self._check_models()
         if self.pin not in ("latest", "session"):
             raise ValueError(f"agent {self.name!r}: pin is latest or session")
         if self.view not in ("full", "user"):
@@ -126,8 +124,19 @@ class Agent:
         self._check_tools()
         self._check_values()
 
+    def _check_models(self) -> None:
+        if not (isinstance(self.model, str) and self.model.strip()):
+            raise ValueError(f"agent {self.name!r}: model is the name of one")
+        others = self.fallback_models
+        if isinstance(others, str) or not all(isinstance(other, str) and other.strip() for other in others):
+            raise ValueError(f"agent {self.name!r}: fallback_models is a list of names of models")
+        if len({self.model, *others}) <= len(others):
+            raise ValueError(f"agent {self.name!r}: fallback_models is a list of other models than its own")
+
     def _check_what_is_sent(self) -> None:
         options = self.model_options
+        if not isinstance(options, dict):
+            raise ValueError(f"agent {self.name!r}: model_options is a dict of fields of the Messages API")
         if isinstance(self.system, str) and (problem := json_problem(self.system)) is not None:
             raise ValueError(f"agent {self.name!r} has a system prompt that cannot be sent: {problem}")
         if (problem := json_problem(options) or cache_markers.options_problem(options)) is not None:
@@ -136,6 +145,9 @@ class Agent:
     def _check_tools(self) -> None:
         """One that the API does not take would make it refuse every request of the agent. Tools that live elsewhere are
         looked at when they are asked for."""
+        for tool in self.tools:
+            if not isinstance(tool, Tool | ToolSet):
+                raise ValueError(f"agent {self.name!r}: in tools: {tool!r} is none; a function is one with @tool")
         tools = self.all_tools()
         for tool in tools:
             if not TOOL_NAME.fullmatch(tool.name):
