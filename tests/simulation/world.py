@@ -31,6 +31,7 @@ from turnkeeper.runtime.intake import Intake
 from turnkeeper.runtime.leases import Lease
 from turnkeeper.runtime.placing import Fleet, Placing
 from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.beginnings import Beginnings
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
@@ -124,7 +125,9 @@ class Simulation:
         ending = replace(self.engine.world, model=Nobody(), detector=Nobody())
         self.cancelling = Cancelling(self.sessions, Engine(ending), clock)
         purses = Purses(table, self.engine.world.treasury, clock, lease_seconds=LEASE_SECONDS)
-        self.sweeps = Sweeps(self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock, purses))
+        self.sweeps = Sweeps(
+            self, Sweep(self.sessions, dispatch, self.erasure, self.alerts, clock, purses, Beginnings(table))
+        )
         self.users = Users(self)
         self._clock = clock
 

@@ -24,6 +24,7 @@ from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.rollout_watch import RolloutWatch
 from turnkeeper.runtime.scoring import Scorer, ScoreWatch
+from turnkeeper.runtime.store.beginnings import Beginnings
 from turnkeeper.runtime.store.deliveries import Deliveries
 from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
@@ -181,7 +182,9 @@ class Kit(FrontDoorKit):
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep(self.sessions, self.dispatch, self.erasure, self.alerts, self.clock, self.purses)
+        return Sweep(
+            self.sessions, self.dispatch, self.erasure, self.alerts, self.clock, self.purses, Beginnings(self.table)
+        )
 
     @cached_property
     def capacity(self) -> Capacity:

@@ -1,5 +1,6 @@
 """Sessions that nobody looks after: dead runners, lost handoffs, money left set aside, erasures left half done; and
-those whose contents were kept long enough. And calls of the gateway whose process is gone.
+those whose contents were kept long enough. And calls of the gateway whose process is gone, and copies that were never
+whole.
 
 Everything is found through the ``due`` index, acted on by conditional writes against the head as it was read: two
 sweeps at once, or a runner that turns out to be alive, make a write fail, which is no error.
@@ -20,6 +21,7 @@ from turnkeeper.core.session import Head
 from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.dispatch import Dispatch
 from turnkeeper.runtime.store import codec, keys
+from turnkeeper.runtime.store.beginnings import Beginnings
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
@@ -40,7 +42,7 @@ class Report:
     settled: int = 0
     #: Calls of the gateway whose process is gone: nobody knows what became of them.
     doubted: int = 0
-    #: Erased sessions whose last contents were taken away.
+    #: Erased sessions, and copies that never became whole, whose last contents were taken away.
     erased: int = 0
     #: Sessions whose contents were kept as long as their plan says, and are erased.
     expired: int = 0
@@ -71,6 +73,7 @@ class Sweep:
     alerts: Alerts
     clock: Clock
     purses: Purses
+    beginnings: Beginnings
 
     def run(self, seconds_left: Callable[[], float]) -> Report:
         """Look after everything that is due, as far as time allows: what is left is due the next time."""
@@ -81,6 +84,7 @@ class Sweep:
                 break
             self._look_after(head, report, self._act)
         self._doubt_calls(report, seconds_left)
+        self._take_away_unwhole(report, seconds_left)
         # Last, and a few: nobody waits for it, and the next sweep is a minute away.
         # Those that fail are there again, before all others, each time: they count as time, and not among the few.
         for head in self._each(self.sessions.kept_long_enough):
@@ -88,6 +92,23 @@ class Sweep:
                 break
             self._look_after(head, report, self._expire)
         return report
+
+    def _take_away_unwhole(self, report: Report, seconds_left: Callable[[], float]) -> None:
+        now = self.clock.now()
+        for shard in range(keys.DUE_SHARDS):
+            for note in self.beginnings.due(now, shard):
+                if seconds_left() <= 0:
+                    report.complete = False
+                    return
+                whose = keys.session_of_pk(note["pk"])
+                try:
+                    if whose is not None and self.beginnings.give_up(note, now):
+                        self.erasure.empty_unknown(*whose)
+                        self.beginnings.gone(note)
+                        report.erased += 1
+                except Exception:
+                    report.failed += 1
+                    logger.exception("what was written of %s could not be taken away", note["pk"])
 
     def _doubt_calls(self, report: Report, seconds_left: Callable[[], float]) -> None:
         now = self.clock.now()

@@ -174,16 +174,24 @@ class Erasure:
     def _empty(self, head: Head) -> None:
         """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone. What was made
         of the session goes last: if one of those cannot be erased, the session is not done with, but it is empty."""
+        # The last entry only says that the session was erased.
+        self._take_contents(head.tenant_id, head.session_id, but=keys.entry_sk(head.last_seq))
+        self._erase_companions(head)
+
+    def empty_unknown(self, tenant_id: str, session_id: str) -> None:
+        """Take away what was written of a session that has no head, and will have none."""
+        self._take_contents(tenant_id, session_id)
+
+    def _take_contents(self, tenant_id: str, session_id: str, *, but: str | None = None) -> None:
         batch: list[Operation] = []
-        for operation in self._removals(head):
+        for operation in self._removals(keys.session_pk(tenant_id, session_id), but):
             batch.append(operation)
             if len(batch) == _BATCH:
                 self._table.write(batch)
                 batch = []
         if batch:
             self._table.write(batch)
-        self._blobs.delete_prefix(keys.blob_prefix(head.tenant_id, head.session_id))
-        self._erase_companions(head)
+        self._blobs.delete_prefix(keys.blob_prefix(tenant_id, session_id))
 
     def _erase_companions(self, head: Head) -> None:
         """Sessions that hold what was said in this one. After it is erased, none is made any more."""
@@ -193,11 +201,9 @@ class Erasure:
         for item in self._table.batch_get(of):
             self.erase(codec.head_of(item), actor=COMPANION)
 
-    def _removals(self, head: Head) -> Iterator[Update]:
-        # The last entry only says that the session was erased.
-        says_so = keys.entry_key(head.tenant_id, head.session_id, head.last_seq)
-        for item in self._table.query_all(says_so.pk):
-            if item["sk"] != says_so.sk and (left := _contents(item)):
+    def _removals(self, pk: str, but: str | None) -> Iterator[Update]:
+        for item in self._table.query_all(pk):
+            if item["sk"] != but and (left := _contents(item)):
                 yield Update(Key(item["pk"], item["sk"]), remove=left)
 
 

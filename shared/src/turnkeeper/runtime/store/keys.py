@@ -21,6 +21,7 @@ nothing of any of them.
 ..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
 ..                                    ``STREAM``          who looks on, and how the entry to come stands; for minutes
 ..                                    ``TASK``            spent and reserved by calls through the gateway
+..                                    ``BEGUN``           entries are written of a copy that may not be whole yet
 ``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
 ..                                    ``CALL#micros``     its ledger, as a session's
 ``GATEWAY#owner``                     ``BEAT``            a process that has calls of the gateway in flight lives
@@ -316,6 +317,15 @@ def calls_shard(purse: str) -> str:
 def kept_shard(session_id: str) -> str:
     """Apart from what is due: however much has been kept long enough at once, no dead runner waits behind it."""
     return due_shard(session_id).replace("DUE", "KEPT")
+
+
+def begun_key(tenant_id: str, session_id: str) -> Key:
+    return Key(session_pk(tenant_id, session_id), "BEGUN")
+
+
+def begun_shard(session_id: str) -> str:
+    """Sessions without a head yet."""
+    return due_shard(session_id).replace("DUE", "BEGUN")
 
 
 def blob_prefix(tenant_id: str, session_id: str) -> str:

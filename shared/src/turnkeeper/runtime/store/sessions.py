@@ -18,7 +18,7 @@ from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
 from turnkeeper.ports import Clock, Redacts
-from turnkeeper.runtime.store import codec, contents, idempotency, keys
+from turnkeeper.runtime.store import beginnings, codec, contents, idempotency, keys
 from turnkeeper.runtime.store.changes import Writer, head_update
 from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
 from turnkeeper.runtime.store.records import Records
@@ -40,8 +40,7 @@ from turnkeeper.table import (
 
 #: A lease is taken over only this long after it ended: clocks may differ by seconds.
 SKEW_MILLIS = 3_000
-#: What one transaction may hold, and how many entries one may hold that all could be as large as an item gets.
-MAX_OPERATIONS = 100
+#: How many entries one write may hold, that all could be as large as they get: a transaction has 4 MB.
 ENTRIES_A_WRITE = 25
 #: Versions that a process remembers to have written.
 _KEPT_VERSIONS = 10_000
@@ -96,19 +95,29 @@ class Sessions(Records):
             SessionBusy: a session of this id exists already, or what is beside it does not hold.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
+        note = None
+        if len(change.entries) > ENTRIES_A_WRITE:
+            # A copy of a long conversation. Before anything of it is anywhere, also in the bucket.
+            note = beginnings.begun(change.head, self._clock.now())
+            self._table.write([note])
         made = self._writer.creation(change)
         writes = [*made.operations, *beside, *idempotency.claim_key(made.head, key, self._clock.now())]
-        while len(writes) > MAX_OPERATIONS:
-            # A copy of a long conversation. Entries without a head are nobody's: it begins with the last write.
-            first = [write for write in writes if _is_entry(write)][:ENTRIES_A_WRITE]
-            self._table.write(first)
-            writes = [write for write in writes if write not in first]
+        if note is not None:
+            writes = [beginnings.whole(note), *self._but_early(writes)]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
             idempotency.raise_if_done(failed, len(writes), key)
             raise SessionBusy("the session exists already", session_id=made.head.session_id) from failed
         return made.head
+
+    def _but_early(self, writes: list[Operation]) -> list[Operation]:
+        """Write the entries that are too many for one write; what is left, with which the session begins."""
+        entries = [write for write in writes if _is_entry(write)]
+        early = entries[:-ENTRIES_A_WRITE]
+        for at in range(0, len(early), ENTRIES_A_WRITE):
+            self._table.write(early[at : at + ENTRIES_A_WRITE])
+        return [*entries[len(early) :], *(write for write in writes if not _is_entry(write))]
 
     def write_at_rest(self, before: Head, change: Change, key: IdempotencyKey | None = None) -> Head:
         """A session without a runner takes an input, goes on where it stopped, or ends; or money is settled that was

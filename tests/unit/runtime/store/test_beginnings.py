@@ -1,0 +1,144 @@
+"""A copy of a long conversation takes several writes. Wherever they end, nothing of it stays that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.kit import MemoryKit
+from tests.support.scripted import WHO, play, reply, say, scripted_kit
+from turnkeeper.core.errors import SessionBusy
+from turnkeeper.core.session import Head
+from turnkeeper.runtime.store.sessions import ENTRIES_A_WRITE
+from turnkeeper.table import Operation, Put, Update
+
+SAID = "what was said"
+TURNS = 30
+HOUR = 3_601
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+def talked() -> tuple[MemoryKit, Head]:
+    """A conversation of three entries a turn, of which some are too large for the table."""
+    kit = scripted_kit(*(reply(say(f"{SAID} {number}")) for number in range(TURNS + 1)), tools=[])
+    head = play(kit, text=SAID)
+    for number in range(TURNS - 1):
+        head = kit.run(kit.intake.post(head, f"{SAID} " + "".join(map(chr, range(500, 60_500 * (number == 3))))))
+    return kit, head
+
+
+class Writes:
+    """What is written from now on. The process dies before the write of this number, if there is one."""
+
+    def __init__(self, kit: MemoryKit, dies_at: int | None = None) -> None:
+        self.made: list[Sequence[Operation]] = []
+        self._dies_at = dies_at
+        self._write = kit.table.write
+        kit.table.write = self.write  # type: ignore[method-assign]
+        self._kit = kit
+
+    def write(self, operations: Sequence[Operation]) -> None:
+        if len(self.made) == self._dies_at:
+            raise Crash
+        self.made.append(operations)
+        self._write(operations)
+
+    def end(self) -> None:
+        self._kit.table.write = self._write  # type: ignore[method-assign]
+
+
+def left(kit: MemoryKit, but: Head) -> list[str]:
+    """Where anything is that was said, in this session or another; the first session's own aside."""
+    pks = {
+        item["pk"]
+        for item in kit.table.snapshot()
+        if item["sk"].startswith("ENTRY#") and ("data" in item or "blob" in item)
+    }
+    own = f"#S#{but.session_id}"
+    return [pk for pk in pks if not pk.endswith(own)] + [
+        name for name in kit.blobs.contents if f"/{but.session_id}/" not in name and "!versions" not in name
+    ]
+
+
+def test_it_is_whole_with_its_last_write() -> None:
+    kit, head = talked()
+    writes = Writes(kit)
+    copy = kit.branching.fork(WHO, head, value="and now?")
+    writes.end()
+    entries = [[write for write in each if write.key.sk.startswith("ENTRY#")] for each in writes.made]
+    assert len(writes.made) > 2
+    assert all(len(each) <= ENTRIES_A_WRITE for each in entries)
+    assert [any(write.key.sk == "HEAD" for write in each) for each in writes.made] == [False] * (len(entries) - 1) + [
+        True
+    ]
+    done = kit.run(copy)
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 0
+    assert kit.head(copy.session_id) == done
+    assert len(kit.entries(copy.session_id)) > len(kit.entries(head.session_id))
+
+
+def test_what_is_no_longer_than_a_write_holds_is_written_at_once() -> None:
+    kit = scripted_kit(reply(say(SAID)), tools=[])
+    head = play(kit)
+    writes = Writes(kit)
+    kit.branching.fork(WHO, head, value="and now?")
+    assert len(writes.made) == 1
+    assert not any(write.key.sk == "BEGUN" for write in writes.made[0])
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 2, 3])
+def test_what_a_process_left_that_died_is_taken_away(dies_at: int) -> None:
+    kit, head = talked()
+    writes = Writes(kit, dies_at)
+    with pytest.raises(Crash):
+        kit.branching.fork(WHO, head, value="and now?")
+    writes.end()
+    assert bool(left(kit, head)) == (dies_at > 0)  # large contents go to the bucket before the first entry
+    kit.clock.advance(HOUR - 10)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 0, "it may still be written"
+    kit.clock.advance(10)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == (dies_at > 0)
+    assert left(kit, head) == []
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 0, "it is due no more"
+    assert len(kit.entries(head.session_id)) >= 2 * TURNS
+
+
+def test_a_sweep_that_dies_is_followed_by_another() -> None:
+    kit, head = talked()
+    writes = Writes(kit, 2)
+    with pytest.raises(Crash):
+        kit.branching.fork(WHO, head, value="and now?")
+    writes.end()
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    writes = Writes(kit, 0)
+    with pytest.raises(Crash):
+        kit.sweep.run(lambda: 10.0)
+    writes.end()
+    assert left(kit, head)
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 1
+    assert left(kit, head) == []
+
+
+def test_a_copy_that_was_taken_away_does_not_begin_any_more() -> None:
+    """Its process stood still for an hour before its last write."""
+    kit, head = talked()
+    write = kit.table.write
+
+    def late(operations: Sequence[Operation]) -> None:
+        if any(isinstance(each, Put | Update) and each.key.sk == "HEAD" for each in operations):
+            kit.table.write = write  # type: ignore[method-assign]
+            kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+            assert kit.sweep.run(lambda: 10.0).erased == 1
+        write(operations)
+
+    kit.table.write = late  # type: ignore[method-assign]
+    with pytest.raises(SessionBusy):
+        kit.branching.fork(WHO, head, value="and now?")
+    assert left(kit, head) == []
