@@ -149,7 +149,7 @@ class ApiStack(cdk.Stack):
             }
         )
         grants = Grants(self._state, function.kit_role)
-        grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions()
+        grants.read_sessions("by_user", "by_tenant", "by_status").write_sessions().check_items()
         grants.read_claims().write_claims().erase_claims()
         grants.send_jobs().wake_worker(self._config).sign_tokens().start_turns(turn)
 
