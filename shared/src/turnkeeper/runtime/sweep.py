@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, TurnkeeperError
 from turnkeeper.core.ledger import iso
@@ -25,7 +25,10 @@ from turnkeeper.runtime.store.beginnings import Beginnings
 from turnkeeper.runtime.store.erasure import Erasure
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
+from turnkeeper.table import Item
 from turnkeeper.telemetry import fields
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +86,8 @@ class Sweep:
                 report.complete = False
                 break
             self._look_after(head, report, self._act)
-        self._doubt_calls(report, seconds_left)
-        self._take_away_unwhole(report, seconds_left)
+        self._look_through(self.purses.due, self._doubt, report, seconds_left)
+        self._look_through(self.beginnings.due, self._take_away_unwhole, report, seconds_left)
         # Last, and a few: nobody waits for it, and the next sweep is a minute away.
         # Those that fail are there again, before all others, each time: they count as time, and not among the few.
         for head in self._each(self.sessions.kept_long_enough):
@@ -93,51 +96,49 @@ class Sweep:
             self._look_after(head, report, self._expire)
         return report
 
-    def _take_away_unwhole(self, report: Report, seconds_left: Callable[[], float]) -> None:
-        now = self.clock.now()
-        for shard in range(keys.DUE_SHARDS):
-            for note in self.beginnings.due(now, shard):
-                if seconds_left() <= 0:
-                    report.complete = False
-                    return
-                whose = keys.session_of_pk(note["pk"])
-                try:
-                    if whose is not None and self.beginnings.give_up(note, now):
-                        self.erasure.empty_unknown(*whose)
-                        self.beginnings.gone(note)
-                        report.erased += 1
-                except Exception:
-                    report.failed += 1
-                    logger.exception("what was written of %s could not be taken away", note["pk"])
+    def _doubt(self, call: Item, report: Report) -> None:
+        if self.purses.left_behind(call):
+            report.doubted += self.purses.doubt(call)
 
-    def _doubt_calls(self, report: Report, seconds_left: Callable[[], float]) -> None:
-        now = self.clock.now()
-        for shard in range(keys.DUE_SHARDS):
-            for call in self.purses.due(now, shard):
-                if seconds_left() <= 0:
-                    report.complete = False
-                    return
-                try:
-                    if self.purses.left_behind(call):
-                        report.doubted += self.purses.doubt(call)
-                except TurnkeeperError as error:
-                    report.failed += 1
-                    logger.warning("call %s of %s: %s", call["sk"], call["pk"], error)
-                except Exception:
-                    report.failed += 1
-                    logger.exception("call %s of %s could not be looked after", call["sk"], call["pk"])
+    def _take_away_unwhole(self, note: Item, report: Report) -> None:
+        whose = keys.session_of_pk(note["pk"])
+        if whose is not None and self.beginnings.give_up(note, self.clock.now()):
+            self.erasure.take_contents(*whose)
+            self.beginnings.gone(note)
+            report.erased += 1
 
-    def _each(self, found: Callable[[datetime, int], Iterable[Head]]) -> Iterator[Head]:
+    def _look_through(
+        self,
+        found: Callable[[datetime, int], Iterable[Item]],
+        act: Callable[[Item, Report], None],
+        report: Report,
+        seconds_left: Callable[[], float],
+    ) -> None:
+        """What is due beside sessions: each item as far as time allows."""
+        for item in self._each(found):
+            if seconds_left() <= 0:
+                report.complete = False
+                return
+            try:
+                act(item, report)
+            except TurnkeeperError as error:
+                report.failed += 1
+                logger.warning("%s of %s: %s", item["sk"], item["pk"], error)
+            except Exception:
+                report.failed += 1
+                logger.exception("%s of %s could not be looked after", item["sk"], item["pk"])
+
+    def _each(self, found: Callable[[datetime, int], Iterable[T]]) -> Iterator[T]:
         """The shards take turns, so that a long one does not starve the others."""
         now = self.clock.now()
         shards = [iter(found(now, shard)) for shard in range(keys.DUE_SHARDS)]
         while shards:
             for shard in list(shards):
-                head = next(shard, None)
-                if head is None:
+                item = next(shard, None)
+                if item is None:
                     shards.remove(shard)
                 else:
-                    yield head
+                    yield item
 
     def _look_after(self, head: Head, report: Report, act: Callable[[Head, Report], bool]) -> None:
         with fields.scope(**fields.of_head(head)):

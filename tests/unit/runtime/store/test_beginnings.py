@@ -12,6 +12,7 @@ from turnkeeper.core.errors import SessionBusy
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.store.sessions import ENTRIES_A_WRITE
 from turnkeeper.table import Operation, Put, Update
+from turnkeeper.testing.clock import ManualClock
 
 SAID = "what was said"
 TURNS = 30
@@ -141,4 +142,16 @@ def test_a_copy_that_was_taken_away_does_not_begin_any_more() -> None:
     kit.table.write = late  # type: ignore[method-assign]
     with pytest.raises(SessionBusy):
         kit.branching.fork(WHO, head, value="and now?")
+    assert left(kit, head) == []
+
+
+def test_a_process_whose_clock_was_hours_ahead_leaves_nothing_for_hours() -> None:
+    kit, head = talked()
+    kit.sessions._clock = ManualClock()
+    kit.sessions._clock.advance(30 * HOUR)
+    writes = Writes(kit, 2)
+    with pytest.raises(Crash):
+        kit.branching.fork(WHO, head, value="and now?")
+    writes.end()
+    assert kit.sweep.run(lambda: 10.0).erased == 1
     assert left(kit, head) == []

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.session import Head
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import due, keys
 from turnkeeper.table import ABSENT, Cond, ConditionFailed, Item, Key, Put, Table, Update
 
 #: Much more than the writes of the longest copy take.
@@ -39,18 +39,12 @@ class Beginnings:
 
     def due(self, now: datetime, shard: int) -> Iterator[Item]:
         """Notes of sessions that were to be whole by now. Each has ``pk``, ``sk`` and ``due_at``."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(f"BEGUN#{shard}", index="due", last=iso(now), limit=100, cursor=cursor)
-            yield from self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
-            if (cursor := page.cursor) is None:
-                return
+        found = due.late(self._table, f"BEGUN#{shard}", now, put_off_seconds=_WHOLE_WITHIN.total_seconds())
+        return (note for note in found if "due_at" in note)
 
     def give_up(self, note: Item, now: datetime) -> bool:
         """From now on the session cannot become whole any more; False where it is, or somebody else takes it away. It
         is due again later, in case that this one dies."""
-        if "due_at" not in note:
-            return False
         later = Update(
             Key(note["pk"], note["sk"]),
             set={"due_at": iso(now + _WHOLE_WITHIN)},

@@ -175,14 +175,11 @@ class Erasure:
         """Contents out of the items first, then the blobs: nobody is ever pointed to a blob that is gone. What was made
         of the session goes last: if one of those cannot be erased, the session is not done with, but it is empty."""
         # The last entry only says that the session was erased.
-        self._take_contents(head.tenant_id, head.session_id, but=keys.entry_sk(head.last_seq))
+        self.take_contents(head.tenant_id, head.session_id, but=keys.entry_sk(head.last_seq))
         self._erase_companions(head)
 
-    def empty_unknown(self, tenant_id: str, session_id: str) -> None:
-        """Take away what was written of a session that has no head, and will have none."""
-        self._take_contents(tenant_id, session_id)
-
-    def _take_contents(self, tenant_id: str, session_id: str, *, but: str | None = None) -> None:
+    def take_contents(self, tenant_id: str, session_id: str, *, but: str | None = None) -> None:
+        """Of a session that is erased, or has no head and will have none; ``but`` is the sort key of what stays."""
         batch: list[Operation] = []
         for operation in self._removals(keys.session_pk(tenant_id, session_id), but):
             batch.append(operation)

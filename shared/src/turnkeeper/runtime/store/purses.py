@@ -20,16 +20,15 @@ from typing import Any
 from turnkeeper.core.errors import LeaseLost, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import Payer, Reservation, iso
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
-from turnkeeper.core.lifecycle.running import OFF_SECONDS
 from turnkeeper.core.policy import Terms
 from turnkeeper.core.scopes import SCOPES
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Clock
-from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store import due, keys
 from turnkeeper.runtime.store.changes import money_of
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.treasury import Admitted, CountersRefused, Treasury
-from turnkeeper.table import Check, Cond, ConditionFailed, Item, Key, Operation, Table, Update
+from turnkeeper.table import Check, Cond, ConditionFailed, Item, Operation, Table, Update
 
 logger = logging.getLogger(__name__)
 
@@ -244,22 +243,9 @@ class Purses:
                 self._give_back(self._owed.popleft())
 
     def due(self, now: datetime, shard: int) -> Iterator[Item]:
-        """Records of calls that were to be resolved by now, longest due first; behind them those that are to be later
-        than any clock says that is right."""
-        yield from self._by_time(f"CALLS#{shard}", until=iso(now))
-        yield from self._by_time(f"CALLS#{shard}", since=iso(self._far(now)))
-
-    def _far(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self._lease_seconds + OFF_SECONDS)
-
-    def _by_time(self, place: str, *, since: str = "", until: str = "~") -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self._table.query(place, index="due", first=since, last=until, limit=100, cursor=cursor)
-            found = self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items])
-            yield from (item for item in found if item.get("state") == "pending")
-            if (cursor := page.cursor) is None:
-                return
+        """Records of calls in flight that are :func:`~turnkeeper.runtime.store.due.late`."""
+        found = due.late(self._table, f"CALLS#{shard}", now, put_off_seconds=self._lease_seconds)
+        return (item for item in found if item.get("state") == "pending")
 
     def left_behind(self, item: Item) -> bool:
         """Whether nobody will resolve the call any more."""
@@ -270,7 +256,7 @@ class Purses:
         if beat is None:
             return True
         alive_until = datetime.fromisoformat(beat["alive_until"])
-        return not now - timedelta(seconds=_SKEW_SECONDS) <= alive_until <= self._far(now)
+        return not now - timedelta(seconds=_SKEW_SECONDS) <= alive_until <= due.far(now, self._lease_seconds)
 
     def doubt(self, item: Item) -> bool:
         """Nobody knows what became of the call: its full amount counts. False where it was resolved meanwhile."""

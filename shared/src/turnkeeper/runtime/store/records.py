@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,9 +12,9 @@ from turnkeeper.core.ledger import iso
 from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Entry, Head, Looked, Plan, Spec, Transcript
 from turnkeeper.core.transcript import unanswered
-from turnkeeper.runtime.store import codec, contents, keys
+from turnkeeper.runtime.store import codec, contents, due, keys
 from turnkeeper.runtime.store.lists import Lists
-from turnkeeper.table import Blobs, Item, Key, Table
+from turnkeeper.table import Blobs, Item, Table
 
 T = TypeVar("T")
 
@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: Entries that are looked at for open calls: behind these there is hardly one that is no message.
 _LATEST = 12
-#: Behind every moment.
-_EVER = "~"
 
 
 def open_calls(head: Item | None, records: Collection[Item], since: int = 0) -> list[Item]:
@@ -197,25 +195,20 @@ class Records:
         """All that will be due some time: every session of any tenant that a runner has, or that is on its way to one.
         Four queries, and a read of these heads only, however many rest."""
         for shard in range(keys.DUE_SHARDS):
-            yield from self.by_time(f"DUE#{shard}")
+            yield from self.heads(due.by_time(self._table, f"DUE#{shard}"))
 
     def kept_long_enough(self, now: datetime, shard: int) -> Iterator[Head]:
         """Heads of sessions whose contents have rested for as long as they are kept, longest first."""
-        return self.by_time(f"KEPT#{shard}", until=iso(now))
+        return self.heads(due.by_time(self._table, f"KEPT#{shard}", until=iso(now)))
 
-    def by_time(self, place: str, *, since: str = "", until: str = _EVER) -> Iterator[Head]:
-        """Heads in a partition of the index, by the time that they are there for. Read page by page, as they are asked
-        for; the index may lag, so somebody may have looked after some of them by now."""
-        cursor: str | None = None
-        while True:
-            page = self._table.query(place, index="due", first=since, last=until, limit=100, cursor=cursor)
-            for item in self._table.batch_get([Key(item["pk"], item["sk"]) for item in page.items]):
-                try:
-                    head = codec.head_of(item)
-                except ValueError:
-                    # One that a later version wrote, or that somebody edited: the others still are looked after.
-                    logger.exception("the head %s cannot be read", item["pk"])
-                    continue
-                yield head
-            if (cursor := page.cursor) is None:
-                return
+    @staticmethod
+    def heads(items: Iterable[Item]) -> Iterator[Head]:
+        """Those that can be read."""
+        for item in items:
+            try:
+                head = codec.head_of(item)
+            except ValueError:
+                # One that a later version wrote, or that somebody edited: the others still are looked after.
+                logger.exception("the head %s cannot be read", item["pk"])
+                continue
+            yield head

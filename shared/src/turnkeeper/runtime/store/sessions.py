@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
@@ -18,7 +18,7 @@ from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
 from turnkeeper.ports import Clock, Redacts
-from turnkeeper.runtime.store import beginnings, codec, contents, idempotency, keys
+from turnkeeper.runtime.store import beginnings, codec, contents, due, idempotency, keys
 from turnkeeper.runtime.store.changes import Writer, head_update
 from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
 from turnkeeper.runtime.store.records import Records
@@ -265,19 +265,14 @@ class Sessions(Records):
     # ---- sessions that a runner has, or should have ----
 
     def due(self, now: datetime, shard: int) -> Iterator[Head]:
-        """Heads that nobody looked after in time, longest due first; behind them those that are due later than any
-        clock puts it off that is right: whoever wrote them may be gone as well."""
-        yield from self.by_time(f"DUE#{shard}", until=iso(now))
-        yield from self.by_time(f"DUE#{shard}", since=self._far(now))
+        """Heads that are :func:`~turnkeeper.runtime.store.due.late`."""
+        return self.heads(due.late(self._table, f"DUE#{shard}", now, put_off_seconds=self.lease_seconds))
 
     def is_due(self, head: Head) -> bool:
         """Whether :meth:`due` has it for what its head says, and nobody has the session."""
         now = self._clock.now()
-        due = codec.due_at(head)
-        return due is not None and not iso(now) < due < self._far(now) and not self.is_held(head)
-
-    def _far(self, now: datetime) -> str:
-        return iso(now + timedelta(seconds=self.lease_seconds + running.OFF_SECONDS))
+        due_at, far = codec.due_at(head), due.far(now, self.lease_seconds)
+        return due_at is not None and not iso(now) < due_at < iso(far) and not self.is_held(head)
 
     def request_cancel(self, head: Head, actor: str | None = None) -> Head:
         """Ask the runner to stop at the next safe point, and say who asks.
