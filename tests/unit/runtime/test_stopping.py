@@ -429,12 +429,13 @@ def test_a_session_that_kills_its_runners_is_given_up(where: str) -> None:
 
     runs = 0
     if where == "claimed":
-        kit.sessions.load, load = kill, kit.sessions.load  # type: ignore[method-assign]
+        read = kit.sessions.begun, kit.sessions.load
+        kit.sessions.begun = kit.sessions.load = kill  # type: ignore[method-assign]
     elif where == "in the call":
-        kit.model.call, load = kill, None  # type: ignore[assignment,method-assign]
+        kit.model.call, read = kill, None  # type: ignore[assignment,method-assign]
         kit.parallel.run_all = lambda jobs, **_: [jobs[0]()]  # type: ignore[assignment,method-assign,misc]
     else:
-        load = None
+        read = None
         run_all = kit.parallel.run_all
 
         def only_tools_kill(jobs: Any, **options: Any) -> Any:
@@ -445,8 +446,8 @@ def test_a_session_that_kills_its_runners_is_given_up(where: str) -> None:
         kit.parallel.run_all = only_tools_kill  # type: ignore[assignment,method-assign]
     while runs < 40:
         runs += 1
-        if runs > MAX_CLAIMS and load is not None:
-            kit.sessions.load = load  # type: ignore[method-assign]
+        if runs > MAX_CLAIMS and read is not None:
+            kit.sessions.begun, kit.sessions.load = read  # type: ignore[method-assign]
         try:
             left = kit.run(head)
             break

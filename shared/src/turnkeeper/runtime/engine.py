@@ -7,7 +7,8 @@ turn lives only here: whoever claims the session next reads all of it from the t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -36,7 +37,7 @@ from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.turn import Turn
 from turnkeeper.runtime.worksheet import Worksheet
 from turnkeeper.runtime.world import Allowance, World
-from turnkeeper.table import StoreBusy
+from turnkeeper.table import Item, StoreBusy
 from turnkeeper.telemetry import fields
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,15 @@ class Drives(Protocol):
         Raises:
             LeaseLost, StoreBusy, Unavailable: as :meth:`Engine.run` does.
         """
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """A session that this runner has, what its tenant may, and its first entry and who looks on, as read before."""
+
+    head: Head
+    terms: Terms
+    read: Sequence[Item | None]
 
 
 class Engine:
@@ -88,10 +98,10 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head, terms = self._claim(tenant_id, session_id, allowance)
-        with fields.scope(**fields.of_head(head)):
-            with world.keep_lease(head, held_since, on_beat) as lease:
-                left = self._drive(head, terms, allowance, lease)
+        claimed = self._claim(tenant_id, session_id, allowance)
+        with fields.scope(**fields.of_head(claimed.head)):
+            with world.keep_lease(claimed.head, held_since, on_beat) as lease:
+                left = self._drive(claimed, allowance, lease)
             self.send(left)
         return left
 
@@ -105,26 +115,30 @@ class Engine:
         """
         world = self.world
         held_since = world.clock.monotonic()
-        head, terms = self._claim(tenant_id, session_id, TO_END)
-        if not head.turn.cancel_requested:
-            head = world.sessions.request_cancel(head, actor)
+        claimed = self._claim(tenant_id, session_id, TO_END)
+        if not claimed.head.turn.cancel_requested:
+            claimed = replace(claimed, head=world.sessions.request_cancel(claimed.head, actor))
+        head = claimed.head
         with fields.scope(**fields.of_head(head)), world.keep_lease(head, held_since, lambda: None) as lease:
-            return self._drive(head, terms, TO_END, lease)
+            return self._drive(claimed, TO_END, lease)
 
-    def _claim(self, tenant_id: str, session_id: str, allowance: Allowance) -> tuple[Head, Terms]:
-        """The session, taken for this runner, and what its tenant may. What is read of both is one read: a new turn
-        waits for each of them."""
-        world, key = self.world, keys.head_key(tenant_id, session_id)
-        terms, item = world.tenants.terms_beside(tenant_id, key)
+    def _claim(self, tenant_id: str, session_id: str, allowance: Allowance) -> _Claimed:
+        """The session, taken for this runner. What is read before is one read: a new turn waits for it."""
+        world = self.world
+        head_key, *others = keys.beginning(tenant_id, session_id)
+        terms, (item, *read) = world.tenants.terms_beside(tenant_id, [head_key, *others])
         before = codec.head_of(item) if item is not None else None
         owner = owner_of(allowance.name, world.ids.token())
-        return world.sessions.claim(tenant_id, session_id, owner, allowance.runner, before=before), terms
+        head = world.sessions.claim(tenant_id, session_id, owner, allowance.runner, before=before)
+        return _Claimed(head, terms, read)
 
-    def _drive(self, head: Head, terms: Terms, allowance: Allowance, lease: Lease) -> Head:
+    def _drive(self, claimed: _Claimed, allowance: Allowance, lease: Lease) -> Head:
         """Drive the turn. One that cannot be driven is ended, or every runner to come would fail at it alike."""
         turn: Turn | None = None
+        head, terms = claimed.head, claimed.terms
         try:
-            transcript = self.world.sessions.load(head.tenant_id, head.session_id)
+            sessions = self.world.sessions
+            transcript = sessions.begun(head, *claimed.read) or sessions.load(head.tenant_id, head.session_id)
             if transcript.head.lease.fencing_token != head.lease.fencing_token:
                 raise LeaseLost("another runner took the session", session_id=head.session_id)
             turn = self._turn(transcript, self._spec(transcript), terms, allowance, lease)

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from tests.support.kit import MemoryKit
-from tests.support.scripted import begin, play, reply, say, scripted_kit, use
+from tests.support.scripted import WHO, begin, play, reply, say, scripted_kit, use
 from turnkeeper.core.errors import SessionNotFound
 from turnkeeper.core.kit_tools import update_plan
-from turnkeeper.core.session import Head
+from turnkeeper.core.session import Head, Transcript
 from turnkeeper.runtime.intake import Identity
 from turnkeeper.runtime.store import keys
 from turnkeeper.table import Update
 from turnkeeper.testing.clock import ManualClock, SeededIds
+from turnkeeper.testing.memory_table import MemoryTable
 
 
 @pytest.fixture
@@ -45,6 +46,69 @@ def test_a_session_that_is_not_there(kit: MemoryKit) -> None:
         with pytest.raises(SessionNotFound) as missing:
             read("acme", "ses_none")
         assert missing.value.data == {"session_id": "ses_none"}
+
+
+def begun(kit: MemoryKit, head: Head) -> Transcript | None:
+    """As the runner does that takes a session: what may be all of it is read first, then the session is claimed."""
+    items = [kit.table.get(key) for key in keys.beginning("acme", head.session_id)]
+    claimed = kit.sessions.claim("acme", head.session_id, "a runner", "lambda")
+    return kit.sessions.begun(claimed, *items[1:])
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("text", ["go", "x" * 200_000])
+def test_what_a_session_was_begun_with_is_all_of_it(kit: MemoryKit, text: str, looks: bool) -> None:
+    head = begin(kit, "plain", text)
+    if looks:
+        kit.table.update(Update(keys.stream_key("acme", head.session_id), set={"looked_until": 2**50}))
+    read = begun(kit, head)
+    assert read is not None
+    assert read == kit.sessions.load("acme", head.session_id)
+    assert read.looked.at(kit.clock.now()) == looks
+
+
+def test_what_a_runner_had_or_what_was_copied_is_loaded(kit: MemoryKit) -> None:
+    lost = begin(kit, "plain")
+    kit.sessions.claim("acme", lost.session_id, "lost", "lambda")
+    kit.clock.advance(3_600)  # type: ignore[attr-defined]
+    assert begun(kit, lost) is None
+    copy = kit.branching.fork(WHO, play(kit, "plain"), at_seq=0, value="instead")
+    assert copy.last_seq == 1
+    assert begun(kit, copy) is None
+    again = kit.intake.post(play(kit, "plain"), "again")
+    assert begun(kit, again) is None
+
+
+def test_of_what_was_not_all_there_yet_all_is_loaded(kit: MemoryKit) -> None:
+    """A batch is no snapshot: the head may have been read after it was written, and the entry before."""
+    head = begin(kit, "plain")
+    claimed = kit.sessions.claim("acme", head.session_id, "a runner", "lambda")
+    assert kit.sessions.begun(claimed, None, None) is None
+
+
+def test_a_first_input_that_is_gone_is_loaded_so_that_it_is_told(kit: MemoryKit) -> None:
+    head = begin(kit, "plain", "".join(chr(0x4E00 + number * 7 % 20_000) for number in range(100_000)))
+    assert kit.blobs.contents
+    kit.blobs.contents.clear()
+    assert begun(kit, head) is None
+
+
+def test_a_new_turn_waits_for_three_requests_before_its_model(kit: MemoryKit) -> None:
+    """What it needs is read at once, then it is claimed, and the money is set aside."""
+    requests: list[str] = []
+    kit.__dict__["table"] = MemoryTable(on_request=requests.append)
+    play(kit, "plain")  # The first call of a month lays its counters out.
+    head = begin(kit, "plain")
+    requests.clear()
+    call, before = kit.model.call, list[str]()
+
+    def asked(*of: Any, **more: Any) -> Any:
+        before[:] = before or requests
+        return call(*of, **more)
+
+    kit.model.call = asked  # type: ignore[method-assign]
+    kit.run(head)
+    assert before == ["BatchGetItem", "UpdateItem", "TransactWriteItems"]
 
 
 def test_entries_are_read_from_behind_a_seq(kit: MemoryKit) -> None:

@@ -102,6 +102,15 @@ def entry_key(tenant_id: str, session_id: str, seq: int) -> Key:
     return Key(session_pk(tenant_id, session_id), entry_sk(seq))
 
 
+def beginning(tenant_id: str, session_id: str) -> tuple[Key, Key, Key]:
+    """All that there is of a session that was just begun: its head, its first entry, and who looks on."""
+    return (
+        head_key(tenant_id, session_id),
+        entry_key(tenant_id, session_id, 1),
+        stream_key(tenant_id, session_id),
+    )
+
+
 def entry_sk(seq: int) -> str:
     return f"ENTRY#{seq:09d}"
 

@@ -99,6 +99,16 @@ class Records:
             looked=Looked.of(by_key.get("STREAM")),
         )
 
+    def begun(self, head: Head, entry: Item | None, stream: Item | None) -> Transcript | None:
+        """The transcript of a session that a runner has claimed, from what was read of it before the claim. ``None``
+        where it has to be loaded: a runner had it before, who may have written meanwhile, or it was begun with more
+        than one input."""
+        new = head.lease.fencing_token == 1 and head.last_seq == 1 and head.version is not None
+        if not new or head.forked_from is not None or head.companion is not None or entry is None:
+            return None
+        first = codec.entry_of(entry, self._blobs)
+        return None if first.lost else Transcript(head=head, entries=(first,), looked=Looked.of(stream))
+
     def spec(self, tenant_id: str, version: str) -> Spec:
         """What a version of the tenant's says.
 

@@ -40,11 +40,12 @@ class Tenants:
     def terms(self, tenant_id: str) -> Terms:
         return terms_of(self._policy, self._record(tenant_id))
 
-    def terms_beside(self, tenant_id: str, key: Key) -> tuple[Terms, Item | None]:
-        """The terms, and another item that is wanted with them, in one read."""
+    def terms_beside(self, tenant_id: str, others: Sequence[Key]) -> tuple[Terms, list[Item | None]]:
+        """The terms, and other items that are wanted with them, in one read."""
         tenant_key = keys.tenant_key(tenant_id)
-        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get([tenant_key, key])}
-        return terms_of(self._policy, _record_of(tenant_id, found.get(tenant_key))), found.get(key)
+        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get([tenant_key, *others])}
+        terms = terms_of(self._policy, _record_of(tenant_id, found.get(tenant_key)))
+        return terms, [found.get(key) for key in others]
 
     def shard_items(self, terms: Terms, period: str) -> list[Item]:
         """The shards of a month that exist."""
