@@ -1,6 +1,6 @@
 """The fifth stage: waiting for a session to change, by a look at it now and then.
 
-No turn is over before its runner made six requests, so the first look comes after the time of these; a short one is
+No turn is over before its runner made five requests, so the first look comes after the time of these; a short one is
 over soon after. Each gap is a quarter of what was waited so far, up to a quarter of a second; from then on what lands
 is seen an eighth of a second later on average, also after a long silence, and nobody who waits reads the table more
 than four times a second.
