@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +24,9 @@ from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.companions import MAX_COPIED
 from turnkeeper.runtime.shadowing import NOT_RUN
 from turnkeeper.runtime.store import codec, contents, keys
+from turnkeeper.runtime.store.sessions import ENTRIES_A_WRITE
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Operation
 from turnkeeper.testing.faulty_table import Crash
 
 EVALS = companion_of("acme")
@@ -315,6 +318,40 @@ def test_a_turn_far_into_its_session_has_none(shop: Shop, monkeypatch: pytest.Mo
         with_shadow.append((head.turn.seq - 1 <= MAX_COPIED, kit.table.get(key) is not None))
     assert {True, False} == {fits for fits, _ in with_shadow}
     assert all(fits == made for fits, made in with_shadow)
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 2])
+def test_one_that_takes_several_writes_is_made_when_it_is_told_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    """Whoever makes it dies between two of them, and its stream is read again."""
+    kit = kit_of(shop, monkeypatch)
+    stream = Stream(kit)
+    head = kit.run(begin(kit))
+    while head.last_seq <= ENTRIES_A_WRITE + 10:
+        head = kit.run(kit.intake.post(head, "more"))
+        stream.event()
+    head = kit.run(kit.intake.post(head, "and this"))
+    event, write, writes = stream.event(), kit.table.write, list[Sequence[Operation]]()
+    key = keys.head_key(EVALS, f"{head.session_id}-t{head.turn.number}-shadow")
+
+    def dies(operations: Sequence[Operation]) -> None:
+        if operations[0].key.pk == key.pk or operations[-1].key.pk == key.pk:
+            writes.append(operations)
+            if len(writes) == dies_at + 1:
+                raise Crash("dead")
+        write(operations)
+
+    kit.table.write = dies  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        score.handler(event, None)
+    kit.clock.advance(1)  # type: ignore[attr-defined]
+    assert score.handler(event, None) == {"batchItemFailures": []}
+    made = kit.sessions.load(EVALS, shadow_of(kit, head).session_id)
+    assert [entry.seq for entry in made.entries] == list(range(1, made.head.last_seq + 1))
+    kit.clock.advance(3_601)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 0
+    assert kit.sessions.load(EVALS, made.head.session_id).entries == made.entries
 
 
 def test_a_prompt_by_tenant_is_the_originals(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,22 @@
-"""A copy of a long conversation takes several writes. Wherever they end, nothing of it stays that nobody knows."""
+"""A copy of a long conversation takes several writes, and what is too large for an item goes to the bucket first.
+Wherever they end, nothing of it stays that nobody knows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from tests.support.kit import MemoryKit
-from tests.support.scripted import WHO, play, reply, say, scripted_kit
-from turnkeeper.core.errors import SessionBusy
+from tests.support.scripted import WHO, begin, play, reply, say, scripted_kit
+from turnkeeper.core.errors import SessionBusy, Unavailable
 from turnkeeper.core.session import Head
+from turnkeeper.core.transcript import text_of
+from turnkeeper.runtime.intake import NewSession
+from turnkeeper.runtime.jobs import SCHEMA, Job, parse
+from turnkeeper.runtime.store import keys
+from turnkeeper.runtime.store.idempotency import AlreadyDone, IdempotencyKey
 from turnkeeper.runtime.store.sessions import ENTRIES_A_WRITE
 from turnkeeper.table import Operation, Put, Update
 from turnkeeper.testing.clock import ManualClock
@@ -155,3 +162,122 @@ def test_a_process_whose_clock_was_hours_ahead_leaves_nothing_for_hours() -> Non
     writes.end()
     assert kit.sweep.run(lambda: 10.0).erased == 1
     assert left(kit, head) == []
+
+
+# ---- what is too large for an item ----
+
+LARGE = SAID + " " + "".join(map(chr, range(500, 50_500)))
+JOB = parse(
+    json.dumps(
+        {"schema": SCHEMA, "job_id": "j", "tenant_id": "acme", "user_id": "u1", "agent": "scripted", "input": LARGE}
+    )
+)
+assert isinstance(JOB, Job)
+
+
+def empty() -> MemoryKit:
+    return scripted_kit(*(reply(say(SAID)) for _ in range(3)), tools=[])
+
+
+def in_bucket(kit: MemoryKit) -> list[str]:
+    return [name for name in kit.blobs.contents if "!versions" not in name]
+
+
+def test_an_input_that_an_item_holds_takes_one_write() -> None:
+    kit = empty()
+    play(kit)
+    writes = Writes(kit)
+    begin(kit)
+    assert [{write.key.sk for write in each if write.key.sk in ("BEGUN", "HEAD")} for each in writes.made] == [{"HEAD"}]
+
+
+@pytest.mark.parametrize("dies_at", [0, 1])
+def test_of_a_large_input_whose_process_died_nothing_stays(dies_at: int) -> None:
+    kit = empty()
+    play(kit)
+    writes = Writes(kit, dies_at)
+    with pytest.raises(Crash):
+        begin(kit, text=LARGE)
+    writes.end()
+    assert len(in_bucket(kit)) == dies_at
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == dies_at
+    assert in_bucket(kit) == []
+
+
+def test_of_a_large_input_that_was_taken_in_already_nothing_stays() -> None:
+    """Twice at once under one idempotency key: the second is refused when its input is in the bucket."""
+    kit = empty()
+    key = IdempotencyKey("k", "sha")
+    request = NewSession(agent="scripted", input=LARGE, metadata={})
+    first = kit.intake.create(WHO, request, key=key)
+    with pytest.raises(AlreadyDone):
+        kit.intake.create(WHO, request, key=key)
+    assert len(in_bucket(kit)) == 2
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    kit.sweep.run(lambda: 10.0)
+    assert [f"/{first.session_id}/" in name for name in in_bucket(kit)] == [True]
+    assert text_of(kit.entries(first.session_id)[0].content) == LARGE
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_job_that_is_delivered_again_goes_on_where_it_died(swept: bool) -> None:
+    kit = empty()
+    play(kit)
+    writes = Writes(kit, 1)
+    with pytest.raises(Crash):
+        kit.intake.take_job(JOB)
+    writes.end()
+    if swept:
+        kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+        assert kit.sweep.run(lambda: 10.0).erased == 1
+    for _ in range(2):
+        session_id = kit.intake.take_job(JOB)
+        assert text_of(kit.entries(session_id)[0].content) == LARGE
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    assert kit.sweep.run(lambda: 10.0).erased == 0
+    kit.run(kit.head(session_id))
+    assert text_of(kit.entries(session_id)[0].content) == LARGE
+
+
+def test_while_it_is_taken_away_it_is_not_begun_again() -> None:
+    kit = empty()
+    play(kit)
+    writes = Writes(kit, 1)
+    with pytest.raises(Crash):
+        kit.intake.take_job(JOB)
+    writes.end()
+    kit.clock.advance(HOUR)  # type: ignore[attr-defined]
+    take, tried = kit.sweep.erasure.take_contents, []
+
+    def takes(*whose: str) -> None:
+        with pytest.raises(Unavailable):
+            kit.intake.take_job(JOB)
+        tried.append(whose)
+        take(*whose)
+
+    kit.sweep.erasure.take_contents = takes  # type: ignore[method-assign,assignment]
+    assert kit.sweep.run(lambda: 10.0).erased == len(tried) == 1
+    assert text_of(kit.entries(kit.intake.take_job(JOB))[0].content) == LARGE
+
+
+def test_who_was_overtaken_writes_nothing_more() -> None:
+    kit = empty()
+    play(kit)
+    write = kit.table.write
+
+    def late(operations: Sequence[Operation]) -> None:
+        if any(each.key.sk == "HEAD" for each in operations):
+            kit.table.write = write  # type: ignore[method-assign]
+            kit.clock.advance(1)  # type: ignore[attr-defined]
+            other = Writes(kit, 1)
+            with pytest.raises(Crash):
+                kit.intake.take_job(JOB)
+            other.end()
+        write(operations)
+
+    kit.table.write = late  # type: ignore[method-assign]
+    session_id = kit.intake.take_job(JOB)  # the other has it: it is not there yet
+    assert kit.table.get(keys.head_key("acme", session_id)) is None
+    assert kit.intake.take_job(JOB) == session_id
+    assert kit.head(session_id).last_seq == 1

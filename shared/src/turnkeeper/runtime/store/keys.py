@@ -21,7 +21,7 @@ nothing of any of them.
 ..                                    ``ELSEWHERE#...``   what another engine remembers of it, in its own words
 ..                                    ``STREAM``          who looks on, and how the entry to come stands; for minutes
 ..                                    ``TASK``            spent and reserved by calls through the gateway
-..                                    ``BEGUN``           entries are written of a copy that may not be whole yet
+..                                    ``BEGUN``           some of it is written, and it may not be whole yet
 ``T#tenant#S#token``                  ``TASK``            a token of the gateway, with what it spent and has reserved
 ..                                    ``CALL#micros``     its ledger, as a session's
 ``GATEWAY#owner``                     ``BEAT``            a process that has calls of the gateway in flight lives

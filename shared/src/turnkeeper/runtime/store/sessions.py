@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,8 @@ from turnkeeper.core.lifecycle.change import Change, busy, ended
 from turnkeeper.core.session import Head, Looked, RunnerKind, Spec
 from turnkeeper.core.versions import version_of
 from turnkeeper.ports import Clock, Redacts
-from turnkeeper.runtime.store import beginnings, codec, contents, due, idempotency, keys
+from turnkeeper.runtime.store import codec, contents, due, idempotency, keys
+from turnkeeper.runtime.store.beginnings import Beginning
 from turnkeeper.runtime.store.changes import Writer, head_update
 from turnkeeper.runtime.store.idempotency import Earlier, IdempotencyKey
 from turnkeeper.runtime.store.records import Records
@@ -95,15 +97,10 @@ class Sessions(Records):
             SessionBusy: a session of this id exists already, or what is beside it does not hold.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
-        note = None
-        if len(change.entries) > ENTRIES_A_WRITE:
-            # A copy of a long conversation. Before anything of it is anywhere, also in the bucket.
-            note = beginnings.begun(change.head, self._clock.now())
-            self._table.write([note])
-        made = self._writer.creation(change)
-        writes = [*made.operations, *beside, *idempotency.claim_key(made.head, key, self._clock.now())]
-        if note is not None:
-            writes = [beginnings.whole(note), *self._but_early(writes)]
+        beginning = Beginning(self._table, self._blobs, change.head, self._clock.now())
+        made = replace(self._writer, blobs=beginning).creation(change)
+        writes = self._but_early(made.operations, beginning)
+        writes += [*beginning.whole(), *beside, *idempotency.claim_key(made.head, key, self._clock.now())]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
@@ -111,12 +108,14 @@ class Sessions(Records):
             raise SessionBusy("the session exists already", session_id=made.head.session_id) from failed
         return made.head
 
-    def _but_early(self, writes: list[Operation]) -> list[Operation]:
+    @staticmethod
+    def _but_early(writes: Sequence[Operation], beginning: Beginning) -> list[Operation]:
         """Write the entries that are too many for one write; what is left, with which the session begins."""
-        entries = [write for write in writes if _is_entry(write)]
-        early = entries[:-ENTRIES_A_WRITE]
+        entries = [write for write in writes if isinstance(write, Put) and _is_entry(write)]
+        # One that was begun before may have left them.
+        early = [Put(entry.key, entry.item) for entry in entries[:-ENTRIES_A_WRITE]]
         for at in range(0, len(early), ENTRIES_A_WRITE):
-            self._table.write(early[at : at + ENTRIES_A_WRITE])
+            beginning.early(early[at : at + ENTRIES_A_WRITE])
         return [*entries[len(early) :], *(write for write in writes if not _is_entry(write))]
 
     def write_at_rest(self, before: Head, change: Change, key: IdempotencyKey | None = None) -> Head:
