@@ -170,7 +170,7 @@ def test_pictures_in_documents_are_not_kept_either(odd: Path) -> None:
     assert (dot in text, text.count("Ann.")) == (False, 3)
 
 
-@pytest.mark.parametrize("name", ["日本語", "---", "Zürich", "a" * 300, "é" * 300])
+@pytest.mark.parametrize("name", ["日本語", "---", "Zürich", "a" * 300, "é" * 300, "of two\nlines", " "])
 def test_a_name_in_any_script_is_one_of_a_file(odd: Path, name: str) -> None:
     transcript = session(odd, ["Hello."], [Answer(say="Hello.")])
     made = capture(*transcript, Privacy(), name=name)

@@ -214,6 +214,9 @@ def test_junit_and_html(evaluate: Evaluate, project: Path, tmp_path: Path) -> No
         ("- Grounded", "- Grounding", "Grounding"),
         ("name: counts", "nam: counts", "nam"),
         ("  - name: counts\n    metadata", "  - metadata", "has no name"),
+        ("name: counts", 'name: " "', "has no name"),
+        ("name: counts", 'name: "counts\\ntwice"', "has no name of one line"),
+        ("name: counts", 'name: "\\ud800"', "has no name of one line"),
         ("name: orders", "name: counts", "counts"),
         ("mode: exact", "mode: precisely", "precisely"),
         ("{ say: ", "{ sing: ", "sing"),
@@ -247,6 +250,30 @@ def test_evaluators_of_ones_own(evaluate: Evaluate, cases: Path) -> None:
         "polite": True,
         "polite_2": False,
     }
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "GeneratorExit()", "ValueError('no')"])
+def test_evaluators_that_cannot_be_imported_are_no_run_that_went_well(
+    evaluate: Evaluate, cases: Path, error: str
+) -> None:
+    cases.with_name("evaluators.py").write_text(f"raise {error}")
+    code, document = evaluate()
+    assert (code, document["error"]["code"]) == (1, "invalid_cases")
+
+
+def test_a_reason_that_quotes_half_a_character_can_be_written(evaluate: Evaluate, cases: Path, tmp_path: Path) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from turnkeeper import Score\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Odd:\n"
+        "    def score(self, trajectory):\n"
+        "        yield Score.check('odd', False, '\\ud800')\n"
+    )
+    edit(cases, "- Grounded", "- Odd")
+    code, document = evaluate("--filter", "counts", "--junit", str(tmp_path / "j.xml"), "--html", str(tmp_path / "h"))
+    told = {verdict["name"]: verdict["reason"] for verdict in document["cases"][0]["runs"][0]["verdicts"]}
+    assert (code, told["odd"]) == (1, "\ufffd")
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:

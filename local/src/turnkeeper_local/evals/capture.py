@@ -94,7 +94,7 @@ def capture(
     privacy.learn([list(entry.content) for entry in entries])
     privacy.learn([_parsed(text) for text in (*played.inputs, *(call.result for call in played.calls))])
     files: dict[str, str] = {}
-    name = name or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
+    name = " ".join((name or "").split()) or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
     scores = evaluate(EVERY_TURN, played)
     inputs: dict[str, Any] = {
         "role": head.role,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from turnkeeper_local.evals.case import About, CaseSet, Inputs, reasons
 
 #: Evaluators of a project's own, in a module of this name beside the cases.
 OWN_EVALUATORS = "evaluators.py"
+#: What every report and terminal can show: something, and neither control characters nor half a one.
+_NAME = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f\ud800-\udfff]+")
 
 
 class CaseError(Exception):
@@ -111,9 +114,10 @@ def read(path: Path, agent: str) -> Suite:
         # The library's own error quotes the path, and whole files; what pydantic said stands behind it.
         cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
         raise CaseError(f"{path}: {_told(cause)}") from error
-    unnamed = [number for number, case in enumerate(dataset.cases, start=1) if not case.name]
+    named = [_NAME.fullmatch(case.name or "") for case in dataset.cases]
+    unnamed = [number for number, name in enumerate(named, start=1) if not name]
     if unnamed:
-        raise CaseError(f"{path}: case {unnamed[0]} has no name: reports and baselines go by it")
+        raise CaseError(f"{path}: case {unnamed[0]} has no name of one line: reports and baselines go by it")
     for case in dataset.cases:
         case.inputs = _with_files(case.inputs, path)
     return Suite(agent, path, dataset)
@@ -164,7 +168,9 @@ def _own_evaluators(path: Path) -> list[type[Evaluator]]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit: no cases that pass because none was run
         raise CaseError(f"{path}: {type(error).__name__}: {error}") from error
     return [
         kind

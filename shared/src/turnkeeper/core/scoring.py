@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Score:
         if self.seq is not None and type(self.seq) is not int:
             raise ValueError(f"score {self.name}: seq is an entry's, a whole number, not {self.seq!r}")
         object.__setattr__(self, "value", float(self.value))
-        object.__setattr__(self, "reason", self.reason[:MAX_REASON_CHARS])
+        object.__setattr__(self, "reason", without_surrogates(self.reason[:MAX_REASON_CHARS]))
 
     def named(self, name: str) -> Score:
         return self if name == self.name else replace(self, name=name)
