@@ -252,6 +252,45 @@ def test_evaluators_of_ones_own(evaluate: Evaluate, cases: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ("word: str = 'nails'", "Mine"),
+        ("strict: bool = False\n    _: KW_ONLY\n    word: str", "Mine: { word: nails }"),
+        ("word: str = field(init=False, default='nails')", "Mine"),
+        ("word: Word = 'nails'", "Mine"),
+    ],
+)
+def test_evaluators_of_any_dataclass(evaluate: Evaluate, cases: Path, fields: str, named: str) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import KW_ONLY, dataclass, field\n"
+        "from typing import TYPE_CHECKING\n"
+        "from turnkeeper import Score\n"
+        "if TYPE_CHECKING:\n    from nowhere import Word\n\n"
+        f"@dataclass(frozen=True)\nclass Mine:\n    {fields}\n\n"
+        "    def score(self, trajectory):\n"
+        "        yield Score.check('mine', self.word in trajectory.output_text, '')\n\n"
+        "Yours = Mine\n"
+    )
+    edit(cases, "- Grounded", f"- Grounded\n      - {named}")
+    code, document = evaluate("--filter", "counts")
+    assert code == 0, document
+    assert "mine" in {verdict["name"] for verdict in document["cases"][0]["runs"][0]["verdicts"]}
+
+
+def test_an_evaluator_that_ends_the_process_when_it_is_made_ends_no_run_well(evaluate: Evaluate, cases: Path) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "@dataclass\nclass Mine:\n"
+        "    def __post_init__(self):\n        raise SystemExit(0)\n\n"
+        "    def score(self, trajectory):\n        return ()\n"
+    )
+    edit(cases, "- Grounded", "- Mine")
+    code, document = evaluate()
+    assert (code, document["error"]["code"]) == (1, "invalid_cases")
+
+
 @pytest.mark.parametrize("error", ["SystemExit(0)", "GeneratorExit()", "ValueError('no')"])
 def test_evaluators_that_cannot_be_imported_are_no_run_that_went_well(
     evaluate: Evaluate, cases: Path, error: str
