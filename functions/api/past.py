@@ -59,13 +59,13 @@ def rewind(kit: FrontDoorKit, request: Request) -> Response:
         return Begun(after, after.turn.number)
 
     begun = once(kit, request.who, key_of(request, sent), begin)
-    return _rewound(kit, request.who, begun.head, view_of(kit, request, begun.head))
+    return _rewound(kit, request.who, begun, view_of(kit, request, begun.head))
 
 
-def _rewound(kit: FrontDoorKit, who: Identity, head: Head, view: View) -> Response:
-    """A session behind a rewind, with what the rewind took back."""
-    rewind = kit.branching.rewound(head)
+def _rewound(kit: FrontDoorKit, who: Identity, begun: Begun, view: View) -> Response:
+    """A session behind a rewind, with what the rewind took back, also where there was another one since."""
+    rewind = kit.branching.rewound(begun.head, begun.seq)
     document = RewoundDocument(
-        **tell.members(kit, who, head), left_out=list(rewind.left_out), once_calls=list(rewind.once_calls)
+        **tell.members(kit, who, begun.head), left_out=list(rewind.left_out), once_calls=list(rewind.once_calls)
     )
     return Response.json(tell.seen(view, document.dump()))

@@ -27,6 +27,8 @@ class Begun(NamedTuple):
     turn: int
     #: False where none could be asked for: then waiting is in vain.
     has_runner: bool = True
+    #: The last entry that was there once it was done, where an idempotency key says so.
+    seq: int | None = None
 
     def is_over(self, now: Head) -> bool:
         """Whether there is nothing more to wait for."""

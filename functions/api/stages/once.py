@@ -56,4 +56,4 @@ def once(
 def _earlier(kit: FrontDoorKit, who: Identity, key: IdempotencyKey) -> Begun | None:
     """Whose it is, is looked at once more: who asks may have been an admin then, and be none now."""
     earlier = kit.sessions.earlier(who.tenant_id, who.user_id, key)
-    return Begun(kit.intake.owned(who, earlier.session_id), earlier.turn) if earlier else None
+    return Begun(kit.intake.owned(who, earlier.session_id), earlier.turn, seq=earlier.seq) if earlier else None

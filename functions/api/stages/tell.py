@@ -48,13 +48,14 @@ def seen(view: View, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def turn(kit: FrontDoorKit, head: Head, number: int, view: View, answer: Callable[[], Entry | None]) -> Response:
-    """A turn of a session as it is now, or as it ended where others have followed.
+    """A turn of a session as it is now, or as it ended where others have followed. Of an erased one nothing tells what
+    each turn was, so that it is told as a whole.
 
     Args:
         answer: the last thing that the model said in the turn that the head is in.
     """
     fields.note(**fields.of_head(head))
-    if head.turn.number != number:
+    if head.turn.number != number and head.status != "erased":
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
         return Response.json(seen(view, _earlier_turn(head, entries, number).dump()))
     token = _token(kit, head)
@@ -196,7 +197,9 @@ def _refusal(head: Head, token: str | None) -> Response | None:
 
 
 def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocument:
-    """A turn that later ones have followed, as it was when it ended."""
+    """A turn that later ones have followed, as it was when it ended. Turns of the session that this one is a copy of
+    count as turns only, and the copy itself as one that nothing was done in."""
+    copied = head.forked_from.seq if head.forked_from else 0
     turn, steps, usage, cost, in_doubt = 0, 0, Usage(), 0, 0
     answer, ended, last_seq = None, None, 0
     for entry in entries:
@@ -205,7 +208,10 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
             if turn > number:
                 break
             answer, ended = None, None
-        last_seq, cost, usage = entry.seq, cost + entry.cost_nanousd, usage + Usage.of(entry.usage)
+        last_seq = entry.seq
+        if last_seq <= copied:
+            continue
+        cost, usage = cost + entry.cost_nanousd, usage + Usage.of(entry.usage)
         in_doubt += entry.in_doubt_nanousd
         if entry.type == "assistant":
             answer, steps = entry, steps + 1
@@ -215,7 +221,7 @@ def _earlier_turn(head: Head, entries: Iterable[Entry], number: int) -> TurnDocu
     return TurnDocument(
         session_id=head.session_id,
         agent=head.agent,
-        status=(ended.status if ended else None) or head.status,
+        status=(ended.status if ended else None) or "idle",
         stop=stop,
         **output_of(stop, answer),
         turn=number,

@@ -22,6 +22,32 @@ def test_a_turn_is_taken_back_once_for_a_key(ann: Caller) -> None:
     assert [event["type"] for event in events].count("rewind") == 1
 
 
+def test_a_repeated_rewind_tells_of_its_own_and_not_of_a_later_one(ann: Caller) -> None:
+    session = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say one]]"}).json()
+    path = f"/v1/sessions/{session['session_id']}"
+    ann.post(f"{path}/turns", {"input": "[[say two]]"})
+    first = ann.post(f"{path}/rewind", {"turns": 1}, key="first").ok()
+    later = ann.post(f"{path}/rewind", {"turns": 1}, key="later").ok()
+    assert first["left_out"] != later["left_out"]
+    for key, told in (("first", first), ("later", later)):
+        assert ann.post(f"{path}/rewind", {"turns": 1}, key=key).ok()["left_out"] == told["left_out"]
+
+
+def test_a_repeated_copy_is_answered_as_it_was_also_when_turns_have_followed(ann: Caller) -> None:
+    session = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say one]]"}).json()
+    path = f"/v1/sessions/{session['session_id']}/fork"
+    bodies = ({}, {"input": "[[say two]]"}, {"at_seq": 1})
+    made = [ann.post(path, body, key=str(body)).ok() for body in bodies]
+    assert [(turn["turn"], turn["steps"], turn["output_text"]) for turn in made] == [
+        (1, 0, ""),
+        (2, 1, "two"),
+        (1, 0, ""),
+    ]
+    for turn in made:
+        ann.post(f"/v1/sessions/{turn['session_id']}/turns", {"input": "[[say more]]"}).ok()
+    assert [ann.post(path, body, key=str(body)).ok() for body in bodies] == made
+
+
 @pytest.mark.parametrize("body", [{"turns": 0}, {"turns": 1, "to_seq": 1}, {"to_seq": -1}, {"to_seq": 999}, {"x": 1}])
 def test_a_rewind_that_makes_no_sense_is_refused(ann: Caller, body: dict[str, int]) -> None:
     session = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say one]]"}).json()

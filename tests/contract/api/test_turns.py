@@ -200,6 +200,18 @@ def test_an_old_key_still_answers_with_its_own_turn(ann: Caller) -> None:
     assert create(ann, key="k1").ok() == first
 
 
+def test_a_key_of_a_session_that_was_erased_tells_what_the_session_has_cost(ann: Caller) -> None:
+    """Not that its turn was for nothing: what each turn was is gone, what all of it cost is not."""
+    first = create(ann, key="k1").ok()
+    path = f"/v1/sessions/{first['session_id']}"
+    ann.post(f"{path}/turns", {"input": "[[say two]]"}).ok()
+    ann.delete(path)
+    told, now = create(ann, key="k1").ok(), ann.get(path).ok()
+    assert (told["status"], told["output_text"]) == ("erased", "")
+    assert {name: now[name] for name in told} == told
+    assert float(told["cost_usd"]) > float(first["cost_usd"])
+
+
 def test_the_same_key_with_another_body_is_refused(ann: Caller) -> None:
     first = create(ann, key="k1").ok()
     create(ann, "[[say other]]", key="k1").problem(422, "idempotency_mismatch")

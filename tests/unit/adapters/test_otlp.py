@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 
 import pytest
 import requests
@@ -74,13 +76,30 @@ def test_a_receiver_that_is_busy_is_asked_again() -> None:
     assert (len(to.requests), len(to.spans)) == (2, 1)
 
 
-@pytest.mark.parametrize("status", [400, 401, 503])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 503])
 def test_what_was_not_taken_is_for_later(status: int) -> None:
     with receiver() as to:
         to.refusals += [status] * 9
         with pytest.raises(Unavailable) as raised:
             sent(to, trace(), timeout_seconds=0.5)
     assert raised.value.retryable
+
+
+def test_what_is_told_of_a_receiver_that_refuses_is_not_how_it_knows_us() -> None:
+    with receiver() as to:
+        to.refusals += [403] * 9
+        address = to.url.replace("127.0.0.1", "kit:hunter2@127.0.0.1")
+        with pytest.raises(Unavailable) as raised:
+            OtlpReceiver(address, {}, timeout_seconds=0.5).send(trace())
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_number_that_otlp_cannot_hold_is_the_largest_that_it_can(caplog: pytest.LogCaptureFixture) -> None:
+    capped = trace()
+    root = replace(capped.root, attributes={"limit": 10**21, "owed": -(10**21), "yes": True})
+    with receiver() as to:
+        sent(to, replace(capped, spans=(root,)))
+    assert (to.spans[0].attributes, caplog.records) == ({"limit": 2**63 - 1, "owed": 1 - 2**63, "yes": True}, [])
 
 
 def test_headers_that_cannot_be_had_are_for_later() -> None:
@@ -94,6 +113,15 @@ def test_a_secret_of_headers_is_an_object_of_texts(secret: str) -> None:
     with pytest.raises(MissingKey) as raised:
         headers_of(secret)
     assert secret not in str(raised.value) or not secret
+
+
+@pytest.mark.parametrize("header", [{"x-key": "hunter2\n"}, {"x-key": " hunter2"}, {"hunter2\n": "x"}, {"": "hunter2"}])
+def test_a_header_that_no_request_can_have_is_not_quoted(header: dict[str, str]) -> None:
+    """Who sends it would log it."""
+    with pytest.raises(MissingKey) as raised:
+        headers_of(json.dumps(header))
+    assert "hunter2" not in str(raised.value)
+    assert headers_of('{"authorization": "Basic x=", "X-Key": ""}') == {"authorization": "Basic x=", "X-Key": ""}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -119,6 +120,14 @@ def test_it_is_told_in_a_table_and_as_csv(cli: Cli, used: list[dict[str, Any]]) 
         "reserved_usd": "0.000000",
         "total_usd": format_usd(mine["spent_nanousd"]),
     }
+
+
+def test_people_whose_names_run_together_stay_two_and_no_name_ends_a_line(cli: Cli, kit: MemoryKit) -> None:
+    for tenant, user in (("a/b", "c"), ("a", "b/c"), ("a", "d\re"), ("a", "\x1b[2Jf"), ("a", 'g\nh,"')):
+        kit.run(kit.intake.create(Identity(tenant, user, "user"), NewSession("plain", "[[say hello]]", {})))
+    rows = [*csv.DictReader(io.StringIO(cli("spend", "report", "--by", "user", "--csv").stdout, newline=""))]
+    told = {row["key"]: row["calls"] for row in rows}
+    assert told == dict.fromkeys(("a%2Fb/c", "a/b/c", "a/d\ufffde", "a/\ufffd[2Jf", 'a/g\nh,"'), "1")
 
 
 def test_a_span_without_calls_is_empty(cli: Cli, used: list[dict[str, Any]]) -> None:
@@ -250,6 +259,7 @@ def test_the_same_on_both_sides_agrees(cli: Cli, used: list[dict[str, Any]], tmp
         console_usage(used),
         console_cost(cost),
         console_cost(cost.quantize(Decimal("0.01"))),
+        f"\ufeff{json.dumps(cost_page(cost))}",
     ]
     for number, report in enumerate(reports):
         result = cli("reconcile", "--file", file_of(tmp_path, report, f"{number}"), "--json")
@@ -330,6 +340,10 @@ def test_a_call_over_midnight_may_be_in_either_day(
         ('{"data": []}', "no day"),
         (json.dumps(usage_page([], has_more=True)), "has_more"),
         (console_cost(Decimal("NaN")), "line 2"),
+        (console_cost(Decimal("1e999999")), "line 2"),
+        (console_cost(Decimal("1e-99999999")), "line 2"),
+        (json.dumps(usage_page([])).replace('"output_tokens": 0', '"output_tokens": -5'), "no number of tokens"),
+        (json.dumps(usage_page([])).replace('"output_tokens": 0', '"output_tokens": 2.5'), "no number of tokens"),
         (console_usage([], model=""), "line 2"),
         (json.dumps(cost_page(Decimal(1))).replace('"USD"', '"EUR"'), "EUR"),
         (json.dumps(usage_page([])).replace(f'"{MODEL}"', "null"), "group_by"),

@@ -152,6 +152,23 @@ def test_names_and_shapes_of_a_project(tmp_path: Path) -> None:
         Privacy.of(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('[personal]\nnames = "full_name"', "personal.names"),
+        ('[personal]\nname = ["full_name"]', "personal.name"),
+        ('[personals]\nnames = ["full_name"]', "personals"),
+        ("[personal.shapes]\nbadge = 5", "personal.shapes.badge"),
+        ("[personal.shapes]\nbadge = '\\d*'", "everywhere"),
+    ],
+)
+def test_what_a_project_says_and_would_not_be_done_is_refused(tmp_path: Path, said: str, told: str) -> None:
+    """Else what it means stays in every case, and nobody is told."""
+    (tmp_path / "evals.toml").write_text(said)
+    with pytest.raises(ValueError, match=told):
+        Privacy.of(tmp_path)
+
+
 PERSONAL = st.sampled_from(["joe@example.com", "+41 44 668 18 00", "CH93 0076 2011 6238 5295 7", "123-45-6789"])
 VALUES = st.recursive(
     PERSONAL | st.text(max_size=10) | st.integers(),

@@ -16,13 +16,15 @@ from tests.unit.evals.conftest import AGENT
 from tests.unit.evals.test_capture import replayed, session
 from turnkeeper.core.trajectory import calls_of
 from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper.runtime.intake import Identity
 from turnkeeper_local.cli.capturing import _secret_names
 from turnkeeper_local.cli.errors import CliError
 from turnkeeper_local.evals.capture import Captured, capture, file_name
+from turnkeeper_local.evals.case import Inputs
 from turnkeeper_local.evals.cases import CaseError, read
-from turnkeeper_local.evals.play import Stage
+from turnkeeper_local.evals.play import CaseKit, Stage, _agent
 from turnkeeper_local.evals.privacy import Privacy
-from turnkeeper_local.evals.script import Answer, Faked
+from turnkeeper_local.evals.script import Answer, Faked, scripted
 
 MORE_TOOLS = '''
 @tool(effect="once", scopes={"stock:write"}, secret_arguments={"door"})
@@ -113,6 +115,35 @@ def test_an_earlier_turn_ended_as_it_did_then(odd: Path) -> None:
     assert "refusal" not in text
 
 
+def test_turns_that_were_taken_back_keep_their_numbers_and_can_be_captured(odd: Path) -> None:
+    stage = Stage.of(odd)
+    agent = _agent(stage, "clerk", Inputs(turns=["-"]))
+    answers = [Answer(say="one"), Answer(stop="refusal"), Answer(say="three")]
+    kit = CaseKit(stage, agent, scripted(answers, agent.model))
+    who = Identity("acme", "ann", "buyer")
+    head = kit.turn(who, agent, "First.", None, {})
+    head = kit.turn(who, agent, "Second.", head, {})
+    head = kit.branching.rewind(who, head)
+
+    def captured(name: str, turn: int | None = None) -> tuple[list[str], str]:
+        transcript = kit.sessions.load(head.tenant_id, head.session_id)
+        made = capture(transcript, kit.sessions.spec_of(transcript), Privacy(), name=name, turn=turn)
+        written(odd, made)
+        [case] = made.document["cases"]
+        return case["inputs"]["turns"], case["evaluators"][0]["Ended"]["reasons"][0]
+
+    assert captured("behind a rewind") == (["First."], "end_turn")
+    head = kit.turn(who, agent, "Third.", head, {})
+    assert captured("all") == (["First.", "Third."], "end_turn")
+    assert captured("what went wrong", 2) == (["First.", "Second."], "refusal")
+    assert captured("the third", 3) == (["First.", "Third."], "end_turn")
+    with pytest.raises(ValueError, match="no turn 4: the session has 3"):
+        captured("none", 4)
+    kit.erasure.erase(head, actor="ann")
+    with pytest.raises(ValueError, match="erased"):
+        captured("erased")
+
+
 def test_pictures_are_not_kept(odd: Path) -> None:
     dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     assert base64.b64decode(dot)
@@ -124,7 +155,22 @@ def test_pictures_are_not_kept(odd: Path) -> None:
     assert "type: image" in text
 
 
-@pytest.mark.parametrize("name", ["日本語", "---", "Zürich"])
+def test_pictures_in_documents_are_not_kept_either(odd: Path) -> None:
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": dot}}
+    album = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "Ann."}, picture]}}
+    turn: Any = [{"type": "text", "text": "See."}, album]
+    fetched = {"type": "web_fetch_result", "content": album}
+    answers = [
+        Answer(call="count", arguments={"item": "nails"}),
+        Answer(content=[fetched, {"type": "text", "text": "Seen."}]),
+    ]
+    transcript = session(odd, [turn], answers, count=Faked(result=[album]))
+    text = json.dumps(capture(*transcript, Privacy(), name="album").document)
+    assert (dot in text, text.count("Ann.")) == (False, 3)
+
+
+@pytest.mark.parametrize("name", ["日本語", "---", "Zürich", "a" * 300, "é" * 300, "of two\nlines", " "])
 def test_a_name_in_any_script_is_one_of_a_file(odd: Path, name: str) -> None:
     transcript = session(odd, ["Hello."], [Answer(say="Hello.")])
     made = capture(*transcript, Privacy(), name=name)

@@ -214,6 +214,9 @@ def test_junit_and_html(evaluate: Evaluate, project: Path, tmp_path: Path) -> No
         ("- Grounded", "- Grounding", "Grounding"),
         ("name: counts", "nam: counts", "nam"),
         ("  - name: counts\n    metadata", "  - metadata", "has no name"),
+        ("name: counts", 'name: " "', "has no name"),
+        ("name: counts", 'name: "counts\\ntwice"', "has no name of one line"),
+        ("name: counts", 'name: "\\ud800"', "has no name of one line"),
         ("name: orders", "name: counts", "counts"),
         ("mode: exact", "mode: precisely", "precisely"),
         ("{ say: ", "{ sing: ", "sing"),
@@ -247,6 +250,69 @@ def test_evaluators_of_ones_own(evaluate: Evaluate, cases: Path) -> None:
         "polite": True,
         "polite_2": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ("word: str = 'nails'", "Mine"),
+        ("strict: bool = False\n    _: KW_ONLY\n    word: str", "Mine: { word: nails }"),
+        ("word: str = field(init=False, default='nails')", "Mine"),
+        ("word: Word = 'nails'", "Mine"),
+    ],
+)
+def test_evaluators_of_any_dataclass(evaluate: Evaluate, cases: Path, fields: str, named: str) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import KW_ONLY, dataclass, field\n"
+        "from typing import TYPE_CHECKING\n"
+        "from turnkeeper import Score\n"
+        "if TYPE_CHECKING:\n    from nowhere import Word\n\n"
+        f"@dataclass(frozen=True)\nclass Mine:\n    {fields}\n\n"
+        "    def score(self, trajectory):\n"
+        "        yield Score.check('mine', self.word in trajectory.output_text, '')\n\n"
+        "Yours = Mine\n"
+    )
+    edit(cases, "- Grounded", f"- Grounded\n      - {named}")
+    code, document = evaluate("--filter", "counts")
+    assert code == 0, document
+    assert "mine" in {verdict["name"] for verdict in document["cases"][0]["runs"][0]["verdicts"]}
+
+
+def test_an_evaluator_that_ends_the_process_when_it_is_made_ends_no_run_well(evaluate: Evaluate, cases: Path) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "@dataclass\nclass Mine:\n"
+        "    def __post_init__(self):\n        raise SystemExit(0)\n\n"
+        "    def score(self, trajectory):\n        return ()\n"
+    )
+    edit(cases, "- Grounded", "- Mine")
+    code, document = evaluate()
+    assert (code, document["error"]["code"]) == (1, "invalid_cases")
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "GeneratorExit()", "ValueError('no')"])
+def test_evaluators_that_cannot_be_imported_are_no_run_that_went_well(
+    evaluate: Evaluate, cases: Path, error: str
+) -> None:
+    cases.with_name("evaluators.py").write_text(f"raise {error}")
+    code, document = evaluate()
+    assert (code, document["error"]["code"]) == (1, "invalid_cases")
+
+
+def test_a_reason_that_quotes_half_a_character_can_be_written(evaluate: Evaluate, cases: Path, tmp_path: Path) -> None:
+    cases.with_name("evaluators.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from turnkeeper import Score\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Odd:\n"
+        "    def score(self, trajectory):\n"
+        "        yield Score.check('odd', False, '\\ud800')\n"
+    )
+    edit(cases, "- Grounded", "- Odd")
+    code, document = evaluate("--filter", "counts", "--junit", str(tmp_path / "j.xml"), "--html", str(tmp_path / "h"))
+    told = {verdict["name"]: verdict["reason"] for verdict in document["cases"][0]["runs"][0]["verdicts"]}
+    assert (code, told["odd"]) == (1, "\ufffd")
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -371,7 +372,19 @@ def test_one_that_raises_takes_no_other_down() -> None:
     assert "words" not in scores[0].reason
 
 
-@pytest.mark.parametrize("found", [["ok"], [None], [Score("x", 1.0, True, "")] * 1000, None, SystemExit(0)])
+@pytest.mark.parametrize("name", ["_Private", "Größe", "__", "日本", "X" * 99])
+def test_one_that_raises_is_told_of_whatever_its_class_is_called(name: str) -> None:
+    def score(_self: object, _trajectory: Trajectory) -> list[Score]:
+        raise RuntimeError
+
+    told = evaluate([type(name, (), {"score": score})(), Ended()], trajectory(step(text="a")))
+    assert (told[0].name.endswith("_failed"), told[1].name) == (True, "ended")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [["ok"], [None], [Score("x", 1.0, True, "")] * 1000, None, SystemExit(0), GeneratorExit(), CancelledError()],
+)
 def test_one_that_answers_nonsense_takes_no_other_down_either(found: Any) -> None:
     class Odd:
         def score(self, trajectory: Trajectory) -> Any:
@@ -386,6 +399,13 @@ def test_one_that_answers_nonsense_takes_no_other_down_either(found: Any) -> Non
 def test_a_verdict_is_yes_no_or_none() -> None:
     with pytest.raises(ValueError, match="passed"):
         Score("x", 1.0, "no", "")  # type: ignore[arg-type]
+
+
+def test_a_score_is_what_the_table_and_the_api_can_tell() -> None:
+    for odd in ({"reason": ["x"]}, {"reason": b"x"}, {"seq": "3"}, {"seq": 1.5}, {"seq": True}):
+        with pytest.raises(ValueError, match=f"score x: {'the ' * ('reason' in odd)}{next(iter(odd))}"):
+            Score(**{"name": "x", "value": 0.0, "passed": False, "reason": "", **odd})
+    assert type(Score("x", Decimal("0.5"), None, "").value) is float  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

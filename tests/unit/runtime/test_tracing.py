@@ -55,6 +55,14 @@ def test_what_asks_for_a_trace_holds_nothing_that_was_said() -> None:
     assert (again.turn.first_call, again.last_seq, again.account) == (1, head.last_seq, head.account)
 
 
+def test_what_no_tool_is_called_is_told_as_no_tools_name() -> None:
+    """The model may call one by whatever words it likes."""
+    made = kit(reply(use(SAID, what="x")), reply(say("ok")))
+    trace = told(made, played(made, "shut"))
+    check_no_contents(trace.spans, SAID)
+    assert [span.name for span in trace.spans if "tool" in span.name] == [f"execute_tool {names.NO_TOOL}"]
+
+
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"schema": "turnkeeper/trace@2"}', '{"schema":"turnkeeper/trace@1"}']
 )

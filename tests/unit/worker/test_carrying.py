@@ -17,6 +17,7 @@ from turnkeeper.core.continuation import continuation_of
 from turnkeeper.core.errors import NotFetched
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Message
+from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.jobs import session_id_of_job
 from turnkeeper.runtime.store import keys
@@ -178,6 +179,21 @@ def test_an_earlier_token_does_not_undo_what_stopped_a_session(bench: Bench) -> 
 
 
 # ---- duplicates and dead runners ----
+
+
+def test_a_job_that_was_done_is_no_dead_letter_when_its_agent_is_gone_since(bench: Bench) -> None:
+    session_id = bench.job("one")
+    bench.worker()
+    bench.empty()
+    done = bench.kit.head(session_id)
+    bench.kit.intake.catalog = Catalog({}, {})
+    assert bench.job("one") == session_id
+    bench.empty()
+    assert (bench.kit.head(session_id), bench.kit.queue.dead_letters) == (done, [])
+    bench.job("another")
+    bench.empty()
+    [letter] = bench.kit.queue.dead_letters
+    assert letter.error_code == "agent_not_found"
 
 
 def test_a_message_of_a_session_that_another_runner_has_is_followed(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from turnkeeper_local.cli.operator import Operator
 from turnkeeper_local.cli.reached import operating
 from turnkeeper_local.evals.capture import capture, file_name
 from turnkeeper_local.evals.case import Inputs
-from turnkeeper_local.evals.cases import read
+from turnkeeper_local.evals.cases import CaseError, read
 from turnkeeper_local.evals.play import Stage, Unplayable, play, quietly
 from turnkeeper_local.evals.privacy import Privacy
 from turnkeeper_project import Project, find_project
@@ -112,11 +112,11 @@ def capture_session(
         raise UsageError(f"{error} is there already", code="case_exists", hint="name the case with --name") from error
     except ValueError as error:
         raise CliError(str(error), code="not_captured") from error
-    [case] = read(path, agent).dataset.cases
     try:
+        [case] = read(path, agent).dataset.cases
         differences = _differences(made.scores, _replayed(stage, agent, case.inputs))
         return Told(session_id, made.name, written, differences)
-    except Unplayable as error:
+    except (CaseError, Unplayable) as error:
         return Told(session_id, made.name, written, (), str(error))
 
 

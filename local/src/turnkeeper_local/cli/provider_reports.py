@@ -26,6 +26,8 @@ _TOKENS = {
     "output_tokens": "usage_output_tokens",
     "web_search_requests": "web_search_count",
 }
+#: Before and behind the point: nobody is charged more, or less.
+_MOST_DIGITS = 18
 _DAY = re.compile(r"20\d\d-\d\d-\d\d")
 _WHAT = "the Admin API's usage_report/messages or cost_report as JSON, or the console's export of usage or cost as CSV"
 
@@ -38,12 +40,13 @@ def read_report(texts: Iterable[tuple[str, str]], workspace: str | None = None) 
         UsageError: a text is none of the forms, not whole, or grouped by too little; says which and what to do.
     """
     report = Report()
-    for name, text in texts:
+    for name, said in texts:
+        text = said.removeprefix("\ufeff")
         try:
             more = _of_json(text, workspace) if text.lstrip()[:1] in {"{", "["} else _of_csv(text, workspace)
         except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, RecursionError) as error:
-            said = str(error) if isinstance(error, ValueError) else f"cannot be read: {error!r}"
-            raise UsageError(f"{name}: {said}. It takes {_WHAT}", code="bad_report") from error
+            why = str(error) if isinstance(error, ValueError) else f"cannot be read: {error!r}"
+            raise UsageError(f"{name}: {why}. It takes {_WHAT}", code="bad_report") from error
         report = Report(
             report.used + more.used,
             report.charged + more.charged,
@@ -125,7 +128,7 @@ def _used(day: str, result: Mapping[str, Any]) -> Used:
         raise ValueError("the usage is not grouped by model (group_by[]=model)")
     written = result.get("cache_creation") or {}
     counts = {**result, **written, **(result.get("server_tool_use") or {})}
-    return _of_counts(day, model, {name: int(counts.get(name) or 0) for name in _TOKENS}, result)
+    return _of_counts(day, model, {name: _count(counts.get(name)) for name in _TOKENS}, result)
 
 
 def _charged(day: str, result: Mapping[str, Any]) -> Charged:
@@ -139,7 +142,7 @@ def _charged(day: str, result: Mapping[str, Any]) -> Charged:
 
 
 def _of_csv(text: str, workspace: str | None) -> Report:
-    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     columns = set(rows.fieldnames or ())
     charges = "cost_usd" in columns
     needed = {"usage_date_utc", *(["model"] if charges else [*_TOKENS.values(), "model_version"])}
@@ -159,7 +162,7 @@ def _of_csv(text: str, workspace: str | None) -> Report:
             if charges:
                 charged.append(Charged(day, row["model"] or None, _amount(row["cost_usd"])))
             else:
-                counts = {name: int(row[column] or 0) for name, column in _TOKENS.items()}
+                counts = {name: _count(row[column]) for name, column in _TOKENS.items()}
                 used.append(_of_counts(day, row["model_version"], counts, row))
         except (ValueError, TypeError, InvalidOperation) as error:
             raise ValueError(f"line {rows.line_num}: {error}") from error
@@ -203,8 +206,15 @@ def _day(text: str) -> str:
     return date.fromisoformat(found[0]).isoformat()
 
 
+def _count(value: Any) -> int:
+    count = int(value or 0)
+    if not 0 <= count < 10**_MOST_DIGITS or (count != value and not isinstance(value, str | None)):
+        raise ValueError(f"{value!r} is no number of tokens")
+    return count
+
+
 def _amount(value: Any) -> Decimal:
     amount = Decimal(str(value))
-    if not amount.is_finite():
+    if not amount.is_finite() or not -_MOST_DIGITS <= amount.adjusted() <= _MOST_DIGITS:
         raise ValueError(f"{value!r} is no amount of dollars")
     return amount

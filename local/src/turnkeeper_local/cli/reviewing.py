@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -38,8 +39,12 @@ def review_sessions(out: Output, place: CapturePlace, *, count: int, below: floa
             break
         if verdict != "skip":
             note = typer.prompt("note", default="", show_default=False)
-            made = _captured(out, place, session_id, verdict, note) if typer.confirm("make it a case?") else None
-            _keep(notes, tenant_id, session_id, verdict, note, made)
+            made = None
+            try:
+                if typer.confirm("make it a case?"):
+                    made = _captured(out, place, session_id, verdict, note)
+            finally:
+                _keep(notes, tenant_id, session_id, verdict, note, made)
         reviewed += 1
     out.console.print(f"{reviewed} looked at; notes are in {notes}", markup=False)
 
@@ -85,9 +90,11 @@ def _captured(out: Output, place: CapturePlace, session_id: str, verdict: str, n
 
 
 def _lines(path: Path) -> Iterator[dict[str, str]]:
+    """Without one that was cut off while it was written."""
     if path.exists():
         for line in path.read_text().splitlines():
-            yield json.loads(line)
+            with suppress(ValueError):
+                yield json.loads(line)
 
 
 def _keep(path: Path, tenant_id: str, session_id: str, verdict: str, note: str, case: str | None) -> None:
@@ -100,5 +107,6 @@ def _keep(path: Path, tenant_id: str, session_id: str, verdict: str, note: str, 
         "note": note,
         "case": case,
     }
+    behind_a_cut_one = path.exists() and not path.read_text().endswith("\n")
     with path.open("a") as file:
-        file.write(json.dumps(said) + "\n")
+        file.write("\n" * behind_a_cut_one + json.dumps(said) + "\n")

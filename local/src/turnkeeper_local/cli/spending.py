@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -32,6 +33,8 @@ COLUMNS = (
 _SHORT = ("calls", "in", "out", "read", "written", "settled", "in doubt", "voided", "reserved", "total")
 #: Characters of a version that tell it from others.
 _SHORT_VERSION = 12
+#: Control characters but for tabs and line feeds, which CSV can quote.
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def report_document(report: Spending) -> Document:
@@ -73,13 +76,14 @@ def _row(key: str, tally: Tally) -> Document:
 
 
 def csv_of(document: Mapping[str, Any]) -> str:
-    """The rows without their total. A key that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """The rows without their total. A key that a spreadsheet would take for a formula gets an apostrophe before it, and
+    what a terminal would take for a command, or a reader for the end of a line, is U+FFFD."""
     text = io.StringIO()
     lines = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     lines.writeheader()
     for row in document["rows"]:
-        key = row["key"]
-        lines.writerow({**row, "key": f"'{key}" if key[:1] in {"=", "+", "-", "@", "\t", "\r"} and key != "-" else key})
+        key = _COMMANDS.sub("\ufffd", row["key"])
+        lines.writerow({**row, "key": f"'{key}" if key[:1] in {"=", "+", "-", "@", "\t"} and key != "-" else key})
     return text.getvalue()
 
 

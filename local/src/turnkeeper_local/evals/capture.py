@@ -25,6 +25,8 @@ from turnkeeper_local.evals.privacy import Privacy
 _KIT_TOOLS = frozenset({END_TASK, UPDATE_PLAN})
 #: Results that are longer stand in a file beside the cases.
 _INLINE_CHARS = 4_000
+#: Of a file's name, which has an ending, and for a result a number.
+_SLUG_BYTES = 200
 #: In the place of pictures, which nobody can look through for what is nobody's business: one transparent dot.
 _DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _HEADER = "# yaml-language-server: $schema=../../cases.schema.json\n"
@@ -79,15 +81,20 @@ def capture(
     Raises:
         ValueError: there is no such turn, or nothing to play.
     """
+    head = transcript.head
+    if head.status == "erased":
+        raise ValueError("its contents were erased")
     entries = _entries(transcript.entries, turn)
-    head = transcript.head if turn is None else _head_then(transcript.head, entries)
+    # A session whose end was taken back, or that is a copy, says of no end; the entry that it goes back to does.
+    if turn is not None or (head.status == "idle" and head.stop is None):
+        head = _head_then(head, entries)
     played = trajectory_of(head, entries, spec, transcript.plan)
     if not played.inputs or not played.steps:
         raise ValueError("there is nothing to play: no input that was answered")
     privacy.learn([list(entry.content) for entry in entries])
     privacy.learn([_parsed(text) for text in (*played.inputs, *(call.result for call in played.calls))])
     files: dict[str, str] = {}
-    name = name or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
+    name = " ".join((name or "").split()) or f"captured {head.session_id[-8:].lower()}{f' turn {turn}' if turn else ''}"
     scores = evaluate(EVERY_TURN, played)
     inputs: dict[str, Any] = {
         "role": head.role,
@@ -122,20 +129,26 @@ def file_name(name: str) -> str:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[\W_]+", "-", name.lower()).strip("-") or "case"
+    """Of a long name the beginning: file systems take 255 bytes."""
+    slug = re.sub(r"[\W_]+", "-", name.lower()).encode()[:_SLUG_BYTES].decode(errors="ignore")
+    return slug.strip("-") or "case"
 
 
 def _entries(entries: Sequence[Entry], turn: int | None) -> list[Entry]:
-    """Those that are part of the conversation up to the end of the turn, without what was rewound."""
-    gone = {one.seq for entry in entries if entry.type == "rewind" for one in entry.left_out if one.index is None}
-    kept = [entry for entry in entries if entry.seq not in gone]
-    if turn is None:
-        return kept
-    began = [entry.seq for entry in kept if entry.by_user]
-    if not 1 <= turn <= len(began):
-        raise ValueError(f"there is no turn {turn}: the session has {len(began)}")
-    end = began[turn] if turn < len(began) else kept[-1].seq + 1
-    return [entry for entry in kept if entry.seq < end]
+    """Those that are part of the conversation, without what was rewound: now, or at the end of the turn, also where
+    that was rewound later. Turns have the numbers that they have elsewhere."""
+    if turn is not None:
+        began = [entry.seq for entry in entries if entry.by_user]
+        if not 1 <= turn <= len(began):
+            raise ValueError(f"there is no turn {turn}: the session has {len(began)}")
+        after = [one.seq for one in entries if one.seq > began[turn - 1] and (one.by_user or one.type == "rewind")]
+        entries = [entry for entry in entries if not after or entry.seq < after[0]]
+    gone: set[int] = set()
+    for entry in entries:
+        if entry.type == "rewind" and entry.left_out:
+            # All of it: how those turns ended is no part of the conversation either.
+            gone.update(range(min(one.seq for one in entry.left_out), entry.seq + 1))
+    return [entry for entry in entries if entry.seq not in gone]
 
 
 def _head_then(head: Head, entries: Sequence[Entry]) -> Head:
@@ -144,26 +157,33 @@ def _head_then(head: Head, entries: Sequence[Entry]) -> Head:
     return replace(head, status=ends[-1].status, stop=ends[-1].stop) if ends else head  # type: ignore[arg-type]
 
 
-def _without_pictures(block: Block) -> Block:
-    """With a dot for a picture, and words for any other file."""
-    source = block.get("source")
+def _without_pictures(value: Any) -> Any:
+    """With a dot for a picture, and words for any other file, however deep in a document it stands."""
+    if isinstance(value, list | tuple):
+        return list(map(_without_pictures, value))
+    if not isinstance(value, Mapping):
+        return value
+    source = value.get("source")
     if not isinstance(source, Mapping) or source.get("type") not in ("base64", "url", "file"):
-        return dict(block)
-    if block.get("type") == "image":
+        return {name: _without_pictures(item) for name, item in value.items()}
+    if value.get("type") == "image":
         return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": _DOT}}
-    return text_block(f"({block.get('type')} left out)")
+    return text_block(f"({value.get('type')} left out)")
 
 
 def _turn(entry: Entry) -> Any:
     texts = [block for block in entry.content if block.get("type") == "text"]
-    return (
-        str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else list(map(_without_pictures, entry.content))
-    )
+    return str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else _without_pictures(entry.content)
 
 
 def _answer(entry: Entry) -> dict[str, Any]:
-    """As the model gave it, but for thoughts, which are signed for the conversation that they were had in."""
-    blocks = [dict(block) for block in entry.content if block.get("type") not in ("thinking", "redacted_thinking")]
+    """As the model gave it, but for thoughts, which are signed for the conversation that they were had in, and for what
+    the provider's own tools fetched. Arguments of calls are data."""
+    blocks = [
+        dict(block) if block.get("type") == "tool_use" else _without_pictures(block)
+        for block in entry.content
+        if block.get("type") not in ("thinking", "redacted_thinking")
+    ]
     usage = {name: value for name, value in (entry.usage or {}).items() if isinstance(value, int)}
     answer: dict[str, Any] = {"content": blocks} if blocks else {}
     return {**answer, "stop": entry.stop_reason or "end_turn", "usage": usage}
@@ -211,7 +231,7 @@ def _told(call: Call, content: list[Block], files: dict[str, str], slug: str) ->
     if outcome == "error":
         return {"error": call.result}
     texts = [str(block["text"]) for block in content if block.get("type") == "text"]
-    value: Any = texts[0] if len(texts) == len(content) == 1 else list(map(_without_pictures, content))
+    value: Any = texts[0] if len(texts) == len(content) == 1 else _without_pictures(content)
     text = value if isinstance(value, str) else json.dumps(value)
     if len(text) <= _INLINE_CHARS:
         return {"result": value}

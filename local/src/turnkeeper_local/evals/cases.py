@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
+import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from turnkeeper_local.evals.case import About, CaseSet, Inputs, reasons
 
 #: Evaluators of a project's own, in a module of this name beside the cases.
 OWN_EVALUATORS = "evaluators.py"
+#: What every report and terminal can show: something, and neither control characters nor half a one.
+_NAME = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f\ud800-\udfff]+")
 
 
 class CaseError(Exception):
@@ -66,14 +70,20 @@ _Loader.yaml_implicit_resolvers = {
 
 @cache
 def _wrapped(kind: type[Evaluator]) -> type[_Kit]:
-    """With the same fields, whose types are written out: the module that reads them knows no names of another one."""
-    hints = typing.get_type_hints(kind)
+    """With the same fields, whose types are written out: the module that reads them knows no names of another one. One
+    that names what is there for type checkers only takes anything."""
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:
+        hints = {}
     fields: list[Any] = []
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        default = dataclasses.field(default=field.default)
+        if not field.init:
+            continue
+        default = dataclasses.field(default=field.default, kw_only=field.kw_only)
         if field.default_factory is not dataclasses.MISSING:
-            default = dataclasses.field(default_factory=field.default_factory)
-        fields.append((field.name, hints[field.name], default))
+            default = dataclasses.field(default_factory=field.default_factory, kw_only=field.kw_only)
+        fields.append((field.name, hints.get(field.name, Any), default))
     own = {"kind": kind, "__doc__": kind.__doc__}
     return cast(type[_Kit], dataclasses.make_dataclass(kind.__name__, fields, bases=(_Kit,), namespace=own, repr=False))
 
@@ -103,17 +113,20 @@ def suites(folders: Iterable[Path], only: str | None = None) -> Iterator[Suite]:
 def read(path: Path, agent: str) -> Suite:
     """Raises CaseError."""
     own = _own_evaluators(path.parent / OWN_EVALUATORS)
-    wrapped = [*map(_wrapped, (*BUILT_IN.values(), *own)), *_asking()]
     try:
+        wrapped = [*map(_wrapped, (*BUILT_IN.values(), *own)), *_asking()]
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
         dataset = CaseSet.from_dict(document, wrapped, default_name=path.stem)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, of what an evaluator does when it is made
         # The library's own error quotes the path, and whole files; what pydantic said stands behind it.
         cause = error.__cause__ if isinstance(error.__cause__, ValidationError) else error
         raise CaseError(f"{path}: {_told(cause)}") from error
-    unnamed = [number for number, case in enumerate(dataset.cases, start=1) if not case.name]
+    named = [_NAME.fullmatch(case.name or "") for case in dataset.cases]
+    unnamed = [number for number, name in enumerate(named, start=1) if not name]
     if unnamed:
-        raise CaseError(f"{path}: case {unnamed[0]} has no name: reports and baselines go by it")
+        raise CaseError(f"{path}: case {unnamed[0]} has no name of one line: reports and baselines go by it")
     for case in dataset.cases:
         case.inputs = _with_files(case.inputs, path)
     return Suite(agent, path, dataset)
@@ -162,14 +175,18 @@ def _own_evaluators(path: Path) -> list[type[Evaluator]]:
     spec = importlib.util.spec_from_file_location(f"turnkeeper_evaluators_{path.parent.parent.name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Where annotations are texts, a dataclass looks its module up.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit: no cases that pass because none was run
         raise CaseError(f"{path}: {type(error).__name__}: {error}") from error
     return [
         kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and issubclass(kind, Evaluator)
+        for kind in dict.fromkeys(each for each in vars(module).values() if isinstance(each, type))
+        if dataclasses.is_dataclass(kind) and issubclass(kind, Evaluator)
         and kind.__module__ == module.__name__
     ]  # fmt: skip
 

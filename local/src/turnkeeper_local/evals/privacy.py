@@ -8,7 +8,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.evaluation.facts import facts_in
@@ -24,6 +26,25 @@ CONFIG = "evals.toml"
 #: Values that are shorter go out where they stand under their name, not wherever the same signs are met.
 _LEAST_CHARS = 4
 _HIDDEN = "redacted:secret"
+
+
+def _finds_something(pattern: str) -> str:
+    if re.search(pattern, "") is not None:
+        raise ValueError("it is found in an empty text, and so everywhere")
+    return pattern
+
+
+class _Known(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Personal(_Known):
+    names: list[str] = []
+    shapes: dict[str, Annotated[str, AfterValidator(_finds_something)]] = {}
+
+
+class _Config(_Known):
+    personal: _Personal = _Personal()
 
 
 class Privacy:
@@ -51,17 +72,20 @@ class Privacy:
         """As the project's ``evals.toml`` says: ``[personal] names = ["full_name"]``, ``[personal.shapes]``.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: it cannot be read, or says what is not known: what it means would not be hidden.
         """
         path = project / CONFIG
         if not path.exists():
             return cls(secret_names=secret_names)
         try:
-            personal = tomllib.loads(path.read_text()).get("personal", {})
-            names = {str(name): str(name) for name in personal.get("names", ())}
-            shapes = {str(kind): str(pattern) for kind, pattern in personal.get("shapes", {}).items()}
-            return cls(names, shapes, secret_names)
-        except (tomllib.TOMLDecodeError, re.error, AttributeError, TypeError) as error:
+            personal = _Config.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).personal
+            return cls({name: name for name in personal.names}, personal.shapes, secret_names)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(
+                f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+            ) from error
+        except (ValueError, re.error) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def learn(self, value: Any) -> None:

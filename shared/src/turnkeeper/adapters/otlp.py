@@ -22,7 +22,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from turnkeeper.adapters.secrets import MissingKey, secret_text
 from turnkeeper.core.errors import Unavailable
-from turnkeeper.core.spans import Span, Trace
+from turnkeeper.core.spans import Attribute, Span, Trace
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -35,7 +35,11 @@ TIMEOUT_SECONDS = 10.0
 SPANS_A_REQUEST = 100
 _PATH = "/v1/traces"
 _CLOUDWATCH = re.compile(r"xray\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?!\s)[\t\x20-\x7e\xa0-\xff]*(?<!\s)")
 _SCOPE = InstrumentationScope("turnkeeper")
+#: OTLP has whole numbers of 64 bits. A cap may be larger, and is as good as none then.
+_LARGEST = 2**63 - 1
 
 
 class OtlpReceiver:
@@ -61,6 +65,7 @@ class OtlpReceiver:
         self._resource = Resource(dict(resource))
         self._headers = headers
         self._session = session or _session(self._endpoint)
+        self._session.hooks["response"].append(_takes_it_itself)
         self._timeout_seconds = timeout_seconds
         self._exporter: OTLPSpanExporter | None = None
 
@@ -73,13 +78,14 @@ class OtlpReceiver:
         for first in range(0, len(spans), SPANS_A_REQUEST):
             if exporter.export(spans[first : first + SPANS_A_REQUEST]) is not SpanExportResult.SUCCESS:
                 self._exporter = None  # Its headers may have changed by then.
-                raise Unavailable(f"{self._endpoint} did not take a trace", retry_after_seconds=30)
+                # The address may hold a password.
+                raise Unavailable(f"{urlsplit(self._endpoint).hostname} did not take a trace", retry_after_seconds=30)
 
     def _connected(self) -> OTLPSpanExporter:
         try:
             headers = dict(self._headers())
         except MissingKey as error:
-            raise Unavailable(f"the headers for {self._endpoint}: {error}", retry_after_seconds=30) from error
+            raise Unavailable(f"the headers of traces: {error}", retry_after_seconds=30) from error
         return OTLPSpanExporter(
             endpoint=self._endpoint,
             headers=headers,
@@ -114,13 +120,16 @@ def traces_url(endpoint: str) -> str:
 
 
 def headers_of(secret: str) -> dict[str, str]:
-    """Of a secret: a JSON object of headers. Raises MissingKey, without what the secret says."""
+    """Of a secret: a JSON object of headers. Raises MissingKey, without what the secret says, which whoever sends it
+    would quote where it is none."""
     try:
         held = json.loads(secret)
     except ValueError:
         held = None
     if not isinstance(held, dict) or not all(isinstance(value, str) for value in held.values()):
         raise MissingKey('a secret of headers is a JSON object of texts, such as {"authorization": "Basic ..."}')
+    if not all(_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value) for name, value in held.items()):
+        raise MissingKey("a secret of headers holds one that no request can have: a line break, perhaps")
     return held
 
 
@@ -149,6 +158,12 @@ class Signed(requests.auth.AuthBase):
         return request
 
 
+def _takes_it_itself(response: requests.Response, *_: object, **__: object) -> None:
+    """The exporter takes an answer that leads elsewhere for a yes, and nothing is sent there."""
+    if 300 <= response.status_code < 400:
+        raise requests.TooManyRedirects(f"answered {response.status_code}: traces go to the address that takes them")
+
+
 def _session(endpoint: str) -> requests.Session:
     session = requests.Session()
     # No proxy leads to this machine.
@@ -165,6 +180,10 @@ def signing_session(credentials: Credentials, region: str) -> requests.Session:
 # ---- spans of OpenTelemetry's own kind ----
 
 
+def _sendable(value: Attribute) -> Attribute:
+    return max(-_LARGEST, min(value, _LARGEST)) if isinstance(value, int) else value
+
+
 def spans_of(trace: Trace, resource: Resource) -> list[ReadableSpan]:
     """With the ids that they have here, which no tracer would give them."""
     flags = TraceFlags(TraceFlags.SAMPLED if trace.sampled else TraceFlags.DEFAULT)
@@ -179,7 +198,7 @@ def spans_of(trace: Trace, resource: Resource) -> list[ReadableSpan]:
             context=context(span.span_id),
             parent=context(span.parent_id, is_remote=from_outside) if span.parent_id is not None else None,
             resource=resource,
-            attributes=dict(span.attributes),
+            attributes={name: _sendable(value) for name, value in span.attributes.items()},
             events=[Event(event.name, dict(event.attributes), event.at_ns) for event in span.events],
             links=[Link(context(id), {"turnkeeper.link": why}) for id, why in span.links],
             kind=SpanKind.CLIENT if span.remote else SpanKind.INTERNAL,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from turnkeeper.core.canonical import without_surrogates
 from turnkeeper.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ class Score:
             raise ValueError(f"score {self.name}: {self.value} is not from 0 to 1")
         if self.passed is not None and not isinstance(self.passed, bool):
             raise ValueError(f"score {self.name}: passed is True, False or None, not {self.passed!r}")
-        object.__setattr__(self, "reason", self.reason[:MAX_REASON_CHARS])
+        if not isinstance(self.reason, str):
+            raise ValueError(f"score {self.name}: the reason is text, not {self.reason!r}")
+        if self.seq is not None and type(self.seq) is not int:
+            raise ValueError(f"score {self.name}: seq is an entry's, a whole number, not {self.seq!r}")
+        object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "reason", without_surrogates(self.reason[:MAX_REASON_CHARS]))
 
     def named(self, name: str) -> Score:
         return self if name == self.name else replace(self, name=name)

@@ -74,7 +74,9 @@ class LedgerCall:
             case "tenant":
                 return self.tenant_id
             case "user":
-                return f"{self.tenant_id}/{self.user_id}" if of_many else self.user_id
+                # A '/' in a tenant's name would make two people one.
+                tenant = self.tenant_id.replace("%", "%25").replace("/", "%2F")
+                return f"{tenant}/{self.user_id}" if of_many else self.user_id
             case "agent":
                 return self.agent or UNKNOWN
             case "version":

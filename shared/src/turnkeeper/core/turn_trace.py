@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from turnkeeper.core import call_facts as facts
 from turnkeeper.core import span_names as names
+from turnkeeper.core.agent import TOOL_NAME
 from turnkeeper.core.call_facts import Record
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.lifecycle.leaving import MONEY
@@ -322,9 +323,11 @@ class _Maker:
         took = outcome.duration_ms * 1_000_000
         begin = nanoseconds(outcome.began_at) if outcome.began_at is not None else written - took
         failed = outcome.outcome if outcome.is_error else None
+        # What no tool can be called is words of the model's.
+        tool = outcome.tool if TOOL_NAME.fullmatch(outcome.tool) else names.NO_TOOL
         attributes: dict[str, Attribute | None] = {
             names.OPERATION: names.EXECUTE_TOOL,
-            names.TOOL_NAME: outcome.tool,
+            names.TOOL_NAME: tool,
             names.TOOL_CALL: outcome.tool_use_id,
             names.TOOL_TYPE: "function",
             names.CONVERSATION: self.head.session_id,
@@ -342,7 +345,7 @@ class _Maker:
         flag = outcome.flag
         events = (SpanEvent(names.FLAG, end, {names.FLAG_SCORE: flag.score}),) if flag is not None else ()
         id = tool_context(self.head, outcome.tool_use_id).span_id
-        self._add(f"{names.EXECUTE_TOOL} {outcome.tool}", id, start, end, attributes, events=events, error=failed)
+        self._add(f"{names.EXECUTE_TOOL} {tool}", id, start, end, attributes, events=events, error=failed)
 
     @cached_property
     def _asked(self) -> dict[str, Block]:

@@ -24,15 +24,23 @@ def evaluate(evaluators: Iterable[Evaluator], trajectory: Trajectory) -> list[Sc
     """
     scores: dict[str, Score] = {}
     for evaluator in evaluators:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(evaluator).__name__).lower()[:40]
+        name = _named(evaluator)
         try:
             found = _scores(evaluator, trajectory)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit, or asyncio's CancelledError
             logger.exception("evaluator %s failed on session %s", name, trajectory.session_id)
             found = [Score(f"{name}_failed", 0.0, None, f"the evaluator failed: {type(error).__name__}")]
         for score in found:
             scores[_free(score.name, scores)] = score
     return [score.named(name) for name, score in scores.items()]
+
+
+def _named(evaluator: Evaluator) -> str:
+    """After its class, in the letters that a score's name may have."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", type(evaluator).__name__).lower()
+    return re.sub(r"^[^a-z]+|[^a-z0-9_]", "", words)[:40] or "evaluator"
 
 
 def _scores(evaluator: Evaluator, trajectory: Trajectory) -> list[Score]:

@@ -19,7 +19,7 @@ from turnkeeper.table import Check, Cond
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """What the latest rewind of a session took out of later requests, and what of it cannot be taken back."""
+    """What a rewind of a session took out of later requests, and what of it cannot be taken back."""
 
     left_out: tuple[int, ...]
     once_calls: tuple[OnceCall, ...]
@@ -60,10 +60,11 @@ class Branching:
             change = replace(change, plan=plan, unplanned=plan is None)
         return sessions.write_at_rest(head, change, key)
 
-    def rewound(self, head: Head) -> Rewound:
-        """What the latest rewind did; nothing where there was none."""
+    def rewound(self, head: Head, seq: int | None = None) -> Rewound:
+        """What the latest rewind did, of those up to an entry where one is named; nothing where there was none."""
         transcript = self.intake.sessions.load(head.tenant_id, head.session_id)
-        latest = next((entry for entry in reversed(transcript.entries) if entry.type == "rewind"), None)
+        rewinds = [entry for entry in transcript.entries if entry.type == "rewind"]
+        latest = next((entry for entry in reversed(rewinds) if seq is None or entry.seq <= seq), None)
         marks = latest.left_out if latest else ()
         effects = {definition.name: definition.effect for definition in self.intake.sessions.spec_of(transcript).tools}
         calls = branching.once_calls(transcript.entries, marks, effects)

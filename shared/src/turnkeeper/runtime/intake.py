@@ -7,7 +7,6 @@ request's body can widen either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from turnkeeper.core.errors import (
     InvalidRequest,
     SessionBusy,
     SessionNotFound,
+    TurnkeeperError,
 )
 from turnkeeper.core.inputs import invalid
 from turnkeeper.core.ledger import iso
@@ -115,7 +115,7 @@ class Intake:
 
     def take_job(self, job: Job) -> str:
         """The session of a job: made where this is the first that is heard of it. Where it exists, this is a duplicate,
-        or a runner died with it: either way it goes on from there.
+        or a runner died with it: either way it goes on from there, also where it would not be taken in any more.
 
         Whoever may write to the queue may name tenant, user and role. A role that policy.toml does not describe gains
         nothing: it has no scopes. A paused tenant's job is taken in as well, stopped as ``paused``, and can be resumed.
@@ -129,8 +129,14 @@ class Intake:
         deliver_to = DeliverTo(job.webhook, job.reply_to, job.job_id if job.reply_to else None)
         request = NewSession(job.agent, job.input, job.metadata, "background", deliver_to)
         session_id = session_id_of_job(job.tenant_id, job.job_id)
-        with suppress(SessionBusy):
+        try:
             self.create(who, request, session_id=session_id)
+        except SessionBusy:
+            pass
+        except TurnkeeperError as error:
+            # What cannot be taken in now may have been before: its agent was taken away since, or its price.
+            if error.retryable or not self._exists(job.tenant_id, session_id):
+                raise
         return session_id
 
     def held_back(self, change: Change, terms: Terms) -> Change:

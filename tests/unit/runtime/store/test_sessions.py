@@ -204,6 +204,18 @@ def test_a_key_is_remembered_for_a_day_with_what_it_made(kit: MemoryKit) -> None
     assert item["expires_at_epoch"] == int(kit.clock.now().timestamp()) + IDEMPOTENCY_SECONDS
 
 
+def test_a_key_whose_day_is_over_is_free_also_while_the_table_still_has_it(kit: MemoryKit) -> None:
+    first = kit.intake.create(WHO, NewSession("plain", "go", {}), key=IdempotencyKey("key", "hash"))
+    advance(kit, IDEMPOTENCY_SECONDS - 1)
+    with pytest.raises(AlreadyDone):
+        kit.intake.create(WHO, NewSession("plain", "go", {}), key=IdempotencyKey("key", "hash"))
+    advance(kit, 1)
+    again = IdempotencyKey("key", "another")
+    assert kit.sessions.earlier("acme", "ann", again) is None
+    second = kit.intake.create(WHO, NewSession("plain", "go on", {}), key=again)
+    assert kit.sessions.earlier("acme", "ann", again) == Earlier(second.session_id, 1) != Earlier(first.session_id, 1)
+
+
 def test_a_key_is_of_whoever_used_it_not_of_whose_session_it_is(kit: MemoryKit) -> None:
     head = play(kit, "plain")
     turn = kit.intake.post(head, "more", key=IdempotencyKey("key", "hash", "boss"))

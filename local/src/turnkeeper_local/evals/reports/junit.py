@@ -36,7 +36,12 @@ def write(results: Results, path: Path) -> None:
 def _case(suite: ElementTree.Element, case: CaseResult) -> None:
     seconds = sum(run.busy_ms for run in case.runs) / 1000
     test = ElementTree.SubElement(
-        suite, "testcase", classname=f"evals.{case.agent}", name=case.case, file=case.file, time=f"{seconds:.3f}"
+        suite,
+        "testcase",
+        classname=f"evals.{case.agent}",
+        name=_clean(case.case),
+        file=_clean(case.file),
+        time=f"{seconds:.3f}",
     )
     if case.outcome == "passed":
         return

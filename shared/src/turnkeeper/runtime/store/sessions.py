@@ -144,12 +144,12 @@ class Sessions(Records):
         return made.head
 
     def earlier(self, tenant_id: str, user_id: str, key: IdempotencyKey) -> Earlier | None:
-        """What was done under an idempotency key.
+        """What was done under an idempotency key, as long as that is remembered.
 
         Raises:
             IdempotencyMismatch: it was used with another body.
         """
-        return idempotency.earlier(self._table, tenant_id, user_id, key)
+        return idempotency.earlier(self._table, tenant_id, user_id, key, self._clock.now())
 
     # ---- leases ----
 
