@@ -3,6 +3,7 @@ that comes of itself, and roles that may no more than they need."""
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -25,7 +26,7 @@ from tests.support import postgresql as servers
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
-from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
+from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase, refusals
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
@@ -533,6 +534,24 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert files
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
     database.close()
+
+
+@pytest.mark.parametrize("what", ["a folder", "a file", "its folder"])
+def test_a_file_that_cannot_be_used_is_named_with_why(tmp_path: Path, what: str) -> None:
+    """SQLite says of each that it is unable to open it, as of one that is busy."""
+    place = tmp_path / "kept"
+    database = database_of(f"sqlite:///{place / 'store.db'}", busy_seconds=0.2)
+    if what == "a folder":
+        (place / "store.db").mkdir(parents=True)
+    elif os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    else:
+        database.make()
+        (place / "store.db" if what == "a file" else place).chmod(0o500)
+    told = r"store\.db is no file|cannot be (written to|used)"
+    with pytest.raises((StoreBusy, UnsuitableDatabase), match=told), refusals(database):
+        schema.migrate(database)
+    place.chmod(0o700)
 
 
 def test_a_database_out_of_reach_is_busy_and_its_password_is_said_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
