@@ -266,6 +266,27 @@ def test_the_chores_take_away_all_that_has_had_its_time(url: str) -> None:
     database.close()
 
 
+def test_what_a_clock_sent_that_was_set_back_since_does_not_wait_for_its_time(url: str) -> None:
+    platform = SqlPlatform(Settings(database_url=SecretStr(url), database_migrate=True), ManualClock)
+    database, queue = platform.database, SqlQueue(platform.database)
+    for body in ("job", "held", "dead"):
+        queue.send(body, group="g")
+    dead, held = queue.receive(most=2, wait_seconds=0, visibility_seconds=60)
+    queue.reject(dead, error_code="not_json", detail="it is none")
+    ahead = "UPDATE turnkeeper_messages SET sent_at = sent_at + ?, visible_at = visible_at + ?"
+    database.write(lambda statements, _: statements.many(ahead, [(5 * 3600, 5 * 3600)]))
+    queue.send("new", group="g")
+    feed = _Expired(platform, ManualClock())
+    assert follow(feed) == 0
+    found = {message.body for message in queue.receive(most=10, wait_seconds=0, visibility_seconds=60)}
+    assert found == {"job", "held", "dead", "new"} - {dead.body}
+    with SqlDeadLetters(database).held() as letters:
+        assert [letter.body for letter in letters] == [dead.body]
+    queue.delete(held)
+    assert queue.backlog() == 3, "who held it has it no more"
+    database.close()
+
+
 def follow(feed: _Expired) -> int:
     taken = 0
     while found := feed.round(lambda *_: {}):
