@@ -11,7 +11,7 @@ from functions.score.handler import handler as score
 from functions.trace.handler import handler as trace
 from server.chores import Follower, Function
 from turnkeeper.adapters.sql.feed import prune
-from turnkeeper.adapters.sql.queue import SqlQueue, expire
+from turnkeeper.adapters.sql.queue import SqlQueue, expire, mend_times
 from turnkeeper.bootstrap import Kit
 from turnkeeper.ports import Clock, Message
 from turnkeeper.wiring.sql import SqlPlatform
@@ -53,6 +53,7 @@ class _Expired:
         if self._clock.monotonic() < self._next_at:
             return 0
         database = self._platform.database
+        mend_times(database)
         taken = prune(database) + self._platform.table.expire() + expire(database)
         if not taken:
             self._next_at = self._clock.monotonic() + _EXPIRE_SECONDS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -69,7 +68,7 @@ class Announced:
         database = process.kit.settings.database_url
         self._more["database_url"] = None if database is None else without_password(database.get_secret_value())
         self._said = self._document(process)
-        self._write()
+        self._write(self._said)
         if self._tell is not None:
             text = json.dumps(self._said, indent=2) if self._as_json else str(self._said["api_url"])
             with suppress(OSError):  # whoever listened is gone
@@ -79,8 +78,10 @@ class Announced:
         """Say it again where something has changed, or where another that was said there has ended."""
         now = self._document(process)
         if now != self._said or not self._path.exists():
-            self._said = now
-            self._write()
+            # Where there is no room just now it is said at a later look: what answers goes on meanwhile.
+            with suppress(OSError):
+                self._write(now)
+                self._said = now
 
     def take_back(self) -> None:
         """Unless another process has said something there meanwhile."""
@@ -94,9 +95,12 @@ class Announced:
         answers = {"api_url": url, "stream_url": url, "gateway_url": process.gateway_url, "worker_pid": os.getpid()}
         return {**self._more, **answers}
 
-    def _write(self) -> None:
-        """At once: a reader sees the old content or the new, never half of it."""
-        descriptor, draft = tempfile.mkstemp(prefix=f".{self._path.name}-", dir=self._path.parent)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(self._said, indent=2) + "\n")
-        Path(draft).replace(self._path)
+    def _write(self, document: Mapping[str, Any]) -> None:
+        """At once: a reader sees the old content or the new, never half of it. Raises OSError."""
+        draft = self._path.with_name(f".{self._path.name}-{os.getpid()}")
+        try:
+            draft.touch(mode=0o600)
+            draft.write_text(json.dumps(document, indent=2) + "\n")
+            draft.replace(self._path)
+        finally:
+            draft.unlink(missing_ok=True)

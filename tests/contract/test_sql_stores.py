@@ -3,6 +3,7 @@ that comes of itself, and roles that may no more than they need."""
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -25,7 +26,7 @@ from tests.support import postgresql as servers
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
-from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase
+from turnkeeper.adapters.sql.database import Database, UnsuitableDatabase, refusals
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.looking import holdings
 from turnkeeper.adapters.sql.opening import UnknownDatabase, database_of
@@ -262,6 +263,27 @@ def test_the_chores_take_away_all_that_has_had_its_time(url: str) -> None:
     assert follow(expired) == 0
     clock.sleep(60)
     assert follow(expired) == 1
+    database.close()
+
+
+def test_what_a_clock_sent_that_was_set_back_since_does_not_wait_for_its_time(url: str) -> None:
+    platform = SqlPlatform(Settings(database_url=SecretStr(url), database_migrate=True), ManualClock)
+    database, queue = platform.database, SqlQueue(platform.database)
+    for body in ("job", "held", "dead"):
+        queue.send(body, group="g")
+    dead, held = queue.receive(most=2, wait_seconds=0, visibility_seconds=60)
+    queue.reject(dead, error_code="not_json", detail="it is none")
+    ahead = "UPDATE turnkeeper_messages SET sent_at = sent_at + ?, visible_at = visible_at + ?"
+    database.write(lambda statements, _: statements.many(ahead, [(5 * 3600, 5 * 3600)]))
+    queue.send("new", group="g")
+    feed = _Expired(platform, ManualClock())
+    assert follow(feed) == 0
+    found = {message.body for message in queue.receive(most=10, wait_seconds=0, visibility_seconds=60)}
+    assert found == {"job", "held", "dead", "new"} - {dead.body}
+    with SqlDeadLetters(database).held() as letters:
+        assert [letter.body for letter in letters] == [dead.body]
+    queue.delete(held)
+    assert queue.backlog() == 3, "who held it has it no more"
     database.close()
 
 
@@ -533,6 +555,24 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert files
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
     database.close()
+
+
+@pytest.mark.parametrize("what", ["a folder", "a file", "its folder"])
+def test_a_file_that_cannot_be_used_is_named_with_why(tmp_path: Path, what: str) -> None:
+    """SQLite says of each that it is unable to open it, as of one that is busy."""
+    place = tmp_path / "kept"
+    database = database_of(f"sqlite:///{place / 'store.db'}", busy_seconds=0.2)
+    if what == "a folder":
+        (place / "store.db").mkdir(parents=True)
+    elif os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    else:
+        database.make()
+        (place / "store.db" if what == "a file" else place).chmod(0o500)
+    told = r"store\.db is no file|cannot be (written to|used)"
+    with pytest.raises((StoreBusy, UnsuitableDatabase), match=told), refusals(database):
+        schema.migrate(database)
+    place.chmod(0o700)
 
 
 def test_a_database_out_of_reach_is_busy_and_its_password_is_said_to_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -181,6 +181,9 @@ def test_two_on_one_database_do_everything_once(served: Served) -> None:
         assert {http.get(f"/v1/sessions/{each}").json()["status"] for http in [other] for each in ids} == {"idle"}
     served.check(ids, steps=5, notes=False)
     served.wait(lambda: served.document()["api_url"] == other_url, "the one that is left is found")
+    third, _ = served.serve()
+    assert served.cli("down")["ended"]
+    assert [process.wait(PATIENCE_SECONDS) for process in (served.processes[1], third)] == [0, 0], "it ends all"
 
 
 def _answers(url: str) -> bool:

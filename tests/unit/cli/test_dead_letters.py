@@ -150,6 +150,33 @@ def test_chosen_ones_are_given_back(cli: Cli, queues: Queues) -> None:
     assert sorted(queues.waiting()) == sorted([job("support", "j0"), job("support", "j1")])
 
 
+@pytest.mark.parametrize("command", [("redrive",), ("dead", "discard")])
+def test_a_name_that_could_mean_several_touches_none_of_them(
+    cli: Cli, queues: Queues, command: tuple[str, ...]
+) -> None:
+    acme, globex = (queues.reject(job("support", "report-11", tenant)) for tenant in ("acme", "globex"))
+    other = queues.reject(job("support", "j2"))
+    refused = cli(*command, "report-11", other, "--json")
+    assert (refused.exit_code, refused.document["error"]["code"]) == (1, "ambiguous")
+    assert acme in refused.document["error"]["detail"]
+    assert cli(*command, other, "nosuch", "--json").document["error"]["code"] == "dead_letter_not_found"
+    assert set(queues.dead()) == {acme, globex, other}
+    assert queues.waiting() == []
+
+
+def test_an_id_is_of_its_own_letter_also_where_a_job_is_called_so(cli: Cli, queues: Queues) -> None:
+    first = queues.reject(job("support", "j1"))
+    second = queues.reject(job("support", first))
+    assert cli("dead", "show", first, "--json").document["job_id"] == "j1"
+    assert [one["id"] for one in cli("dead", "discard", first, "--json").document["discarded"]] == [first]
+    assert list(queues.dead()) == [second]
+
+
+def test_a_job_that_died_more_than_once_is_one_job(cli: Cli, queues: Queues) -> None:
+    letters = {queues.reject(job("support", "j1")) for _ in range(2)}
+    assert {one["id"] for one in cli("dead", "discard", "j1", "--json").document["discarded"]} == letters
+
+
 def test_a_continuation_goes_back_where_its_session_is(cli: Cli, queues: Queues) -> None:
     new_session(queues.kit, tenant="acme")
     token = queues.kit.tokens.sign(continuation_of(queues.kit.sessions.head("acme", "ses_1")))

@@ -57,7 +57,7 @@ WRITTEN = [
     *(b"", b"{", b"[]", b"5", b"null", b'"x"', b"\xff\xfe"),
     *(b'{"settings": 5}', b'{"settings": {"TURNKEEPER_PORT": 8700}}', b'{"processes": []}', b'{"deployed": 5}'),
     *(b'{"processes": {"worker": 5}}', b'{"processes": {"worker": {"pid": "x", "started": "y"}}}'),
-    *(b'{"emulator": {}}', b'{"deployed": {"table_name": "t"}}', b'{"serving": {"pid": 7}}'),
+    *(b'{"emulator": {}}', b'{"deployed": {"table_name": "t"}}', b'{"serving": {"7": {"pid": 7}}}'),
 ]
 
 
@@ -101,9 +101,21 @@ def test_an_id_that_is_a_strangers_by_now_is_left_alone(cli: Cli, home: Home, sl
     stranger = sleeper()
     home.local_json.write_text(json.dumps({"database_url": "sqlite:///x", "worker_pid": stranger.pid}))
     assert not cli("down", "--json").document["ended"]
-    Record.read(home).note(serving={"pid": stranger.pid, "started": "1"})
+    Record.read(home).note(serving={str(stranger.pid): {"pid": stranger.pid, "started": "1"}})
     assert not cli("down", "--json").document["ended"]
     assert stranger.alive()
+
+
+def test_all_that_serve_here_are_ended_and_none_is_overlooked(cli: Cli, home: Home, sleeper: Sleeper) -> None:
+    """The one that began last used to be the only one that was known."""
+    first, second, gone = sleeper(), sleeper(), {"pid": 1, "started": "1"}
+    noted = {str(each.pid): each.to_json() for each in (first, second)}
+    Record.read(home).note(serving={**noted, "1": gone})
+    refused = cli("up", "--json")
+    assert refused.exit_code == 1
+    assert f"{first.pid}, {second.pid}" in refused.document["error"]["detail"]
+    assert cli("down", "--json").document["ended"]
+    assert not first.alive() and not second.alive()
 
 
 @pytest.mark.parametrize("written", ["", '{"payload": {"a": ', "[]"])

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.repository import REPOSITORY
+from turnkeeper.adapters.anthropic_model import _OURS
 from turnkeeper.preflight import Finding, examine
+from turnkeeper.preflight.models import _SAID_ELSEWHERE
 
 POLICY = """\
 default_plan = "one"
@@ -170,6 +172,10 @@ TABLE = [
     Broken(L, ")", ', fallback_models=["gpt-99"])', "model_without_price", 3, "'gpt-99'"),
     Broken(L, ")", ', fallback_models=["claude-3-opus-latest"])', "model_not_on_bedrock", 3, "Bedrock has no",
            provider="bedrock"),
+    Broken(L, ")", ',\n    model_options={"max_tokens": 9, "thinking": {"type": "enabled", "budget_tokens": 1_024}})',
+           "option_without_effect", 4, "'max_tokens' among its model_options|limits=Limits(max_tokens=", "warning"),
+    Broken(L, ")", ', model_options={"model": "other"})', "option_without_effect", 3, "model= and fallback", "warning"),
+    Broken(L, ")", ', model_options={"tools": [], "betas": [], "metadata": {}})', "none", None, ""),
     Broken("agents/desk/evals/first.yaml", "ask: hello", "ask: [hello", "evals_syntax", 3, "is no YAML", "warning"),
 ]  # fmt: skip
 
@@ -190,6 +196,10 @@ def test_one_thing_broken_at_a_time(broken: Broken, tmp_path: Path) -> None:
     for words in broken.says.split("|"):
         assert words in f"{matching[0].text} {matching[0].hint}"
     check_words(found)
+
+
+def test_the_options_without_effect_are_those_that_are_not_sent() -> None:
+    assert _SAID_ELSEWHERE.keys() == _OURS - {"betas", "tools"}
 
 
 def check_words(found: tuple[Finding, ...]) -> None:

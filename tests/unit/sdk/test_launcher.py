@@ -222,6 +222,48 @@ def test_folders_of_the_dead_are_forgotten_and_those_in_use_are_not(tmp_path: Pa
     assert not (mine.work / "file").exists(), "the next run begins with nothing"
 
 
+#: What commands leave behind: deeper than Python looks, not to be written to, and called as what holds a folder.
+LEFT_BEHIND = """
+import os, sys
+from pathlib import Path
+from turnkeeper.sdk.leash import Workspace, forget_what_is_nobodys
+if os.geteuid() == 0:
+    os.setuid(65534)
+for forget in (Workspace.forget, Workspace.make, lambda _: forget_what_is_nobodys(workspace.root)):
+    workspace = Workspace(Path(sys.argv[1]), "acme", "one")
+    workspace.make().cut()
+    cache = workspace.home / "cache" / "module"
+    cache.mkdir(parents=True)
+    (cache / "file").write_text("said")
+    (cache / "link").symlink_to(sys.argv[2])
+    os.mkfifo(workspace.home.parent / "leash-fifo")
+    (workspace.home.parent / "leash-file").write_text("")
+    os.chdir(workspace.work)
+    for _ in range(1_200):
+        os.mkdir("d" * 20)
+        os.chdir("d" * 20)
+    os.chdir("/")
+    cache.chmod(0o500)
+    cache.parent.chmod(0o000)
+    forget(workspace)
+    assert not (workspace.home / "cache").exists(), forget
+    assert not list(workspace.work.iterdir() if workspace.work.exists() else ()), forget
+    workspace.forget()
+"""
+
+
+def test_nothing_that_commands_leave_behind_is_there_for_the_next(tmp_path: Path) -> None:
+    mine, root = tmp_path / "mine", tmp_path / "root"
+    mine.mkdir()
+    (mine / "file").write_text("kept")
+    root.mkdir()
+    for each in (root, *root.parents):
+        each.chmod(each.stat().st_mode | (0o777 if each == root else 0o011))
+    program = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}{LEFT_BEHIND}", str(root), str(mine)]
+    subprocess.run(program, check=True)
+    assert (mine / "file").read_text() == "kept", "no link is followed"
+
+
 def test_the_folders_of_sessions_never_meet(tmp_path: Path) -> None:
     names = [("a", "b/c"), ("a/b", "c"), ("..", ".."), ("a", "b")]
     works = {Workspace(tmp_path, *name).work for name in names}

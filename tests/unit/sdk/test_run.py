@@ -141,6 +141,26 @@ def test_whatever_an_answer_tells_of_itself_its_session_can_be_read(
     kit.trajectory("acme", head.session_id)
 
 
+def test_of_what_the_program_says_without_end_only_so_much_is_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program([[Answer("Done.")]])
+    query = program.query
+
+    async def flooding(*, prompt: Any, options: Any) -> Any:
+        for number in range(5_000):
+            options.stderr(f"line {number}")
+        async for message in query(prompt=prompt, options=options):
+            yield message
+
+    monkeypatch.setattr(program, "query", flooding)
+    with caplog.at_level("INFO", logger="turnkeeper.sdk.run"):
+        _, head = played(program, folder)
+    said = [record.getMessage() for record in caplog.records if "the program:" in record.getMessage()]
+    assert (head.status, len(said)) == ("idle", 1_000)
+    assert "nothing is logged" in said[-1]
+
+
 def test_what_a_role_or_a_plan_leaves_out_is_refused_and_told(folder: Path) -> None:
     policy = {**POLICY, "roles": {"writer": {"scopes": [], "denied_tools": ["Bash"]}}}
     program = Program(

@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from server.__main__ import main
+from server.serving import Announced
 from turnkeeper.adapters.known_secrets import KNOWN
 from turnkeeper.settings import Settings
 from turnkeeper.testing.clock import ManualClock
@@ -101,3 +104,22 @@ def test_what_a_tool_shows_of_this_process_has_no_secret_of_it(monkeypatch: pyte
     platform.signing_keys()
     shown = json.dumps({"url": url, "libpq": "p#ss-QQQ@", "key": "QQQ-" * 9})
     assert "QQQ" not in KNOWN.hide(shown)
+
+
+def test_where_it_answers_is_said_again_once_there_is_room(tmp_path: Path) -> None:
+    """A disk that was full when a file had to be written again ended the process."""
+    folder, away = tmp_path / "home", tmp_path / "away"
+    folder.mkdir()
+    settings = SimpleNamespace(database_url=SecretStr("sqlite:///kit.db"))
+    played: Any = SimpleNamespace(kit=SimpleNamespace(settings=settings), front_door=SimpleNamespace(port=8700))
+    played.gateway_url = None
+    announced = Announced(folder / "local.json")
+    announced.say(played)
+    folder.rename(away)
+    played.gateway_url = "http://127.0.0.1:8701"
+    announced.keep(played)
+    away.rename(folder)
+    announced.keep(played)
+    assert json.loads((folder / "local.json").read_text())["gateway_url"] == played.gateway_url
+    assert [file.name for file in folder.iterdir()] == ["local.json"], "no draft is left"
+    assert (folder / "local.json").stat().st_mode & 0o077 == 0

@@ -29,6 +29,8 @@ _TODO = {
     "invalid_job": _SENT_ANEW,
     "agent_not_found": "deploy the agent, or mend it; then `turnkeeper redrive {id}`",
     "unpriced_model": "give its model a price in policy.toml and deploy; then `turnkeeper redrive {id}`",
+    "invalid_request": "let it be told of: `webhook_hosts` of the tenant's plan, `reply_queues` of the stage; then "
+    "`turnkeeper redrive {id}`",
     "content_unusable": "mend what the address in its input gives; then `turnkeeper redrive {id}`",
     "continuation_expired": "`turnkeeper resume {session}` lets the session go on; then `turnkeeper dead discard {id}`",
     "unauthenticated": "its token was not signed here, or with a key that is gone: `turnkeeper dead discard {id}`",
@@ -102,7 +104,7 @@ class DeadLetterOffice:
         """The letters that are meant, all where neither ids nor a code is named.
 
         Raises:
-            CliError: one that is named is not there.
+            CliError: one that is named is not there, or may be several.
         """
         with self._chosen(ids, code) as chosen:
             found = []
@@ -138,28 +140,26 @@ class DeadLetterOffice:
 
     @contextmanager
     def _chosen(self, ids: Collection[str], code: str | None) -> Iterator[Iterator[Found]]:
-        missing, unseen = set(ids), set(ids)
         with self._kit.dead_letters.held() as letters:
+            found = map(self._found, letters)
+            meant = self._named(found, ids) if ids else found
+            yield (one for one in meant if code in (None, one.error_code))
 
-            def chosen() -> Iterator[Found]:
-                for letter in letters:
-                    found = self._found(letter)
-                    named = {one for one in ids if _is_named(found, one)}
-                    missing.difference_update(named)
-                    if (named or not ids) and code in (None, found.error_code):
-                        yield found
-                    unseen.discard(letter.message_id)
-                    if ids and not unseen:  # by part of an id, or a job's, there may be more
-                        return
+    def _named(self, letters: Iterator[Found], ids: Collection[str]) -> Iterator[Found]:
+        """The letters of these names. All are looked at before the first is given, so that nothing is done on a guess.
 
-            yield chosen()
-        if missing:
-            listed = ", ".join(sorted(missing))
-            raise CliError(
-                f"there is no dead letter {listed}",
-                code="dead_letter_not_found",
-                hint="`turnkeeper dead list` shows all",
-            )
+        Raises:
+            CliError: a name is of none, or of several.
+        """
+        seen, unseen = [], set(ids)
+        for found in letters:
+            if any(_is_named(found, name) for name in ids):
+                seen.append(found)
+            unseen.discard(found.letter.message_id)
+            if not unseen:  # by part of an id, or a job's, there may be more
+                break
+        meant = {found.letter.message_id for name in ids for found in _by_name(seen, name)}
+        return (found for found in seen if found.letter.message_id in meant)
 
     def _found(self, letter: DeadLetter) -> Found:
         try:
@@ -208,6 +208,22 @@ class DeadLetterOffice:
             self._recorded.add((action, found.tenant_id))
         told = {name: value for name, value in detail.items() if value is not None}
         self._kit.tenants.audit(found.tenant_id, "operator_action", self._name(), {"action": action, **told})
+
+
+def _by_name(letters: Collection[Found], name: str) -> list[Found]:
+    """What one name means: the letter of this id; else all of one job, or the one whose id begins so."""
+    found = [one for one in letters if _is_named(one, name)]
+    if exact := [one for one in found if one.letter.message_id == name]:
+        return exact
+    if not found:
+        raise CliError(
+            f"there is no dead letter {name}", code="dead_letter_not_found", hint="`turnkeeper dead list` shows all"
+        )
+    jobs = {(one.tenant_id, one.job_id) if one.job_id == name else one.letter.message_id for one in found}
+    if len(jobs) > 1:
+        listed = ", ".join(one.letter.message_id for one in found)
+        raise CliError(f"{name} names several, and none was touched: {listed}", code="ambiguous")
+    return found
 
 
 def _is_named(found: Found, name: str) -> bool:

@@ -98,10 +98,10 @@ def up(
         record = Record.read(home)
         settings = settings or KitSettings.from_environment(remembered=record.settings)
         wanted = wanted_by(settings)
-        if (process := serving(home)) is not None:
+        if processes := serving(home):
+            pids = ", ".join(str(process.pid) for process in processes)
             raise KitError(
-                f"`turnkeeper serve` runs here, as process {process.pid}: "
-                "end it first, with Ctrl-C or `turnkeeper down`"
+                f"`turnkeeper serve` runs here, as process {pids}: end it first, with Ctrl-C or `turnkeeper down`"
             )
         running = _running(home, wanted)
         if running is not None:

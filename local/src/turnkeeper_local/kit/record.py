@@ -16,7 +16,6 @@ _USED: dict[str, dict[str, Any]] = {
     "deployed": {"table_name": str, "model_secret_id": str},
     "emulator": {"endpoint_url": str, "first_port": int, "started_at": int | float},
     "standin": {"url": str},
-    "serving": {"pid": int, "started": str},
 }
 """What is asked of parts of a record, whichever version of the kit has written it."""
 
@@ -38,8 +37,8 @@ class Record:
     """Where the emulator listens, or listened, and the first port that was asked for."""
     standin: dict[str, Any] | None = None
     """The stand-in's address, and what it was started with."""
-    serving: dict[str, Any] | None = None
-    """The process of `turnkeeper serve` here, as one of `processes`: it runs, or did."""
+    serving: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The processes of `turnkeeper serve` here, by their ids, each as one of `processes`: they run, or did."""
     processes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -106,12 +105,12 @@ class Record:
 
 
 def _is_whole(content: dict[str, Any]) -> bool:
-    settings, processes = content.get("settings", {}), content.get("processes", {})
-    if not isinstance(settings, dict) or not isinstance(processes, dict):
+    settings, processes, serving = (content.get(name, {}) for name in ("settings", "processes", "serving"))
+    if not all(isinstance(each, dict) for each in (settings, processes, serving)):
         return False
     return (
         all(isinstance(value, str) for value in settings.values())
-        and all(_has(each, {"pid": int, "started": str}) for each in processes.values())
+        and all(_has(each, {"pid": int, "started": str}) for each in (*processes.values(), *serving.values()))
         and all(_has(content[part], kinds) for part, kinds in _USED.items() if content.get(part) is not None)
     )
 

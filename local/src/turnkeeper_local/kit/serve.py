@@ -86,7 +86,8 @@ class Serving:
             os.dup2(log, descriptor)
         os.chdir(self.settings.project)
         with self.home.lock():
-            Record.read(self.home).note(serving=Started.of(os.getpid()).to_json())
+            there = [*serving(self.home), Started.of(os.getpid())]
+            Record.read(self.home).note(serving={str(each.pid): each.to_json() for each in there})
         os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
 
     def _start_standin(self) -> str:
@@ -173,14 +174,16 @@ class Serving:
 
 
 def end_serving(home: Home) -> bool:
-    """End the process that serves here, once it has brought its sessions to a safe point; whether there was one."""
-    if (process := serving(home)) is None:
-        return False
-    os.kill(process.pid, signal.SIGTERM)
+    """End the processes that serve here, once they have brought their sessions to a safe point; whether there were
+    any."""
+    processes = serving(home)
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
     until = time.monotonic() + _STOP_SECONDS + 5
-    while process.alive() and time.monotonic() < until:
+    while any(process.alive() for process in processes) and time.monotonic() < until:
         time.sleep(0.05)
-    return True
+    return bool(processes)
 
 
 def forget_served(home: Home) -> None:
@@ -189,8 +192,7 @@ def forget_served(home: Home) -> None:
         file.unlink()
 
 
-def serving(home: Home) -> Started | None:
-    """The process that serves here, if one does."""
-    noted = Record.read(home).serving
-    process = Started.from_json(noted) if noted else None
-    return process if process is not None and process.alive() else None
+def serving(home: Home) -> list[Started]:
+    """The processes that serve here: several may, on one database or each on its own."""
+    noted = map(Started.from_json, Record.read(home).serving.values())
+    return [process for process in noted if process.alive()]

@@ -67,7 +67,8 @@ class Agent:
     placement: Placement = "auto"
     #: ``end_turn``: the model's own end of turn ends it. ``end_task``: it has to call ``end_task(status, summary)``.
     done: DoneSignal = "end_turn"
-    #: Extra fields of the Messages API for every call, such as ``thinking`` or ``service_tier``.
+    #: Extra fields of the Messages API for every call, such as ``thinking`` or ``service_tier``; those that the kit
+    #: says itself, such as ``max_tokens``, have no effect.
     model_options: dict[str, Any] = field(default_factory=dict)
     #: After a flagged tool result, calls of ``once`` tools are denied until an operator lets the session go on.
     block_once_after_flag: bool = False

@@ -23,6 +23,7 @@ CHECKS: Sequence[Check] = (
     grants.names_of_nothing,
     grants.default_role,
     models.models_without_price,
+    models.options_without_effect,
     models.judges_without_plan,
     models.prices_without_model,
     models.models_without_name,

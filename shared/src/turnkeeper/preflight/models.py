@@ -15,6 +15,15 @@ from turnkeeper.core.policy_problems import Problem
 from turnkeeper.preflight.findings import Finding
 from turnkeeper.preflight.seen import Seen
 
+#: Fields of the Messages API that the kit says itself, and what of an agent they follow from.
+_SAID_ELSEWHERE = {
+    "max_tokens": "limits=Limits(max_tokens=...) is what counts",
+    "messages": "the conversation is the session's; what is always to be said belongs into system=",
+    "model": "model= and fallback_models= are what counts",
+    "stream": "every call is streamed",
+    "system": "system= is what counts",
+}
+
 
 def models_without_price(seen: Seen) -> Iterator[Finding]:
     if seen.policy is None:
@@ -32,6 +41,15 @@ def models_without_price(seen: Seen) -> Iterator[Finding]:
                 hint = f'correct the name, or say what it costs in policy.toml under [models."{model}"] (docs/money.md)'
                 text = f"agent {agent.name!r}: nobody can price {model!r}, so no call of it is made. {error.detail}"
                 yield seen.of_agent("model_without_price", agent, at, text, hint)
+
+
+def options_without_effect(seen: Seen) -> Iterator[Finding]:
+    for agent in seen.agents:
+        for name in sorted(agent.model_options.keys() & _SAID_ELSEWHERE):
+            at = seen.sources[agent.name].text(name)
+            text = f"agent {agent.name!r}: {name!r} among its model_options has no effect"
+            hint = f"{_SAID_ELSEWHERE[name]}: take it out"
+            yield seen.of_agent("option_without_effect", agent, at, text, hint, severity="warning")
 
 
 def judges_without_plan(seen: Seen) -> Iterator[Finding]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import logging
 import os
 import secrets
-import shutil
+import stat
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from turnkeeper.runtime.store import keys
 
+logger = logging.getLogger(__name__)
+
 _PR_SET_DUMPABLE = 4
 _LEASH = "leash-"
+#: What was killed may write for a moment still.
+_TRIES, _PAUSE_SECONDS = 5, 0.1
 
 
 @dataclass
@@ -29,11 +35,12 @@ class Leash:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
-        os.mkfifo(self.path, 0o600)
+        # By its name only once it is held: see :func:`_is_held`.
+        made = self.path.with_name(f"new-{self.path.name}")
+        os.mkfifo(made, 0o600)
         # For reading as well, or this would wait for a reader.
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self._fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
+        made.rename(self.path)
 
     def cut(self) -> None:
         """Everything that is held by it ends at once. Any thread may call it, at any time."""
@@ -71,30 +78,75 @@ class Workspace:
         return self._folder / "home"
 
     def make(self) -> Leash:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Raises OSError: what an earlier runner left cannot be taken away."""
+        _remove(self._folder)
         for folder in (self.root, self._folder, self.work, self.home, self.home / "tmp"):
             folder.mkdir(mode=0o711 if folder in (self.root, self._folder) else 0o700, parents=True, exist_ok=True)
         return Leash(self._folder / f"{_LEASH}{secrets.token_hex(8)}")
 
     def forget(self) -> None:
         """Once the leash is cut. Where another runner of this machine has begun here since, the folder is its own."""
-        if not list(self._folder.glob(f"{_LEASH}*")):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        why = None
+        for _ in range(_TRIES):
+            if _is_somebodys(self._folder):
+                return
+            try:
+                _remove(self._folder)
+            except OSError as error:
+                why = error.strerror
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+        logger.error("a session's folder is left behind: %s", why)
 
 
 def forget_what_is_nobodys(root: Path) -> None:
     """Folders that a worker left behind which was killed: nobody reads from their leash any more."""
     for folder in root.iterdir() if root.is_dir() else ():
-        if folder.is_dir() and not any(map(_is_held, folder.glob(f"{_LEASH}*"))):
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not _is_somebodys(folder):
+            with contextlib.suppress(OSError):
+                _remove(folder)
+
+
+def _is_somebodys(folder: Path) -> bool:
+    return any(map(_is_held, folder.glob(f"{_LEASH}*")))
 
 
 def _is_held(leash: Path) -> bool:
+    """A program of the worker's own user may have called something else so: nobody alive reads from that."""
     try:
-        os.close(os.open(leash, os.O_WRONLY | os.O_NONBLOCK))
+        if not stat.S_ISFIFO(leash.lstat().st_mode):
+            return False
+        os.close(os.open(leash, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
     except OSError:
         return False
     return True
+
+
+def _remove(folder: Path) -> None:
+    """The folder and all that is in it, however deep it is, and whatever of it may not be written to: caches of some
+    compilers are like that. What is below comes up before it is looked into, so no path grows.
+
+    Raises:
+        OSError: something stays.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    if not folder.exists():
+        return
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        place.chmod(0o700)
+        for each in list(place.iterdir()):
+            if each.is_dir() and not each.is_symlink():
+                each.chmod(0o700)  # or it could not be moved
+                waiting.append(each.rename(folder / f"gone-{secrets.token_hex(8)}"))
+            else:
+                each.unlink()
+        if place != folder:
+            place.rmdir()
+    folder.rmdir()
 
 
 def launcher_in(root: Path) -> Path:

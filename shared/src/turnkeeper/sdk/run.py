@@ -46,6 +46,8 @@ _END_SECONDS = 10.0
 _GIVE_UP_SECONDS = 15.0
 #: At the end of a turn, calls in flight are waited for this long: what is settled later is counted by the next turn.
 _SETTLE_SECONDS = 5.0
+#: Of what the program says on its standard error, what is logged.
+_MOST_LINES = 1_000
 _INTERRUPTED = "The run was interrupted and goes on here. Of the calls that were open then:"
 #: The session has not been ended meanwhile.
 _GOES_ON = AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))
@@ -62,6 +64,7 @@ class SdkRun:
         self._calls = means.calls
         self._agent = agent
         self._user = user
+        self._lines = 0
         log = SessionLog(
             means.table,
             means.blobs,
@@ -177,6 +180,11 @@ class SdkRun:
         )
 
     def _log_line(self, line: str) -> None:
+        self._lines += 1
+        if self._lines > _MOST_LINES:
+            return
+        if self._lines == _MOST_LINES:
+            line = f"{line} (of what it says from here on nothing is logged)"
         logger.info("the program: %s", self.desk.turn.redactor.redact_text(line)[:500])
 
     async def _talk(self, content: list[Block], given: Given, leash: Leash) -> None:

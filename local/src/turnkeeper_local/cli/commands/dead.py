@@ -132,7 +132,7 @@ def _one(office: DeadLetterOffice, name: str) -> Found:
     found = office.find([name])
     if len(found) > 1:
         listed = ", ".join(one.letter.message_id for one in found)
-        raise CliError(f"{name} is the beginning of several: {listed}", code="ambiguous")
+        raise CliError(f"{name} is a job that is there more than once: {listed}", code="ambiguous")
     return found[0]
 
 

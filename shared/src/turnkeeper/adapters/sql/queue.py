@@ -26,6 +26,8 @@ KEPT_SECONDS = 14 * 86_400
 #: Where something has waited for so long, what comes new stands behind it.
 PATIENCE_SECONDS = 60
 _ROWS_A_DELETE = 100
+#: No clock that is right has sent something this much later than now.
+_AHEAD_SECONDS = 60
 _TAKEN = "id, body, receives, group_id, turn"
 _FIRST_SECONDS, _LONGEST_SECONDS = 30, 3_600
 
@@ -210,6 +212,15 @@ class SqlDeadLetters:
 
 
 _DISCARD = "DELETE FROM turnkeeper_messages WHERE id = ? AND queue = ? RETURNING id"
+
+
+def mend_times(database: Database) -> None:
+    """What was sent by a clock that has been set back since can be received now: it would wait until that time comes,
+    and so would whoever looks for a dead letter. One that is in somebody's hand comes twice at most."""
+    now = database.now
+    sql = f"UPDATE turnkeeper_messages SET sent_at = {now}, visible_at = {now} WHERE sent_at > {now} + ?"
+    with outages():
+        database.write(lambda statements, _: statements.many(sql, [(_AHEAD_SECONDS,)]))
 
 
 def expire(database: Database) -> int:

@@ -90,6 +90,15 @@ class SqliteDatabase(Database):
         except OSError as error:
             raise UnsuitableDatabase(f"{self.path} cannot be made: {error.strerror}") from error
 
+    def refusal(self) -> str | None:
+        """SQLite calls much the same that is not: what it cannot do without is its file and, beside it, its log."""
+        if not self.path.is_file():
+            return f"{self.path} is no file"
+        for place in (self.path, self.path.parent):
+            if not os.access(place, os.R_OK | os.W_OK):
+                return f"{place} cannot be written to"
+        return None
+
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
