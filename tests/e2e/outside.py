@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,12 +20,12 @@ from typing import Any, TypeVar
 import boto3
 import httpx2
 
+from tests.support.forked import turnkeeper
 from tests.support.running_kit import running_kit
 from turnkeeper_local.kit import Home, LocalKit
 from turnkeeper_local.kit.errors import with_log_tail
 
 AGENTS = Path(__file__).parent / "agents"
-TURNKEEPER = Path(sys.executable).parent / "turnkeeper"
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -90,14 +88,8 @@ class Stack:
 
     def cli(self, *arguments: str, exit_code: int | None = 0) -> Any:
         """What `turnkeeper ... --json` prints."""
-        done = subprocess.run(
-            [TURNKEEPER, *arguments, "--json"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            env={**os.environ, "TURNKEEPER_HOME": str(self.home.path)},
-        )
+        environment = {**os.environ, "TURNKEEPER_HOME": str(self.home.path)}
+        done = turnkeeper(*arguments, "--json", environment=environment, timeout_seconds=PATIENCE_SECONDS)
         if exit_code is not None:
             assert done.returncode == exit_code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout or "null")

@@ -104,17 +104,6 @@ def test_a_stopped_loop_can_go_on(caller: Caller) -> None:
     assert_books(caller, [session])
 
 
-def test_breakers_outlive_a_move_to_the_worker(restless: Stack) -> None:
-    """Two calls on Lambda and the third on the worker are three."""
-    caller = restless.caller()
-    same = tools(call("wait", seconds=2.5))
-    between = [tools(call("wait", seconds=2.2 + n / 10)) for n in range(2)]
-    turn = caller.turn("endless", f"{same} {between[0]} {same} {between[1]} {same} [[say never]]")
-    assert turn["stop"]["reason"] == "repetition"
-    session, _ = caller.checked(turn["session_id"])
-    assert session["runner"] == "fargate"
-
-
 # ---- iterations, errors, done ----
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.outside import TURNKEEPER, Document, eventually, lines
+from tests.e2e.outside import Document, eventually, lines
+from tests.support.forked import PROGRAM
 from turnkeeper_local.kit import Home, LocalKit, down
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]
@@ -46,7 +47,7 @@ class Dev:
         more = {"TURNKEEPER_PORT": "0", "TURNKEEPER_AGENTS": str(folder / "more")}
         with self.told.open("wb") as told:
             self.process = subprocess.Popen(
-                [TURNKEEPER, "dev", "--json"], env={**self.environment, **more}, stdout=told, stderr=subprocess.STDOUT
+                [PROGRAM, "dev", "--json"], env={**self.environment, **more}, stdout=told, stderr=subprocess.STDOUT
             )
 
     def event(self, kind: str, holds: Callable[[Document], Any] = lambda _: True) -> Document:
@@ -62,7 +63,7 @@ class Dev:
         self.file.write_text(self.file.read_text().replace(old, new))
 
     def start(self, text: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([TURNKEEPER, "run", "probe", text], env=self.environment, stdout=subprocess.PIPE)
+        return subprocess.Popen([PROGRAM, "run", "probe", text], env=self.environment, stdout=subprocess.PIPE)
 
     def known_at_stream_url(self) -> str:
         kit = LocalKit.read(self.home)
@@ -118,7 +119,7 @@ def test_an_agent_is_edited_while_it_works(dev: Dev) -> None:
     os.kill(kit.worker_pid, 0)
 
     shown = subprocess.run(
-        [TURNKEEPER, "logs", "turn", "--json"], env=dev.environment, capture_output=True, text=True, check=True
+        [PROGRAM, "logs", "turn", "--json"], env=dev.environment, capture_output=True, text=True, check=True
     )
     entries = [json.loads(line) for line in shown.stdout.splitlines()]
     assert {entry["part"] for entry in entries} == {"turn"}

@@ -82,6 +82,17 @@ def test_placement_is_honoured(restless: Stack, agent: str, placement: str | Non
     assert text_of(events[-2]["content"]) == "hi"
 
 
+def test_breakers_outlive_a_move_to_the_worker(restless: Stack) -> None:
+    """Two calls on Lambda and the third on the worker are three."""
+    caller = restless.caller()
+    same = tools(call("wait", seconds=2.5))
+    between = [tools(call("wait", seconds=2.2 + n / 10)) for n in range(2)]
+    turn = caller.turn("endless", f"{same} {between[0]} {same} {between[1]} {same} [[say never]]")
+    assert turn["stop"]["reason"] == "repetition"
+    session, _ = caller.checked(turn["session_id"])
+    assert session["runner"] == "fargate"
+
+
 def test_an_interactive_session_stays_on_lambda(restless: Stack) -> None:
     """Its turn goes on in further runs of the function."""
     caller = restless.caller()

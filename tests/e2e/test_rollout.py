@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.outside import TURNKEEPER
+from tests.support.forked import turnkeeper
 from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.reserved_tenants import companion_of
@@ -89,14 +88,7 @@ class Shop:
 
     def cli(self, *arguments: str) -> Any:
         environment = {**os.environ, "TURNKEEPER_HOME": str(self.home.path), "TURNKEEPER_PROJECT": str(self.project)}
-        done = subprocess.run(
-            [TURNKEEPER, *arguments, "--json"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            env=environment,
-        )
+        done = turnkeeper(*arguments, "--json", environment=environment, timeout_seconds=90)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from tests.support.forked import PROGRAM, turnkeeper
 from tests.support.hook_receiver import hook_receiver
 from tests.support.installation import PATIENCE_SECONDS, TENANT, Installation, client, environment_here, steps_of
-
-TURNKEEPER = Path(sys.executable).parent / "turnkeeper"
 
 
 class Served(Installation):
@@ -35,7 +33,7 @@ class Served(Installation):
     def serve(self, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
         """The process, and where it says that it answers."""
         process = self.start(
-            [str(TURNKEEPER), "serve", "--database", self.database_url, *arguments],
+            [str(PROGRAM), "serve", "--database", self.database_url, *arguments],
             self.environment,
             name="serve",
             stdout=subprocess.PIPE,
@@ -46,10 +44,7 @@ class Served(Installation):
         return process, url
 
     def cli(self, *arguments: str, may_fail: bool = False) -> Any:
-        done = subprocess.run(
-            [str(TURNKEEPER), *arguments, "--json"],
-            check=False, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
-        )  # fmt: skip
+        done = turnkeeper(*arguments, "--json", environment=self.environment, timeout_seconds=PATIENCE_SECONDS)
         assert done.returncode == 0 or may_fail, f"{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
@@ -199,7 +194,7 @@ def _answers(url: str) -> bool:
 def test_a_folder_is_served_or_up_but_not_both(served: Served) -> None:
     served.serve()
     done = subprocess.run(
-        [str(TURNKEEPER), "up", "--json"],
+        [str(PROGRAM), "up", "--json"],
         check=False,
         env={**os.environ, **served.environment},
         capture_output=True,

@@ -109,8 +109,8 @@ def test_across_the_death_of_a_worker(restless: Stack) -> None:
     assert reader.assembled.formed
 
 
-def test_a_call_that_begins_a_turn_streams_it(stack: Stack) -> None:
-    caller = stack.caller()
+def test_a_call_that_begins_a_turn_streams_it(restless: Stack) -> None:
+    caller = restless.caller()
     client, first = streams(caller), Assembled()
     body = {"agent": "handy", "input": f"[[trickle 1]] [[say {WORDS}]] ({uuid.uuid4().hex})"}
     read(client, "/v1/sessions", first, method="POST", body=body)
@@ -125,41 +125,41 @@ def test_a_call_that_begins_a_turn_streams_it(stack: Stack) -> None:
     assert second.transcript == caller.events(session_id, after=first.seq)
 
 
-def test_the_front_door_that_dies_is_followed_by_another_at_its_address(stack: Stack) -> None:
-    caller = stack.caller()
+def test_the_front_door_that_dies_is_followed_by_another_at_its_address(restless: Stack) -> None:
+    caller = restless.caller()
     response = caller.start("handy", steps(5), wait=0)
     session_id = response.json()["session_id"]
     reader = Reader(caller, f"/v1/sessions/{session_id}/stream")
     with reading(reader):
         caller.until(session_id, lambda session: session["iterations"] > 0)
-        os.kill(front_door(stack), signal.SIGKILL)
+        os.kill(front_door(restless), signal.SIGKILL)
     assert reader.assembled.transcript == caller.checked(session_id)[1]
 
 
-def test_one_that_is_told_to_stop_ends_its_streams(stack: Stack) -> None:
-    caller = stack.caller()
+def test_one_that_is_told_to_stop_ends_its_streams(restless: Stack) -> None:
+    caller = restless.caller()
     session_id = caller.start("handy", "[[sleep 8]] [[say late]]", wait=0).json()["session_id"]
     assembled = Assembled()
     client = streams(caller)
     with client.stream("GET", f"/v1/sessions/{session_id}/stream") as response:
         lines = response.iter_lines()
         assert next(lines).startswith("retry:")
-        pid = front_door(stack)
+        pid = front_door(restless)
         os.kill(pid, signal.SIGTERM)
         rest = "\n".join(lines)
     assert "event: end" in rest
     assert '"status":"running"' in rest
-    eventually(lambda: front_door(stack) != pid, "another front door was started")
-    eventually(lambda: _answers(stack), "it answers")
+    eventually(lambda: front_door(restless) != pid, "another front door was started")
+    eventually(lambda: _answers(restless), "it answers")
     read_on(streams(caller), f"/v1/sessions/{session_id}/stream", assembled)
     assert assembled.transcript == caller.checked(session_id)[1]
 
 
-def test_a_token_and_a_view_for_browsers(stack: Stack) -> None:
-    caller = stack.caller()
+def test_a_token_and_a_view_for_browsers(restless: Stack) -> None:
+    caller = restless.caller()
     session_id = caller.turn("handy", f"{tools(call('look', what='a'))} [[say done]]")["session_id"]
     token = good(caller.post(f"/v1/sessions/{session_id}/stream-token", None))["token"]
-    nobody = httpx2.Client(base_url=str(stack.kit.stream_url), trust_env=False)
+    nobody = httpx2.Client(base_url=str(restless.kit.stream_url), trust_env=False)
     full, user = Assembled(), Assembled()
     read(nobody, f"/v1/sessions/{session_id}/stream?token={token}", full)
     assert full.transcript == caller.events(session_id)

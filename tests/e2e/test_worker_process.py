@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import forked
 from tests.support.repository import REPOSITORY
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import SessionNotFound
@@ -61,7 +62,7 @@ class Place:
         self.notes.touch()
         (folder / "agents" / "noter").mkdir(parents=True)
         (folder / "agents" / "noter" / "agent.py").write_text(AGENT)
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes] | forked.Forked] = []
         name = uuid.uuid4().hex
         self.environment = {
             "AWS_ENDPOINT_URL": endpoint_url,
@@ -99,18 +100,20 @@ class Place:
 
     # ---- workers ----
 
-    def worker(self, *, concurrency: int = 8, **more: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"worker-{len(self.workers)}.log").open("wb")
-        environment = {**self.environment, "TURNKEEPER_WORKER_CONCURRENCY": str(concurrency), **more}
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "fargate_worker"],
-            cwd=REPOSITORY,
-            env=clean_environment(environment),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        self.workers.append(worker)
-        return worker
+    def worker(self, *, concurrency: int = 8, **more: str) -> subprocess.Popen[bytes] | forked.Forked:
+        """Several processes of a worker are started by their first as that was, which is from nothing."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        told = {**self.environment, "TURNKEEPER_WORKER_CONCURRENCY": str(concurrency), **more}
+        environment = clean_environment(told)
+        if told["TURNKEEPER_WORKER_PROCESSES"] == "1":
+            self.workers.append(forked.worker(environment, folder=REPOSITORY, log=log))
+        else:
+            command = [sys.executable, "-m", "fargate_worker"]
+            with log.open("wb") as output:
+                self.workers.append(
+                    subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT)
+                )
+        return self.workers[-1]
 
     def ask(self, path: str) -> bytes:
         """What the first worker answers, once it says where."""

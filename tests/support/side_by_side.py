@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _WAITING = ("e2e", "browser", "docs")
 #: Files that share kits, as one piece of work: each process that runs one of them brings up the kits that it asks for.
 _TOGETHER = {
-    "kits that move turns": ("crashes", "breakers_outside", "streams", "handoff"),
-    "a kit, money": ("money_outside", "bad_input", "explaining", "spend_outside"),
+    "kits that move turns": ("crashes", "streams", "handoff"),
+    "a kit, money": ("money_outside", "breakers_outside", "bad_input", "explaining", "spend_outside"),
     "a kit, turns": ("turns", "queue", "hooks", "gateway", "first_hour"),
 }
 #: Files of a minute and more; what is missing here only begins later.

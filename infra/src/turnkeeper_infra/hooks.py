@@ -23,6 +23,9 @@ _RECEIVES = 20
 take is put off by a message of its own."""
 _AT_ONCE = 20
 """Messages: receivers that hang must not take the account's concurrency from turns."""
+_AT_ONCE_LOCALLY = 5
+"""There each is a process of its own, which takes a second of this machine to start: twenty turns that end together
+would start twenty."""
 
 _TROUBLES = fed.Troubles(
     section="webhooks",
@@ -67,7 +70,7 @@ class Hooks(Construct):
         )
         self._grant(Grants(state, self.function.kit_role), config)
         # One: whoever shares a batch with a receiver that hangs would wait for it.
-        fed.feed(self, self.function, self.queue, batch=1, at_once=_AT_ONCE)
+        fed.feed(self, self.function, self.queue, batch=1, at_once=_AT_ONCE_LOCALLY if config.local else _AT_ONCE)
         if not config.local:
             fed.watch(self, self.function, self.dead_letters, _TROUBLES, heard)
 

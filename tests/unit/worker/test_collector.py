@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import fargate_worker.__main__ as program
 from fargate_worker.process import spare_the_collector
 
 
@@ -38,3 +39,18 @@ def test_what_many_sessions_hold_is_not_searched_again_and_again(collections: li
     for each in loops:
         each.append(each)
     assert 0 in collections, "garbage is still found"
+
+
+def test_nor_is_what_is_made_while_it_starts(collections: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNKEEPER_WORKER_PROCESSES", "1")
+    for name in ("Signals", "set_up"):
+        monkeypatch.setattr(program, name, lambda *_: None)
+
+    def make_much() -> None:
+        collections.clear()
+        held = [[number] for number in range(20_000)]
+        assert not collections and held
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program.main(make_much)
