@@ -28,6 +28,7 @@ _CAN_BEGIN = (
     AnyOf((Cond("pk", "absent"), Cond("due_at", "exists"), Cond("gone", "exists"))),
     Cond("given_up", "absent"),
 )
+_OVERTAKEN = "the session is being made by another process, or what one left of it is being taken away; try again"
 
 
 class Beginning:
@@ -47,7 +48,7 @@ class Beginning:
 
         Raises:
             SessionBusy: the session is whole already.
-            Unavailable: what was left of it is just taken away.
+            Unavailable: what was left of it is being taken away.
         """
         if self._noted:
             return
@@ -56,7 +57,7 @@ class Beginning:
             self._table.write([Update(self._key, set=note, remove=("gone",), conditions=_CAN_BEGIN)])
         except ConditionFailed as failed:
             if "due_at" in (failed.failures.get(0) or {}):
-                raise Unavailable("what was left of the session is being taken away; try again") from failed
+                raise Unavailable(_OVERTAKEN) from failed
             raise SessionBusy("the session exists already", session_id=self._head.session_id) from failed
         self._noted = True
 
@@ -64,17 +65,27 @@ class Beginning:
         """A write before the last.
 
         Raises:
-            SessionBusy: somebody else makes it, or has taken away what was there.
+            SessionBusy: the session is whole already.
+            Unavailable: somebody else makes it, or takes away what is there.
         """
         self.note()
         try:
             self._table.write([*writes, Check(self._key, self._mine)])
         except ConditionFailed as failed:
-            raise SessionBusy("the session is made by another", session_id=self._head.session_id) from failed
+            raise Unavailable(_OVERTAKEN) from failed
 
     def whole(self) -> list[Operation]:
-        """For the last write: it is, unless somebody else makes it, or the sweep has begun to take it away."""
+        """The first operations of the last write: it is whole, unless another makes it or takes it away."""
         return [Update(self._key, remove=_DUE, conditions=self._mine)] if self._noted else []
+
+    def raise_if_overtaken(self, failed: ConditionFailed) -> None:
+        """Where that write failed for this alone.
+
+        Raises:
+            Unavailable: later it may be there, or can be made.
+        """
+        if self._noted and failed.failures.keys() == {0}:
+            raise Unavailable(_OVERTAKEN) from failed
 
     @property
     def _mine(self) -> tuple[Cond, ...]:

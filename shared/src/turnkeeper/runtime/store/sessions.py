@@ -95,16 +95,19 @@ class Sessions(Records):
 
         Raises:
             SessionBusy: a session of this id exists already, or what is beside it does not hold.
+            Unavailable: another process is making it.
             AlreadyDone: the idempotency key was used: nothing was written.
         """
         beginning = Beginning(self._table, self._blobs, change.head, self._clock.now())
         made = replace(self._writer, blobs=beginning).creation(change)
-        writes = self._but_early(made.operations, beginning)
-        writes += [*beginning.whole(), *beside, *idempotency.claim_key(made.head, key, self._clock.now())]
+        rest = self._but_early(made.operations, beginning)
+        claimed = idempotency.claim_key(made.head, key, self._clock.now())
+        writes = [*beginning.whole(), *rest, *beside, *claimed]
         try:
             self._table.write(writes)
         except ConditionFailed as failed:
             idempotency.raise_if_done(failed, len(writes), key)
+            beginning.raise_if_overtaken(failed)
             raise SessionBusy("the session exists already", session_id=made.head.session_id) from failed
         return made.head
 
