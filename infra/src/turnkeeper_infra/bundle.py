@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,6 @@ from turnkeeper_project.measuring import Layer, too_large, weigh
 from turnkeeper_project.target import LAMBDA_PLATFORM, LAMBDA_PYTHON, find_uv, for_lambda
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_JUNK = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.egg-info")
 
 
 def cache_folder() -> Path:
@@ -84,9 +83,7 @@ class Sources:
 
     def copy(self, entries: Sequence[Path], folder: Path) -> None:
         folder.mkdir()
-        for file, name in self.files(*entries):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, folder / name)
+        _copy(self.files(*entries), folder)
 
     def files(self, *entries: Path) -> Iterator[tuple[Path, Path]]:
         """Every file of the parts, with its place where it is deployed. What only tests and evals read stays here."""
@@ -95,6 +92,13 @@ class Sources:
                 inside = file.relative_to(source)
                 if not _stays(part, inside.parts):
                     yield file, Path(part, inside)
+
+
+def _copy(files: Iterable[tuple[Path, Path]], folder: Path) -> None:
+    """Each file to its place in the folder."""
+    for file, name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, folder / name)
 
 
 def _stays(part: str, inside: tuple[str, ...]) -> bool:
@@ -149,17 +153,18 @@ def vercel_folder(sources: Sources) -> Path:
     """Lay out what is deployed to Vercel: its entry, page and settings, the code beside them, the lock file."""
     entries = [sources.kit.worker, sources.kit.functions, sources.kit.server]
     own = sources.kit.deploy / "vercel"
+    beside = [(file, file.relative_to(own)) for file in sorted(files_below(own))]
 
     def build(folder: Path) -> None:
         sources.copy(entries, folder / "code")
         for part in (folder / "code").iterdir():
             part.rename(folder / part.name)
         (folder / "code").rmdir()
-        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=_JUNK)
+        _copy(beside, folder)
         shutil.copy(locked, folder / "requirements.txt")
 
     locked = locked_requirements(Project(sources.project))
-    contents = [file.read_text() for file in sorted(files_below(own))]
+    contents = [file.read_text() for file, _ in beside]
     return _once(cache_folder() / f"vercel-{sources.digest(entries, locked.read_text(), *contents)[:16]}", build)
 
 
