@@ -243,6 +243,15 @@ def test_the_worst_come_first(kit: MemoryKit, stream: Stream) -> None:
     assert not list(kit.scores.worst_first("other"))
 
 
+def test_what_an_earlier_release_kept_of_an_odd_evaluator_can_be_read(kit: MemoryKit, stream: Stream) -> None:
+    head = turn(kit)
+    handle(stream.event())
+    odd = {"scores": '[["always",0,false,"x"]]', "reasons": '[["a",1]]'}
+    kit.table.update(Update(keys.assessment_key("acme", head.session_id, 1), set=odd))
+    [score] = Caller(FrontDoor(kit)).get(f"/v1/sessions/{head.session_id}").ok()["scores"]
+    assert (score["reason"], score["seq"]) == ("['a', 1]", None)
+
+
 def test_lists_by_score_are_ones_own(kit: MemoryKit, stream: Stream) -> None:
     ALWAYS.passes = False
     bad = turn(kit)
