@@ -144,6 +144,18 @@ def test_turns_that_were_taken_back_keep_their_numbers_and_can_be_captured(odd: 
         captured("erased")
 
 
+@pytest.mark.parametrize("status", [400, 529])
+def test_a_turn_that_the_model_api_failed_fails_again(odd: Path, status: int) -> None:
+    """As often as it was asked: what was said in later turns is not said too early."""
+    failures = [Answer(fail=status)] * (1 if status == 400 else 40)
+    transcript = session(odd, ["One.", "Two.", "Three."], [Answer(say="one"), *failures])
+    made = capture(*transcript, Privacy(), name="failed")
+    written(odd, made)
+    [case] = made.document["cases"]
+    assert {"fail": status} in case["inputs"]["model"]
+    assert case["evaluators"][0] == {"Ended": {"reasons": ["provider_error" if status == 529 else "end_turn"]}}
+
+
 def test_pictures_are_not_kept(odd: Path) -> None:
     dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     assert base64.b64decode(dot)

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,9 +23,12 @@ from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.evaluation import Ended
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.scoring import LEAST_TURNS, ScoreWatch
+from turnkeeper.runtime.store import keys
 from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.world import Allowance
+from turnkeeper.table import Update
 from turnkeeper.testing.clock import ManualClock
+from turnkeeper.testing.memory_table import MemoryTable
 from turnkeeper.testing.recorders import RecordedAlerts
 
 Handle = Callable[[], Any]
@@ -240,6 +243,15 @@ def test_the_worst_come_first(kit: MemoryKit, stream: Stream) -> None:
     assert not list(kit.scores.worst_first("other"))
 
 
+def test_what_an_earlier_release_kept_of_an_odd_evaluator_can_be_read(kit: MemoryKit, stream: Stream) -> None:
+    head = turn(kit)
+    handle(stream.event())
+    odd = {"scores": '[["always",0,false,"x"]]', "reasons": '[["a",1]]'}
+    kit.table.update(Update(keys.assessment_key("acme", head.session_id, 1), set=odd))
+    [score] = Caller(FrontDoor(kit)).get(f"/v1/sessions/{head.session_id}").ok()["scores"]
+    assert (score["reason"], score["seq"]) == ("['a', 1]", None)
+
+
 def test_lists_by_score_are_ones_own(kit: MemoryKit, stream: Stream) -> None:
     ALWAYS.passes = False
     bad = turn(kit)
@@ -264,3 +276,20 @@ def test_lists_by_score_are_ones_own(kit: MemoryKit, stream: Stream) -> None:
         ("always", False, 1),
         ("ended", True, 1),
     ]
+
+
+def test_a_list_of_the_worst_passes_over_what_cannot_be_read_and_asks_for_many_at_once(
+    kit: MemoryKit, stream: Stream
+) -> None:
+    ALWAYS.passes = False
+    bad = [turn(kit) for _ in range(3)]
+    handle(stream.event())
+    ALWAYS.passes = True
+    table = cast(MemoryTable, kit.table)
+    table.update(Update(keys.head_key("acme", bad[1].session_id), set={"status": "later"}))
+    asked: list[str] = []
+    table.on_request = asked.append
+    listed = Caller(FrontDoor(kit), user="bob").get("/v1/sessions?scored_below=0.5").json()["sessions"]
+    assert (listed, asked.count("GetItem"), asked.count("BatchGetItem")) == ([], 0, 1)
+    listed = Caller(FrontDoor(kit)).get("/v1/sessions?scored_below=0.5&limit=2").json()["sessions"]
+    assert [one["session_id"] for one in listed] == [bad[0].session_id, bad[2].session_id]

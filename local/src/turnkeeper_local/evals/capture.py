@@ -103,7 +103,7 @@ def capture(
         "summarize": False,
         "turns": [_turn(entry) for entry in entries if entry.by_user],
         "tools": {},
-        "model": [_answer(entry) for entry in entries if entry.type == "assistant"],
+        "model": [answer for entry in entries for answer in _answers(entry)],
     }
     metadata = {
         "tags": ["captured"],
@@ -174,6 +174,15 @@ def _without_pictures(value: Any) -> Any:
 def _turn(entry: Entry) -> Any:
     texts = [block for block in entry.content if block.get("type") == "text"]
     return str(texts[0]["text"]) if len(entry.content) == len(texts) == 1 else _without_pictures(entry.content)
+
+
+def _answers(entry: Entry) -> Iterator[dict[str, Any]]:
+    if entry.type == "assistant":
+        yield _answer(entry)
+    elif entry.stop is not None and entry.stop.reason == "provider_error":
+        # It was asked and failed, as often as this says.
+        told = entry.stop.detail
+        yield from [{"fail": told["status_code"]}] * (told.get("attempts") or 0 if told.get("status_code") else 0)
 
 
 def _answer(entry: Entry) -> dict[str, Any]:

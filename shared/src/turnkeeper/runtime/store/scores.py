@@ -181,8 +181,9 @@ def _item(tenant_id: str, session_id: str, made: Assessment) -> Item:
 def _assessment(item: Mapping[str, Any]) -> Assessment:
     values = json.loads(item["scores"])
     reasons = json.loads(item["reasons"]) if "reasons" in item else [""] * len(values)
+    # An earlier release kept whatever an evaluator said for a reason and an entry.
     scores = tuple(
-        Score(name, thousandths / MILLI, passed, reason, seq)
+        Score(name, thousandths / MILLI, passed, str(reason), seq if type(seq) is int else None)
         for (name, thousandths, passed, seq), reason in zip(values, reasons, strict=True)
     )
     return Assessment(int(item["turn"]), item["at"], item["agent"], item["version"] or None, scores)
