@@ -190,6 +190,16 @@ def test_a_file_that_nobody_may_deploy_is_refused(file: Callable[[str], str], li
         read(stage_file=file(line))
 
 
+@pytest.mark.parametrize(
+    "written", [JWT_FILE.encode("utf-16"), JWT_FILE.encode("utf-8-sig"), b"a = " + b"9" * 5_000, b"a = " + b"[" * 5_000]
+)
+def test_a_file_that_is_no_text_of_ours_is_named(tmp_path: Path, written: bytes) -> None:
+    path = tmp_path / "stage.toml"
+    path.write_bytes(written)
+    with pytest.raises(ConfigError, match=r"stage\.toml cannot be read, as TOML in UTF-8 without a byte order mark"):
+        read(stage_file=str(path))
+
+
 def test_a_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is no stage file"):
         read(stage_file="stages/nowhere.toml")
