@@ -137,6 +137,12 @@ def test_one_deep_inside_is_told_by_its_place(file: Callable[[str], str]) -> Non
     ("settings", "told"),
     [
         ({"stage": "production", **JWT}, "stage: "),
+        ({**JWT, "jwt_tenant_claim": " "}, "jwt_tenant_claim must be a word"),
+        ({**JWT, "model_url": "api.example.com"}, "model_url must be an address"),
+        ({**JWT, "api_rate_limit": "1000000000000"}, "api_rate_limit: "),
+        ({**JWT, "worker_vcpus": "\u00b2"}, "worker_vcpus: "),
+        ({**JWT, "memory_mb": '{"trun": 512}'}, r"memory_mb\.trun is no setting; did you mean turn\?"),
+        ({**JWT, "secrets": json.dumps({"crm": {"arn": SECRET_ARN, "key": ""}})}, r"secrets\.crm\.key is no setting"),
         ({"turn_seconds": "1000", **JWT}, "turn_seconds: "),
         ({"fetch_contents": "no", **JWT}, "fetch_contents must be true or false"),
         ({"turn_seconds": "500", "turn_timeout_seconds": "400", **JWT}, "turn_seconds has to be less"),
@@ -184,10 +190,34 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(settings: dict[str, str]
         read(**settings)
 
 
+NUMBERS = sorted(
+    name
+    for name, field in Config.model_fields.items()
+    if field.annotation in (int, float) or name == "worker_min_tasks"
+)
+
+
+@pytest.mark.parametrize("setting", NUMBERS)
+def test_a_number_is_not_said_by_true(file: Callable[[str], str], setting: str) -> None:
+    """It would be 1: one task, one second, one call at a time."""
+    with pytest.raises(ConfigError, match=f"{setting} must be a number, not true"):
+        read(stage_file=file(f"{JWT_FILE}{setting} = true\n"))
+
+
 @pytest.mark.parametrize("line", ["local = true", 'local_dependencies = "/tmp"', "identity = "])
 def test_a_file_that_nobody_may_deploy_is_refused(file: Callable[[str], str], line: str) -> None:
     with pytest.raises(ConfigError, match=r"stage\.toml"):
         read(stage_file=file(line))
+
+
+@pytest.mark.parametrize(
+    "written", [JWT_FILE.encode("utf-16"), JWT_FILE.encode("utf-8-sig"), b"a = " + b"9" * 5_000, b"a = " + b"[" * 5_000]
+)
+def test_a_file_that_is_no_text_of_ours_is_named(tmp_path: Path, written: bytes) -> None:
+    path = tmp_path / "stage.toml"
+    path.write_bytes(written)
+    with pytest.raises(ConfigError, match=r"stage\.toml cannot be read, as TOML in UTF-8 without a byte order mark"):
+        read(stage_file=str(path))
 
 
 def test_a_file_that_is_not_there_is_refused() -> None:

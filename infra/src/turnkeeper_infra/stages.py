@@ -57,11 +57,11 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, it is no TOML, or it says what only a flag may.
     """
     try:
-        settings = tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no stage file {path}; stages/prod.toml is one to copy") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read, as TOML in UTF-8 without a byte order mark: {error}") from None
     if forbidden := sorted(_NEVER_IN_A_FILE & settings.keys()):
         raise ConfigError(f"{path}: {', '.join(forbidden)} cannot stand in a stage's file")
     return settings

@@ -20,7 +20,10 @@ def _words(value: object) -> object:
 
 
 def _table(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 _Table = Annotated[Mapping[str, str], BeforeValidator(_table)]
@@ -61,7 +64,7 @@ class Settings(BaseModel):
     signing_secret_id: str | None = None
     model_secret_id: str | None = None
     model_provider: Literal["anthropic", "bedrock"] = "anthropic"
-    model_url: str | None = None
+    model_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     alert_topic_arn: str | None = None
 
     #: How long the turn Lambda works before it hands off; what is left of its timeout is for writing that down.
@@ -141,9 +144,9 @@ class Settings(BaseModel):
 
     identity: Literal["jwt", "iam", "local"] = "iam"
     trusted_principals: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
-    jwt_tenant_claim: str = "tenant_id"
-    jwt_user_claim: str = "sub"
-    jwt_role_claim: str = "role"
+    jwt_tenant_claim: str = Field(default="tenant_id", pattern=r"^\S+$")
+    jwt_user_claim: str = Field(default="sub", pattern=r"^\S+$")
+    jwt_role_claim: str = Field(default="role", pattern=r"^\S+$")
     #: Whose tokens the front door takes where it checks them itself, since nobody in front of it does (with identity
     #: ``jwt``), and for whom they have to be.
     jwt_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi
 from turnkeeper_local.kit import Home, KitSettings
+from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.processes import clean_environment
 from turnkeeper_local.kit.state import kept, prepare
 
@@ -64,6 +65,26 @@ def test_what_the_environment_says_comes_before_what_is_remembered(old: dict[str
     told = KitSettings.from_environment(new, remembered=remembered).variables()
     alone = KitSettings.from_environment(new).variables()
     assert {name: told.get(name) for name in new} == {name: alone.get(name) for name in new}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TURNKEEPER_LOG_LEVEL", "verbose"),
+        ("TURNKEEPER_AUTO_PLACEMENT", "cheap"),
+        ("TURNKEEPER_MODEL_URL", "api.example.com"),
+        ("ANTHROPIC_BASE_URL", "localhost:8000"),
+        ("TURNKEEPER_PORT", "9" * 5_000),
+        ("TURNKEEPER_LEASE_SECONDS", "\u00b2"),
+        ("TURNKEEPER_TURN_SECONDS", "nan"),
+        ("TURNKEEPER_STREAM_SECONDS", "1e400"),
+        ("TURNKEEPER_FETCH_CONTENTS", "yes"),
+        ("TURNKEEPER_OTLP_ENDPOINT", "collector:4318"),
+    ],
+)
+def test_a_variable_that_makes_no_sense_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(KitError, match=f"^{variable} must be "):
+        KitSettings.from_environment({variable: value})
 
 
 @given(st.dictionaries(st.text(string.ascii_uppercase + "_", min_size=1, max_size=12), st.text("ab", max_size=3)))

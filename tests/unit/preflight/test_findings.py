@@ -134,6 +134,11 @@ TABLE = [
     Broken(P, "max_iterations", "max_iteration", "policy_key", 15, "did you mean 'max_iterations'"),
     Broken(P, "= 10", "= 0", "policy_key", 15, "max_iterations has to be at least 1"),
     Broken(P, "= 10", '= "ten"', "policy_key", 15, "max_iterations has to be a whole number"),
+    Broken(P, "= 10", "= true", "policy_key", 15, "max_iterations has to be a whole number"),
+    Broken(P, _TASK, f"{_TASK}retention_days = true\n", "policy_key", 19, "retention_days has to be a whole number"),
+    Broken(P, "admin = true", "admin = 1", "policy_key", 32, "admin has to be true or false"),
+    Broken(P, '"15.00"', '"1e400"', "policy_price", 36, "at most 1000000"),
+    Broken(P, '"15.00"', '"15.00"\ncontext_window = true', "policy_price", 37, "has to be a whole number"),
     Broken(P, "admin = true", 'admin = "of course"', "policy_key", 32, "admin has to be true or false"),
     Broken(P, '= ["shop:read"]', '= "shop:read"', "policy_key", 28, "scopes has to be a list of names"),
     Broken(P, '= ["shop:read"]', '= ["shop:*"]', "policy_key", 28, "without wildcards"),
@@ -213,7 +218,7 @@ def test_everything_that_is_wrong_with_a_policy_is_told_at_once(tmp_path: Path) 
     text = POLICY.replace('task_usd = "1.00"\nuser_daily_usd = "2.00"\n', "surprise = 1\n").replace("true", '"t"')
     found = examine(project(tmp_path, {**SOUND, "policy.toml": text}), "anthropic").findings
     plan = [one.text for one in found if one.text.startswith("[plans.one]")]
-    assert len(plan) == 3 and len([one for one in found if one.severity == "error"]) == 6
+    assert len(plan) == 3 and len([one for one in found if one.severity == "error"]) == 7
     assert any("task_usd is missing" in one for one in plan) and any("user_daily_usd is missing" in one for one in plan)
 
 
@@ -221,6 +226,25 @@ def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
     files = {name: text for name, text in SOUND.items() if name != "policy.toml"}
     [finding] = examine(project(tmp_path, files), "anthropic").findings
     assert (finding.code, finding.severity, finding.file) == ("policy_missing", "error", "policy.toml")
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "says"),
+    [
+        (POLICY.encode("utf-8-sig"), 1, "byte order mark"),
+        (POLICY.encode("utf-16"), 1, "UTF-8"),
+        (POLICY.replace("Zurich", "Z\u00fcrich").encode("latin-1"), 9, "UTF-8"),
+        (b"a = " + b"9" * 5_000, None, "too long"),
+        (b"a = " + b"[" * 5_000 + b"]" * 5_000, None, "too deep"),
+        (b"b = \na = " + b"9" * 5_000, 1, "is no TOML"),
+    ],
+)
+def test_a_policy_that_is_no_text_of_ours(tmp_path: Path, written: bytes, line: int | None, says: str) -> None:
+    (project(tmp_path, SOUND) / "policy.toml").write_bytes(written)
+    [finding] = [one for one in examine(tmp_path, "anthropic").findings if one.file == "policy.toml"]
+    assert (finding.code, finding.line) == ("policy_syntax", line)
+    assert says in f"{finding.text} {finding.hint}"
+    check_words((finding,))
 
 
 def test_folders_that_are_no_agents_and_further_ones(tmp_path: Path) -> None:

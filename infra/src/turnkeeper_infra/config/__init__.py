@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from turnkeeper_infra.config.checks import check
 from turnkeeper_infra.config.choices import SESSIONS_A_VCPU, Choices
-from turnkeeper_infra.config.tables import ReplyQueue, Runners, RunnerSecret, Statement
+from turnkeeper_infra.config.tables import Memory, ReplyQueue, Runners, RunnerSecret, Statement
 
 CHOOSE_IDENTITY = """\
 identity is not chosen: who may call the API is said in the stage's file (stages/*.toml), as one of
@@ -54,7 +54,7 @@ class Config(Choices):
         cheap = settings.get("stage") == "dev" or "vpc_id" in settings
         settings.setdefault("nat_gateways", 0 if cheap else 1)
         vcpus = str(settings.get("worker_vcpus", 1))
-        if vcpus.isdigit():
+        if vcpus.isdecimal():
             settings.setdefault("worker_concurrency", SESSIONS_A_VCPU * int(vcpus))
         for name in ("turn_concurrency", "stream_concurrency"):
             settings.setdefault(name, 0 if settings.get("stage") == "dev" else 100)
@@ -82,12 +82,13 @@ def _told(problem: Any) -> str:
 
 
 def _nearest(place: tuple[str | int, ...]) -> str:
-    tables: dict[str, type[BaseModel]] = {
+    tables: dict[str | int, type[BaseModel]] = {
+        "memory_mb": Memory,
         "runners": Runners,
         "secrets": RunnerSecret,
         "reply_queues": ReplyQueue,
         "policies": Statement,
     }
-    within = [tables[part] for part in place[:-1] if isinstance(part, str)]
+    within = [tables[part] for part in place[:-1] if part in tables]
     found = difflib.get_close_matches(str(place[-1]), (within or [Choices])[-1].model_fields, n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""

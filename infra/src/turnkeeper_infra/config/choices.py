@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from turnkeeper_infra.config.shapes import (
     ARN,
@@ -13,8 +13,10 @@ from turnkeeper_infra.config.shapes import (
     Principal,
     SecretArn,
     ValueName,
+    Word,
     Words,
     listed,
+    no_switch,
     one_of,
     parsed,
     shaped,
@@ -57,11 +59,11 @@ class Choices(BaseModel):
     """Whose tokens are accepted; API Gateway checks them."""
     jwt_audience: Words = ()
     """Whom a token has to be for: one of these."""
-    jwt_tenant_claim: str = "tenant_id"
+    jwt_tenant_claim: Word = "tenant_id"
     """The claim of a token that names the tenant."""
-    jwt_user_claim: str = "sub"
+    jwt_user_claim: Word = "sub"
     """The claim that names the user."""
-    jwt_role_claim: str = "role"
+    jwt_role_claim: Word = "role"
     """The claim that names the role, or a list of which `policy.toml` describes one."""
     trusted_principals: Annotated[tuple[Principal, ...], BeforeValidator(listed)] = ()
     """IAM identity only: role ARNs that may name a tenant and a user in headers."""
@@ -87,7 +89,7 @@ class Choices(BaseModel):
 
     model_provider: Provider = "anthropic"
     """Who runs Claude: Anthropic with a key, or Bedrock in the account without one."""
-    model_url: str | None = None
+    model_url: Annotated[str, shaped(r"https?://\S+", "an address such as https://api.anthropic.com")] | None = None
     model_secret_arn: SecretArn | None = None
     """An existing secret that holds the Anthropic API key, instead of the stack's own one."""
     model_secret_kms_key_arn: KeyArn | None = None
@@ -214,9 +216,9 @@ class Choices(BaseModel):
     """The least that is logged."""
     log_retention_days: Annotated[int, one_of(7, 30, 90, 365, 731)] = 90
     """How long logs are kept: 7, 30, 90, 365 or 731 days."""
-    api_rate_limit: int = Field(200, ge=1)
+    api_rate_limit: int = Field(200, ge=1, le=1_000_000)
     """Requests a second that the API takes, over all callers."""
-    api_burst_limit: int = Field(400, ge=1)
+    api_burst_limit: int = Field(400, ge=1, le=1_000_000)
     """Requests that it takes at one moment."""
     alert_email: Annotated[str, shaped(r"[^@\s]+@[^@\s]+", "an e-mail address")] | None = None
     """Who is sent alarms and alerts, once the mail that SNS sends is confirmed."""
@@ -226,6 +228,12 @@ class Choices(BaseModel):
     """Where whoever is woken reads what to do: each alarm names it, with its section as the anchor."""
     runners: Annotated[Runners, BeforeValidator(parsed)] = Runners()
     """What the two that run tools are given besides: the tables below."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        return value if cls.model_fields[info.field_name].annotation is bool else no_switch(value)
 
     @property
     def kit(self) -> KitSource:

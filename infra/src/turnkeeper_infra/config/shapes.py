@@ -28,6 +28,13 @@ def switch(value: object) -> object:
     return value
 
 
+def no_switch(value: object) -> object:
+    """What is a number is not said by true, which would be 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
 def shaped(pattern: str, what: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -57,4 +64,5 @@ SecretArn = Annotated[
 ]
 Principal = Annotated[str, shaped(PRINCIPAL, "the ARN of a role or a user; `${AWS::AccountId}` stands for ours")]
 ValueName = Annotated[str, shaped(r"[a-z][a-z0-9_]{0,62}", "lower case letters, digits and '_', at most 63")]
-Words = Annotated[tuple[str, ...], BeforeValidator(listed)]
+Word = Annotated[str, shaped(r"\S+", "a word")]
+Words = Annotated[tuple[Word, ...], BeforeValidator(listed)]

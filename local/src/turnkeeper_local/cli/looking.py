@@ -41,8 +41,8 @@ def provider_of_stages(project: Project) -> str:
     """Whose models are meant: Bedrock's names are looked at as well where one of the stages is to call it."""
     for file in sorted(project.stages.glob("*.toml")):
         try:
-            settings = tomllib.loads(file.read_text())
-        except (OSError, ValueError) as error:
+            settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise CliError(f"{file.relative_to(project.root)} cannot be read: {error}", code="stage_file") from error
         if settings.get("model_provider") == "bedrock":
             return "bedrock"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -99,19 +99,25 @@ class KitSettings:
             lease_seconds=_number(environment, "TURNKEEPER_LEASE_SECONDS", cls.lease_seconds, 1, 43_200),
             worker_concurrency=_number(environment, "TURNKEEPER_WORKER_CONCURRENCY", cls.worker_concurrency, 1, 1000),
             worker_processes=_number(environment, "TURNKEEPER_WORKER_PROCESSES", cls.worker_processes, 1, 64),
-            auto_placement=_placement(environment),
+            auto_placement=_one_of(
+                environment, "TURNKEEPER_AUTO_PLACEMENT", cls.auto_placement, ("latency", "economy")
+            ),
             fetch_contents=_switch(environment, "TURNKEEPER_FETCH_CONTENTS", cls.fetch_contents),
             agents=os.pathsep.join(agents),
             allow_broken=_switch(environment, "TURNKEEPER_ALLOW_BROKEN", cls.allow_broken),
             scenario=str(Path(scenario).resolve()) if scenario else None,
-            log_level=environment.get("TURNKEEPER_LOG_LEVEL") or cls.log_level,
+            log_level=_one_of(
+                environment, "TURNKEEPER_LOG_LEVEL", cls.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")
+            ),
             anthropic_api_key=None if key_kept else environment.get(KEY) or None,
             key_kept=key_kept,
             otlp_endpoint=_address(environment, "TURNKEEPER_OTLP_ENDPOINT"),
             trace_contents=environment.get("TURNKEEPER_TRACE_CONTENTS", ""),
             cors_origins=environment.get("TURNKEEPER_CORS_ORIGINS", ""),
             stream_seconds=_seconds(environment, "TURNKEEPER_STREAM_SECONDS", cls.stream_seconds, 870),
-            model_url=environment.get("TURNKEEPER_MODEL_URL") or environment.get("ANTHROPIC_BASE_URL") or None,
+            model_url=_address(environment, "TURNKEEPER_MODEL_URL")
+            or _address(environment, "ANTHROPIC_BASE_URL")
+            or None,
         )
 
     @property
@@ -144,11 +150,13 @@ def still_meant(remembered: Mapping[str, str], environment: Mapping[str, str]) -
     return {name: value for name, value in remembered.items() if name not in chosen}
 
 
-def _placement(environment: Mapping[str, str]) -> str:
-    key = "TURNKEEPER_AUTO_PLACEMENT"
-    text = environment.get(key, "").strip() or KitSettings.auto_placement
-    if text not in {"latency", "economy"}:
-        raise KitError(f"{key} must be latency or economy, not {text!r}")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _one_of(environment: Mapping[str, str], key: str, default: str, values: Sequence[str]) -> str:
+    text = environment.get(key, "").strip() or default
+    if text not in values:
+        raise KitError(f"{key} must be {', '.join(values[:-1])} or {values[-1]}, not {text!r}")
     return text
 
 
@@ -170,7 +178,8 @@ def _number(environment: Mapping[str, str], key: str, default: int, at_least: in
     text = environment.get(key, "").strip()
     if not text:
         return default
-    if not text.isdecimal() or not at_least <= int(text) <= at_most:
+    # No longer than a number in these bounds is: Python reads none of thousands of digits.
+    if not text.isdecimal() or len(text) > 9 or not at_least <= int(text) <= at_most:
         raise KitError(f"{key} must be a whole number from {at_least} to {at_most}, not {text!r}")
     return int(text)
 

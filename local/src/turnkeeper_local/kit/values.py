@@ -115,7 +115,7 @@ def _read(file: Path, *, private: bool = False) -> dict[str, str]:
         # Without the cause, and of its words only the place: it may quote a secret.
         place = re.search(r"at line \d+", str(error))
         raise KitError(f"{file} is no TOML{f', {place[0]}' if place else ''}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise KitError(f"{file} cannot be read: {type(error).__name__}") from None
     for name, value in values.items():
         if not NAME.fullmatch(name) or not isinstance(value, str):

@@ -25,12 +25,15 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from turnkeeper.adapters.tariff import Row, Tariff, make_row
 from turnkeeper.core.money import nano_of
+from turnkeeper.core.policy import Whole
 
 US_FACTOR = Decimal("1.1")
+#: More than any price is, or factor: what follows from more cannot be written down.
+_MOST = 1_000_000
 
 
 def _exact(value: object) -> Decimal:
@@ -43,6 +46,8 @@ def _exact(value: object) -> Decimal:
         raise ValueError(f'{value!r} is not a decimal number such as "3.00"') from error
     if not number.is_finite() or number < 0:
         raise ValueError("it has to be finite and not negative")
+    if number > _MOST:
+        raise ValueError(f"it has to be at most {_MOST}")
     return number
 
 
@@ -69,7 +74,7 @@ class PriceRow(BaseModel):
 
 
 class PriceTier(PriceRow):
-    above_input_tokens: PositiveInt
+    above_input_tokens: Whole
 
 
 class PriceOverride(PriceRow):
@@ -79,7 +84,7 @@ class PriceOverride(PriceRow):
     web_search_usd_per_thousand: Exact | None = None
     fast_factor: Annotated[Exact, Field(ge=1)] | None = None
     us_factor: Annotated[Exact, Field(ge=1)] = US_FACTOR
-    context_window: PositiveInt | None = None
+    context_window: Whole | None = None
 
     def tariff(self) -> Tariff:
         longer = sorted(self.tiers, key=lambda tier: tier.above_input_tokens)

@@ -38,6 +38,10 @@ MAX_SHARDS = 32
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 
 
+#: As TOML has it: ``true`` is no 1, which would erase what is kept after a day.
+Whole = Annotated[int, Field(strict=True, ge=1)]
+
+
 def _checked_zone(name: str) -> str:
     zone_of(name)
     return name
@@ -54,9 +58,9 @@ class PlanLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    max_iterations: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_seconds: int | None = Field(default=None, ge=1)
+    max_iterations: Whole | None = None
+    max_tokens: Whole | None = None
+    max_seconds: Whole | None = None
 
 
 class PlanPolicy(BaseModel):
@@ -70,7 +74,7 @@ class PlanPolicy(BaseModel):
     timezone: Annotated[str, AfterValidator(_checked_zone)] = UTC_NAME
     limits: PlanLimits = PlanLimits()
     #: Days after which the contents of a session at rest are erased; ``None`` keeps them until somebody erases them.
-    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    retention_days: Annotated[Whole, Field(le=36_500)] | None = None
     #: Names of the agents' tools that tenants of this plan may be granted; ``None`` leaves it to the roles.
     tools: frozenset[str] | None = None
     #: Names of tools that nobody of this plan is granted, whatever the agent lists and the role may do.
@@ -110,7 +114,7 @@ class RolePolicy(BaseModel):
     denied_tools: frozenset[str] = frozenset()
     limits: PlanLimits = PlanLimits()
     #: May see the whole tenant's sessions.
-    admin: bool = False
+    admin: bool = Field(default=False, strict=True)
 
     @field_validator("scopes")
     @classmethod

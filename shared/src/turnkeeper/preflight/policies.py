@@ -16,6 +16,7 @@ from turnkeeper.preflight.findings import Finding, Severity
 from turnkeeper.preflight.toml_lines import TomlLines, syntax_error
 
 NAME = "policy.toml"
+_MARK = "\ufeff"
 
 
 @dataclass
@@ -30,23 +31,33 @@ class PolicyFile:
     @classmethod
     def read(cls, root: Path) -> PolicyFile:
         try:
-            text = (root / NAME).read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
+            data = (root / NAME).read_bytes()
+        except OSError as error:
             hint = "every project has one: it says who may spend what. `turnkeeper init` writes one to begin with."
             return cls(TomlLines(""), findings=[_error("policy_missing", None, f"cannot be read: {error}", hint)])
-        made = cls(TomlLines(text))
         try:
-            made.raw = tomllib.loads(text)
+            text = data.decode()
+            raw = tomllib.loads(text)
+        except UnicodeDecodeError as error:
+            return cls._unread(data.count(b"\n", 0, error.start) + 1, "is no text in UTF-8", "save it as UTF-8")
         except tomllib.TOMLDecodeError as error:
+            if text.startswith(_MARK):
+                return cls._unread(1, "is no TOML: it begins with a byte order mark", "save it as UTF-8 without one")
             words, line = syntax_error(error, text)
-            made.findings.append(_error("policy_syntax", line, f"is no TOML: {words}", "correct that line"))
-            return made
+            return cls._unread(line, f"is no TOML: {words}", "correct that line", TomlLines(text))
+        except (ValueError, RecursionError):
+            return cls._unread(None, "is no TOML: a number is too long, or lists are too deep", "look for it")
+        made = cls(TomlLines(text), raw=raw)
         try:
             made.policy = policy_of(made.raw)
         except InvalidPolicy as error:
             made.findings += [made.finding(problem, "policy_key") for problem in error.problems]
         made.findings += [made.finding(problem, "policy_price") for problem in _price_problems(made.raw.get("models"))]
         return made
+
+    @classmethod
+    def _unread(cls, line: int | None, text: str, hint: str, lines: TomlLines | None = None) -> PolicyFile:
+        return cls(lines or TomlLines(""), findings=[_error("policy_syntax", line, text, hint)])
 
     def finding(self, problem: Problem, code: str, severity: Severity = "error", hint: str = "") -> Finding:
         """A problem of the policy, with the line that its keys lead to."""

@@ -80,7 +80,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         kept.append(line)
         try:
             tomllib.loads("\n".join(kept))
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue  # a value that goes on, or the error that the whole text has
         yield begun, "\n".join(kept)
         kept = []
