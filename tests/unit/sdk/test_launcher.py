@@ -100,6 +100,13 @@ def test_it_hands_on_arguments_streams_and_the_exit_code_and_no_blank_variables(
     assert all_gone(found), "what it left behind is ended too"
 
 
+def test_it_says_as_a_shell_does_that_a_signal_ended_the_program(place: Path, leash: Leash) -> None:
+    (place / "program").write_text("#!/bin/sh\nkill -9 $$\n")
+    process = start(place, leash)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + 9
+
+
 def test_all_of_it_ends_when_the_leash_is_cut(place: Path, leash: Leash) -> None:
     process = start(place, leash)
     found = pids(place)

@@ -145,7 +145,8 @@ def _wait(child: int, leash: int, woken: int, ends: list[bool]) -> int:
             os.read(woken, 1024)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status) & 0xFF
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code  # of one that a signal ended, as shells say it
     return 143
 
 
