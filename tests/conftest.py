@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Generator, Iterator
+from functools import cache
 from typing import Any
 
 import hypothesis
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from tests.support import postgresql as servers
 from tests.support import side_by_side
@@ -62,6 +64,15 @@ def _no_real_credentials() -> Iterator[None]:
         environment.delenv("AWS_PROFILE", raising=False)
         # Projects that tests make share what takes a while to make: the emulator's environment, bundles, assemblies.
         environment.setenv("TURNKEEPER_CACHE", str(CACHE))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_of_services_are_read_once() -> Iterator[None]:
+    """Each session of botocore reads them for itself, which takes longer than all else that makes a client."""
+    read = cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -19,6 +20,8 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 RUNS = ("shared/src/turnkeeper", "functions", "fargate_worker")
 RESTS = ("local/src", "shared/src/turnkeeper_project")
 SAMPLES = Project(REPOSITORY)
+
+_distributions = cache(packages_distributions)
 
 
 def sources(*folders: str) -> Iterator[str]:
@@ -35,7 +38,7 @@ def used(requirement: str, *folders: str) -> bool:
     name = name_of(requirement)
     modules = {
         module
-        for module, packages in packages_distributions().items()
+        for module, packages in _distributions().items()
         if name in (package.lower().replace("_", "-") for package in packages)
     }
     assert modules, f"{name} is not installed"

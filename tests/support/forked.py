@@ -20,10 +20,14 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import typer.main
+
+from tests.support.command_line import tree
+
 PROGRAM = Path(sys.executable).parent / "turnkeeper"
 #: `pytest`: a child takes it for its main program.
 _ALWAYS = (__name__, "pytest", "boto3")
-_COMMANDS = ("turnkeeper_local.cli.main", "turnkeeper_local.cli.operator", "rich.table")
+_COMMANDS = ("tests.support.built_commands", "turnkeeper_local.cli.operator", "rich.table")
 _WORKERS = ("anthropic", "fargate_worker.process", "fargate_worker.metrics", "turnkeeper.wiring.aws", "httpcore2")
 
 
@@ -115,6 +119,7 @@ def _become(
 def _command() -> None:
     from turnkeeper_local.cli.main import main
 
+    typer.main.get_command = tree
     main()
 
 
