@@ -23,7 +23,7 @@ from turnkeeper.runtime.engine import Drives, Engine
 from turnkeeper.runtime.pricing import must_be_priced
 from turnkeeper.runtime.provider_breaker import ProviderBreaker
 from turnkeeper.runtime.rollout_watch import RolloutWatch
-from turnkeeper.runtime.scoring import Scorer, ScoreWatch
+from turnkeeper.runtime.scoring import Patience, Scorer, ScoreWatch
 from turnkeeper.runtime.store.beginnings import Beginnings
 from turnkeeper.runtime.store.deliveries import Deliveries
 from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
@@ -106,7 +106,7 @@ class Kit(FrontDoorKit):
 
     @cached_property
     def scorer(self) -> Scorer:
-        return Scorer(self.sessions, self.scores, self.catalog, self.clock)
+        return Scorer(self.sessions, self.scores, self.catalog, self.clock, Patience(self.parallel))
 
     @cached_property
     def rollout_watch(self) -> RolloutWatch:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -21,6 +23,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Head
 from turnkeeper.core.trajectory import Trajectory
 from turnkeeper.evaluation import Ended
+from turnkeeper.runtime import scoring
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.runtime.scoring import LEAST_TURNS, ScoreWatch
 from turnkeeper.runtime.store import keys
@@ -43,13 +46,26 @@ class Always:
         return [Score.check("always", self.passes, f"it said {trajectory.output_text}")]
 
 
+class Hanging:
+    """Waits for somebody to let it go on."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on = 0, threading.Event()
+
+    def score(self, trajectory: Trajectory) -> list[Score]:
+        self.asked += 1
+        assert self.goes_on.wait(60)
+        return [Score.check("hanging", True, "it came back")]
+
+
 class Poisoned:
     def score(self, trajectory: Trajectory) -> list[Score]:
         raise ValueError("not this one")
 
 
-ALWAYS = Always()
+ALWAYS, HANGING = Always(), Hanging()
 AGENTS = [
+    Agent(name="slow", model="claude-sonnet-5-5", system="s", scoring=Scoring(evaluators=[HANGING, Ended()])),
     Agent(name="judged", model="claude-sonnet-5-5", system="s", scoring=Scoring(evaluators=[ALWAYS, Ended()])),
     Agent(name="half", model="claude-sonnet-5-5", system="s", scoring=Scoring(sample=0.5)),
     Agent(name="broken", model="claude-sonnet-5-5", system="s", scoring=Scoring(evaluators=[Poisoned(), Ended()])),
@@ -138,6 +154,25 @@ def test_an_evaluator_that_fails_is_a_score_of_its_own(kit: MemoryKit, stream: S
     head = turn(kit, "broken")
     assert handle(stream.event()) == []
     assert scores(kit, head)[1] == {"poisoned_failed": None, "ended": True}
+
+
+def test_an_evaluator_that_hangs_is_waited_for_once(
+    kit: MemoryKit, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And asked again once it has come back: until then it holds one thread, however many turns end."""
+    monkeypatch.setattr(scoring, "EVALUATOR_SECONDS", 0.3)
+    heads = [turn(kit, "slow") for _ in range(3)]
+    assert handle(stream.event()) == []
+    for head in heads:
+        assert scores(kit, head)[1] == {"hanging_failed": None, "ended": True}
+    assert HANGING.asked == 1
+    HANGING.goes_on.set()
+    until = time.monotonic() + 30
+    while kit.scorer.patience._away and time.monotonic() < until:
+        time.sleep(0.01)
+    head = turn(kit, "slow")
+    assert handle(stream.event()) == []
+    assert scores(kit, head)[1] == {"hanging": True, "ended": True}
 
 
 def test_a_sample_is_a_share_and_always_the_same(kit: MemoryKit, stream: Stream) -> None:

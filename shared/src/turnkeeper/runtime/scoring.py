@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from turnkeeper.core.scoring import Score, Scoring
+from turnkeeper.core.scoring import Evaluator, Score, Scoring
 from turnkeeper.core.session import Entry, Head, Spec
 from turnkeeper.core.trajectory import Trajectory, trajectory_of
 from turnkeeper.evaluation import EVERY_TURN, evaluate
+from turnkeeper.evaluation.run import scores_of
 from turnkeeper.ports import Alerts, Clock
 from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.store import contents
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.scores import Scores, Sums, merged
+from turnkeeper.runtime.threads import Parallel
 
 logger = logging.getLogger(__name__)
 
 #: Entries before a turn that are read with it: what an answer says may come from an earlier turn's results.
 ENTRIES_BEFORE = 200
+#: How long an evaluator may take for a turn; the function that scores may take three times as long.
+EVALUATOR_SECONDS = 20.0
 #: A fall is looked for in this many hours against as many days before them.
 WINDOW_HOURS = 2
 BASELINE_DAYS = 3
@@ -33,12 +37,41 @@ STANDARD_ERRORS = 3.0
 TELL_AGAIN = timedelta(hours=6)
 
 
+class Patience:
+    """Has evaluators asked in threads, and waits for each so long: one that hangs keeps no other, and no other turn,
+    from its scores. It is not asked again before it has come back, so that it holds one thread and not more."""
+
+    def __init__(self, parallel: Parallel) -> None:
+        self._parallel = parallel
+        self._away: dict[int, Evaluator] = {}
+
+    def ask(self, evaluator: Evaluator, trajectory: Trajectory) -> list[Score]:
+        """Raises what :func:`~turnkeeper.evaluation.scores_of` does, and TimeoutError."""
+        if id(evaluator) in self._away:
+            raise TimeoutError("it has not come back from an earlier turn")
+        self._away[id(evaluator)] = evaluator
+
+        def asked() -> list[Score]:
+            try:
+                return scores_of(evaluator, trajectory)
+            finally:
+                del self._away[id(evaluator)]
+
+        [done] = self._parallel.run_all(
+            [asked], timeouts=[EVALUATOR_SECONDS], stop=lambda: False, done=lambda _index, _done, _left: None
+        )
+        if done is None:
+            raise TimeoutError(f"it took longer than {EVALUATOR_SECONDS:.0f} seconds")
+        return done.result()
+
+
 @dataclass(eq=False, repr=False)
 class Scorer:
     records: Records
     scores: Scores
     catalog: Catalog
     clock: Clock
+    patience: Patience
 
     def score(self, head: Head) -> list[Score] | None:
         """Assess the turn that a head has come to rest with, once; ``None`` where it is not one of the sample, or is
@@ -55,7 +88,7 @@ class Scorer:
             return None
         trajectory = self.trajectory(head)
         evaluators = EVERY_TURN if scoring.evaluators is None else scoring.evaluators
-        scores = evaluate(evaluators, trajectory)
+        scores = evaluate(evaluators, trajectory, self.patience.ask)
         return scores if self.scores.keep(head, trajectory, scores, self.clock.now()) else None
 
     def trajectory(self, head: Head) -> Trajectory:
