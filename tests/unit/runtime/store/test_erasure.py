@@ -270,16 +270,22 @@ def test_what_cannot_be_read_is_no_reason_to_keep_it(sk: str, damage: Any) -> No
     assert known == ([] if sk == "ENTRY#000000002" else [call["id"]])
 
 
-def test_a_companion_that_cannot_be_erased_keeps_nothing_of_the_session() -> None:
+def test_a_companion_whose_head_cannot_be_read_keeps_nothing_and_no_other() -> None:
     kit = MemoryKit(runner="none")
-    head = finished(kit)
-    named = {"companion_tenant": "acme", "companion_session": "ses_damaged"}
+    head, damaged, other = finished(kit), finished(kit), finished(kit)
     kit.table.write(
         [
-            Put(keys.companion_key("acme", head.session_id, "ses_damaged"), named),
-            Put(keys.head_key("acme", "ses_damaged"), {"status": "from a later version"}),
+            *(
+                Put(
+                    keys.companion_key("acme", head.session_id, each.session_id),
+                    {"companion_tenant": "acme", "companion_session": each.session_id},
+                )
+                for each in (damaged, other)
+            ),
+            Put(keys.head_key("acme", damaged.session_id), {"status": "from a later version"}),
         ]
     )
+    assert everything(kit).count(SECRET)
     for _ in range(2):
         with pytest.raises(ValueError, match="status"):
             kit.erasure.erase(kit.head(head.session_id), actor="ann")

@@ -191,12 +191,27 @@ class Erasure:
         self._blobs.delete_prefix(keys.blob_prefix(tenant_id, session_id))
 
     def _erase_companions(self, head: Head) -> None:
-        """Sessions that hold what was said in this one. After it is erased, none is made any more."""
+        """Sessions that hold what was said in this one. After it is erased, none is made any more.
+
+        Raises:
+            ValueError: the head of one cannot be read. Its contents are taken away, also those that it has by the next
+                time, until somebody mends it.
+        """
         pk = keys.session_pk(head.tenant_id, head.session_id)
         named = self._table.query_all(pk, first="COMPANION#", last="COMPANION#~")
-        of = [keys.head_key(item["companion_tenant"], item["companion_session"]) for item in named]
-        for item in self._table.batch_get(of):
-            self.erase(codec.head_of(item), actor=COMPANION)
+        whose = [(item["companion_tenant"], item["companion_session"]) for item in named]
+        by_key = {keys.head_key(*each): each for each in whose}
+        unreadable: ValueError | None = None
+        for item in self._table.batch_get(list(by_key)):
+            try:
+                companion = codec.head_of(item)
+            except ValueError as error:
+                self.take_contents(*by_key[Key(item["pk"], item["sk"])])
+                unreadable = error
+            else:
+                self.erase(companion, actor=COMPANION)
+        if unreadable is not None:
+            raise unreadable
 
     def _removals(self, pk: str, but: str | None) -> Iterator[Update]:
         for item in self._table.query_all(pk):
