@@ -17,6 +17,7 @@ from tests.support import side_by_side
 from tests.support.emulator import ministack
 from tests.support.needed import needed
 from tests.support.repository import CACHE, REPOSITORY
+from turnkeeper.adapters.aws import _Files
 
 # Where `make sdk` has put what most people do without: tests that need it ask for it by importorskip.
 if (REPOSITORY / ".turnkeeper" / "agent-sdk").is_dir():
@@ -70,9 +71,10 @@ def _no_real_credentials() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _models_of_services_are_read_once() -> Iterator[None]:
     """Each session of botocore reads them for itself, which takes longer than all else that makes a client."""
-    read = cache(JSONFileLoader().load_file)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        for loader in (JSONFileLoader, _Files):
+            read = cache(loader().load_file)
+            patched.setattr(loader, "load_file", lambda _, path, read=read: read(path))
         yield
 
 

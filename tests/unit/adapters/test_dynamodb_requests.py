@@ -6,8 +6,6 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +15,12 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError, HTTPClientError, InvalidRegionError, NoCredentialsError
 from botocore.httpsession import URLLib3Session
 
-from turnkeeper.adapters.aws import Aws, _Files
+from turnkeeper.adapters.aws import Aws
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.dynamodb_endpoint import of_environment
 from turnkeeper.adapters.table_values import to_wire
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.table import ABSENT, ConditionFailed, Key, Put
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _read_once() -> Iterator[None]:
-    """What botocore knows of services and regions, which each of these hundreds of sessions would read again."""
-    read = cache(_Files().load_file)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Files, "load_file", lambda _, path: read(path))
-        yield
 
 
 @pytest.fixture(params=["environment", "session"])

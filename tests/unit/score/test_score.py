@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 
@@ -173,6 +174,20 @@ def test_an_evaluator_that_hangs_is_waited_for_once(
     head = turn(kit, "slow")
     assert handle(stream.event()) == []
     assert scores(kit, head)[1] == {"hanging": True, "ended": True}
+
+
+def test_an_evaluator_that_could_not_be_asked_is_asked_the_next_time(
+    kit: MemoryKit, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has no more threads just now."""
+    first = turn(kit)
+    with monkeypatch.context() as patched:
+        patched.setattr(kit.parallel, "run_all", mock.Mock(side_effect=RuntimeError("can't start new thread")))
+        assert handle(stream.event()) == []
+    assert scores(kit, first)[1] == {"always_failed": None, "ended_failed": None}
+    second = turn(kit)
+    assert handle(stream.event()) == []
+    assert scores(kit, second)[1] == {"always": True, "ended": True}
 
 
 def test_a_sample_is_a_share_and_always_the_same(kit: MemoryKit, stream: Stream) -> None:

@@ -106,9 +106,7 @@ class KitSettings:
             agents=os.pathsep.join(agents),
             allow_broken=_switch(environment, "TURNKEEPER_ALLOW_BROKEN", cls.allow_broken),
             scenario=str(Path(scenario).resolve()) if scenario else None,
-            log_level=_one_of(
-                environment, "TURNKEEPER_LOG_LEVEL", cls.log_level, ("DEBUG", "INFO", "WARNING", "ERROR")
-            ),
+            log_level=_one_of(environment, "TURNKEEPER_LOG_LEVEL", cls.log_level, _LEVELS),
             anthropic_api_key=None if key_kept else environment.get(KEY) or None,
             key_kept=key_kept,
             otlp_endpoint=_address(environment, "TURNKEEPER_OTLP_ENDPOINT"),

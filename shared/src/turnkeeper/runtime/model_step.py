@@ -23,7 +23,7 @@ from turnkeeper.ports import Model, ModelReply, ModelRequest, OnEvent, Prices, R
 from turnkeeper.runtime import requests
 from turnkeeper.runtime.store.holders import Holder, Want
 from turnkeeper.runtime.store.treasury import Admitted, Treasury
-from turnkeeper.runtime.threads import Parallel
+from turnkeeper.runtime.threads import Parallel, run_one
 from turnkeeper.runtime.toolbox import Toolbox
 from turnkeeper.runtime.worksheet import Worksheet
 
@@ -197,11 +197,11 @@ class ModelStep:
             LeaseLost: another runner took the session meanwhile.
         """
         timeout = CALL_SECONDS if left_seconds is None else max(1.0, min(CALL_SECONDS, left_seconds))
-        [done] = self.parallel.run_all(
-            [lambda: self.model.call(request, timeout_seconds=timeout, on_event=on_event)],
-            timeouts=[timeout + 5.0],
+        done = run_one(
+            self.parallel,
+            lambda: self.model.call(request, timeout_seconds=timeout, on_event=on_event),
+            seconds=timeout + 5.0,
             stop=stop,
-            done=lambda *_: None,
         )
         self.sheet.raise_if_lost()
         if done is None:

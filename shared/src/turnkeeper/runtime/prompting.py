@@ -12,7 +12,7 @@ from turnkeeper.core.lifecycle import running
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.prompts import SessionContext, read_only, rendered
 from turnkeeper.runtime.store.sessions import Sessions
-from turnkeeper.runtime.threads import Parallel
+from turnkeeper.runtime.threads import Parallel, run_one
 from turnkeeper.runtime.worksheet import Worksheet
 
 logger = logging.getLogger(__name__)
@@ -63,12 +63,7 @@ class Prompting:
         if isinstance(agent.system, str):
             return agent.system
         prompt, context = agent.system, self._context(agent)
-        [done] = self.parallel.run_all(
-            [lambda: rendered(prompt, context)],
-            timeouts=[PROMPT_SECONDS],
-            stop=lambda: False,
-            done=lambda *_: None,
-        )
+        done = run_one(self.parallel, lambda: rendered(prompt, context), seconds=PROMPT_SECONDS)
         why = f"the system prompt of agent {agent.name!r} cannot be made"
         if done is None:
             raise PromptFailed(f"{why}: it took more than {PROMPT_SECONDS:g} seconds")

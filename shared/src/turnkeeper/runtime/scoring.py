@@ -18,7 +18,7 @@ from turnkeeper.runtime.catalog import Catalog
 from turnkeeper.runtime.store import contents
 from turnkeeper.runtime.store.records import Records
 from turnkeeper.runtime.store.scores import Scores, Sums, merged
-from turnkeeper.runtime.threads import Parallel
+from turnkeeper.runtime.threads import Parallel, run_one
 
 logger = logging.getLogger(__name__)
 
@@ -43,24 +43,22 @@ class Patience:
 
     def __init__(self, parallel: Parallel) -> None:
         self._parallel = parallel
-        self._away: dict[int, Evaluator] = {}
+        #: By their ids: what asks one holds it.
+        self._away: set[int] = set()
 
     def ask(self, evaluator: Evaluator, trajectory: Trajectory) -> list[Score]:
         """Raises what :func:`~turnkeeper.evaluation.scores_of` does, and TimeoutError."""
         if id(evaluator) in self._away:
             raise TimeoutError("it has not come back from an earlier turn")
-        self._away[id(evaluator)] = evaluator
 
         def asked() -> list[Score]:
+            self._away.add(id(evaluator))
             try:
                 return scores_of(evaluator, trajectory)
             finally:
-                del self._away[id(evaluator)]
+                self._away.discard(id(evaluator))
 
-        [done] = self._parallel.run_all(
-            [asked], timeouts=[EVALUATOR_SECONDS], stop=lambda: False, done=lambda _index, _done, _left: None
-        )
-        if done is None:
+        if (done := run_one(self._parallel, asked, seconds=EVALUATOR_SECONDS)) is None:
             raise TimeoutError(f"it took longer than {EVALUATOR_SECONDS:.0f} seconds")
         return done.result()
 

@@ -46,6 +46,14 @@ class Parallel(Protocol):
         or ``stop`` said so). ``done`` hears of each as it ends: index, outcome, how many still run."""
 
 
+def run_one(
+    parallel: Parallel, job: Callable[[], T], *, seconds: float, stop: Callable[[], bool] = lambda: False
+) -> Done[T] | None:
+    """One job, waited for no longer than this: how it came out, ``None`` where it was given up on."""
+    [done] = parallel.run_all([job], timeouts=[seconds], stop=stop, done=lambda *_: None)
+    return done
+
+
 class _Hand:
     """A daemon thread that does one job after the other, and ends where none comes for a while."""
 

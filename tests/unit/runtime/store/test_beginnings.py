@@ -182,6 +182,17 @@ def in_bucket(kit: MemoryKit) -> list[str]:
     return [name for name in kit.blobs.contents if "!versions" not in name]
 
 
+def died() -> MemoryKit:
+    """A kit in which a job was taken in by a process that died when the input was in the bucket."""
+    kit = empty()
+    play(kit)
+    writes = Writes(kit, 1)
+    with pytest.raises(Crash):
+        kit.intake.take_job(JOB)
+    writes.end()
+    return kit
+
+
 def test_an_input_that_an_item_holds_takes_one_write() -> None:
     kit = empty()
     play(kit)
@@ -221,12 +232,7 @@ def test_of_a_large_input_that_was_taken_in_already_nothing_stays() -> None:
 
 @pytest.mark.parametrize("swept", [False, True])
 def test_a_job_that_is_delivered_again_goes_on_where_it_died(swept: bool) -> None:
-    kit = empty()
-    play(kit)
-    writes = Writes(kit, 1)
-    with pytest.raises(Crash):
-        kit.intake.take_job(JOB)
-    writes.end()
+    kit = died()
     if swept:
         kit.clock.advance(HOUR)  # type: ignore[attr-defined]
         assert kit.sweep.run(lambda: 10.0).erased == 1
@@ -240,12 +246,7 @@ def test_a_job_that_is_delivered_again_goes_on_where_it_died(swept: bool) -> Non
 
 
 def test_while_it_is_taken_away_it_is_not_begun_again() -> None:
-    kit = empty()
-    play(kit)
-    writes = Writes(kit, 1)
-    with pytest.raises(Crash):
-        kit.intake.take_job(JOB)
-    writes.end()
+    kit = died()
     kit.clock.advance(HOUR)  # type: ignore[attr-defined]
     take, tried = kit.sweep.erasure.take_contents, []
 
