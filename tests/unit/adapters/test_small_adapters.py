@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -72,8 +75,12 @@ def test_the_system_clock_is_aware() -> None:
 # ---- turns ----
 
 
+def taken() -> dict[str, Any]:
+    return {"StatusCode": 202, "Payload": BytesIO()}
+
+
 def test_a_turn_is_started_asynchronously() -> None:
-    client: Any = Client({})
+    client: Any = Client(taken())
     LambdaTurns(client, "turn").start("acme", "ses_1")
     (request,) = client.requests
     assert (request["FunctionName"], request["InvocationType"]) == ("turn", "Event")
@@ -92,20 +99,21 @@ MOVING = ["ResourceNotFoundException", "ResourceConflictException", "SnapStartNo
 @pytest.mark.parametrize("code", MOVING)
 @pytest.mark.parametrize("refusals", range(6))
 def test_a_function_that_is_not_found_while_its_alias_moves_is_asked_again(code: str, refusals: int) -> None:
-    client: Any = Client({})
+    client: Any = Client()
     answers = iter([refusal(code, 404)] * refusals)
-    taken: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
 
-    def invoke(**arguments: Any) -> None:
+    def invoke(**arguments: Any) -> dict[str, Any]:
         if (answer := next(answers, None)) is not None:
             raise answer
-        taken.append(arguments)
+        events.append(arguments)
+        return taken()
 
     client.invoke = invoke
     turns = LambdaTurns(client, "turn", ManualClock())
     with pytest.raises(Unavailable) if refusals > 3 else nullcontext():
         turns.start("acme", "ses_1")
-    assert len(taken) == (0 if refusals > 3 else 1)
+    assert len(events) == (0 if refusals > 3 else 1)
 
 
 def test_a_start_that_is_forbidden_is_not_asked_again() -> None:
@@ -113,6 +121,36 @@ def test_a_start_that_is_forbidden_is_not_asked_again() -> None:
     with pytest.raises(ClientError):
         LambdaTurns(client, "turn", ManualClock()).start("acme", "ses_1")
     assert len(client.requests) == 1
+
+
+def test_one_connection_serves_all_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = set()
+
+    class Lambda(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            connections.add(self.client_address)
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Lambda)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        aws = Aws(region="eu-west-1", endpoint_url=f"http://127.0.0.1:{server.server_port}")
+        for number in range(3):
+            LambdaTurns(aws.lambda_, "turn").start("acme", f"ses_{number}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(connections) == 1
 
 
 def test_recorders_take_note() -> None:

@@ -37,7 +37,9 @@ class LambdaTurns:
         for pause in (*_PAUSES_SECONDS, None):
             try:
                 with outages("Lambda"):
-                    self._client.invoke(FunctionName=self._function_name, InvocationType="Event", Payload=event)
+                    taken = self._client.invoke(FunctionName=self._function_name, InvocationType="Event", Payload=event)
+                    # Of an answer that is not read, empty as it is, the connection would be closed.
+                    taken["Payload"].read()
             except ClientError as error:
                 if (code := code_of(error)) not in _MOVING:
                     raise

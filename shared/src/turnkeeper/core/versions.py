@@ -13,6 +13,7 @@ from turnkeeper.core.agent import Agent, DoneSignal
 from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.limits import Limits
 from turnkeeper.core.prompts import definition_of
+from turnkeeper.core.remembered import remembered
 from turnkeeper.core.session import Spec, ToolDefinition
 from turnkeeper.core.tools import END_TASK, Tool
 
@@ -25,6 +26,7 @@ class Deployed(NamedTuple):
     done: DoneSignal
 
 
+@remembered
 def spec_of(agent: Agent) -> Spec:
     """All that the agent's sessions may be given; what one of them has is narrowed by its grant."""
     from turnkeeper.core.kit_tools import end_task_definition
@@ -78,6 +80,7 @@ def runs_tools_elsewhere(spec: Spec) -> bool:
     return spec.program is not None or bool(spec.model_options.get("mcp_servers"))
 
 
+@remembered
 def version_of(spec: Spec) -> str:
     """The name of a version: equal where all that the model would be sent is equal, but for what is made of a session's
     context."""

@@ -15,8 +15,9 @@ from turnkeeper.core.ledger import Reservation, Resolution, iso
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.lifecycle.change import Reserved, Resolved
 from turnkeeper.core.policy import Terms
-from turnkeeper.core.schemas import tool_problem
-from turnkeeper.core.session import Entry, EntryType
+from turnkeeper.core.remembered import remembered
+from turnkeeper.core.schemas import Problem, tool_problem
+from turnkeeper.core.session import Entry, EntryType, ToolDefinition
 from turnkeeper.core.transcript import Block, says_nothing, text_block
 from turnkeeper.core.usage import Usage
 from turnkeeper.ports import Model, ModelReply, ModelRequest, OnEvent, Prices, Rates, Redacts
@@ -176,7 +177,7 @@ class ModelStep:
         """Tools of this turn but those whose stored definition the API does not take: an agent of today has none, but a
         session may keep the version that it was made with."""
         definitions = [each for each in self.sheet.spec.tools if each.input_schema is not None]
-        odd = {each.name: tool_problem(each.description, each.input_schema) for each in definitions}
+        odd = {each.name: _problem(each) for each in definitions}
         for name, problem in odd.items():
             if problem is not None:
                 self.warn(f"tool {name} is left out: it {problem}")
@@ -287,3 +288,8 @@ class ModelStep:
     @staticmethod
     def _ledger_detail(usage: Mapping[str, Any] | None, request_id: str | None) -> dict[str, Any]:
         return {"usage": Usage.of(dict(usage or {})).model_dump(), "request_id": request_id}
+
+
+@remembered
+def _problem(definition: ToolDefinition) -> Problem:
+    return tool_problem(definition.description, definition.input_schema)
