@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.pages import PageServer, serving
 from turnkeeper.core.tools import Tool, ToolContext
+from turnkeeper.tools import http_fetch
 
 Call = Callable[..., Any]
 
@@ -32,6 +33,16 @@ def context(seconds: float = 60, session: str = "s1", tenant: str = "acme") -> T
         deadline=datetime.now(UTC) + timedelta(seconds=seconds),
         logger=logging.getLogger("test"),
     )
+
+
+def fetcher(server: PageServer, **keywords: Any) -> Tool:
+    defaults: dict[str, Any] = {
+        "domains": ["127.0.0.1", "localhost"],
+        "ports": [server.port],
+        "allow_private": ["127.0.0.1/32"],
+        "timeout_seconds": 5,
+    }
+    return http_fetch(**{**defaults, **keywords})
 
 
 @pytest.fixture
