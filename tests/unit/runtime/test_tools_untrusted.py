@@ -12,6 +12,7 @@ from tests.support.kit import MODEL, MemoryKit
 from tests.support.scripted import check_session, play, reply, results, say, scripted_kit, use
 from turnkeeper import Agent, ToolDenied, ToolError, tool
 
+
 @tool
 def echo(words: str) -> str:
     """Say it again."""
