@@ -6,10 +6,12 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +76,25 @@ def test_hints_leave_out_what_a_command_does_not_take(cli: Cli, api: FakeApi) ->
     hint = cli("run", "support", "hi", "--tenant", "acme", "--user", "u1", "--json").document["error"]["hint"]
     assert "`turnkeeper spend --tenant acme --user u1`" in hint
     assert "`turnkeeper tenant set acme --cap SCOPE=USD`" in hint
+
+
+def _naming(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """What names a kit, a caller, a tenant or a session, at every command."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _naming(inner, *path, name)
+    for each in getattr(command, "params", ()):
+        if each.name in {"stack", "tenant", "user", "role"} or "--session" in each.opts:
+            yield path, each
+
+
+@pytest.mark.parametrize("said", ["", "  "])
+def test_what_is_said_and_empty_is_wrong_usage_and_means_nobody_else(said: str) -> None:
+    """As `--tenant "$TENANT"` in a shell that has none."""
+    naming = list(_naming(_COMMANDS))
+    assert {("tenant", "pause"), ("gateway", "token"), ("run",), ("erase",)} <= {path for path, _ in naming}
+    for path, each in naming:
+        with pytest.raises(typer.BadParameter, match="names nothing"):
+            each.process_value(typer.Context(_COMMANDS, info_name=" ".join(path)), said)
 
 
 def test_a_stack_that_was_named_is_named_again() -> None:
