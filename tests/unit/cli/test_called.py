@@ -97,6 +97,34 @@ def test_what_is_said_and_empty_is_wrong_usage_and_means_nobody_else(said: str) 
             each.process_value(typer.Context(_COMMANDS, info_name=" ".join(path)), said)
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["sessions", "--limit", "0"], "Invalid value for '--limit'"),
+        (["sessions", "--nothing"], "No such option: --nothing"),
+        (["spend", "report", "--by", "moon"], "'moon' is not one of"),
+        (["run", "support"], "Missing argument 'INPUT'"),
+        (["show", "a", "b"], "unexpected extra argument"),
+        (["nothing"], "No such command 'nothing'"),
+        (["tenant", "pause", ""], "names nothing"),
+    ],
+)
+def test_what_cannot_be_read_is_told_to_programs_too(cli: Cli, said: list[str], why: str) -> None:
+    result = cli(*said, "--json")
+    assert (result.exit_code, result.document["error"]["code"], result.stderr) == (2, "usage", "")
+    assert why in result.document["error"]["detail"]
+    told = cli(*said)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "Usage: " in told.stderr
+
+
+def test_help_and_version_are_what_they_are_with_json_too(cli: Cli) -> None:
+    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "-h"]):
+        result = cli(*said)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == cli(*(word for word in said if word != "--json")).stdout
+
+
 def test_a_stack_that_was_named_is_named_again() -> None:
     called.begin(_COMMANDS)
     called.remember("stack")("Prod")
