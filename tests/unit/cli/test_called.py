@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from tests.support.command_line import tree
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi, problem, user
-from turnkeeper_local.cli import called
+from turnkeeper.core.limits import Placement
+from turnkeeper.core.session import Status
+from turnkeeper_local.cli import called, options
 from turnkeeper_local.cli.main import app
 
 _COMMANDS: Any = tree(app)
@@ -103,6 +105,8 @@ def test_what_is_said_and_empty_is_wrong_usage_and_means_nobody_else(said: str) 
         (["sessions", "--limit", "0"], "Invalid value for '--limit'"),
         (["sessions", "--nothing"], "No such option: --nothing"),
         (["spend", "report", "--by", "moon"], "'moon' is not one of"),
+        (["sessions", "--status", "asleep"], "'asleep' is not one of 'idle'"),
+        (["run", "support", "hi", "--placement", "moon"], "'moon' is not one of 'auto'"),
         (["run", "support"], "Missing argument 'INPUT'"),
         (["show", "a", "b"], "unexpected extra argument"),
         (["nothing"], "No such command 'nothing'"),
@@ -116,6 +120,10 @@ def test_what_cannot_be_read_is_told_to_programs_too(cli: Cli, said: list[str], 
     told = cli(*said)
     assert (told.exit_code, told.stdout) == (2, "")
     assert "Usage: " in told.stderr
+
+
+def test_words_that_an_option_takes_are_those_of_the_api() -> None:
+    assert (options.Placement, options.Status) == (Placement, Status)
 
 
 def test_help_and_version_are_what_they_are_with_json_too(cli: Cli) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,10 @@ Session = Annotated[
     str | None, typer.Option("--session", metavar="ID", help="Go on with this session.", callback=not_empty)
 ]
 Wait = Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Wait this many seconds for the turn to rest.")]
+
+#: As the API has them (`Placement` and `Status` of the package), which takes long to import.
+Placement = Literal["auto", "interactive", "background"]
+Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id: ses_...", show_default=False)]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="Name of an agent.", show_default=False)]

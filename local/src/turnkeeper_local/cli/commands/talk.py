@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from turnkeeper_local.cli.options import AgentName, Json, Role, Session, SessionId, Stack, Tenant, User, Wait
+from turnkeeper_local.cli.options import AgentName, Json, Placement, Role, Session, SessionId, Stack, Tenant, User, Wait
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of
 
@@ -47,7 +47,7 @@ def run(
     wait: Wait = 120,
     session: Session = None,
     placement: Annotated[
-        str | None, typer.Option("--placement", help="auto, interactive or background; by default the agent's own.")
+        Placement | None, typer.Option("--placement", help="Where it runs; by default as the agent says.")
     ] = None,
     webhook: Annotated[
         str | None, typer.Option("--webhook", metavar="URL", help="Post word of each turn of a new session there.")
