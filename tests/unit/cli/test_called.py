@@ -6,17 +6,21 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command_line import tree
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi, problem, user
-from turnkeeper_local.cli import called
+from turnkeeper.core.limits import Placement
+from turnkeeper.core.session import Status
+from turnkeeper_local.cli import called, options
 from turnkeeper_local.cli.main import app
 
 _COMMANDS: Any = tree(app)
@@ -74,6 +78,59 @@ def test_hints_leave_out_what_a_command_does_not_take(cli: Cli, api: FakeApi) ->
     hint = cli("run", "support", "hi", "--tenant", "acme", "--user", "u1", "--json").document["error"]["hint"]
     assert "`turnkeeper spend --tenant acme --user u1`" in hint
     assert "`turnkeeper tenant set acme --cap SCOPE=USD`" in hint
+
+
+def _naming(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """What names a kit, a caller, a tenant or a session, at every command."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _naming(inner, *path, name)
+    for each in getattr(command, "params", ()):
+        if each.name in {"stack", "tenant", "user", "role"} or "--session" in each.opts:
+            yield path, each
+
+
+@pytest.mark.parametrize("said", ["", "  "])
+def test_what_is_said_and_empty_is_wrong_usage_and_means_nobody_else(said: str) -> None:
+    """As `--tenant "$TENANT"` in a shell that has none."""
+    naming = list(_naming(_COMMANDS))
+    assert {("tenant", "pause"), ("gateway", "token"), ("run",), ("erase",)} <= {path for path, _ in naming}
+    for path, each in naming:
+        with pytest.raises(typer.BadParameter, match="names nothing"):
+            each.process_value(typer.Context(_COMMANDS, info_name=" ".join(path)), said)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["sessions", "--limit", "0"], "Invalid value for '--limit'"),
+        (["sessions", "--nothing"], "No such option: --nothing"),
+        (["spend", "report", "--by", "moon"], "'moon' is not one of"),
+        (["sessions", "--status", "asleep"], "'asleep' is not one of 'idle'"),
+        (["run", "support", "hi", "--placement", "moon"], "'moon' is not one of 'auto'"),
+        (["run", "support"], "Missing argument 'INPUT'"),
+        (["show", "a", "b"], "unexpected extra argument"),
+        (["nothing"], "No such command 'nothing'"),
+        (["tenant", "pause", ""], "names nothing"),
+    ],
+)
+def test_what_cannot_be_read_is_told_to_programs_too(cli: Cli, said: list[str], why: str) -> None:
+    result = cli(*said, "--json")
+    assert (result.exit_code, result.document["error"]["code"], result.stderr) == (2, "usage", "")
+    assert why in result.document["error"]["detail"]
+    told = cli(*said)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "Usage: " in told.stderr
+
+
+def test_words_that_an_option_takes_are_those_of_the_api() -> None:
+    assert (options.Placement, options.Status) == (Placement, Status)
+
+
+def test_help_and_version_are_what_they_are_with_json_too(cli: Cli) -> None:
+    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "-h"]):
+        result = cli(*said)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == cli(*(word for word in said if word != "--json")).stdout
 
 
 def test_a_stack_that_was_named_is_named_again() -> None:

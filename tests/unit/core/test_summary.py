@@ -53,6 +53,15 @@ def test_all_that_was_said_is_shown_but_thoughts_and_wrappings() -> None:
     ]
 
 
+def test_a_document_in_a_result_is_shown_without_its_wrapping() -> None:
+    found = {"type": "search_result", "source": "s", "title": "t", "content": [text_block("a"), text_block("b")]}
+    wrapped = wrap([found], tool="look", nonce="n" * 16, max_bytes=1_000)
+    of_it = [passage(1, "tool_results", tool_result("toolu_1", list(wrapped.content), is_error=False))]
+    shown = render(of_it, 10_000)
+    assert "untrusted_tool_result" not in shown
+    assert [line for line in shown.splitlines() if line in {"a", "b"}] == ["a", "b"]
+
+
 def test_results_are_cut_before_words() -> None:
     long = [passage(1, "user", text_block("w" * 900)), passage(2, "tool_results", result("r" * 9_000))]
     text = render(long, 500)

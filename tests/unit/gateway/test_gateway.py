@@ -125,6 +125,14 @@ def test_bytes_go_on_as_they_came_with_the_real_key_and_no_other_header() -> Non
     }
 
 
+@pytest.mark.parametrize("other", ["Bearer", "Bearer sk-ant-of-the-clients-own", "Basic YTpi"])
+def test_a_token_is_known_whatever_else_the_client_sends(rig: Rig, other: str) -> None:
+    token = rig.token()
+    assert post(rig, HELLO, token, authorization=other).status_code == 200
+    assert post(rig, HELLO, "sk-ant-of-the-clients-own", authorization=f"Bearer {token}").status_code == 200
+    assert post(rig, HELLO, "sk-ant-of-the-clients-own", authorization=other).status_code == 401
+
+
 def test_tokens_are_counted_without_money(rig: Rig) -> None:
     assert rig.client().messages.count_tokens(model=MODEL, messages=[{"role": "user", "content": "hi"}]).input_tokens
     assert rig.calls() == []

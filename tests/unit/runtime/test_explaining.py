@@ -172,6 +172,19 @@ def test_a_page_that_gave_orders_and_what_was_refused_after_it_come_first() -> N
     assert "flagged" not in earlier.why_ended
 
 
+def test_what_a_tool_failed_of_is_told_without_what_the_model_is_shown_around_it() -> None:
+    @tool(effect="read")
+    def broken() -> str:
+        """Fail by a defect."""
+        raise RuntimeError("no disk")
+
+    agent = Agent(name="careful", model=MODEL, system="s", tools=[broken])
+    kit = scripted_kit(reply(use("broken")), reply(say("ok")), agents=[agent])
+    story = check_story(kit.explaining, kit.run(begin(kit, "careful")))
+    [failed] = [line.text for line in story.lines if line.text.startswith("broken(")]
+    assert failed.endswith("failed: “The tool failed: RuntimeError: no disk”.")
+
+
 def test_who_asks_decides_whose_money_is_told() -> None:
     kit = MemoryKit(runner="none", clock=ManualClock())
     head = kit.run(begin(kit, "plain", "[[say ok]]"))

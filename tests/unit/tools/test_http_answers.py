@@ -9,11 +9,14 @@ import zlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.pages import Handler, PageRequest, PageServer, page, redirect
 from tests.unit.tools.conftest import Call, fetcher
 from turnkeeper.core.tools import ToolDenied, ToolError
 from turnkeeper.tools import http_fetch
+from turnkeeper.tools.web import body
 
 
 def test_size_is_cut(server: PageServer, call: Call) -> None:
@@ -104,11 +107,17 @@ def test_a_missing_content_type(server: PageServer, call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "charset", ["utf-7", "idna", "punycode", "unicode_escape", "zlib", "nonsense", "utf-8", '"UTF-8"']
+    "charset",
+    ["utf-7", "idna", "punycode", "unicode_escape", "zlib", "nonsense", "utf16le", "iso-8859-12", "utf-8", '"UTF-8"'],
 )
 def test_odd_charsets_are_read_as_utf8(charset: str, server: PageServer, call: Call) -> None:
     server.pages["/"] = page("ä+AG8-".encode(), content_type=f"text/plain; charset={charset}")
     assert call(fetcher(server), url=f"http://127.0.0.1:{server.port}/")["text"] == "ä+AG8-"
+
+
+@given(st.from_regex(body._CHARSETS, fullmatch=True))
+def test_every_charset_that_is_read_has_a_decoder(charset: str) -> None:
+    assert isinstance(body.text_of(b"abcd", charset), str)
 
 
 def test_control_characters_do_not_reach_the_model(server: PageServer, call: Call) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 #: Options that go on from one command to the next.
 _CARRIED = ("stack", "tenant", "user", "role")
 _COMMAND = re.compile(r"`turnkeeper(?: ([^`]*))?`")
@@ -31,14 +33,26 @@ def begin(commands: Any) -> None:
 
 
 def remember(name: str) -> Any:
-    """The callback of an option of this name."""
+    """The callback of an option of this name, which names somebody or something."""
 
     def keep(value: str | None) -> str | None:
-        if value and value != os.environ.get(f"TURNKEEPER_{name.upper()}"):
-            _given[name] = value
+        if (named := not_empty(value)) and named != os.environ.get(f"TURNKEEPER_{name.upper()}"):
+            _given[name] = named
         return value
 
     return keep
+
+
+def not_empty(value: str | None) -> str | None:
+    """The callback of what names somebody or something. Empty, as of a shell's variable that is not set, it would be
+    taken for the one that is meant where nobody is named, or for all of them.
+
+    Raises:
+        BadParameter: it is said, and is empty.
+    """
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty, and names nothing")
+    return value
 
 
 def as_called(text: str) -> str:

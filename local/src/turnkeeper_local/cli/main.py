@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from turnkeeper_local.cli import called
 from turnkeeper_local.cli.commands import (
@@ -29,10 +33,30 @@ from turnkeeper_local.cli.commands import (
     top,
     versions,
 )
-from turnkeeper_local.cli.output import end_by_exception, make_streams_fit
+from turnkeeper_local.cli.errors import UsageError
+from turnkeeper_local.cli.output import FAILED, Output, end_by_exception, make_streams_fit
+
+
+class Commands(TyperGroup):
+    """With ``--json``, what cannot be read of a command's words is told as a document, as any other error is."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        if "--json" not in (sys.argv[1:] if args is None else args):
+            return super().main(args, *more, **options)
+        try:
+            code = super().main(args, *more, **{**options, "standalone_mode": False})
+        except TyperException as error:
+            with Output(as_json=True):
+                words: Any = error
+                raise UsageError(words.format_message(), code="usage") from error
+        except typer.Abort:
+            sys.exit(FAILED)
+        sys.exit(code or 0)
+
 
 app = typer.Typer(
     name="turnkeeper",
+    cls=Commands,
     help="Run Claude agents: a whole kit on this machine, or one deployed to AWS.",
     no_args_is_help=True,
     add_completion=False,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from turnkeeper_local.cli.called import remember
+from turnkeeper_local.cli.called import not_empty, remember
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 ResetSettings = Annotated[
@@ -33,8 +33,15 @@ User = Annotated[
 Role = Annotated[
     str | None, typer.Option("--role", metavar="R", help="Role; `admin` on the local kit.", callback=remember("role"))
 ]
+Session = Annotated[
+    str | None, typer.Option("--session", metavar="ID", help="Go on with this session.", callback=not_empty)
+]
 Wait = Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Wait this many seconds for the turn to rest.")]
+
+#: As the API has them (`Placement` and `Status` of the package), which takes long to import.
+Placement = Literal["auto", "interactive", "background"]
+Status = Literal["idle", "running", "queued", "completed", "stopped", "failed", "cancelled", "erased"]
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="A session's id: ses_...", show_default=False)]
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="Name of an agent.", show_default=False)]
-TenantId = Annotated[str, typer.Argument(metavar="TENANT", show_default=False)]
+TenantId = Annotated[str, typer.Argument(metavar="TENANT", show_default=False, callback=not_empty)]

@@ -16,7 +16,7 @@ from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.compaction import TOKEN_BYTES, Passage
 from turnkeeper.core.session import Plan
 from turnkeeper.core.transcript import Block, all_text_of, text_block
-from turnkeeper.core.untrusted import SYSTEM_NOTE, unwrap
+from turnkeeper.core.untrusted import SYSTEM_NOTE, unwrap_blocks
 
 SYSTEM: Final = (
     "You write the summary that takes the place of the older part of a conversation between a user and an assistant "
@@ -99,7 +99,7 @@ def _lines(passage: Passage, clip: int) -> Iterator[str]:
 def _text_of(block: Block) -> str:
     inner = block.get("content")
     parts = inner if isinstance(inner, list) else [block]
-    return "\n".join(unwrap(all_text_of(part)) for part in parts)
+    return "\n".join(map(all_text_of, unwrap_blocks(parts)))
 
 
 def _clipped(text: str, most: int) -> str:

@@ -118,13 +118,24 @@ def unwrap(text: str) -> str:
 
 
 def unwrap_blocks(content_blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """:func:`unwrap` over all text blocks of a ``tool_result``; other blocks as they are."""
-    return [
-        {**block, "text": unwrap(block["text"])}
-        if block.get("type") == "text" and isinstance(block.get("text"), str)
-        else dict(block)
-        for block in content_blocks
-    ]
+    """:func:`unwrap` over all texts that :func:`wrap` wraps, also those inside documents and search results; what else
+    the blocks hold stays as it is."""
+    return [_unwrapped(block) for block in content_blocks]
+
+
+def _unwrapped(part: Any) -> Any:
+    """A block, or the source of a document."""
+    if not isinstance(part, Mapping):
+        return part
+    found = dict(part)
+    for name in ("text", "data"):
+        if isinstance(text := part.get(name), str):
+            found[name] = unwrap(text)
+    if isinstance(source := part.get("source"), Mapping):
+        found["source"] = _unwrapped(source)
+    if isinstance(content := part.get("content"), list):
+        found["content"] = unwrap_blocks(content)
+    return found
 
 
 class _Wrapper:

@@ -110,7 +110,7 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
     """
     if len(raw) > MAX_BODY_BYTES:
         raise InputTooLarge("the body is larger than 32 MB", limit_bytes=MAX_BODY_BYTES)
-    if headers.get("content-encoding", "identity") not in ("", "identity"):
+    if headers.get("content-encoding", "").lower() not in ("", "identity"):
         raise invalid("The gateway takes bodies as they are, not compressed.", "content-encoding", "must be identity")
     body = _parsed(raw)
     if unknown := sorted(body.keys() - FIELDS):

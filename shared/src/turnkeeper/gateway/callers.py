@@ -15,7 +15,7 @@ from turnkeeper.core.ledger import Payer
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.session import Head
 from turnkeeper.ports import Clock
-from turnkeeper.runtime.store.gateway_tokens import GatewayToken, GatewayTokens
+from turnkeeper.runtime.store.gateway_tokens import PREFIX, GatewayToken, GatewayTokens
 from turnkeeper.runtime.store.purses import Purse
 from turnkeeper.runtime.store.sessions import held
 from turnkeeper.table import AnyOf, Cond
@@ -176,8 +176,10 @@ def _digest(text: str) -> bytes:
 
 
 def _shown(headers: Mapping[str, str]) -> str:
+    """The token that the client shows: where it sends two, as with a key of its own that it was not meant to, ours."""
     kind, _, bearer = headers.get("authorization", "").partition(" ")
-    text = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "").strip()
-    if not text:
+    sent = [bearer.strip() if kind.lower() == "bearer" else "", headers.get("x-api-key", "").strip()]
+    shown = sorted(filter(None, sent), key=lambda text: not text.startswith((f"{PREFIX}.", _LEASE_PREFIX)))
+    if not shown:
         raise Unauthenticated("no token: send it as `Authorization: Bearer` or as `x-api-key`")
-    return text
+    return shown[0]

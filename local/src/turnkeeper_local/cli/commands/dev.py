@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from turnkeeper_local.cli.called import not_empty
 from turnkeeper_local.cli.options import Json, ResetSettings, Stack
 from turnkeeper_local.cli.output import Output
 
@@ -37,7 +38,7 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="ID", help="Only what is about this session.")
+        str | None, typer.Option("--session", metavar="ID", help="Only what is about this session.", callback=not_empty)
     ] = None,
     trace: Annotated[
         str | None, typer.Option("--trace", metavar="ID", help="Only what is about this turn: its trace id.")

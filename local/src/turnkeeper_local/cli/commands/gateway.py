@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from turnkeeper_local.cli.called import not_empty
 from turnkeeper_local.cli.options import Json, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import operating, operator_of
@@ -64,7 +65,9 @@ def token(
 
 @app.command()
 def tokens(
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="T", help="Only this tenant's.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="T", help="Only this tenant's.", callback=not_empty)
+    ] = None,
     stack: Stack = None,
     json: Json = False,
 ) -> None:
@@ -79,7 +82,9 @@ def tokens(
 @app.command()
 def revoke(
     token_id: TokenId,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="T", help="Whose it is, if you know.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="T", help="Whose it is, if you know.", callback=not_empty)
+    ] = None,
     stack: Stack = None,
     json: Json = False,
 ) -> None:

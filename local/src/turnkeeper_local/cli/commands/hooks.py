@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from turnkeeper_local.cli.called import not_empty
 from turnkeeper_local.cli.options import Json, Stack, Tenant
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import operating
@@ -23,7 +24,7 @@ app = typer.Typer(
 @app.command("list")
 def list_(
     session: Annotated[
-        str | None, typer.Option("--session", metavar="SESSION", help="Only those of this session.")
+        str | None, typer.Option("--session", metavar="SESSION", help="Only those of this session.", callback=not_empty)
     ] = None,
     state: Annotated[
         str | None, typer.Option("--state", metavar="S", help="Only those that are pending, delivered or dead.")

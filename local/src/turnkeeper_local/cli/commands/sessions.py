@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turnkeeper_local.cli.options import Json, Role, SessionId, Stack, Tenant, User
+from turnkeeper_local.cli.options import Json, Role, SessionId, Stack, Status, Tenant, User
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of
 
@@ -35,7 +35,7 @@ def watch(
 
 @app.command("sessions", rich_help_panel="Sessions")
 def list_sessions(
-    status: Annotated[str | None, typer.Option("--status", metavar="S", help="Only those of this status.")] = None,
+    status: Annotated[Status | None, typer.Option("--status", help="Only those of this status.")] = None,
     scored_below: Annotated[
         float | None,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from turnkeeper_local.cli.called import not_empty
 from turnkeeper_local.cli.options import Json, Role, Stack, Tenant, User
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of, operator_of
@@ -36,7 +37,9 @@ ADMIN_URL = "https://api.anthropic.com"
 @app.callback(invoke_without_command=True)
 def spend(
     context: typer.Context,
-    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="With the scope of this task.")] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="ID", help="With the scope of this task.", callback=not_empty)
+    ] = None,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
@@ -66,7 +69,10 @@ def report(
     first: From = None,
     last: To = None,
     tenant: Annotated[
-        str | None, typer.Option("--tenant", metavar="T", help="Only this one's; without it, that of all tenants.")
+        str | None,
+        typer.Option(
+            "--tenant", metavar="T", help="Only this one's; without it, that of all tenants.", callback=not_empty
+        ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, one line a row, with exact amounts.")] = False,
     stack: Stack = None,

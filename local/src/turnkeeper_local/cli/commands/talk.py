@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from turnkeeper_local.cli.options import AgentName, Json, Role, SessionId, Stack, Tenant, User, Wait
+from turnkeeper_local.cli.options import AgentName, Json, Placement, Role, Session, SessionId, Stack, Tenant, User, Wait
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 @app.command(rich_help_panel="Agents")
 def chat(
     agent: AgentName,
-    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Go on with this session.")] = None,
+    session: Session = None,
     stack: Stack = None,
     tenant: Tenant = None,
     user: User = None,
@@ -45,9 +45,9 @@ def run(
     agent: AgentName,
     text: Annotated[str, typer.Argument(metavar="INPUT", help="What to say; - reads standard input.")],
     wait: Wait = 120,
-    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Go on with this session.")] = None,
+    session: Session = None,
     placement: Annotated[
-        str | None, typer.Option("--placement", help="auto, interactive or background; by default the agent's own.")
+        Placement | None, typer.Option("--placement", help="Where it runs; by default as the agent says.")
     ] = None,
     webhook: Annotated[
         str | None, typer.Option("--webhook", metavar="URL", help="Post word of each turn of a new session there.")

@@ -14,6 +14,7 @@ from turnkeeper.core.story.ending import why
 from turnkeeper.core.story.facts import Facts, Line, count, moment, refs, seconds_between, took, usd
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import Block, results_of, text_of, tool_uses
+from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.core.usage import Usage
 
 _RUNNERS: Mapping[RunnerKind, str] = {"lambda": "turn Lambda", "fargate": "worker"}
@@ -195,7 +196,7 @@ class Happenings:
         elif outcome.is_error:
             # What a tool, or the kit, answered: an allow-list that it is outside of, a flag that holds it back.
             content = block.get("content")
-            words = content if isinstance(content, str) else text_of(content or ())
+            words = content if isinstance(content, str) else text_of(unwrap_blocks(content or ()))
             text += f": {self.facts.quoted(words)}"
         text += f".{self._repeated(outcome)}"
         if outcome.flag is not None:

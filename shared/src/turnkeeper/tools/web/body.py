@@ -11,7 +11,7 @@ from turnkeeper.core.tools import ToolError
 #: Decoders that are linear and give text. Python's codec registry holds others (``punycode``, ``idna``,
 #: ``unicode_escape``).
 _CHARSETS = re.compile(
-    r"utf-?8|utf-?16(?:le|be)?|us-ascii|iso-8859-(?:[1-9]|1[0-6])|latin1|windows-125[0-8]|koi8-[ru]"
+    r"utf-?8|utf-?16|utf-16(?:le|be)|us-ascii|iso-8859-(?:[1-9]|1[013-6])|latin1|windows-125[0-8]|koi8-[ru]"
     r"|shift_jis|euc-jp|euc-kr|gb2312|gbk|gb18030|big5"
 )
 ENCODINGS = "gzip, deflate"
