@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +279,33 @@ def test_the_server_crashes_and_comes_back() -> None:
         assert {sk for pk, sk in items if pk == LOG} == set(answered)
         assert items[COUNTER.pk, COUNTER.sk]["n"] == len(answered) == 600
         assert replayed(database) == items
+        database.close()
+
+
+@pytest.mark.long
+def test_a_server_that_was_gone_for_long_is_found_as_soon_as_it_is_back() -> None:
+    """And not when the next pause is over, which was twice as long each time."""
+    bin = servers.programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with servers.server(bin) as server:
+        database = database_of(server.database(), 6, busy_seconds=1)
+        schema.migrate(database)
+        table, tried = SqlTable(database), 0
+        server.stop(signal.SIGQUIT)
+        gone = time.monotonic()
+        while time.monotonic() < gone + 16:
+            with pytest.raises(StoreBusy):
+                table.write([Put(COUNTER, {})])
+            tried += 1
+        assert tried > 3
+        server.start()
+        back = time.monotonic()
+        while True:
+            with suppress(StoreBusy):
+                table.write([Put(COUNTER, {})])
+                break
+        assert time.monotonic() - back < 6
         database.close()
 
 
