@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import signal
 import sqlite3
@@ -11,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from tests.support.sql_writer import COUNTER, LOG
 from turnkeeper.adapters.sql import postgresql as postgresql_store
 from turnkeeper.adapters.sql import schema
 from turnkeeper.adapters.sql.blobs import SqlBlobs
-from turnkeeper.adapters.sql.database import Database, Lost
+from turnkeeper.adapters.sql.database import Database, Lost, UnsuitableDatabase
 from turnkeeper.adapters.sql.feed import Follower
 from turnkeeper.adapters.sql.opening import database_of
 from turnkeeper.adapters.sql.queue import SqlQueue
@@ -204,6 +206,44 @@ def test_a_disk_that_fails_at_the_commit_and_behind_it_does_nothing_twice(
     made.close()
 
 
+def test_a_file_that_may_not_be_written_for_a_while_is_busy_for_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is mounted anew, a folder whose owner was mistaken: a paid answer is written once that is over. Who
+    comes to it first is told at once."""
+    refusals, real, real_stat = [0, 0], sqlite3.connect, Path.stat
+
+    class ReadOnly(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql.startswith("BEGIN") and refusals[0]:
+                refusals[0] -= 1
+                error = sqlite3.OperationalError("attempt to write a readonly database")
+                error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+                raise error
+            return super().execute(sql, *values)
+
+    def stat(path: Path, **more: Any) -> os.stat_result:
+        if path.name == "store.db" and refusals[1]:
+            refusals[1] -= 1
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_stat(path, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=ReadOnly))
+    monkeypatch.setattr(Path, "stat", stat)
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    made = database_of(url)
+    schema.migrate(made)
+    for kind in (0, 1):
+        refusals[kind] = 3
+        SqlTable(made).write([Update(COUNTER, add={"n": 1})])
+        assert refusals == [0, 0]
+        refusals[kind] = 1
+        with pytest.raises(UnsuitableDatabase, match=r"store\.db cannot be used"):
+            SqlTable(database_of(url)).write([Put(COUNTER, {})])
+    assert everything(made)[COUNTER.pk, COUNTER.sk]["n"] == 2
+    made.close()
+
+
 def test_what_was_received_before_an_answer_was_lost_is_not_received_twice(own: Database) -> None:
     queue, left = SqlQueue(own), [2]
     for body in "ab":
@@ -279,6 +319,33 @@ def test_the_server_crashes_and_comes_back() -> None:
         assert {sk for pk, sk in items if pk == LOG} == set(answered)
         assert items[COUNTER.pk, COUNTER.sk]["n"] == len(answered) == 600
         assert replayed(database) == items
+        database.close()
+
+
+@pytest.mark.long
+def test_a_server_that_was_gone_for_long_is_found_as_soon_as_it_is_back() -> None:
+    """And not when the next pause is over, which was twice as long each time."""
+    bin = servers.programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with servers.server(bin) as server:
+        database = database_of(server.database(), 6, busy_seconds=1)
+        schema.migrate(database)
+        table, tried = SqlTable(database), 0
+        server.stop(signal.SIGQUIT)
+        gone = time.monotonic()
+        while time.monotonic() < gone + 16:
+            with pytest.raises(StoreBusy):
+                table.write([Put(COUNTER, {})])
+            tried += 1
+        assert tried > 3
+        server.start()
+        back = time.monotonic()
+        while True:
+            with suppress(StoreBusy):
+                table.write([Put(COUNTER, {})])
+                break
+        assert time.monotonic() - back < 6
         database.close()
 
 

@@ -106,6 +106,9 @@ class PostgresDatabase(Database):
             max_size=connections,
             open=False,
             timeout=_POOL_SECONDS,
+            # Given up so soon, a connection is made anew for the next who asks. In between, pauses double: after an
+            # outage of minutes, the pool would look for the server minutes after that is back.
+            reconnect_timeout=_POOL_SECONDS,
             # No statement is prepared: a pooler may give the next one to another connection.
             kwargs={"autocommit": True, "prepare_threshold": None},
             name="turnkeeper",

@@ -58,6 +58,7 @@ class SqliteDatabase(Database):
         self._lock = threading.Lock()
         # Threads of one process take turns here, in the order in which they came, instead of by SQLite's own pauses.
         self._writing = threading.Lock()
+        self._has_written = False
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[_Statements]:
@@ -108,6 +109,7 @@ class SqliteDatabase(Database):
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("COMMIT")
+            self._has_written = True
         except sqlite3.OperationalError as error:
             # What the disk refused at the end may stand in the log all the same.
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
@@ -128,7 +130,8 @@ class SqliteDatabase(Database):
                 with suppress(sqlite3.Error):
                     connection.close()
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in _BUSY:
+            # What could be written before and cannot be now, somebody has taken away, and may give back.
+            if code in _BUSY or (code == sqlite3.SQLITE_READONLY and self._has_written):
                 raise Busy(str(error)) from error
             if code in _UNSUITABLE:
                 raise UnsuitableDatabase(f"{self.path.name} cannot be used: {error}") from error
@@ -138,16 +141,22 @@ class SqliteDatabase(Database):
 
     def _check_file(self) -> None:
         """SQLite would go on with a file that was deleted: what it answers is gone when the process ends."""
-        if self._inode is None:
-            return
-        with suppress(OSError):
-            if self.path.stat().st_ino == self._inode:
-                return
-        raise UnsuitableDatabase("the database's file was removed or replaced in use: start the process anew")
+        if self._inode is not None and self._found() != self._inode:
+            raise UnsuitableDatabase("the database's file was removed or replaced in use: start the process anew")
+
+    def _found(self) -> int | None:
+        """The file's number, where it is there. Raises Busy, UnsuitableDatabase."""
+        try:
+            return self.path.stat().st_ino
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            refused = Busy if self._has_written else UnsuitableDatabase
+            raise refused(f"{self.path} cannot be used: {error.strerror}") from error
 
     def _connected(self) -> sqlite3.Connection:
         # SQLite would make one, and whoever has mistyped its name would find it empty.
-        if not self.path.exists():
+        if self._found() is None:
             raise UnsuitableDatabase(f"{self.path} is not there: `turnkeeper database migrate` makes it")
         connection = sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -155,5 +164,5 @@ class SqliteDatabase(Database):
         connection.execute("PRAGMA journal_mode = WAL")
         # What was answered stays, also when the power fails.
         connection.execute("PRAGMA synchronous = FULL")
-        self._inode = self.path.stat().st_ino
+        self._inode = self._found()
         return connection
