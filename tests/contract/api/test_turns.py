@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from functions.api.app import FrontDoor
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.scopes import SCOPES
@@ -217,6 +219,31 @@ def test_the_same_key_with_another_body_is_refused(ann: Caller) -> None:
     create(ann, "[[say other]]", key="k1").problem(422, "idempotency_mismatch")
     path = f"/v1/sessions/{first['session_id']}/turns"
     ann.post(path, {"input": "[[say hello]]"}, key="k1").problem(422, "idempotency_mismatch")
+
+
+def test_nobody_who_reads_the_table_can_try_what_was_asked_under_a_key(ann: Caller, kit: MemoryKit) -> None:
+    """Not while the key is remembered, which is longer than a session that is erased."""
+    first = create(ann, "[[say yes]]", key="k1").ok()
+    ann.delete(f"/v1/sessions/{first['session_id']}")
+    asked = sorted_json(["POST", "/v1/sessions", {"agent": "plain", "input": "[[say yes]]"}], ascii=True)
+    assert hashlib.sha256(asked).hexdigest() not in str(kit.table.snapshot())
+    create(ann, "[[say no]]", key="k1").problem(422, "idempotency_mismatch")
+    assert create(ann, "[[say yes]]", key="k1").ok()["status"] == "erased"
+
+
+def test_a_key_outlives_a_rotation_and_an_upgrade(ann: Caller, kit: MemoryKit) -> None:
+    first = create(ann, key="k1").ok()
+    kit.signing_keys = ["the next signing key", *kit.signing_keys]
+    assert create(ann, key="k1").ok() == first
+    create(ann, "[[say other]]", key="k1").problem(422, "idempotency_mismatch")
+
+    kit.settings = kit.settings.model_copy(update={"compact_writes": False})
+    second = create(ann, key="k2").ok()
+    asked = sorted_json(["POST", "/v1/sessions", {"agent": "plain", "input": "[[say hello]]"}], ascii=True)
+    assert hashlib.sha256(asked).hexdigest() in str(kit.table.snapshot()), "an earlier release knows it by this"
+    kit.settings = kit.settings.model_copy(update={"compact_writes": True})
+    assert create(ann, key="k2").ok() == second
+    create(ann, "[[say other]]", key="k2").problem(422, "idempotency_mismatch")
 
 
 def test_a_key_belongs_to_its_user(ann: Caller) -> None:
