@@ -347,6 +347,33 @@ def test_a_cap_before_the_first_call_is_a_402_and_goes_on_once_it_is_raised(
     assert (turn["status"], turn["output_text"]) == ("idle", "hello")
 
 
+def test_a_turn_that_was_refused_stays_so_when_later_ones_have_followed(ann: Caller, kit: MemoryKit) -> None:
+    """Told by its idempotency key as it was told first, but for the token, which is of no more use."""
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("0.000010")})
+    refused = create(ann, key="cap").problem(402, "cost_cap_exceeded")
+    path = f"/v1/sessions/{refused['session_id']}/turns"
+    kit.tenants.set("acme", actor="op", paused=True)
+    paused = ann.post(path, {"input": "[[say two]]"}, key="pause").problem(423, "tenant_paused")
+    kit.tenants.set("acme", actor="op", paused=False, caps={"task": parse_usd("1")})
+    told = ann.post(path, {"input": "[[say three]]"}, key="done").ok()
+    assert told["output_text"] == "three"
+
+    assert create(ann, key="cap").problem(402, "cost_cap_exceeded") == {**refused, "continuation_token": None}
+    again = ann.post(path, {"input": "[[say two]]"}, key="pause").problem(423, "tenant_paused")
+    assert again == {**paused, "continuation_token": None}
+    assert ann.post(path, {"input": "[[say three]]"}, key="done").ok() == told
+
+
+def test_a_turn_that_was_refused_and_went_on_is_told_as_it_ended(ann: Caller, kit: MemoryKit) -> None:
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("0.000010")})
+    refused = create(ann, key="k").problem(402, "cost_cap_exceeded")
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("1")})
+    ann.post("/v1/continue", {"continuation_token": refused["continuation_token"]}).ok()
+    done = create(ann, key="k").ok()
+    ann.post(f"/v1/sessions/{done['session_id']}/turns", {"input": "[[say two]]"}).ok()
+    assert create(ann, key="k").ok() == done
+
+
 def test_money_in_flight_is_contended_and_says_when_to_come_back(ann: Caller, kit: MemoryKit) -> None:
     create(ann).ok()
     kit.tenants.set("acme", actor="op", caps={"user_daily": parse_usd("0.2")})
