@@ -171,7 +171,7 @@ STOPS: dict[StopReason, StopRow] = {reason: _row(reason) for reason in get_args(
 _TOLD = frozenset(
     {
         *("iterations", "max_iterations", "elapsed_seconds", "max_seconds"),
-        *("tool", "tools", "times", "call_hash", "steps"),
+        *("tool", "tools", "times", "steps"),
         *("scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"),
         *("clamped_max_tokens", "wanted_max_tokens"),
         *("attempts", "status_code", "retry_after_seconds", "code"),

@@ -103,6 +103,7 @@ def erase(head: Head, now: datetime, actor: str, open_calls: Sequence[AuditRecor
         free,
         status="erased",
         stop=None,
+        prompt=None,
         metadata={},
         flags=(),
         handoff=None,
