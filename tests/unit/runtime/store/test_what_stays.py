@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.core.tools import ToolError
 from turnkeeper.ports import Posted
 from turnkeeper.runtime.store import codec
+from turnkeeper.runtime.threads import Sequential
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.testing.clock import ManualClock
 from turnkeeper.testing.script import answer
@@ -115,6 +118,7 @@ class Life:
             runner="inline",
             otlp_endpoint="http://127.0.0.1:4318",
         )
+        self.kit.parallel = Sequential()
         self.kit.signing_keys = [f"a key with {salt}"]
         for module in (deliver, observe, score, trace):
             patch.setattr(module, "_kit", lambda: self.kit)
@@ -190,7 +194,10 @@ def salted(items: list[dict[str, Any]]) -> set[str]:
 
 
 def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    """With what is compressed laid open."""
+    if not isinstance(value, bytes):
+        return str(value)
+    return (zlib.decompress(value) if value[:1] == b"\x78" else value).decode()
 
 
 def talks(life: Life) -> None:
@@ -238,13 +245,17 @@ def is_rewound_and_plans(life: Life) -> None:
 STORIES = [talks, repeats, fails, is_large, is_rewound_and_plans]
 
 
+def erase_all(life: Life) -> None:
+    for item in life.kit.table.snapshot():
+        if item["sk"] == "HEAD" and item["pk"].startswith("T#acme#S#"):
+            assert life.ann.delete(f"/v1/sessions/{item['pk'].removeprefix('T#acme#S#')}").status == 204
+
+
 def erased(life: Life, story: Callable[[Life], None]) -> Life:
     story(life)
     life.tell()
     assert life.word in json.dumps(life.left(), default=_plain), "it was there"
-    for item in life.kit.table.snapshot():
-        if item["sk"] == "HEAD" and item["pk"].startswith("T#acme#S#"):
-            assert life.ann.delete(f"/v1/sessions/{item['pk'].removeprefix('T#acme#S#')}").status == 204
+    erase_all(life)
     life.tell()
     return life
 
@@ -269,3 +280,56 @@ def test_what_stays_says_nothing(
     assert [but(SALTED | CHAINED, item) for item in again] == one
     assert salted(left[0])
     assert not salted(again) & salted(left[0]), "a hash of what was said, and of nothing else"
+
+
+class Died(BaseException):
+    """The process dies here."""
+
+
+def dying(kit: MemoryKit, patch: pytest.MonkeyPatch, at: int) -> Callable[[], int]:
+    """The process dies at this write of table or bucket: every other time it was done before. How many there were."""
+    count = 0
+
+    def until_then(write: Callable[..., Any]) -> Callable[..., Any]:
+        def writes(*given: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == at and at % 2:
+                raise Died
+            done = write(*given)
+            if count == at:
+                raise Died
+            return done
+
+        return writes
+
+    for store, name in ((kit.table, "write"), (kit.table, "update"), (kit.blobs, "put"), (kit.blobs, "delete_prefix")):
+        patch.setattr(store, name, until_then(getattr(store, name)))
+    return lambda: count
+
+
+@pytest.mark.parametrize("when", ["while it lives", "while it is erased"])
+def test_nothing_stays_wherever_a_process_dies(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 2 if when == "while it is erased" else 1  # One that dies before the first write was not erased.
+    while True:
+        life = Life(WORDS[0], monkeypatch)
+        if when == "while it is erased":
+            talks(life)
+            life.tell()
+        with monkeypatch.context() as patch:
+            written = dying(life.kit, patch, at)
+            with suppress(Died):
+                if when == "while it lives":
+                    talks(life)
+                    life.tell()
+                else:
+                    erase_all(life)
+        erase_all(life)
+        for _ in range(4):
+            life.kit.clock.sleep(4_000)
+            life.tell()
+        told = json.dumps([life.left(), life.around()], default=_plain)
+        assert life.word not in told, f"at write {at}"
+        if written() < at:
+            return
+        at += 1
