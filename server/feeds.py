@@ -21,6 +21,8 @@ FUNCTIONS: Mapping[str, Function] = {"observe": observe, "score": score}
 _BATCH = 10
 #: How often it is looked for what has had its time.
 _EXPIRE_SECONDS = 10.0
+#: And how often what is gone is taken out of the database's files.
+_TIDY_SECONDS = 600.0
 #: As long as the trace function may take for a batch, on AWS.
 _VISIBLE_SECONDS = 120
 
@@ -47,7 +49,9 @@ class _Expired:
     def __init__(self, platform: SqlPlatform, clock: Clock) -> None:
         self._platform = platform
         self._clock = clock
-        self._next_at = -float("inf")
+        self._next_at = self._tidied_at = -float("inf")
+        # One that was ended before may have left something.
+        self._is_tidy = False
 
     def round(self, _handler: Function) -> int:
         if self._clock.monotonic() < self._next_at:
@@ -55,9 +59,14 @@ class _Expired:
         database = self._platform.database
         mend_times(database)
         taken = prune(database) + self._platform.table.expire() + expire(database)
-        if not taken:
-            self._next_at = self._clock.monotonic() + _EXPIRE_SECONDS
-        return taken
+        now = self._clock.monotonic()
+        if taken:
+            self._is_tidy = False
+            return taken
+        self._next_at = now + _EXPIRE_SECONDS
+        if not self._is_tidy and now - self._tidied_at >= _TIDY_SECONDS:
+            self._is_tidy, self._tidied_at = database.tidy(), now
+        return 0
 
 
 class _Queued:

@@ -58,7 +58,7 @@ def rewind(kit: FrontDoorKit, request: Request) -> Response:
         after = kit.branching.rewind(request.who, head, turns=body.turns, to_seq=body.to_seq, key=key)
         return Begun(after, after.turn.number)
 
-    begun = once(kit, request.who, key_of(request, sent), begin)
+    begun = once(kit, request.who, key_of(kit, request, sent), begin)
     return _rewound(kit, request.who, begun, view_of(kit, request, begun.head))
 
 

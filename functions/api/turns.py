@@ -29,7 +29,7 @@ def turn_route(path: str, name: str, summary: str, model: type[B], begin: Begin[
 
     def call(kit: FrontDoorKit, request: Request) -> Response:
         body, sent = body_of(request, model)
-        key = key_of(request, sent)
+        key = key_of(kit, request, sent)
         wished = preferred_wait(request)
 
         begun = once(kit, request.who, key, partial(begin, kit, request, body))

@@ -45,8 +45,8 @@ def _told(tracer: Tracer, record: dict[str, Any], emf: Emf) -> bool:
         else:
             logger.exception("a trace cannot be made: message %s", record.get("messageId"))
         return False
-    if told == "sent":
-        emf.add([sample("traces_exported")])
+    if told in ("sent", "refused_in_part"):
+        emf.add([sample("traces_exported" if told == "sent" else "traces_failed")])
     return True
 
 

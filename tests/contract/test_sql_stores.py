@@ -266,6 +266,41 @@ def test_the_chores_take_away_all_that_has_had_its_time(url: str) -> None:
     database.close()
 
 
+def test_what_was_taken_away_is_gone_from_the_files_of_sqlite_too(tmp_path: Path) -> None:
+    """From its pages and its log, by value: items, blobs, messages and the changes that told of them."""
+    clock, word = ManualClock(), "quixotic-marmot-0001"
+    url = SecretStr(f"sqlite:///{tmp_path / 'store.db'}")
+    platform = SqlPlatform(Settings(database_url=url, database_migrate=True), lambda: clock)
+    database, expired = platform.database, _Expired(platform, clock)
+
+    def found() -> bool:
+        return any(word.encode() in file.read_bytes() for file in tmp_path.iterdir())
+
+    for n in range(20):
+        text = word + "x" * 700 * n
+        platform.table.write([Put(Key("p", f"{n}"), {"text": text})])
+        platform.blobs.put(f"claims/p/{n}", text.encode())
+        platform.queue.send(text, group="g")
+        [message] = platform.queue.receive(most=1, wait_seconds=0, visibility_seconds=60)
+        platform.queue.delete(message)
+    for n in range(20):
+        platform.table.update(Update(Key("p", f"{n}"), remove=("text",)))
+    platform.blobs.delete_prefix("claims/p/")
+    assert word not in str(platform.table.query_all("p")) and found()
+    back = "UPDATE turnkeeper_feed SET at = at - ?"
+    database.write(lambda statements, _: statements.many(back, [(feed.LONGEST_SECONDS + 1,)]))
+    assert follow(expired) == 40
+    assert not found()
+    platform.table.write([Put(Key("p", "later"), {"text": word})])
+    platform.table.update(Update(Key("p", "later"), remove=("text",)))
+    database.write(lambda statements, _: statements.many(back, [(feed.LONGEST_SECONDS + 1,)]))
+    clock.sleep(60)
+    assert follow(expired) == 2 and found()
+    clock.sleep(600)
+    assert follow(expired) == 0 and not found()
+    database.close()
+
+
 def test_what_a_clock_sent_that_was_set_back_since_does_not_wait_for_its_time(url: str) -> None:
     platform = SqlPlatform(Settings(database_url=SecretStr(url), database_migrate=True), ManualClock)
     database, queue = platform.database, SqlQueue(platform.database)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ class Receiver:
     port: int = 0
     #: Statuses that it answers the next requests with, before it takes any.
     refusals: list[int] = field(default_factory=list)
+    #: Of each request that it takes, the spans that it says it refuses.
+    refuses: int = 0
+    #: Seconds between two bytes of its answers.
+    dribbles: float = 0.0
     requests: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
     spans: list[ReceivedSpan] = field(default_factory=list)
     resources: list[Mapping[str, Any]] = field(default_factory=list)
@@ -78,12 +83,18 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             status = kept.take(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-            answer = ExportTraceServiceResponse().SerializeToString()
+            told = ExportTraceServiceResponse()
+            if kept.refuses:
+                told.partial_success.rejected_spans = kept.refuses
+                told.partial_success.error_message = "too old"
+            answer = told.SerializeToString()
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            for at in range(len(answer)):
+                time.sleep(kept.dribbles)
+                self.wfile.write(answer[at : at + 1])
 
         def log_message(self, *_: Any) -> None:
             pass

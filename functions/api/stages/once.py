@@ -19,7 +19,7 @@ from turnkeeper.wiring.front_door import FrontDoorKit
 _KEY = re.compile(r"[ -~]{1,128}")
 
 
-def key_of(request: Request, body: Any) -> IdempotencyKey | None:
+def key_of(kit: FrontDoorKit, request: Request, body: Any) -> IdempotencyKey | None:
     """The key that the caller sent, which stands for this very call with this body, however it is written down.
 
     Raises:
@@ -31,7 +31,11 @@ def key_of(request: Request, body: Any) -> IdempotencyKey | None:
     if not _KEY.fullmatch(key):
         raise invalid("Idempotency-Key is 1 to 128 printable characters.", "header Idempotency-Key", "not a key")
     protected = sorted_json([request.method, request.path, body], ascii=True)
-    return IdempotencyKey(key, hashlib.sha256(protected).hexdigest(), request.who.user_id)
+    # Earlier releases wrote this one, and know no other: whoever read the table could try short inputs against it.
+    plain = hashlib.sha256(protected).hexdigest()
+    marks = kit.request_marks.of(protected)
+    first, *others = (*marks, plain) if kit.settings.compact_writes else (plain, *marks)
+    return IdempotencyKey(key, first, request.who.user_id, others)
 
 
 def once(

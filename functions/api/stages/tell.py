@@ -17,13 +17,13 @@ from functions.api.documents.sessions import (
 from functions.api.http import Response
 from functions.api.problems import problem
 from turnkeeper.core.continuation import continuation_of, worth_a_token
-from turnkeeper.core.errors import TenantPaused, UnpricedModel, cap_text
+from turnkeeper.core.errors import TenantPaused, TurnkeeperError, UnpricedModel, cap_text
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.losing import last_heard, silent_since
 from turnkeeper.core.money import format_usd
 from turnkeeper.core.scoring import Score
-from turnkeeper.core.session import Entry, Head
-from turnkeeper.core.stops import refusal_of
+from turnkeeper.core.session import Entry, Head, Stop
+from turnkeeper.core.stops import BEFORE_FIRST_CALL, refusal_of, refusal_of_earlier
 from turnkeeper.core.tracing import turn_context
 from turnkeeper.core.transcript import output_of
 from turnkeeper.core.usage import Usage
@@ -57,9 +57,11 @@ def turn(kit: FrontDoorKit, head: Head, number: int, view: View, answer: Callabl
     fields.note(**fields.of_head(head))
     if head.turn.number != number and head.status != "erased":
         entries = kit.sessions.load(head.tenant_id, head.session_id).entries
-        return Response.json(seen(view, _earlier_turn(head, entries, number).dump()))
+        earlier = _earlier_turn(head, entries, number)
+        refused = _refusal(head, refusal_of_earlier(earlier.stop), earlier.stop, None)
+        return refused or Response.json(seen(view, earlier.dump()))
     token = _token(kit, head)
-    response = _refusal(head, token) or Response.json(
+    response = _refusal(head, refusal_of(head), head.stop, token) or Response.json(
         seen(view, TurnDocument(**_turn(head, token, answer())).dump()), 200 if head.resting else 202
     )
     return response.with_headers({TRACE_HEADER: turn_context(head).trace_id})
@@ -179,10 +181,9 @@ def _facts(head: Head) -> dict[str, Any]:
     }
 
 
-def _refusal(head: Head, token: str | None) -> Response | None:
+def _refusal(head: Head, error: type[TurnkeeperError] | None, stop: Stop | None, token: str | None) -> Response | None:
     """A turn that was stopped before its first model call was refused, as a problem says."""
-    error = refusal_of(head)
-    if error is None or head.stop is None:
+    if error is None or stop is None:
         return None
     detail: dict[str, Any] = {}
     if error is TenantPaused:
@@ -190,7 +191,7 @@ def _refusal(head: Head, token: str | None) -> Response | None:
     elif error is UnpricedModel:
         text = "Nobody can price the agent's model."
     else:
-        detail = {name: value for name, value in head.stop.detail.items() if name != "before_first_call"}
+        detail = {name: value for name, value in stop.detail.items() if name != BEFORE_FIRST_CALL}
         text = cap_text(detail["scope"], detail["limit_usd"], detail["needed_usd"])
     detail |= {"session_id": head.session_id, "continuation_token": token}
     return problem(error.status, error.code, text, detail)

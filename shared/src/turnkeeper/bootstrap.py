@@ -30,7 +30,7 @@ from turnkeeper.runtime.store.gateway_tokens import GatewayTokens
 from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.sweep import Sweep
-from turnkeeper.runtime.tracing import TraceQueue, Tracer, TraceReceiver
+from turnkeeper.runtime.tracing import PatientReceiver, TraceQueue, Tracer, TraceReceiver
 from turnkeeper.runtime.waking import Capacity
 from turnkeeper.sdk import ENGINE as SDK
 from turnkeeper.wiring.front_door import FrontDoorKit
@@ -129,7 +129,7 @@ class Kit(FrontDoorKit):
             treasury=self.treasury,
             catalog=self.catalog,
             traced=Traced(self.table),
-            receiver=self.trace_receiver,
+            receiver=PatientReceiver(self.trace_receiver, self.parallel),
             redactor=self.redactor,
             clock=self.clock,
             provider=self.settings.model_provider,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from functions.api.app import FrontDoor
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.money import parse_usd
 from turnkeeper.core.scopes import SCOPES
@@ -219,6 +221,31 @@ def test_the_same_key_with_another_body_is_refused(ann: Caller) -> None:
     ann.post(path, {"input": "[[say hello]]"}, key="k1").problem(422, "idempotency_mismatch")
 
 
+def test_nobody_who_reads_the_table_can_try_what_was_asked_under_a_key(ann: Caller, kit: MemoryKit) -> None:
+    """Not while the key is remembered, which is longer than a session that is erased."""
+    first = create(ann, "[[say yes]]", key="k1").ok()
+    ann.delete(f"/v1/sessions/{first['session_id']}")
+    asked = sorted_json(["POST", "/v1/sessions", {"agent": "plain", "input": "[[say yes]]"}], ascii=True)
+    assert hashlib.sha256(asked).hexdigest() not in str(kit.table.snapshot())
+    create(ann, "[[say no]]", key="k1").problem(422, "idempotency_mismatch")
+    assert create(ann, "[[say yes]]", key="k1").ok()["status"] == "erased"
+
+
+def test_a_key_outlives_a_rotation_and_an_upgrade(ann: Caller, kit: MemoryKit) -> None:
+    first = create(ann, key="k1").ok()
+    kit.signing_keys = ["the next signing key", *kit.signing_keys]
+    assert create(ann, key="k1").ok() == first
+    create(ann, "[[say other]]", key="k1").problem(422, "idempotency_mismatch")
+
+    kit.settings = kit.settings.model_copy(update={"compact_writes": False})
+    second = create(ann, key="k2").ok()
+    asked = sorted_json(["POST", "/v1/sessions", {"agent": "plain", "input": "[[say hello]]"}], ascii=True)
+    assert hashlib.sha256(asked).hexdigest() in str(kit.table.snapshot()), "an earlier release knows it by this"
+    kit.settings = kit.settings.model_copy(update={"compact_writes": True})
+    assert create(ann, key="k2").ok() == second
+    create(ann, "[[say other]]", key="k2").problem(422, "idempotency_mismatch")
+
+
 def test_a_key_belongs_to_its_user(ann: Caller) -> None:
     first = create(ann, key="k1").ok()
     other = create(ann.but(user="bob"), key="k1").ok()
@@ -318,6 +345,33 @@ def test_a_cap_before_the_first_call_is_a_402_and_goes_on_once_it_is_raised(
     kit.tenants.set("acme", actor="op", caps={scope: parse_usd("1")})
     turn = ann.post("/v1/continue", {"continuation_token": token}).ok()
     assert (turn["status"], turn["output_text"]) == ("idle", "hello")
+
+
+def test_a_turn_that_was_refused_stays_so_when_later_ones_have_followed(ann: Caller, kit: MemoryKit) -> None:
+    """Told by its idempotency key as it was told first, but for the token, which is of no more use."""
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("0.000010")})
+    refused = create(ann, key="cap").problem(402, "cost_cap_exceeded")
+    path = f"/v1/sessions/{refused['session_id']}/turns"
+    kit.tenants.set("acme", actor="op", paused=True)
+    paused = ann.post(path, {"input": "[[say two]]"}, key="pause").problem(423, "tenant_paused")
+    kit.tenants.set("acme", actor="op", paused=False, caps={"task": parse_usd("1")})
+    told = ann.post(path, {"input": "[[say three]]"}, key="done").ok()
+    assert told["output_text"] == "three"
+
+    assert create(ann, key="cap").problem(402, "cost_cap_exceeded") == {**refused, "continuation_token": None}
+    again = ann.post(path, {"input": "[[say two]]"}, key="pause").problem(423, "tenant_paused")
+    assert again == {**paused, "continuation_token": None}
+    assert ann.post(path, {"input": "[[say three]]"}, key="done").ok() == told
+
+
+def test_a_turn_that_was_refused_and_went_on_is_told_as_it_ended(ann: Caller, kit: MemoryKit) -> None:
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("0.000010")})
+    refused = create(ann, key="k").problem(402, "cost_cap_exceeded")
+    kit.tenants.set("acme", actor="op", caps={"task": parse_usd("1")})
+    ann.post("/v1/continue", {"continuation_token": refused["continuation_token"]}).ok()
+    done = create(ann, key="k").ok()
+    ann.post(f"/v1/sessions/{done['session_id']}/turns", {"input": "[[say two]]"}).ok()
+    assert create(ann, key="k").ok() == done
 
 
 def test_money_in_flight_is_contended_and_says_when_to_come_back(ann: Caller, kit: MemoryKit) -> None:

@@ -19,6 +19,7 @@ from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.adapters.dynamodb_requests import DynamoRequests
 from turnkeeper.adapters.table_values import item_to_wire
 from turnkeeper.core.audit import as_stored, verify
+from turnkeeper.core.called import NO_TOOL
 from turnkeeper.core.policy import policy_of
 from turnkeeper.core.session import Head
 from turnkeeper.runtime.store import codec, keys
@@ -311,7 +312,9 @@ def test_every_call_is_a_record_also_one_that_was_denied() -> None:
     kit = scripted_kit(*calls(), tools=[pay, refuse])
     head = play(kit)
     told = [(r["tool"], r["outcome"]) for r in chain_of(kit, head) if r["kind"] == "tool_call"]
-    assert told == [("pay", "ok"), ("refuse", "denied"), ("pay", "ok"), ("no_such_tool", "denied")]
+    assert told == [("pay", "ok"), ("refuse", "denied"), ("pay", "ok"), (NO_TOOL, "denied")]
+    # What no tool is called is words of the model's: they go with the arguments when the session is erased.
+    assert last(kit, head, "tool_call")["arguments_redacted"]["_tool"] == "no_such_tool"
 
 
 def test_an_answer_with_hundreds_of_calls_is_written() -> None:

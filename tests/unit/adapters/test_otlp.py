@@ -46,8 +46,8 @@ def trace(spans: int = 1) -> Trace:
     return Trace(trace_id="a" * 32, sampled=True, spans=(root, *below), from_outside=True)
 
 
-def sent(to: Receiver, what: Trace, **options: object) -> None:
-    OtlpReceiver(f"{to.url}/", {"service.name": "turnkeeper"}, **options).send(what)  # type: ignore[arg-type]
+def sent(to: Receiver, what: Trace, **options: object) -> int:
+    return OtlpReceiver(f"{to.url}/", {"service.name": "turnkeeper"}, **options).send(what)  # type: ignore[arg-type]
 
 
 def test_a_receiver_gets_every_span_as_it_is() -> None:
@@ -74,6 +74,22 @@ def test_a_receiver_that_is_busy_is_asked_again() -> None:
         to.refusals.append(503)
         sent(to, trace())
     assert (len(to.requests), len(to.spans)) == (2, 1)
+
+
+def test_spans_that_are_refused_in_part_are_counted() -> None:
+    """An answer of 200 that says so: sent again, they would be refused again."""
+    with receiver() as to:
+        to.refuses = 7
+        known = OtlpReceiver(to.url, {})
+        assert known.send(trace(250)) == 3 * 7
+        to.refuses = 0
+        assert known.send(trace()) == 0
+    assert len(to.requests) == 4
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"partialSuccess": {}}', b"<html>", b"\xff" * 20])
+def test_a_yes_in_other_words_is_one(answer: bytes) -> None:
+    assert otlp._refused_in(answer) == 0
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 503])

@@ -6,6 +6,8 @@ second session. The values here were written down once, and are never computed a
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +20,7 @@ from turnkeeper.adapters.price_overrides import price_overrides
 from turnkeeper.adapters.prices import BundledPrices
 from turnkeeper.core.audit import AuditRecord, chain, genesis
 from turnkeeper.core.breakers import call_hash, poll_hash
+from turnkeeper.core.canonical import sorted_json
 from turnkeeper.core.policy import TenantRecord, policy_of, terms_of
 from turnkeeper.core.transcript import result_digest
 from turnkeeper.runtime.jobs import session_id_of_job
@@ -128,10 +131,19 @@ def test_caps() -> None:
     ],
 )
 def test_requests_behind_idempotency_keys(body: Any, expected: str) -> None:
-    kit = MemoryKit(runner="none")
+    """As earlier releases wrote them, and as they are written: the key of the tests is what they are made with."""
+    assert remembered(MemoryKit(runner="none", compact_writes=False), body) == expected
+    protected = sorted_json(["POST", "/v1/sessions", body], ascii=True)
+    assert hashlib.sha256(protected).hexdigest() == expected
+    purpose = b"turnkeeper/request/v1\0"
+    keyed = hmac.digest(b"a signing key of the tests", purpose + protected, "sha256").hex()
+    assert remembered(MemoryKit(runner="none"), body) == keyed
+
+
+def remembered(kit: MemoryKit, body: Any) -> Any:
     Caller(FrontDoor(kit)).post("/v1/sessions", body, key="a key", wait=0).ok(202)
     [stored] = [item["body_sha256"] for item in kit.table.snapshot() if "body_sha256" in item]
-    assert stored == expected
+    return stored
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,43 @@ def test_the_end_of_a_lease_waits_for_a_call_that_is_being_admitted(rig: Rig, mo
     assert closed == [0]
 
 
+def test_slow_counts_of_tokens_hold_up_no_call_that_needs_none(model_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are asked for: those for which there is no room wait, and are told so at last."""
+    with served(model_url, wait_seconds=0.5) as rig:
+        till, token = rig.gateway.till, rig.token()
+        under_way, go_on = threading.Semaphore(0), threading.Event()
+
+        def slow(_request: Any) -> int:
+            under_way.release()
+            go_on.wait(30)
+            return 100
+
+        monkeypatch.setattr(till.model, "count_tokens", slow)
+        bound = till.contexts.bound
+        uncounted = {**HELLO, "stop_sequences": ["no bytes here"]}
+
+        def none_for_some(purse: str, body: Any, known: Any) -> int | None:
+            return None if "stop_sequences" in body else bound(purse, body, known)
+
+        monkeypatch.setattr(till.contexts, "bound", none_for_some)
+        answers: list[Any] = []
+        asking_all = [threading.Thread(target=lambda: answers.append(post(rig, uncounted, token))) for _ in range(30)]
+        for each in asking_all:
+            each.start()
+        for _ in range(8):
+            assert under_way.acquire(timeout=10)
+        assert post(rig, HELLO, token).status_code == 200
+        rig.wait_for(lambda: len(answers) == 22)
+        assert {answer.status_code for answer in answers} == {503}
+        assert "counts of tokens" in answers[0].json()["error"]["message"]
+        assert int(answers[0].headers["retry-after"]) > 0
+        go_on.set()
+        for each in asking_all:
+            each.join(30)
+        assert [answer.status_code for answer in answers[22:]] == [200] * 8
+        assert post(rig, uncounted, token).status_code == 200
+
+
 def _quietly(admission: Any) -> None:
     try:
         asyncio.run(admission)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -503,3 +505,37 @@ def test_a_call_that_its_own_process_forgot_is_doubted_in_the_end(kit: MemoryKit
     kit.clock.advance(CALL_SECONDS + 601)  # type: ignore[attr-defined]
     kit.purses.beat()
     assert sweep(kit) == {"doubted": 1}
+
+
+def test_what_stays_broken_is_told_once_a_day_and_looked_after_each_minute(
+    kit: MemoryKit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A companion whose head nobody can read, and a head of a session that is due: both until somebody mends them."""
+    now = time.time()
+    monkeypatch.setattr(logging.time, "time", lambda: now)
+    monkeypatch.setattr(logging.time, "time_ns", lambda: int(now * 1e9), raising=False)
+    head, companion, due = kit.run(new(kit)), kit.run(new(kit)), new(kit)
+    named = {"companion_tenant": "acme", "companion_session": companion.session_id}
+    kit.table.write([Put(keys.companion_key("acme", head.session_id, companion.session_id), named)])
+    whole = kit.table.get(keys.head_key("acme", companion.session_id))
+    assert whole is not None
+    kit.table.write([Put(keys.head_key("acme", companion.session_id), {"status": "from a later version"})])
+    kit.table.update(Update(keys.head_key("acme", due.session_id), set={"status": "from a later version"}))
+    with pytest.raises(ValueError, match="status"):
+        kit.erasure.erase(head, actor="ann")
+    kit.clock.advance(600)  # type: ignore[attr-defined]
+    caplog.clear()
+
+    def errors() -> int:
+        return sum(record.levelno >= logging.ERROR for record in caplog.records)
+
+    for _ in range(3):
+        assert sweep(kit) == {"failed": 1}
+    assert errors() == 2
+    now += 86_401
+    assert sweep(kit) == {"failed": 1}
+    assert errors() == 4
+    kit.table.write([Put(keys.head_key("acme", companion.session_id), whole)])
+    assert sweep(kit) == {"erased": 1}
+    assert kit.head(companion.session_id).status == "erased"
+    assert errors() == 4

@@ -12,6 +12,7 @@ from tests.support.scripted import ScriptedModel, failure, reply, use
 from tests.support.traces import check_no_contents, check_shape, named
 from turnkeeper import Agent, tool
 from turnkeeper.core import span_names as names
+from turnkeeper.core.called import NO_TOOL
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.session import Head
 from turnkeeper.core.spans import Trace
@@ -60,7 +61,7 @@ def test_what_no_tool_is_called_is_told_as_no_tools_name() -> None:
     made = kit(reply(use(SAID, what="x")), reply(say("ok")))
     trace = told(made, played(made, "shut"))
     check_no_contents(trace.spans, SAID)
-    assert [span.name for span in trace.spans if "tool" in span.name] == [f"execute_tool {names.NO_TOOL}"]
+    assert [span.name for span in trace.spans if "tool" in span.name] == [f"execute_tool {NO_TOOL}"]
 
 
 @pytest.mark.parametrize(

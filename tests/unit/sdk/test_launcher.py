@@ -107,6 +107,16 @@ def test_it_says_as_a_shell_does_that_a_signal_ended_the_program(place: Path, le
     assert process.returncode == 128 + 9
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_who_holds_the_leash_sees_that_the_program_has_ended(place: Path, leash: Leash, code: int) -> None:
+    (place / "program").write_text(f"#!/bin/sh\nread line\nexit {code}\n")
+    process = start(place, leash)
+    assert not leash.over
+    process.communicate("a line\n", timeout=30)
+    assert (leash.over, process.returncode) == (True, code)
+    assert not leash.path.with_name(f"{leash.path.name}.over").read_bytes()
+
+
 def test_all_of_it_ends_when_the_leash_is_cut(place: Path, leash: Leash) -> None:
     process = start(place, leash)
     found = pids(place)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -326,6 +328,23 @@ def test_a_turn_ends_though_its_author_s_code_blocks_the_thread(folder: Path, mo
     assert gone_on.is_set()
     assert kit.told(head) == before, "what it hears afterwards is nothing to anybody"
     assert not [each for each in folder.iterdir() if each.is_dir()]
+
+
+def test_a_program_that_ends_before_it_has_said_anything_gives_its_slot_back(folder: Path) -> None:
+    """The SDK waits a minute for its answer to the first request where it ended as if all were well."""
+
+    class Ends(Program):
+        async def query(self, *, prompt: Any, options: Any) -> Any:
+            Path(options.env["TURNKEEPER_LEASH"] + ".over").touch()
+            await asyncio.sleep(60)
+            yield None
+
+    program, began = Ends([]), time.monotonic()
+    _, head = played(program, folder)
+    assert time.monotonic() - began < 15
+    assert (head.status, head.stop.reason if head.stop else None) == ("stopped", "internal_error")
+    assert head.stop is not None
+    assert head.stop.detail == {"hint": "The program ended without a word."}
 
 
 def test_sessions_are_not_moved_between_engines(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from functions.score import handler as score
 from functions.trace import handler as module
 from tests.support.kit import WHO, MemoryKit
+from tests.support.otlp import receiver
 from tests.unit.observe.conftest import Stream
 from turnkeeper import Agent, Scoring
+from turnkeeper.adapters.otlp import OtlpReceiver
 from turnkeeper.core.errors import Unavailable
+from turnkeeper.runtime import tracing
 from turnkeeper.runtime.intake import NewSession
 from turnkeeper.testing.clock import ManualClock
 
@@ -87,6 +91,42 @@ def test_each_message_is_told_and_counted(kit: MemoryKit, capsys: pytest.Capture
     assert module.handler(records(*bodies, bodies[0]), None) == {"batchItemFailures": []}
     assert len(kit.trace_receiver.traces) == 2
     assert metrics(capsys) == {"traces_exported": 2}
+
+
+def test_what_was_refused_in_part_is_told_and_not_sent_again(
+    kit: MemoryKit, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Stream(kit)
+    play(kit, "plain")
+    score.handler(stream.event(), None)
+    capsys.readouterr()
+    kit.trace_receiver.refuses = 2
+    for _ in range(2):
+        assert module.handler(records(*kit.trace_queue.bodies), None) == {"batchItemFailures": []}
+    assert len(kit.trace_receiver.traces) == 1
+    assert metrics(capsys) == {"traces_failed": 1}
+    assert "2 spans were refused" in caplog.text
+
+
+def test_a_receiver_that_answers_by_a_byte_now_and_then_is_waited_for_so_long(
+    kit: MemoryKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "SEND_SECONDS", 0.3)
+    stream = Stream(kit)
+    play(kit, "plain", "plain")
+    score.handler(stream.event(), None)
+    with receiver() as to:
+        to.refuses, to.dribbles = 1, 0.1
+        vars(kit)["trace_receiver"] = OtlpReceiver(to.url, {}, timeout_seconds=0.2)
+        began = time.monotonic()
+        failed = module.handler(records(*kit.trace_queue.bodies), None)["batchItemFailures"]
+        assert (len(failed), time.monotonic() - began < 0.9) == (2, True)
+        assert len(to.requests) == 1, "nothing more is sent before it has come back"
+        to.dribbles = 0.0
+        until = time.monotonic() + 10
+        while module.handler(records(*kit.trace_queue.bodies), None)["batchItemFailures"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_what_fails_comes_back_later_and_the_rest_goes_on(kit: MemoryKit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -65,13 +66,15 @@ class OtlpReceiver:
         self._resource = Resource(dict(resource))
         self._headers = headers
         self._session = session or _session(self._endpoint)
-        self._session.hooks["response"].append(_takes_it_itself)
+        self._session.hooks["response"].append(self._hear)
+        self._refused = 0
         self._timeout_seconds = timeout_seconds
         self._exporter: OTLPSpanExporter | None = None
 
-    def send(self, trace: Trace) -> None:
-        """Raises Unavailable where it was not taken, for whatever reason: an operator mends a receiver that refuses,
-        and the trace is to be sent then."""
+    def send(self, trace: Trace) -> int:
+        """See the port. Unavailable where it was not taken, for whatever reason: an operator mends a receiver that
+        refuses, and the trace is to be sent then."""
+        self._refused = 0
         exporter = self._exporter or self._connected()
         self._exporter = exporter
         spans = spans_of(trace, self._resource)
@@ -80,6 +83,16 @@ class OtlpReceiver:
                 self._exporter = None  # Its headers may have changed by then.
                 # The address may hold a password.
                 raise Unavailable(f"{urlsplit(self._endpoint).hostname} did not take a trace", retry_after_seconds=30)
+        return self._refused
+
+    def _hear(self, response: requests.Response, *_: object, **__: object) -> None:
+        """The exporter takes an answer that leads elsewhere for a yes, and nothing is sent there; and it passes over
+        what a yes says of spans that are refused for good."""
+        if 300 <= response.status_code < 400:
+            why = f"answered {response.status_code}: traces go to the address that takes them"
+            raise requests.TooManyRedirects(why)
+        if response.ok:
+            self._refused += _refused_in(response.content or b"")
 
     def _connected(self) -> OTLPSpanExporter:
         try:
@@ -158,10 +171,13 @@ class Signed(requests.auth.AuthBase):
         return request
 
 
-def _takes_it_itself(response: requests.Response, *_: object, **__: object) -> None:
-    """The exporter takes an answer that leads elsewhere for a yes, and nothing is sent there."""
-    if 300 <= response.status_code < 400:
-        raise requests.TooManyRedirects(f"answered {response.status_code}: traces go to the address that takes them")
+def _refused_in(answer: bytes) -> int:
+    """Spans that an answer says are refused for good. Many receivers answer with something else, and took all."""
+    try:
+        told = ExportTraceServiceResponse.FromString(answer)
+    except Exception:  # noqa: BLE001 - whatever it is that is no such message
+        return 0
+    return max(0, int(told.partial_success.rejected_spans))
 
 
 def _session(endpoint: str) -> requests.Session:

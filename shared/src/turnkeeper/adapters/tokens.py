@@ -6,6 +6,7 @@ Each purpose has a salt of its own, which the key is derived with: a token of on
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic, TypeVar
 
@@ -76,6 +77,20 @@ class StreamTokens(_Signed[Reading]):
 
     purpose, says, default_seconds = "stream", Reading, 600
     expired, then = Unauthenticated, "ask for another"
+
+
+class RequestMarks:
+    """What the table remembers a request by. Without the keys nobody can try from it what was asked, however short that
+    was: it stays for its day also where the session was erased."""
+
+    _PURPOSE = b"turnkeeper/request/v1\0"
+
+    def __init__(self, keys: Callable[[], Sequence[str]]) -> None:
+        self._keys = keys
+
+    def of(self, request: bytes) -> tuple[str, ...]:
+        """By each of the keys in force, the current one first."""
+        return tuple(hmac.digest(key.encode(), self._PURPOSE + request, "sha256").hex() for key in self._keys())
 
 
 def _check_spelling(token: str) -> None:

@@ -82,6 +82,8 @@ class AuditRecord:
     arguments_salt: str | None = None
     arguments_sha256: Digest | None = None
     result_bytes: Count | None = None
+    #: SHA-256 of ``arguments_salt`` and, behind it, the transcript's ``result_sha256``. Earlier releases put that down
+    #: as it is.
     result_sha256: Digest | None = None
     duration_ms: Count | None = None
     outcome: Outcome | None = None
@@ -150,6 +152,12 @@ def hash_of(record: AuditRecord) -> str:
     body = RECORD.dump_python(record, exclude={"hash", "arguments_redacted", "arguments_salt"}, exclude_none=True)
     body["at"] = record.at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return _sha256({"schema": _SCHEMA, **body})
+
+
+def salted(result_sha256: str, salt: str) -> str:
+    """What a record says of a result, by its hash in the transcript: once the salt is gone, nobody can try results
+    against it."""
+    return hashlib.sha256(f"{salt}{result_sha256}".encode()).hexdigest()
 
 
 def verify(

@@ -285,7 +285,6 @@ def _repetition_stop(repetition: Repetition) -> Stop:
             "tool": repetition.call.tool,
             "arguments": repetition.call.arguments,
             "times": repetition.times,
-            "call_hash": repetition.call.hash,
         },
     )
 

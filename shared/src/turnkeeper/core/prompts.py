@@ -182,9 +182,24 @@ def rendered(prompt: Prompt, ctx: SessionContext) -> str:
     return text
 
 
-def prompt_name(text: str) -> str:
-    """What a prompt is kept under: its hash."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+#: Of a prompt's hash, and of a salt, which only the session's head tells: it goes with it.
+_NAME_CHARACTERS = 32
+
+
+def prompt_name(text: str, salt: str) -> str:
+    """What the session's head calls a prompt that was made for it: a salt, and a hash that nobody can try texts against
+    who does not know that."""
+    return salt + hashlib.sha256(f"{salt}{text}".encode()).hexdigest()[:_NAME_CHARACTERS]
+
+
+def kept_as(name: str) -> str:
+    """What a prompt of this name is kept under: the hash without the salt."""
+    return name[-_NAME_CHARACTERS:]
+
+
+def salt_of(name: str | None) -> str | None:
+    """``None`` where there is no prompt yet, or an earlier release named it."""
+    return (name or "")[:-_NAME_CHARACTERS] or None
 
 
 def read_only(value: Any) -> Any:

@@ -19,8 +19,6 @@ RUNNER: Final = "turnkeeper.runner"
 RUNNER_LOST: Final = "turnkeeper.runner_lost"
 REPAIR: Final = "turnkeeper.repair"
 COMPACTION: Final = "turnkeeper.compaction"
-#: In the place of a tool's name, where the model asked for what none can be called.
-NO_TOOL: Final = "_OTHER"
 
 # ---- events ----
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, assert_never, get_args
 
 from turnkeeper.core.errors import CostCapExceeded, TenantPaused, TurnkeeperError, UnpricedModel
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Head, Status, Stop, StopReason
 
 if TYPE_CHECKING:
     from turnkeeper.core.audit import AuditKind
 
 AlertKind = Literal["breaker_trip", "cap_trip", "provider_error", "internal_error"]
+#: In a stop's detail: the turn was refused, no model call of it was begun.
+BEFORE_FIRST_CALL = "before_first_call"
 #: ``user``: the session's own, with its continuation token. ``operator``: only ``turnkeeper resume`` or a change of
 #: policy helps. ``nobody``: there is nothing to go on with.
 GoesOnBy = Literal["user", "operator", "nobody"]
@@ -168,7 +171,7 @@ STOPS: dict[StopReason, StopRow] = {reason: _row(reason) for reason in get_args(
 _TOLD = frozenset(
     {
         *("iterations", "max_iterations", "elapsed_seconds", "max_seconds"),
-        *("tool", "tools", "times", "call_hash", "steps"),
+        *("tool", "tools", "times", "steps"),
         *("scope", "limit_usd", "spent_usd", "reserved_usd", "needed_usd", "contended", "resets_at"),
         *("clamped_max_tokens", "wanted_max_tokens"),
         *("attempts", "status_code", "retry_after_seconds", "code"),
@@ -213,11 +216,26 @@ def stops_again(head: Head, max_iterations: int | None = None) -> bool:
 def refusal_of(head: Head) -> type[TurnkeeperError] | None:
     """The error that a caller is answered where the turn was stopped before its first model call; ``None`` where the
     turn is an answer like any other."""
-    if head.status != "stopped" or head.stop is None or head.turn.iterations:
+    return _refusal(head.stop) if head.status == "stopped" and not head.turn.iterations else None
+
+
+def marked(head: Head) -> Head:
+    """A session at rest, whose stop says where its turn was refused: once later turns have followed, the stop is all
+    that tells it."""
+    if head.stop is None or refusal_of(head) is None:
+        return head
+    return replace(head, stop=Stop(reason=head.stop.reason, detail={**head.stop.detail, BEFORE_FIRST_CALL: True}))
+
+
+def refusal_of_earlier(stop: Stop | None) -> type[TurnkeeperError] | None:
+    """The same of a turn that later ones have followed, by its stop."""
+    return _refusal(stop) if stop is not None and stop.detail.get(BEFORE_FIRST_CALL) else None
+
+
+def _refusal(stop: Stop | None) -> type[TurnkeeperError] | None:
+    if stop is None:
         return None
-    if head.stop.detail.get("code") == UnpricedModel.code:
-        return UnpricedModel
-    return STOPS[head.stop.reason].refusal
+    return UnpricedModel if stop.detail.get("code") == UnpricedModel.code else STOPS[stop.reason].refusal
 
 
 # ---- for people ----

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from turnkeeper.core import call_facts as facts
 from turnkeeper.core import span_names as names
-from turnkeeper.core.agent import TOOL_NAME
 from turnkeeper.core.call_facts import Record
+from turnkeeper.core.called import called
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.lifecycle.leaving import MONEY
 from turnkeeper.core.scoring import Score
@@ -323,8 +323,7 @@ class _Maker:
         took = outcome.duration_ms * 1_000_000
         begin = nanoseconds(outcome.began_at) if outcome.began_at is not None else written - took
         failed = outcome.outcome if outcome.is_error else None
-        # What no tool can be called is words of the model's.
-        tool = outcome.tool if TOOL_NAME.fullmatch(outcome.tool) else names.NO_TOOL
+        tool = called(self.head, outcome)
         attributes: dict[str, Attribute | None] = {
             names.OPERATION: names.EXECUTE_TOOL,
             names.TOOL_NAME: tool,

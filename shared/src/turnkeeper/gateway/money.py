@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import random
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,12 @@ _USE_TOKENS = 20_000
 _SETTLE_SECONDS = 300.0
 #: Threads that write to the table; settlements have their own, so that calls that wait never stand in their way.
 _ADMIT_THREADS, _SETTLE_THREADS = 16, 16
+#: Of those that admit, how many may wait for the provider's count of tokens: the others admit what needs none.
+_COUNTS = 8
+
+
+class CountsBusy(Exception):
+    """As many counts of tokens as there may be at once are under way."""
 
 
 class ClientGone(Exception):
@@ -133,6 +140,7 @@ class Till:
     def __post_init__(self) -> None:
         self._admits = ThreadPoolExecutor(_ADMIT_THREADS, "gateway-admit")
         self._settles = ThreadPoolExecutor(_SETTLE_THREADS, "gateway-settle")
+        self._counts = threading.BoundedSemaphore(_COUNTS)
         #: As they were last known; a call that they do not fit any more is refused by the counters, and reads them.
         self._terms: dict[str, Terms] = {}
         self._beat_at: float | None = None
@@ -151,7 +159,8 @@ class Till:
 
         Raises:
             CostCapExceeded, TenantPaused, Forbidden, LeaseLost, UnpricedModel: not admitted.
-            Unavailable: the table is busy or away. ClientGone: nobody waits any more.
+            Unavailable: the table is busy or away, or its tokens could not be counted for want of room.
+            ClientGone: nobody waits any more.
         """
         give_up_at = self.clock.monotonic() + self.wait_seconds
         began, tries = self.clock.monotonic(), 0
@@ -165,6 +174,7 @@ class Till:
             return Call(caller, asked, self._reserve(caller, asked, want.want, waited_ms), want.beginnings)
 
         while True:
+            wait: Callable[[float], Awaitable[None]] = partial(self.room.wait, caller.tenant_id)
             waited_ms = int((self.clock.monotonic() - began) * 1000) if tries else 0
             try:
                 call = await self.in_thread(partial(reserve, waited_ms))
@@ -174,6 +184,11 @@ class Till:
             except StoreBusy as busy:
                 if self.clock.monotonic() >= give_up_at:
                     raise Unavailable("the ledger is busy", retry_after_seconds=5) from busy
+            except CountsBusy as busy:
+                if self.clock.monotonic() >= give_up_at:
+                    raise Unavailable("too many counts of tokens are under way", retry_after_seconds=5) from busy
+                # Not in the line for money: whoever is woken there has to be able to take it.
+                wait = asyncio.sleep
             else:
                 # What was given back may be enough for more than one.
                 self.room.free(caller.tenant_id)
@@ -181,7 +196,7 @@ class Till:
             if await gone():
                 raise ClientGone
             pause = (0.05 + 0.95 * random.random()) * min(0.1 * 2 ** min(tries, 5), 2.0)  # noqa: S311 - no secret
-            await self.room.wait(caller.tenant_id, pause)
+            await wait(pause)
             tries += 1
 
     def _want(self, caller: Caller, asked: Asked) -> Wanted:
@@ -204,6 +219,8 @@ class Till:
         def count() -> int:
             if asked.changes:
                 return otherwise
+            if not self._counts.acquire(blocking=False):
+                raise CountsBusy
             try:
                 return with_room(self.model.count_tokens(_counted(asked)))
             except Uncountable:
@@ -211,6 +228,8 @@ class Till:
             except ProviderError as error:
                 logger.info("tokens could not be counted: %s", error)
                 return otherwise
+            finally:
+                self._counts.release()
 
         return count
 

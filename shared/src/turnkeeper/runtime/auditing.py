@@ -7,7 +7,9 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from turnkeeper.core import audit
 from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.called import NO_TOOL
 from turnkeeper.core.inputs import is_deeper
 from turnkeeper.core.lifecycle.change import about
 from turnkeeper.core.session import Head, ToolOutcome
@@ -26,19 +28,23 @@ class Auditor:
         self._redactor = redactor
 
     def tool_call(
-        self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str]
+        self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str], *, is_tool: bool
     ) -> AuditRecord:
+        """``is_tool``: the name is a tool's, granted or not."""
+        named, arguments, salt = outcome.tool if is_tool else NO_TOOL, call["input"], self._ids.token()
+        if not is_tool:  # As long as there are arguments, they tell by what words it was called.
+            arguments = {**arguments, "_tool": call["name"]}
         return AuditRecord(
             **about(head, self._clock.now(), "tool_call"),
-            tool=call["name"][:128],
+            tool=named[:128],
             tool_use_id=call["id"],
-            arguments_redacted=self.arguments(call["input"], secret_arguments),
-            arguments_salt=self._ids.token(),
+            arguments_redacted=self.arguments(arguments, secret_arguments),
+            arguments_salt=salt,
             result_bytes=outcome.result_bytes,
-            result_sha256=outcome.result_sha256 or None,
+            result_sha256=audit.salted(outcome.result_sha256, salt) if outcome.result_sha256 else None,
             duration_ms=outcome.duration_ms,
             outcome=outcome.outcome,
-            detail=_detail(outcome),
+            detail=_detail(outcome, named),
         )
 
     def lost_call(self, head: Head, outcome: ToolOutcome) -> AuditRecord:
@@ -57,9 +63,10 @@ class Auditor:
         return shown if _can_be_stored(shown) else {"json": text}
 
 
-def _detail(outcome: ToolOutcome) -> dict[str, Any] | None:
+def _detail(outcome: ToolOutcome, named: str) -> dict[str, Any] | None:
     """Why a call looks suspicious, and why it was denied."""
-    parts = {"flag": outcome.flag, "denial": outcome.denial}
+    flag = outcome.flag and outcome.flag.model_copy(update={"tool": named})
+    parts = {"flag": flag, "denial": outcome.denial}
     return {name: part.model_dump(mode="json") for name, part in parts.items() if part is not None} or None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from turnkeeper.core.called import NO_TOOL
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
@@ -68,12 +69,16 @@ class Ending:
         )
 
     def shown(self, stop: Stop) -> Stop:
-        """Arguments in a stop go where the transcript does not: to lists of sessions, logs and alerts."""
-        if "arguments" not in stop.detail:
-            return stop
-        secret = self.tools.toolbox.secret_arguments(stop.detail["tool"], stop.detail["arguments"])
-        arguments = self.auditor.arguments(stop.detail["arguments"], secret)
-        return Stop(reason=stop.reason, detail={**stop.detail, "arguments": arguments})
+        """What stands in a stop goes where the transcript does not: to lists of sessions, logs and alerts."""
+        detail, toolbox = dict(stop.detail), self.tools.toolbox
+        if "arguments" in detail:
+            secret = toolbox.secret_arguments(detail["tool"], detail["arguments"])
+            detail["arguments"] = self.auditor.arguments(detail["arguments"], secret)
+        if "tool" in detail and not toolbox.knows(detail["tool"]):
+            detail["tool"] = NO_TOOL
+        if "tools" in detail:
+            detail["tools"] = sorted({name if toolbox.knows(name) else NO_TOOL for name in detail["tools"]})
+        return Stop(reason=stop.reason, detail=detail)
 
     def hand_off(self, **how: Any) -> Head:
         """The session is on its way to another runner, as :func:`turnkeeper.core.lifecycle.leaving.hand_off` has it:

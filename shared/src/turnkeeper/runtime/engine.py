@@ -14,6 +14,7 @@ from typing import Protocol
 
 from turnkeeper.core import judging
 from turnkeeper.core.agent import Agent, secret_arguments
+from turnkeeper.core.called import known_tools
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
@@ -210,7 +211,7 @@ class Engine:
         turn = Turn(
             sheet,
             model,
-            Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel),
+            Prompting(sheet, world.sessions, agent, terms.caps.timezone, world.parallel, world.ids),
             Compacting(sheet, model, world.ids),
             tool_step,
             toolbox,
@@ -239,6 +240,7 @@ class Engine:
             answers=ToolAnswers(world.ids, world.redactor, world.detector),
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
+            granted=known_tools(head),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
             secret_arguments=partial(secret_arguments, agent),
         )

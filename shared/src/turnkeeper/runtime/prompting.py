@@ -11,6 +11,7 @@ from turnkeeper.core.errors import PromptFailed
 from turnkeeper.core.lifecycle import running
 from turnkeeper.core.periods import zone_of
 from turnkeeper.core.prompts import SessionContext, read_only, rendered
+from turnkeeper.ports import Ids
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.runtime.threads import Parallel, run_one
 from turnkeeper.runtime.worksheet import Worksheet
@@ -30,6 +31,7 @@ class Prompting:
     #: Of the tenant's days.
     timezone: str
     parallel: Parallel
+    ids: Ids
 
     def take(self) -> None:
         """Have the prompt on the worksheet before the first call of this runner. What is made goes into the table with
@@ -44,7 +46,7 @@ class Prompting:
         text = self._kept()
         if text is None or not sheet.head.turn.prompted:
             text = self._made() if text is None else text
-            sheet.keep(running.take_prompt(sheet.head, text))
+            sheet.keep(running.take_prompt(sheet.head, text, self.ids.token))
         sheet.spec = sheet.spec.model_copy(update={"system": text})
 
     def _kept(self) -> str | None:

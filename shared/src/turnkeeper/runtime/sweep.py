@@ -27,10 +27,12 @@ from turnkeeper.runtime.store.purses import Purses
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.table import Item
 from turnkeeper.telemetry import fields
+from turnkeeper.telemetry.once_a_day import OnceADay
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OnceADay())
 
 
 @dataclass

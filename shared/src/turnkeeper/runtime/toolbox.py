@@ -91,6 +91,7 @@ class Toolbox:
         answers: ToolAnswers,
         done: str,
         denial: Callable[[str], Denial],
+        granted: Collection[str] = (),
         values: ToolValues = NO_VALUES,
         secret_arguments: Callable[[str, Any], Collection[str]],
     ) -> None:
@@ -103,6 +104,8 @@ class Toolbox:
         self.answers = answers
         self._done = done
         self._denial = denial
+        #: Also those that are gone since.
+        self._granted = granted
 
     @property
     def names(self) -> Collection[str]:
@@ -110,6 +113,10 @@ class Toolbox:
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
+
+    def knows(self, name: str) -> bool:
+        """It is a tool's, granted or not; else it is words of the model's."""
+        return name in self._tools or name in self._granted or self._denial(name).why != "unknown"
 
     def polls(self, name: str) -> bool:
         tool = self._tools.get(name)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal, Protocol
 
 from turnkeeper.core.agent import secret_arguments
-from turnkeeper.core.errors import SessionNotFound, TurnkeeperError
+from turnkeeper.core.errors import SessionNotFound, TurnkeeperError, Unavailable
 from turnkeeper.core.ledger import ScopeState
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
 from turnkeeper.core.spans import Trace
@@ -23,6 +23,7 @@ from turnkeeper.runtime.store.scores import Scores
 from turnkeeper.runtime.store.tenants import Tenants
 from turnkeeper.runtime.store.traced import Traced
 from turnkeeper.runtime.store.treasury import Treasury
+from turnkeeper.runtime.threads import Parallel, run_one
 from turnkeeper.runtime.trace_contents import Shown
 from turnkeeper.telemetry import fields
 
@@ -32,8 +33,11 @@ SCHEMA = "turnkeeper/trace@1"
 #: In the list of agents whose traces may hold contents: all of them.
 ALL_AGENTS = "*"
 
-#: What came of a message: its trace was sent, now or before, or its session was erased meanwhile.
-Told = Literal["sent", "sent_before", "erased"]
+#: What came of a message: its trace was sent, now or before, or its session was erased meanwhile; or it was sent, and
+#: some of its spans were refused for good.
+Told = Literal["sent", "sent_before", "erased", "refused_in_part"]
+#: How long a receiver may take for a trace, all its requests together. The function that sends has a little longer.
+SEND_SECONDS = 40.0
 
 
 class TraceQueue(Protocol):
@@ -49,8 +53,36 @@ class TraceQueue(Protocol):
 class TraceReceiver(Protocol):
     """A port: whoever keeps traces."""
 
-    def send(self, trace: Trace) -> None:
-        """Raises Unavailable where it was not taken, or not all of it."""
+    def send(self, trace: Trace) -> int:
+        """How many of its spans were refused for good: sent again, they would be once more. Raises Unavailable where it
+        was not taken, or not all of it."""
+
+
+class PatientReceiver:
+    """Waits for the receiver so long: one that answers by a byte now and then keeps no other trace from being put off.
+    It is sent nothing more before it has come back, so that it holds one thread and not more."""
+
+    def __init__(self, receiver: TraceReceiver, parallel: Parallel) -> None:
+        self._receiver = receiver
+        self._parallel = parallel
+        self._away = False
+
+    def send(self, trace: Trace) -> int:
+        if self._away:
+            raise Unavailable("the receiver of traces has not come back from an earlier one", retry_after_seconds=30)
+
+        def sent() -> int:
+            try:
+                return self._receiver.send(trace)
+            finally:
+                self._away = False
+
+        self._away = True
+        if (done := run_one(self._parallel, sent, seconds=SEND_SECONDS)) is None:
+            raise Unavailable(
+                f"the receiver of traces took longer than {SEND_SECONDS:.0f} seconds", retry_after_seconds=30
+            )
+        return done.result()
 
 
 class NoTrace(TurnkeeperError):
@@ -65,7 +97,7 @@ def request_of(head: Head) -> str:
     scope = head.stop.detail.get("scope") if head.stop is not None else None
     stop = head.stop and Stop(reason=head.stop.reason, detail={"scope": scope} if scope else {})
     turn = replace(head.turn, breakers=Breakers())
-    bare = replace(head, metadata={}, flags=(), stop=stop, turn=turn, granted_tools=())
+    bare = replace(head, prompt=None, metadata={}, flags=(), stop=stop, turn=turn)
     return json.dumps({"schema": SCHEMA, "head": codec.flat_item(bare)}, separators=(",", ":"))
 
 
@@ -115,8 +147,13 @@ class Tracer:
             return "erased"
         if now.status == "erased":
             return "erased"
-        self.receiver.send(trace_of(self._rested(head, now)))
-        return "sent" if self.traced.note_sent(head, self.clock.now()) else "sent_before"
+        refused = self.receiver.send(trace_of(self._rested(head, now)))
+        if not self.traced.note_sent(head, self.clock.now()):
+            return "sent_before"
+        if refused:
+            logger.warning("of a trace that was sent %d spans were refused for good", refused)
+            return "refused_in_part"
+        return "sent"
 
     def _rested(self, head: Head, now: Head) -> Rested:
         tenant, session = head.tenant_id, head.session_id

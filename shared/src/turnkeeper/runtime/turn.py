@@ -328,7 +328,7 @@ class Turn:
         if refused.contended and self._may_put_back():
             self.sheet.head = running.put_back(head)
             return self.ending.hand_off(delay_seconds=PUT_BACK_SECONDS, waits_for=leaving.MONEY)
-        detail = {**refused.data, "before_first_call": head.turn.iterations == 0}
+        detail = dict(refused.data)
         if refused.contended:
             detail["retry_after_seconds"] = PUT_BACK_SECONDS
         return self.ending.finish(Stop(reason="cost_cap", detail=detail))

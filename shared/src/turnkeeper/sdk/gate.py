@@ -111,7 +111,7 @@ class Gate:
         sheet.head = replace(sheet.head, turn=replace(sheet.head.turn, breakers=state))
         if repetition is None or not repetition.final:
             return None
-        detail = {"tool": call["name"], "times": repetition.times, "call_hash": seen.hash, "by": "subagent"}
+        detail = {"tool": call["name"], "times": repetition.times, "by": "subagent"}
         self.desk.stop(Stop(reason="repetition", detail=detail))
         return "Not run: the same call was made too often."
 
@@ -222,4 +222,7 @@ class Gate:
         turn = self.desk.turn
         secret = turn.toolbox.secret_arguments(call["name"], call["input"])
         outcome = self.timed(call["id"], outcome)
-        turn.sheet.audit.append(turn.tools.auditor.tool_call(turn.sheet.head, call, outcome, secret))
+        record = turn.tools.auditor.tool_call
+        turn.sheet.audit.append(
+            record(turn.sheet.head, call, outcome, secret, is_tool=turn.toolbox.knows(call["name"]))
+        )

@@ -42,6 +42,11 @@ class Leash:
         self._fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
         made.rename(self.path)
 
+    @property
+    def over(self) -> bool:
+        """The program has ended, and all that was below it."""
+        return self.path.with_name(f"{self.path.name}.over").exists()
+
     def cut(self) -> None:
         """Everything that is held by it ends at once. Any thread may call it, at any time."""
         with self._lock:

@@ -51,6 +51,8 @@ _MOST_LINES = 1_000
 _INTERRUPTED = "The run was interrupted and goes on here. Of the calls that were open then:"
 #: The session has not been ended meanwhile.
 _GOES_ON = AnyOf((Cond("status", "=", "running"), Cond("status", "=", "queued")))
+#: What a program said before it ended is heard within so many looks.
+_LAST_LOOKS = 10
 _SILENT = Stop(reason="internal_error", detail={"hint": "The program ended without a word."})
 
 
@@ -65,6 +67,7 @@ class SdkRun:
         self._agent = agent
         self._user = user
         self._lines = 0
+        self._heard = False
         log = SessionLog(
             means.table,
             means.blobs,
@@ -134,8 +137,14 @@ class SdkRun:
         leash = self.leash = self.workspace.make()
         talking = asyncio.create_task(self._talk(content, self._given(leash, resumes=bool(known)), leash))
         try:
+            looks = 0
             while not talking.done() and desk.end is None and desk.fatal is None:
                 await asyncio.wait({talking}, timeout=_LOOK_SECONDS)
+                looks = looks + 1 if leash.over and not self._heard else 0
+                if looks == _LAST_LOOKS:
+                    # The SDK would wait for its answer for a minute.
+                    desk.stop(_SILENT)
+                    talking.cancel()
             if not self.hearing.said_all:
                 leash.cut()
             await asyncio.wait({talking}, timeout=_END_SECONDS)
@@ -206,6 +215,7 @@ class SdkRun:
             options = hardened(self._agent.options, given, sdk)
             async with contextlib.aclosing(sdk.query(prompt=prompt(), options=options)) as messages:
                 async for message in messages:
+                    self._heard = True
                     if desk.abandoned:
                         return
                     self.hearing.hear(message)

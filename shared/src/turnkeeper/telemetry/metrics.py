@@ -107,7 +107,13 @@ _ROWS = (
     Metric("checks_failed", "Count", ("agent", "evaluator"), "Turns that did not pass an evaluator's check.", "score"),
     Metric("turns_set_aside", "Count", (), "Turns that can never be scored, passed over.", "score"),
     Metric("traces_exported", "Count", (), "Turns whose trace was sent.", "trace"),
-    Metric("traces_failed", "Count", (), "Attempts to send one that failed.", "trace"),
+    Metric(
+        "traces_failed",
+        "Count",
+        (),
+        "Attempts to send one that failed, and traces of which spans were refused for good.",
+        "trace",
+    ),
     Metric(
         "deliveries",
         "Count",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from turnkeeper.adapters.hook_secrets import DerivedHookSecrets
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
+from turnkeeper.adapters.tokens import RequestMarks, SignedTokens, StreamTokens
 from turnkeeper.bootstrap import Kit
 from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound
 from turnkeeper.core.policy import Policy
@@ -142,6 +142,10 @@ class BareMemoryKit(Kit):
     @cached_property
     def stream_tokens(self) -> StreamTokens:
         return StreamTokens(lambda: self.signing_keys)
+
+    @cached_property
+    def request_marks(self) -> RequestMarks:
+        return RequestMarks(lambda: self.signing_keys)
 
     def trajectory(self, tenant_id: str, session_id: str, *, turn_only: bool = False) -> Trajectory:
         """A session, or its latest turn, as evaluators read it."""

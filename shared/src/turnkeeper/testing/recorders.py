@@ -58,11 +58,14 @@ class RecordedTraces:
     traces: list[Trace] = field(default_factory=list)
     #: What it raises instead of taking one.
     away: Exception | None = None
+    #: How many spans of each it says that it refuses.
+    refuses: int = 0
 
-    def send(self, trace: Trace) -> None:
+    def send(self, trace: Trace) -> int:
         if self.away is not None:
             raise self.away
         self.traces.append(trace)
+        return self.refuses
 
 
 @dataclass(frozen=True, slots=True)

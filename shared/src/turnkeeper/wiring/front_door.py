@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from turnkeeper.adapters.redaction import Redactor
 from turnkeeper.adapters.system import SystemClock, SystemIds
-from turnkeeper.adapters.tokens import SignedTokens, StreamTokens
+from turnkeeper.adapters.tokens import RequestMarks, SignedTokens, StreamTokens
 from turnkeeper.core import late, models
 from turnkeeper.core.policy import Policy, misnamed_agents, policy_of
 from turnkeeper.core.session import Head
@@ -173,6 +173,10 @@ class FrontDoorKit:
     @cached_property
     def stream_tokens(self) -> StreamTokens:
         return StreamTokens(self.platform.signing_keys)
+
+    @cached_property
+    def request_marks(self) -> RequestMarks:
+        return RequestMarks(self.platform.signing_keys)
 
     @cached_property
     def prices(self) -> Prices:

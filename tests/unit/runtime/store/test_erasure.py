@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import zlib
@@ -75,6 +76,18 @@ def test_contents_go_and_spend_and_audit_stay() -> None:
     kinds = [item["kind"] for item in kit.sessions.audit(head.tenant_id, head.session_id)]
     assert kinds[-1] == "erase"
     assert "tool_call" in kinds
+
+
+def test_what_its_calls_through_the_gateway_sent_cannot_be_tried() -> None:
+    kit = MemoryKit(runner="none")
+    head = finished(kit)
+    call = keys.call_key("acme", head.session_id, 9)
+    told = {"hint_user": SECRET, "body_sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "error": SECRET}
+    kit.table.write([Put(call, {"state": "settled", "spent_nanousd": 7, **told})])
+    kit.erasure.erase(head, actor="ann")
+    left = kit.table.get(call) or {}
+    assert (left["state"], left["spent_nanousd"]) == ("settled", 7)
+    assert not told.keys() & left.keys()
 
 
 def test_twice_is_once() -> None:

@@ -89,6 +89,11 @@ class Database:
         """Why it lets nobody in at the moment, in its own words, which may name host and user: for operators only."""
         return None
 
+    def tidy(self) -> bool:
+        """Have what was taken away gone from the files, too, where that does not come of itself; False where it has to
+        be tried later."""
+        return True
+
     def before_migration(self, statements: Statements) -> None:
         """At the beginning of a transaction that changes tables. Raises UnsuitableDatabase."""
 

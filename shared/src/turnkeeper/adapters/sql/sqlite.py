@@ -106,6 +106,19 @@ class SqliteDatabase(Database):
         for connection in idle:
             connection.close()
 
+    def tidy(self) -> bool:
+        """Its log keeps what was written until it is written over, which may be never."""
+        if not self._writing.acquire(timeout=_WAIT_SECONDS):
+            return False
+        try:
+            with self._connection() as connection:
+                [(is_busy, *_)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not is_busy
+        except Busy:
+            return False
+        finally:
+            self._writing.release()
+
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("COMMIT")
@@ -164,5 +177,7 @@ class SqliteDatabase(Database):
         connection.execute("PRAGMA journal_mode = WAL")
         # What was answered stays, also when the power fails.
         connection.execute("PRAGMA synchronous = FULL")
+        # And what was taken away is gone, whatever this build of SQLite does of itself.
+        connection.execute("PRAGMA secure_delete = ON")
         self._inode = self._found()
         return connection

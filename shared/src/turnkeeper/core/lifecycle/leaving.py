@@ -10,7 +10,7 @@ from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.lifecycle.change import Change, asked_for, record_of, released, with_status, written
 from turnkeeper.core.lifecycle.running import doubt
 from turnkeeper.core.session import Breakers, Entry, Head, Stop
-from turnkeeper.core.stops import STOPS, status_of
+from turnkeeper.core.stops import STOPS, marked, status_of
 
 #: What a session may wait for on its way to the next runner.
 MONEY = "money in flight"
@@ -50,8 +50,9 @@ def rest(head: Head, now: datetime, results: Sequence[Entry], stop: Stop, *, act
         results: entries that are written before the one that tells the status.
         actor: who asked for it, where somebody did.
     """
-    change = with_status(at_rest(head, stop), now, results, runner=head.runner)
-    kind = STOPS[stop.reason].audit
+    after = marked(at_rest(head, stop))
+    change = with_status(after, now, results, runner=head.runner)
+    kind, stop = STOPS[stop.reason].audit, after.stop or stop
     if kind is None:
         return change
     # Arguments are contents, which an audit record's detail must not hold.
@@ -102,6 +103,7 @@ def erase(head: Head, now: datetime, actor: str, open_calls: Sequence[AuditRecor
         free,
         status="erased",
         stop=None,
+        prompt=None,
         metadata={},
         flags=(),
         handoff=None,

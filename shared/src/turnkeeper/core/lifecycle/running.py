@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -21,7 +21,7 @@ from turnkeeper.core.lifecycle.change import (
     written,
 )
 from turnkeeper.core.lost_runners import runner_id
-from turnkeeper.core.prompts import prompt_name
+from turnkeeper.core.prompts import prompt_name, salt_of
 from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Account, Breakers, Entry, Flag, Head, LeaseState, LeftOut, Run, RunnerKind
 from turnkeeper.core.usage import Usage
@@ -97,10 +97,10 @@ def lose_contents(head: Head, now: datetime, lost: Sequence[str]) -> Change:
     return Change(replace(head, lost=len(lost)), audit=(record,))
 
 
-def take_prompt(head: Head, text: str) -> Change:
+def take_prompt(head: Head, text: str, new_salt: Callable[[], str]) -> Change:
     """The system prompt of this turn. Where it is another one than the last call was sent, what that call read says
     nothing about what the next one reads."""
-    name = prompt_name(text)
+    name = prompt_name(text, salt_of(head.prompt) or new_salt())
     account = head.account if name == head.prompt else replace(head.account, context_tokens=0)
     after = replace(head, prompt=name, turn=replace(head.turn, prompted=True), account=account)
     return Change(after, prompt=text)

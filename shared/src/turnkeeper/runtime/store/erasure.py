@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from turnkeeper.core.audit import AuditRecord
+from turnkeeper.core.called import known_tools
 from turnkeeper.core.decide import MAX_KEPT_CALLS
 from turnkeeper.core.errors import SessionBusy, Unavailable
 from turnkeeper.core.ledger import iso
@@ -41,8 +42,9 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
     "ASKED#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "RESULT#": ("data", "blob", "blob_sha256", "blob_bytes"),
     "ELSEWHERE#": ("data", "blob", "blob_sha256", "blob_bytes"),
-    # A provider's error may quote what it was sent, and what a client says of itself may name somebody.
-    "CALL#": ("error", "hint_user", "hint_session", "hint_agent"),
+    # A provider's error may quote what it was sent, and what a client says of itself may name somebody. Short texts can
+    # be tried against the hash of what was sent.
+    "CALL#": ("error", "hint_user", "hint_session", "hint_agent", "body_sha256"),
     "AUDIT#": ("arguments_redacted", "arguments_salt"),
     # Reasons quote what was said; the numbers stay.
     "ASSESSED#": ("reasons",),
@@ -157,8 +159,10 @@ class Erasure:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
             if (item := early.get(call["id"])) is not None:
                 outcome = self._readable(item, _outcome_of) or outcome
-            # Arguments would be taken away at once.
-            records.append(self._auditor.tool_call(head, {**call, "input": {}}, outcome, ()))
+            # Arguments would be taken away at once, and a name that is no tool's is told among them.
+            is_tool = call["name"] in known_tools(head)
+            bare = {**call, "name": "", "input": {}}
+            records.append(self._auditor.tool_call(head, bare, outcome, (), is_tool=is_tool))
         return records
 
     def _readable(self, item: Item, read: Callable[[Item, Blobs], T]) -> T | None:

@@ -7,7 +7,7 @@ whose day is over is free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,8 @@ class IdempotencyKey:
     key: str
     body_sha256: str
     user_id: str | None = None
+    #: Hashes that others may have written for the same: by another key, or in another release.
+    otherwise: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,6 @@ def raise_if_done(failed: ConditionFailed, operations: int, key: IdempotencyKey 
 
 
 def _earlier(item: Mapping[str, Any], key: IdempotencyKey) -> Earlier:
-    if item["body_sha256"] != key.body_sha256:
+    if item["body_sha256"] not in {key.body_sha256, *key.otherwise}:
         raise IdempotencyMismatch("this Idempotency-Key was used with another request")
     return Earlier(item["session_id"], item["turn"], item.get("seq"))

@@ -54,6 +54,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from turnkeeper.core.ledger import Counter, Payer
+from turnkeeper.core.prompts import kept_as
 from turnkeeper.core.scopes import DAYS_IN_MONTHS, SCOPES, SHARDED, Holder, Scope
 from turnkeeper.table import Key
 
@@ -117,7 +118,7 @@ def entry_sk(seq: int) -> str:
 
 def prompt_key(tenant_id: str, session_id: str, prompt: str) -> Key:
     """Before what a resume reads: of all that a session was ever sent, it needs one."""
-    return Key(session_pk(tenant_id, session_id), f"ASKED#{prompt}")
+    return Key(session_pk(tenant_id, session_id), f"ASKED#{kept_as(prompt)}")
 
 
 def elsewhere_key(tenant_id: str, session_id: str, stream: str, number: int) -> Key:

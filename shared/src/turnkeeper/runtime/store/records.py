@@ -15,10 +15,12 @@ from turnkeeper.core.transcript import unanswered
 from turnkeeper.runtime.store import codec, contents, due, keys
 from turnkeeper.runtime.store.lists import Lists
 from turnkeeper.table import Blobs, Item, Table
+from turnkeeper.telemetry.once_a_day import OnceADay
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+logger.addFilter(OnceADay())
 
 #: Entries that are looked at for open calls: behind these there is hardly one that is no message.
 _LATEST = 12
