@@ -267,6 +267,12 @@ def test_a_summary_is_booked_and_belongs_to_the_iteration_that_it_makes_room_for
     assert again.head.turn.attempts == 3
 
 
+def test_a_summary_and_its_record_are_of_one_time_however_long_it_took_between_them() -> None:
+    entry = Entry(type="compaction", at=iso(NOW - timedelta(milliseconds=1)), left_out=MARKS, model="m")
+    change = running.summarize(head(pending=reservation()), NOW, entry, Resolved(reservation(), "settled", 1), Usage())
+    assert [each.at for each in change.entries] == [iso(record.at) for record in change.audit] == [iso(NOW)]
+
+
 def test_old_results_are_left_out_behind_those_that_wait() -> None:
     entry = Entry(type="compaction", at=iso(NOW), left_out=MARKS)
     change = running.clear(head(last_seq=4, cost_nanousd=100), NOW, entry, RESULTS)

@@ -208,7 +208,8 @@ def summarize(head: Head, now: datetime, entry: Entry, resolved: Resolved, usage
     """
     head = _called(head, now, resolved)
     entry = telling(head, entry, resolved.spent_nanousd, resolved.in_doubt_nanousd)
-    entry = replace(entry, call=resolved.reservation.call)
+    # At the time of its record, by which the two are known to be one.
+    entry = replace(entry, call=resolved.reservation.call, at=iso(now))
     record = record_of(head, now, "compaction", left_out=len(entry.left_out), summary=True, model=entry.model)
     after = replace(
         head,
