@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -23,6 +25,7 @@ from pydantic import SecretStr
 from functions.observe.records import changed
 from server.feeds import _Expired, _Queued
 from tests.support import postgresql as servers
+from tests.support.installation import environment_here
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
@@ -499,6 +502,17 @@ def test_a_server_that_takes_no_writes_is_told_with_what_to_do(
     with pytest.raises(StoreBusy, match=r"takes no writes .*target_session_attrs=read-write"):
         SqlTable(standby).write([Put(Key("p", "a"), {})])
     standby.close()
+
+
+@pytest.mark.parametrize("module", ["turnkeeper.adapters.sql", "server"])
+def test_a_migration_that_is_let_in_nowhere_says_why(postgresql: servers.Server, module: str) -> None:
+    """A role or a database that there is not is no database that is busy."""
+    command = [sys.executable, "-m", module, *["migrate"] * (module == "server")]
+    environment = environment_here(TURNKEEPER_DATABASE_URL=postgresql.url("nowhere"))
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert 'database "nowhere" does not exist' in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_backup_from_a_server_that_was_further_on_goes_on(
