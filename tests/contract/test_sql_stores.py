@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -23,6 +25,7 @@ from pydantic import SecretStr
 from functions.observe.records import changed
 from server.feeds import _Expired, _Queued
 from tests.support import postgresql as servers
+from tests.support.installation import environment_here
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
@@ -471,6 +474,23 @@ def test_large_contents_are_outside_and_small_ones_are_not(fresh: Database, tmp_
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
+def test_a_content_outside_is_on_the_disk_with_its_name_before_the_database_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power failure leaves a session whose words are missing."""
+    synced: list[int] = []
+    sync = os.fsync
+
+    def fsync(opened: int) -> None:
+        synced.append(os.fstat(opened).st_ino)
+        sync(opened)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Folder(tmp_path / "blobs").put("t/a/large", b"x")
+    [file] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert synced == [path.stat().st_ino for path in (file.parent.parent, file, file.parent)]
+
+
 # ---- the schema ----
 
 
@@ -505,6 +525,29 @@ def test_a_database_of_another_encoding_is_refused(
         )
     with pytest.raises(UnsuitableDatabase, match="UTF8"):
         schema.migrate(opened(postgresql.url(name)))
+
+
+def test_a_server_that_takes_no_writes_is_told_with_what_to_do(
+    postgresql: servers.Server, opened: Callable[[str], Database]
+) -> None:
+    url = postgresql.database()
+    schema.migrate(opened(url))
+    standby = database_of(f"{url}&options=-cdefault_transaction_read_only%3Don", busy_seconds=0.2)
+    assert schema.version(standby) == schema.needed_version(standby)
+    with pytest.raises(StoreBusy, match=r"takes no writes .*target_session_attrs=read-write"):
+        SqlTable(standby).write([Put(Key("p", "a"), {})])
+    standby.close()
+
+
+@pytest.mark.parametrize("module", ["turnkeeper.adapters.sql", "server"])
+def test_a_migration_that_is_let_in_nowhere_says_why(postgresql: servers.Server, module: str) -> None:
+    """A role or a database that there is not is no database that is busy."""
+    command = [sys.executable, "-m", module, *["migrate"] * (module == "server")]
+    environment = environment_here(TURNKEEPER_DATABASE_URL=postgresql.url("nowhere"))
+    ended = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert 'database "nowhere" does not exist' in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_backup_from_a_server_that_was_further_on_goes_on(

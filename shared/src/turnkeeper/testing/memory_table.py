@@ -71,10 +71,10 @@ class MemoryTable:
         return all_pages(self, pk, first=first, last=last)
 
     def partitions(self, index: str) -> Iterator[str]:
-        name = INDEXES[index][0]
+        partition, sort = INDEXES[index]
         with self._lock:
             self._count("Scan")
-            found = {item[name]["S"] for item in self._items.values() if name in item}
+            found = {item[partition]["S"] for item in self._items.values() if partition in item and sort in item}
         return iter(found)
 
     def write(self, operations: Sequence[Operation]) -> None:

@@ -102,12 +102,15 @@ class Folder:
         file = self._file(key)
         new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not file.parent.is_dir():
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync(file.parent.parent)
             with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as open_file:
                 open_file.write(data)
                 open_file.flush()
                 os.fsync(open_file.fileno())
             new.replace(file)
+            _sync(file.parent)
         except OSError as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
@@ -130,6 +133,15 @@ class Folder:
     def _file(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
         return self._path / name[:2] / name
+
+
+def _sync(folder: Path) -> None:
+    """What the disk has of a file is found again after a power failure once it has the file's name, too."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 class Bucket:

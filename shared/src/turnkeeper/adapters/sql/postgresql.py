@@ -47,6 +47,9 @@ _DEFAULTS: dict[str, str | int] = {
 #: that stops, starts, or is only a replica.
 _BUSY = ("40", "53", "55P03", "57", "25006", "08", "58")
 
+#: Why that may be, and what to do: no time that one waits helps against a wrong address.
+_NO_WRITES = "a standby, or default_transaction_read_only; of several servers target_session_attrs=read-write finds one"
+
 
 class _Statements:
     def __init__(self, connection: psycopg.Connection[Row], pipeline: psycopg.Pipeline | None = None) -> None:
@@ -207,4 +210,5 @@ def _trouble(error: psycopg.Error, *, broken: bool, committing: bool) -> Excepti
 
 def _text(error: psycopg.Error) -> str:
     """Without the server's own words, which may quote values."""
-    return f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    name = f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return f"{name}: it takes no writes ({_NO_WRITES})" if error.sqlstate == "25006" else name

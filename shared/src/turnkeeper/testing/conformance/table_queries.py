@@ -64,7 +64,10 @@ class TableQueryConformance:
         for n, tenant in enumerate([mine, other, mine]):
             self.table.write([Put(Key(unique("pk"), "HEAD"), {"tenant_key": tenant, "created_key": str(n)})])
         self.partition("no place in any index")
+        unsorted = unique("tenant")
+        self.table.write([Put(Key(unique("pk"), "HEAD"), {"tenant_key": unsorted})])
         assert set(self.table.partitions("by_tenant")) >= {mine, other}
+        assert unsorted not in set(self.table.partitions("by_tenant"))
         assert mine not in set(self.table.partitions("by_user"))
 
     def test_bounds_are_inclusive_and_may_be_left_out(self) -> None:
