@@ -312,9 +312,15 @@ def test_every_call_is_a_record_also_one_that_was_denied() -> None:
     kit = scripted_kit(*calls(), tools=[pay, refuse])
     head = play(kit)
     told = [(r["tool"], r["outcome"]) for r in chain_of(kit, head) if r["kind"] == "tool_call"]
-    assert told == [("pay", "ok"), ("refuse", "denied"), ("pay", "ok"), (NO_TOOL, "denied")]
-    # What no tool is called is words of the model's: they go with the arguments when the session is erased.
-    assert last(kit, head, "tool_call")["arguments_redacted"]["_tool"] == "no_such_tool"
+    assert told == [("pay", "ok"), ("refuse", "denied"), ("pay", "ok"), ("no_such_tool", "denied")]
+
+
+def test_a_call_by_words_that_no_tool_is_called_is_told_among_its_arguments() -> None:
+    """They go with these when the session is erased."""
+    kit = scripted_kit(reply(use("please pay", amount=7)), reply(say("done")), tools=[pay])
+    record = last(kit, play(kit), "tool_call")
+    assert (record["tool"], record["outcome"]) == (NO_TOOL, "denied")
+    assert record["arguments_redacted"] == {"amount": 7, "_tool": "please pay"}
 
 
 def test_an_answer_with_hundreds_of_calls_is_written() -> None:

@@ -323,7 +323,7 @@ class _Maker:
         took = outcome.duration_ms * 1_000_000
         begin = nanoseconds(outcome.began_at) if outcome.began_at is not None else written - took
         failed = outcome.outcome if outcome.is_error else None
-        tool = called(self.head, outcome)
+        tool = called(outcome.tool)
         attributes: dict[str, Attribute | None] = {
             names.OPERATION: names.EXECUTE_TOOL,
             names.TOOL_NAME: tool,

@@ -9,7 +9,7 @@ from typing import Any
 
 from turnkeeper.core import audit
 from turnkeeper.core.audit import AuditRecord
-from turnkeeper.core.called import NO_TOOL
+from turnkeeper.core.called import NO_TOOL, called
 from turnkeeper.core.inputs import is_deeper
 from turnkeeper.core.lifecycle.change import about
 from turnkeeper.core.session import Head, ToolOutcome
@@ -28,15 +28,14 @@ class Auditor:
         self._redactor = redactor
 
     def tool_call(
-        self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str], *, is_tool: bool
+        self, head: Head, call: Block, outcome: ToolOutcome, secret_arguments: Collection[str]
     ) -> AuditRecord:
-        """``is_tool``: the name is a tool's, granted or not."""
-        named, arguments, salt = outcome.tool if is_tool else NO_TOOL, call["input"], self._ids.token()
-        if not is_tool:  # As long as there are arguments, they tell by what words it was called.
+        named, arguments, salt = called(outcome.tool), call["input"], self._ids.token()
+        if named == NO_TOOL:  # As long as there are arguments, they tell by what words it was called.
             arguments = {**arguments, "_tool": call["name"]}
         return AuditRecord(
             **about(head, self._clock.now(), "tool_call"),
-            tool=named[:128],
+            tool=named,
             tool_use_id=call["id"],
             arguments_redacted=self.arguments(arguments, secret_arguments),
             arguments_salt=salt,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from turnkeeper.core.called import NO_TOOL
+from turnkeeper.core.called import called
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import leaving, running
 from turnkeeper.core.session import Head, Stop
@@ -70,14 +70,14 @@ class Ending:
 
     def shown(self, stop: Stop) -> Stop:
         """What stands in a stop goes where the transcript does not: to lists of sessions, logs and alerts."""
-        detail, toolbox = dict(stop.detail), self.tools.toolbox
+        detail = dict(stop.detail)
         if "arguments" in detail:
-            secret = toolbox.secret_arguments(detail["tool"], detail["arguments"])
+            secret = self.tools.toolbox.secret_arguments(detail["tool"], detail["arguments"])
             detail["arguments"] = self.auditor.arguments(detail["arguments"], secret)
-        if "tool" in detail and not toolbox.knows(detail["tool"]):
-            detail["tool"] = NO_TOOL
+        if "tool" in detail:
+            detail["tool"] = called(detail["tool"])
         if "tools" in detail:
-            detail["tools"] = sorted({name if toolbox.knows(name) else NO_TOOL for name in detail["tools"]})
+            detail["tools"] = sorted(set(map(called, detail["tools"])))
         return Stop(reason=stop.reason, detail=detail)
 
     def hand_off(self, **how: Any) -> Head:

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from turnkeeper.core import judging
 from turnkeeper.core.agent import Agent, secret_arguments
-from turnkeeper.core.called import known_tools
 from turnkeeper.core.denials import Denial
 from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.lifecycle import running
@@ -240,7 +239,6 @@ class Engine:
             answers=ToolAnswers(world.ids, world.redactor, world.detector),
             done=head.done,
             denial=lambda name: self._denial(name, head, agent, terms),
-            granted=known_tools(head),
             values=DeclaredValues(agent, world.tool_values) if agent is not None else NO_VALUES,
             secret_arguments=partial(secret_arguments, agent),
         )

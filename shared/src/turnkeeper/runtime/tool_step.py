@@ -97,8 +97,7 @@ class ToolStep:
     def audit(self, calls: Sequence[Block], answers: Sequence[Answer]) -> None:
         for call, (_, outcome) in zip(calls, answers, strict=True):
             secret = self.toolbox.secret_arguments(call["name"], call["input"])
-            is_tool = outcome.began_at is not None or self.toolbox.knows(call["name"])
-            self.sheet.audit.append(self.auditor.tool_call(self.sheet.head, call, outcome, secret, is_tool=is_tool))
+            self.sheet.audit.append(self.auditor.tool_call(self.sheet.head, call, outcome, secret))
 
     def honest(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Answers to calls that will not run. Another runner may have begun them: then nobody can say that they did

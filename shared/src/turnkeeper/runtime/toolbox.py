@@ -91,7 +91,6 @@ class Toolbox:
         answers: ToolAnswers,
         done: str,
         denial: Callable[[str], Denial],
-        granted: Collection[str] = (),
         values: ToolValues = NO_VALUES,
         secret_arguments: Callable[[str, Any], Collection[str]],
     ) -> None:
@@ -104,8 +103,6 @@ class Toolbox:
         self.answers = answers
         self._done = done
         self._denial = denial
-        #: Also those that are gone since.
-        self._granted = granted
 
     @property
     def names(self) -> Collection[str]:
@@ -113,10 +110,6 @@ class Toolbox:
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
-
-    def knows(self, name: str) -> bool:
-        """It is a tool's, granted or not; else it is words of the model's."""
-        return name in self._tools or name in self._granted or self._denial(name).why != "unknown"
 
     def polls(self, name: str) -> bool:
         tool = self._tools.get(name)

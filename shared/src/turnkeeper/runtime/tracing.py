@@ -97,7 +97,7 @@ def request_of(head: Head) -> str:
     scope = head.stop.detail.get("scope") if head.stop is not None else None
     stop = head.stop and Stop(reason=head.stop.reason, detail={"scope": scope} if scope else {})
     turn = replace(head.turn, breakers=Breakers())
-    bare = replace(head, prompt=None, metadata={}, flags=(), stop=stop, turn=turn)
+    bare = replace(head, prompt=None, metadata={}, flags=(), stop=stop, turn=turn, granted_tools=())
     return json.dumps({"schema": SCHEMA, "head": codec.flat_item(bare)}, separators=(",", ":"))
 
 

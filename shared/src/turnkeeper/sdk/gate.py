@@ -222,7 +222,4 @@ class Gate:
         turn = self.desk.turn
         secret = turn.toolbox.secret_arguments(call["name"], call["input"])
         outcome = self.timed(call["id"], outcome)
-        record = turn.tools.auditor.tool_call
-        turn.sheet.audit.append(
-            record(turn.sheet.head, call, outcome, secret, is_tool=turn.toolbox.knows(call["name"]))
-        )
+        turn.sheet.audit.append(turn.tools.auditor.tool_call(turn.sheet.head, call, outcome, secret))

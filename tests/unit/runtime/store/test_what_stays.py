@@ -210,7 +210,7 @@ def talks(life: Life) -> None:
             life.use("breaks", what=word),
             life.use("raises", what=word),
             life.use("look", wrong=word),
-            life.use(word, what=word),
+            life.use(f"about {word}", what=word),
         ),
         life.reply(f"It is {word}."),
     )
@@ -220,6 +220,10 @@ def talks(life: Life) -> None:
 
 def repeats(life: Life) -> None:
     life.begin(*(life.reply(life.use("look", what=life.word)) for _ in range(12)))
+
+
+def asks_for_what_is_no_tool(life: Life) -> None:
+    life.begin(*(life.reply(life.use(f"about {life.word}", what=life.word)) for _ in range(12)))
 
 
 def fails(life: Life) -> None:
@@ -242,7 +246,7 @@ def is_rewound_and_plans(life: Life) -> None:
     life.ann.post(f"/v1/sessions/{session}/rewind", {"turns": 1}, key="back")
 
 
-STORIES = [talks, repeats, fails, is_large, is_rewound_and_plans]
+STORIES = [talks, repeats, asks_for_what_is_no_tool, fails, is_large, is_rewound_and_plans]
 
 
 def erase_all(life: Life) -> None:

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from turnkeeper.core.audit import AuditRecord
-from turnkeeper.core.called import known_tools
 from turnkeeper.core.decide import MAX_KEPT_CALLS
 from turnkeeper.core.errors import SessionBusy, Unavailable
 from turnkeeper.core.ledger import iso
@@ -159,10 +158,8 @@ class Erasure:
             _, outcome = answer(call, UNKNOWN_OUTCOME, "unknown")
             if (item := early.get(call["id"])) is not None:
                 outcome = self._readable(item, _outcome_of) or outcome
-            # Arguments would be taken away at once, and a name that is no tool's is told among them.
-            is_tool = call["name"] in known_tools(head)
-            bare = {**call, "name": "", "input": {}}
-            records.append(self._auditor.tool_call(head, bare, outcome, (), is_tool=is_tool))
+            # Arguments would be taken away at once, and so would a name that is told among them.
+            records.append(self._auditor.tool_call(head, {**call, "name": "", "input": {}}, outcome, ()))
         return records
 
     def _readable(self, item: Item, read: Callable[[Item, Blobs], T]) -> T | None:
