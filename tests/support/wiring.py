@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -93,6 +94,7 @@ class Process:
         self.kit = Kit(Settings.from_environment(self.environment))
         self.secrets = Client(_secret)
         self.aws: dict[str, Client] = {name: Client() for name in ("dynamodb", "s3", "sqs", "sns", "lambda_", "ecs")}
+        self.aws["lambda_"].answer = lambda _: {"Payload": BytesIO()}
         vars(self.kit.platform.aws).update(
             {**self.aws, "table_requests": self.aws["dynamodb"], "secretsmanager": self.secrets}
         )
