@@ -163,13 +163,14 @@ def _state(url: str) -> Any:
 
 @pytest.mark.parametrize("sql", OUTSIDE)
 def test_what_is_outside_is_refused(sql: str, tool: Tool, url: str) -> None:
-    before, started = _state(url), time.monotonic()
+    before = _state(url)
     with pytest.raises(ToolError) as error:
         rows(tool, sql)
     said = str(error.value)
     assert "hunter2" not in said and "s3cret-word" not in said and "127.0.0.1" not in said
+    # It was not the query's time that ended it: each that sleeps does so for longer than it may take.
+    assert "longer than" not in said
     assert _state(url) == before
-    assert time.monotonic() - started < 1.5
 
 
 def test_what_hides_in_the_name_of_a_type_is_not_written_out(tool: Tool) -> None:

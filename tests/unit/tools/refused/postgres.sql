@@ -111,23 +111,23 @@ SELECT pg_ls_dir('/')
 SELECT * FROM pg_ls_dir('/')
 SELECT * FROM ROWS FROM (pg_ls_dir('/'))
 SELECT pg_stat_file('/etc/passwd')
-SELECT pg_sleep(1)
+SELECT pg_sleep(60)
 SELECT PG_SLEEP(1)
-SELECT "pg_sleep"(1)
+SELECT "pg_sleep"(60)
 SELECT U&"pg_sl\0065ep"(1)
-SELECT pg_catalog.pg_sleep(1)
-SELECT pg_catalog."pg_sleep"(1)
-SELECT /**/pg_sleep/**/(1)
-SELECT pg_sleep_for('1 s')
+SELECT pg_catalog.pg_sleep(60)
+SELECT pg_catalog."pg_sleep"(60)
+SELECT /**/pg_sleep/**/(60)
+SELECT pg_sleep_for('60 s')
 SELECT upper(pg_read_file('/etc/passwd'))
-SELECT id FROM invoices WHERE pg_sleep(1) IS NULL
-SELECT id FROM invoices ORDER BY pg_sleep(1)
-SELECT CASE WHEN true THEN pg_sleep(1) END
-SELECT count(*) FILTER (WHERE pg_sleep(1) IS NULL) FROM invoices
-SELECT sum(id) OVER (ORDER BY pg_sleep(1)) FROM invoices
-SELECT id FROM invoices LIMIT pg_sleep(1)
-VALUES (pg_sleep(1))
-SELECT * FROM (VALUES (pg_sleep(1))) x
+SELECT id FROM invoices WHERE pg_sleep(60) IS NULL
+SELECT id FROM invoices ORDER BY pg_sleep(60)
+SELECT CASE WHEN true THEN pg_sleep(60) END
+SELECT count(*) FILTER (WHERE pg_sleep(60) IS NULL) FROM invoices
+SELECT sum(id) OVER (ORDER BY pg_sleep(60)) FROM invoices
+SELECT id FROM invoices LIMIT pg_sleep(60)
+VALUES (pg_sleep(60))
+SELECT * FROM (VALUES (pg_sleep(60))) x
 SELECT lo_import('/etc/passwd')
 SELECT lo_export(1, '/tmp/x')
 SELECT lo_get(1)
@@ -308,10 +308,10 @@ SELECT ?
 \copy invoices to '/tmp/x'
 SELECT 1 AS "a""b"
 SELECT 1 AS "a;b"
-SELECT extract("year FROM now()), pg_sleep(1) --", now())
-SELECT date_trunc("x', now()), pg_sleep(1) --", now())
-SELECT date_bin('1 day', now(), "now()), pg_sleep(1) --")
-SELECT 'a' COLLATE "C"", pg_sleep(1)"
+SELECT extract("year FROM now()), pg_sleep(60) --", now())
+SELECT date_trunc("x', now()), pg_sleep(60) --", now())
+SELECT date_bin('1 day', now(), "now()), pg_sleep(60) --")
+SELECT 'a' COLLATE "C"", pg_sleep(60)"
 SELECT 'a' COLLATE "x"
 SELECT id FROM invoices TABLESAMPLE BERNOULLI (1)
 SELECT id FROM invoices GROUP BY card, id
