@@ -116,6 +116,15 @@ def test_a_problem_is_told_and_the_chat_goes_on(cli: Cli, api: FakeApi, keyboard
 # ---- another agent's session ----
 
 
+@pytest.mark.parametrize("option", [("--placement", "background"), ("--webhook", "https://a.example/")])
+def test_what_a_session_begins_with_is_not_said_to_one_that_goes_on(
+    cli: Cli, api: FakeApi, option: tuple[str, str]
+) -> None:
+    result = cli("run", "support", "more", "--session", "ses_1", *option, "--json")
+    assert (result.exit_code, result.document["error"]["code"], api.requests) == (2, "usage", [])
+    assert option[0] in result.document["error"]["detail"]
+
+
 @pytest.mark.parametrize("command", [["run", "analyst", "more"], ["chat", "analyst"]])
 def test_a_session_of_another_agent_is_refused_by_both_names(cli: Cli, api: FakeApi, command: list[str]) -> None:
     api.session("ses_1", *A_TURN)

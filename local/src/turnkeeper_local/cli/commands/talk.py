@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from turnkeeper_local.cli.errors import UsageError
 from turnkeeper_local.cli.options import AgentName, Json, Placement, Role, Session, SessionId, Stack, Tenant, User, Wait
 from turnkeeper_local.cli.output import Output
 from turnkeeper_local.cli.reached import api_of
@@ -64,11 +65,14 @@ def run(
 
         from turnkeeper_local.cli.conversation import one_turn, session_of
 
+        more = {name: value for name, value in (("placement", placement), ("webhook", webhook)) if value}
+        if session and more:
+            said = " and ".join(f"--{name}" for name in more)
+            raise UsageError(f"a session begins with {said}: it cannot be said to one that goes on", code="usage")
         words = sys.stdin.read() if text == "-" else text
         api = api_of(stack, tenant, user, role)
         if session:
             session_of(api, session, agent)
-        more = {name: value for name, value in (("placement", placement), ("webhook", webhook)) if value}
         one_turn(
             out,
             api,
