@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,32 @@ def new_database(
 def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> Database:
     """A database of this module's own, of each kind."""
     return new_database(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without tables."""
+    if request.param == "postgresql":
+        made: str = request.getfixturevalue("postgresql").database()
+        return made
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], Database]]:
+    databases: list[Database] = []
+
+    def open_(url: str) -> Database:
+        databases.append(database_of(url, 6))
+        return databases[-1]
+
+    yield open_
+    for database in databases:
+        database.close()
+
+
+@pytest.fixture
+def fresh(url: str, opened: Callable[[str], Database]) -> Database:
+    database = opened(url)
+    schema.migrate(database)
+    return database
