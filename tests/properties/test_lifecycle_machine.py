@@ -27,7 +27,7 @@ from turnkeeper.core.lifecycle import leaving, losing, running, taking
 from turnkeeper.core.lifecycle.change import Change, Resolved, chain, record_of
 from turnkeeper.core.lost_runners import OpenCall
 from turnkeeper.core.session import Breakers, Entry, Flag, Head, Stop, StopReason
-from turnkeeper.core.stops import STOPS, resumable, status_of
+from turnkeeper.core.stops import STOPS, refusal_of, resumable, status_of
 from turnkeeper.core.usage import Usage
 
 pytestmark = pytest.mark.examples
@@ -392,6 +392,8 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def rests_as(self, stop: Stop) -> None:
         last = self.entries[-1]
+        if refusal_of(self.head) is not None:  # It says of itself that no model was called.
+            stop = stop.model_copy(update={"detail": {**stop.detail, "before_first_call": True}})
         assert (self.head.status, self.head.stop) == (status_of(stop), stop)
         assert (last.type, last.status, last.stop) == ("status", self.head.status, stop)
 
