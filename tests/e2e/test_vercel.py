@@ -140,11 +140,17 @@ def test_a_stream_that_ends_with_the_request_and_one_that_its_reader_left(functi
 
 def test_the_platforms_clock_has_what_was_left_behind_looked_after_and_nobody_else_may(function: Function) -> None:
     process, url = function.run()
+    earlier = {head.session_id for head in function.kit.sessions.under_way()}
+
+    def begun() -> list[str]:
+        found = function.kit.sessions.under_way()
+        return [head.session_id for head in found if head.lease.owner and head.session_id not in earlier]
+
     with client(url) as http:
         text = steps_of(1, seconds=1)
         lost = threading.Thread(target=_ask_and_be_lost, args=(http, text))
         lost.start()
-        function.wait(lambda: [head for head in function.kit.sessions.under_way() if head.lease.owner], "it runs")
+        [session_id] = function.wait(begun, "it runs")
         process.kill()
         process.wait()
         lost.join()
@@ -155,7 +161,9 @@ def test_the_platforms_clock_has_what_was_left_behind_looked_after_and_nobody_el
         clock = {"authorization": f"Bearer {SECRET}"}
         function.wait(
             lambda: (
-                (http.get("/chores", headers=clock).text == "done\n") and not list(function.kit.sessions.under_way())
+                http.get("/chores", headers=clock).text == "done\n"
+                and (head := function.head(session_id)) is not None
+                and head.status == "idle"
             ),
             "the sweep has it run on, within the clock's own requests",
         )
