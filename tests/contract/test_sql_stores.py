@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from server.feeds import _Expired
 from tests.support import postgresql as servers
 from tests.support.feeds import follow, names, shown
 from tests.support.installation import environment_here
+from tests.support.needed import needed
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
@@ -149,47 +150,49 @@ def test_a_backup_from_a_server_that_was_further_on_goes_on(
     assert names(shown(follower)) == ["before", "after"]
 
 
+@pytest.fixture
+def own_postgresql() -> Iterator[servers.Server]:
+    """One that nobody else makes roles in."""
+    bin = servers.programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with servers.server(bin) as server:
+        yield server
+
+
 def test_the_roles_of_the_documentation_are_enough_and_no_more(
-    postgresql: servers.Server, opened: Callable[[str], Database]
+    own_postgresql: servers.Server, opened: Callable[[str], Database]
 ) -> None:
     page = (REPOSITORY / "docs" / "databases.md").read_text()
     [grants] = re.findall(r"```sql\n(-- roles.*?)```", page, re.S)
-    owner_url = postgresql.database()
+    owner_url = own_postgresql.database()
     database = opened(owner_url)
     schema.migrate(database)
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        existing = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'turnkeeper_app'").fetchone()
-        assert existing is None, "one server, one test"
         connection.execute(grants)
-    try:
-        app = opened(owner_url.replace("postgres@", "turnkeeper_app@"))
-        chores_url = owner_url.replace("postgres@", "turnkeeper_chores@")
-        chores = opened(chores_url)
-        table, queue, blobs = SqlTable(app), SqlQueue(app), SqlBlobs(app)
-        schema.check(app)
-        table.write([Put(Key("p", "a"), {"expires_at_epoch": 1})])
-        queue.send("x", group="g")
-        [message] = queue.receive(most=1, wait_seconds=0, visibility_seconds=60)
-        queue.delete(message)
-        blobs.put("k/1", b"x")
-        assert blobs.delete_prefix("k/") == 1
+    app = opened(owner_url.replace("postgres@", "turnkeeper_app@"))
+    chores_url = owner_url.replace("postgres@", "turnkeeper_chores@")
+    chores = opened(chores_url)
+    table, queue, blobs = SqlTable(app), SqlQueue(app), SqlBlobs(app)
+    schema.check(app)
+    table.write([Put(Key("p", "a"), {"expires_at_epoch": 1})])
+    queue.send("x", group="g")
+    [message] = queue.receive(most=1, wait_seconds=0, visibility_seconds=60)
+    queue.delete(message)
+    blobs.put("k/1", b"x")
+    assert blobs.delete_prefix("k/") == 1
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        table.expire()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        feed.prune(app)
+    for forbidden in ("DROP TABLE turnkeeper_items", "CREATE TABLE mine (a int)"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            table.expire()
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            feed.prune(app)
-        for forbidden in ("DROP TABLE turnkeeper_items", "CREATE TABLE mine (a int)"):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                app.write(lambda statements, _, sql=forbidden: statements.many(sql, [()]))  # type: ignore[misc]
-        assert names(shown(Follower(chores, "observe"))) == ["a"]
-        served = SqlPlatform(Settings(database_url=SecretStr(chores_url), database_migrate=True), ManualClock)
-        assert follow(_Expired(served, ManualClock())) == 1
-        served.opened.close()
-        assert feed.prune(chores) == 0
-    finally:
-        with psycopg.connect(owner_url, autocommit=True) as connection:
-            for role in ("turnkeeper_app", "turnkeeper_chores"):
-                connection.execute(f"DROP OWNED BY {role}")  # type: ignore[call-overload]
-                connection.execute(f"DROP ROLE {role}")  # type: ignore[call-overload]
+            app.write(lambda statements, _, sql=forbidden: statements.many(sql, [()]))  # type: ignore[misc]
+    assert names(shown(Follower(chores, "observe"))) == ["a"]
+    served = SqlPlatform(Settings(database_url=SecretStr(chores_url), database_migrate=True), ManualClock)
+    assert follow(_Expired(served, ManualClock())) == 1
+    served.opened.close()
+    assert feed.prune(chores) == 0
 
 
 # ---- addresses, and a database that is not there ----
