@@ -127,7 +127,7 @@ def test_words_that_an_option_takes_are_those_of_the_api() -> None:
 
 
 def test_help_and_version_are_what_they_are_with_json_too(cli: Cli) -> None:
-    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "-h"]):
+    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "--help"]):
         result = cli(*said)
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout == cli(*(word for word in said if word != "--json")).stdout
