@@ -15,7 +15,6 @@ from botocore.loaders import JSONFileLoader
 from tests.support import postgresql as servers
 from tests.support import side_by_side
 from tests.support.emulator import ministack
-from tests.support.needed import needed
 from tests.support.repository import CACHE, REPOSITORY
 from turnkeeper.adapters.aws import _Files
 
@@ -88,8 +87,5 @@ def emulator() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[servers.Server]:
     """A PostgreSQL server, shared by the tests of this process."""
-    bin = servers.programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with servers.server(bin) as server:
+    with servers.needed_server() as server:
         yield server

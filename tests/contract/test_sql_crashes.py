@@ -21,7 +21,6 @@ import psycopg
 import pytest
 
 from tests.support import postgresql as servers
-from tests.support.needed import needed
 from tests.support.repository import REPOSITORY
 from tests.support.sql_writer import COUNTER, LOG
 from turnkeeper.adapters.sql import postgresql as postgresql_store
@@ -300,10 +299,7 @@ def test_connections_are_cut_at_any_moment(postgresql: servers.Server) -> None:
 
 
 def test_the_server_crashes_and_comes_back() -> None:
-    bin = servers.programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with servers.server(bin) as server:
+    with servers.needed_server() as server:
         database = database_of(server.database(), 6, busy_seconds=60)
         schema.migrate(database)
         table = SqlTable(database)
@@ -325,10 +321,7 @@ def test_the_server_crashes_and_comes_back() -> None:
 @pytest.mark.long
 def test_a_server_that_was_gone_for_long_is_found_as_soon_as_it_is_back() -> None:
     """And not when the next pause is over, which was twice as long each time."""
-    bin = servers.programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with servers.server(bin) as server:
+    with servers.needed_server() as server:
         database = database_of(server.database(), 6, busy_seconds=1)
         schema.migrate(database)
         table, tried = SqlTable(database), 0

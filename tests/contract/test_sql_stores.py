@@ -20,7 +20,6 @@ from server.feeds import _Expired
 from tests.support import postgresql as servers
 from tests.support.feeds import follow, names, shown
 from tests.support.installation import environment_here
-from tests.support.needed import needed
 from tests.support.repository import REPOSITORY
 from turnkeeper.adapters.sql import feed, schema
 from turnkeeper.adapters.sql.blobs import Folder, SqlBlobs
@@ -153,10 +152,7 @@ def test_a_backup_from_a_server_that_was_further_on_goes_on(
 @pytest.fixture
 def own_postgresql() -> Iterator[servers.Server]:
     """One that nobody else makes roles in."""
-    bin = servers.programs()
-    needed("postgresql", bin)
-    assert bin is not None
-    with servers.server(bin) as server:
+    with servers.needed_server() as server:
         yield server
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import psycopg
 
+from tests.support.needed import needed
+
 #: What a server that nobody keeps need not do: no crash of the machine is to be survived.
 _OPTIONS = {
     "listen_addresses": "",
@@ -108,3 +110,13 @@ def server(bin: Path, **options: str) -> Iterator[Server]:
     finally:
         made.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def needed_server() -> Iterator[Server]:
+    """The same for a test, which is skipped where there is no PostgreSQL, or fails: see :func:`needed`."""
+    bin = programs()
+    needed("postgresql", bin)
+    assert bin is not None
+    with server(bin) as made:
+        yield made
