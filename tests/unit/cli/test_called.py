@@ -127,9 +127,9 @@ def test_words_that_an_option_takes_are_those_of_the_api() -> None:
 
 
 def test_help_and_version_are_what_they_are_with_json_too(cli: Cli) -> None:
-    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "--help"]):
+    for said in (["--version"], ["show", "--help", "--json"], ["show", "--json", "-h"]):
         result = cli(*said)
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert (result.exit_code, result.stderr) == (0, ""), result.stdout
         assert result.stdout == cli(*(word for word in said if word != "--json")).stdout
 
 
