@@ -39,18 +39,20 @@ def _turnkeeper(command: Command) -> Iterator[str]:
     if re.fullmatch(r"[A-Z.]+|", " ".join(command.words)) or command.words[:1] == ("...",):
         return
     current, words = tree(app), list(command.words)
+    # A command keeps the names of its help that it is first asked with, and tests share the tree: else it has no `-h`.
+    settings = current.context_settings
     while hasattr(current, "commands"):
         if not words or words[0].startswith("-"):
-            yield from _parsed(current, words)
+            yield from _parsed(current, words, settings)
             return
         if words[0] not in current.commands:
             yield f"there is no command {words[0]!r}"
             return
         current = current.commands[words.pop(0)]
-    yield from _parsed(current, words)
+    yield from _parsed(current, words, settings)
 
 
-def _parsed(command: Any, words: list[str]) -> Iterator[str]:
+def _parsed(command: Any, words: list[str], settings: Mapping[str, Any]) -> Iterator[str]:
     # `[--option]` and `[NAME...]` are how a page says that something may be left out, or said more than once.
     words = [re.sub(r"^\[|\]$", "", word) for word in words]
     rest_is_left_out = any(word.endswith("...") for word in words)
@@ -58,7 +60,7 @@ def _parsed(command: Any, words: list[str]) -> Iterator[str]:
     if {"--help", "-h"} & set(words):
         return
     try:
-        given, too_many, _ = command.make_parser(command.context_class(command)).parse_args(words)
+        given, too_many, _ = command.make_parser(command.context_class(command, **settings)).parse_args(words)
     except Exception as error:  # noqa: BLE001 - the parser's own errors have no public base
         yield str(getattr(error, "message", error))
         return
