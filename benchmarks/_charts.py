@@ -205,7 +205,7 @@ CHARTS: Final[Mapping[str, Chart]] = {
         _cpu_a_step(1.5),
         pygal.Line,
         {"logarithmic": True, "y_labels": (1, 2, 5, 10, 20, 50, 100, 200)},
-        only_told=("floor without validation",),
+        only_told=("floor without validation", "turnkeeper, model in the process"),
     ),
     "step-cpu-large": Chart("ms of CPU a step, results of 40 KB", STEP, _cpu_a_step(40)),
     "step-units": Chart("write units a step", STEP, _units_a_step, pygal.HorizontalStackedBar, only_told=(PEERS,)),

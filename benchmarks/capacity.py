@@ -1,6 +1,6 @@
 """How many sessions a worker holds: steps that are lost, and what a step adds to a model call of two seconds.
 
-    python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2] [--seconds 20]
+    python -m benchmarks.capacity [--sessions 16,64,256] [--processes 1,2,4] [--seconds 20]
 
 The worker is the real one, of so many processes, against a table, a queue and a model in two others
 (`benchmarks.capacity_world`). Each session calls the model and one tool, again and again. *Lost* is what is missing
@@ -166,7 +166,7 @@ def _resident_mb(pid: int) -> float:
 def main(arguments: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.capacity")
     parser.add_argument("--sessions", default="16,64,256")
-    parser.add_argument("--processes", default="1,2")
+    parser.add_argument("--processes", default="1,2,4")
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args(arguments)
     with Results("capacity") as results:

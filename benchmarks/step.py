@@ -4,10 +4,12 @@
 
 A step is one model call and the tool call that it asks for. The kit is wired as in production: its clients of AWS and
 the Anthropic SDK talk HTTP to a table and a model in another process (`benchmarks.step_world`), and what is measured is
-the CPU time of this one, all its threads together. The floor beside it makes only the two transactions with boto3, of
-as many items and bytes, without a model, a tool, or anything kept; the floor with the model's call is a loop that also
-asks the model with the SDK, for the same request, and runs the tool. ``--inside`` leaves HTTP and SDK out of the model
-call, and ``--unchecked`` the injection check.
+the CPU time of this one, all its threads together. A model in the process answers at once: HTTP and SDK are left out.
+
+Each stands beside the loop by hand that does the same. The *floor* makes only the two transactions with boto3, of as
+many items and bytes, without a model, a tool, or anything kept: what the kit does with the model in the process. The
+*floor with the model's call* also asks the model with the SDK, for the same request, and runs the tool.
+``--unchecked`` leaves the injection check out.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ MODEL = "claude-sonnet-5-5"
 SYSTEM = "Read." * 100
 #: Steps on both sides of the one that is asked for, whose median counts.
 AROUND = 4
+OVER, INSIDE = "turnkeeper", "turnkeeper, model in the process"
 PLAN = {f"{scope}_usd": "100000.00" for scope in ("task", "user_daily", "user_monthly", "tenant_monthly")}
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -250,36 +253,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", default="10,100,400")
     parser.add_argument("--kilobytes", default="1.5,40")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--inside", action="store_true")
     parser.add_argument("--unchecked", action="store_true")
     options = parser.parse_args([] if arguments is None else arguments)
     os.environ |= ENVIRONMENT
-    how = {"inside": options.inside, "unchecked": options.unchecked}
     with Results("step") as results:
         for kilobytes in map(float, options.kilobytes.split(",")):
             # A conversation of four megabytes is more than any model reads.
             ats = [at for at in map(int, options.steps.split(",")) if at * kilobytes <= 4_000]
-            with world() as address:
-                floors, plain, rounds, asking = [], [], [], []
-                for _ in range(options.rounds):
-                    floors.append(floor(address, kilobytes))
-                    plain.append(floor(address, kilobytes, validated=False))
-                    rounds.append(run(address, kilobytes, ats, **how))
-                    asking.append(asking_floor(address, kilobytes, ats))
-            results.cpu("a step", floors, of="floor", kilobytes=kilobytes)
-            results.cpu("a step", plain, of="floor without validation", kilobytes=kilobytes)
-            for at in ats:
-                asked = [each[at] for each in asking]
-                results.cpu("a step", asked, of="floor with the model's call", kilobytes=kilobytes, step=at)
-            tell(results, rounds, "turnkeeper", kilobytes)
-            for at in ats:
-                for floored, least in (("floor", floors), ("floor with the model's call", [e[at] for e in asking])):
-                    # Each round beside its own: a machine that others share is not as fast in one as in another.
-                    times = median(each["cpu_ms"][at] / beside for each, beside in zip(rounds, least, strict=True))
-                    results.cpu(
-                        f"a step beside the {floored}", times, "times", of="turnkeeper", kilobytes=kilobytes, step=at
-                    )
+            compare(results, kilobytes, ats, options.rounds, unchecked=options.unchecked)
     return 0
+
+
+def compare(results: Results, kilobytes: float, ats: Sequence[int], rounds: int, *, unchecked: bool) -> None:
+    """The kit and the loops by hand in turn, so that each has its own beside it: a machine that others share is not as
+    fast in one round as in another."""
+    floors, plain, asking, over_http, inside = [], [], [], [], []
+    with world() as address:
+        for _ in range(rounds):
+            floors.append(floor(address, kilobytes))
+            inside.append(run(address, kilobytes, ats, inside=True, unchecked=unchecked))
+            plain.append(floor(address, kilobytes, validated=False))
+            asking.append(asking_floor(address, kilobytes, ats))
+            over_http.append(run(address, kilobytes, ats, inside=False, unchecked=unchecked))
+    results.cpu("a step", floors, of="floor", kilobytes=kilobytes)
+    results.cpu("a step", plain, of="floor without validation", kilobytes=kilobytes)
+    asked = {at: [each[at] for each in asking] for at in ats}
+    for at in ats:
+        results.cpu("a step", asked[at], of="floor with the model's call", kilobytes=kilobytes, step=at)
+    tell(results, over_http, OVER, kilobytes)
+    for at in ats:
+        ours = {name: [each["cpu_ms"][at] for each in found] for name, found in ((INSIDE, inside), (OVER, over_http))}
+        results.cpu("a step", ours[INSIDE], of=INSIDE, kilobytes=kilobytes, step=at)
+        for name, beside, least in (
+            (INSIDE, "floor", floors),
+            (OVER, "floor with the model's call", asked[at]),
+            (OVER, "floor", floors),
+        ):
+            times = [mine / by_hand for mine, by_hand in zip(ours[name], least, strict=True)]
+            results.cpu(f"a step beside the {beside}", times, "times", of=name, kilobytes=kilobytes, step=at)
 
 
 def tell(results: Results, rounds: Sequence[dict[str, Any]], of: str, kilobytes: float) -> None:

@@ -25,8 +25,10 @@ def test_the_turn_function_asks_for_the_alias_that_is_published() -> None:
     assert handler.LIVE_ALIAS == names.LIVE_ALIAS
 
 
+@pytest.mark.parametrize("told", [{}, *({"worker_concurrency": sessions} for sessions in (1, 2, 64, 65, 256, 1000))])
 @pytest.mark.parametrize("vcpus", [1, 2, 4, 8])
-def test_a_task_is_given_the_slots_that_a_worker_takes_on_such_a_machine(vcpus: int) -> None:
-    """The stacks import nothing of the runtime, so each has the figure."""
-    given = Config.of({"stage": "dev", "identity": "local", "local": True, "worker_vcpus": vcpus}).worker_concurrency
-    assert worker_size(vcpus, vcpus * 4_096) == WorkerSize(vcpus, given)
+def test_a_task_is_given_the_size_that_a_worker_takes_on_such_a_machine(vcpus: int, told: dict[str, int]) -> None:
+    """The stacks import nothing of the runtime, so each has the figures."""
+    config = Config.of({"stage": "dev", "identity": "local", "local": True, "worker_vcpus": vcpus, **told})
+    size = WorkerSize(config.worker_processes, config.worker_concurrency)
+    assert size == worker_size(vcpus, vcpus * 4_096, told.get("worker_concurrency"))

@@ -113,7 +113,7 @@ class WorkerStack(cdk.Stack):
                 **common_settings(self._config, self._state),
                 **model_settings(self._config, self._state),
                 "TURNKEEPER_HEALTH_PORT": str(HEALTH_PORT),
-                "TURNKEEPER_WORKER_PROCESSES": str(self._config.worker_vcpus),
+                "TURNKEEPER_WORKER_PROCESSES": str(self._config.worker_processes),
                 "POWERTOOLS_SERVICE_NAME": "worker",
                 **self._gateway_settings(),
             },

@@ -78,7 +78,7 @@ class Settings(BaseModel):
     compact_writes: bool = True
     #: Sessions that a worker runs at once, in all its processes. One that is not told takes what its machine holds.
     worker_concurrency: int = Field(default=16, ge=1, le=1_000)
-    #: Processes of a worker; ``None``: one for each core that it may use.
+    #: Processes of a worker; ``None``: one for each core that it may use, or for each 64 of its sessions.
     worker_processes: int | None = Field(default=None, ge=1, le=64)
     #: The worker's ECS service as ``cluster/service``. Where it is named, whoever sends to the queue wakes it.
     worker_service: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")

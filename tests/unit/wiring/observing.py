@@ -280,7 +280,7 @@ def worker_concurrency(process: Process) -> object:
 def worker_processes(process: Process) -> object:
     """Of a worker on a machine for two, and its slots; where `make sdk` was not run."""
     with (
-        mock.patch("fargate_worker.machine.size_of_this", lambda: WorkerSize(processes=2, sessions=80)),
+        mock.patch("fargate_worker.machine.size_of_this", lambda _: WorkerSize(processes=2, sessions=80)),
         mock.patch("importlib.util.find_spec", lambda _: None),
     ):
         settings = sized(process.kit.settings)

@@ -236,10 +236,11 @@ def test_metrics_of_all_stand_on_one_page() -> None:
 
 def test_a_container_is_as_large_as_its_limits(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert size_of_this(tmp_path) == size_of_this(tmp_path / "nothing")
+    assert size_of_this(cgroup=tmp_path) == size_of_this(cgroup=tmp_path / "nothing")
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     (tmp_path / "memory.max").write_text(f"{512 * 2**20}\n")
-    assert size_of_this(tmp_path) == worker_size(0.5, 512)
+    assert size_of_this(cgroup=tmp_path) == worker_size(0.5, 512)
+    assert size_of_this(200, tmp_path) == worker_size(0.5, 512, 200)
 
 
 @pytest.mark.parametrize(
@@ -266,3 +267,16 @@ def test_a_worker_is_as_large_as_its_machine(cores: float, memory_mb: int) -> No
     larger = [worker_size(cores + 1, memory_mb), worker_size(cores, memory_mb * 2)]
     assert all(one.processes >= size.processes for one in larger)
     assert worker_size(cores, memory_mb * 2).sessions >= size.sessions
+
+
+@pytest.mark.parametrize("memory_mb", [128, 1024, 4096, 65_536])
+@pytest.mark.parametrize("cores", [0.25, 1, 2, 16])
+@pytest.mark.parametrize("sessions", [1, 2, 64, 65, 256, 1000])
+def test_a_worker_has_a_process_for_each_64_sessions_as_far_as_its_memory_goes(
+    cores: float, memory_mb: int, sessions: int
+) -> None:
+    size, own = worker_size(cores, memory_mb, sessions), worker_size(cores, memory_mb)
+    assert size.sessions == sessions
+    assert min(own.processes, sessions) <= size.processes <= sessions
+    assert size.processes * 64 >= sessions or (size.processes + 1) * 768 > memory_mb
+    assert size.processes <= max(own.processes, (sessions + 63) // 64)

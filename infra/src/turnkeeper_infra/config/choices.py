@@ -30,6 +30,8 @@ Provider = Literal["anthropic", "bedrock"]
 Identity = Literal["jwt", "iam", "local"]
 
 SESSIONS_A_VCPU = 64
+#: As many as 4 GB hold (`turnkeeper.core.worker_size`).
+_PROCESSES_A_VCPU = 5
 """As measured (docs/decisions/0142); a worker that nobody tells takes as many."""
 
 
@@ -115,7 +117,7 @@ class Choices(BaseModel):
     """Write state in the forms that take the fewest write units. `false` for the one deployment that replaces a release
     which cannot read them."""
     worker_vcpus: Annotated[int, one_of(1, 2, 4, 8)] = 1
-    """Processors of one task of the worker, each with a process of its own and 4 GB of memory."""
+    """Processors of one task of the worker, each with a process of its own at least, and 4 GB of memory."""
     worker_concurrency: int = Field(SESSIONS_A_VCPU, ge=1, le=1_000)
     """Sessions that one task of the worker runs at once; 64 a processor where it is not said."""
     worker_max_tasks: int = Field(10, ge=1, le=5_000)
@@ -243,6 +245,13 @@ class Choices(BaseModel):
     def agent_folders(self) -> list[Path]:
         """The project's own, then those of `agents`, relative to the project."""
         return [self.project / part for part in ("agents", *filter(None, self.agents.split(":")))]
+
+    @property
+    def worker_processes(self) -> int:
+        """Of one task of the worker: one a processor, and one for each 64 of its sessions, as far as its memory
+        goes."""
+        wanted = -(-self.worker_concurrency // SESSIONS_A_VCPU)
+        return min(max(self.worker_vcpus, wanted), _PROCESSES_A_VCPU * self.worker_vcpus, self.worker_concurrency)
 
     @property
     def least_tasks(self) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-#: An interpreter runs on one core at a time, so there is a process for each.
+#: And what a process holds: more of them wait less for the processor than for one another, since an interpreter goes
+#: from thread to thread one at a time, and each of a step's system calls lets go of it.
 SESSIONS_A_CORE: Final = 64
 #: A process before its first session: 123 MB as measured, and what agents import.
 PROCESS_MB: Final = 384
@@ -25,13 +26,18 @@ class WorkerSize:
     sessions: int
 
 
-def worker_size(cores: float, memory_mb: float) -> WorkerSize:
-    """What a worker on such a machine is by default; at least one process with one session.
+def worker_size(cores: float, memory_mb: float, sessions: int | None = None) -> WorkerSize:
+    """What a worker on such a machine is, with as many sessions as are asked for or, by default, as it holds; at least
+    one process with one session.
 
-    >>> worker_size(1, 4096), worker_size(2, 1536)
-    (WorkerSize(processes=1, sessions=64), WorkerSize(processes=2, sessions=96))
+    >>> worker_size(1, 4096), worker_size(2, 1536), worker_size(2, 8192, sessions=256)
+    (WorkerSize(processes=1, sessions=64), WorkerSize(processes=2, sessions=96), WorkerSize(processes=4, sessions=256))
     """
-    processes = max(1, min(int(cores), int(memory_mb // (2 * PROCESS_MB))))
-    room = (memory_mb - processes * PROCESS_MB) // SESSION_MB
-    share = cores / processes if processes > cores else 1
-    return WorkerSize(processes, max(processes, int(min(processes * SESSIONS_A_CORE * share, room))))
+    most = max(1, int(memory_mb // (2 * PROCESS_MB)))
+    processes = max(1, min(int(cores), most))
+    if sessions is None:
+        room = (memory_mb - processes * PROCESS_MB) // SESSION_MB
+        share = cores / processes if processes > cores else 1
+        sessions = max(processes, int(min(processes * SESSIONS_A_CORE * share, room)))
+    wanted = max(processes, -(-sessions // SESSIONS_A_CORE))
+    return WorkerSize(min(wanted, most, sessions), sessions)
