@@ -142,6 +142,20 @@ def test_what_is_invalid_is_not_tried_again(trouble: Exception) -> None:
 
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException", "ExpiredTokenException"])
+def test_what_it_let_this_process_do_before_may_be_given_back(code: str) -> None:
+    """An answer that was paid for waits for that, and is written once."""
+    client = ScriptedClient({}, refusal(code), refusal(code), {})
+    table = table_on(client)
+    for n in range(2):
+        table.write([Put(Key("p", str(n)), {})])
+    assert len(client.requests) == 4
+    assert len({request["ClientRequestToken"] for request in client.requests[1:]}) == 1
+    client.answers = [refusal(code)]
+    with pytest.raises(StoreBusy, match=code):
+        table.write(PUT)
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException", "ExpiredTokenException"])
 def test_what_cannot_get_better_comes_through(code: str) -> None:
     client = ScriptedClient(refusal(code))
     with pytest.raises(ClientError, match=code):

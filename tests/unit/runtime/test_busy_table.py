@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.support.kit import MODEL, WHO, MemoryKit
 from tests.support.scripted import ScriptedModel, begin, check_session, failure, reply, say, states, use
 from turnkeeper import Agent, tool
-from turnkeeper.core.errors import LeaseLost
+from turnkeeper.core.errors import LeaseLost, SessionEnded, Unavailable
 from turnkeeper.core.session import Head
 from turnkeeper.ports import ModelReply, ModelRequest
 from turnkeeper.runtime.leases import HeldLease, Lease
@@ -47,6 +49,7 @@ class BusyKit(MemoryKit):
 
     def __init__(self, at: int, seconds: float, *, wholly: bool = False) -> None:
         self.paid: list[int] = []
+        self.text = "ok"
 
         @tool(effect="once")
         def pay(number: int) -> str:
@@ -62,9 +65,9 @@ class BusyKit(MemoryKit):
         self.started = begin(self)
         self._make_busy(at, seconds, wholly)
 
-    @staticmethod
-    def _by_position(request: ModelRequest) -> ModelReply:
-        return reply(use("pay", number=1)) if len(request.messages) == 1 else reply(say("ok"))
+    def _by_position(self, request: ModelRequest) -> ModelReply:
+        said = say(self.text)
+        return reply(said, use("pay", number=1)) if len(request.messages) == 1 else reply(said)
 
     def keep_lease(self, head: Head, held_since: float, on_beat: Callable[[], None]) -> Lease:
         self.beating.lease = BeatingLease(self.sessions, self.clock, head, held_since, on_beat)
@@ -97,6 +100,51 @@ def test_a_busy_minute_costs_nothing_but_time(at: int) -> None:
     assert (head.status, head.steps) == ("idle", 2)
     assert (len(kit.scripted.requests), kit.paid) == (3, [1])
     assert states(kit, head) == {"in_doubt": 1, "settled": 2}
+
+
+def test_so_does_a_minute_without_a_place_for_large_contents() -> None:
+    """What S3, a folder or a database's table of contents refuses costs no answer either."""
+    kit, until = BusyKit(0, 0.0), [60.0]
+    long = "".join(random.Random(5).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=140_000))
+    kit.text = long
+    put = kit.blobs.put
+
+    def refused(key: str, data: bytes) -> None:
+        if kit.clock.monotonic() < until[0]:
+            raise Unavailable("S3 is busy")
+        put(key, data)
+
+    kit.blobs.put = refused  # type: ignore[method-assign]
+    head = kit.run(kit.started, Allowance(runner="fargate"))
+    check_session(kit, head)
+    assert (head.status, len(kit.scripted.requests), kit.paid) == ("idle", 3, [1])
+    assert states(kit, head) == {"in_doubt": 1, "settled": 2}
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_an_answer_whose_write_got_no_answer_is_written_once(at: int, written: bool) -> None:
+    """A database that failed over at that moment. What it had written already is not written again, and found there."""
+    kit = BusyKit(0, 0.0)
+    write, numbers = kit.table.write, iter(range(1, 100))
+
+    def loses(operations: Any) -> None:
+        lost = next(numbers) == at
+        if written or not lost:
+            write(operations)
+        if lost:
+            raise Unavailable("the answer was lost")
+
+    kit.table.write = loses  # type: ignore[method-assign]
+    with suppress(LeaseLost, Unavailable):
+        kit.run(kit.started, Allowance(runner="fargate"))
+    kit.beating.advance(1_000)
+    with suppress(SessionEnded):
+        kit.run(kit.started, Allowance(runner="fargate"))
+    head = kit.head(kit.started.session_id)
+    check_session(kit, head)
+    assert (head.status, len(kit.scripted.requests)) == ("idle", 3)
+    assert kit.paid in ([1], [])
 
 
 @pytest.mark.parametrize("at", WRITES)

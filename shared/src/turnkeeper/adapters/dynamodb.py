@@ -59,6 +59,8 @@ class DynamoTable:
         self._clock = clock or SystemClock()
         self._ids = ids or SystemIds()
         self._on_request = on_request
+        #: It has let this process write.
+        self._has_written = False
 
     def get(self, key: Key) -> Item | None:
         check_key(key)
@@ -183,7 +185,8 @@ class DynamoTable:
             try:
                 answer: Mapping[str, Any] = send(**arguments)
             except FAILURES as error:
-                lost |= trouble_of(error) == "unknown" and repeat != "read"
+                trouble = trouble_of(error, has_written=self._has_written)
+                lost |= trouble == "unknown" and repeat != "read"
                 failed: Exception = (
                     Unavailable(f"the table did not answer {name}; it may have been applied", retry_after_seconds=1)
                     if lost
@@ -193,6 +196,7 @@ class DynamoTable:
                     raise failed from error
                 pauses.pause(failed, error)
             else:
+                self._has_written |= repeat != "read"
                 return answer
 
     def _pauses(self) -> Pauses:

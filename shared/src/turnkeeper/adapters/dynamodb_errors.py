@@ -28,9 +28,22 @@ _BUSY = {
     "TransactionConflictException",
 }
 
+#: Rights, credentials and tables are its operator's to give and to take.
+_REFUSED = {
+    "AccessDeniedException",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "ResourceNotFoundException",
+    "UnrecognizedClientException",
+}
 
-def trouble_of(error: Exception) -> Trouble:
+
+def trouble_of(error: Exception, *, has_written: bool = False) -> Trouble:
     """Whether a retry may help, and what is certain by then.
+
+    Args:
+        has_written: it has let this process write. What it refuses since then somebody has taken away, and may give
+            back: an answer that was paid for waits for it.
 
     Raises:
         ConditionFailed: conditions failed.
@@ -47,7 +60,7 @@ def trouble_of(error: Exception) -> Trouble:
         raise ConditionFailed({0: _item(error.response)}) from error
     if code == "ValidationException":
         raise InvalidOperation(_message(error)) from error
-    if code in _BUSY:
+    if code in _BUSY or (has_written and code in _REFUSED):
         return "busy"
     # TransactionInProgress: an earlier attempt of ours is still under way, and may yet succeed.
     http_status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

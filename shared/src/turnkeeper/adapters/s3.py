@@ -23,10 +23,19 @@ class S3Blobs:
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        #: It has let this process put something.
+        self._has_put = False
 
     def put(self, key: str, data: bytes) -> None:
-        with outages("S3"):
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
+        try:
+            with outages("S3"):
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
+        except ClientError as error:
+            if not self._has_put:
+                raise
+            # Somebody has taken that away and may give it back, for which what was paid for waits.
+            raise Unavailable(f"S3 refuses what it took before: {code_of(error)}", retry_after_seconds=1) from error
+        self._has_put = True
 
     def get(self, key: str) -> bytes:
         try:

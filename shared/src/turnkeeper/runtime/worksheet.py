@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from turnkeeper.core.audit import AuditRecord
 from turnkeeper.core.conversation import Conversation
-from turnkeeper.core.errors import LeaseLost
+from turnkeeper.core.errors import LeaseLost, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle.change import Change
 from turnkeeper.core.replacing import replace
@@ -20,6 +21,8 @@ from turnkeeper.runtime.pauses import pause
 from turnkeeper.runtime.store.sessions import Sessions
 from turnkeeper.table import StoreBusy
 from turnkeeper.telemetry import fields
+
+logger = logging.getLogger(__name__)
 
 
 class Worksheet:
@@ -110,12 +113,14 @@ class Worksheet:
         """One fenced transaction: the change, and all that waits. Believed only once it is written: where it raises,
         nothing has changed here either.
 
-        An answer is paid for and a tool's call was made, so a busy table is tried again for as long as the lease lasts.
+        An answer is paid for and a tool's call was made, so a table that is busy, out of reach or refuses this for now
+        is tried again for as long as the lease lasts.
 
         Raises:
             LeaseLost: another runner took the session, or our own lease is about to end.
             CountersRefused: a counter did not admit the reservation.
             StoreBusy: the table could not be written until this runner's time was up.
+            Unavailable: the same, or answers were lost; it may have been written.
         """
         whole = replace(change, plan=self.plan, prompt=self.prompt, audit=(*self.audit, *change.audit))
         self._stored = self.head = self._commit(whole)
@@ -132,9 +137,14 @@ class Worksheet:
             self.raise_if_lost()
             try:
                 return self._sessions.commit(self._stored, change)
-            except StoreBusy:
-                if self._time_is_up():
+            except (StoreBusy, Unavailable) as error:
+                # What may have been written is refused the second time, where it has entries.
+                may_repeat = isinstance(error, StoreBusy) or bool(change.entries)
+                if self._time_is_up() or not may_repeat:
                     raise
+                if not attempt:
+                    # Its operator may have to mend it, while this waits.
+                    logger.error("a step cannot be written, and is tried again: %s", error)
             pause(self._clock, self._ids, attempt)
             attempt += 1
 

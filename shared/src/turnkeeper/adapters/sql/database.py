@@ -70,6 +70,8 @@ class Database:
         self._ids = ids or SystemIds()
         #: What it is opened with, for those who hide it.
         self.password: str | None = None
+        #: It has let this process write.
+        self._has_written = False
         #: Rings when something was written; :meth:`ring` says so.
         self.bell: Bell
 
@@ -88,6 +90,12 @@ class Database:
     def refusal(self) -> str | None:
         """Why it lets nobody in at the moment, in its own words, which may name host and user: for operators only."""
         return None
+
+    def refused(self, why: str) -> Exception:
+        """What it means that it refuses what the stores need: Busy of one that has let this process write, since what
+        somebody has taken away they may give back, for which an answer that was paid for waits; else
+        UnsuitableDatabase."""
+        return Busy(why) if self._has_written else UnsuitableDatabase(why)
 
     def tidy(self) -> bool:
         """Have what was taken away gone from the files, too, where that does not come of itself; False where it has to

@@ -46,9 +46,15 @@ _DEFAULTS: dict[str, str | int] = {
 #: Nothing was done, and later it may be: conflicts and deadlocks, no resources, locks and time that ran out, a server
 #: that stops, starts, or is only a replica.
 _BUSY = ("40", "53", "55P03", "57", "25006", "08", "58")
+#: It is what was to be written that cannot be: values, constraints on them, and more than a statement may hold.
+_OF_VALUES = ("22", "23", "54")
 
 #: Why that may be, and what to do: no time that one waits helps against a wrong address.
-_NO_WRITES = "a standby, or default_transaction_read_only; of several servers target_session_attrs=read-write finds one"
+_HINTS = {
+    "25006": "it takes no writes (a standby, or default_transaction_read_only; of several servers "
+    "target_session_attrs=read-write finds one)",
+    "42501": "a right of this role is missing, see the roles in docs/databases.md",
+}
 
 
 class _Statements:
@@ -136,6 +142,7 @@ class PostgresDatabase(Database):
                     connection.execute(_LIMITS)
                     yield _Statements(connection, pipeline)
                     committing = True
+                self._has_written = True
         except PoolTimeout as error:
             raise Busy("no connection to the database is free, or it cannot be reached") from error
         except psycopg.Error as error:
@@ -143,7 +150,7 @@ class PostgresDatabase(Database):
             if broken:
                 # Where one is dead, its idle neighbours may be.
                 threading.Thread(target=self._check, daemon=True).start()
-            raise _trouble(error, broken=broken, committing=committing) from error
+            raise self._trouble(error, broken=broken, committing=committing) from error
 
     def refusal(self) -> str | None:
         try:
@@ -183,6 +190,16 @@ class PostgresDatabase(Database):
             finally:
                 self._checking.release()
 
+    def _trouble(self, error: psycopg.Error, *, broken: bool, committing: bool) -> Exception:
+        """What the error means; itself, where it is about what was to be written."""
+        state = error.sqlstate or ""
+        if broken or state.startswith(("08", "57P")):
+            return Lost(_text(error)) if committing else Busy(_text(error))
+        if state.startswith(_BUSY):
+            return Busy(_text(error))
+        # The statements are always the same, so it is rights, tables, columns or settings that are not as they were.
+        return error if not state or state.startswith(_OF_VALUES) else self.refused(_text(error))
+
     def _opened(self) -> ConnectionPool[psycopg.Connection[Row]]:
         if self._pool.closed:
             with self._opening:
@@ -200,15 +217,8 @@ def _sql(sql: str) -> Any:
     return sql.replace("?", "%b")
 
 
-def _trouble(error: psycopg.Error, *, broken: bool, committing: bool) -> Exception:
-    """What the error means; itself, where asking again cannot help."""
-    state = error.sqlstate or ""
-    if broken or state.startswith(("08", "57P")):
-        return Lost(_text(error)) if committing else Busy(_text(error))
-    return Busy(_text(error)) if state.startswith(_BUSY) else error
-
-
 def _text(error: psycopg.Error) -> str:
     """Without the server's own words, which may quote values."""
     name = f"{type(error).__name__} {error.sqlstate or ''}".strip()
-    return f"{name}: it takes no writes ({_NO_WRITES})" if error.sqlstate == "25006" else name
+    hint = _HINTS.get(error.sqlstate or "")
+    return f"{name}: {hint}" if hint else name

@@ -18,8 +18,10 @@ from turnkeeper.ports import Clock, Ids
 _WAIT_SECONDS = 2.0
 #: Nothing was done, and later it may be.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+#: It depends on whether it was otherwise before.
+_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 #: Asking again cannot help.
-_UNSUITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_PERM}
+_UNSUITABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 class _Statements:
@@ -58,7 +60,6 @@ class SqliteDatabase(Database):
         self._lock = threading.Lock()
         # Threads of one process take turns here, in the order in which they came, instead of by SQLite's own pauses.
         self._writing = threading.Lock()
-        self._has_written = False
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[_Statements]:
@@ -143,9 +144,10 @@ class SqliteDatabase(Database):
                 with suppress(sqlite3.Error):
                     connection.close()
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            # What could be written before and cannot be now, somebody has taken away, and may give back.
-            if code in _BUSY or (code == sqlite3.SQLITE_READONLY and self._has_written):
+            if code in _BUSY:
                 raise Busy(str(error)) from error
+            if code in _REFUSED:
+                raise self.refused(f"{self.path.name} cannot be used: {error}") from error
             if code in _UNSUITABLE:
                 raise UnsuitableDatabase(f"{self.path.name} cannot be used: {error}") from error
             raise
@@ -164,8 +166,7 @@ class SqliteDatabase(Database):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            refused = Busy if self._has_written else UnsuitableDatabase
-            raise refused(f"{self.path} cannot be used: {error.strerror}") from error
+            raise self.refused(f"{self.path} cannot be used: {error.strerror}") from error
 
     def _connected(self) -> sqlite3.Connection:
         # SQLite would make one, and whoever has mistyped its name would find it empty.

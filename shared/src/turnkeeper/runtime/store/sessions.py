@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound
+from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionNotFound, Unavailable
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.lifecycle import leaving, losing, running
 from turnkeeper.core.lifecycle.change import Change, busy, ended
@@ -37,6 +37,7 @@ from turnkeeper.table import (
     Key,
     Operation,
     Put,
+    StoreBusy,
     Table,
 )
 
@@ -235,8 +236,14 @@ class Sessions(Records):
         Raises:
             LeaseLost: another runner took the session; nothing was written.
             CountersRefused: a counter did not admit the reservation; nothing was written.
+            StoreBusy: nothing was written; later it may be.
+            Unavailable: answers were lost; it may have been written.
         """
-        made = self._writer.transaction(before, change, fence(before))
+        try:
+            made = self._writer.transaction(before, change, fence(before))
+        except Unavailable as error:
+            # Contents go first, each under its hash.
+            raise StoreBusy(f"large contents cannot be kept: {error.detail}") from error
         try:
             self._table.write(made.operations)
         except ConditionFailed as failed:
