@@ -12,7 +12,7 @@ from fargate_worker.following import Followers
 from fargate_worker.holding import MAX_RECEIVES, Held, Holding
 from fargate_worker.reading import Reader, Rejected, Work
 from fargate_worker.stopping import Stopping
-from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound, Unavailable
+from turnkeeper.core.errors import LeaseLost, SessionBusy, SessionEnded, SessionNotFound, Unavailable, WrittenByNewer
 from turnkeeper.runtime.engine import Engine
 from turnkeeper.runtime.world import Allowance
 from turnkeeper.table import StoreBusy
@@ -46,7 +46,7 @@ class Carrier:
     def _carry_on_or_give_back(self, held: Held) -> None:
         try:
             self._carry_on(held)
-        except (StoreBusy, Unavailable) as error:
+        except (StoreBusy, Unavailable, WrittenByNewer) as error:
             logger.warning("message %s is put back: %s", held.message.message_id, error)
             self.holding.give_back(held, RETRY_SECONDS)
         except Exception as error:

@@ -15,7 +15,8 @@ from tests.support.http import Caller, answered, event
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import Unavailable
 from turnkeeper.core.tracing import turn_context
-from turnkeeper.table import StoreBusy
+from turnkeeper.runtime.store import keys
+from turnkeeper.table import StoreBusy, Update
 
 
 def test_a_line_for_each_call_and_nothing_of_what_was_said(ann: Caller, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,3 +118,22 @@ def test_a_browsers_preflight_needs_no_identity_and_promises_nothing() -> None:
     assert answer.status == 204
     assert not [name for name in answer.headers if name.startswith("access-control")]
     answered(FrontDoor(kit), event("OPTIONS", "/v1/sessions")).problem(405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["GET ", "GET /events", "GET /explain", "GET /stream", "POST /turns", "POST /cancel", "POST /fork", "DELETE "],
+)
+def test_a_session_that_only_a_newer_release_can_read_is_asked_for_again(
+    ann: Caller, kit: MemoryKit, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """During a deployment, that is no defect of either release."""
+    session_id = ann.post("/v1/sessions", {"agent": "plain", "input": "[[say hello]]"}).ok()["session_id"]
+    kit.table.write([Update(keys.head_key("acme", session_id), set={"status": "resting on its laurels"})])
+    method, path = call.split(" ")
+    answer = ann.call(method, f"/v1/sessions/{session_id}{path}", text='{"input": "x"}' if path == "/turns" else None)
+    assert answer.problem(503, "unavailable")["detail"].startswith("The session is one of a newer release (status)")
+    assert answer.headers["retry-after"] == "5"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    kit.table.write([Update(keys.head_key("acme", session_id), set={"packed": b"\x00", "status": "idle"})])
+    ann.get(f"/v1/sessions/{session_id}").problem(500, "internal_error")

@@ -300,6 +300,18 @@ def test_a_busy_table_puts_the_message_back_and_never_makes_it_a_dead_letter(
     assert 6 * 15 <= bench.now < 6 * 15 + 10
 
 
+def test_what_only_a_newer_release_can_read_waits_for_one(bench: Bench) -> None:
+    """During a deployment, longer than a message is given out."""
+    head = queued(bench)
+    written = Update(keys.head_key("acme", head.session_id), set={"status": "queued well"})
+    bench.kit.table.write([written])
+    bench.go_on(head)
+    bench.at(120, lambda: bench.kit.table.write([replace(written, set={"status": "queued"})]))
+    bench.worker()
+    bench.empty()
+    assert (bench.kit.head(head.session_id).status, bench.kit.queue.dead_letters) == ("idle", [])
+
+
 def test_a_bug_ends_as_a_dead_letter_and_takes_nothing_else_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     run = bench.kit.engine.run
     bad = session_id_of_job("acme", "bad")

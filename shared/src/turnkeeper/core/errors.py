@@ -18,6 +18,7 @@
     ├── ContentUnusable           422  content_unusable
     ├── TenantPaused              423  tenant_paused
     ├── Unavailable               503  unavailable            (retryable)
+    ├── WrittenByNewer            503  unavailable            a newer release can read it, this one cannot
     ├── LeaseLost                      the runner may write nothing any more
     ├── PromptFailed                   an agent's system prompt cannot be made
     ├── ToolValueError                 a tool is not given a secret or a setting
@@ -184,6 +185,15 @@ class Unavailable(TurnkeeperError):
     code = "unavailable"
     status = 503
     retryable = True
+
+
+class WrittenByNewer(TurnkeeperError, ValueError):
+    """What is stored has values that this release does not know: a newer one has written it, as during a deployment, or
+    somebody by hand. Whoever asked for it may ask again in a moment, and may find the newer one there; to this process
+    it is as any that cannot be read, so that what reads many passes over it."""
+
+    code = "unavailable"
+    status = 503
 
 
 class LeaseLost(TurnkeeperError):

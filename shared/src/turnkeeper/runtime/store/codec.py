@@ -20,10 +20,11 @@ from operator import attrgetter
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
+from pydantic_core import ValidationError, to_jsonable_python
 
 from turnkeeper.core.breakers import DIGITS
 from turnkeeper.core.canonical import json_text, stored_json
+from turnkeeper.core.errors import WrittenByNewer
 from turnkeeper.core.late import late
 from turnkeeper.core.ledger import iso
 from turnkeeper.core.replacing import replace
@@ -292,9 +293,21 @@ def lease_due(expires_at_millis: int) -> str:
 
 
 def head_of(item: Mapping[str, Any]) -> Head:
-    """Raises ValueError where it is no head of this version or an earlier one."""
+    """The head that an item holds.
+
+    Raises:
+        WrittenByNewer: it has values that this version does not know.
+        ValueError: it is no head of this version or an earlier one.
+    """
     try:
         return _HEAD.validate_python(_unpacked(item) if PACKED in item else _unflattened(item), extra="ignore")
+    except ValidationError as error:
+        if any(problem["type"] == "missing" for problem in error.errors()):
+            raise  # No release leaves out what another one needs.
+        # Names of fields only: values may be a user's.
+        strange = ", ".join(sorted({str(part) for problem in error.errors() for part in problem["loc"][:1]}))
+        told = f"The session is one of a newer release ({strange}), which is being deployed: try again in a moment."
+        raise WrittenByNewer(told, retry_after_seconds=5) from error
     except (zlib.error, LookupError, TypeError, AttributeError, RecursionError) as error:
         # Whatever somebody made of it: who reads many heads passes over this one, and no other.
         raise ValueError(f"no head that can be read: {type(error).__name__}") from error
