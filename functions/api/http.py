@@ -52,7 +52,10 @@ class Request:
 
     @property
     def wants_stream(self) -> bool:
-        """Whether an answer is asked for as server-sent events: they are named as acceptable, and no less than JSON."""
+        """Whether an answer is asked for as server-sent events: they are named as acceptable, and no less than JSON. A
+        HEAD asks for no events."""
+        if self.method == "HEAD":
+            return False
         wanted = _qualities(self.headers.get("accept", ""))
         json_too = next((wanted[name] for name in _JSON if name in wanted), 0.0)
         return 0 < wanted.get(EVENT_STREAM, 0.0) >= json_too

@@ -57,6 +57,11 @@ class Route(NamedTuple):
     #: Other content types of a 200 answer, on request.
     also: Sequence[str] = ()
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that it takes. HEAD is a GET whose body the server in front leaves out: of a stream it would be all."""
+        return (self.method, "HEAD") if self.method == "GET" and not self.streams else (self.method,)
+
     def parameters(self, path: str) -> dict[str, str] | None:
         """Those of an address of this route; ``None`` where it is none."""
         said, given = self.path.split("/"), path.split("/")
@@ -82,9 +87,9 @@ def find(routes: Sequence[Route], request: Request) -> tuple[Route, Request]:
     for route in routes:
         if (found := route.parameters(request.path)) is None:
             continue
-        if route.method == request.method:
+        if request.method in route.methods:
             return route, replace(request, parameters=found)
-        allowed.append(route.method)
+        allowed.extend(route.methods)
     if allowed:
         raise MethodNotAllowed(f"{request.path} takes {', '.join(allowed)}.", allow=", ".join(allowed))
     raise NotFound("There is nothing at this address.")

@@ -234,7 +234,9 @@ def test_every_route_but_health_and_openapi_wants_an_identity(templates: Templat
     assert {route["RouteKey"]: route["AuthorizationType"] for route in routes} == {
         "$default": "AWS_IAM",
         "GET /v1/health": "NONE",
+        "HEAD /v1/health": "NONE",
         "GET /v1/openapi.json": "NONE",
+        "HEAD /v1/openapi.json": "NONE",
     }
     (stage,) = resources(templates["TurnkeeperApi"], "AWS::ApiGatewayV2::Stage").values()
     assert stage["DefaultRouteSettings"] == {"ThrottlingBurstLimit": 400, "ThrottlingRateLimit": 200}

@@ -274,7 +274,7 @@ class ApiStack(cdk.Stack):
         for path in names.PUBLIC_PATHS:
             api.add_routes(
                 path=path,
-                methods=[apigw.HttpMethod.GET],
+                methods=[apigw.HttpMethod.GET, apigw.HttpMethod.HEAD],
                 integration=integration,
                 authorizer=apigw.HttpNoneAuthorizer(),
             )

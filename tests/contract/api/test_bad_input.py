@@ -164,11 +164,13 @@ def test_an_address_with_nothing_there(ann: Caller, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/sessions", "POST, GET"),
-        ("POST", "/v1/health", "GET"),
+        ("PUT", "/v1/sessions", "POST, GET, HEAD"),
+        ("POST", "/v1/health", "GET, HEAD"),
+        ("HEAD", "/v1/sessions/ses_00000000000000000000000000/stream", "GET"),
+        ("HEAD", "/v1/continue", "POST"),
         ("GET", "/v1/continue", "POST"),
-        ("PATCH", "/v1/sessions/ses_00000000000000000000000000", "GET, DELETE"),
-        ("OPTIONS", "/v1/spend", "GET"),
+        ("PATCH", "/v1/sessions/ses_00000000000000000000000000", "GET, HEAD, DELETE"),
+        ("OPTIONS", "/v1/spend", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_taken(ann: Caller, method: str, path: str, allowed: str) -> None:

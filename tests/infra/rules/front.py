@@ -12,7 +12,7 @@ from turnkeeper_infra import names
 # Of AWS's managed policies, by the ids that its documentation gives.
 _CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 _ALL_VIEWER_EXCEPT_HOST_HEADER = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
-_OPEN = {*(f"GET {path}" for path in names.PUBLIC_PATHS)}
+_OPEN = {f"{method} {path}" for method in ("GET", "HEAD") for path in names.PUBLIC_PATHS}
 
 
 def every_call_wants_an_identity(variant: Variant) -> Found:

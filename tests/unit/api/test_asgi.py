@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.applications import Starlette
 
@@ -339,6 +341,30 @@ def test_nobodys_word_about_addresses_is_taken(kit: MemoryKit) -> None:
     kit.settings = kit.settings.model_copy(update={"forwarded_allow_ips": ("10.0.0.1",)})
     config = FrontDoorServer(kit).config
     assert (config.proxy_headers, config.forwarded_allow_ips) == (True, ["10.0.0.1"])
+
+
+def test_a_head_is_a_get_without_its_body(kit: MemoryKit, door: Caller) -> None:
+    """Of a server as it runs: who asks with HEAD is told what a GET would be, and by how many bytes."""
+    session_id, who = begun(door), {"x-tenant-id": "acme", "x-user-id": "ann"}
+    kit.settings = kit.settings.model_copy(update={"api_port": 0})
+    server = FrontDoorServer(kit)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}", headers=who, trust_env=False) as http:
+        for path in ("/v1/health", "/v1/openapi.json", f"/v1/sessions/{session_id}", "/v1/nothing"):
+            got, head = http.get(path), http.head(path)
+            told = [
+                (answer.status_code, *map(answer.headers.get, ("content-type", "content-length", "cache-control")))
+                for answer in (got, head)
+            ]
+            assert told[0] == told[1]
+            assert (head.content, bool(got.content)) == (b"", True)
+        events = f"/v1/sessions/{session_id}/events"
+        assert http.head(events, headers={"accept": "text/event-stream"}).headers["content-type"] == "application/json"
+        # The connection is still in step.
+        assert http.get("/v1/health").json() == {"status": "ok"}
+    server.should_exit = True
+    thread.join(10)
 
 
 # ---- how streams end ----
