@@ -144,7 +144,7 @@ class Worksheet:
                     raise
                 if not attempt:
                     # Its operator may have to mend it, while this waits.
-                    logger.error("a step cannot be written, and is tried again: %s", error)
+                    logger.warning("a step cannot be written, and is tried again: %s", error)
             pause(self._clock, self._ids, attempt)
             attempt += 1
 
