@@ -9,7 +9,6 @@ from typing import Any
 
 from tests.infra.scaling_simulation import Conditions, Simulation
 from tests.infra.scaling_template import Scaling, Template
-from turnkeeper_infra.scaling import REST_MINUTES
 
 Templates = Mapping[str, Template]
 Check = Callable[[Templates], None]
@@ -150,6 +149,8 @@ def check_growing_never_lowers(templates: Templates) -> None:
 
 
 def check_it_rests_after_ten_empty_minutes(templates: Templates) -> None:
+    from turnkeeper_infra.scaling import REST_MINUTES  # jsii starts with this import
+
     for seed in SEEDS:
         with simulated(templates, seed) as simulation:
             simulation.send(20)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_by_config
-from cfnlint.config import ManualArgs
 
 from tests.infra.rules.rule import first, planted
 from tests.infra.variants import REGION, Template, Variants
@@ -20,6 +18,9 @@ ACCEPTED = "W3005"
 
 def linted(templates: dict[str, Template], folder: Path) -> list[str]:
     """What cfn-lint says, a line for each finding."""
+    from cfnlint.api import lint_by_config  # Which takes a second to import, in each process that collects tests.
+    from cfnlint.config import ManualArgs
+
     files = []
     for name, template in templates.items():
         files.append(folder / f"{name}.json")
@@ -62,7 +63,9 @@ class Unseen:
         return {name: section for name, section in {**template, **kept}.items() if section}
 
 
+@pytest.mark.long
 def test_cfn_lint_finds_nothing_in_any_variant(variants: Variants, tmp_path: Path) -> None:
+    """Of those that have been chosen for what differs; `make test` lints one of them whole."""
     unseen = Unseen()
     different = {
         f"{variant.name}.{stack}": unseen.of(stack, template)
@@ -72,6 +75,10 @@ def test_cfn_lint_finds_nothing_in_any_variant(variants: Variants, tmp_path: Pat
     some = {name: template for name, template in different.items() if "Resources" in template}
     assert len(some) > len(variants)
     assert linted(some, tmp_path) == []
+
+
+def test_cfn_lint_finds_nothing_in_production(variants: Variants, tmp_path: Path) -> None:
+    assert linted(dict(variants["prod-jwt"].templates), tmp_path) == []
 
 
 def test_whatever_differs_anywhere_is_looked_at(variants: Variants) -> None:

@@ -22,11 +22,26 @@ def templates(synthesize: Synthesize) -> Templates:
     return Variant("prod-jwt", settings, synthesize(validated=False, **settings)).templates
 
 
-@pytest.mark.parametrize("check", checks.CHECKS.values(), ids=checks.CHECKS)
+#: What takes the simulation seconds each: many jobs, or a deployment in the midst of them.
+LONG = {
+    checks.check_a_deployment_ends_while_the_queue_is_busy,
+    checks.check_an_interruption_kills_no_session,
+    checks.check_tasks_follow_the_backlog,
+    checks.check_a_broken_image_is_seen_and_replaces_nobody,
+    checks.check_the_alarm_alone_finds_the_tasks_for_a_backlog,
+    checks.check_a_job_right_after_the_rest_is_not_held_up,
+}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, marks=[pytest.mark.long] * (check in LONG), id=name) for name, check in checks.CHECKS.items()],
+)
 def test_holds(check: Check, templates: Templates) -> None:
     check(templates)
 
 
+@pytest.mark.long
 def test_five_hundred_jobs_spread_over_all_slots(templates: Templates) -> None:
     scaling = Scaling.of(templates)
     with simulated(templates) as simulation:
@@ -56,6 +71,7 @@ def test_metrics_of_an_idle_queue_are_late_where_no_sweep_asks_for_it(templates:
     assert 15 * 60 <= woken_after[False] <= 20 * 60
 
 
+@pytest.mark.long
 def test_a_deployment_hangs_where_no_task_retires(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ECS's protection does to a deployment, without `fargate_worker.retiring`."""
     monkeypatch.setattr(Retiring, "look", lambda _: None)

@@ -8,7 +8,6 @@ from typing import Any
 from tests.infra.rules.rule import Found, Rule, Templates, first, handler_of, is_policy_of, turn_of
 from tests.infra.variants import Variant
 from turnkeeper_infra import names
-from turnkeeper_infra.gateway import PORT
 
 
 def runners_stand_where_the_file_says(variant: Variant) -> Found:
@@ -41,6 +40,8 @@ def tasks_reach_out_and_nothing_reaches_in(variant: Variant) -> Found:
     private = bool(list(variant.resources("AWS::EC2::NatGateway"))) or "vpc_id" in variant.settings
     if task["AssignPublicIp"] != ("DISABLED" if private else "ENABLED"):
         yield f"{stack}: tasks have {'an' if private else 'no'} address of their own"
+    from turnkeeper_infra.gateway import PORT  # jsii starts with this import
+
     served = "gateway_certificate_arn" in variant.settings
     for stack, id, opening in variant.resources("AWS::EC2::SecurityGroupIngress"):
         opened = opening["Properties"]
