@@ -468,7 +468,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=examples(120, all=300), stateful_step_count=60)
+TestLedger.settings = settings(max_examples=examples(80, all=300), stateful_step_count=60)
 
 
 def test_shares_differ_by_at_most_one_unit_and_add_up() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.properties.test_projection import transcripts
+from tests.support.examples import examples
 from tests.support.heads import head
 from turnkeeper.core.cache_markers import options_problem
 from turnkeeper.core.session import Account, Entry, Spec, ToolDefinition
 from turnkeeper.runtime import requests
 from turnkeeper_local.standin.validate import validate_message
+
+pytestmark = pytest.mark.examples
 
 MARKERS = st.sampled_from(
     [None, {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "5m"}, {"type": "ephemeral", "ttl": "1h"}]
@@ -42,7 +46,7 @@ def markers(value: Any) -> int:
     return sum(map(markers, value)) if isinstance(value, list) else 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150, all=400), deadline=None)
 @given(transcripts(), options().filter(lambda made: options_problem(made) is None), st.integers(0, 2))
 def test_a_request_has_no_more_markers_than_the_api_takes(
     entries: list[Entry], chosen: dict[str, Any], tools: int
@@ -61,7 +65,7 @@ def test_a_request_has_no_more_markers_than_the_api_takes(
     assert markers(chosen) <= markers(body) <= 4
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150, all=400), deadline=None)
 @given(transcripts(), st.integers(0, 100))
 def test_what_a_request_may_read_is_known_whatever_it_holds(entries: list[Entry], read: int) -> None:
     """What only looks like an address or a file, as in the arguments of a call, needs nobody to count it."""

@@ -140,7 +140,7 @@ def test_a_folded_union_takes_what_an_alternative_took(schema: dict[str, Any], a
     assert jsonschema.Draft202012Validator(flat).is_valid(arguments)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, all=300), deadline=None)
 @given(ROOTS)
 def test_folding_never_makes_it_worse(schema: dict[str, Any]) -> None:
     before = schema_problem(schema)

@@ -505,4 +505,4 @@ class TreasuryMachine(RuleBasedStateMachine):
 
 
 TestTreasury: Any = TreasuryMachine.TestCase
-TestTreasury.settings = settings(max_examples=examples(50, all=120), stateful_step_count=30)
+TestTreasury.settings = settings(max_examples=examples(30, all=120), stateful_step_count=30)

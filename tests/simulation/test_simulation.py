@@ -12,7 +12,7 @@ from tests.simulation.run import simulate
 SEEDS = int(os.environ.get("TURNKEEPER_SIMULATION_SEEDS", "500"))
 BATCH = 25
 #: From here on they run where `long` tests do.
-FIRST = 250
+FIRST = 150
 BATCHES = [
     pytest.param(first, marks=pytest.mark.long) if FIRST <= first < 500 else first for first in range(0, SEEDS, BATCH)
 ]
