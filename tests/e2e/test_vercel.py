@@ -1,5 +1,10 @@
 """The function of ``deploy/vercel``, as it is laid out to be deployed, under a server that ends each request at a limit
-that is forced; its state in PostgreSQL. Between requests the process is killed: nothing that matters is in it."""
+that is forced; its state in PostgreSQL. Between requests the process is killed: nothing that matters is in it.
+
+The function is told of less than the server gives it. That it ends by itself, by what it was told, is what is proven,
+and not how much of the machine others leave it. One that does not know its limit streams for a quarter of an hour, and
+is cut off all the same.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,8 @@ from turnkeeper_project import kit_source
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 #: Of which a turn may take a few, and the rest is kept for its end.
-MAX_SECONDS = 18
+TOLD_SECONDS = 18
+FORCED_SECONDS = 75
 SECRET = "a secret of the platform's clock"
 
 
@@ -41,10 +47,10 @@ class Function(Installation):
         shutil.copy(REPOSITORY / "policy.toml", project)
         built = vercel_folder(Sources(project, kit_source()))
         assert built.is_relative_to(cache)
-        for file in (built / "api" / "index.py", built / "vercel.json"):
+        for file, seconds in ((built / "api" / "index.py", TOLD_SECONDS), (built / "vercel.json", FORCED_SECONDS)):
             text = file.read_text()
             assert "300" in text
-            file.write_text(text.replace("300", str(MAX_SECONDS)))
+            file.write_text(text.replace("300", str(seconds)))
         self.folder_deployed, self.model_url = built, model_url
 
     def run(self) -> tuple[subprocess.Popen[bytes], str]:
