@@ -11,19 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.common.by import By
 
 from tests.support.needed import needed
 from tests.support.running_kit import running_kit
 from tests.support.snippets import ROOT, blocks
 from turnkeeper_local.kit import Home, LocalKit
 from turnkeeper_local.kit.record import Record
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 pytestmark = pytest.mark.stack
 
@@ -36,6 +36,8 @@ WORDS = "one two three four five six seven eight nine ten eleven twelve"
 def browser() -> Iterator[WebDriver]:
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     needed("chromium", program and driver)
+    from selenium import webdriver  # Which takes half a second to import, in each process that collects tests.
+
     options = webdriver.ChromeOptions()
     options.binary_location = str(program)
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-proxy-server"):
@@ -91,7 +93,7 @@ class Chat:
         self._browser.refresh()
 
     def say(self, text: str) -> None:
-        self._browser.find_element(By.ID, "input").send_keys(text, "\n")
+        self._browser.find_element("id", "input").send_keys(text, "\n")
 
     def lines(self) -> list[str]:
         script = "return [...document.querySelectorAll('#log li')].map((item) => item.textContent)"

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.common.by import By
 
 from tests.browser.test_chat_page import browser
 from tests.e2e.conftest import model_url
 from tests.e2e.test_vercel import Function, database_url, function
 from tests.support.installation import steps_of
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 __all__ = ["browser", "database_url", "function", "model_url"]
 
@@ -36,14 +37,14 @@ def shown(page: WebDriver) -> list[tuple[str, str]]:
 
 
 def say(page: WebDriver, text: str) -> None:
-    page.find_element(By.ID, "input").send_keys(text)
-    page.find_element(By.CSS_SELECTOR, "button").click()
+    page.find_element("id", "input").send_keys(text)
+    page.find_element("css selector", "button").click()
 
 
 def test_a_conversation_over_requests_that_end(browser: WebDriver, function: Function) -> None:
     _, url = function.run()
     browser.get(url)
-    agent = browser.find_element(By.ID, "agent")
+    agent = browser.find_element("id", "agent")
     agent.clear()
     agent.send_keys("noter")
     say(browser, "[[trickle 2]][[say one two three four five six]]")
