@@ -13,6 +13,8 @@ version where the machine has one, else the tests' own, with a warning. That `/u
 RUN line that uses what only it has is not noticed. Nor does it prove arm64: the wheels are those for this machine's
 processor, out of the same lock file. Nor what Docker, a registry and Fargate (with its init process) do with an image.
 
+What builds a whole image runs where there is time; `make test` looks at the build context and at the wheels.
+
 It needs Linux, root, and on a new clone a package registry for the wheels; without these it is skipped, and says why.
 """
 
@@ -41,7 +43,6 @@ from tests.support.image_build import Builder, BuildError, Image, files_of, pyth
 from tests.support.image_inputs import NoRegistry, build_context, wheels_for
 from tests.support.repository import REPOSITORY
 from tests.support.running_kit import running_kit
-from turnkeeper_infra.worker import _HEALTH_PROBE, HEALTH_PORT, STOP_SECONDS
 from turnkeeper_local.kit import Home
 from turnkeeper_local.kit.record import Record
 
@@ -169,6 +170,7 @@ def sessions_of(caller: Caller) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 def test_it_takes_a_job_and_stops_when_told(
     image: Image, stack: Stack, settings: dict[str, str], running: Running
 ) -> None:
@@ -190,12 +192,15 @@ def test_it_takes_a_job_and_stops_when_told(
     assert (result["tool"], result["outcome"]) == ("get_invoice", "ok")
     eventually(lambda: stack.depths(stack.kit.queue_url) == (0, 0), "the queue is empty")
 
+    from turnkeeper_infra.worker import STOP_SECONDS  # jsii starts with this import
+
     running.process.send_signal(signal.Signals[image.stop_signal])
     assert running.process.wait(timeout=STOP_SECONDS) == 0, running.log()
     assert "stopped" in running.log()
     assert files_of(image.root) == before
 
 
+@pytest.mark.long
 def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
     assert "0" not in image.user.split(":")
     found = {path: mode for path, (mode, *_) in files_of(image.root).items()}
@@ -213,6 +218,7 @@ def test_its_context_holds_what_it_needs_and_nothing_else(bench: Bench) -> None:
     assert not list(bench.context.rglob("*.pyc"))
 
 
+@pytest.mark.long
 def test_it_holds_no_tests_no_caches_and_no_build_tools(image: Image) -> None:
     top = {path.name for path in (image.root / "app").iterdir()}
     assert top == {"agents", "fargate_worker", "policy.toml", "turnkeeper"}
@@ -223,13 +229,17 @@ def test_it_holds_no_tests_no_caches_and_no_build_tools(image: Image) -> None:
     assert len(compiled) == len(list((image.root / "app").rglob("*.py")))
 
 
+@pytest.mark.long
 def test_the_task_asks_and_listens_as_the_image_says(image: Image) -> None:
     """ECS takes the task's health check and not the image's; so what was tried above has to be the same."""
+    from turnkeeper_infra.worker import _HEALTH_PROBE, HEALTH_PORT
+
     assert image.healthcheck == ["python", "-c", _HEALTH_PROBE]
     assert image.ports == [str(HEALTH_PORT)]
     assert image.environment["TURNKEEPER_HEALTH_PORT"] == str(HEALTH_PORT)
 
 
+@pytest.mark.long
 def test_a_module_that_is_not_copied_is_found(
     bench: Bench, image: Image, settings: dict[str, str], tmp_path: Path
 ) -> None:
@@ -241,12 +251,14 @@ def test_a_module_that_is_not_copied_is_found(
         assert "No module named fargate_worker" in broken.log()
 
 
+@pytest.mark.long
 def test_what_a_run_line_misses_is_found(bench: Bench, image: Image) -> None:
     broken = DOCKERFILE.replace("COPY requirements.txt /build/requirements.txt\n", "")
     with pytest.raises(BuildError, match=r"requirements\.txt"):
         bench.builder.build(broken)
 
 
+@pytest.mark.long
 def test_a_file_that_the_context_does_not_hold_is_found(bench: Bench, image: Image, tmp_path: Path) -> None:
     """Were it left out of what is laid out."""
     context = shutil.copytree(bench.context, tmp_path / "context")

@@ -150,8 +150,12 @@ def _database(postgresql: Server) -> str:
     return url.replace("postgres@", "turnkeeper_app@")
 
 
+#: In `make test`, beside systemd's unit for one machine; the others run where there is time.
+ALWAYS = "kubernetes"
+
+
 @pytest.fixture(
-    params=[pytest.param(shape, marks=[pytest.mark.long] * (shape == "compose"), id=shape) for shape in SHAPES]
+    params=[pytest.param(shape, marks=[pytest.mark.long] * (shape != ALWAYS), id=shape) for shape in SHAPES]
 )
 def deployment(
     request: pytest.FixtureRequest, postgresql: Server, model_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +227,7 @@ def test_the_front_door_stops_with_a_word_to_those_who_listen(deployment: Deploy
     deployment.stop("worker", processes["worker"])
 
 
+@pytest.mark.parametrize("deployment", ["kubernetes"], indirect=True)
 def test_who_counts_for_keda_may_count_and_nothing_else(deployment: Deployment) -> None:
     [scaled] = [one for one in kubernetes("components/keda-postgresql") if one["kind"] == "ScaledObject"]
     [trigger] = scaled["spec"]["triggers"]
