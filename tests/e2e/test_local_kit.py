@@ -45,16 +45,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
-def settings(tree: Path) -> KitSettings:
-    settings = KitSettings.from_environment(
-        {"TURNKEEPER_PORT": "0", "TURNKEEPER_TURN_SECONDS": "7", "TURNKEEPER_LEASE_SECONDS": "9"}
-    )
+def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in a further folder of agents."""
+    file = tmp_path_factory.mktemp("kit-agents") / "late" / "agent.py"
+    file.parent.mkdir()
+    file.write_text("first\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def chosen(further: Path) -> dict[str, str]:
+    seconds = {"TURNKEEPER_TURN_SECONDS": "7", "TURNKEEPER_LEASE_SECONDS": "9"}
+    return {**seconds, "TURNKEEPER_AGENTS": str(further.parents[1])}
+
+
+@pytest.fixture(scope="module")
+def settings(tree: Path, chosen: dict[str, str]) -> KitSettings:
+    settings = KitSettings.from_environment({"TURNKEEPER_PORT": "0", **chosen})
     return dataclasses.replace(settings, project=tree, source_root=tree)
 
 
 @pytest.fixture(scope="module")
-def running(home: Home, tree: Path) -> Iterator[LocalKit]:
-    with running_kit(home.path, source_root=tree, TURNKEEPER_TURN_SECONDS="7", TURNKEEPER_LEASE_SECONDS="9") as kit:
+def running(home: Home, tree: Path, chosen: dict[str, str]) -> Iterator[LocalKit]:
+    with running_kit(home.path, source_root=tree, **chosen) as kit:
         yield kit
 
 
@@ -207,14 +220,9 @@ def test_edits_are_live_without_a_deploy_and_taken_back_by_one(
 
 
 def test_up_notices_an_edit_in_a_further_folder_of_agents(
-    running: LocalKit, home: Home, settings: KitSettings, tmp_path: Path
+    running: LocalKit, home: Home, settings: KitSettings, further: Path
 ) -> None:
-    (tmp_path / "more" / "late").mkdir(parents=True)
-    file = tmp_path / "more" / "late" / "agent.py"
-    file.write_text("first\n")
-    settings = dataclasses.replace(settings, agents=str(tmp_path / "more"))
-    up(settings, home=home)
-    file.write_text("second\n")
+    further.write_text("second\n")
     steps: list[str] = []
     kit = up(settings, home=home, progress=steps.append)
     assert "deploying the stacks" in steps
