@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e import money_traffic as traffic
 from tests.e2e.money_traffic import Cost, Place
+from tests.support.examples import examples
 from tests.support.money import TENANT, Books, Till
 from turnkeeper.adapters.sql import schema
 from turnkeeper.core.scopes import SCOPES, Scope
@@ -28,10 +29,10 @@ pytestmark = pytest.mark.timeout(300)
 
 SPAWN = multiprocessing.get_context("spawn")
 PROCESSES = 3
-CALLS = 1_000
+CALLS = examples(300, all=1_000)
 #: Not a divisor of any cap, so that a rest is left that no call may have.
 AMOUNT = 7
-ROOM = 300
+ROOM = examples(90, all=300)
 CAP = AMOUNT * ROOM + 3
 
 Scopes = tuple[Scope, ...]
@@ -126,7 +127,8 @@ EVERY: list[tuple[Scopes, int, Cost]] = [
 
 
 def thousand(name: str, case: tuple[Scopes, int, Cost]) -> Any:
-    """Of the cases each is in `make test` on one store, on all of them in CI, and every other at night."""
+    """Of the cases each is in `make test` on one store and with fewer calls, on all of them in CI, and every other at
+    night."""
     scopes, shards, cost = case
     turn = CASES.index(case) if case in CASES else None
     marks = [pytest.mark.nightly] if turn is None else [pytest.mark.long] * (STORES[turn % len(STORES)] != name)
@@ -134,6 +136,7 @@ def thousand(name: str, case: tuple[Scopes, int, Cost]) -> Any:
     return pytest.param(name, *case, marks=marks, id=f"{name}-{'+'.join(scopes)}-{shards}-{cost}")
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize(
     ("new_place", "scopes", "shards", "cost"),
     [thousand(name, case) for case in dict.fromkeys([*CASES, *EVERY]) for name in STORES],
@@ -199,6 +202,7 @@ def test_a_task_ends_at_its_own_cap(processes: ProcessPoolExecutor, new_place: C
 # ---- all of it can be used ----
 
 
+@pytest.mark.examples
 @on("postgresql")
 @pytest.mark.parametrize("shards", [1, pytest.param(4, marks=pytest.mark.nightly), 16])
 def test_small_calls_use_up_the_cap(
