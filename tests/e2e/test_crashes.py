@@ -100,7 +100,7 @@ def shoot(
 
 
 def test_workers_die_while_sessions_run(restless: Stack, tmp_path: Path) -> None:
-    shoot(restless, tmp_path, number=20, steps=3, least_kills=4, within_seconds=60, seed=4)
+    shoot(restless, tmp_path, number=10, steps=3, least_kills=3, within_seconds=60, seed=4)
 
 
 @pytest.mark.nightly
