@@ -7,7 +7,6 @@ import threading
 from typing import Any
 
 from tests.e2e.money_traffic import Place, at_once, aws, till_of
-from tests.support.gateway import served
 from tests.support.money import exactly
 from turnkeeper.adapters.dynamodb import DynamoTable
 from turnkeeper.core.errors import CostCapExceeded
@@ -49,6 +48,8 @@ def hold_many(place: Place, purse: Purse, calls: int, amount: int) -> int:
 
 def serve(place: Place, model_url: str, url: Any) -> None:
     """A gateway, until this process is killed; tells where it is."""
+    from tests.support.gateway import served  # Which takes long to import, and the other processes need none of it.
+
     table = DynamoTable(aws(place.url).table_requests, place.table, busy_seconds=60)
     with served(model_url, table=table, lease_seconds=place.lease_seconds, **dict(place.caps)) as rig:
         url.put(rig.url)

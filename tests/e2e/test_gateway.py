@@ -17,6 +17,7 @@ from tests.e2e import gateway_traffic as traffic
 from tests.e2e.money_traffic import Place, aws, till_of
 from tests.e2e.outside import Document, Stack
 from tests.e2e.test_money_races import books_of
+from tests.support.examples import examples
 from tests.support.gateway import MODEL, standin
 from tests.support.money import TENANT
 from turnkeeper.adapters.prices import BundledPrices
@@ -27,10 +28,10 @@ pytestmark = [pytest.mark.emulator, pytest.mark.timeout(300)]
 
 SPAWN = multiprocessing.get_context("spawn")
 PROCESSES = 4
-CALLS = 1_000
+CALLS = examples(300, all=1_000)
 #: Not a divisor of any cap, so that a rest is left that no call may have.
 AMOUNT = 7
-ROOM = 300
+ROOM = examples(90, all=300)
 CAP = AMOUNT * ROOM + 3
 
 
@@ -59,6 +60,7 @@ def long(value: Any) -> Any:
 # ---- a thousand at once ----
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("scope", ["task", *(long(scope) for scope in ("user_daily", "tenant_monthly", "its own"))])
 def test_a_thousand_calls_of_one_token(scope: str, processes: ProcessPoolExecutor, emulator: str) -> None:
     """Exactly as many are in flight as fit, from four processes."""
@@ -81,6 +83,7 @@ def test_a_thousand_calls_of_one_token(scope: str, processes: ProcessPoolExecuto
     books_of(place).check_at_rest()
 
 
+@pytest.mark.examples
 def test_what_is_settled_makes_room_for_others_to_the_unit(processes: ProcessPoolExecutor, emulator: str) -> None:
     place = new_place(emulator, tenant_monthly=10 * CAP)
     till = till_of(place)
