@@ -57,8 +57,18 @@ def test_a_cap_before_the_first_call_is_a_402(stack: Stack, caller: Caller, scop
     assert_books(caller, [session])
 
 
-@pytest.mark.parametrize("placement", ["interactive", "background"])
-@pytest.mark.parametrize("scope", ["task", "user_daily", "tenant_monthly"])
+@pytest.mark.parametrize(
+    ("scope", "placement"),
+    [
+        ("task", "interactive"),
+        ("user_daily", "background"),
+        ("tenant_monthly", "interactive"),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (("task", "background"), ("user_daily", "interactive"), ("tenant_monthly", "background"))
+        ),
+    ],
+)
 def test_a_cap_that_trips_later_stops_the_turn(stack: Stack, caller: Caller, scope: str, placement: str) -> None:
     stack.set_caps(caller.tenant, **{scope: "0.05"})
     text = " ".join(f"[[tokens 200]] {tools(call('look', what=str(n)))}" for n in range(40))
@@ -189,7 +199,7 @@ def test_the_kill_switch_and_back(stack: Stack, caller: Caller) -> None:
 
 @pytest.fixture
 def watched(caller: Caller) -> Iterator[list[Decimal]]:
-    """Spent and reserved of the tenant's month together, looked at all the time."""
+    """Spent and reserved of the tenant's month together, looked at again and again while a test runs."""
     seen: list[Decimal] = []
     done = threading.Event()
 
@@ -197,7 +207,7 @@ def watched(caller: Caller) -> Iterator[list[Decimal]]:
         while not done.is_set():
             scope = caller.scopes()["tenant_monthly"]
             seen.append(Decimal(scope["spent_usd"]) + Decimal(scope["reserved_usd"]))
-            time.sleep(0.1)
+            time.sleep(0.3)  # Each look keeps the kit busy.
 
     thread = threading.Thread(target=watch)
     thread.start()
