@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from functions.api.app import FrontDoor
+from tests.support.examples import examples
 from tests.support.http import Caller
 from tests.support.kit import MemoryKit
 from turnkeeper.core.errors import InvalidRequest
@@ -140,8 +141,9 @@ metadata = st.one_of(
 )
 
 
+@pytest.mark.examples
 @given(inputs, mostly(st.none() | metadata, [], "x", 7))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(150, all=400), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_both_take_the_same_or_refuse_the_same(value: Any, kept: Any) -> None:
     body = {"input": value} if kept is None else {"input": value, "metadata": kept}
     made = by_http(body)

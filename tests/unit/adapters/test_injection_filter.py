@@ -105,7 +105,8 @@ PIECES = st.one_of(
 TEXTS = st.lists(st.tuples(st.sampled_from(sorted(HIDE)), st.lists(PIECES, max_size=8), st.sampled_from(["", " "])))
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.examples
+@settings(max_examples=examples(50, all=150), deadline=None)
 @given(TEXTS)
 def test_any_text_is_judged_as_by_every_rule_over_all_of_it(parts: list[tuple[str, list[str], str]]) -> None:
     text = " ".join(HIDE[how](between.join(pieces)) for how, pieces, between in parts)
