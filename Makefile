@@ -31,7 +31,7 @@ long: setup  ## the tests that `make test` leaves out or runs short
 	TURNKEEPER_EXAMPLES=all $(BIN)/pytest $(SIDE_BY_SIDE) -m "not nightly and (long or examples)" $(LONG)
 
 nightly: setup sdk long  ## the long forms of the tests, 10,000 seeds of the simulation, and a sample of mutants
-	$(BIN)/pytest -n 2 --dist loadscope -m nightly
+	TURNKEEPER_EXAMPLES=all $(BIN)/pytest -n 2 --dist loadscope -m nightly
 	$(BIN)/pytest -n 2 -p tests.support.on_sqlite tests/contract/api
 	TURNKEEPER_SIMULATION_SEEDS=10000 $(BIN)/pytest -n 2 tests/simulation
 	$(BIN)/python -m tests.load --minutes 10 --report .turnkeeper/soak.json

@@ -60,7 +60,6 @@ def long(value: Any) -> Any:
 # ---- a thousand at once ----
 
 
-@pytest.mark.examples
 @pytest.mark.parametrize("scope", ["task", *(long(scope) for scope in ("user_daily", "tenant_monthly", "its own"))])
 def test_a_thousand_calls_of_one_token(scope: str, processes: ProcessPoolExecutor, emulator: str) -> None:
     """Exactly as many are in flight as fit, from four processes."""

@@ -13,7 +13,7 @@ version where the machine has one, else the tests' own, with a warning. That `/u
 RUN line that uses what only it has is not noticed. Nor does it prove arm64: the wheels are those for this machine's
 processor, out of the same lock file. Nor what Docker, a registry and Fargate (with its init process) do with an image.
 
-What builds a whole image runs where there is time; `make test` looks at the build context and at the wheels.
+What builds an image runs where there is time; `make test` looks at the build context.
 
 It needs Linux, root, and on a new clone a package registry for the wheels; without these it is skipped, and says why.
 """
@@ -66,7 +66,12 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_context(tmp_path_factory.mktemp("assembly"))
+
+
+@pytest.fixture(scope="module")
+def bench(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     if why := clean_root.why_not():
         pytest.skip(why)
     [argument] = [each for each in read(DOCKERFILE) if each.name == "ARG" and each.value.startswith("PYTHON=")]
@@ -79,7 +84,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         wheels = wheels_for(base)
     except NoRegistry as error:
         pytest.skip(str(error))
-    context = build_context(tmp_path_factory.mktemp("assembly"))
     return Bench(base, wheels, context, Builder(base, context, wheels, tmp_path_factory.mktemp("build")))
 
 
@@ -210,12 +214,12 @@ def test_nobody_but_root_may_write_what_is_in_it(image: Image) -> None:
     assert {owner for _, owner, *_ in files_of(image.root).values()} == {0}
 
 
-def test_its_context_holds_what_it_needs_and_nothing_else(bench: Bench) -> None:
-    assert {path.name for path in bench.context.iterdir()} == {"Dockerfile", "agent-sdk.txt", "app", "requirements.txt"}
-    app = bench.context / "app"
+def test_its_context_holds_what_it_needs_and_nothing_else(context: Path) -> None:
+    assert {path.name for path in context.iterdir()} == {"Dockerfile", "agent-sdk.txt", "app", "requirements.txt"}
+    app = context / "app"
     assert {path.name for path in app.iterdir()} == {"agents", "fargate_worker", "policy.toml", "turnkeeper"}
     assert {path.suffix for path in (app / "fargate_worker").iterdir()} == {".py"}
-    assert not list(bench.context.rglob("*.pyc"))
+    assert not list(context.rglob("*.pyc"))
 
 
 @pytest.mark.long
@@ -268,6 +272,7 @@ def test_a_file_that_the_context_does_not_hold_is_found(bench: Bench, image: Ima
         builder.build(DOCKERFILE)
 
 
+@pytest.mark.long
 def test_a_wheel_of_another_hash_is_not_installed(bench: Bench, tmp_path: Path) -> None:
     wheels = shutil.copytree(bench.wheels, tmp_path / "wheels")
     wheel = next(wheels.glob("pydantic-*.whl"))

@@ -64,7 +64,7 @@ def test_a_cap_before_the_first_call_is_a_402(stack: Stack, caller: Caller, scop
         ("user_daily", "background"),
         ("tenant_monthly", "interactive"),
         *(
-            pytest.param(*each, marks=pytest.mark.long)
+            pytest.param(*each, marks=pytest.mark.nightly)
             for each in (("task", "background"), ("user_daily", "interactive"), ("tenant_monthly", "background"))
         ),
     ],

@@ -127,8 +127,8 @@ EVERY: list[tuple[Scopes, int, Cost]] = [
 
 
 def thousand(name: str, case: tuple[Scopes, int, Cost]) -> Any:
-    """Of the cases each is in `make test` on one store and with fewer calls, on all of them in CI, and every other at
-    night."""
+    """Of the cases each is in `make test` on one store and with fewer calls, on the others with all of them in CI, and
+    every other at night."""
     scopes, shards, cost = case
     turn = CASES.index(case) if case in CASES else None
     marks = [pytest.mark.nightly] if turn is None else [pytest.mark.long] * (STORES[turn % len(STORES)] != name)
@@ -136,7 +136,6 @@ def thousand(name: str, case: tuple[Scopes, int, Cost]) -> Any:
     return pytest.param(name, *case, marks=marks, id=f"{name}-{'+'.join(scopes)}-{shards}-{cost}")
 
 
-@pytest.mark.examples
 @pytest.mark.parametrize(
     ("new_place", "scopes", "shards", "cost"),
     [thousand(name, case) for case in dict.fromkeys([*CASES, *EVERY]) for name in STORES],
@@ -202,7 +201,6 @@ def test_a_task_ends_at_its_own_cap(processes: ProcessPoolExecutor, new_place: C
 # ---- all of it can be used ----
 
 
-@pytest.mark.examples
 @on("postgresql")
 @pytest.mark.parametrize("shards", [1, pytest.param(4, marks=pytest.mark.nightly), 16])
 def test_small_calls_use_up_the_cap(

@@ -29,7 +29,8 @@ _TOGETHER = {
 #: Files of a minute and more; what is missing here only begins later.
 LONGEST = (
     *(file for files in _TOGETHER.values() for file in files),
-    *("money_races", "local_kit", "worker_process", "shapes", "serve", "rollout", "vercel", "tutorial", "load"),
+    *("money_races", "local_kit", "worker_process", "shapes", "serve", "traces", "project", "demo"),
+    *("rollout", "vercel", "tutorial", "load"),
 )
 #: From the end, where whoever computes begins.
 _COMPUTING = ("unit", "contract", "simulation", "properties", "infra")
