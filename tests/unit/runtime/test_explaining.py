@@ -54,7 +54,8 @@ def texts(story: Story) -> str:
 # ---- whatever happens ----
 
 
-@pytest.mark.parametrize("seed", range(48))
+@pytest.mark.examples
+@pytest.mark.parametrize("seed", range(examples(24, all=48)))
 def test_every_session_of_a_simulated_world_has_a_whole_story(seed: int) -> None:
     """Deaths, stalls, lost answers, handoffs, cancels, erasures: see tests/simulation."""
     simulation = simulate(seed)
