@@ -1,4 +1,4 @@
-"""What docs/gateway.md shows of clients is carried out, against a gateway."""
+"""What docs/gateway.md shows of clients is carried out, against a gateway; and what clients do of their own accord."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
+import anthropic
 import pytest
 
-from tests.support.gateway import Rig
+from tests.support.gateway import MODEL, Rig
 from tests.support.snippets import ROOT, blocks
 
 CLIENTS = [block for block in blocks(ROOT / "docs" / "gateway.md") if block.language == "python"]
@@ -31,3 +32,21 @@ def test_a_client_as_the_page_shows_it(number: int, rig: Rig) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert [call["state"] for call in rig.calls()] == ["settled"]
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+def test_the_sdks_tool_runner_sends_whole_conversations_where_it_is_told_to(streams: bool, rig: Rig) -> None:
+    """It asks the provider to hold the conversation unless it is told, in the API's words, that this cannot be."""
+
+    @anthropic.beta_tool
+    def add(a: int, b: int) -> str:
+        """Add two numbers."""
+        return str(a + b)
+
+    script = {"role": "user", "content": '[[tool add {"a": 1, "b": 2}]] [[say three]]'}
+    runner = rig.client().beta.messages.tool_runner(
+        model=MODEL, max_tokens=50, messages=[script], tools=[add], stream=streams
+    )
+    message = runner.until_done()
+    assert message.content[0].text == "three"
+    assert [call["state"] for call in rig.calls()] == ["settled", "settled"]

@@ -36,6 +36,9 @@ _BETAS = re.compile(
     r"-(\d{8}|\d{4}-\d{2}-\d{2})",
     re.ASCII,
 )
+#: A conversation that the provider holds, of which only what is new is sent: what it adds to the price, nobody here can
+#: say. SDKs ask for one of their own accord, and send all of it where they are told this.
+_NO_THREADS = {"error_code": "thread_unsupported_request"}
 _WITH_CODE = re.compile(r"web_(search|fetch)_")
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DEFAULT_VERSION = "2023-06-01"
@@ -113,6 +116,9 @@ def read(raw: bytes, headers: Mapping[str, str], query: str, *, counts: bool = F
     if headers.get("content-encoding", "").lower() not in ("", "identity"):
         raise invalid("The gateway takes bodies as they are, not compressed.", "content-encoding", "must be identity")
     body = _parsed(raw)
+    if "thread" in body:
+        why = "the gateway passes on only whole conversations"
+        raise InvalidRequest(f"thread: {why}.", errors=[{"where": "thread", "why": why}], details=_NO_THREADS)
     if unknown := sorted(body.keys() - FIELDS):
         why = "the gateway does not know it, and passes on only what it can price"
         raise invalid(f"{unknown[0][:_MAX_NAME]}: {why}.", unknown[0][:_MAX_NAME], why)

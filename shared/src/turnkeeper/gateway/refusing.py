@@ -43,11 +43,14 @@ class Refusal:
     #: Seconds after which it may be tried again; ``None``: not at all.
     retry_after: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: What programs read, as the API has it.
+    details: Mapping[str, str] | None = None
 
     def answer(self, request_id: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body."""
         retry = {"x-should-retry": "false"} if self.retry_after is None else {"retry-after": str(self.retry_after)}
-        error = {"type": self.type, "message": f"turnkeeper: {self.message[:_MAX_MESSAGE]}"}
+        error: dict[str, Any] = {"type": self.type, "message": f"turnkeeper: {self.message[:_MAX_MESSAGE]}"}
+        error |= {"details": self.details} if self.details else {}
         body = {"type": "error", "error": error, "request_id": request_id}
         return (
             self.status,
@@ -75,7 +78,7 @@ def refusal_of(error: TurnkeeperError) -> Refusal:
         case UnpricedModel():
             return Refusal(404, "not_found_error", error.detail)
         case InvalidRequest():
-            return Refusal(400, "invalid_request_error", error.detail)
+            return Refusal(400, "invalid_request_error", error.detail, details=error.data.get("details"))
         case InputTooLarge():
             return Refusal(413, "request_too_large", error.detail)
         case Uncountable():
