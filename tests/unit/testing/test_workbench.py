@@ -16,6 +16,7 @@ from turnkeeper.core.errors import SessionEnded
 from turnkeeper.ports import ModelRequest
 from turnkeeper.runtime.catalog import Broken, Catalog
 from turnkeeper.testing import Crash, Run, ScriptError, Workbench, answer, call, cut, fail, say
+from turnkeeper.tools import shell
 
 INVOICE = {"id": "INV-1001", "status": "paid", "amount": "49.00"}
 MODEL = "claude-sonnet-5-5"
@@ -272,6 +273,15 @@ def test_a_broken_agent_says_why(turnkeeper: Workbench) -> None:
     catalog = Catalog({}, {"mine": Broken(Path("mine"), why, Path("mine/agent.py"), 1, why)})
     with pytest.raises(AssertionError, match="mine could not be loaded: ImportError: no module named left_pad"):
         Workbench(catalog, turnkeeper._policy).run("mine", "Hi", model=["Hi."])
+
+
+def test_guarded_tools_have_their_time_where_the_clock_stands_still(turnkeeper: Workbench) -> None:
+    says = shell(commands={"echo": [r"\w+"]}, cwd="work")
+    mine = Agent(name="mine", model=MODEL, system="You work.", tools=[says])
+    bench = Workbench(Catalog({"mine": mine}), turnkeeper._policy)
+    run = bench.run("mine", "Go", model=[call("shell", command="echo", args=["hello"]), "Well."])
+    run.assert_outcomes("ok")
+    assert "hello" in run.calls()[0].result
 
 
 def test_what_is_deployed_is_changed_before_the_first_run(bench: Workbench) -> None:

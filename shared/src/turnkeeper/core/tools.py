@@ -112,6 +112,9 @@ class ToolContext:
     #: own. Spans that OpenTelemetry's API begins in the tool are below it by themselves. ``None`` outside of a session.
     traceparent: str | None = None
     on_progress: OnProgress = field(default=NO_PROGRESS, repr=False, compare=False)
+    #: Seconds from the call's beginning to ``deadline``, by no clock that can be set, or stands still in a test.
+    #: ``None`` outside of a session.
+    timeout_seconds: float | None = None
 
     def secret(self, name: str, key: str | None = None) -> str:
         """A secret that the agent declares (``Agent(secrets=["crm"])``), as it is now: ask for it at each call, it may

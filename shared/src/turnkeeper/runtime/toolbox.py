@@ -249,6 +249,7 @@ class Toolbox:
             traceparent=here.traceparent,
             values=self._values,
             on_progress=self._progress(step.relay, call, tool),
+            timeout_seconds=timeout,
         )
         try:
             with current_span(here):

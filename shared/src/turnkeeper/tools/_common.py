@@ -97,13 +97,16 @@ class Deadline:
 
     @classmethod
     def of(cls, ctx: ToolContext, timeout_seconds: float) -> Deadline:
-        """The tool's own timeout or what the call has left, whichever is sooner.
+        """The tool's own timeout or what the call has left, whichever is sooner. Ask where the call begins.
 
         Raises:
             ToolError: there is no time left.
         """
-        ends = ctx.deadline if ctx.deadline.tzinfo else ctx.deadline.replace(tzinfo=UTC)
-        seconds = min(timeout_seconds, (ends - datetime.now(UTC)).total_seconds())
+        left = ctx.timeout_seconds
+        if left is None:
+            ends = ctx.deadline if ctx.deadline.tzinfo else ctx.deadline.replace(tzinfo=UTC)
+            left = (ends - datetime.now(UTC)).total_seconds()
+        seconds = min(timeout_seconds, left)
         if seconds <= 0:
             raise ToolError("No time is left for this call.")
         return cls.after(seconds)
