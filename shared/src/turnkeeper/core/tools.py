@@ -48,7 +48,15 @@ UPDATE_PLAN = "update_plan"
 
 
 class ToolError(Exception):
-    """The tool could not do it, in words that the model can act on. Becomes an error result."""
+    """The tool could not do it, in words that the model can act on. Becomes an error result.
+
+    ``may_have_run``: nobody knows whether the call took effect, as where a server was silent for too long. Of a tool
+    that changes something the outcome is ``unknown`` then, and the model is told not simply to try again.
+    """
+
+    def __init__(self, *args: object, may_have_run: bool = False) -> None:
+        super().__init__(*args)
+        self.may_have_run = may_have_run
 
 
 class ForeignToolError(ToolError):
@@ -56,7 +64,8 @@ class ForeignToolError(ToolError):
 
 
 class ToolDenied(ToolError):
-    """The call is outside what is allowed. The message says what *is* allowed. Outcome ``denied``."""
+    """The call is outside what is allowed. The message says what *is* allowed. Outcome ``denied``, unless it may have
+    run: as where what is not allowed is how a request that was sent is answered."""
 
 
 class ToolValues(Protocol):

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from turnkeeper.core.errors import ToolValueError
+from turnkeeper.core.replacing import replace
 from turnkeeper.core.session import Flag, Head, ToolOutcome
 from turnkeeper.core.suspicion import FLAG_AT
 from turnkeeper.core.tools import ForeignToolError, Outcome, Tool, ToolDenied, ToolError, content_of
-from turnkeeper.core.transcript import Block, all_text_of, answer, outcome_of, text_block, tool_result
+from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, all_text_of, answer, outcome_of, text_block, tool_result
 from turnkeeper.core.untrusted import wrap
 from turnkeeper.ports import Ids, InjectionDetector, Redacts
 
@@ -62,7 +63,17 @@ class ToolAnswers:
         return shown
 
     def failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
-        """The answer to a call that raised. Tools quote what they were given in their errors: secrets go out of them,
+        """The answer to a call that raised; where it may have taken effect all the same, it says so."""
+        block, outcome = self._failed(head, call, tool, error)
+        if tool.effect == "read" or not (isinstance(error, ToolError) and error.may_have_run):
+            return block, outcome
+        return (
+            {**block, "content": [*block["content"], text_block(UNKNOWN_OUTCOME)]},
+            replace(outcome, outcome="unknown"),
+        )
+
+    def _failed(self, head: Head, call: Block, tool: Tool, error: BaseException) -> Answer:
+        """Tools quote what they were given in their errors: secrets go out of them,
         by shape and by the arguments that the tool declares."""
         without_secrets = self.shown(tool, call)
 

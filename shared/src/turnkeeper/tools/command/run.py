@@ -125,7 +125,8 @@ def _answer(outcome: Outcome, limits: Limits, deadline: Deadline) -> dict[str, A
         output, _ = cut(stdout + stderr, 2_000)
         raise ToolError(
             f"The command took longer than {deadline.timeout_seconds:.3g} s and was stopped."
-            + (f" It had said:\n{output}" if output else "")
+            + (f" It had said:\n{output}" if output else ""),
+            may_have_run=True,
         )
     return {
         "exit_code": outcome.exit_code,

@@ -19,7 +19,7 @@ import httpx2
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult
+from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, CallToolResult
 from mcp_types import Tool as ServerTool
 
 from turnkeeper.core.tools import ForeignToolError, ToolError
@@ -45,11 +45,18 @@ class Server:
         Raises:
             ToolError: the server cannot be reached, refuses, answers too much, or takes too long.
         """
+        began = False
 
         async def ask(client: Client) -> CallToolResult:
+            nonlocal began
+            began = True
             return await client.call_tool(name, dict(arguments))
 
-        return self._exchange(ask, deadline)
+        try:
+            return self._exchange(ask, deadline)
+        except ToolError as error:
+            error.may_have_run = began and not _not_taken(error.__cause__)
+            raise
 
     def find(self, name: str, deadline: Deadline) -> ServerTool | None:
         """The server's own description of a tool, or None where it has none of that name. Raises as ``call`` does."""
@@ -177,6 +184,16 @@ def _explained(error: BaseException, deadline: Deadline) -> ToolError:
     if deadline.passed() or any(isinstance(leaf, TimeoutError | httpx2.TimeoutException) for leaf in leaves):
         return _timed_out(deadline)
     return ToolError("The server cannot be reached, or does not speak MCP.")
+
+
+def _not_taken(error: BaseException | None) -> bool:
+    """Whether it is certain that the server did not take a call up."""
+    leaves = [] if error is None else _leaves(error)
+    return any(
+        isinstance(leaf, httpx2.ConnectError | httpx2.ConnectTimeout)
+        or (isinstance(leaf, MCPError) and leaf.code in (METHOD_NOT_FOUND, INVALID_PARAMS))
+        for leaf in leaves
+    )
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -37,9 +37,9 @@ def blocks(content: Iterable[Any], structured: Any, max_bytes: int) -> list[dict
     return taken or [_text("(no content)")]
 
 
-def text_of(content: Iterable[Any], max_bytes: int) -> str:
+def text_of(content: Iterable[Any], structured: Any, max_bytes: int) -> str:
     """All the text in an answer, for the message of an error."""
-    return "\n".join(block["text"] for block in blocks(content, None, max_bytes) if block["type"] == "text")
+    return "\n".join(block["text"] for block in blocks(content, structured, max_bytes) if block["type"] == "text")
 
 
 def _block(item: Any) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class _Remote:
             raise ToolDenied(f"The arguments may have at most {_MAX_ARGUMENT_BYTES} bytes.")
         result = self._server().call(tool, arguments, Deadline.of(ctx, self._timeout_seconds))
         if result.is_error:
-            raise ForeignToolError(text_of(result.content, min(self._max_bytes, 8_000)))
+            raise ForeignToolError(text_of(result.content, result.structured_content, min(self._max_bytes, 8_000)))
         return blocks(result.content, result.structured_content, self._max_bytes)
 
     def _server(self) -> Server:

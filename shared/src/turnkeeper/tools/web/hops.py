@@ -99,9 +99,25 @@ def answered(guard: Guard, request: Outgoing) -> Iterator[Answer]:
         Unreachable: nobody there answers now.
         ToolError: what is answered is no answer.
     """
+    taken = _Taken()
+    try:
+        yield from _hops(guard, request, taken)
+    except ToolError as error:
+        error.may_have_run |= taken.changes
+        raise
+
+
+@dataclass
+class _Taken:
+    #: A request that may change something was answered.
+    changes: bool = False
+
+
+def _hops(guard: Guard, request: Outgoing, taken: _Taken) -> Iterator[Answer]:
     for _ in range(MAX_REDIRECTS + 1):
         guard.admit(request)
         with _sent(guard, request) as response:
+            taken.changes |= request.method not in READ_METHODS
             # Of a header that comes twice the first one counts.
             headers = {
                 key.lower().decode("latin-1"): value.decode("latin-1") for key, value in reversed(response.headers)
@@ -151,10 +167,13 @@ def _sent(guard: Guard, request: Outgoing) -> Iterator[httpcore2.Response]:
         ):
             yield response
     except httpcore2.TimeoutException as error:
-        raise network.timed_out(reaching if reaching.passed() and not deadline.passed() else deadline) from error
+        late = network.timed_out(reaching if reaching.passed() and not deadline.passed() else deadline)
+        late.may_have_run = request.method not in READ_METHODS and not isinstance(error, httpcore2.ConnectTimeout)
+        raise late from error
     except network.TlsError as error:
         raise Unreachable(f"{target.host} has no valid TLS certificate for this name.") from error
     except httpcore2.ConnectError as error:
         raise Unreachable(f"{target.host} could not be reached on port {target.port}.") from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-        raise Unreachable(f"{target.host} broke the connection off or did not answer in HTTP.") from error
+        why = f"{target.host} broke the connection off or did not answer in HTTP."
+        raise Unreachable(why, may_have_run=request.method not in READ_METHODS) from error
