@@ -94,6 +94,29 @@ def test_two_agents_of_one_name_keep_the_first(tmp_path: Path) -> None:
     assert "already has an agent named 'same'" in str(catalog.broken["b"])
 
 
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (
+            "from turnkeeper import Limits\nLimits(max_iterations=0, task_usd='much')",
+            "ValidationError: Limits: max_iterations: Input should be greater than or equal to 1; "
+            "task_usd: Value error, 'much' is not an amount in dollars such as '1.00'",
+        ),
+        (
+            "from collections.abc import Callable\nfrom turnkeeper import tool\n"
+            "@tool\ndef f(a: Callable[[int], int]) -> str:\n    'Call it.'\n    return ''",
+            "PydanticInvalidForJsonSchema: Cannot generate a JsonSchema for core_schema.CallableSchema",
+        ),
+        ("raise ValueError('one\\n  two\\n')", "ValueError: one two"),
+    ],
+    ids=["values", "a type", "lines"],
+)
+def test_what_is_wrong_is_told_in_one_line(module: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "agent.py").write_text(module)
+    assert load_agents([tmp_path]).broken["mine"].why == why
+
+
 def test_an_agent_is_found_by_the_names_it_had_unless_another_has_them_now(tmp_path: Path) -> None:
     put(tmp_path, "a", GOOD.format(name="heir").replace("'heir'", "'heir', formerly=['old', 'taken']"))
     put(tmp_path, "b", GOOD.format(name="taken"))

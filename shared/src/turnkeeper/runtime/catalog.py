@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from pydantic import PydanticUserError, ValidationError
+
 from turnkeeper.core.agent import Agent
 from turnkeeper.core.errors import AgentNotFound
 from turnkeeper.runtime.absent import remembered
@@ -95,7 +97,7 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
             try:
                 agent = _load(package, name)
                 if agent.name in agents:
-                    raise ValueError(f"another folder already has an agent named {agent.name!r}")
+                    raise ValueError(f"another folder already has an agent named {agent.name!r}: {places[agent.name].name}")
                 if taken := {name for other in agents.values() for name in other.formerly}.intersection(agent.formerly):
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
@@ -127,11 +129,18 @@ def _broken(file: Path, error: BaseException) -> Broken:
         """Characters that are none could be shown nowhere."""
         return _FOLDER.sub(parent.name, text).encode(errors="replace").decode()
 
+    return Broken(file.parent, named(f"{type(error).__name__}: {_words_of(error)}"), where, line, named("".join(trace.format())))
+
+
+def _words_of(error: BaseException) -> str:
+    """In one line, without where to read about pydantic."""
     try:
-        words = str(error)
+        if isinstance(error, ValidationError):
+            wrong = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+            return f"{error.title}: {'; '.join(f'{where}: {what}' for where, what in wrong)}"
+        return " ".join((error.message if isinstance(error, PydanticUserError) else str(error)).split())
     except Exception:  # noqa: BLE001 - an error of an agent's own, which is broken in this as well
-        words = "an error that cannot be told"
-    return Broken(file.parent, named(f"{type(error).__name__}: {words}"), where, line, named("".join(trace.format())))
+        return "an error that cannot be told"
 
 
 def _package_of(folder: Path) -> str:
