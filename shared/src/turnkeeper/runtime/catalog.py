@@ -97,7 +97,8 @@ def load_agents(folders: Iterable[Path]) -> Catalog:
             try:
                 agent = _load(package, name)
                 if agent.name in agents:
-                    raise ValueError(f"another folder already has an agent named {agent.name!r}: {places[agent.name].name}")
+                    first = places[agent.name].name
+                    raise ValueError(f"another folder already has an agent named {agent.name!r}: {first}")
                 if taken := {name for other in agents.values() for name in other.formerly}.intersection(agent.formerly):
                     raise ValueError(f"another agent was named {', '.join(sorted(taken))} formerly as well")
                 agents[agent.name] = agent
@@ -129,7 +130,8 @@ def _broken(file: Path, error: BaseException) -> Broken:
         """Characters that are none could be shown nowhere."""
         return _FOLDER.sub(parent.name, text).encode(errors="replace").decode()
 
-    return Broken(file.parent, named(f"{type(error).__name__}: {_words_of(error)}"), where, line, named("".join(trace.format())))
+    why = f"{type(error).__name__}: {_words_of(error)}"
+    return Broken(file.parent, named(why), where, line, named("".join(trace.format())))
 
 
 def _words_of(error: BaseException) -> str:
