@@ -10,6 +10,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -334,6 +336,29 @@ def test_odd_servers(
     with pytest.raises(ToolError):
         call(named(mcp_tools(url=url, allow=["x"], timeout_seconds=0.5), "x"))
     assert time.monotonic() - started < 5
+
+
+def test_a_server_that_is_asked_in_vain_is_waited_for_once_and_not_for_each_tool_and_session(
+    odd: tuple[str, type[_Odd]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, handler = odd
+    handler.answer = staticmethod(lambda h: time.sleep(0.5))
+    tools = list(mcp_tools(url=url, allow=["a", "b", "c"], timeout_seconds=0.3))
+
+    def told(tool: Tool) -> str:
+        with pytest.raises(ToolError) as caught:
+            tool.schema()
+        return str(caught.value)
+
+    with ThreadPoolExecutor(6) as pool:
+        words = set(pool.map(told, tools * 2))
+    assert len(words) == 1 and "longer than" in words.pop()
+    assert len(handler.seen) == 1
+    # Asked again in a while, as a server that has come up would be.
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 31)
+    monkeypatch.setattr("turnkeeper.tools.mcp.toolset.time", later)
+    told(tools[0])
+    assert len(handler.seen) == 2
 
 
 def test_nobody_there(call: Call) -> None:

@@ -17,12 +17,16 @@ from turnkeeper.tools.mcp.content import blocks, text_of
 from turnkeeper.tools.mcp.unions import folded
 
 if TYPE_CHECKING:
+    from mcp_types import Tool as ServerTool
+
     from turnkeeper.tools.mcp.client import Server
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _EFFECTS = ("read", "idempotent", "once")
 _MAX_ARGUMENT_BYTES = 200_000
 _MAX_SCHEMA_BYTES = 50_000
+#: How long a server that was asked for a schema in vain is not asked again by a process.
+_LEFT_ALONE_SECONDS = 30.0
 _SERVER_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -119,18 +123,20 @@ class _Remote:
         self._max_bytes = max_bytes
         self._schemas = schemas
         self._lock = threading.Lock()
+        #: Until when the server is not asked for schemas again, and why.
+        self._left_alone: tuple[float, str] = (0.0, "")
 
     def schema(self, tool: str) -> Mapping[str, Any]:
         """The tool's schema, asked for once in the life of the process: a server cannot change it under way. It may
-        be none that the API takes.
+        be none that the API takes. A server that was asked in vain is left alone for a while: who waits behind the
+        lock, for this tool or another one, does not wait for it in turn.
 
         Raises:
             ToolError: the server cannot be reached, has no such tool, or says too much about it.
         """
         with self._lock:
             if tool not in self._schemas:
-                deadline = Deadline(time.monotonic() + self._timeout_seconds, self._timeout_seconds)
-                offered = self._server().find(tool, deadline)
+                offered = self._find(tool)
                 if offered is None:
                     raise ToolError(f"The MCP server does not offer the tool {tool}.")
                 schema = folded(offered.input_schema)
@@ -139,6 +145,16 @@ class _Remote:
                 schema.setdefault("properties", {})
                 self._schemas[tool] = schema
             return self._schemas[tool]
+
+    def _find(self, tool: str) -> ServerTool | None:
+        until, why = self._left_alone
+        if time.monotonic() < until:
+            raise ToolError(why)
+        try:
+            return self._server().find(tool, Deadline.after(self._timeout_seconds))
+        except ToolError as error:
+            self._left_alone = (time.monotonic() + _LEFT_ALONE_SECONDS, str(error))
+            raise
 
     def call(self, tool: str, ctx: ToolContext, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
