@@ -107,6 +107,19 @@ def test_what_was_denied_is_denied_again(project: Path) -> None:
     assert judged.role == "reader"
 
 
+def test_what_nobody_knew_is_not_known_again(project: Path) -> None:
+    transcript, spec = session(
+        project,
+        ["Order nails."],
+        [Answer(call="order", arguments={"item": "nails", "amount": 1}), Answer(say="It may have been ordered.")],
+        role="buyer",
+        order=Faked(unknown="The shop said nothing."),
+    )
+    judged = replayed(project, capture(transcript, spec, Privacy()))
+    assert [(call.tool, call.outcome) for call in judged.calls] == [("order", "unknown")]
+    assert "The shop said nothing." in judged.calls[0].result
+
+
 def test_one_turn_of_several(project: Path) -> None:
     turns = ["one", "two", "three"]
     transcript, spec = session(project, turns, [Answer(say=f"This is {turn}.") for turn in turns])

@@ -16,7 +16,7 @@ from turnkeeper.core.scoring import Score
 from turnkeeper.core.session import Entry, Head, Spec, Transcript
 from turnkeeper.core.tools import END_TASK, UPDATE_PLAN, Outcome
 from turnkeeper.core.trajectory import Call, Trajectory, trajectory_of
-from turnkeeper.core.transcript import Block, text_block
+from turnkeeper.core.transcript import UNKNOWN_OUTCOME, Block, text_block
 from turnkeeper.core.untrusted import unwrap_blocks
 from turnkeeper.evaluation import EVERY_TURN, evaluate
 from turnkeeper_local.evals.privacy import Privacy
@@ -236,7 +236,7 @@ def _told(call: Call, content: list[Block], files: dict[str, str], slug: str) ->
     if outcome == "denied":
         return {"denied": call.result}
     if outcome == "unknown":
-        return {"raises": "the outcome was unknown"}
+        return {"unknown": call.result.removesuffix(UNKNOWN_OUTCOME).strip() or "No answer came."}
     if outcome == "error":
         return {"error": call.result}
     texts = [str(block["text"]) for block in content if block.get("type") == "text"]

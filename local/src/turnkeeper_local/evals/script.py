@@ -92,13 +92,16 @@ def _reply(number: int, model: str, content: list[dict[str, Any]], stop: str, us
 
 
 class ToolAnswer(_Part):
-    """What a tool answers, instead of being run: one of `result`, `error`, `denied`, `raises`."""
+    """What a tool answers, instead of being run: one of `result`, `error`, `denied`, `unknown`, `raises`."""
 
     when: Arguments | None = Field(default=None, description="Only for a call with exactly these arguments.")
     result: Any = None
     result_file: str | None = Field(default=None, description="A file beside the cases that holds the result.")
     error: str | None = Field(default=None, description="It fails with these words for the model.")
     denied: str | None = Field(default=None, description="It refuses, with these words for the model.")
+    unknown: str | None = Field(
+        default=None, description="It fails with these words, and nobody knows whether it took effect."
+    )
     raises: str | None = Field(default=None, description="It breaks: an exception with this text.")
 
     def give(self) -> Any:
@@ -106,6 +109,8 @@ class ToolAnswer(_Part):
             raise ToolDenied(self.denied)
         if self.error is not None:
             raise ToolError(self.error)
+        if self.unknown is not None:
+            raise ToolError(self.unknown, may_have_run=True)
         if self.raises is not None:
             raise RuntimeError(self.raises)
         return self.result
@@ -154,4 +159,4 @@ def _same(wanted: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
 
 
 def _is_plain(faked: Faked) -> bool:
-    return any(value is not None for value in (faked.result, faked.error, faked.denied, faked.raises))
+    return any(value is not None for value in (faked.result, faked.error, faked.denied, faked.unknown, faked.raises))
