@@ -310,7 +310,9 @@ def test_a_tool_knows_its_call_and_nothing_of_the_kit() -> None:
         "values",
         "traceparent",
         "on_progress",
+        "timeout_seconds",
     }
+    assert ctx.timeout_seconds == 7
 
 
 def test_the_agents_own_schema_may_change_while_a_session_runs() -> None:
