@@ -25,8 +25,6 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _EFFECTS = ("read", "idempotent", "once")
 _MAX_ARGUMENT_BYTES = 200_000
 _MAX_SCHEMA_BYTES = 50_000
-#: How long a server that was asked for a schema in vain is not asked again by a process.
-_LEFT_ALONE_SECONDS = 30.0
 _SERVER_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -128,8 +126,8 @@ class _Remote:
 
     def schema(self, tool: str) -> Mapping[str, Any]:
         """The tool's schema, asked for once in the life of the process: a server cannot change it under way. It may
-        be none that the API takes. A server that was asked in vain is left alone for a while: who waits behind the
-        lock, for this tool or another one, does not wait for it in turn.
+        be none that the API takes. A server that was asked in vain is left alone for as long as that took: who waits
+        behind the lock, for this tool or another one, does not wait for it in turn.
 
         Raises:
             ToolError: the server cannot be reached, has no such tool, or says too much about it.
@@ -150,10 +148,12 @@ class _Remote:
         until, why = self._left_alone
         if time.monotonic() < until:
             raise ToolError(why)
+        began = time.monotonic()
         try:
             return self._server().find(tool, Deadline.after(self._timeout_seconds))
         except ToolError as error:
-            self._left_alone = (time.monotonic() + _LEFT_ALONE_SECONDS, str(error))
+            now = time.monotonic()
+            self._left_alone = (now + (now - began), str(error))
             raise
 
     def call(self, tool: str, ctx: ToolContext, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
