@@ -25,6 +25,8 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _EFFECTS = ("read", "idempotent", "once")
 _MAX_ARGUMENT_BYTES = 200_000
 _MAX_SCHEMA_BYTES = 50_000
+#: How long a server that gave no schema is left alone at least: those who waited meanwhile come one behind the other.
+_ALONE_SECONDS = 2.0
 _SERVER_NAME = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -153,7 +155,7 @@ class _Remote:
             return self._server().find(tool, Deadline.after(self._timeout_seconds))
         except ToolError as error:
             now = time.monotonic()
-            self._left_alone = (now + (now - began), str(error))
+            self._left_alone = (now + max(now - began, _ALONE_SECONDS), str(error))
             raise
 
     def call(self, tool: str, ctx: ToolContext, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
