@@ -27,7 +27,7 @@ def sized(settings: Settings) -> Settings:
 
 
 def size_of_this(sessions: int | None = None, cgroup: Path = _CGROUP) -> WorkerSize:
-    """For so many sessions, or as many as it holds: by the container's limits where it has some, else by what is there."""
+    """For so many sessions, or as many as it holds, by the container's limits where it has some."""
     cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
     quota = _words(cgroup / "cpu.max")
