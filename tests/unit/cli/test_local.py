@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import string
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from hypothesis import strategies as st
 
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.fake_api import FakeApi
-from turnkeeper_local.kit import Home, KitSettings
+from turnkeeper.settings import Settings
+from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.passed_over import tell_what_is_passed_over
+from turnkeeper_local.kit import Home, KitSettings, serve
 from turnkeeper_local.kit.errors import KitError
 from turnkeeper_local.kit.processes import clean_environment
+from turnkeeper_local.kit.settings import VARIABLES
 from turnkeeper_local.kit.state import kept, prepare
 
 CHOICES = {
@@ -27,6 +32,7 @@ CHOICES = {
     "TURNKEEPER_AUTO_PLACEMENT": st.sampled_from(["latency", "economy"]),
     "TURNKEEPER_FETCH_CONTENTS": st.sampled_from(["true", "false"]),
     "TURNKEEPER_AGENTS": st.sampled_from(["/tmp", "/tmp:/"]),
+    "TURNKEEPER_GATEWAY_WAIT_SECONDS": st.integers(1, 300).map(str),
     "TURNKEEPER_LOG_LEVEL": st.sampled_from(["DEBUG", "INFO"]),
     "TURNKEEPER_MODEL_URL": st.just("http://127.0.0.1:1"),
     "ANTHROPIC_API_KEY": st.just("sk-secret"),
@@ -137,3 +143,19 @@ def test_a_piped_status_cuts_no_address(cli: Cli, api: FakeApi, state_folder: Pa
 def test_down_says_what_there_is_and_takes_nothing(cli: Cli, state_folder: Path) -> None:
     assert cli("down", "--json").document == {"ended": False, "kept": False}
     assert cli("down", "--forget", "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize("taken", [set(VARIABLES), serve.taken()], ids=["up", "serve"])
+def test_a_setting_counts_here_or_is_named(
+    taken: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("TURNKEEPER_")]:
+        monkeypatch.delenv(name)
+    settings = {f"TURNKEEPER_{name.upper()}" for name in Settings.model_fields}
+    for name in (*settings, "TURNKEEPER_HOME", "TURNKEEPER_OF_SOMEBODY_ELSE"):
+        monkeypatch.setenv(name, "1")
+    with Output(False) as out:
+        tell_what_is_passed_over(out, taken)
+    assert set(re.findall(r"TURNKEEPER_\w+", capsys.readouterr().err)) == settings - taken - {
+        "TURNKEEPER_MODEL_PROVIDER"
+    }

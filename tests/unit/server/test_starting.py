@@ -22,7 +22,7 @@ from turnkeeper.testing.clock import ManualClock
 from turnkeeper.wiring.sql import SqlPlatform
 from turnkeeper_local.kit import serve
 from turnkeeper_local.kit.home import Home
-from turnkeeper_local.kit.settings import _VARIABLES, KitSettings
+from turnkeeper_local.kit.settings import VARIABLES, KitSettings
 
 #: The scenario is the stand-in's, and there is one process.
 _NOT_HERE = {"TURNKEEPER_SCENARIO", "TURNKEEPER_WORKER_PROCESSES"}
@@ -79,12 +79,12 @@ def test_a_worker_without_a_key_does_not_begin(tmp_path: Path) -> None:
     assert "TURNKEEPER_SIGNING_KEY_FILE" in ended.stderr
 
 
-@pytest.mark.parametrize("variable", [*sorted(_VARIABLES.keys() - _NOT_HERE), *serve._HANDED_ON])
+@pytest.mark.parametrize("variable", [*sorted(VARIABLES.keys() - _NOT_HERE), *serve.HANDED_ON])
 def test_serve_takes_each_setting_that_up_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     home = Home(tmp_path)
     home.make()
     default = other = KitSettings()
-    if (name := _VARIABLES.get(variable)) is not None:
+    if (name := VARIABLES.get(variable)) is not None:
         other = dataclasses.replace(default, **{name: _OTHERS[type(getattr(default, name))]})
     environments = []
     for settings in (default, other):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from turnkeeper_local.cli.logs import Stream, since_now
 from turnkeeper_local.cli.output import Output
+from turnkeeper_local.cli.passed_over import tell_what_is_passed_over
 from turnkeeper_local.cli.place import find
 from turnkeeper_local.kit import Home, KitError, KitSettings, LocalKit, down, up
 from turnkeeper_local.kit.edits import Broken, Edits, make_edits_live
 from turnkeeper_local.kit.record import Record
-from turnkeeper_local.kit.settings import still_meant
+from turnkeeper_local.kit.settings import VARIABLES, still_meant
 from turnkeeper_project.place import shown
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def bring_up(out: Output, *, reset_settings: bool, strict: bool = False) -> tupl
     if recalled:
         told = ", ".join(f"{name}={value}" if value != "kept" else name for name, value in sorted(recalled.items()))
         out.note(f"as at the last up: {told}  (set to nothing, or --reset-settings, for the default)")
+    tell_what_is_passed_over(out, VARIABLES)
     settings = KitSettings.from_environment(remembered=remembered)
     if strict:
         settings = dataclasses.replace(settings, allow_broken=False)

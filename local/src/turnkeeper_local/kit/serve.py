@@ -25,7 +25,7 @@ from turnkeeper_local.kit.home import Home
 from turnkeeper_local.kit.ports import HOST, free_port
 from turnkeeper_local.kit.processes import Started, clean_environment, spawn
 from turnkeeper_local.kit.record import Record
-from turnkeeper_local.kit.settings import ANTHROPIC_URL, KitSettings
+from turnkeeper_local.kit.settings import ANTHROPIC_URL, VARIABLES, KitSettings
 from turnkeeper_local.kit.values import LocalValues
 from turnkeeper_project import Project, kit_source
 
@@ -34,12 +34,19 @@ _LEASE_SECONDS, _SWEEP_SECONDS = 15, 5
 _STOP_SECONDS = 20
 _FILE = "serve.db"
 #: Settings that `turnkeeper up` does not have, as they are: docs/databases.md, docs/shapes.md.
-_HANDED_ON = tuple(
+HANDED_ON = tuple(
     f"TURNKEEPER_{name}"
     for name in ("DATABASE_CONNECTIONS", "DATABASE_BLOB_BYTES", "BLOB_FOLDER", "ALERT_URL", "HEALTH_PORT")
 )
+#: It is one process in any case.
+_NOT_HERE = {"TURNKEEPER_WORKER_PROCESSES"}
 #: Where webhooks may lead besides public addresses, as on the local kit.
 _OWN_NETWORKS = "127.0.0.0/8,::1/128"
+
+
+def taken() -> set[str]:
+    """Variables that say something here."""
+    return {VARIABLE, *VARIABLES, *HANDED_ON} - _NOT_HERE
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ class Serving:
             "TURNKEEPER_AUTO_PLACEMENT": settings.auto_placement,
             "TURNKEEPER_CORS_ORIGINS": settings.cors_origins,
             "TURNKEEPER_STREAM_SECONDS": f"{settings.stream_seconds:g}",
+            "TURNKEEPER_GATEWAY_WAIT_SECONDS": f"{settings.gateway_wait_seconds:g}",
             "TURNKEEPER_WEBHOOK_NETWORKS": _OWN_NETWORKS,
             "TURNKEEPER_FETCH_CONTENTS": str(settings.fetch_contents).lower(),
             "TURNKEEPER_OTLP_ENDPOINT": settings.otlp_endpoint,
@@ -168,7 +176,7 @@ class Serving:
         }
         # Also where libpq looks for what a database's address leaves out.
         kept = {
-            name: value for name, value in os.environ.items() if name in _HANDED_ON or re.fullmatch("PG[A-Z]+", name)
+            name: value for name, value in os.environ.items() if name in HANDED_ON or re.fullmatch("PG[A-Z]+", name)
         }
         return clean_environment({**kept, **{name: value for name, value in told.items() if value}})
 

@@ -13,7 +13,7 @@ from turnkeeper_project import find_project
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 KEY = "ANTHROPIC_API_KEY"
-_VARIABLES = {
+VARIABLES = {
     "TURNKEEPER_PORT": "first_port",
     "TURNKEEPER_TURN_SECONDS": "turn_seconds",
     "TURNKEEPER_LEASE_SECONDS": "lease_seconds",
@@ -29,6 +29,7 @@ _VARIABLES = {
     "TURNKEEPER_TRACE_CONTENTS": "trace_contents",
     "TURNKEEPER_CORS_ORIGINS": "cors_origins",
     "TURNKEEPER_STREAM_SECONDS": "stream_seconds",
+    "TURNKEEPER_GATEWAY_WAIT_SECONDS": "gateway_wait_seconds",
 }
 
 
@@ -64,6 +65,8 @@ class KitSettings:
     """Origins whose pages may call the front door at `stream_url` from a browser, with commas between."""
     stream_seconds: float = 840
     """How long a stream stays open; who reads on connects again."""
+    gateway_wait_seconds: float = 30
+    """How long a call through the gateway waits for money in flight."""
     project: Path = field(default_factory=lambda: find_project().root)
     """The repository that holds `agents/` and `policy.toml`."""
     source_root: Path | None = None
@@ -113,6 +116,9 @@ class KitSettings:
             trace_contents=environment.get("TURNKEEPER_TRACE_CONTENTS", ""),
             cors_origins=environment.get("TURNKEEPER_CORS_ORIGINS", ""),
             stream_seconds=_seconds(environment, "TURNKEEPER_STREAM_SECONDS", cls.stream_seconds, 870),
+            gateway_wait_seconds=_seconds(
+                environment, "TURNKEEPER_GATEWAY_WAIT_SECONDS", cls.gateway_wait_seconds, 300
+            ),
             model_url=_address(environment, "TURNKEEPER_MODEL_URL")
             or _address(environment, "ANTHROPIC_BASE_URL")
             or None,
@@ -132,7 +138,7 @@ class KitSettings:
         defaults = {each.name: each.default for each in fields(self)}
         told = {
             name: str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
-            for name, attribute in _VARIABLES.items()
+            for name, attribute in VARIABLES.items()
             if (value := getattr(self, attribute)) != defaults[attribute]
         }
         if self.anthropic_api_key or self.key_kept:

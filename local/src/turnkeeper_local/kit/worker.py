@@ -165,6 +165,7 @@ def _environment(ministack: Ministack, deployed: Deployed, settings: KitSettings
             "POWERTOOLS_SERVICE_NAME": "worker",
             "TURNKEEPER_WORKER_CONCURRENCY": str(settings.worker_concurrency),
             "TURNKEEPER_WORKER_PROCESSES": str(settings.worker_processes),
+            "TURNKEEPER_GATEWAY_WAIT_SECONDS": f"{settings.gateway_wait_seconds:g}",
             # Its tenants are all somebody who may read this machine's files.
             "TURNKEEPER_AGENT_SDK_SLOTS": "4",
             "PYTHONPATH": os.pathsep.join(map(str, (leaves, dependencies, package, *extra))),

@@ -96,9 +96,11 @@ def serve(
         import os
 
         from turnkeeper.adapters.sql.opening import without_password
-        from turnkeeper_local.kit.serve import Serving
+        from turnkeeper_local.cli.passed_over import tell_what_is_passed_over
+        from turnkeeper_local.kit.serve import Serving, taken
 
         serving = Serving.of(database)
+        tell_what_is_passed_over(out, taken())
         out.note(f"{without_password(serving.database_url)}; logs in {serving.log}; Ctrl-C ends it")
         serving.become(tell=os.dup(1), as_json=json)
 
