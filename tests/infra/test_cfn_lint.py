@@ -64,6 +64,7 @@ class Unseen:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # A minute of a processor, which four others ask for as well.
 def test_cfn_lint_finds_nothing_in_any_variant(variants: Variants, tmp_path: Path) -> None:
     """Of those that have been chosen for what differs; `make test` lints one of them whole."""
     unseen = Unseen()
