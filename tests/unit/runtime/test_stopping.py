@@ -401,7 +401,7 @@ def test_whatever_write_a_runner_dies_at_the_next_one_goes_on(at: int, after: bo
 
 @pytest.mark.parametrize(("at", "error"), [(1, Unavailable("no")), (1, LeaseLost("no")), (2, LeaseLost("no"))])
 def test_a_table_that_cannot_be_written_ends_the_runner_and_not_the_turn(at: int, error: Exception) -> None:
-    """The second write brings the answer: where nobody knows whether it was made, it is tried again (test_busy_table)."""
+    """The second write brings the answer: one that may have been made is tried again (test_busy_table)."""
     kit = scripted_kit(reply(say("ok")))
     play(kit, "plain", "lay the counters out")
     head = begin(kit, "plain")
