@@ -1,7 +1,7 @@
 """How many sessions a worker holds, and in how many processes, by what a machine has.
 
-Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 10 ms of
-a core, so 64 sessions keep a quarter of one busy. The rest is for tools, and for moments in which many go on at once.
+Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 12 ms of
+a core, so 64 sessions keep a quarter to two fifths of one busy. The rest is for tools, and for moments in which many go on at once.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-#: And what a process holds: more of them wait less for the processor than for one another, since an interpreter goes
-#: from thread to thread one at a time, and each of a step's system calls lets go of it.
+#: What a core carries, and also what one process holds. With more sessions the threads of a process wait for one
+#: another rather than for the core: only one of them runs at a time, and each system call makes it wait for its turn.
 SESSIONS_A_CORE: Final = 64
 #: A process before its first session: 123 MB as measured, and what agents import.
 PROCESS_MB: Final = 384
