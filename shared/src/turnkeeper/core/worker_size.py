@@ -1,7 +1,8 @@
 """How many sessions a worker holds, and in how many processes, by what a machine has.
 
 Measured by ``benchmarks.capacity`` with calls of two seconds, faster than models mostly are: a step takes 7 to 12 ms of
-a core, so 64 sessions keep a quarter to two fifths of one busy. The rest is for tools, and for moments in which many go on at once.
+a core, so 64 sessions keep a quarter to two fifths of one busy. The rest is for tools, and for moments in which many
+go on at once.
 """
 
 from __future__ import annotations
