@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
+Server = TypeVar("Server", bound=http.server.HTTPServer)
 Handler = Callable[["PageRequest"], None]
 
 
@@ -67,14 +69,20 @@ def redirect(to: str, status: int = 302) -> Handler:
     return lambda request: request.answer(b"", status=status, Location=to)
 
 
-class serving:
-    def __init__(self, server: PageServer) -> None:
-        self.server = server
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
-    def __enter__(self) -> PageServer:
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self.server
 
-    def __exit__(self, *error: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+@contextmanager
+def answering(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server whose requests this class takes, each in a thread; its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"

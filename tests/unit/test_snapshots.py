@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.pages import answering
 from tests.support.repository import REPOSITORY
 from tests.unit.test_imports import ENVIRONMENT
 from turnkeeper.preflight.manifest import write_manifest
@@ -72,13 +72,8 @@ class Aws(BaseHTTPRequestHandler):
 def aws() -> Iterator[tuple[str, list[str]]]:
     """Its address, and what it was asked."""
     handler = type("Handler", (Aws,), {"asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.asked  # type: ignore[attr-defined]
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(handler) as url:
+        yield url, handler.asked  # type: ignore[attr-defined]
 
 
 def restored(name: str, event: Any, endpoint_url: str, root: Path) -> list[Any]:

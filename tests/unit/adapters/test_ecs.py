@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import boto3
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from tests.support.pages import answering
 from turnkeeper.adapters.ecs import QUIET_SECONDS, EcsTask, EcsWakes, own_task_arn
 from turnkeeper.testing.clock import ManualClock
 
@@ -212,10 +212,5 @@ def test_a_task_reads_its_arn_from_the_metadata_endpoint() -> None:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        assert own_task_arn(f"http://127.0.0.1:{server.server_address[1]}/v4/abc") == "arn:task/7"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(Handler) as url:
+        assert own_task_arn(f"{url}/v4/abc") == "arn:task/7"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.support.clients import Client, refusal
+from tests.support.pages import answering
 from turnkeeper.adapters.aws import Aws, outages
 from turnkeeper.adapters.lambda_turns import LambdaTurns
 from turnkeeper.adapters.s3 import S3Blobs
@@ -141,15 +141,10 @@ def test_one_connection_serves_all_starts(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Lambda)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        aws = Aws(region="eu-west-1", endpoint_url=f"http://127.0.0.1:{server.server_port}")
+    with answering(Lambda) as url:
+        aws = Aws(region="eu-west-1", endpoint_url=url)
         for number in range(3):
             LambdaTurns(aws.lambda_, "turn").start("acme", f"ses_{number}")
-    finally:
-        server.shutdown()
-        server.server_close()
     assert len(connections) == 1
 
 

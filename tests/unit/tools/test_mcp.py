@@ -19,6 +19,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, TextContent
 
+from tests.support.pages import answering
 from tests.unit.tools.conftest import Call, context, free_port
 from turnkeeper.core.schemas import schema_problem
 from turnkeeper.core.tools import Tool, ToolError, ToolSet, content_of
@@ -281,12 +282,8 @@ class _Odd(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def odd() -> Iterator[tuple[str, type[_Odd]]]:
     handler = type("Handler", (_Odd,), {"seen": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", handler
-    server.shutdown()
-    server.server_close()
+    with answering(handler) as url:
+        yield url, handler
 
 
 def _send(handler: Any, status: int, body: bytes, **headers: str) -> None:
@@ -302,15 +299,10 @@ def test_a_redirect_elsewhere_gets_no_token(odd: tuple[str, type[_Odd]], call: C
     url, handler = odd
     other_seen: list[Any] = []
     other = type("Other", (_Odd,), {"seen": other_seen, "answer": staticmethod(lambda h: _send(h, 200, b"{}"))})
-    elsewhere = http.server.ThreadingHTTPServer(("127.0.0.1", 0), other)
-    threading.Thread(target=elsewhere.serve_forever, args=(0.02,), daemon=True).start()
-    to = f"http://127.0.0.1:{elsewhere.server_address[1]}/mcp"
-    handler.answer = staticmethod(lambda h: _send(h, 307, b"", Location=to))
     tool = named(mcp_tools(url=url + "/mcp", allow=["x"], headers=lambda: {"Authorization": "hunter2"}), "x")
-    with pytest.raises(ToolError) as error:
+    with answering(other) as elsewhere, pytest.raises(ToolError) as error:
+        handler.answer = staticmethod(lambda h: _send(h, 307, b"", Location=f"{elsewhere}/mcp"))
         call(tool)
-    elsewhere.shutdown()
-    elsewhere.server_close()
     assert handler.seen and other_seen == []
     assert "hunter2" not in str(error.value)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
 
-from tests.support.pages import Handler, PageRequest, PageServer, page, redirect
+from tests.support.pages import Handler, PageRequest, PageServer, answering, page, redirect
 from tests.unit.tools.conftest import Call, fetcher
 from turnkeeper import Agent, tool
 from turnkeeper.core.tools import ToolDenied, ToolError
@@ -105,12 +104,8 @@ class _Server(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def mcp() -> Iterator[tuple[str, type[_Server]]]:
     handler = type("Handler", (_Server,), {})
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    running.daemon_threads = True
-    threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_address[1]}/mcp", handler
-    running.shutdown()
-    running.server_close()
+    with answering(handler) as url:
+        yield f"{url}/mcp", handler
 
 
 def _error(code: int) -> Callable[[Any, Any], None]:

@@ -30,9 +30,9 @@ Provider = Literal["anthropic", "bedrock"]
 Identity = Literal["jwt", "iam", "local"]
 
 SESSIONS_A_VCPU = 64
-#: As many as 4 GB hold (`turnkeeper.core.worker_size`).
-_PROCESSES_A_VCPU = 5
 """As measured (docs/decisions/0142); a worker that nobody tells takes as many."""
+_PROCESSES_A_VCPU = 5
+"""As many as 4 GB hold (`turnkeeper.core.worker_size`)."""
 
 
 class Choices(BaseModel):
